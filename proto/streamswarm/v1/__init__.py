@@ -1,0 +1,1 @@
+"""Generated messages of version 1 of the contract."""

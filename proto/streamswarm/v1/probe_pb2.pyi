@@ -1,0 +1,124 @@
+from streamswarm.v1.probes import dns_pb2 as _dns_pb2
+from streamswarm.v1.probes import http_pb2 as _http_pb2
+from streamswarm.v1.probes import ping_pb2 as _ping_pb2
+from streamswarm.v1.probes import system_pb2 as _system_pb2
+from streamswarm.v1.probes import tcp_pb2 as _tcp_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STATUS_UNSPECIFIED: _ClassVar[Status]
+    STATUS_OK: _ClassVar[Status]
+    STATUS_FAILED: _ClassVar[Status]
+    STATUS_ERROR: _ClassVar[Status]
+    STATUS_MISSED: _ClassVar[Status]
+
+class FailureSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FAILURE_SOURCE_NONE: _ClassVar[FailureSource]
+    FAILURE_SOURCE_TARGET: _ClassVar[FailureSource]
+    FAILURE_SOURCE_NETWORK: _ClassVar[FailureSource]
+    FAILURE_SOURCE_RESOLVER: _ClassVar[FailureSource]
+    FAILURE_SOURCE_POLICY: _ClassVar[FailureSource]
+    FAILURE_SOURCE_VANTAGE: _ClassVar[FailureSource]
+    FAILURE_SOURCE_SCHEDULE: _ClassVar[FailureSource]
+    FAILURE_SOURCE_INTERNAL: _ClassVar[FailureSource]
+STATUS_UNSPECIFIED: Status
+STATUS_OK: Status
+STATUS_FAILED: Status
+STATUS_ERROR: Status
+STATUS_MISSED: Status
+FAILURE_SOURCE_NONE: FailureSource
+FAILURE_SOURCE_TARGET: FailureSource
+FAILURE_SOURCE_NETWORK: FailureSource
+FAILURE_SOURCE_RESOLVER: FailureSource
+FAILURE_SOURCE_POLICY: FailureSource
+FAILURE_SOURCE_VANTAGE: FailureSource
+FAILURE_SOURCE_SCHEDULE: FailureSource
+FAILURE_SOURCE_INTERNAL: FailureSource
+
+class Spec(_message.Message):
+    __slots__ = ("ping", "tcp", "dns", "http", "system")
+    PING_FIELD_NUMBER: _ClassVar[int]
+    TCP_FIELD_NUMBER: _ClassVar[int]
+    DNS_FIELD_NUMBER: _ClassVar[int]
+    HTTP_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_FIELD_NUMBER: _ClassVar[int]
+    ping: _ping_pb2.PingSpec
+    tcp: _tcp_pb2.TcpSpec
+    dns: _dns_pb2.DnsSpec
+    http: _http_pb2.HttpSpec
+    system: _system_pb2.SystemSpec
+    def __init__(self, ping: _Optional[_Union[_ping_pb2.PingSpec, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpSpec, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsSpec, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpSpec, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemSpec, _Mapping]] = ...) -> None: ...
+
+class Result(_message.Message):
+    __slots__ = ("job_id", "job_version", "scheduled_at_us", "started_at_us", "duration_ms", "status", "failure_source", "error", "clock_offset_ms", "detail_json", "kind", "ping", "tcp", "dns", "http", "system")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_OFFSET_MS_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_JSON_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PING_FIELD_NUMBER: _ClassVar[int]
+    TCP_FIELD_NUMBER: _ClassVar[int]
+    DNS_FIELD_NUMBER: _ClassVar[int]
+    HTTP_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    job_version: int
+    scheduled_at_us: int
+    started_at_us: int
+    duration_ms: float
+    status: Status
+    failure_source: FailureSource
+    error: str
+    clock_offset_ms: float
+    detail_json: str
+    kind: str
+    ping: _ping_pb2.PingResult
+    tcp: _tcp_pb2.TcpResult
+    dns: _dns_pb2.DnsResult
+    http: _http_pb2.HttpResult
+    system: _system_pb2.SystemResult
+    def __init__(self, job_id: _Optional[int] = ..., job_version: _Optional[int] = ..., scheduled_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., duration_ms: _Optional[float] = ..., status: _Optional[_Union[Status, str]] = ..., failure_source: _Optional[_Union[FailureSource, str]] = ..., error: _Optional[str] = ..., clock_offset_ms: _Optional[float] = ..., detail_json: _Optional[str] = ..., kind: _Optional[str] = ..., ping: _Optional[_Union[_ping_pb2.PingResult, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpResult, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsResult, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpResult, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemResult, _Mapping]] = ...) -> None: ...
+
+class Schedule(_message.Message):
+    __slots__ = ("interval_us", "anchor_us", "starts_at_us", "ends_at_us")
+    INTERVAL_US_FIELD_NUMBER: _ClassVar[int]
+    ANCHOR_US_FIELD_NUMBER: _ClassVar[int]
+    STARTS_AT_US_FIELD_NUMBER: _ClassVar[int]
+    ENDS_AT_US_FIELD_NUMBER: _ClassVar[int]
+    interval_us: int
+    anchor_us: int
+    starts_at_us: int
+    ends_at_us: int
+    def __init__(self, interval_us: _Optional[int] = ..., anchor_us: _Optional[int] = ..., starts_at_us: _Optional[int] = ..., ends_at_us: _Optional[int] = ...) -> None: ...
+
+class Job(_message.Message):
+    __slots__ = ("job_id", "version", "target", "spec", "schedule", "expires_at_us", "paused")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_US_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    job_id: int
+    version: int
+    target: str
+    spec: Spec
+    schedule: Schedule
+    expires_at_us: int
+    paused: bool
+    def __init__(self, job_id: _Optional[int] = ..., version: _Optional[int] = ..., target: _Optional[str] = ..., spec: _Optional[_Union[Spec, _Mapping]] = ..., schedule: _Optional[_Union[Schedule, _Mapping]] = ..., expires_at_us: _Optional[int] = ..., paused: _Optional[bool] = ...) -> None: ...

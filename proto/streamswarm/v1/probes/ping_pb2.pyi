@@ -1,0 +1,70 @@
+from streamswarm.v1 import options_pb2 as _options_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class PingSpec(_message.Message):
+    __slots__ = ("count", "interval_ms", "timeout_ms", "size_bytes", "dscp", "ttl", "dont_fragment", "address_family")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DSCP_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    DONT_FRAGMENT_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    interval_ms: int
+    timeout_ms: int
+    size_bytes: int
+    dscp: int
+    ttl: int
+    dont_fragment: bool
+    address_family: str
+    def __init__(self, count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dscp: _Optional[int] = ..., ttl: _Optional[int] = ..., dont_fragment: _Optional[bool] = ..., address_family: _Optional[str] = ...) -> None: ...
+
+class PingResult(_message.Message):
+    __slots__ = ("packets_sent", "packets_received", "loss_pct", "rtt_min_ms", "rtt_avg_ms", "rtt_median_ms", "rtt_max_ms", "rtt_stddev_ms", "rtt_p95_ms", "ipdv_avg_ms", "pdv_p95_ms", "rfc3550_jitter_ms", "duplicates", "reordered", "late", "reply_ttl", "icmp_errors", "kernel_timestamps", "bytes_sent", "bytes_received")
+    PACKETS_SENT_FIELD_NUMBER: _ClassVar[int]
+    PACKETS_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    LOSS_PCT_FIELD_NUMBER: _ClassVar[int]
+    RTT_MIN_MS_FIELD_NUMBER: _ClassVar[int]
+    RTT_AVG_MS_FIELD_NUMBER: _ClassVar[int]
+    RTT_MEDIAN_MS_FIELD_NUMBER: _ClassVar[int]
+    RTT_MAX_MS_FIELD_NUMBER: _ClassVar[int]
+    RTT_STDDEV_MS_FIELD_NUMBER: _ClassVar[int]
+    RTT_P95_MS_FIELD_NUMBER: _ClassVar[int]
+    IPDV_AVG_MS_FIELD_NUMBER: _ClassVar[int]
+    PDV_P95_MS_FIELD_NUMBER: _ClassVar[int]
+    RFC3550_JITTER_MS_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    REORDERED_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
+    REPLY_TTL_FIELD_NUMBER: _ClassVar[int]
+    ICMP_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_TIMESTAMPS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
+    BYTES_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    packets_sent: int
+    packets_received: int
+    loss_pct: float
+    rtt_min_ms: float
+    rtt_avg_ms: float
+    rtt_median_ms: float
+    rtt_max_ms: float
+    rtt_stddev_ms: float
+    rtt_p95_ms: float
+    ipdv_avg_ms: float
+    pdv_p95_ms: float
+    rfc3550_jitter_ms: float
+    duplicates: int
+    reordered: int
+    late: int
+    reply_ttl: int
+    icmp_errors: int
+    kernel_timestamps: bool
+    bytes_sent: int
+    bytes_received: int
+    def __init__(self, packets_sent: _Optional[int] = ..., packets_received: _Optional[int] = ..., loss_pct: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_avg_ms: _Optional[float] = ..., rtt_median_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., rtt_stddev_ms: _Optional[float] = ..., rtt_p95_ms: _Optional[float] = ..., ipdv_avg_ms: _Optional[float] = ..., pdv_p95_ms: _Optional[float] = ..., rfc3550_jitter_ms: _Optional[float] = ..., duplicates: _Optional[int] = ..., reordered: _Optional[int] = ..., late: _Optional[int] = ..., reply_ttl: _Optional[int] = ..., icmp_errors: _Optional[int] = ..., kernel_timestamps: _Optional[bool] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,92 @@
+"""What a probe is given and what it returns; every module in `worker.probes` keeps to this.
+
+A probe module has two functions and no classes of its own kind:
+
+    async def run(target: Target, spec: PingSpec, context: ProbeContext) -> Outcome
+    def availability() -> Availability
+
+The runner adds the envelope (when, how long, which job) and turns exceptions into results.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Union
+
+from streamswarm.v1 import probe_pb2
+
+IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+
+
+class ProbeFailure(Exception):  # noqa: N818  a measured failure is an outcome, not a fault of the program
+    """A run that ended without the wanted answer.
+
+    `status` is STATUS_FAILED when the destination or the way to it is at fault, STATUS_ERROR when nothing could
+    be measured. `metrics` has what was measured until then, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        source: probe_pb2.FailureSource,
+        status: probe_pb2.Status = probe_pb2.STATUS_FAILED,
+        metrics: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.source = source
+        self.status = status
+        self.metrics = metrics
+
+
+class TargetGuard(Protocol):
+    """The local policy as probes see it. Raises ProbeFailure with source POLICY when something is forbidden."""
+
+    def check(self, address: IPAddress, port: int | None = None) -> None:
+        """Check the address that is about to be used, after every resolution and every redirect."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Addresses of a name, in the resolver's order."""
+
+    addresses: tuple[IPAddress, ...]
+    #: Time that the resolution took; None when the target was an address.
+    elapsed_ms: float | None
+
+
+#: Resolves a host for an address family ("any", "ipv4", "ipv6"); checks nothing against the policy.
+#: Raises ProbeFailure with source RESOLVER.
+Resolver = Callable[[str, str], Awaitable[Resolved]]
+
+
+@dataclass(frozen=True)
+class ProbeContext:
+    """What a run may use beside its target and parameters."""
+
+    guard: TargetGuard
+    resolve: Resolver
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run delivered."""
+
+    #: The kind's result message.
+    metrics: Any
+    #: What is too deep for columns; must survive JSON.
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether this host can run a kind."""
+
+    available: bool
+    #: Why not, for people.
+    reason: str = ""
+    #: The command that mends it.
+    mend: str = ""
