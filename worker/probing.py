@@ -17,7 +17,7 @@ from typing import Any, Protocol, Union
 
 from streamswarm.v1 import probe_pb2
 
-IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]  # noqa: UP007  a value, and Python 3.10 has no `type`
 
 
 class ProbeFailure(Exception):  # noqa: N818  a measured failure is an outcome, not a fault of the program

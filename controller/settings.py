@@ -1,0 +1,177 @@
+"""Settings of the controller's processes: environment variables and one YAML file, nothing else.
+
+Every setting `x_y` is read from `STREAMSWARM_X_Y`, else from key `x_y` of the file that `STREAMSWARM_CONFIG`
+names, else its default. Secrets may be given by file: `STREAMSWARM_DATABASE_URL_FILE` for
+`STREAMSWARM_DATABASE_URL`. `docs/reference/settings.md` lists them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from controller.errors import ConfigurationError
+
+PREFIX = "STREAMSWARM_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where the controller keeps things and how it is reached."""
+
+    #: Everything that the controller keeps on disk lies below this folder.
+    data_dir: Path = field(default_factory=lambda: default_data_dir())
+    #: SQLAlchemy-style URL of a PostgreSQL server; empty runs the embedded one in `data_dir`.
+    database_url: str = ""
+    #: Name of the installation in certificates: `spiffe://<trust_domain>/…`.
+    trust_domain: str = "streamswarm.local"
+    #: Name of this gateway, unique among the gateways of one database.
+    gateway_name: str = "gateway-1"
+    #: Address and port on which workers hold their sessions.
+    gateway_listen: str = "127.0.0.1:7443"
+    #: Address and port on which workers enrol.
+    enrolment_listen: str = "127.0.0.1:7444"
+    #: `host:port` at which workers reach the gateways' session listeners; empty means `gateway_listen`.
+    gateway_addresses: tuple[str, ...] = ()
+    #: `host:port` at which workers reach the enrolment listener; empty means `enrolment_listen`.
+    enrolment_address: str = ""
+    #: Names and addresses written into the gateway's certificate beside those above.
+    gateway_names: tuple[str, ...] = ()
+    #: Address and port of the dashboard and REST API.
+    web_listen: str = "127.0.0.1:8080"
+    #: Address at which people reach the dashboard; empty means `http://<web_listen>`.
+    web_url: str = ""
+    #: Proxies in front of the dashboard whose forwarded headers are believed.
+    web_proxy_hops: int = 0
+    #: Threads of one web process; each live page holds one.
+    web_threads: int = 96
+    #: Life of a worker's certificate, hours; it is renewed at half of it.
+    certificate_hours: float = 24.0
+    #: Life of an enrolment token, minutes.
+    enrolment_token_minutes: float = 15.0
+    #: Days for which partitions are made ahead.
+    partitions_ahead_days: int = 7
+    #: `debug`, `info`, `warning` or `error`.
+    log_level: str = "info"
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings; raises ConfigurationError naming the variable or key at fault."""
+        env = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        from_file = _read_file(env.get(PREFIX + "CONFIG", ""))
+        known = {item.name: item for item in fields(cls)}
+        for key in from_file:
+            if key not in known:
+                raise ConfigurationError(
+                    f"the settings file {env[PREFIX + 'CONFIG']} has an unknown key `{key}`",
+                    mend=f"known keys are {', '.join(known)}",
+                )
+        for name, item in known.items():
+            variable = PREFIX + name.upper()
+            if variable in env:
+                values[name] = _convert(str(item.type), env[variable], variable)
+            elif variable + "_FILE" in env:
+                values[name] = _convert(
+                    str(item.type), _read_secret(env[variable + "_FILE"], variable), variable
+                )
+            elif name in from_file:
+                values[name] = _convert(
+                    str(item.type), from_file[name], f"key `{name}` of {env[PREFIX + 'CONFIG']}"
+                )
+        return cls(**values)
+
+    def environment(self) -> dict[str, str]:
+        """Return the settings as environment variables, for child processes."""
+        result: dict[str, str] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            result[PREFIX + item.name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
+        return result
+
+    @property
+    def public_gateways(self) -> tuple[str, ...]:
+        """`host:port` of the session listeners as workers dial them."""
+        return self.gateway_addresses or (self.gateway_listen,)
+
+    @property
+    def public_enrolment(self) -> str:
+        """`host:port` of the enrolment listener as workers dial it."""
+        return self.enrolment_address or self.enrolment_listen
+
+    @property
+    def public_web_url(self) -> str:
+        """Address of the dashboard as people type it, without a trailing slash."""
+        return (self.web_url or f"http://{self.web_listen}").rstrip("/")
+
+
+def default_data_dir() -> Path:
+    """Return `/var/lib/streamswarm` for root, else the user's data folder."""
+    if sys.platform != "win32" and os.geteuid() == 0:
+        return Path("/var/lib/streamswarm")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "streamswarm"
+
+
+def split_address(text: str, *, what: str) -> tuple[str, int]:
+    """Split `host:port` or `[v6]:port`; raises ConfigurationError naming `what`."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ConfigurationError(
+            f"{what} is `{text}`, which is not an address with a port",
+            mend="write it as `127.0.0.1:7443` or `[::1]:7443`",
+        )
+    return host, int(port)
+
+
+def _read_file(path: str) -> Mapping[str, Any]:
+    if not path:
+        return {}
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(
+            f"the settings file {path} cannot be read: {error}", mend="mend it, or unset STREAMSWARM_CONFIG"
+        ) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigurationError(
+            f"the settings file {path} must hold `key: value` lines", mend="see docs/reference/settings.md"
+        )
+    return content
+
+
+def _read_secret(path: str, variable: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{variable}_FILE names {path}, which cannot be read: {error}",
+            mend="mend the file or the variable",
+        ) from error
+
+
+def _convert(type_name: str, value: Any, where: str) -> Any:
+    try:
+        if type_name == "Path":
+            return Path(str(value)).expanduser().absolute()
+        if type_name == "int":
+            return int(value)
+        if type_name == "float":
+            return float(value)
+        if type_name.startswith("tuple"):
+            parts = value.split(",") if isinstance(value, str) else value
+            return tuple(str(part).strip() for part in parts if str(part).strip())
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{where} is `{value}`, which is not a {type_name}", mend="see docs/reference/settings.md"
+        ) from error
+    return str(value)

@@ -1,0 +1,390 @@
+"""The entities: what the controller keeps beside results.
+
+Times are UTC instants (`timestamptz`). Rows that workers, tests and jobs hang on are never deleted while results
+refer to them; they are marked `deleted_at` or `retired_at` instead, so that late results still find their job.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """All entities share one MetaData; the result tables join it in `controller.store.results`."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012  SQLAlchemy reads it from the class
+        dt.datetime: DateTime(timezone=True),
+        str: Text(),
+        int: BigInteger(),
+        float: Double(),
+        uuid.UUID: UUID(as_uuid=True),
+        bytes: LargeBinary(),
+        dict[str, Any]: JSONB(),
+        list[Any]: JSONB(),
+    }
+
+
+def _id() -> Mapped[int]:
+    return mapped_column(BigInteger, Identity(always=True), primary_key=True)
+
+
+def _now() -> Mapped[dt.datetime]:
+    return mapped_column(server_default=func.now())
+
+
+class User(Base):
+    """A person who logs in."""
+
+    __tablename__ = "users"
+    __table_args__ = (
+        CheckConstraint("role IN ('admin', 'operator', 'viewer')", name="role"),
+        Index("uq_users_name_lower", func.lower(text("name")), unique=True),
+    )
+
+    id: Mapped[int] = _id()
+    name: Mapped[str]
+    email: Mapped[str | None]
+    role: Mapped[str] = mapped_column(server_default="viewer")
+    #: argon2id, in its PHC string form.
+    password_hash: Mapped[str]
+    active: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+    #: Grows when the password changes or all sessions are ended: cookies carry it.
+    session_generation: Mapped[int] = mapped_column(Integer, server_default="1")
+    created_at: Mapped[dt.datetime] = _now()
+    last_login_at: Mapped[dt.datetime | None]
+
+
+class LoginAttempt(Base):
+    """A failed login, for lock-outs; kept for a day."""
+
+    __tablename__ = "login_attempts"
+    __table_args__ = (Index(None, "account", "at"), Index(None, "address", "at"))
+
+    id: Mapped[int] = _id()
+    at: Mapped[dt.datetime] = _now()
+    #: Name as typed, in lower case, cut to 200 characters.
+    account: Mapped[str]
+    address: Mapped[str]
+
+
+class LoginLink(Base):
+    """A one-time link that logs a user in."""
+
+    __tablename__ = "login_links"
+
+    id: Mapped[int] = _id()
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    #: SHA-256 of the token.
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    expires_at: Mapped[dt.datetime]
+    used_at: Mapped[dt.datetime | None]
+    created_at: Mapped[dt.datetime] = _now()
+
+
+class ApiToken(Base):
+    """A token for machines. The token itself is shown once and kept only as a hash."""
+
+    __tablename__ = "api_tokens"
+    __table_args__ = (CheckConstraint("scope IN ('admin', 'operator', 'viewer')", name="scope"),)
+
+    id: Mapped[int] = _id()
+    name: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default="")
+    scope: Mapped[str]
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    #: First characters, to tell tokens apart on the page.
+    prefix: Mapped[str]
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    created_at: Mapped[dt.datetime] = _now()
+    expires_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
+    last_used_at: Mapped[dt.datetime | None]
+
+
+class Worker(Base):
+    """A worker daemon, enrolled or about to be."""
+
+    __tablename__ = "workers"
+    __table_args__ = (
+        Index(None, "gateway_id"),
+        Index(
+            "uq_workers_host_name_live", "host_name", unique=True, postgresql_where=text("deleted_at IS NULL")
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    name: Mapped[str]
+    #: Name of its host in the inventory.
+    host_name: Mapped[str]
+    site: Mapped[str] = mapped_column(server_default="")
+    labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    groups: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    version: Mapped[str] = mapped_column(server_default="")
+    contract_version: Mapped[int] = mapped_column(Integer, server_default="0")
+    instance_id: Mapped[str] = mapped_column(server_default="")
+    boot_id: Mapped[str] = mapped_column(server_default="")
+    facts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    policy: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    #: `{kind: {available, reason, mend}}` as announced.
+    kinds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    #: Grows with each Hello; the newest stream wins.
+    session_epoch: Mapped[int] = mapped_column(server_default="0")
+    #: Gateway that holds the session; NULL when none does.
+    gateway_id: Mapped[int | None] = mapped_column(ForeignKey("processes.id", ondelete="SET NULL"))
+    connected_at: Mapped[dt.datetime | None]
+    disconnected_at: Mapped[dt.datetime | None]
+    last_seen_at: Mapped[dt.datetime | None]
+    #: Watermark: everything up to `acked_seq` of that spool is stored.
+    spool_id: Mapped[str] = mapped_column(server_default="")
+    acked_seq: Mapped[int] = mapped_column(server_default="0")
+    spool_records: Mapped[int] = mapped_column(server_default="0")
+    spool_alarm: Mapped[str] = mapped_column(server_default="")
+    clock_offset_ms: Mapped[float | None]
+    #: Grows in the transaction that changes this worker's jobs.
+    jobs_revision: Mapped[int] = mapped_column(server_default="0")
+    #: The revision that the worker last said it runs.
+    jobs_applied: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[dt.datetime] = _now()
+    enrolled_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
+    deleted_at: Mapped[dt.datetime | None]
+
+
+class Certificate(Base):
+    """A certificate issued to a worker. Only listed, unrevoked serials are heard."""
+
+    __tablename__ = "certificates"
+    __table_args__ = (Index(None, "worker_id"),)
+
+    #: Serial number in lower-case hexadecimal.
+    serial: Mapped[str] = mapped_column(primary_key=True)
+    worker_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"))
+    not_before: Mapped[dt.datetime]
+    not_after: Mapped[dt.datetime]
+    issued_at: Mapped[dt.datetime] = _now()
+    #: First session with it; then older serials of the worker are superseded.
+    first_used_at: Mapped[dt.datetime | None]
+    superseded_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
+
+
+class EnrolmentToken(Base):
+    """A one-time token that lets one host enrol."""
+
+    __tablename__ = "enrolment_tokens"
+
+    id: Mapped[int] = _id()
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    host_name: Mapped[str]
+    site: Mapped[str] = mapped_column(server_default="")
+    labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    groups: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    created_by: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[dt.datetime] = _now()
+    expires_at: Mapped[dt.datetime]
+    used_at: Mapped[dt.datetime | None]
+
+
+class Process(Base):
+    """A running controller process, for health and for knowing whose sessions are alive."""
+
+    __tablename__ = "processes"
+    __table_args__ = (CheckConstraint("role IN ('gateway', 'keeper', 'web')", name="role"),)
+
+    id: Mapped[int] = _id()
+    role: Mapped[str]
+    name: Mapped[str]
+    host_name: Mapped[str]
+    pid: Mapped[int]
+    version: Mapped[str]
+    started_at: Mapped[dt.datetime] = _now()
+    heartbeat_at: Mapped[dt.datetime] = _now()
+    stopped_at: Mapped[dt.datetime | None]
+    #: Gauges of the process: sessions, queue lengths, loop lag.
+    gauges: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+
+
+test_destinations = Table(
+    "test_destinations",
+    Base.metadata,
+    Column("test_id", BigInteger, ForeignKey("tests.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "destination_id", BigInteger, ForeignKey("destinations.id", ondelete="RESTRICT"), primary_key=True
+    ),
+    Index("ix_test_destinations_destination_id", "destination_id"),
+)
+
+
+class Destination(Base):
+    """What is tested: host, address or URL."""
+
+    __tablename__ = "destinations"
+    __table_args__ = (
+        Index(
+            "uq_destinations_name_live",
+            func.lower(text("name")),
+            unique=True,
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = _id()
+    name: Mapped[str]
+    #: Host, host:port or URL; checked against the kind when a test takes it.
+    address: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default="")
+    tags: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    version: Mapped[int] = mapped_column(Integer, server_default="1")
+    created_at: Mapped[dt.datetime] = _now()
+    updated_at: Mapped[dt.datetime] = _now()
+    deleted_at: Mapped[dt.datetime | None]
+
+
+class Test(Base):
+    """What the user defines: kind, parameters, destinations, workers, schedule."""
+
+    __test__ = False  # keeps pytest from taking it for a test class
+    __tablename__ = "tests"
+    __table_args__ = (
+        CheckConstraint("interval_s IS NULL OR interval_s >= 0.1", name="interval"),
+        Index(
+            "uq_tests_name_live",
+            func.lower(text("name")),
+            unique=True,
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = _id()
+    name: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default="")
+    kind: Mapped[str]
+    #: Parameters with defaults filled in, as `contract.spec_values` gives them.
+    spec: Mapped[dict[str, Any]]
+    #: Which workers: `{"all": true}`, or any of `workers` (ids), `sites`, `groups`, `labels` ({key: value}); a
+    #: worker that any of them names is taken.
+    selection: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{\"all\": true}'::jsonb"))
+    tags: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    #: Seconds between runs; NULL is a one-shot test, due at `starts_at` or at once.
+    interval_s: Mapped[float | None]
+    starts_at: Mapped[dt.datetime | None]
+    ends_at: Mapped[dt.datetime | None]
+    paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    #: Grows with each change; carried by jobs and results.
+    version: Mapped[int] = mapped_column(Integer, server_default="1")
+    #: The version that the jobs were last planned from.
+    planned_version: Mapped[int] = mapped_column(Integer, server_default="0")
+    created_by: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[dt.datetime] = _now()
+    updated_at: Mapped[dt.datetime] = _now()
+    deleted_at: Mapped[dt.datetime | None]
+
+    destinations: Mapped[list[Destination]] = relationship(
+        secondary=test_destinations, lazy="selectin", order_by=Destination.id
+    )
+
+
+class Job(Base):
+    """One test, on one worker, to one destination."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index(
+            "uq_jobs_test_worker_destination_live",
+            "test_id",
+            "worker_id",
+            text("coalesce(destination_id, 0)"),
+            unique=True,
+            postgresql_where=text("retired_at IS NULL AND NOT one_shot"),
+        ),
+        Index("ix_jobs_worker_id_live", "worker_id", postgresql_where=text("retired_at IS NULL")),
+        Index(None, "test_id"),
+    )
+
+    id: Mapped[int] = _id()
+    test_id: Mapped[int] = mapped_column(ForeignKey("tests.id", ondelete="RESTRICT"))
+    worker_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("workers.id", ondelete="RESTRICT"))
+    destination_id: Mapped[int | None] = mapped_column(ForeignKey("destinations.id", ondelete="RESTRICT"))
+    kind: Mapped[str]
+    version: Mapped[int] = mapped_column(Integer, server_default="1")
+    target: Mapped[str] = mapped_column(server_default="")
+    spec: Mapped[dict[str, Any]]
+    #: Microseconds; 0 for one-shot jobs.
+    interval_us: Mapped[int]
+    #: Grid origin with this job's phase in it, microseconds since the epoch.
+    anchor_us: Mapped[int]
+    starts_at: Mapped[dt.datetime | None]
+    ends_at: Mapped[dt.datetime | None]
+    paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    #: Run now, connectivity checks: one run, then retired.
+    one_shot: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    expires_at: Mapped[dt.datetime | None]
+    created_at: Mapped[dt.datetime] = _now()
+    updated_at: Mapped[dt.datetime] = _now()
+    retired_at: Mapped[dt.datetime | None]
+
+
+class Quarantine(Base):
+    """A result that can never be stored, kept for people to look at; it was acknowledged."""
+
+    __tablename__ = "quarantine"
+    __table_args__ = (Index(None, "worker_id", "received_at"),)
+
+    id: Mapped[int] = _id()
+    worker_id: Mapped[uuid.UUID]
+    spool_id: Mapped[str]
+    seq: Mapped[int]
+    received_at: Mapped[dt.datetime] = _now()
+    reason: Mapped[str]
+    #: The Result message as it came.
+    payload: Mapped[bytes]
+
+
+class AuditEntry(Base):
+    """Who changed what."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "at"),)
+
+    id: Mapped[int] = _id()
+    at: Mapped[dt.datetime] = _now()
+    #: `user:<name>`, `token:<name>` or `system`.
+    actor: Mapped[str]
+    address: Mapped[str] = mapped_column(server_default="")
+    #: A verb and an object: `test.create`, `worker.revoke`, `login.failed`.
+    action: Mapped[str]
+    object_type: Mapped[str] = mapped_column(server_default="")
+    object_id: Mapped[str] = mapped_column(server_default="")
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
