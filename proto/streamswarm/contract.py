@@ -305,8 +305,19 @@ def kinds() -> Mapping[str, Kind]:
     return _CONTRACT.kinds
 
 
+def _message(field: FieldDescriptor) -> Descriptor:
+    if field.message_type is None:
+        raise ContractError(f"{field.full_name} must be a message")
+    return cast("Descriptor", field.message_type)
+
+
+def _option(descriptor: Any, extension: Any) -> Any:
+    """Return one of our options on a field or message; an unset one has its defaults."""
+    return descriptor.GetOptions().Extensions[extension]
+
+
 def _read_kind(name: str, spec: Descriptor, result: Descriptor) -> Kind:
-    options = spec.GetOptions().Extensions[options_pb2.kind]
+    options = _option(spec, options_pb2.kind)
     if not options.label:
         raise ContractError(f"{spec.full_name} lacks `option (kind)` with a label")
     metrics = tuple(_read_metric(field) for field in result.fields if field.message_type is None)
@@ -328,7 +339,7 @@ def _read_kind(name: str, spec: Descriptor, result: Descriptor) -> Kind:
 
 
 def _read_parameter(field: FieldDescriptor) -> Parameter:
-    options = field.GetOptions().Extensions[options_pb2.param]
+    options = _option(field, options_pb2.param)
     kind_of_value = _TYPES.get(field.type)
     if kind_of_value is None or not options.label:
         raise ContractError(f"{field.full_name} must be a number, bool or string with `(param)` and a label")
@@ -354,7 +365,7 @@ def _read_parameter(field: FieldDescriptor) -> Parameter:
 
 
 def _read_metric(field: FieldDescriptor) -> Metric:
-    options = field.GetOptions().Extensions[options_pb2.metric]
+    options = _option(field, options_pb2.metric)
     kind_of_value = _TYPES.get(field.type)
     if kind_of_value not in ("integer", "number", "boolean") or not field.has_presence or not options.label:
         raise ContractError(
@@ -379,10 +390,11 @@ def _read_metric(field: FieldDescriptor) -> Metric:
 def _read_child(field: FieldDescriptor) -> Child:
     if not field.is_repeated:
         raise ContractError(f"{field.full_name}: a message among metrics must be repeated, with a key")
-    fields = list(field.message_type.fields)
-    keys = [inner for inner in fields if inner.GetOptions().Extensions[options_pb2.key]]
+    message = _message(field)
+    fields = list(message.fields)
+    keys = [inner for inner in fields if _option(inner, options_pb2.key)]
     if len(keys) != 1 or keys[0].type != FieldDescriptor.TYPE_STRING:
-        raise ContractError(f"{field.message_type.full_name} must have exactly one string field with `(key)`")
+        raise ContractError(f"{message.full_name} must have exactly one string field with `(key)`")
     return Child(
         name=field.name,
         key=keys[0].name,

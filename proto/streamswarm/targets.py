@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
 _LOOKS_NUMERIC = re.compile(r"(0[xX][0-9A-Fa-f]*|[0-9]+)\Z")
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
 _URL_CHARACTERS = re.compile(r"[!-~]+\Z")
 
 MAX_TARGET_LENGTH = 2048
@@ -53,9 +54,13 @@ def parse_host(text: str) -> str:
     """Return the canonical form of a host name or address, or raise TargetError."""
     _check_plain(text)
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
         pass
+    else:
+        if "%" in text and not _ZONE.match(text.partition("%")[2]):
+            raise TargetError(f"`{shown(text)}` has a zone that is no interface name, such as `fe80::1%eth0`")
+        return str(address)
     name = text.lower().removesuffix(".")
     if not name:
         raise TargetError(

@@ -1,0 +1,68 @@
+# `make up` sets everything up and runs StreamSwarm on this machine; `make test` sets everything up and tests it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := controller worker web proto tests
+
+# An ordinary user's data stay in the checkout; root's lie in /var/lib/streamswarm, where the account that the
+# processes run under can reach them.
+ifneq ($(shell id -u),0)
+export STREAMSWARM_DATA_DIR ?= $(CURDIR)/var
+endif
+
+.PHONY: help up down status dev test lint format bench soak lab proto migrations clean
+
+help: ## Show what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.ready: pyproject.toml .ci/setup
+	@.ci/setup environment
+	@touch $@
+
+up: $(VENV)/.ready ## Set everything up and run it on this machine
+	@$(BIN)/streamswarm up --detach
+
+down: ## Stop what `make up` started; the data stay
+	@if [ -x $(BIN)/streamswarm ]; then $(BIN)/streamswarm down; else echo "nothing was ever started here"; fi
+
+status: $(VENV)/.ready ## Show how it is
+	@$(BIN)/streamswarm status
+
+dev: $(VENV)/.ready ## Run in the foreground and restart on every change of the sources
+	@$(BIN)/streamswarm up --reload
+
+test: $(VENV)/.ready ## Set everything up and run every check and test
+	@.ci/setup tests
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/pytest $(PYTEST)
+
+lint: $(VENV)/.ready ## Style, types, import rules, playbooks
+	@$(BIN)/ruff check $(SOURCES) migrations
+	@$(BIN)/ruff format --check $(SOURCES) migrations
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@cd playbooks && ANSIBLE_HOME=$(CURDIR)/$(VENV)/ansible PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint --offline --profile production -q
+
+format: $(VENV)/.ready ## Put the sources into the house's form
+	@$(BIN)/ruff check --fix $(SOURCES) migrations
+	@$(BIN)/ruff format $(SOURCES) migrations
+
+bench: $(VENV)/.ready ## Benchmarks against named peers; NAME=… for one
+	@$(BIN)/python -m tests.bench $(NAME)
+
+soak: $(VENV)/.ready ## The long forms of the fault tests
+	@.ci/setup tests
+	@SOAK=1 $(BIN)/pytest -m soak $(PYTEST)
+
+lab: $(VENV)/.ready ## Boot three real systemd hosts in namespaces and stay until interrupted
+	@.ci/setup tests
+	@$(BIN)/python -m tests.lab
+
+proto: $(VENV)/.ready ## Generate code from the contract
+	@$(BIN)/python proto/generate.py
+
+clean: ## Remove the environment and caches; the data stay
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

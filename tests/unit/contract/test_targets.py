@@ -1,0 +1,85 @@
+"""Targets are read strictly: what resolvers or tools would guess at is refused before anything is sent."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from streamswarm import contract
+from streamswarm.contract import InvalidInputError
+from streamswarm.targets import TargetError, parse_host, parse_host_port, parse_url
+
+ODD = [
+    "", " ", "-f", "--help", "$(id)", "a;b", "a\0b", "a\r\nb", "a" * 254, "a." * 130 + "b", "2852039166", "0xa9fea9fe",
+    "127.1", "0177.0.0.1", "1.2.3.4.5", "1.2.3", "a..b", ".a", "a b", "a/b", "user@host", "[::1", "host:0", "host:65536",
+    "host:٣", "é" * 10, "a\u202eb", "256.1.1.1", "::1%eth0;id", "host:80:90",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_odd_hosts_are_refused_with_a_message(text: str) -> None:
+    """Options, shell text, numbers for addresses, control characters, over-long names."""
+    with pytest.raises(TargetError) as caught:
+        parse_host_port(text)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("example.org", "example.org", None),
+        ("Example.ORG.", "example.org", None),
+        ("192.0.2.1", "192.0.2.1", None),
+        ("192.0.2.1:53", "192.0.2.1", 53),
+        ("2001:DB8::1", "2001:db8::1", None),
+        ("[2001:db8::1]", "2001:db8::1", None),
+        ("[2001:db8::1]:443", "2001:db8::1", 443),
+        ("_dns._udp.example", "_dns._udp.example", None),
+        ("a-b:65535", "a-b", 65535),
+    ],
+)
+def test_usual_hosts_are_taken(text: str, host: str, port: int | None) -> None:
+    """Names, IPv4, IPv6, with and without port; the text form reads back the same."""
+    target = parse_host_port(text)
+    assert (target.host, target.port) == (host, port)
+    assert parse_host_port(str(target)) == target
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["file:///etc/passwd", "gopher://a", "http://", "http://user:secret@host/", "http://host/#part", "http://host:0/",
+     "http://host:99999/", "http://2852039166/", "http://0xa9fea9fe/", "http://[::1/", "http://ho st/", "http://host/\r\nX: y", "//host/", "host"],
+)  # fmt: skip
+def test_odd_urls_are_refused(text: str) -> None:
+    """Other schemes, credentials, fragments, numbers for hosts, header injection."""
+    with pytest.raises(TargetError):
+        parse_url(text)
+
+
+def test_urls_are_taken_as_they_are() -> None:
+    """Path and query stay untouched."""
+    target = parse_url("https://Example.org:8443/a%20b?c=d")
+    assert (target.host, target.port, target.url) == (
+        "example.org",
+        8443,
+        "https://Example.org:8443/a%20b?c=d",
+    )
+
+
+@given(st.text(max_size=300))
+def test_no_text_crashes_the_parsers(text: str) -> None:
+    """Every text is taken or refused with a TargetError."""
+    for parse in (parse_host, parse_host_port, parse_url):
+        try:
+            parse(text)
+        except TargetError as error:
+            assert str(error).isprintable()
+
+
+def test_a_kind_takes_only_its_form() -> None:
+    """Ping refuses ports, http refuses hosts, system refuses everything."""
+    for kind, text in (("ping", "host:80"), ("http", "host"), ("system", "host")):
+        with pytest.raises(InvalidInputError, match="target: "):
+            contract.parse_target(contract.kind(kind), text)
+    assert contract.parse_target(contract.kind("system"), "").host == ""
