@@ -193,7 +193,7 @@ class Contract:
                 "Spec.kind and Result.metrics must list the same kinds under the same numbers"
             )
         return {
-            name: _read_kind(name, specs[name].message_type, results[name].message_type) for name in specs
+            name: _read_kind(name, _message(specs[name]), _message(results[name])) for name in specs
         }
 
     def kind(self, name: str) -> Kind:
@@ -305,7 +305,7 @@ def kinds() -> Mapping[str, Kind]:
     return _CONTRACT.kinds
 
 
-def _message(field: FieldDescriptor) -> Descriptor:
+def _message(field: Any) -> Descriptor:
     if field.message_type is None:
         raise ContractError(f"{field.full_name} must be a message")
     return cast("Descriptor", field.message_type)

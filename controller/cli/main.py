@@ -1,0 +1,63 @@
+"""The command `streamswarm`. Commands translate and call; the thinking lives below."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from controller.errors import StreamSwarmError
+from streamswarm import __version__
+
+#: Command → module and attribute that hold it, loaded when it is called: the base installation has not all of them.
+_COMMANDS = {
+    "up": ("controller.cli.local", "up"),
+    "down": ("controller.cli.local", "down"),
+    "status": ("controller.cli.local", "status"),
+    "gateway": ("controller.cli.processes", "gateway"),
+    "keeper": ("controller.cli.processes", "keeper"),
+    "web": ("controller.cli.processes", "web"),
+    "db": ("controller.cli.db", "db"),
+    "user": ("controller.cli.users", "user"),
+    "ca": ("controller.cli.ca", "ca"),
+    "fleet": ("controller.cli.fleet", "fleet"),
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports a command's module when the command is asked for, and prints our errors as they are."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[cmd_name]
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] in ("controller", "worker", "web", "streamswarm"):
+                raise
+            raise click.ClickException(
+                f"`streamswarm {cmd_name}` needs the package {error.name}, which the base installation leaves out\n"
+                "  → pip install 'streamswarm[controller]'"
+            ) from error
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}.{attribute} is no command")
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StreamSwarmError as error:
+            click.echo(f"streamswarm: {error}", err=True)
+            sys.exit(error.exit_code)
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="streamswarm")
+def cli() -> None:
+    """Distributed network monitoring: tests, workers, results."""

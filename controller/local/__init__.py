@@ -1,0 +1,1 @@
+"""StreamSwarm on one machine: what `streamswarm up` sets up, starts, watches and stops."""
