@@ -1,0 +1,412 @@
+"""The certificate authority: one root per installation, one intermediate per gateway, short-lived leaves.
+
+The folder `ca` of the data directory holds `root.key` and `root.pem`, made once, and `intermediate-<gateway>` and
+`gateway-<gateway>` pairs. A key is written before the certificate that belongs to it; a certificate can be made
+again from its key, so a crash at any instant leaves nothing that the next start does not complete. `root.key` may
+be taken away once a gateway has its intermediate. Other files `root-<anything>.pem` are trusted beside the root:
+that is how two roots overlap while one replaces the other.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from controller.errors import StreamSwarmError
+from controller.gateway.files import exclusive, make_private_folder, write_private
+from controller.settings import Settings, split_address
+
+Clock = Callable[[], dt.datetime]
+
+_ROOT_LIFE = dt.timedelta(days=3650)
+_INTERMEDIATE_LIFE = dt.timedelta(days=365)
+_GATEWAY_LIFE = dt.timedelta(days=7)
+#: Certificates begin this much before they are made, for hosts whose clocks are a little behind.
+_BACKDATE = dt.timedelta(minutes=1)
+_MOST_REQUEST_BYTES = 8192
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
+
+
+class AuthorityError(StreamSwarmError):
+    """The certificate authority's files are missing, damaged or do not belong together."""
+
+
+class RequestRefusedError(Exception):
+    """A certificate request cannot be signed; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuedCertificate:
+    """A certificate made for a worker, not yet registered."""
+
+    #: Serial number in lower-case hexadecimal, as `certificates.serial` holds it.
+    serial: str
+    worker_id: uuid.UUID
+    not_before: dt.datetime
+    not_after: dt.datetime
+    #: Leaf first, then the intermediate that signed it.
+    chain_pem: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerIdentity:
+    """What a gateway's listeners show."""
+
+    key_pem: bytes
+    #: Leaf first, then the intermediate.
+    chain_pem: bytes
+    not_after: dt.datetime
+    #: From here on it wants to be replaced.
+    renew_at: dt.datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+
+def utc_now() -> dt.datetime:
+    """Return the time of the wall clock."""
+    return dt.datetime.now(dt.UTC)
+
+
+def serial_text(certificate: x509.Certificate) -> str:
+    """Return a certificate's serial number as the store writes it."""
+    return f"{certificate.serial_number:x}"
+
+
+def worker_uri(trust_domain: str, worker_id: uuid.UUID) -> str:
+    """Return the SPIFFE id of a worker."""
+    return f"spiffe://{trust_domain}/worker/{worker_id}"
+
+
+def gateway_uri(trust_domain: str, name: str) -> str:
+    """Return the SPIFFE id of a gateway."""
+    return f"spiffe://{trust_domain}/gateway/{name}"
+
+
+class Authority:
+    """Signs for one gateway. Opening it makes what is missing; every method may be called from any thread."""
+
+    def __init__(self, settings: Settings, *, now: Clock = utc_now) -> None:
+        if not _NAME.match(settings.gateway_name):
+            raise AuthorityError(
+                f"the gateway's name `{settings.gateway_name}` cannot stand in a certificate",
+                mend="set STREAMSWARM_GATEWAY_NAME to letters, digits, dots, dashes and underscores, 63 at most",
+            )
+        self._settings = settings
+        self._now = now
+        self.folder = settings.data_dir / "ca"
+        make_private_folder(self.folder)
+        self.root_certificate = open_root(settings, now=now)
+        self._signer = self._open_intermediate()
+        self._server = self._open_server()
+
+    @property
+    def bundle_pem(self) -> bytes:
+        """The roots to trust, in PEM: the current one first, then those of an overlap."""
+        others = [path.read_bytes() for path in sorted(self.folder.glob("root-*.pem"))]
+        roots = [self.root_certificate, *(_load_certificate(text, "root-*.pem") for text in others)]
+        return b"".join(_pem(root) for root in roots)
+
+    def server_identity(self) -> ServerIdentity:
+        """Return the key and certificate of this gateway's listeners; renewed once half their life is over."""
+        if self._now() >= self._server.renew_at:
+            self._signer = self._open_intermediate()
+            self._server = self._open_server()
+        return self._server
+
+    def issue(self, request_der: bytes, worker_id: uuid.UUID) -> IssuedCertificate:
+        """Sign a worker's request, or raise RequestRefusedError. Every name in the request is ignored."""
+        public_key = check_request(request_der)
+        if self._now() >= self._signer.certificate.not_valid_after_utc - _INTERMEDIATE_LIFE / 2:
+            self._signer = self._open_intermediate()
+        not_before = self._now() - _BACKDATE
+        life = dt.timedelta(hours=self._settings.certificate_hours)
+        not_after = min(not_before + _BACKDATE + life, self._signer.certificate.not_valid_after_utc)
+        uri = worker_uri(self._settings.trust_domain, worker_id)
+        certificate = (
+            _builder(f"worker {worker_id}", self._signer.certificate.subject, public_key)
+            .not_valid_before(not_before)
+            .not_valid_after(not_after)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_leaf_usage(), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
+            .add_extension(_issuer_key(self._signer.certificate), critical=False)
+            .sign(self._signer.key, hashes.SHA256())
+        )
+        return IssuedCertificate(
+            serial=serial_text(certificate),
+            worker_id=worker_id,
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+            chain_pem=_pem(certificate) + _pem(self._signer.certificate),
+        )
+
+    def _open_intermediate(self) -> _Pair:
+        stem = self.folder / f"intermediate-{self._settings.gateway_name}"
+        with exclusive(self.folder):
+            key = _key_of(stem.with_name(stem.name + ".key"))
+            path = stem.with_name(stem.name + ".pem")
+            certificate = _existing(path, key)
+            root_key_path = self.folder / "root.key"
+            if certificate is not None and self._signed_by_root(certificate):
+                stale = self._now() >= certificate.not_valid_after_utc - _INTERMEDIATE_LIFE / 2
+                usable = self._now() < certificate.not_valid_after_utc
+                if not stale or (usable and not root_key_path.exists()):
+                    return _Pair(key=key, certificate=certificate)
+            if not root_key_path.exists():
+                raise AuthorityError(
+                    f"gateway {self._settings.gateway_name} has no valid intermediate certificate, and "
+                    f"{root_key_path} is not there to sign one",
+                    mend="bring root.key back for one start of the gateway",
+                )
+            root_key = _key_of(root_key_path)
+            root = self.root_certificate
+            certificate = (
+                _builder(
+                    f"StreamSwarm intermediate {self._settings.gateway_name}", root.subject, key.public_key()
+                )
+                .not_valid_before(self._now() - _BACKDATE)
+                .not_valid_after(min(self._now() + _INTERMEDIATE_LIFE, root.not_valid_after_utc))
+                .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+                .add_extension(_authority_usage(), critical=True)
+                .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+                .add_extension(_issuer_key(root), critical=False)
+                .sign(root_key, hashes.SHA256())
+            )
+            write_private(path, _pem(certificate))
+            return _Pair(key=key, certificate=certificate)
+
+    def _signed_by_root(self, certificate: x509.Certificate) -> bool:
+        try:
+            certificate.verify_directly_issued_by(self.root_certificate)
+        except Exception:  # noqa: BLE001  whatever is wrong with it, it is made anew
+            return False
+        return True
+
+    def _open_server(self) -> ServerIdentity:
+        name = f"gateway-{self._settings.gateway_name}"
+        names = server_names(self._settings)
+        with exclusive(self.folder):
+            key = _key_of(self.folder / f"{name}.key")
+            path = self.folder / f"{name}.pem"
+            certificate = _existing(path, key)
+            if certificate is None or not self._serves(certificate, names):
+                certificate = self._make_server_certificate(key, names)
+                write_private(path, _pem(certificate))
+        life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+        return ServerIdentity(
+            key_pem=_key_pem(key),
+            chain_pem=_pem(certificate) + _pem(self._signer.certificate),
+            not_after=certificate.not_valid_after_utc,
+            renew_at=certificate.not_valid_before_utc + life / 2,
+        )
+
+    def _serves(self, certificate: x509.Certificate, names: list[x509.GeneralName]) -> bool:
+        """Whether an existing certificate is young, signed by this gateway's key and has the right names."""
+        try:
+            certificate.verify_directly_issued_by(self._signer.certificate)
+            present = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except Exception:  # noqa: BLE001  whatever is wrong with it, it is made anew
+            return False
+        life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+        return list(present) == names and self._now() < certificate.not_valid_before_utc + life / 2
+
+    def _make_server_certificate(
+        self, key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName]
+    ) -> x509.Certificate:
+        signer = self._signer.certificate
+        return (
+            _builder(f"gateway {self._settings.gateway_name}", signer.subject, key.public_key())
+            .not_valid_before(self._now() - _BACKDATE)
+            .not_valid_after(min(self._now() + _GATEWAY_LIFE, signer.not_valid_after_utc))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_leaf_usage(), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(_issuer_key(signer), critical=False)
+            .sign(self._signer.key, hashes.SHA256())
+        )
+
+
+def open_root(settings: Settings, *, now: Clock = utc_now) -> x509.Certificate:
+    """Return the root certificate; the first call on an installation makes it and its key."""
+    folder = settings.data_dir / "ca"
+    make_private_folder(folder)
+    key_path, path = folder / "root.key", folder / "root.pem"
+    with exclusive(folder):
+        if path.exists():
+            certificate = _load_certificate(path.read_bytes(), str(path))
+            if key_path.exists() and certificate.public_key() != _key_of(key_path).public_key():
+                raise AuthorityError(
+                    f"{key_path} does not belong to {path}", mend="restore both files from the same backup"
+                )
+            return certificate
+        key = _key_of(key_path)
+        name = x509.Name(
+            [x509.NameAttribute(NameOID.COMMON_NAME, f"StreamSwarm root {settings.trust_domain}"[:64])]
+        )
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now() - _BACKDATE)
+            .not_valid_after(now() + _ROOT_LIFE)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+            .add_extension(_authority_usage(), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        write_private(path, _pem(certificate))
+        return certificate
+
+
+def check_request(request_der: bytes) -> ec.EllipticCurvePublicKey:
+    """Return the public key of a request whose sender has shown to hold the private one."""
+    if len(request_der) > _MOST_REQUEST_BYTES:
+        raise RequestRefusedError(
+            f"the certificate request has {len(request_der)} bytes; {_MOST_REQUEST_BYTES} is the most"
+        )
+    try:
+        request = x509.load_der_x509_csr(request_der)
+        public_key = request.public_key()
+        proven = request.is_signature_valid
+    except Exception as error:  # what the parser raises on hostile input is not a closed set
+        raise RequestRefusedError("the certificate request is not a PKCS #10 request in DER") from error
+    if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(
+        public_key.curve, ec.SECP256R1
+    ):
+        raise RequestRefusedError("the certificate request must be for an EC key on curve P-256")
+    if not proven:
+        raise RequestRefusedError("the certificate request is not signed by the key that it is for")
+    return public_key
+
+
+def server_names(settings: Settings) -> list[x509.GeneralName]:
+    """Return the names of a gateway's certificate: where it listens, where it is dialled, its SPIFFE id."""
+    dialled = [
+        *settings.public_gateways,
+        settings.gateway_listen,
+        settings.public_enrolment,
+        settings.enrolment_listen,
+    ]
+    hosts = [split_address(text, what="a gateway's address")[0] for text in dialled]
+    hosts.extend(settings.gateway_names)
+    if any(_is_loopback(host) for host in hosts):
+        hosts.extend(("localhost", "127.0.0.1", "::1"))
+    names: list[x509.GeneralName] = []
+    for host in dict.fromkeys(host.lower() for host in hosts):
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            names.append(x509.DNSName(host))
+            continue
+        if not address.is_unspecified:  # a listener on every address is not dialled by that one
+            names.append(x509.IPAddress(address))
+    names.append(x509.UniformResourceIdentifier(gateway_uri(settings.trust_domain, settings.gateway_name)))
+    return names
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _builder(
+    common_name: str, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])]))
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+    )
+
+
+def _leaf_usage() -> x509.KeyUsage:
+    return _usage(digital_signature=True)
+
+
+def _authority_usage() -> x509.KeyUsage:
+    return _usage(digital_signature=False)
+
+
+def _usage(*, digital_signature: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=not digital_signature,
+        crl_sign=not digital_signature,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _key_of(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Load a key, making it first if it is missing; under the folder's lock."""
+    if not path.exists():
+        write_private(path, _key_pem(ec.generate_private_key(ec.SECP256R1())))
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise AuthorityError(
+            f"{path} is not a private key in PEM: {error}", mend="restore it from a backup"
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise AuthorityError(f"{path} is not an EC key on curve P-256", mend="restore it from a backup")
+    return key
+
+
+def _existing(path: Path, key: ec.EllipticCurvePrivateKey) -> x509.Certificate | None:
+    """Return a certificate on disk if there is one and it is for the key."""
+    if not path.exists():
+        return None
+    certificate = _load_certificate(path.read_bytes(), str(path))
+    return certificate if certificate.public_key() == key.public_key() else None
+
+
+def _load_certificate(content: bytes, where: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(content)
+    except ValueError as error:
+        raise AuthorityError(
+            f"{where} is not a certificate in PEM: {error}", mend="restore it from a backup"
+        ) from error
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
