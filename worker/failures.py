@@ -1,0 +1,54 @@
+"""How probes say that a run did not end well: one function per failure source, so that all kinds agree.
+
+The rule: the run has STATUS_FAILED when the destination was measured and found wanting, because it answered
+wrongly (TARGET) or did not answer (NETWORK). It has STATUS_ERROR when nothing was learnt about the destination:
+its name did not resolve (RESOLVER), the policy forbids it (POLICY), this host could not measure (VANTAGE) or the
+worker is at fault (INTERNAL).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from streamswarm.v1 import probe_pb2
+
+from worker.probing import ProbeFailure
+
+
+def target_failure(message: str, metrics: Any = None) -> ProbeFailure:
+    """The destination answered, wrongly or with a refusal."""
+    return ProbeFailure(message, source=probe_pb2.FAILURE_SOURCE_TARGET, metrics=metrics)
+
+
+def network_failure(message: str, metrics: Any = None) -> ProbeFailure:
+    """No answer came, or an ICMP error from the way."""
+    return ProbeFailure(message, source=probe_pb2.FAILURE_SOURCE_NETWORK, metrics=metrics)
+
+
+def resolver_failure(message: str, metrics: Any = None) -> ProbeFailure:
+    """The destination's name could not be resolved."""
+    return _error(message, probe_pb2.FAILURE_SOURCE_RESOLVER, metrics)
+
+
+def vantage_failure(message: str, metrics: Any = None) -> ProbeFailure:
+    """This host could not measure: no permission, no route, no memory, no such tool."""
+    return _error(message, probe_pb2.FAILURE_SOURCE_VANTAGE, metrics)
+
+
+def internal_failure(message: str, metrics: Any = None) -> ProbeFailure:
+    """The worker or the test's definition is at fault."""
+    return _error(message, probe_pb2.FAILURE_SOURCE_INTERNAL, metrics)
+
+
+def error_text(error: OSError) -> str:
+    """Return the system's words for an error with its symbolic name, such as `Connection refused (ECONNREFUSED)`."""
+    if error.errno is None:
+        return str(error)
+    name = errno.errorcode.get(error.errno, str(error.errno))
+    return f"{os.strerror(error.errno)} ({name})"
+
+
+def _error(message: str, source: probe_pb2.FailureSource, metrics: Any) -> ProbeFailure:
+    return ProbeFailure(message, source=source, status=probe_pb2.STATUS_ERROR, metrics=metrics)

@@ -1,0 +1,80 @@
+"""The default resolver: the host's own, with a time-out and errors that say what failed."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import time
+
+from streamswarm.targets import shown
+
+from worker.detached import Detached, TooManyHungCallsError
+from worker.failures import error_text, resolver_failure
+from worker.probing import IPAddress, Resolved, Resolver
+
+_FAMILIES = {"": socket.AF_UNSPEC, "any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+_VERSIONS = {"ipv4": 4, "ipv6": 6}
+_NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+
+
+def system_resolver(*, timeout_s: float = 5.0, limit: int = 64) -> Resolver:
+    """Return a Resolver over getaddrinfo that waits at most `timeout_s` and has `limit` queries under way."""
+    detached = Detached("name resolution", limit=limit)
+
+    async def resolve(host: str, family: str) -> Resolved:
+        literal = _literal(host)
+        if literal is not None:
+            if literal.version != _VERSIONS.get(family, literal.version):
+                raise resolver_failure(
+                    f"{literal} is not an {_shown_family(family)} address, as the test asks for"
+                )
+            return Resolved(addresses=(literal,), elapsed_ms=None)
+        name = shown(host)
+        try:
+            addresses, elapsed_ms = await detached.call(lambda: _look_up(host, family), timeout_s=timeout_s)
+        except asyncio.TimeoutError:
+            raise resolver_failure(
+                f"`{name}`: this host's resolver did not answer within {timeout_s:g} s"
+            ) from None
+        except TooManyHungCallsError as error:
+            raise resolver_failure(f"`{name}`: {error}; look at this host's name servers") from error
+        except socket.gaierror as error:
+            raise resolver_failure(f"`{name}`: {_reason(error, family)}") from error
+        except (OSError, UnicodeError) as error:
+            text = error_text(error) if isinstance(error, OSError) else str(error)
+            raise resolver_failure(f"`{name}` could not be resolved: {text}") from error
+        if not addresses:
+            raise resolver_failure(f"`{name}` has no {_shown_family(family)} address")
+        return Resolved(addresses=addresses, elapsed_ms=elapsed_ms)
+
+    return resolve
+
+
+def _literal(host: str) -> IPAddress | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _look_up(host: str, family: str) -> tuple[tuple[IPAddress, ...], float]:
+    """Ask the system, timing the call where it runs, so that a busy event loop adds nothing."""
+    started = time.perf_counter_ns()
+    # One socket type, or each address comes three times.
+    answers = socket.getaddrinfo(host, None, family=_FAMILIES[family], type=socket.SOCK_STREAM)
+    elapsed_ms = (time.perf_counter_ns() - started) / 1e6
+    addresses = dict.fromkeys(ipaddress.ip_address(str(answer[4][0])) for answer in answers)
+    return tuple(addresses), elapsed_ms
+
+
+def _reason(error: socket.gaierror, family: str) -> str:
+    if error.errno in _NO_SUCH_NAME:
+        return f"no such name, or it has no {_shown_family(family)} address"
+    if error.errno == socket.EAI_AGAIN:
+        return "this host's name servers could not be reached or failed for the moment"
+    return f"could not be resolved: {error.strerror}"
+
+
+def _shown_family(family: str) -> str:
+    return {"ipv4": "IPv4", "ipv6": "IPv6"}.get(family, "IPv4 or IPv6")

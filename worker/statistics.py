@@ -1,0 +1,70 @@
+"""Statistics of round-trip times: pure functions that return None where there are too few samples.
+
+None becomes an unset metric: what was not measured is never shown as zero.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+#: Below this many samples a 95th percentile is only another name for the maximum.
+SAMPLES_FOR_P95 = 20
+
+
+def mean(samples: Sequence[float]) -> float | None:
+    """Return the arithmetic mean."""
+    return math.fsum(samples) / len(samples) if samples else None
+
+
+def percentile(samples: Sequence[float], share: float) -> float | None:
+    """Return the percentile (share from 0 to 1) by linear interpolation between the closest ranks."""
+    if not samples:
+        return None
+    ordered = sorted(samples)
+    position = share * (len(ordered) - 1)
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def median(samples: Sequence[float]) -> float | None:
+    """Return the median."""
+    return percentile(samples, 0.5)
+
+
+def percentile_95(samples: Sequence[float]) -> float | None:
+    """Return the 95th percentile, or None with fewer than 20 samples."""
+    return percentile(samples, 0.95) if len(samples) >= SAMPLES_FOR_P95 else None
+
+
+def standard_deviation(samples: Sequence[float]) -> float | None:
+    """Return the population standard deviation, or None with fewer than two samples."""
+    average = mean(samples)
+    if average is None or len(samples) < 2:
+        return None
+    return math.sqrt(math.fsum((sample - average) ** 2 for sample in samples) / len(samples))
+
+
+def ipdv_mean(samples: Sequence[float]) -> float | None:
+    """Return the mean absolute difference of consecutive samples (RFC 3393, RFC 5481)."""
+    return mean([abs(later - earlier) for earlier, later in itertools.pairwise(samples)])
+
+
+def pdv_95(samples: Sequence[float]) -> float | None:
+    """Return the 95th percentile of sample minus minimum (RFC 5481), or None with fewer than 20 samples."""
+    if not samples:
+        return None
+    smallest = min(samples)
+    return percentile_95([sample - smallest for sample in samples])
+
+
+def rfc3550_jitter(samples: Sequence[float]) -> float | None:
+    """Return the smoothed jitter J += (|D| - J) / 16 after the last sample (RFC 3550, section 6.4.1)."""
+    if len(samples) < 2:
+        return None
+    jitter = 0.0
+    for earlier, later in itertools.pairwise(samples):
+        jitter += (abs(later - earlier) - jitter) / 16
+    return jitter

@@ -1,0 +1,40 @@
+"""Socket addresses from IP addresses, and the options that both families have under different names."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import TypeAlias
+
+from worker.probing import IPAddress
+
+SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+
+
+def family_of(address: IPAddress) -> socket.AddressFamily:
+    """Return the socket family of an address."""
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+def socket_address(address: IPAddress, port: int) -> SocketAddress:
+    """Return what connect and sendto take; raises OSError for a scope (`%eth0`) that this host does not have."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return (str(address), port)
+    scope = address.scope_id
+    if scope is None:
+        return (str(address), port, 0, 0)
+    index = int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+    return (str(address).partition("%")[0], port, 0, index)
+
+
+def endpoint(address: IPAddress, port: int) -> str:
+    """Return `address:port` for messages, IPv6 in brackets."""
+    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+
+
+def set_dscp(sock: socket.socket, dscp: int) -> None:
+    """Mark everything that the socket sends; the octet is `dscp << 2`, its ECN bits stay the kernel's."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp << 2)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)

@@ -1,0 +1,101 @@
+"""Opening TCP connections with a clock of our own, for every kind that needs one."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from worker.failures import error_text, network_failure, target_failure, vantage_failure
+from worker.probing import IPAddress, ProbeFailure
+from worker.wire.addresses import endpoint, family_of, set_dscp, socket_address
+from worker.wire.readiness import writable
+
+_REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ENOPROTOOPT, errno.ECONNABORTED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """An open connection; whoever holds it closes the socket."""
+
+    #: Connected and non-blocking.
+    sock: socket.socket
+    #: Instants of the connect call and of the connection being established, by time.perf_counter_ns.
+    started_ns: int
+    connected_ns: int
+
+    @property
+    def connect_ms(self) -> float:
+        """Time that the handshake took."""
+        return (self.connected_ns - self.started_ns) / 1e6
+
+
+async def connect(
+    address: IPAddress, port: int, *, timeout_s: float | None, dscp: int = 0, metrics: Any = None
+) -> Connection:
+    """Connect, or raise ProbeFailure with `metrics` as what was measured so far.
+
+    Without a time-out the caller has one of its own around the call.
+
+    A refusal is the target's, a time-out or an ICMP error the network's. An error that the connect call itself
+    returns comes from this host's routing or rules: the vantage's.
+    """
+    where = endpoint(address, port)
+    try:
+        sock = socket.socket(family_of(address), socket.SOCK_STREAM)
+    except OSError as error:
+        raise vantage_failure(f"no TCP socket could be opened: {error_text(error)}", metrics) from error
+    try:
+        sock.setblocking(False)
+        if dscp:
+            set_dscp(sock, dscp)
+        # Small writes (a query, a request) must not wait for the answer to an earlier one.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        target = socket_address(address, port)
+        started_ns = time.perf_counter_ns()
+        code = sock.connect_ex(target)
+        if code not in (0, errno.EINPROGRESS):
+            raise _at_once(OSError(code, os.strerror(code)), where, metrics)
+        connected_ns = time.perf_counter_ns()
+        if code:
+            try:
+                connected_ns = await asyncio.wait_for(writable(sock), timeout_s)
+            except asyncio.TimeoutError:
+                raise network_failure(
+                    f"{where} did not answer the connection request within {(timeout_s or 0) * 1000:.0f} ms",
+                    metrics,
+                ) from None
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise failure_of(OSError(code, os.strerror(code)), where, metrics)
+    except OSError as error:
+        sock.close()
+        raise _at_once(error, where, metrics) from error
+    except BaseException:
+        sock.close()
+        raise
+    return Connection(sock=sock, started_ns=started_ns, connected_ns=connected_ns)
+
+
+def failure_of(error: OSError, where: str, metrics: Any = None) -> ProbeFailure:
+    """Return the failure for an error that came back over the network."""
+    if error.errno == errno.ECONNREFUSED:
+        return target_failure(f"{where} refused the connection", metrics)
+    if error.errno in _REFUSALS:
+        return target_failure(f"{where} broke the connection: {error_text(error)}", metrics)
+    if error.errno in (errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+        return vantage_failure(f"this host has no room for the connection: {error_text(error)}", metrics)
+    return network_failure(f"{where} could not be reached: {error_text(error)}", metrics)
+
+
+def _at_once(error: OSError, where: str, metrics: Any) -> ProbeFailure:
+    # On loopback the refusal is there before connect returns.
+    if error.errno in _REFUSALS:
+        return failure_of(error, where, metrics)
+    return vantage_failure(
+        f"this host cannot send to {where}: {error_text(error)}; look at its routes and its firewall", metrics
+    )

@@ -1,0 +1,111 @@
+"""A byte stream over a connected socket, in the clear or under TLS, that knows when bytes came.
+
+TLS runs in memory (ssl.MemoryBIO), so that connection and handshake are timed apart and a cancelled run leaves
+nothing behind but a socket to close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+
+from worker.wire.readiness import readable
+
+_CHUNK_BYTES = 65_536
+
+
+class ByteStream:
+    """Sends and receives on a non-blocking connected socket; the holder closes it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._tls: ssl.SSLObject | None = None
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        #: Instant at which the bytes last received came in, by time.perf_counter_ns.
+        self.received_ns = 0
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS session, or None in the clear."""
+        return self._tls
+
+    async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
+        """Shake hands; raises ssl.SSLError, or ConnectionResetError when the peer hangs up meanwhile."""
+        tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._feed()
+            except ssl.SSLError:
+                await self._flush()  # the alert that tells the peer why
+                raise
+        await self._flush()
+        self._tls = tls
+
+    async def send(self, data: bytes) -> None:
+        """Send everything."""
+        if self._tls is None:
+            await asyncio.get_running_loop().sock_sendall(self._sock, data)
+            return
+        self._tls.write(data)
+        await self._flush()
+
+    async def receive(self) -> bytes:
+        """Return the next bytes, empty at the end of the stream."""
+        if self._tls is None:
+            return await self._read()
+        while True:
+            try:
+                return self._tls.read(_CHUNK_BYTES)
+            except ssl.SSLWantReadError:
+                await self._flush()
+                try:
+                    await self._feed()
+                except ConnectionResetError:
+                    return b""  # closed without a closing alert, as many servers do
+            except ssl.SSLZeroReturnError:
+                return b""
+
+    async def receive_exactly(self, count: int) -> bytes:
+        """Return that many bytes, or raise ConnectionResetError at the end of the stream."""
+        parts: list[bytes] = []
+        while count:
+            data = await self._read(count)
+            if not data:
+                raise ConnectionResetError("the peer closed the connection before its answer was complete")
+            parts.append(data)
+            count -= len(data)
+        return b"".join(parts)
+
+    async def _feed(self) -> None:
+        data = await self._read()
+        if not data:
+            self._incoming.write_eof()
+            raise ConnectionResetError("the peer closed the connection")
+        self._incoming.write(data)
+
+    async def _flush(self) -> None:
+        data = self._outgoing.read()
+        if data:
+            await asyncio.get_running_loop().sock_sendall(self._sock, data)
+
+    async def _read(self, limit: int = _CHUNK_BYTES) -> bytes:
+        while True:
+            try:
+                data = self._sock.recv(limit)
+                self.received_ns = time.perf_counter_ns()
+                return data
+            except BlockingIOError:
+                ready_ns = await readable(self._sock)
+            try:
+                data = self._sock.recv(limit)
+            except BlockingIOError:
+                continue
+            self.received_ns = ready_ns
+            return data
