@@ -1,0 +1,84 @@
+"""Connections to PostgreSQL: a pooled SQLAlchemy engine, and the URL in the form that libpq reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
+
+from controller.errors import ConfigurationError
+from controller.settings import Settings
+from controller.store.embedded import EmbeddedPostgres
+
+_DRIVERS = ("postgresql", "postgres", "postgresql+psycopg2", "postgresql+psycopg")
+
+
+def database_url(settings: Settings) -> URL:
+    """Return the URL of the database: the one that is set, else the embedded server's."""
+    if not settings.database_url:
+        return make_url(EmbeddedPostgres.find(settings.data_dir).url())
+    try:
+        url = make_url(settings.database_url)
+    except (ArgumentError, ValueError):
+        # The text may hold a password, so neither it nor the cause, which quotes it, is shown.
+        raise ConfigurationError(
+            "STREAMSWARM_DATABASE_URL is not a URL",
+            mend="write it as `postgresql://user:password@host:5432/database`",
+        ) from None
+    if url.drivername not in _DRIVERS:
+        raise ConfigurationError(
+            f"STREAMSWARM_DATABASE_URL starts with `{url.drivername}:`; PostgreSQL is the only database",
+            mend="write it as `postgresql://user:password@host:5432/database`",
+        )
+    return url
+
+
+def libpq_url(settings: Settings) -> str:
+    """Return the URL, password included, as psycopg 3 and other users of libpq read it."""
+    return database_url(settings).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def shown_address(url: URL) -> str:
+    """Return where the database is, fit for messages: no user, no password."""
+    host = url.query.get("host") or url.host or "the local socket"
+    host = host if isinstance(host, str) else ", ".join(host)
+    port = f":{url.port}" if url.port and not host.startswith("/") else ""
+    return f"{host}{port}, database `{url.database or ''}`"
+
+
+def make_engine(
+    settings: Settings,
+    *,
+    application: str,
+    pool_size: int = 5,
+    max_overflow: int = 5,
+    statement_timeout_s: float = 30.0,
+    lock_timeout_s: float = 10.0,
+) -> Engine:
+    """Return a pooled engine; it connects at the first use.
+
+    `application` is the name that PostgreSQL shows for its connections. Time zone is UTC. Sessions that sit in a
+    transaction for a minute are ended, so that a paused process holds nobody up for longer.
+    """
+    options = {
+        "timezone": "UTC",
+        "statement_timeout": str(int(statement_timeout_s * 1000)),
+        "lock_timeout": str(int(lock_timeout_s * 1000)),
+        "idle_in_transaction_session_timeout": "60000",
+    }
+    arguments: dict[str, Any] = {
+        "application_name": application,
+        "connect_timeout": 5,
+        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+    }
+    return create_engine(
+        database_url(settings).set(drivername="postgresql+psycopg2"),
+        connect_args=arguments,
+        pool_size=pool_size,
+        max_overflow=max_overflow,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+    )

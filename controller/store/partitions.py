@@ -1,0 +1,99 @@
+"""Daily partitions of the result tables, by the instant for which a run was due.
+
+The keeper makes them ahead. A result of another day, from a spool that waited long, is stored all the same: the
+gateway calls `ensure_partitions` for the days that it lacks. A partition is made as a table of its own and then
+attached, which lets inserts and queries on the parent go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, Engine, text
+
+from controller.store import results
+
+#: Days before today for which partitions are kept ready: spools that waited over a night or a weekend.
+DAYS_BACK = 3
+#: Longest wait for the lock on a parent table; a waiting attachment makes others wait behind it.
+LOCK_TIMEOUT_S = 3
+_PARTITION = re.compile(r"result_\w+_\d{4}_\d{2}_\d{2}\Z")
+_LOCK = 7_377_230_145_220_652
+
+
+def is_partition(name: str) -> bool:
+    """Return whether a table of that name is a partition of a result table."""
+    return _PARTITION.match(name) is not None
+
+
+def partition_name(table: str, day: dt.date) -> str:
+    """Return the name of a table's partition for a day (UTC)."""
+    return f"{table}_{day:%Y_%m_%d}"
+
+
+def days_around(now: dt.datetime, *, ahead: int, back: int = DAYS_BACK) -> list[dt.date]:
+    """Return the days from `back` before to `ahead` after the day of `now` in UTC."""
+    today = now.astimezone(dt.UTC).date()
+    return [today + dt.timedelta(days=offset) for offset in range(-back, ahead + 1)]
+
+
+def ensure_partitions(connection: Connection, kind: str, days: Iterable[dt.date]) -> list[str]:
+    """Make the partitions of a kind's tables for these days where they are missing; return those made.
+
+    Runs in the caller's transaction, which should be a short one of its own: until it ends, a second caller
+    waits. Calling it again does nothing. Raises sqlalchemy.exc.OperationalError when a lock is not had in time.
+    """
+    wanted = [(table, day) for table in results.table_names(kind) for day in sorted(set(days))]
+    missing = _missing(connection, wanted)
+    if not missing:
+        return []
+    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    made = []
+    for table, day in _missing(connection, wanted):
+        made.append(partition_name(table, day))
+        for statement in partition_statements(table, day):
+            connection.execute(text(statement))
+    return made
+
+
+def ensure_all(engine: Engine, days: Iterable[dt.date]) -> list[str]:
+    """Make the partitions of every result table for these days, each day and kind in its own transaction."""
+    made = []
+    for kind in results.kinds():
+        for day in sorted(set(days)):
+            with engine.begin() as connection:
+                made += ensure_partitions(connection, kind, [day])
+    return made
+
+
+def partition_statements(table: str, day: dt.date) -> tuple[str, str]:
+    """Return the SQL that makes the partition of a table for a day and the SQL that attaches it.
+
+    For callers with another driver; they look whether it exists first and hold off each other.
+    """
+    if table not in results.all_table_names():
+        raise ValueError(f"{table} is not a result table")
+    name = partition_name(table, day)
+    after = day + dt.timedelta(days=1)
+    return (
+        f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)",
+        f"ALTER TABLE {table} ATTACH PARTITION {name} "
+        f"FOR VALUES FROM ('{day} 00:00:00+00') TO ('{after} 00:00:00+00')",
+    )
+
+
+def _missing(connection: Connection, wanted: list[tuple[str, dt.date]]) -> list[tuple[str, dt.date]]:
+    names = [partition_name(table, day) for table, day in wanted]
+    found = set(
+        connection.execute(
+            text(
+                "SELECT c.relname FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid "
+                "WHERE c.relname = ANY(:names)"
+            ),
+            {"names": names},
+        ).scalars()
+    )
+    return [pair for pair, name in zip(wanted, names, strict=True) if name not in found]

@@ -1,0 +1,137 @@
+"""Is the database fit to run on? Brings the schema up to date, and checks at start-up that it is.
+
+Every process calls `check` before it does anything else: an old schema, an unsafe server or one that is not there
+each give one clear error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
+
+from controller import assets
+from controller.errors import DatabaseUnavailableError, SchemaError, UnsafeDatabaseError
+from controller.settings import Settings
+from controller.store import partitions
+from controller.store.engine import make_engine, shown_address
+
+OLDEST_SERVER = 15
+#: Key of the advisory lock that one migrating process holds; any number, the same in every release.
+_MIGRATION_LOCK = 7_377_230_145_220_651
+_DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
+
+
+def check(engine: Engine) -> None:
+    """Raise unless the server is reachable, new enough and safe, and its schema is this release's."""
+    try:
+        with engine.connect() as connection:
+            check_server(connection)
+            check_schema(connection)
+    except OperationalError as error:
+        raise unavailable(engine, error) from error
+
+
+def check_server(connection: Connection) -> None:
+    """Raise UnsafeDatabaseError when the server is too old or could lose what it has committed."""
+    version = connection.execute(text("SHOW server_version_num")).scalar_one()
+    if int(version) < OLDEST_SERVER * 10_000:
+        shown = connection.execute(text("SHOW server_version")).scalar_one()
+        raise UnsafeDatabaseError(
+            f"the database server is PostgreSQL {shown}; {OLDEST_SERVER} or newer is needed",
+            mend="upgrade the server, or unset STREAMSWARM_DATABASE_URL to use the embedded one",
+        )
+    values = {name: connection.execute(text(f"SHOW {name}")).scalar_one() for name in _DURABLE}
+    off = [name for name, value in values.items() if value == "off"]
+    if off:
+        raise UnsafeDatabaseError(
+            f"PostgreSQL runs with {', '.join(f'{name} = off' for name in off)}: acknowledged results could be lost",
+            mend=f"set {' and '.join(off)} to on in postgresql.conf (and for the role and database), then reload",
+        )
+
+
+def check_schema(connection: Connection) -> None:
+    """Raise SchemaError unless the schema is the one that this release works with."""
+    current = _current(connection)
+    scripts = ScriptDirectory.from_config(_config())
+    if current == scripts.get_current_head():
+        return
+    if current is None:
+        raise SchemaError(
+            "the database has no StreamSwarm schema yet", mend="make it: streamswarm db upgrade"
+        )
+    if current in {script.revision for script in scripts.walk_revisions()}:
+        raise SchemaError(
+            f"the schema of the database is older than this release ({current}, wanted "
+            f"{scripts.get_current_head()})",
+            mend="bring it up to date: streamswarm db upgrade",
+        )
+    raise SchemaError(
+        f"the schema of the database is newer than this release ({current} is not known here)",
+        mend="install the release that made it, or a later one",
+    )
+
+
+def upgrade(settings: Settings) -> None:
+    """Bring the schema up to date; safe to call again and from several processes at once."""
+    engine = make_engine(
+        settings, application="streamswarm-db", pool_size=1, statement_timeout_s=0, lock_timeout_s=60
+    )
+    try:
+        upgrade_engine(engine)
+    finally:
+        engine.dispose()
+
+
+def upgrade_engine(engine: Engine) -> None:
+    """Bring the schema of the engine's database up to date, all steps in one transaction."""
+    try:
+        with engine.begin() as connection:
+            check_server(connection)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            current = _current(connection)
+            scripts = ScriptDirectory.from_config(_config())
+            if current == scripts.get_current_head():
+                return
+            if current is not None and current not in {s.revision for s in scripts.walk_revisions()}:
+                check_schema(connection)
+            command.upgrade(_config(connection), "head")
+    except OperationalError as error:
+        raise unavailable(engine, error) from error
+
+
+def include_name(name: str | None, kind: str, parents: object) -> bool:
+    """Tell Alembic's comparison what is the models' business: neither partitions nor the task queue's tables."""
+    return not (
+        kind == "table" and name and (name.startswith("procrastinate_") or partitions.is_partition(name))
+    )
+
+
+def unavailable(engine: Engine, error: OperationalError) -> DatabaseUnavailableError:
+    """Return the error that tells where PostgreSQL was looked for and why it did not answer, never the password."""
+    reason = " ".join(str(error.orig).split())
+    password = engine.url.password
+    if password:
+        reason = reason.replace(str(password), "***")
+    return DatabaseUnavailableError(
+        f"PostgreSQL cannot be used at {shown_address(engine.url)}: {reason}",
+        mend="start it (`streamswarm up` starts the embedded one), or mend STREAMSWARM_DATABASE_URL",
+    )
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(assets.migrations()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    attributes: dict[str, Any] = config.attributes
+    attributes["connection"] = connection
+    return config

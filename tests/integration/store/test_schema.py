@@ -1,0 +1,189 @@
+"""The schema: migrations make what the models describe, once, whoever asks and how often."""
+
+from __future__ import annotations
+
+import ast
+import threading
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, text
+
+from controller import assets
+from controller.errors import DatabaseUnavailableError, SchemaError, UnsafeDatabaseError
+from controller.settings import Settings
+from controller.store import results, schema
+from controller.store.engine import make_engine
+from controller.store.entities import Base
+
+
+@pytest.fixture
+def empty_settings(empty_postgres_url: str) -> Settings:
+    """Settings with a database that has no schema yet."""
+    return Settings(database_url=empty_postgres_url)
+
+
+def differences(engine: Engine) -> list[object]:
+    """Compare the database with the models as Alembic does."""
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "compare_type": True,
+                "compare_server_default": True,
+                "include_name": schema.include_name,
+            },
+        )
+        return list(compare_metadata(context, Base.metadata))
+
+
+def test_migrations_make_what_the_models_describe(engine: Engine) -> None:
+    """Tables, columns, types, defaults, keys and indexes of migrated database and models are the same."""
+    assert results.TABLES
+    assert differences(engine) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE jobs DROP COLUMN paused",
+        "ALTER TABLE jobs ALTER COLUMN version TYPE bigint",
+        "ALTER TABLE jobs ALTER COLUMN version SET DEFAULT 7",
+        "ALTER TABLE jobs ALTER COLUMN kind DROP NOT NULL",
+        "DROP INDEX ix_jobs_test_id",
+        "ALTER TABLE result_ping DROP COLUMN rtt_avg_ms",
+        "ALTER TABLE result_ping ALTER COLUMN packets_sent TYPE bigint",
+        "CREATE TABLE stray (id int)",
+    ],
+)
+def test_a_difference_would_be_seen(engine: Engine, change: str) -> None:
+    """The comparison notices each kind of difference that a forgotten migration leaves."""
+    with engine.begin() as connection:
+        connection.execute(text(change))
+    assert differences(engine) != []
+
+
+def test_constraints_that_alembic_does_not_compare(engine: Engine) -> None:
+    """Check constraints, partial index predicates and partitioning stand in the database as in the models."""
+    with engine.connect() as connection:
+        checks = set(
+            connection.execute(
+                text("SELECT conname FROM pg_constraint WHERE contype = 'c' AND conname LIKE 'ck\\_%'")
+            ).scalars()
+        )
+        partitioned = set(
+            connection.execute(text("SELECT partrelid::regclass::text FROM pg_partitioned_table")).scalars()
+        )
+        partial = set(
+            connection.execute(
+                text("SELECT indexrelid::regclass::text FROM pg_index WHERE indpred IS NOT NULL")
+            ).scalars()
+        )
+    assert len(checks) == sum(
+        type(constraint).__name__ == "CheckConstraint"
+        for table in Base.metadata.tables.values()
+        for constraint in table.constraints
+    )
+    assert partitioned == set(results.all_table_names())
+    assert {
+        str(index.name)
+        for table in Base.metadata.tables.values()
+        for index in table.indexes
+        if index.dialect_options["postgresql"]["where"] is not None
+    } <= partial
+
+
+def test_upgrading_an_empty_database_twice(empty_settings: Settings) -> None:
+    """An empty database is told apart, upgraded, found current, and left alone by a second upgrade."""
+    engine = make_engine(empty_settings, application="test")
+    with pytest.raises(SchemaError, match=r"no StreamSwarm schema yet\n.*streamswarm db upgrade"):
+        schema.check(engine)
+    schema.upgrade(empty_settings)
+    schema.check(engine)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO destinations (name, address) VALUES ('kept', '192.0.2.1')"))
+    schema.upgrade(empty_settings)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT name FROM destinations")).scalars().all() == ["kept"]
+    engine.dispose()
+
+
+def test_two_processes_upgrade_at_once(empty_settings: Settings) -> None:
+    """Upgrades that start together do the work once and none of them fails."""
+    faults: list[BaseException] = []
+    start = threading.Barrier(3)
+
+    def migrate() -> None:
+        start.wait()
+        try:
+            schema.upgrade(empty_settings)
+        except BaseException as error:  # noqa: BLE001  handed to the main thread
+            faults.append(error)
+
+    threads = [threading.Thread(target=migrate) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    engine = make_engine(empty_settings, application="test")
+    schema.check(engine)
+    engine.dispose()
+
+
+def test_a_newer_schema_is_refused(engine: Engine, settings: Settings) -> None:
+    """A schema of a later release is neither run on nor migrated."""
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaError, match="newer than this release"):
+        schema.check(engine)
+    with pytest.raises(SchemaError, match="newer than this release"):
+        schema.upgrade(settings)
+
+
+def test_unsafe_settings_are_refused(engine: Engine, settings: Settings, postgres_url: str) -> None:
+    """A server, role or database with synchronous_commit off is refused by name, however it came about."""
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off".encode())
+    engine.dispose()
+    with pytest.raises(UnsafeDatabaseError, match="synchronous_commit = off"):
+        schema.check(engine)
+    with pytest.raises(UnsafeDatabaseError, match="synchronous_commit = off"):
+        schema.upgrade(settings)
+
+
+def test_an_unreachable_server_is_named_without_the_password() -> None:
+    """The error says where PostgreSQL was looked for and what to do, and never the password."""
+    engine = make_engine(
+        Settings(database_url="postgresql://someone:geheim@127.0.0.1:1/nowhere"), application="test"
+    )
+    with pytest.raises(DatabaseUnavailableError, match=r"127\.0\.0\.1:1, database `nowhere`") as caught:
+        schema.check(engine)
+    assert "geheim" not in str(caught.value)
+    assert "STREAMSWARM_DATABASE_URL" in caught.value.mend
+
+
+def test_a_wrong_password_is_not_repeated(postgres_url: str) -> None:
+    """A refused login names the address and shows no password."""
+    right = postgres_url.partition("://streamswarm:")[2].partition("@")[0]
+    engine = make_engine(
+        Settings(database_url=postgres_url.replace(right, "falsches-wort")), application="test"
+    )
+    with pytest.raises(DatabaseUnavailableError, match="password authentication failed") as caught:
+        schema.check(engine)
+    assert "falsches-wort" not in str(caught.value)
+
+
+def test_migrations_stand_alone() -> None:
+    """No migration imports the contract or the models: what it does is frozen."""
+    scripts = sorted((assets.migrations() / "versions").glob("*.py"))
+    assert scripts
+    for script in scripts:
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert not name.startswith(("streamswarm", "controller", "worker", "web")), script
