@@ -1,0 +1,104 @@
+"""The gateway's connections to PostgreSQL: a few, asynchronous, with time-outs that keep a paused process harmless.
+
+A checkout connects when no idle connection is left, at once and without a schedule of its own, so that the first
+attempt after an outage is the caller's. One error that says "the connection is gone" discards every idle one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+#: Limits of every connection, in milliseconds. A gateway that is stopped in the middle of a transaction, or cut
+#: off from its database, holds its successor up for no longer than these.
+_LIMITS = {
+    "statement_timeout": 10_000,
+    "lock_timeout": 5_000,
+    "idle_in_transaction_session_timeout": 5_000,
+}
+_TRANSACTION_LIMIT = ("transaction_timeout", 10_000)  # PostgreSQL 17 and newer
+#: SQLSTATE classes after which the same work may succeed: broken connection, read-only or ended transaction,
+#: deadlock and serialisation, no resources, lock not had, shutdown or cancellation, input/output error.
+_TRANSIENT = frozenset(("08", "25", "40", "53", "55", "57", "58"))
+
+
+class Database:
+    """At most `size` connections at a time; more callers wait."""
+
+    def __init__(self, url: str, *, size: int = 6) -> None:
+        self._url = url
+        self._places = asyncio.Semaphore(size)
+        self._idle: list[Connection] = []
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection in autocommit mode; what raises inside rolls its transaction back."""
+        async with self._places:
+            connection = self._idle.pop() if self._idle else await self._connect()
+            try:
+                yield connection
+            except BaseException as error:
+                if isinstance(error, psycopg.OperationalError):
+                    await self.close()
+                if connection.info.transaction_status is TransactionStatus.IDLE:
+                    self._idle.append(connection)
+                else:
+                    await connection.close()
+                raise
+            self._idle.append(connection)
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.close()
+
+    async def _connect(self) -> Connection:
+        limits = " ".join(f"-c {name}={value}" for name, value in _LIMITS.items())
+        connection = await psycopg.AsyncConnection.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=5,
+            application_name="streamswarm-gateway",
+            options=f"-c timezone=UTC {limits}",
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=15_000,
+        )
+        if connection.info.server_version >= 170_000:
+            name, value = _TRANSACTION_LIMIT
+            await connection.execute(f"SET {name} = {value}")
+        return connection
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same work may succeed when it is tried again: the database is away, busy or in the way."""
+    if not isinstance(error, psycopg.Error):
+        return isinstance(error, OSError)
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate[:2] in _TRANSIENT
+
+
+class BackOff:
+    """Waits that grow to a few seconds, with full jitter so that gateways do not return in step."""
+
+    def __init__(self, *, first_s: float = 0.05, most_s: float = 2.0) -> None:
+        self._first_s = first_s
+        self._most_s = most_s
+        self._tries = 0
+
+    async def wait(self) -> None:
+        """Sleep before the next attempt."""
+        ceiling = min(self._most_s, self._first_s * 2**self._tries)
+        self._tries = min(self._tries + 1, 16)
+        await asyncio.sleep(random.uniform(ceiling / 10, ceiling))  # noqa: S311  jitter is no secret
