@@ -13,7 +13,6 @@ import os
 from typing import Any
 
 from streamswarm.v1 import probe_pb2
-
 from worker.probing import ProbeFailure
 
 

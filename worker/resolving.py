@@ -8,7 +8,6 @@ import socket
 import time
 
 from streamswarm.targets import shown
-
 from worker.detached import Detached, TooManyHungCallsError
 from worker.failures import error_text, resolver_failure
 from worker.probing import IPAddress, Resolved, Resolver

@@ -11,7 +11,6 @@ from typing import Any, Protocol, cast
 
 from streamswarm import contract
 from streamswarm.targets import Target
-
 from worker.probing import Availability, Outcome, ProbeContext
 
 

@@ -11,9 +11,9 @@ import dns.flags
 import dns.message
 import dns.rcode
 import dns.rdatatype
+
 from streamswarm.targets import Target, shown
 from streamswarm.v1.probes.dns_pb2 import DnsResult, DnsSpec
-
 from worker.failures import error_text, internal_failure, network_failure, target_failure, vantage_failure
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext
 from worker.wire import icmp_messages, stamps

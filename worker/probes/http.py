@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 import h11
+
 from streamswarm import __version__
 from streamswarm.targets import Target, TargetError, parse_url, shown
 from streamswarm.v1.probes.http_pb2 import HttpResult, HttpSpec
-
 from worker.failures import network_failure, resolver_failure, target_failure
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure
 from worker.wire import tls

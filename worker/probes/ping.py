@@ -7,7 +7,6 @@ from collections import Counter
 
 from streamswarm.targets import Target
 from streamswarm.v1.probes.ping_pb2 import PingResult, PingSpec
-
 from worker import statistics
 from worker.failures import error_text, network_failure, vantage_failure
 from worker.probing import Availability, Outcome, ProbeContext

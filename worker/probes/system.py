@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from streamswarm.targets import Target
 from streamswarm.v1.probes.system_pb2 import SystemDisk, SystemInterface, SystemResult, SystemSpec
-
 from worker.detached import Detached, TooManyHungCallsError
 from worker.failures import vantage_failure
 from worker.probing import Availability, Outcome, ProbeContext

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from streamswarm.targets import Target
 from streamswarm.v1.probes.tcp_pb2 import TcpResult, TcpSpec
-
 from worker.probing import Availability, Outcome, ProbeContext
 from worker.wire import tcp_info
 from worker.wire.connect import Connection, connect

@@ -1,0 +1,49 @@
+"""The kernel's struct, read by offset and only as far as it was filled in."""
+
+import struct
+
+from worker.wire import tcp_info
+
+
+def filled(length: int = 248) -> bytes:
+    """Return a struct whose 32-bit field number n holds 1000 + n, as far as `length` goes."""
+    data = bytearray(length)
+    data[0] = 1
+    for number in range((length - 8) // 4):
+        struct.pack_into("=I", data, 8 + 4 * number, 1000 + number)
+    return bytes(data)
+
+
+def test_fields_stand_where_the_kernels_header_has_them() -> None:
+    """Numbers of the 32-bit fields behind the first eight bytes, counted in linux/tcp.h."""
+    info = tcp_info.parse(filled())
+    assert info is not None
+    assert info.state == 1
+    assert info.snd_mss == 1002
+    assert info.pmtu == 1013
+    assert info.rtt_us == 1015
+    assert info.rttvar_us == 1016
+    assert info.total_retrans == 1023
+    assert info.min_rtt_us == 1035
+
+
+def test_what_an_older_kernel_did_not_fill_in_is_none() -> None:
+    """The struct of Linux 2.6 ends after total_retrans."""
+    info = tcp_info.parse(filled(104))
+    assert info is not None
+    assert info.total_retrans == 1023
+    assert info.min_rtt_us is None
+    assert tcp_info.parse(filled(103)).total_retrans is None  # type: ignore[union-attr]
+    assert tcp_info.parse(b"") is None
+
+
+def test_times_that_were_not_measured_are_none() -> None:
+    """Zero, and all ones for the minimum, mean that there was no sample."""
+    data = bytearray(filled())
+    struct.pack_into("=I", data, 68, 0)
+    struct.pack_into("=I", data, 148, 0xFFFFFFFF)
+    info = tcp_info.parse(bytes(data))
+    assert info is not None
+    assert info.rtt_us is None
+    assert info.rttvar_us is None
+    assert info.min_rtt_us is None
