@@ -39,7 +39,12 @@ class _Lazy(click.Group):
         try:
             command = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] in ("controller", "worker", "web", "streamswarm"):
+            if error.name is None or error.name.partition(".")[0] in (
+                "controller",
+                "worker",
+                "web",
+                "streamswarm",
+            ):
                 raise
             raise click.ClickException(
                 f"`streamswarm {cmd_name}` needs the package {error.name}, which the base installation leaves out\n"

@@ -46,7 +46,17 @@ def ensure(home: Path) -> Account:
                 f"there is no account `{NAME}` to run under, and no `useradd` to make it with",
                 mend=f"make a system account named {NAME}, or start as an ordinary user",
             ) from None
-        argv = [useradd, "--system", "--user-group", "--home-dir", str(home), "--no-create-home", "--shell", "/usr/sbin/nologin", NAME]
+        argv = [
+            useradd,
+            "--system",
+            "--user-group",
+            "--home-dir",
+            str(home),
+            "--no-create-home",
+            "--shell",
+            "/usr/sbin/nologin",
+            NAME,
+        ]
         made = subprocess.run(argv, capture_output=True, text=True, check=False)
         if made.returncode:
             raise ConfigurationError(
@@ -93,8 +103,19 @@ def drop(argv: list[str], account: Account) -> list[str]:
             "`setpriv`, which gives up root's rights, is missing",
             mend="install util-linux, or start as an ordinary user",
         )
-    identity = [setpriv, f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--no-new-privs"]
-    keeping = [*identity, "--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", "--bounding-set=-all,+net_raw"]
+    identity = [
+        setpriv,
+        f"--reuid={account.uid}",
+        f"--regid={account.gid}",
+        "--clear-groups",
+        "--no-new-privs",
+    ]
+    keeping = [
+        *identity,
+        "--inh-caps=-all,+net_raw",
+        "--ambient-caps=-all,+net_raw",
+        "--bounding-set=-all,+net_raw",
+    ]
     if subprocess.run([*keeping, "true"], capture_output=True, check=False).returncode == 0:
         return [*keeping, *argv]
     return [*identity, "--inh-caps=-all", *argv]

@@ -57,7 +57,9 @@ class Family:
 
     def start(self, program: Program) -> None:
         """Start a program; it is restarted when it ends by itself."""
-        self.children[program.name] = Child(program=program, process=_spawn(program), started=time.monotonic())
+        self.children[program.name] = Child(
+            program=program, process=_spawn(program), started=time.monotonic()
+        )
         self.say(f"{program.name} started with process id {self.children[program.name].process.pid}")
 
     def watch(self) -> None:
@@ -77,7 +79,9 @@ class Family:
             if now - child.started > _STEADY_S:
                 child.pause = _PAUSES[0]
             child.restart_at = now + child.pause
-            self.say(f"{child.program.name} ended {_how(code)}; next start in {child.pause:g} s, log: {child.program.log}")
+            self.say(
+                f"{child.program.name} ended {_how(code)}; next start in {child.pause:g} s, log: {child.program.log}"
+            )
             child.pause = min(child.pause * 2, _PAUSES[1])
 
     def restart(self, names: set[str]) -> None:

@@ -108,7 +108,9 @@ def _welcome(ready: Ready, *, detached: bool) -> str:
         f"  Log in once  {ready.login_url}",
     ]
     if ready.password is None:
-        lines.append(f"  Account      {ready.administrator} (password as set; a new one: streamswarm user password {ready.administrator})")
+        lines.append(
+            f"  Account      {ready.administrator} (password as set; a new one: streamswarm user password {ready.administrator})"
+        )
     else:
         lines.append(f"  Account      {ready.administrator}, password {ready.password} (shown only now)")
     if ready.examples:

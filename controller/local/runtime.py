@@ -24,7 +24,12 @@ def lay(folder: Path) -> Path:
     base = Path(os.path.realpath(sys._base_executable))  # type: ignore[attr-defined]
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
-    made = subprocess.run([base, "-m", "venv", "--without-pip", "--symlinks", fresh], capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        [base, "-m", "venv", "--without-pip", "--symlinks", fresh],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if made.returncode:
         raise ConfigurationError(
             f"no environment could be made in {fresh}: {made.stderr.strip() or made.stdout.strip()}",
@@ -37,7 +42,10 @@ def lay(folder: Path) -> Path:
         for old in (*libraries.glob("*streamswarm*.pth"), *libraries.glob("*streamswarm*.py")):
             old.unlink()
         for name in SOURCES:
-            shutil.copytree(checkout / name, fresh / "src" / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                checkout / name, fresh / "src" / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        shutil.copy2(checkout / "pyproject.toml", fresh / "src")
         (libraries / "streamswarm-sources.pth").write_text(
             f"{folder / 'src'}\n{folder / 'src' / 'proto'}\n", encoding="utf-8"
         )
@@ -48,7 +56,7 @@ def lay(folder: Path) -> Path:
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    if os.stat(source).st_mode & 0o004:
+    if Path(source).stat().st_mode & 0o004:
         try:
             os.link(source, target)
         except OSError:  # another file system, or links are forbidden there

@@ -1,0 +1,66 @@
+"""One supervisor per data folder, and how others find it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from controller.errors import ConfigurationError
+
+
+@contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder for one supervisor; its process id stands in the file meanwhile."""
+    path = pid_file(data_dir)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data folder {data_dir} cannot be used: {error.strerror}",
+            mend="make it writable, or set STREAMSWARM_DATA_DIR",
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pid = os.pread(descriptor, 32, 0).decode().strip()
+            raise ConfigurationError(
+                f"StreamSwarm runs already with the data in {data_dir} (process {pid})",
+                mend="stop it first: streamswarm down",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def pid_file(data_dir: Path) -> Path:
+    """Return the file that a running supervisor holds locked."""
+    return data_dir / "run" / "supervisor.pid"
+
+
+def running_supervisor(data_dir: Path) -> int | None:
+    """Return the process id of the supervisor that holds the data folder, or None."""
+    try:
+        descriptor = os.open(pid_file(data_dir), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise ConfigurationError(
+            f"the data in {data_dir} belong to another account", mend="ask as that account, or as root"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        text = os.pread(descriptor, 32, 0).decode().strip()
+        return int(text) if text.isdigit() else None
+    else:
+        return None
+    finally:
+        os.close(descriptor)

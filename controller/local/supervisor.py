@@ -1,0 +1,256 @@
+"""Starts everything on one machine in order, watches it, and stops it in reverse order.
+
+Database → schema → first administrator → gateway, keeper, dashboard → local worker → example tests → healthy. A step
+that fails stops what was started and says why; nothing half-done stays. After a crash of the supervisor itself
+its children end too, and the next start finds everything again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+
+from controller import assets
+from controller.errors import ConfigurationError, PortInUseError, StreamSwarmError
+from controller.local import examples, localworker
+from controller.local.lock import only_one
+from controller.local.processes import Family, Program
+from controller.local.progress import Listener, Ready, Step
+from controller.settings import Settings, split_address
+from controller.store import schema
+from controller.store.commands.login_links import create_login_link
+from controller.store.commands.users import ensure_first_admin, first_administrator
+from controller.store.embedded import EmbeddedPostgres
+from controller.store.engine import make_engine, session_factory
+
+#: Where the example name server answers.
+RESOLVER_LISTEN = ("127.0.0.1", 7453)
+_HEALTHY_WITHIN_S = 60.0
+_WATCH_EVERY_S = 0.2
+
+
+class Supervisor:
+    """One run of `streamswarm up`, from its start to its end."""
+
+    def __init__(self, settings: Settings, *, tell: Listener, reload: bool = False) -> None:
+        self._settings = settings
+        self._tell = tell
+        self._reload = reload
+        self._stop = threading.Event()
+        self._family = Family(say=_log)
+        self._embedded = EmbeddedPostgres(settings.data_dir) if not settings.database_url else None
+        self._logs = settings.data_dir / "logs"
+
+    def run(self) -> None:
+        """Start everything, report readiness, watch until SIGTERM or SIGINT, stop everything."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        started = time.monotonic()
+        with only_one(self._settings.data_dir):
+            try:
+                ready = self._start()
+                self._tell(replace(ready, elapsed_s=time.monotonic() - started))
+                _log(f"healthy after {time.monotonic() - started:.1f} s")
+                self._watch()
+            finally:
+                self._end()
+
+    def _start(self) -> Ready:
+        settings = self._settings
+        self._check_ports()
+        if self._embedded is not None:
+            self._tell(Step(text="Database: embedded PostgreSQL"))
+            self._embedded.start()
+        else:
+            self._tell(Step(text="Database: the server that STREAMSWARM_DATABASE_URL names"))
+        schema.upgrade(settings)
+        engine = make_engine(settings, application="streamswarm-up", pool_size=1)
+        try:
+            schema.check(engine)
+            sessions = session_factory(engine)
+            with sessions.begin() as session:
+                first = ensure_first_admin(session)
+            self._tell(
+                Step(text=f"Gateway: {settings.gateway_listen}, enrolment {settings.enrolment_listen}")
+            )
+            self._start_program("gateway", "controller.gateway")
+            self._tell(Step(text="Keeper"))
+            self._start_program("keeper", "controller.keeper")
+            self._tell(Step(text=f"Dashboard: {settings.public_web_url}"))
+            self._start_program("web", "web")
+            self._start_program(
+                "resolver", "controller.local.resolver", RESOLVER_LISTEN[0], str(RESOLVER_LISTEN[1])
+            )
+            self._tell(Step(text="Worker: this machine"))
+            self._wait_for_gateway()
+            with sessions.begin() as session:
+                configuration = localworker.prepare(session, settings)
+            self._start_program("worker", "worker", "run", "--config", str(configuration), raw_sockets=True)
+            self._wait_until_healthy()
+            with sessions.begin() as session:
+                made = examples.create_once(
+                    session, settings, resolver=f"{RESOLVER_LISTEN[0]}:{RESOLVER_LISTEN[1]}"
+                )
+                unavailable = examples.unavailable_kinds(session, localworker.HOST_NAME)
+                name, password = first or (first_administrator(session), None)
+                link = create_login_link(session, name, minutes=settings.enrolment_token_minutes)
+        finally:
+            engine.dispose()
+        return Ready(
+            web_url=settings.public_web_url,
+            login_url=f"{settings.public_web_url}/login/once/{link}",
+            administrator=name,
+            password=password,
+            examples=made,
+            unavailable=unavailable,
+            data_dir=str(settings.data_dir),
+            elapsed_s=0.0,
+        )
+
+    def _start_program(self, name: str, module: str, *arguments: str, raw_sockets: bool = False) -> None:
+        environment = {**os.environ, **self._settings.environment(), "PYTHONUNBUFFERED": "1"}
+        if (
+            raw_sockets
+        ):  # the worker needs none of the controller's settings, the database's password least of all
+            environment = {
+                key: value for key, value in environment.items() if not key.startswith("STREAMSWARM_")
+            }
+        self._family.start(
+            Program(
+                name=name,
+                argv=(sys.executable, "-m", module, *arguments),
+                environment=environment,
+                log=self._logs / f"{name}.log",
+                raw_sockets=raw_sockets,
+            )
+        )
+
+    def _check_ports(self) -> None:
+        settings = self._settings
+        listens = {
+            "the dashboard": (settings.web_listen, "STREAMSWARM_WEB_LISTEN"),
+            "the gateway": (settings.gateway_listen, "STREAMSWARM_GATEWAY_LISTEN"),
+            "enrolment": (settings.enrolment_listen, "STREAMSWARM_ENROLMENT_LISTEN"),
+        }
+        for what, (address, variable) in listens.items():
+            host, port = split_address(address, what=variable)
+            try:
+                family, _, _, _, place = socket.getaddrinfo(
+                    host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                )[0]
+                with socket.socket(family, socket.SOCK_STREAM) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(place)
+            except OSError as error:
+                raise PortInUseError(
+                    f"{what} cannot listen on {address}: {error.strerror}",
+                    mend=f"end what holds the port (ss -ltnp 'sport = :{port}'), or set {variable} to another",
+                ) from error
+
+    def _wait_for_gateway(self) -> None:
+        for listen in (self._settings.gateway_listen, self._settings.enrolment_listen):
+            address = split_address(listen, what="listener")
+            for _ in self._patience(f"the gateway does not listen on {listen}"):
+                try:
+                    with socket.create_connection(address, timeout=1):
+                        break
+                except OSError:
+                    continue
+
+    def _wait_until_healthy(self) -> None:
+        self._tell(Step(text="Waiting until everything is healthy"))
+        host, port = split_address(self._settings.web_listen, what="STREAMSWARM_WEB_LISTEN")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  a comparison
+        url = (
+            f"http://[{host}]:{port}/api/v1/health" if ":" in host else f"http://{host}:{port}/api/v1/health"
+        )
+        seen = ["no answer from the dashboard"]
+        for _ in self._patience(lambda: f"not everything became healthy: {seen[-1]}"):
+            try:
+                reply = httpx.get(url, timeout=2, trust_env=False)
+            except httpx.HTTPError as error:
+                seen.append(f"{url}: {error}")
+                continue
+            if reply.status_code == httpx.codes.OK:
+                return
+            seen.append(reply.text.strip()[:500])
+
+    def _patience(self, complaint: str | Callable[[], str]) -> Iterator[None]:
+        """Yield several times a second until the time is over; then say what did not come about."""
+        deadline = time.monotonic() + _HEALTHY_WITHIN_S
+        while time.monotonic() < deadline:
+            if self._stop.wait(0.1):
+                raise StreamSwarmError("interrupted while starting; everything was stopped again")
+            for name in self._family.children:
+                said = self._family.failed(name)
+                if said is not None:
+                    raise StreamSwarmError(
+                        f"{name} ended while starting:\n{said}",
+                        mend=f"the whole log: {self._logs / name}.log",
+                    )
+            yield
+        text = complaint() if callable(complaint) else complaint
+        raise StreamSwarmError(f"{text} within {_HEALTHY_WITHIN_S:g} s", mend=f"see the logs in {self._logs}")
+
+    def _watch(self) -> None:
+        changed = _Sources() if self._reload else None
+        while not self._stop.wait(_WATCH_EVERY_S):
+            self._family.watch()
+            if changed is not None and changed.since_last_look():
+                _log("sources changed; restarting")
+                self._family.restart({"gateway", "keeper", "web", "worker"})
+
+    def _end(self) -> None:
+        _log("stopping")
+        # The worker first: it delivers what it has while the gateway still listens.
+        if "worker" in self._family.children:
+            self._family.stop(("worker",))
+        self._family.stop()
+        if self._embedded is not None:
+            self._embedded.stop()
+        _log("stopped")
+
+
+class _Sources:
+    """Notices changes of the sources of a checkout."""
+
+    def __init__(self) -> None:
+        root = assets.checkout()
+        if root is None:
+            raise ConfigurationError(
+                "--reload watches the sources of a checkout, and this is an installed package"
+            )
+        self._folders = [root / name for name in ("controller", "worker", "web", "proto")]
+        self._seen = self._look()
+
+    def _look(self) -> dict[Path, int]:
+        found: dict[Path, int] = {}
+        for folder in self._folders:
+            for path in folder.rglob("*.py"):
+                try:
+                    found[path] = path.stat().st_mtime_ns
+                except FileNotFoundError:  # an editor replaces the file just now
+                    continue
+        return found
+
+    def since_last_look(self) -> bool:
+        """Whether a source file has come, gone or changed."""
+        now = self._look()
+        changed = now != self._seen
+        self._seen = now
+        return changed
+
+
+def _log(text: str) -> None:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    sys.stderr.write(f"{stamp} {text}\n")
+    sys.stderr.flush()

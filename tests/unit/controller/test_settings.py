@@ -1,0 +1,98 @@
+"""Settings come from the environment, a file, or their defaults; a wrong one is named."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from controller.errors import ConfigurationError
+from controller.settings import Settings, split_address
+
+REFERENCE = Path(__file__).parents[3] / "docs/reference/settings.md"
+
+
+def test_environment_wins_over_file_wins_over_default(tmp_path: Path) -> None:
+    """The same key at three places."""
+    file = tmp_path / "settings.yaml"
+    file.write_text("web_threads: 7\ntrust_domain: from.file\n")
+    settings = Settings.load(
+        {"STREAMSWARM_CONFIG": str(file), "STREAMSWARM_TRUST_DOMAIN": "from.environment"}
+    )
+    assert (settings.web_threads, settings.trust_domain, settings.gateway_name) == (
+        7,
+        "from.environment",
+        "gateway-1",
+    )
+
+
+def test_secrets_may_come_from_a_file(tmp_path: Path) -> None:
+    """`…_FILE` names a file whose text, without its last newline, is the value."""
+    secret = tmp_path / "url"
+    secret.write_text("postgresql://somewhere/db\n")
+    assert (
+        Settings.load({"STREAMSWARM_DATABASE_URL_FILE": str(secret)}).database_url
+        == "postgresql://somewhere/db"
+    )
+
+
+def test_settings_survive_the_way_to_a_child_process() -> None:
+    """What `environment` gives is read back the same."""
+    settings = Settings.load(
+        {
+            "STREAMSWARM_GATEWAY_ADDRESSES": "a:1, b:2",
+            "STREAMSWARM_CERTIFICATE_HOURS": "0.5",
+            "STREAMSWARM_DATA_DIR": "/tmp/x",
+        }
+    )
+    assert settings.gateway_addresses == ("a:1", "b:2")
+    assert Settings.load(settings.environment()) == settings
+
+
+@pytest.mark.parametrize(
+    ("environment", "content", "message"),
+    [
+        ({"STREAMSWARM_WEB_THREADS": "many"}, None, "STREAMSWARM_WEB_THREADS is `many`"),
+        ({}, "colour: red", "unknown key `colour`"),
+        ({}, "- a list", "must hold `key: value` lines"),
+        ({}, "a: [", "cannot be read"),
+        (
+            {"STREAMSWARM_DATABASE_URL_FILE": "/does/not/exist"},
+            None,
+            "names /does/not/exist, which cannot be read",
+        ),
+    ],
+)
+def test_wrong_settings_are_named(
+    tmp_path: Path, environment: dict[str, str], content: str | None, message: str
+) -> None:
+    """The message says which variable or key, and what to do."""
+    if content is not None:
+        (tmp_path / "settings.yaml").write_text(content)
+        environment = {**environment, "STREAMSWARM_CONFIG": str(tmp_path / "settings.yaml")}
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        Settings.load(environment)
+    assert caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("127.0.0.1:1", ("127.0.0.1", 1)), ("[::1]:7443", ("::1", 7443)), ("host:65535", ("host", 65535))],
+)
+def test_addresses_are_split(text: str, expected: tuple[str, int]) -> None:
+    """IPv4, IPv6 in brackets, names."""
+    assert split_address(text, what="X") == expected
+
+
+@pytest.mark.parametrize("text", ["", "host", ":80", "host:", "host:99999", "host:-1"])
+def test_half_addresses_are_refused(text: str) -> None:
+    """The message names the setting."""
+    with pytest.raises(ConfigurationError, match="STREAMSWARM_X"):
+        split_address(text, what="STREAMSWARM_X")
+
+
+def test_every_setting_is_documented() -> None:
+    """The reference page has a row for each setting, and for nothing else."""
+    rows = {line.split("`")[1] for line in REFERENCE.read_text().splitlines() if line.startswith("| `")}
+    assert rows == {field.name for field in dataclasses.fields(Settings)}
