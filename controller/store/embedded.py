@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -348,7 +349,7 @@ class EmbeddedPostgres:
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
 
     def _run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        identity: dict[str, object] = {}
+        identity: dict[str, Any] = {}
         if os.geteuid() != self._account.pw_uid:
             identity = {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
         return subprocess.run(
@@ -359,7 +360,7 @@ class EmbeddedPostgres:
             cwd="/",
             env=_environment(os.environ),
             umask=0o077,
-            **identity,  # type: ignore[call-overload]
+            **identity,
         )
 
 

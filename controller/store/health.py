@@ -1,0 +1,159 @@
+"""Which controller processes are alive and whether the installation does its work.
+
+Every gateway, keeper and web process keeps a row of its own and refreshes its heartbeat; what is older than
+`STALE_S` is taken for dead. Ages are measured by the database's clock alone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Literal
+
+from sqlalchemy import Connection, bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+Role = Literal["gateway", "keeper", "web"]
+State = Literal["ok", "degraded", "down"]
+
+#: Seconds between two heartbeats of a process.
+HEARTBEAT_S = 2.0
+#: Age of a heartbeat, seconds, from which the process counts as dead.
+STALE_S = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One part of the installation."""
+
+    state: State
+    #: What is wrong and what to do, or what is there; for people.
+    message: str
+    #: How many of it are alive.
+    alive: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """The installation as a whole."""
+
+    database: Component
+    gateway: Component
+    keeper: Component
+    worker: Component
+
+    @property
+    def state(self) -> State:
+        """The worst state of any part."""
+        states = [part.state for part in (self.database, self.gateway, self.keeper, self.worker)]
+        return "down" if "down" in states else "degraded" if "degraded" in states else "ok"
+
+
+def register_process(connection: Connection, role: Role, name: str) -> int:
+    """Make the row of this process and return its id."""
+    return int(
+        connection.execute(
+            text(
+                "INSERT INTO processes (role, name, host_name, pid, version) "
+                "VALUES (:role, :name, :host_name, :pid, :version) RETURNING id"
+            ),
+            {
+                "role": role,
+                "name": name,
+                "host_name": socket.gethostname(),
+                "pid": os.getpid(),
+                "version": version("streamswarm"),
+            },
+        ).scalar_one()
+    )
+
+
+def heartbeat(connection: Connection, process_id: int, gauges: Mapping[str, Any] | None = None) -> bool:
+    """Refresh the heartbeat of a process; False when its row is gone and it must register again."""
+    statement = text(
+        "UPDATE processes SET heartbeat_at = clock_timestamp(), stopped_at = NULL, gauges = :gauges "
+        "WHERE id = :id"
+    ).bindparams(bindparam("gauges", type_=JSONB))
+    return connection.execute(statement, {"id": process_id, "gauges": dict(gauges or {})}).rowcount == 1
+
+
+def stop_process(connection: Connection, process_id: int) -> None:
+    """Note that a process has ended in good order."""
+    connection.execute(
+        text("UPDATE processes SET stopped_at = clock_timestamp() WHERE id = :id"), {"id": process_id}
+    )
+
+
+def disconnect_orphans(connection: Connection) -> int:
+    """Mark the workers of dead gateways as disconnected; return how many there were."""
+    return connection.execute(
+        text(
+            "UPDATE workers SET gateway_id = NULL, disconnected_at = clock_timestamp() "
+            "WHERE id IN (SELECT w.id FROM workers w JOIN processes p ON p.id = w.gateway_id "
+            "  WHERE p.stopped_at IS NOT NULL OR p.heartbeat_at < clock_timestamp() - :stale * interval '1 s' "
+            "  ORDER BY w.id FOR UPDATE OF w SKIP LOCKED)"
+        ),
+        {"stale": STALE_S},
+    ).rowcount
+
+
+def prune_processes(connection: Connection, *, older_than_s: float) -> int:
+    """Remove the rows of processes that have been dead for so long; return how many there were."""
+    return connection.execute(
+        text("DELETE FROM processes WHERE heartbeat_at < clock_timestamp() - :age * interval '1 s'"),
+        {"age": older_than_s},
+    ).rowcount
+
+
+def read_health(connection: Connection) -> Health:
+    """Return the state of the installation; that this returns at all says that the database answers."""
+    counts = (
+        connection.execute(
+            text(
+                "SELECT role, count(*) FROM processes WHERE stopped_at IS NULL "
+                "AND heartbeat_at >= clock_timestamp() - :stale * interval '1 s' GROUP BY role"
+            ),
+            {"stale": STALE_S},
+        )
+        .tuples()
+        .all()
+    )
+    alive: dict[str, int] = {str(role): int(count) for role, count in counts}
+    connected, known = (
+        connection.execute(
+            text(
+                "SELECT count(*) FILTER (WHERE gateway_id IS NOT NULL), count(*) FROM workers "
+                "WHERE deleted_at IS NULL AND revoked_at IS NULL AND enrolled_at IS NOT NULL"
+            )
+        )
+        .tuples()
+        .one()
+    )
+    return Health(
+        database=Component(state="ok", message="PostgreSQL answers", alive=1),
+        gateway=_process(alive.get("gateway", 0), "gateway", "workers cannot deliver results"),
+        keeper=_process(alive.get("keeper", 0), "keeper", "nothing is planned and no partitions are made"),
+        worker=_workers(int(connected), int(known)),
+    )
+
+
+def _process(alive: int, role: str, consequence: str) -> Component:
+    if alive:
+        return Component(state="ok", message=f"{alive} alive", alive=alive)
+    return Component(
+        state="down", message=f"no {role} is alive: {consequence}; start `streamswarm {role}`", alive=0
+    )
+
+
+def _workers(connected: int, known: int) -> Component:
+    if connected == known and known:
+        return Component(state="ok", message=f"all {known} connected", alive=connected)
+    if connected:
+        return Component(
+            state="degraded", message=f"{known - connected} of {known} are not connected", alive=connected
+        )
+    what = "no worker has enrolled yet" if not known else f"none of {known} is connected"
+    return Component(state="down", message=what, alive=0)
