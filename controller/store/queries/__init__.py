@@ -1,0 +1,1 @@
+"""What reads entities and results: a session or connection in, frozen records out."""

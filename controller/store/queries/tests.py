@@ -1,0 +1,159 @@
+"""Reads tests."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from controller.errors import NotFoundError
+from controller.store.entities import Job, Test, test_destinations
+from controller.store.queries.destinations import contains
+from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
+
+TestState = Literal["active", "paused", "waiting", "ended"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DestinationOfTest:
+    """A destination as a test names it."""
+
+    id: int
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestRecord:
+    """What the user defines: kind, parameters, destinations, workers, schedule."""
+
+    __test__ = False  # keeps pytest from taking it for a test class
+
+    id: int
+    name: str
+    description: str
+    kind: str
+    #: Every parameter of the kind with its value.
+    spec: Mapping[str, Any]
+    destinations: tuple[DestinationOfTest, ...]
+    #: `{"all": true}`, or any of `workers` (ids), `sites`, `groups`, `labels`.
+    selection: Mapping[str, Any]
+    tags: tuple[str, ...]
+    #: Seconds between runs; None runs once.
+    interval_s: float | None
+    starts_at: dt.datetime | None
+    ends_at: dt.datetime | None
+    paused: bool
+    #: Jobs that exist for it now: pairs of worker and destination.
+    jobs: int
+    #: Hand it back with a change, so that nobody's change is overwritten unseen.
+    version: int
+    #: The version that the jobs were planned from; behind `version` until the keeper has planned.
+    planned_version: int
+    created_by: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+    def state(self, now: dt.datetime) -> TestState:
+        """Return whether it runs: `waiting` is before its start, `ended` after its end."""
+        if self.ends_at is not None and now >= self.ends_at:
+            return "ended"
+        if self.paused:
+            return "paused"
+        if self.starts_at is not None and now < self.starts_at:
+            return "waiting"
+        return "active"
+
+
+def get(session: Session, test_id: int) -> TestRecord:
+    """Return one test or raise NotFoundError."""
+    row = session.execute(_select().where(Test.id == test_id)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no test {test_id}", mend="list the tests")
+    return _record(row)
+
+
+def find(
+    session: Session,
+    *,
+    search: str = "",
+    kind: str = "",
+    tag: str = "",
+    destination: int | None = None,
+    paused: bool | None = None,
+    limit: int = DEFAULT_LIMIT,
+    cursor: str | None = None,
+) -> Page[TestRecord]:
+    """Return tests by name; `search` looks into name and description."""
+    order = tuple_(func.lower(Test.name), Test.id)
+    query = _select().order_by(func.lower(Test.name), Test.id).limit(limit + 1)
+    if search:
+        query = query.where(contains(search, Test.name, Test.description))
+    if kind:
+        query = query.where(Test.kind == kind)
+    if tag:
+        query = query.where(Test.tags.contains([tag]))
+    if destination is not None:
+        query = query.where(Test.destinations.any(id=destination))
+    if paused is not None:
+        query = query.where(Test.paused.is_(paused))
+    if cursor:
+        query = query.where(order > decode_cursor(cursor, str, int))
+    return page_of(
+        session.execute(query).all(), limit, _record, lambda row: encode_cursor(row.lowered, row[0].id)
+    )
+
+
+def using_destination(session: Session, destination_id: int) -> tuple[tuple[int, str, str], ...]:
+    """Return id, name and kind of the tests that aim at a destination, by name."""
+    rows = session.execute(
+        select(Test.id, Test.name, Test.kind)
+        .join(test_destinations, test_destinations.c.test_id == Test.id)
+        .where(test_destinations.c.destination_id == destination_id, Test.deleted_at.is_(None))
+        .order_by(func.lower(Test.name))
+    )
+    return tuple((row.id, row.name, row.kind) for row in rows)
+
+
+def _select() -> Select[Any]:
+    jobs = (
+        select(func.count())
+        .select_from(Job)
+        .where(Job.test_id == Test.id, Job.retired_at.is_(None), ~Job.one_shot)
+        .correlate(Test)
+        .scalar_subquery()
+    )
+    return select(Test, jobs.label("jobs"), func.lower(Test.name).label("lowered")).where(
+        Test.deleted_at.is_(None)
+    )
+
+
+def _record(row: Any) -> TestRecord:
+    entity: Test = row[0]
+    return TestRecord(
+        id=entity.id,
+        name=entity.name,
+        description=entity.description,
+        kind=entity.kind,
+        spec=entity.spec,
+        destinations=tuple(
+            DestinationOfTest(id=item.id, name=item.name, address=item.address)
+            for item in entity.destinations
+        ),
+        selection=entity.selection,
+        tags=tuple(entity.tags),
+        interval_s=entity.interval_s,
+        starts_at=entity.starts_at,
+        ends_at=entity.ends_at,
+        paused=entity.paused,
+        jobs=row.jobs,
+        version=entity.version,
+        planned_version=entity.planned_version,
+        created_by=entity.created_by,
+        created_at=entity.created_at,
+        updated_at=entity.updated_at,
+    )

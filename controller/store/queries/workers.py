@@ -1,0 +1,178 @@
+"""Reads workers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from controller.errors import NotFoundError
+from controller.store.entities import Certificate, Job, Process, Worker
+from controller.store.queries.destinations import contains
+from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
+
+#: A process whose heartbeat is older than this is taken for dead.
+FRESH = dt.timedelta(seconds=10)
+
+WorkerState = Literal["connected", "offline", "pending", "revoked"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerRecord:
+    """A worker daemon."""
+
+    id: uuid.UUID
+    name: str
+    #: Name of its host in the inventory.
+    host_name: str
+    site: str
+    labels: Mapping[str, str]
+    groups: tuple[str, ...]
+    #: `connected`, `offline` (enrolled, no session), `pending` (never enrolled) or `revoked`.
+    state: WorkerState
+    version: str
+    contract_version: int
+    #: What it told about its host.
+    facts: Mapping[str, Any]
+    #: What its local policy allows.
+    policy: Mapping[str, Any]
+    #: `{kind: {available, reason, mend}}`.
+    kinds: Mapping[str, Any]
+    connected_at: dt.datetime | None
+    disconnected_at: dt.datetime | None
+    last_seen_at: dt.datetime | None
+    #: Results that wait on its disk.
+    spool_records: int
+    #: A damaged or full spool, for people; empty when well.
+    spool_alarm: str
+    clock_offset_ms: float | None
+    #: Jobs that it should run now, and whether it has said that it does.
+    jobs: int
+    jobs_current: bool
+    #: End of its newest certificate.
+    certificate_until: dt.datetime | None
+    created_at: dt.datetime
+    enrolled_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+
+
+def get(session: Session, worker_id: uuid.UUID) -> WorkerRecord:
+    """Return one worker or raise NotFoundError."""
+    row = session.execute(_select().where(Worker.id == worker_id)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no worker {worker_id}", mend="list the workers")
+    return _record(row)
+
+
+def find(
+    session: Session,
+    *,
+    search: str = "",
+    site: str = "",
+    label: tuple[str, str] | None = None,
+    connected: bool | None = None,
+    limit: int = DEFAULT_LIMIT,
+    cursor: str | None = None,
+) -> Page[WorkerRecord]:
+    """Return workers by name; `search` looks into name, host and site."""
+    order = tuple_(func.lower(Worker.name), Worker.id)
+    query = _select().order_by(func.lower(Worker.name), Worker.id).limit(limit + 1)
+    if search:
+        query = query.where(contains(search, Worker.name, Worker.host_name, Worker.site))
+    if site:
+        query = query.where(Worker.site == site)
+    if label:
+        query = query.where(Worker.labels.contains({label[0]: label[1]}))
+    if connected is not None:
+        query = query.where(is_connected() if connected else ~is_connected())
+    if cursor:
+        name, worker_id = decode_cursor(cursor, str, str)
+        query = query.where(order > (name, _uuid(worker_id)))
+    return page_of(
+        session.execute(query).all(), limit, _record, lambda row: encode_cursor(row.lowered, str(row[0].id))
+    )
+
+
+def is_connected() -> ColumnElement[bool]:
+    """Return the condition that a worker has a session with a gateway that is alive."""
+    alive = (
+        select(Process.id)
+        .where(
+            Process.id == Worker.gateway_id,
+            Process.stopped_at.is_(None),
+            Process.heartbeat_at > func.now() - FRESH,
+        )
+        .correlate(Worker)
+        .exists()
+    )
+    return and_(Worker.deleted_at.is_(None), Worker.revoked_at.is_(None), alive)
+
+
+def _uuid(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return uuid.UUID(int=0)
+
+
+def _select() -> Select[Any]:
+    jobs = (
+        select(func.count())
+        .select_from(Job)
+        .where(Job.worker_id == Worker.id, Job.retired_at.is_(None), ~Job.one_shot)
+        .correlate(Worker)
+        .scalar_subquery()
+    )
+    until = (
+        select(func.max(Certificate.not_after))
+        .where(Certificate.worker_id == Worker.id, Certificate.revoked_at.is_(None))
+        .correlate(Worker)
+        .scalar_subquery()
+    )
+    return select(
+        Worker,
+        is_connected().label("connected"),
+        jobs.label("jobs"),
+        until.label("until"),
+        func.lower(Worker.name).label("lowered"),
+    ).where(Worker.deleted_at.is_(None))
+
+
+def _record(row: Any) -> WorkerRecord:
+    entity: Worker = row[0]
+    state: WorkerState = "connected" if row.connected else "offline"
+    if entity.revoked_at is not None:
+        state = "revoked"
+    elif entity.enrolled_at is None and not row.connected:
+        state = "pending"
+    return WorkerRecord(
+        id=entity.id,
+        name=entity.name,
+        host_name=entity.host_name,
+        site=entity.site,
+        labels=entity.labels,
+        groups=tuple(entity.groups),
+        state=state,
+        version=entity.version,
+        contract_version=entity.contract_version,
+        facts=entity.facts,
+        policy=entity.policy,
+        kinds=entity.kinds,
+        connected_at=entity.connected_at,
+        disconnected_at=entity.disconnected_at,
+        last_seen_at=entity.last_seen_at,
+        spool_records=entity.spool_records,
+        spool_alarm=entity.spool_alarm,
+        clock_offset_ms=entity.clock_offset_ms,
+        jobs=row.jobs,
+        jobs_current=entity.jobs_applied == entity.jobs_revision,
+        certificate_until=row.until,
+        created_at=entity.created_at,
+        enrolled_at=entity.enrolled_at,
+        revoked_at=entity.revoked_at,
+    )
