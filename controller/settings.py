@@ -57,6 +57,8 @@ class Settings:
     enrolment_token_minutes: float = 15.0
     #: Days for which partitions are made ahead.
     partitions_ahead_days: int = 7
+    #: Where the name server of the example test answers, when `streamswarm up` runs.
+    example_resolver_listen: str = "127.0.0.1:7453"
     #: `debug`, `info`, `warning` or `error`.
     log_level: str = "info"
 

@@ -32,8 +32,6 @@ from controller.store.commands.users import ensure_first_admin, first_administra
 from controller.store.embedded import EmbeddedPostgres
 from controller.store.engine import make_engine, session_factory
 
-#: Where the example name server answers.
-RESOLVER_LISTEN = ("127.0.0.1", 7453)
 _HEALTHY_WITHIN_S = 60.0
 _WATCH_EVERY_S = 0.2
 
@@ -87,9 +85,10 @@ class Supervisor:
             self._start_program("keeper", "controller.keeper")
             self._tell(Step(text=f"Dashboard: {settings.public_web_url}"))
             self._start_program("web", "web")
-            self._start_program(
-                "resolver", "controller.local.resolver", RESOLVER_LISTEN[0], str(RESOLVER_LISTEN[1])
+            host, port = split_address(
+                settings.example_resolver_listen, what="STREAMSWARM_EXAMPLE_RESOLVER_LISTEN"
             )
+            self._start_program("resolver", "controller.local.resolver", host, str(port))
             self._tell(Step(text="Worker: this machine"))
             self._wait_for_gateway()
             with sessions.begin() as session:
@@ -97,9 +96,7 @@ class Supervisor:
             self._start_program("worker", "worker", "run", "--config", str(configuration), raw_sockets=True)
             self._wait_until_healthy()
             with sessions.begin() as session:
-                made = examples.create_once(
-                    session, settings, resolver=f"{RESOLVER_LISTEN[0]}:{RESOLVER_LISTEN[1]}"
-                )
+                made = examples.create_once(session, settings, host_name=localworker.HOST_NAME)
                 unavailable = examples.unavailable_kinds(session, localworker.HOST_NAME)
                 name, password = first or (first_administrator(session), None)
                 link = create_login_link(session, name, minutes=settings.enrolment_token_minutes)
@@ -140,6 +137,10 @@ class Supervisor:
             "the dashboard": (settings.web_listen, "STREAMSWARM_WEB_LISTEN"),
             "the gateway": (settings.gateway_listen, "STREAMSWARM_GATEWAY_LISTEN"),
             "enrolment": (settings.enrolment_listen, "STREAMSWARM_ENROLMENT_LISTEN"),
+            "the example name server": (
+                settings.example_resolver_listen,
+                "STREAMSWARM_EXAMPLE_RESOLVER_LISTEN",
+            ),
         }
         for what, (address, variable) in listens.items():
             host, port = split_address(address, what=variable)
