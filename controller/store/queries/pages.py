@@ -1,0 +1,232 @@
+"""What the dashboard's lists show of results: the latest run of each job, trends, failures, counts.
+
+Every query goes through the key `(job_id, scheduled_at)` of a kind's table and is bounded in time, so that it
+touches few partitions and few rows however many there are.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Float, Integer, cast, func, select, true
+from sqlalchemy.orm import Session
+
+from controller.store import results
+from controller.store.entities import Destination, Job, Test, Worker
+from streamswarm import contract
+from streamswarm.v1 import probe_pb2
+
+#: What is older than this is not looked for as a latest run.
+LATEST_WITHIN = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run with the names of what it belongs to."""
+
+    kind: str
+    job_id: int
+    test_id: int
+    test_name: str
+    worker_id: uuid.UUID
+    worker_name: str
+    destination_id: int | None
+    destination_name: str
+    scheduled_at: dt.datetime
+    duration_ms: float
+    #: `ok`, `failed`, `error` or `missed`.
+    status: str
+    #: `none`, `target`, `network`, … as the contract's FailureSource names them.
+    failure_source: str
+    error: str
+    #: The kind's headline metric; None where it was not measured.
+    value: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCounts:
+    """How the runs of a span ended."""
+
+    ok: int
+    failed: int
+    error: int
+    missed: int
+
+    @property
+    def total(self) -> int:
+        """All runs."""
+        return self.ok + self.failed + self.error + self.missed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrendPoint:
+    """One slot of a trend."""
+
+    #: 0 is the oldest.
+    slot: int
+    #: Mean of the headline metric over all jobs; None where nothing was measured.
+    value: float | None
+    #: Runs that did not end well.
+    bad: int
+
+
+def latest_runs(session: Session, test_ids: Mapping[str, Iterable[int]]) -> dict[int, tuple[RunRecord, ...]]:
+    """Return the latest run of every job by test; `test_ids` gives the tests of each kind."""
+    found: dict[int, list[RunRecord]] = {}
+    for kind, ids in test_ids.items():
+        for run in _newest_of_each_job(session, kind, tuple(ids), LATEST_WITHIN, limit=1, only_bad=False):
+            found.setdefault(run.test_id, []).append(run)
+    return {test_id: tuple(runs) for test_id, runs in found.items()}
+
+
+def newest_runs(
+    session: Session, kind: str, test_id: int, *, limit: int, only_bad: bool = False
+) -> tuple[RunRecord, ...]:
+    """Return the newest runs of one test, over all its jobs, newest first."""
+    runs = _newest_of_each_job(session, kind, (test_id,), LATEST_WITHIN, limit=limit, only_bad=only_bad)
+    return tuple(sorted(runs, key=lambda run: run.scheduled_at, reverse=True)[:limit])
+
+
+def recent_failures(session: Session, *, within: dt.timedelta, limit: int) -> tuple[RunRecord, ...]:
+    """Return the newest runs that did not end well, at most three of a job, newest first."""
+    runs = [
+        run
+        for kind in contract.kinds()
+        for run in _newest_of_each_job(session, kind, None, within, limit=3, only_bad=True)
+    ]
+    return tuple(sorted(runs, key=lambda run: run.scheduled_at, reverse=True)[:limit])
+
+
+def run_counts(session: Session, *, within: dt.timedelta) -> RunCounts:
+    """Count the runs of the time just past by how they ended."""
+    counts: dict[str, int] = {}
+    for kind in contract.kinds():
+        table = results.table(kind)
+        rows = session.execute(
+            select(table.c.status, func.count())
+            .select_from(Job)
+            .join(table, table.c.job_id == Job.id)
+            .join(Test, Test.id == Job.test_id)
+            .where(Job.kind == kind, Test.deleted_at.is_(None), table.c.scheduled_at > func.now() - within)
+            .group_by(table.c.status)
+        )
+        for status, count in rows:
+            word = status_word(status)
+            counts[word] = counts.get(word, 0) + count
+    return RunCounts(**{word: counts.get(word, 0) for word in ("ok", "failed", "error", "missed")})
+
+
+def trends(
+    session: Session, test_ids: Mapping[str, Iterable[int]], *, since: dt.datetime, slot_s: float
+) -> dict[int, tuple[TrendPoint, ...]]:
+    """Return the headline metric of each test in slots of `slot_s` seconds from `since` on."""
+    found: dict[int, list[TrendPoint]] = {}
+    for kind, ids in test_ids.items():
+        table = results.table(kind)
+        age = func.extract("epoch", table.c.scheduled_at - since)
+        slot = cast(func.floor(age / slot_s), Integer).label("slot")
+        rows = session.execute(
+            select(
+                Job.test_id,
+                slot,
+                func.avg(cast(table.c[contract.kind(kind).headline.name], Float)),
+                func.count().filter(table.c.status != probe_pb2.STATUS_OK),
+            )
+            .select_from(Job)
+            .join(table, table.c.job_id == Job.id)
+            .where(Job.test_id.in_(tuple(ids)), Job.kind == kind, table.c.scheduled_at >= since)
+            .group_by(Job.test_id, slot)
+            .order_by(Job.test_id, slot)
+        )
+        for test_id, at, value, bad in rows:
+            found.setdefault(test_id, []).append(TrendPoint(slot=at, value=value, bad=bad))
+    return {test_id: tuple(points) for test_id, points in found.items()}
+
+
+def jobs_of_worker(session: Session, worker_id: uuid.UUID) -> tuple[tuple[int, int, str, str, str, bool], ...]:
+    """Return job id, test id, test name, kind, target and paused of a worker's jobs, by test."""
+    rows = session.execute(
+        select(Job.id, Job.test_id, Test.name, Job.kind, Job.target, Job.paused)
+        .join(Test, Test.id == Job.test_id)
+        .where(Job.worker_id == worker_id, Job.retired_at.is_(None), ~Job.one_shot, Test.deleted_at.is_(None))
+        .order_by(func.lower(Test.name), Job.id)
+    )
+    return tuple(tuple(row) for row in rows)
+
+
+def status_word(status: int) -> str:
+    """Return `ok`, `failed`, `error` or `missed` for the contract's Status."""
+    return probe_pb2.Status.Name(status).removeprefix("STATUS_").lower()
+
+
+def _newest_of_each_job(
+    session: Session,
+    kind: str,
+    test_ids: tuple[int, ...] | None,
+    within: dt.timedelta,
+    *,
+    limit: int,
+    only_bad: bool,
+) -> Iterator[RunRecord]:
+    table = results.table(kind)
+    newest = (
+        select(
+            table.c.scheduled_at,
+            table.c.duration_ms,
+            table.c.status,
+            table.c.failure_source,
+            table.c.error,
+            cast(table.c[contract.kind(kind).headline.name], Float).label("value"),
+        )
+        .where(table.c.job_id == Job.id, table.c.scheduled_at > func.now() - within)
+        .order_by(table.c.scheduled_at.desc())
+        .limit(limit)
+    )
+    if only_bad:
+        newest = newest.where(table.c.status != probe_pb2.STATUS_OK)
+    run = newest.correlate(Job).lateral("run")
+    query = (
+        select(
+            Job.id.label("job_id"),
+            Job.test_id,
+            Test.name.label("test_name"),
+            Job.worker_id,
+            Worker.name.label("worker_name"),
+            Job.destination_id,
+            func.coalesce(Destination.name, "").label("destination_name"),
+            run,
+        )
+        .select_from(Job)
+        .join(Test, Test.id == Job.test_id)
+        .join(Worker, Worker.id == Job.worker_id)
+        .outerjoin(Destination, Destination.id == Job.destination_id)
+        .join(run, true())
+        .where(Job.kind == kind, Test.deleted_at.is_(None))
+        .order_by(Job.id)
+    )
+    if test_ids is None:
+        query = query.where(Job.retired_at.is_(None))
+    else:
+        query = query.where(Job.test_id.in_(test_ids), Job.retired_at.is_(None) | Job.one_shot)
+    for row in session.execute(query):
+        yield RunRecord(
+            kind=kind,
+            job_id=row.job_id,
+            test_id=row.test_id,
+            test_name=row.test_name,
+            worker_id=row.worker_id,
+            worker_name=row.worker_name,
+            destination_id=row.destination_id,
+            destination_name=row.destination_name,
+            scheduled_at=row.scheduled_at,
+            duration_ms=row.duration_ms,
+            status=status_word(row.status),
+            failure_source=probe_pb2.FailureSource.Name(row.failure_source)
+            .removeprefix("FAILURE_SOURCE_")
+            .lower(),
+            error=row.error or "",
+            value=row.value,
+        )

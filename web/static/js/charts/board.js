@@ -1,0 +1,165 @@
+// All charts of a test: one range, one set of data, kept current by live events.
+import { clock } from "./format.js";
+import { merge } from "./lines.js";
+import { Panel } from "./panel.js";
+
+// Points come late now and then (a worker's spool drains): the last seconds are asked for again.
+const OVERLAP_MS = 15000;
+const WHOLE_EVERY_MS = 60000;
+
+class Board {
+  constructor(root) {
+    this.root = root;
+    this.url = root.dataset.charts;
+    this.test = Number(root.dataset.test);
+    this.skew = 0;
+    this.range = Number(root.querySelector("[data-range][aria-pressed='true']").dataset.range) * 1000;
+    this.zoomed = null;
+    this.series = [];
+    this.step = 0;
+    this.lastWhole = 0;
+    this.loading = null;
+    this.again = null;
+    this.timer = null;
+    this.span = root.querySelector("[data-span]");
+    this.back = root.querySelector("[data-follow]");
+    this.trouble = root.querySelector("[data-trouble]");
+    this.panels = [...root.querySelectorAll(".chart")].map((element) => new Panel(element, this));
+
+    for (const button of root.querySelectorAll("[data-range]")) {
+      button.addEventListener("click", () => {
+        this.range = Number(button.dataset.range) * 1000;
+        this.follow();
+      });
+    }
+    this.back.addEventListener("click", () => this.follow());
+    root.querySelectorAll("[data-magnify]").forEach((button) =>
+      button.addEventListener("click", () => this.magnify(Number(button.dataset.magnify))),
+    );
+    root.addEventListener("toggle", () => this.load(), true);
+    document.addEventListener("streamswarm:results", ({ detail }) => {
+      if (!detail.tests || detail.tests.includes(this.test)) this.fresh(detail.tests === null);
+    });
+    document.addEventListener("streamswarm:theme", () => requestAnimationFrame(() => this.panels.forEach((panel) => panel.restyle())));
+    document.fonts?.ready.then(() => this.panels.forEach((panel) => panel.restyle()));
+    setInterval(() => this.advance(), 1000);
+    this.load();
+  }
+
+  get now() {
+    return Date.now() + this.skew;
+  }
+
+  get from() {
+    return this.zoomed ? this.zoomed[0] : this.now - this.range;
+  }
+
+  get to() {
+    return this.zoomed ? this.zoomed[1] : this.now;
+  }
+
+  advance() {
+    if (this.zoomed || document.hidden) return;
+    this.panels.forEach((panel) => panel.scale());
+  }
+
+  follow() {
+    this.zoomed = null;
+    this.load();
+  }
+
+  zoom(from, to) {
+    this.zoomed = [from, Math.max(from + 2000, to)];
+    this.load();
+  }
+
+  magnify(factor) {
+    const { from, to } = this;
+    const middle = this.zoomed ? (from + to) / 2 : to - ((to - from) * Math.min(1, factor)) / 2;
+    const half = ((to - from) * factor) / 2;
+    this.zoom(middle - half, Math.min(middle + half, this.now));
+  }
+
+  // A live event: short ranges add the newest points, long ones are drawn anew now and then.
+  fresh(whole) {
+    if (this.zoomed && this.zoomed[1] < this.now - OVERLAP_MS) return;
+    if (this.timer) return;
+    const pace = this.step ? Math.max(5000, Math.min(this.step, 60000)) : 900;
+    const wait = whole ? 0 : Math.max(0, (this.last ?? 0) + pace - Date.now());
+    this.timer = setTimeout(() => {
+      this.timer = null;
+      if (document.hidden) return;
+      if (whole || this.step || this.zoomed || Date.now() - this.lastWhole > WHOLE_EVERY_MS) this.load();
+      else this.load(true);
+    }, wait);
+  }
+
+  metrics() {
+    return [...new Set(this.panels.filter((panel) => panel.open).flatMap((panel) => panel.config.metrics.map((metric) => metric.name)))];
+  }
+
+  async load(onlyNew = false) {
+    if (this.loading) {
+      // One request at a time; what was asked meanwhile is asked once more in full.
+      this.again = true;
+      return;
+    }
+    this.show();
+    const { from, to } = this;
+    const newest = Math.max(0, ...this.series.map((one) => one.t.at(-1) ?? 0));
+    const partial = onlyNew && newest > from;
+    const query = new URLSearchParams({
+      from: String(Math.floor(partial ? newest - OVERLAP_MS : from)),
+      to: String(Math.ceil(this.zoomed ? to : to + 5000)),
+      metrics: this.metrics().join(","),
+    });
+    if (partial) query.set("step", "0");
+    this.loading = fetch(`${this.url}?${query}`, { headers: { Accept: "application/json" } });
+    this.last = Date.now();
+    try {
+      const response = await this.loading;
+      if (response.redirected || response.status === 401) {
+        location.reload();
+        return;
+      }
+      if (!response.ok) throw new Error(`the server answered ${response.status}`);
+      const data = await response.json();
+      this.skew = data.now - Date.now();
+      this.series = partial ? merge(this.series, data.series, from) : data.series;
+      if (!partial) {
+        this.step = data.step;
+        this.lastWhole = Date.now();
+      }
+      this.trouble.hidden = true;
+    } catch (error) {
+      this.trouble.hidden = false;
+      this.trouble.querySelector("span").textContent = `New results could not be fetched: ${error.message}. Trying again.`;
+      setTimeout(() => this.load(), 5000);
+    } finally {
+      this.loading = null;
+    }
+    this.draw();
+    if (this.again) {
+      this.again = null;
+      this.load();
+    }
+  }
+
+  draw() {
+    const shown = this.panels.filter((panel) => panel.open);
+    shown.forEach((panel) => panel.draw(this.series, this.step));
+    this.root.dataset.points = String(this.series.reduce((sum, one) => sum + one.t.length, 0));
+  }
+
+  show() {
+    for (const button of this.root.querySelectorAll("[data-range]")) {
+      button.setAttribute("aria-pressed", String(!this.zoomed && Number(button.dataset.range) * 1000 === this.range));
+    }
+    this.back.hidden = !this.zoomed;
+    const options = { withDate: this.to - this.from > 12 * 3600e3 || Boolean(this.zoomed) };
+    this.span.textContent = this.zoomed ? `${clock(this.from / 1000, options)} – ${clock(this.to / 1000, options)}` : "";
+  }
+}
+
+const root = document.querySelector("[data-charts]");
+if (root) new Board(root);

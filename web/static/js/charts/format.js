@@ -1,0 +1,63 @@
+// Numbers, units, instants and colours as charts write them.
+const THIN = "\u202f";
+const BYTES = ["B", "KiB", "MiB", "GiB", "TiB"];
+const UNITS = { 1: "", ms: `${THIN}ms`, "%": `${THIN}%`, Cel: `${THIN}°C`, "/s": "/s", d: `${THIN}d`, s: `${THIN}s` };
+
+export function number(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  const decimals = Number.isInteger(value) ? 0 : size < 1e-3 ? 4 : Math.max(0, Math.min(4, 2 - Math.floor(Math.log10(size))));
+  const [whole, fraction] = value.toFixed(decimals).split(".");
+  const grouped = whole.replace(/\B(?=(\d{3})+(?!\d))/g, THIN);
+  return fraction ? `${grouped}.${fraction}` : grouped;
+}
+
+export function quantity(value, unit) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (unit === "By" || unit === "By/s") {
+    let power = 0;
+    let size = value;
+    while (Math.abs(size) >= 1024 && power < BYTES.length - 1) {
+      size /= 1024;
+      power += 1;
+    }
+    return `${number(power ? size : Math.round(size))}${THIN}${BYTES[power]}${unit === "By/s" ? "/s" : ""}`;
+  }
+  if (unit === "ms" && value > 0 && value < 0.1) return `${number(Math.round(value * 10000) / 10)}${THIN}µs`;
+  return number(value) + (UNITS[unit] ?? `${THIN}${unit}`);
+}
+
+const two = (value) => String(value).padStart(2, "0");
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+export function clock(seconds, { withSeconds = true, withDate = false } = {}) {
+  const at = new Date(seconds * 1000);
+  const time = `${two(at.getHours())}:${two(at.getMinutes())}${withSeconds ? `:${two(at.getSeconds())}` : ""}`;
+  return withDate ? `${at.getDate()} ${MONTHS[at.getMonth()]} ${time}` : time;
+}
+
+export function timeTicks(splits, increment) {
+  let day = null;
+  return splits.map((split) => {
+    const at = new Date(split * 1000);
+    if (increment >= 86400) return `${at.getDate()} ${MONTHS[at.getMonth()]}`;
+    const text = clock(split, { withSeconds: increment < 60 });
+    const today = at.toDateString();
+    const turned = day !== null && day !== today;
+    day = today;
+    return turned ? `${text}\n${at.getDate()} ${MONTHS[at.getMonth()]}` : text;
+  });
+}
+
+// Canvas wants colours, custom properties hold `light-dark(…)`: an element resolves them for the theme in use.
+const probe = document.createElement("span");
+probe.hidden = true;
+document.body.append(probe);
+export function colour(name) {
+  probe.style.color = `var(--${name})`;
+  return getComputedStyle(probe).color;
+}
+export function faded(name, share) {
+  probe.style.color = `color-mix(in srgb, var(--${name}) ${share}%, transparent)`;
+  return getComputedStyle(probe).color;
+}

@@ -1,0 +1,374 @@
+// One chart: a group of metrics with one unit, drawn by uPlot, with legend, read-out, summary and table.
+import { clock, colour, faded, number, quantity, timeTicks } from "./format.js";
+import { lineOf, silences } from "./lines.js";
+
+const COLOURS = 8;
+const DASHES = [[], [6, 4], [2, 3]];
+const TABLE_ROWS = 60;
+const MARKS = [
+  { field: "missed", colour: "missed", word: "missed" },
+  { field: "error", colour: "error", word: "could not be measured" },
+  { field: "failed", colour: "failed", word: "failed" },
+];
+
+export class Panel {
+  constructor(element, board) {
+    this.element = element;
+    this.board = board;
+    this.config = JSON.parse(element.dataset.group);
+    this.place = element.querySelector(".plot");
+    this.note = element.querySelector("[data-note]");
+    this.readout = element.querySelector(".readout");
+    this.legend = element.querySelector(".chart-legend");
+    this.summary = element.querySelector("[data-summary]");
+    this.table = element.querySelector("details");
+    this.chooser = element.querySelector("select");
+    this.hidden = new Set();
+    this.plot = null;
+    this.lines = [];
+    this.series = [];
+    this.chooser?.addEventListener("change", () => this.draw(this.series, this.step));
+    this.table?.addEventListener("toggle", () => this.drawTable());
+    this.place.addEventListener("keydown", (event) => this.key(event));
+    new ResizeObserver(() => this.resize()).observe(this.place);
+  }
+
+  get open() {
+    return this.element.offsetParent !== null;
+  }
+
+  // With one series every metric of the group is a line; with several, one metric at a time is compared.
+  chosen(count) {
+    const names = this.config.metrics.map((metric) => metric.name);
+    if (!this.chooser) return names;
+    const all = this.chooser.querySelector("option[value='']");
+    if (all) all.disabled = count > 1;
+    if (count > 1 && this.chooser.value === "") this.chooser.value = this.config.first;
+    return this.chooser.value === "" ? names : [this.chooser.value];
+  }
+
+  draw(series, step) {
+    this.series = series;
+    this.step = step;
+    if (!this.open) return;
+    const metrics = this.chosen(series.length);
+    const lines = [];
+    for (const one of series) {
+      for (const name of metrics) {
+        const metric = this.config.metrics.find((item) => item.name === name);
+        const label = series.length > 1 ? one.label : metric.label;
+        lines.push({ key: `${one.job} ${name}`, label, metric, ...lineOf(one, name, step) });
+      }
+    }
+    // A metric that nobody measured gives no line, unless nothing at all was.
+    const measured = lines.filter((line) => line.value.some((value) => value !== null));
+    this.note.hidden = measured.length > 0;
+    this.note.textContent = series.some((one) => one.t.length) ? "Not measured in this range" : "No results in this range";
+    const same = this.plot && measured.map((line) => line.key).join() === this.lines.map((line) => line.key).join();
+    this.lines = measured.map((line, index) => ({ ...line, index }));
+    this.quiet = silences(series, step, this.board.from / 1000, this.board.to / 1000);
+    this.drawLegend(same);
+    if (!same) this.make();
+    else this.plot.setData(this.data(), false);
+    this.scale();
+    this.describe();
+    if (this.table?.open) this.drawTable();
+  }
+
+  data() {
+    if (!this.lines.length) return [[this.board.from / 1000, this.board.to / 1000]];
+    return uPlot.join(this.lines.map((line) => [line.t, line.value, line.low, line.high]));
+  }
+
+  make() {
+    this.plot?.destroy();
+    const banded = this.step > 0;
+    const bands = [];
+    const series = [{}];
+    for (const line of this.lines) {
+      const name = `series-${(line.index % COLOURS) + 1}`;
+      const at = series.length;
+      const shared = { show: !this.hidden.has(line.key), spanGaps: false };
+      series.push({
+        ...shared, label: line.label, stroke: colour(name), width: 1.75, dash: DASHES[Math.floor(line.index / COLOURS) % DASHES.length],
+        points: { show: true, size: 4, fill: colour(name), width: 0, filter: (plot, index, show, gaps) => alone(plot.data[index]) },
+      });
+      const edge = { ...shared, stroke: "transparent", width: 0, points: { show: false } };
+      series.push({ ...edge, label: `${line.label} low` }, { ...edge, label: `${line.label} high` });
+      if (banded) bands.push({ series: [at + 2, at + 1], fill: faded(name, 20) });
+    }
+    const axis = {
+      stroke: colour("ink-faint"), font: "12px Geist, system-ui, sans-serif", ticks: { show: false },
+      grid: { stroke: faded("line", 70), width: 1 },
+    };
+    this.plot = new uPlot(
+      {
+        ...this.size(),
+        padding: [14, 10, 0, 0],
+        legend: { show: false },
+        cursor: {
+          sync: { key: "charts", setSeries: false },
+          drag: { x: true, y: false, setScale: false, dist: 6 },
+          dataIdx: (plot, index, hovered) => nearest(plot.data[index], hovered),
+          points: { size: 7 },
+        },
+        scales: { x: { time: true }, y: { range: (plot, low, high) => extent(low, high, this.config.unit) } },
+        axes: [
+          { ...axis, values: (plot, splits, at, space, increment) => timeTicks(splits, increment) },
+          { ...axis, size: 62, values: (plot, splits) => splits.map((value) => this.tick(value)) },
+        ],
+        series,
+        bands,
+        hooks: {
+          drawClear: [(plot) => this.drawSilence(plot)],
+          draw: [(plot) => this.drawMarks(plot)],
+          setCursor: [(plot) => this.read(plot)],
+          setSelect: [(plot) => this.select(plot)],
+        },
+      },
+      this.data(),
+      this.place,
+    );
+    this.plot.over.addEventListener("dblclick", () => this.board.follow());
+  }
+
+  tick(value) {
+    return this.config.unit.startsWith("By") ? quantity(value, this.config.unit) : number(value);
+  }
+
+  size() {
+    return { width: Math.max(200, this.place.clientWidth - 16), height: this.element.matches(".chart-main") ? 320 : 216 };
+  }
+
+  resize() {
+    if (!this.plot && this.open) this.board.load();
+    else if (this.plot && this.open) this.plot.setSize(this.size());
+  }
+
+  scale() {
+    this.plot?.setScale("x", { min: this.board.from / 1000, max: this.board.to / 1000 });
+  }
+
+  restyle() {
+    if (this.plot) this.make();
+    this.scale();
+  }
+
+  drawSilence(plot) {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.fillStyle = faded("missed", 12);
+    for (const [from, to] of this.quiet ?? []) {
+      const left = Math.max(bbox.left, plot.valToPos(from, "x", true));
+      const right = Math.min(bbox.left + bbox.width, plot.valToPos(to, "x", true));
+      if (right > left) ctx.fillRect(left, bbox.top, right - left, bbox.height);
+    }
+    ctx.restore();
+  }
+
+  drawMarks(plot) {
+    const { ctx, bbox } = plot;
+    const ratio = devicePixelRatio || 1;
+    const size = 4.5 * ratio;
+    ctx.save();
+    for (const mark of MARKS) {
+      ctx.fillStyle = colour(mark.colour);
+      ctx.strokeStyle = faded(mark.colour, 45);
+      ctx.lineWidth = ratio;
+      for (const one of this.series) {
+        one.t.forEach((milliseconds, index) => {
+          if (!one[mark.field][index]) return;
+          const x = plot.valToPos(milliseconds / 1000, "x", true);
+          if (x < bbox.left || x > bbox.left + bbox.width) return;
+          ctx.beginPath();
+          ctx.moveTo(x, bbox.top);
+          ctx.lineTo(x, bbox.top + bbox.height);
+          ctx.stroke();
+          shape(ctx, mark.field, x, bbox.top - size * 1.1, size);
+        });
+      }
+    }
+    ctx.restore();
+  }
+
+  read(plot) {
+    const { idx, left, top } = plot.cursor;
+    const inside = idx !== null && idx !== undefined && left >= 0 && this.lines.length > 0;
+    this.readout.hidden = !inside || (top < 0 && document.activeElement !== this.place);
+    if (this.readout.hidden) return;
+    const at = plot.data[0][idx];
+    this.readout.replaceChildren(element("time", clock(at, { withDate: true })));
+    for (const line of this.lines) {
+      if (this.hidden.has(line.key)) continue;
+      const index = plot.cursor.idxs[line.index * 3 + 1] ?? idx;
+      const value = plot.data[line.index * 3 + 1][index];
+      const row = element("div");
+      row.append(swatch(line.index), element("span", line.label), element("b", quantity(value, this.config.unit)));
+      this.readout.append(row);
+    }
+    for (const mark of MARKS) {
+      const count = this.series.reduce((sum, one) => sum + countAt(one, mark.field, at * 1000, this.step), 0);
+      if (count) this.readout.append(element("time", `${count === 1 ? "" : `${count} `}${mark.word}`));
+    }
+    const width = this.place.clientWidth;
+    const onLeft = left > width / 2;
+    this.readout.style.left = onLeft ? "4.6rem" : "auto";
+    this.readout.style.right = onLeft ? "auto" : "1rem";
+  }
+
+  select(plot) {
+    const { left, width } = plot.select;
+    if (width < 6) return;
+    this.board.zoom(plot.posToVal(left, "x") * 1000, plot.posToVal(left + width, "x") * 1000);
+    plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+  }
+
+  key(event) {
+    if (!this.plot) return;
+    const moves = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
+    if (event.key in moves) {
+      const times = this.plot.data[0];
+      const now = this.plot.cursor.idx ?? times.length - 1;
+      const next = Math.max(0, Math.min(times.length - 1, now + moves[event.key]));
+      this.plot.setCursor({ left: this.plot.valToPos(times[next], "x"), top: 10 });
+    } else if (event.key === "+" || event.key === "-") this.board.magnify(event.key === "+" ? 0.5 : 2);
+    else if (event.key === "Escape") this.board.follow();
+    else return;
+    event.preventDefault();
+  }
+
+  drawLegend(same) {
+    const latest = (line) => line.value.findLast((value) => value !== null);
+    if (same) {
+      this.lines.forEach((line, index) => {
+        this.legend.children[index].querySelector("b").textContent = quantity(latest(line), this.config.unit);
+      });
+      return;
+    }
+    this.legend.replaceChildren(
+      ...this.lines.map((line) => {
+        const button = element("button");
+        button.type = "button";
+        button.title = line.metric.description;
+        button.setAttribute("aria-pressed", String(!this.hidden.has(line.key)));
+        button.append(swatch(line.index), element("span", line.label), element("b", quantity(latest(line), this.config.unit)));
+        button.addEventListener("click", () => this.toggle(line, button));
+        const item = element("li");
+        item.append(button);
+        return item;
+      }),
+    );
+  }
+
+  toggle(line, button) {
+    const show = this.hidden.has(line.key);
+    if (show) this.hidden.delete(line.key);
+    else this.hidden.add(line.key);
+    button.setAttribute("aria-pressed", String(show));
+    for (const offset of [1, 2, 3]) this.plot.setSeries(line.index * 3 + offset, { show });
+  }
+
+  describe() {
+    const unit = this.config.unit;
+    const runs = this.series.reduce((sum, one) => sum + one.t.length, 0);
+    const parts = this.lines.slice(0, 3).map((line) => {
+      const values = line.value.filter((value) => value !== null);
+      const low = Math.min(...line.low.filter((value) => value !== null));
+      const high = Math.max(...line.high.filter((value) => value !== null));
+      const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+      return `${line.label}: ${quantity(low, unit)} to ${quantity(high, unit)}, mean ${quantity(mean, unit)}.`;
+    });
+    if (this.lines.length > 3) parts.push(`And ${this.lines.length - 3} more.`);
+    const bad = MARKS.map((mark) => [this.series.reduce((sum, one) => sum + total(one[mark.field]), 0), mark.word]);
+    const trouble = bad.filter(([count]) => count).map(([count, word]) => `${count} ${word}`);
+    if (trouble.length) parts.push(`Runs: ${trouble.join(", ")}.`);
+    this.summary.textContent = runs ? parts.join(" ") : "";
+  }
+
+  drawTable() {
+    if (!this.table?.open || !this.lines.length) return;
+    const head = element("tr");
+    head.append(element("th", "Time"), ...this.lines.map((line) => element("th", line.label)));
+    for (const cell of head.children) cell.scope = "col";
+    const data = this.data();
+    const rows = [];
+    for (let index = data[0].length - 1; index >= 0 && rows.length < TABLE_ROWS; index -= 1) {
+      const cells = this.lines.map((line) => data[line.index * 3 + 1][index]);
+      if (cells.every((value) => value === null || value === undefined)) continue;
+      const row = element("tr");
+      row.append(element("td", clock(data[0][index], { withDate: true })));
+      for (const value of cells) row.append(element("td", quantity(value, this.config.unit)));
+      for (const cell of [...row.children].slice(1)) cell.className = "numeric";
+      rows.push(row);
+    }
+    this.table.querySelector("thead").replaceChildren(head);
+    this.table.querySelector("tbody").replaceChildren(...rows);
+  }
+}
+
+function element(name, text) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function swatch(index) {
+  const made = element("i");
+  made.className = "swatch";
+  made.dataset.series = String((index % COLOURS) + 1);
+  return made;
+}
+
+const total = (counts) => counts.reduce((sum, count) => sum + (count || 0), 0);
+
+function countAt(series, field, milliseconds, step) {
+  const index = series.t.findIndex((t) => Math.abs(t - milliseconds) <= step / 2);
+  return index < 0 ? 0 : series[field][index] || 0;
+}
+
+// Indices of values without neighbours: a line of one point would not be seen.
+function alone(values) {
+  const known = (value) => value !== null && value !== undefined;
+  const found = [];
+  let before = false;
+  for (let index = 0; index < values.length; index += 1) {
+    if (values[index] === undefined) continue;
+    let after = index + 1;
+    while (after < values.length && values[after] === undefined) after += 1;
+    if (known(values[index]) && !before && !known(values[after])) found.push(index);
+    before = known(values[index]);
+  }
+  return found;
+}
+
+// The nearest run of this series: the time line is shared by several.
+function nearest(values, index) {
+  for (let distance = 0; distance < 60; distance += 1) {
+    if (values[index - distance] !== undefined && index - distance >= 0) return index - distance;
+    if (values[index + distance] !== undefined && index + distance < values.length) return index + distance;
+  }
+  return index;
+}
+
+function extent(low, high, unit) {
+  if (low === null || high === null) return [0, 1];
+  if (unit === "%") return [Math.min(0, low), high <= 0 ? 5 : Math.min(100, high * 1.15)];
+  if (low >= 0 && low <= high * 0.6) return [0, high > 0 ? high * 1.12 : 1];
+  return uPlot.rangeNum(low, high, 0.2, true);
+}
+
+function shape(ctx, field, x, y, size) {
+  ctx.beginPath();
+  if (field === "failed") {
+    ctx.moveTo(x, y - size);
+    ctx.lineTo(x + size, y + size);
+    ctx.lineTo(x - size, y + size);
+  } else if (field === "error") {
+    ctx.moveTo(x, y - size * 1.15);
+    ctx.lineTo(x + size * 1.15, y);
+    ctx.lineTo(x, y + size * 1.15);
+    ctx.lineTo(x - size * 1.15, y);
+  } else ctx.rect(x - size * 0.7, y - size * 0.3, size * 1.4, size * 0.6);
+  ctx.closePath();
+  ctx.fill();
+}

@@ -1,0 +1,30 @@
+// One stream of events for all pages of this browser: browsers allow only six connections to a host.
+"use strict";
+
+importScripts("live-stream.js");
+
+const pages = new Set();
+let stream = null;
+
+const tell = (message) => {
+  for (const page of pages) page.postMessage(message);
+};
+
+self.addEventListener("connect", (event) => {
+  const [page] = event.ports;
+  page.addEventListener("message", ({ data }) => {
+    if (data.type === "hello") {
+      pages.add(page);
+      if (!stream) stream = openLiveStream(data.url, tell);
+      else page.postMessage({ type: "state", state: stream.state() });
+    }
+    if (data.type === "bye") {
+      pages.delete(page);
+      if (pages.size === 0 && stream) {
+        stream.close();
+        stream = null;
+      }
+    }
+  });
+  page.start();
+});
