@@ -1,0 +1,396 @@
+"""Ping beside fping, over exact loss, behind a host that follows a script, and with errors from routers."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import statistics
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from integration.probes.peers import Path3, Probe, RecordingGuard, ScriptedHost, echo_reply
+
+from streamswarm.v1 import probe_pb2
+from worker.probes import ping
+from worker.probing import ProbeFailure
+from worker.wire import icmp_portable
+from worker.wire.echo import EchoPlan, EchoUnavailableError
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPTED = "10.92.0.2"
+
+
+def fping(output: str) -> list[float | None]:
+    """Return the times that `fping -C` printed, None for a loss."""
+    return [None if word == "-" else float(word) for word in output.rsplit(" : ", 1)[1].split()]
+
+
+@pytest.mark.namespaces
+async def test_times_agree_with_fping(
+    scripted_host: ScriptedHost, probe: Probe, sort_of_socket: str, no_leak: None
+) -> None:
+    """A host that answers after 8 ms: same counts, medians within half a millisecond, both at least 8 ms."""
+    scripted_host.script = lambda _number, packet: [(0.008, echo_reply(packet))]
+    with scripted_host.namespace.entered():
+        outcome = await probe("ping", SCRIPTED, count=25, interval_ms=20)
+    peer = fping(scripted_host.namespace.run("fping", "-q", "-C", "25", "-p", "20", SCRIPTED).stderr)
+    result = outcome.metrics
+    assert result.packets_sent == result.packets_received == len([rtt for rtt in peer if rtt]) == 25
+    assert result.loss_pct == 0
+    assert result.rtt_min_ms >= 8
+    assert result.rtt_median_ms == pytest.approx(statistics.median(filter(None, peer)), abs=0.5)
+    assert result.rtt_min_ms <= result.rtt_median_ms <= result.rtt_p95_ms <= result.rtt_max_ms
+    assert result.kernel_timestamps
+    assert result.reply_ttl == 57
+    assert result.bytes_sent == result.bytes_received == 25 * 84
+    assert outcome.detail["address"] == SCRIPTED
+    assert {packet[20:21] for packet in scripted_host.requests[:25]} == {b"\x08"}
+
+
+@pytest.mark.namespaces
+async def test_a_busy_event_loop_adds_nothing(scripted_host: ScriptedHost, probe: Probe) -> None:
+    """While the process blocks for 30 ms at a time, the kernel's stamps still say 5 ms."""
+    scripted_host.script = lambda _number, packet: [(0.005, echo_reply(packet))]
+
+    async def hog() -> None:
+        while True:
+            time.sleep(0.03)
+            await asyncio.sleep(0)
+
+    with scripted_host.namespace.entered():
+        task = asyncio.ensure_future(hog())
+        outcome = await probe("ping", SCRIPTED, count=10, interval_ms=10)
+        task.cancel()
+    assert outcome.metrics.packets_received == 10
+    assert outcome.metrics.kernel_timestamps
+    assert outcome.metrics.rtt_median_ms < 12
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize(
+    ("address", "match"),
+    [("10.91.2.2", "icmp type echo-request"), ("fd91:2::2", "icmpv6 type echo-request")],
+    ids=["ipv4", "ipv6"],
+)
+async def test_exact_loss_is_found_exactly(
+    path3: Path3, probe: Probe, no_leak: None, address: str, match: str
+) -> None:
+    """A router that drops each fifth request: 8 of 40, beside fping's 8 of 40."""
+    path3.router.run("nft", "add", "table", "inet", "t")
+    path3.router.run("nft", "add", "chain", "inet", "t", "c", "{ type filter hook forward priority 0; }")
+    path3.router.run("nft", f"add rule inet t c {match} numgen inc mod 5 == 0 drop")
+    with path3.near.entered():
+        outcome = await probe("ping", address, count=40, interval_ms=10, timeout_ms=300)
+    peer = fping(
+        path3.near.run("fping", "-q", "-C", "40", "-p", "20", "-t", "300", address, check=False).stderr
+    )
+    result = outcome.metrics
+    assert (result.packets_sent, result.packets_received, result.loss_pct) == (40, 32, 20.0)
+    assert peer.count(None) == 8
+    assert result.kernel_timestamps
+    assert result.reply_ttl == 63
+    header = 20 if "." in address else 40
+    assert result.bytes_sent == 40 * (header + 64)
+    assert result.bytes_received == 32 * (header + 64)
+
+
+@pytest.mark.namespaces
+async def test_total_loss_is_a_failure_with_counts_and_without_times(
+    scripted_host: ScriptedHost, probe: Probe, no_leak: None
+) -> None:
+    """FAILED, NETWORK, 100 %; not one time is set."""
+    scripted_host.script = lambda _number, _packet: []
+    with scripted_host.namespace.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", SCRIPTED, count=3, interval_ms=10, timeout_ms=100)
+    assert caught.value.status == probe_pb2.STATUS_FAILED
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_NETWORK
+    result = caught.value.metrics
+    assert (result.packets_sent, result.packets_received, result.loss_pct) == (3, 0, 100.0)
+    assert not any(field.name.startswith("rtt") for field, _ in result.ListFields())
+    assert not result.HasField("kernel_timestamps")
+    assert "answered none of 3 requests within 100 ms" in caught.value.message
+
+
+@pytest.mark.namespaces
+async def test_duplicates_reordering_and_late_replies_are_told_apart(
+    scripted_host: ScriptedHost, probe: Probe
+) -> None:
+    """Of six: one twice, one overtaken by the next, one after its time-out, one never."""
+
+    def script(number: int, packet: bytes) -> list[tuple[float, bytes]]:
+        reply = echo_reply(packet)
+        return {
+            0: [(0.0, reply), (0.005, reply)],
+            1: [(0.070, reply)],
+            2: [(0.250, reply)],
+            3: [],
+        }.get(number, [(0.0, reply)])
+
+    scripted_host.script = script
+    with scripted_host.namespace.entered():
+        outcome = await probe("ping", SCRIPTED, count=6, interval_ms=50, timeout_ms=150)
+    result = outcome.metrics
+    assert (result.packets_sent, result.packets_received) == (6, 4)
+    assert result.loss_pct == pytest.approx(100 / 3)
+    assert (result.duplicates, result.late) == (1, 1)
+    # Request 1 is overtaken by nothing but 2's silence; request 2 comes after 4 and 5.
+    assert result.reordered == 1
+    assert 70 <= result.rtt_max_ms < 80
+
+
+@pytest.mark.namespaces
+async def test_foreign_and_spoiled_replies_never_count(scripted_host: ScriptedHost, probe: Probe) -> None:
+    """Wrong cookie, wrong sequence number, wrong identifier, cut short: four replies, none of them ours."""
+
+    def change_at(position: int) -> bytes:
+        def change(message: bytearray) -> None:
+            message[position] ^= 0x55
+
+        return echo_reply(scripted_host_packet[-1], change)
+
+    scripted_host_packet: list[bytes] = []
+
+    def script(_number: int, packet: bytes) -> list[tuple[float, bytes]]:
+        scripted_host_packet.append(packet)
+        cut = bytearray(echo_reply(packet))
+        cut[3] -= 8
+        shorter = bytes(cut[:20]) + bytes(cut[20:-8])
+        return [(0.0, change_at(position)) for position in (4, 6, 8, 15)] + [(0.0, shorter)]
+
+    scripted_host.script = script
+    with scripted_host.namespace.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", SCRIPTED, count=2, interval_ms=20, timeout_ms=150)
+    assert caught.value.metrics.packets_received == 0
+    assert caught.value.metrics.bytes_received == 0
+    assert len(scripted_host.requests) == 2
+
+
+@pytest.mark.namespaces
+async def test_identifier_and_cookie_are_new_in_each_run(scripted_host: ScriptedHost, probe: Probe) -> None:
+    """Eight runs share neither, so that no old reply fits a new run."""
+    with scripted_host.namespace.entered():
+        for _ in range(8):
+            await probe("ping", SCRIPTED, count=1)
+    assert len({packet[24:26] for packet in scripted_host.requests}) > 6
+    assert len({packet[28:36] for packet in scripted_host.requests}) == 8
+
+
+@pytest.mark.namespaces
+async def test_dscp_ttl_size_and_dont_fragment_are_in_the_packet(
+    scripted_host: ScriptedHost, probe: Probe
+) -> None:
+    """Read from the IP header of what left."""
+    with scripted_host.namespace.entered():
+        await probe("ping", SCRIPTED, count=1, dscp=46, ttl=9, size_bytes=100, dont_fragment=True)
+        await probe("ping", SCRIPTED, count=1)
+    marked, plain = scripted_host.requests
+    assert (marked[1], marked[8], len(marked)) == (46 << 2, 9, 128)
+    assert struct.unpack("!H", marked[6:8])[0] & 0x4000
+    assert (plain[1], plain[8], len(plain)) == (0, 64, 84)
+    assert not struct.unpack("!H", plain[6:8])[0] & 0x4000
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize(
+    ("address", "router", "words"),
+    [
+        ("10.91.2.2", "10.91.1.2", "time exceeded on the way"),
+        ("fd91:2::2", "fd91:1::2", "hop limit exceeded on the way"),
+    ],
+    ids=["ipv4", "ipv6"],
+)
+async def test_an_expired_ttl_names_the_router(
+    path3: Path3, probe: Probe, address: str, router: str, words: str
+) -> None:
+    """All requests die at the first hop: no reply, three errors, the router's address in the message."""
+    started = time.monotonic()
+    with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", address, count=3, interval_ms=20, timeout_ms=5000, ttl=1)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_NETWORK
+    assert f"{router} reported {words} (3 times)" in caught.value.message
+    assert caught.value.metrics.icmp_errors == 3
+    assert time.monotonic() - started < 3, "an answered run does not wait for its time-out"
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("10.91.2.2", "fragmentation needed"), ("fd91:2::2", "packet too big")],
+    ids=["ipv4", "ipv6"],
+)
+async def test_packets_too_big_for_the_path_are_reported_each_time(
+    path3: Path3, probe: Probe, address: str, words: str
+) -> None:
+    """Also after the kernel has learnt the path's MTU: each request is really sent."""
+    path3.router.run("ip", "link", "set", "sw2a", "mtu", "1300")
+    path3.far.run("ip", "link", "set", "sw2b", "mtu", "1300")
+    settings = {"count": 3, "interval_ms": 20, "size_bytes": 1400}
+    with path3.near.entered():
+        with pytest.raises(ProbeFailure) as caught:
+            await probe("ping", address, dont_fragment=True, **settings)
+        assert f"{words} (3 times)" in caught.value.message
+        assert caught.value.metrics.packets_sent == 3
+        outcome = await probe("ping", address, **settings)
+    assert outcome.metrics.packets_received == 3, "without the flag the packets are fragmented"
+
+
+@pytest.mark.namespaces
+async def test_packets_bigger_than_the_own_link_are_no_loss(path3: Path3, probe: Probe) -> None:
+    """This host cannot send them: an error of the vantage."""
+    with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", "10.91.2.2", size_bytes=2000, dont_fragment=True, count=1)
+    assert caught.value.status == probe_pb2.STATUS_ERROR
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+    assert "EMSGSIZE" in caught.value.message
+
+
+@pytest.mark.namespaces
+async def test_a_host_without_route_measures_nothing(path3: Path3, probe: Probe, no_leak: None) -> None:
+    """ENETUNREACH is no loss."""
+    path3.near.run("ip", "route", "delete", "default")
+    with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", "10.91.2.2", count=3)
+    assert caught.value.status == probe_pb2.STATUS_ERROR
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+    assert "ENETUNREACH" in caught.value.message
+    assert caught.value.metrics is None
+
+
+@pytest.mark.namespaces
+async def test_a_firewall_of_this_host_is_no_loss(path3: Path3, probe: Probe) -> None:
+    """Every second request is refused on the way out: sent counts what left, and nothing is lost."""
+    path3.near.run("nft", "add", "table", "inet", "t")
+    path3.near.run("nft", "add", "chain", "inet", "t", "c", "{ type filter hook output priority 0; }")
+    path3.near.run("nft", "add rule inet t c icmp type echo-request numgen inc mod 2 == 0 drop")
+    with path3.near.entered():
+        outcome = await probe("ping", "10.91.2.2", count=10, interval_ms=10, timeout_ms=300)
+    assert (outcome.metrics.packets_sent, outcome.metrics.packets_received) == (5, 5)
+    assert outcome.metrics.loss_pct == 0
+    assert outcome.metrics.kernel_timestamps, "refused packets do not shift the stamps of the others"
+    assert outcome.metrics.rtt_max_ms < 5
+    assert outcome.detail["not_sent"] == "5 times Operation not permitted (EPERM)"
+    path3.near.run("nft", "add rule inet t c icmp type echo-request drop")
+    with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", "10.91.2.2", count=2, interval_ms=10, timeout_ms=300)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+    assert "EPERM" in caught.value.message
+
+
+@pytest.mark.namespaces
+async def test_a_neighbour_that_is_not_there_is_the_networks_fault(path3: Path3, probe: Probe) -> None:
+    """The host's own kernel says so after looking for it: an ICMP error, not a reply."""
+    with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", "10.91.1.77", count=1, timeout_ms=5000)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_NETWORK
+    assert "host unreachable" in caught.value.message
+
+
+@pytest.mark.namespaces
+async def test_many_runs_at_once_do_not_see_each_others_replies(path3: Path3, probe: Probe) -> None:
+    """Forty runs to one address, ten requests each: every count is exact."""
+    with path3.near.entered():
+        outcomes = await asyncio.gather(
+            *(probe("ping", "10.91.2.2", count=10, interval_ms=10) for _ in range(40))
+        )
+    for outcome in outcomes:
+        assert outcome.metrics.packets_received == 10
+        assert (outcome.metrics.duplicates, outcome.metrics.reordered) == (0, 0)
+
+
+@pytest.mark.namespaces
+async def test_a_cancelled_run_closes_its_socket(
+    scripted_host: ScriptedHost, probe: Probe, no_leak: None
+) -> None:
+    """Cancelled between two requests and while listening."""
+    scripted_host.script = lambda _number, _packet: []
+    for settings in ({"count": 100}, {"count": 1, "timeout_ms": 60_000}):
+        with scripted_host.namespace.entered():
+            task = asyncio.ensure_future(probe("ping", SCRIPTED, **settings))
+            await asyncio.sleep(0.1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+
+@pytest.mark.namespaces
+async def test_the_policy_is_asked_before_anything_is_sent(
+    scripted_host: ScriptedHost, probe: Probe, guard: RecordingGuard
+) -> None:
+    """A denied address gets no packet."""
+    guard.denied.add(SCRIPTED)
+    with scripted_host.namespace.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", SCRIPTED)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_POLICY
+    assert guard.asked == [(ipaddress.ip_address(SCRIPTED), None)]
+    await asyncio.sleep(0.05)
+    assert scripted_host.requests == []
+
+
+async def test_unresolvable_names_are_no_loss(probe: Probe) -> None:
+    """An error of the resolver, without metrics."""
+    with pytest.raises(ProbeFailure) as caught:
+        await probe("ping", "127.0.0.1", address_family="ipv6")
+    assert caught.value.status == probe_pb2.STATUS_ERROR
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_RESOLVER
+    assert caught.value.metrics is None
+
+
+@pytest.mark.namespaces
+def test_without_permission_ping_is_unavailable_and_says_what_mends_it(
+    path3: Path3, sort_of_socket: str
+) -> None:
+    """An ordinary user: available where the system allows datagram sockets, else the reason and the command."""
+    if sort_of_socket == "dgram":
+        expected = "True||"
+    else:
+        expected = "False|this process may open neither ICMP nor raw sockets"
+    script = textwrap.dedent(
+        """
+        import os
+        from worker.probes import ping
+        os.setgroups([]); os.setgid(65534); os.setuid(65534)
+        found = ping.availability()
+        print(found.available, found.reason, found.mend, sep="|")
+        """
+    )
+    # Modules are loaded before the user changes: the environment may lie where only its owner can read.
+    done = subprocess.run(
+        ["ip", "netns", "exec", path3.near.name, sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert done.stdout.startswith(expected)
+    if sort_of_socket == "raw":
+        assert done.stdout.strip().endswith('|sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"')
+
+
+async def test_the_engine_for_other_systems_measures_too() -> None:
+    """Icmplib with this process's clock: same counts, and no claim of kernel stamps."""
+    try:
+        icmp_portable.open_socket(4).close()
+    except EchoUnavailableError as error:
+        pytest.skip(str(error))
+    plan = EchoPlan(
+        address=ipaddress.ip_address("127.0.0.1"),
+        count=5,
+        interval_s=0.01,
+        timeout_s=1,
+        size=56,
+        dscp=0,
+        ttl=64,
+        dont_fragment=False,
+    )
+    record = await icmp_portable.echo(plan)
+    result = ping.summarise(record, timeout_ms=1000)
+    assert (result.packets_sent, result.packets_received, result.loss_pct) == (5, 5, 0.0)
+    assert 0 < result.rtt_avg_ms < 100
+    assert result.kernel_timestamps is False
+    assert result.bytes_sent == 5 * 84
