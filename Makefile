@@ -59,7 +59,7 @@ soak: $(VENV)/.ready ## The long forms of the fault tests
 
 lab: $(VENV)/.ready ## Boot three real systemd hosts in namespaces and stay until interrupted
 	@.ci/setup tests
-	@$(BIN)/python -m tests.lab
+	@PYTHONPATH=tests $(BIN)/python -m lab
 
 proto: $(VENV)/.ready ## Generate code from the contract
 	@$(BIN)/python proto/generate.py
