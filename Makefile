@@ -51,7 +51,7 @@ format: $(VENV)/.ready ## Put the sources into the house's form
 	@$(BIN)/ruff format $(SOURCES) migrations
 
 bench: $(VENV)/.ready ## Benchmarks against named peers; NAME=… for one
-	@$(BIN)/python -m tests.bench $(NAME)
+	@$(BIN)/python tests/bench $(NAME)
 
 soak: $(VENV)/.ready ## The long forms of the fault tests
 	@.ci/setup tests
