@@ -75,7 +75,9 @@ def _select() -> Select[Any]:
         .correlate(Destination)
         .scalar_subquery()
     )
-    return select(Destination, users.label("tests"), func.lower(Destination.name).label("lowered")).where(Destination.deleted_at.is_(None))
+    return select(Destination, users.label("tests"), func.lower(Destination.name).label("lowered")).where(
+        Destination.deleted_at.is_(None)
+    )
 
 
 def _record(row: Any) -> DestinationRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, Select, select
 from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
@@ -53,14 +53,12 @@ def find(
     return page_of(session.execute(query).all(), limit, record, lambda row: encode_cursor(row[0].id))
 
 
-def selected() -> Select[tuple[ApiToken, str]]:
+def selected() -> Select[ApiToken, str]:
     """Return the query that `record` reads the rows of."""
-    return select(ApiToken, User.name.label("user_name")).outerjoin(
-        User, User.id == ApiToken.user_id
-    )
+    return select(ApiToken, User.name.label("user_name")).outerjoin(User, User.id == ApiToken.user_id)
 
 
-def record(row: Row[tuple[ApiToken, str]]) -> TokenRecord:
+def record(row: Row[ApiToken, str]) -> TokenRecord:
     """Return a token's record."""
     entity: ApiToken = row[0]
     return TokenRecord(

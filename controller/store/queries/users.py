@@ -54,7 +54,8 @@ def find(session: Session) -> tuple[UserRecord, ...]:
 
 def allows(role: str, needed: str) -> bool:
     """Whether a role may do what another role is needed for."""
-    return ROLES.index(role) >= ROLES.index(needed)  # type: ignore[arg-type]
+    words: tuple[str, ...] = ROLES
+    return words.index(role) >= words.index(needed)
 
 
 def lesser(first: str, second: str) -> Role:

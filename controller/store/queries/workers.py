@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
 from controller.store.entities import Certificate, Job, Process, Worker
+from controller.store.health import STALE_S
 from controller.store.queries.destinations import contains
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
 
 #: A process whose heartbeat is older than this is taken for dead.
-FRESH = dt.timedelta(seconds=10)
+FRESH = dt.timedelta(seconds=STALE_S)
 
 WorkerState = Literal["connected", "offline", "pending", "revoked"]
 
@@ -105,7 +106,7 @@ def is_connected() -> ColumnElement[bool]:
         .where(
             Process.id == Worker.gateway_id,
             Process.stopped_at.is_(None),
-            Process.heartbeat_at > func.now() - FRESH,
+            Process.heartbeat_at > func.clock_timestamp() - FRESH,
         )
         .correlate(Worker)
         .exists()

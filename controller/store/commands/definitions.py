@@ -1,0 +1,188 @@
+"""Checks what a user asks of a test: kind, parameters, destinations, workers, schedule."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controller.store.commands.checking import Checker
+from controller.store.entities import Destination, Worker
+from streamswarm import contract
+from streamswarm.contract import InvalidInputError, Kind, UnknownKindError
+from streamswarm.targets import shown
+
+FIELDS = (
+    "name",
+    "description",
+    "kind",
+    "spec",
+    "destinations",
+    "selection",
+    "tags",
+    "interval_s",
+    "starts_at",
+    "ends_at",
+    "paused",
+)
+#: Seconds between two runs of a job. Below a second, a run and its bookkeeping would crowd out the next.
+SHORTEST_INTERVAL_S = 1.0
+LONGEST_INTERVAL_S = 31 * 86_400.0
+MAX_DESTINATIONS = 100
+#: Ways in which a selection names workers, beside `all`.
+_SELECTORS = ("workers", "sites", "groups", "labels")
+
+
+def check_definition(
+    session: Session, values: Mapping[str, Any], *, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return every field of a test, checked: from `values`, else from `before`, else its default.
+
+    Every fault is collected into one InvalidInputError.
+    """
+    checker = Checker(values, FIELDS)
+    old: Mapping[str, Any] = before or {}
+    kind = _kind(checker, old)
+    result: dict[str, Any] = {
+        "name": checker.name() if checker.given("name") or not old else old["name"],
+        "description": checker.text("description", longest=2000, lines=True)
+        if checker.given("description")
+        else old.get("description", ""),
+        "kind": kind.name if kind else "",
+        "tags": checker.words("tags") if checker.given("tags") else old.get("tags", []),
+        "paused": checker.flag("paused") if checker.given("paused") else old.get("paused", False),
+        "interval_s": checker.number(
+            "interval_s", smallest=SHORTEST_INTERVAL_S, largest=LONGEST_INTERVAL_S, unit="s"
+        )
+        if checker.given("interval_s")
+        else old.get("interval_s"),
+        "spec": _spec(checker, kind, old),
+        "destinations": _destinations(checker, session, kind, old),
+        "selection": _selection(checker, session)
+        if checker.given("selection")
+        else old.get("selection", {"all": True}),
+        **_span(checker, old),
+    }
+    checker.done()
+    return result
+
+
+def existing_destinations(session: Session, ids: list[int]) -> list[Destination]:
+    """Return the live destinations among `ids`, locked so that nobody deletes them meanwhile."""
+    return list(
+        session.scalars(
+            select(Destination)
+            .where(Destination.id.in_(ids), Destination.deleted_at.is_(None))
+            .order_by(Destination.id)
+            .with_for_update(read=True)
+        )
+    )
+
+
+def _kind(checker: Checker, old: Mapping[str, Any]) -> Kind | None:
+    name = checker.value("kind") if checker.given("kind") else old.get("kind")
+    if name is None:
+        checker.add("kind", f"is missing; there are {', '.join(contract.kinds())}")
+        return None
+    if old and name != old["kind"]:
+        checker.add("kind", f"is `{old['kind']}` for good, for results hang on it; make a new test")
+        return contract.kind(old["kind"])
+    if not isinstance(name, str):
+        checker.add("kind", "must be text")
+        return None
+    try:
+        return contract.kind(name)
+    except UnknownKindError as error:
+        checker.add("kind", str(error))
+        return None
+
+
+def _spec(checker: Checker, kind: Kind | None, old: Mapping[str, Any]) -> dict[str, Any]:
+    if kind is None:
+        return {}
+    if not checker.given("spec") and old:
+        return dict(old["spec"])
+    value = checker.value("spec")
+    try:
+        return contract.spec_values(contract.make_spec(kind.name, {} if value is None else value))
+    except InvalidInputError as error:
+        checker.problems.extend(error.problems)
+        return {}
+
+
+def _destinations(checker: Checker, session: Session, kind: Kind | None, old: Mapping[str, Any]) -> list[int]:
+    if not checker.given("destinations") and old:
+        return list(old["destinations"])
+    faults = len(checker.problems)
+    ids = checker.ids("destinations", most=MAX_DESTINATIONS)
+    if kind is None or len(checker.problems) > faults:
+        return ids
+    if kind.target == "none":
+        if ids:
+            checker.add(
+                "destinations",
+                f"must be empty: tests of kind `{kind.name}` look at the worker's own host",
+            )
+        return []
+    if not ids:
+        checker.add("destinations", f"must name at least one destination for a test of kind `{kind.name}`")
+    found = {entity.id: entity for entity in existing_destinations(session, ids)}
+    for index, wanted in enumerate(ids):
+        if wanted not in found:
+            checker.add(f"destinations[{index}]", f"there is no destination {wanted}")
+            continue
+        try:
+            contract.parse_target(kind, found[wanted].address)
+        except InvalidInputError as error:
+            checker.add(f"destinations[{index}]", error.problems[0].message)
+    return sorted(ids)
+
+
+def _selection(checker: Checker, session: Session) -> dict[str, Any]:
+    value = checker.value("selection")
+    if not isinstance(value, Mapping):
+        checker.add("selection", f'must be `{{"all": true}}` or a mapping of {", ".join(_SELECTORS)}')
+        return {}
+    for name in value:
+        if name != "all" and name not in _SELECTORS:
+            checker.add(
+                f"selection.{shown(str(name))}",
+                f"there is no such way to select; there are {', '.join(_SELECTORS)}",
+            )
+    if value.get("all"):
+        if value["all"] is not True:
+            checker.add("selection.all", "must be true or left out")
+        if len(value) > 1:
+            checker.add("selection", "takes either all workers or those that are named, not both")
+        return {"all": True}
+    ids = checker.uuids_of("selection.workers", value.get("workers"), most=10_000)
+    _check_workers(checker, session, ids)
+    selection = {
+        "workers": sorted(str(worker) for worker in ids),
+        "sites": checker.words_of("selection.sites", value.get("sites"), most=1000),
+        "groups": checker.words_of("selection.groups", value.get("groups"), most=1000),
+        "labels": checker.labels_of("selection.labels", value.get("labels")),
+    }
+    named = {name: chosen for name, chosen in selection.items() if chosen}
+    if not named and not any(problem.path.startswith("selection") for problem in checker.problems):
+        checker.add("selection", "names no worker; select all, or name workers, sites, groups or labels")
+    return named
+
+
+def _check_workers(checker: Checker, session: Session, ids: list[uuid.UUID]) -> None:
+    live = set(session.scalars(select(Worker.id).where(Worker.id.in_(ids), Worker.deleted_at.is_(None))))
+    for index, wanted in enumerate(ids):
+        if wanted not in live:
+            checker.add(f"selection.workers[{index}]", f"there is no worker {wanted}")
+
+
+def _span(checker: Checker, old: Mapping[str, Any]) -> dict[str, dt.datetime | None]:
+    starts = checker.instant("starts_at") if checker.given("starts_at") else old.get("starts_at")
+    ends = checker.instant("ends_at") if checker.given("ends_at") else old.get("ends_at")
+    if starts is not None and ends is not None and ends <= starts:
+        checker.add("ends_at", "must lie after starts_at")
+    return {"starts_at": starts, "ends_at": ends}

@@ -1,0 +1,144 @@
+"""Changes tests."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from controller.errors import ConflictError, NotFoundError
+from controller.store import queue
+from controller.store.commands import audit
+from controller.store.commands.audit import Actor
+from controller.store.commands.definitions import FIELDS, check_definition, existing_destinations
+from controller.store.commands.saving import check_version, flush_unique
+from controller.store.entities import Test
+from controller.store.queries import tests
+from controller.store.queries.tests import TestRecord
+from streamswarm.targets import shown
+
+_UNIQUE = "uq_tests_name_live"
+
+
+def create(session: Session, values: Mapping[str, Any], *, actor: Actor) -> TestRecord:
+    """Make a test of `FIELDS`; `name` and `kind` are required, the rest has defaults.
+
+    Raises InvalidInputError with paths such as `spec.count` or `destinations[0]`.
+    """
+    checked = check_definition(session, values)
+    aimed = checked.pop("destinations")
+    entity = Test(**checked, created_by=actor.name)
+    entity.destinations = existing_destinations(session, aimed)
+    session.add(entity)
+    flush_unique(session, "test", entity.name, _UNIQUE)
+    audit.record(session, actor, "test.create", "test", entity.id, {**checked, "destinations": aimed})
+    session.flush()
+    queue.plan_test(session.connection(), entity.id)
+    return _read(session, entity)
+
+
+def update(
+    session: Session, test_id: int, values: Mapping[str, Any], *, seen: int, actor: Actor
+) -> TestRecord:
+    """Change the fields given, each as a whole; `seen` is the version that the change is based on.
+
+    The kind of a test is what its results are of, so it cannot change.
+    """
+    entity = _locked(session, test_id)
+    check_version(entity, seen, "the test")
+    before = _definition(entity)
+    checked = check_definition(session, values, before=before)
+    changed = audit.changes(before, checked)
+    if not changed:
+        return _read(session, entity)
+    aimed = checked.pop("destinations")
+    for name, value in checked.items():
+        if name in changed:
+            setattr(entity, name, value)
+    if "destinations" in changed:
+        entity.destinations = existing_destinations(session, aimed)
+    return _changed(session, entity, actor, "test.update", {"name": before["name"], **changed})
+
+
+def pause(session: Session, test_id: int, *, actor: Actor) -> TestRecord:
+    """Stop the runs of a test until it is resumed; pausing twice changes nothing."""
+    return _set_paused(session, test_id, True, actor)
+
+
+def resume(session: Session, test_id: int, *, actor: Actor) -> TestRecord:
+    """Let a paused test run again on the same grid of instants."""
+    return _set_paused(session, test_id, False, actor)
+
+
+def run_now(session: Session, test_id: int, *, actor: Actor) -> dt.datetime:
+    """Have a test run once, beside its schedule; returns the instant for which the runs are due."""
+    entity = _locked(session, test_id)
+    now: dt.datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    if entity.ends_at is not None and entity.ends_at <= now:
+        raise ConflictError(
+            f"the test `{shown(entity.name)}` ended at {entity.ends_at.isoformat()}",
+            mend="give it a later end first",
+        )
+    audit.record(session, actor, "test.run", "test", entity.id, {"name": entity.name})
+    session.flush()
+    microseconds = (now - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+    queue.run_test_now(session.connection(), entity.id, requested_at_us=microseconds)
+    return now
+
+
+def delete(session: Session, test_id: int, *, actor: Actor) -> None:
+    """Delete a test. Its row stays as a tombstone, so that results still under way are stored and counted."""
+    entity = _locked(session, test_id)
+    entity.deleted_at = func.now()
+    entity.version += 1
+    session.flush()
+    audit.record(session, actor, "test.delete", "test", entity.id, _definition(entity))
+    session.flush()
+    queue.plan_test(session.connection(), entity.id)
+
+
+def _set_paused(session: Session, test_id: int, paused: bool, actor: Actor) -> TestRecord:
+    entity = _locked(session, test_id)
+    if entity.paused == paused:
+        return _read(session, entity)
+    entity.paused = paused
+    return _changed(session, entity, actor, "test.pause" if paused else "test.resume", {"name": entity.name})
+
+
+def _changed(
+    session: Session, entity: Test, actor: Actor, action: str, detail: Mapping[str, Any]
+) -> TestRecord:
+    entity.version += 1
+    entity.updated_at = func.now()
+    flush_unique(session, "test", entity.name, _UNIQUE)
+    audit.record(session, actor, action, "test", entity.id, detail)
+    session.flush()
+    queue.plan_test(session.connection(), entity.id)
+    return _read(session, entity)
+
+
+def _read(session: Session, entity: Test) -> TestRecord:
+    session.flush()
+    session.refresh(entity)
+    return tests.get(session, entity.id)
+
+
+def _locked(session: Session, test_id: int) -> Test:
+    entity = session.scalar(
+        select(Test)
+        .where(Test.id == test_id, Test.deleted_at.is_(None))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if entity is None:
+        raise NotFoundError(f"there is no test {test_id}", mend="list the tests")
+    return entity
+
+
+def _definition(entity: Test) -> dict[str, Any]:
+    values = {name: getattr(entity, name) for name in FIELDS}
+    values["destinations"] = [destination.id for destination in entity.destinations]
+    return values

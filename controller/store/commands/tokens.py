@@ -1,0 +1,117 @@
+"""API tokens: 256 random bits, shown once, kept as a hash."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from controller.errors import ConflictError, NotFoundError
+from controller.store.commands import audit
+from controller.store.commands.audit import Actor
+from controller.store.commands.checking import Checker
+from controller.store.entities import ApiToken, User
+from controller.store.queries import tokens
+from controller.store.queries.tokens import TokenRecord
+from controller.store.queries.users import ROLES, Role, allows, lesser
+from streamswarm.contract import InvalidInputError, Problem
+
+PREFIX = "ssw_"
+FIELDS = ("name", "description", "scope", "expires_at")
+_FORM = re.compile(re.escape(PREFIX) + r"[A-Za-z0-9_-]{43}\Z")
+_SHOWN = len(PREFIX) + 6
+#: The time of last use is written no more often than this.
+_USE_NOTED = dt.timedelta(minutes=1)
+
+
+def create(
+    session: Session, values: Mapping[str, Any], *, actor: Actor, user_id: int | None, role: Role
+) -> tuple[TokenRecord, str]:
+    """Make a token of `name`, `scope` and optionally `description` and `expires_at`.
+
+    Returns its record and the token itself, which is never shown again. `role` is that of the one who asks; the
+    scope cannot exceed it. A user's token never may more than its user, and ends with its user.
+    """
+    checker = Checker(values, FIELDS)
+    name = checker.name()
+    description = checker.text("description", longest=2000, lines=True)
+    scope = checker.choice("scope", ROLES) if checker.given("scope") else "viewer"
+    expires_at = checker.instant("expires_at")
+    now: dt.datetime = session.execute(select(func.now())).scalar_one()
+    if expires_at is not None and expires_at <= now:
+        checker.add("expires_at", "must lie in the future")
+    checker.done()
+    if not allows(role, scope):
+        raise InvalidInputError(
+            [Problem(path="scope", message=f"`{scope}` is more than your own role, {role}")]
+        )
+    token = PREFIX + secrets.token_urlsafe(32)
+    entity = ApiToken(
+        name=name,
+        description=description,
+        scope=scope,
+        expires_at=expires_at,
+        token_hash=_hash(token),
+        prefix=token[:_SHOWN],
+        user_id=user_id,
+    )
+    session.add(entity)
+    session.flush()
+    detail = {"name": name, "scope": scope, "expires_at": expires_at, "prefix": entity.prefix}
+    audit.record(session, actor, "token.create", "token", entity.id, detail)
+    return tokens.get(session, entity.id), token
+
+
+def revoke(session: Session, token_id: int, *, actor: Actor) -> TokenRecord:
+    """End a token at once and for good."""
+    entity = session.scalar(select(ApiToken).where(ApiToken.id == token_id).with_for_update())
+    if entity is None:
+        raise NotFoundError(f"there is no token {token_id}", mend="list the tokens")
+    if entity.revoked_at is not None:
+        raise ConflictError(f"the token `{entity.prefix}…` is revoked already")
+    entity.revoked_at = func.now()
+    session.flush()
+    session.refresh(entity)
+    audit.record(
+        session, actor, "token.revoke", "token", entity.id, {"name": entity.name, "prefix": entity.prefix}
+    )
+    return tokens.get(session, token_id)
+
+
+def authenticate(session: Session, token: str) -> tuple[TokenRecord, Role] | None:
+    """Return a good token's record and what it may do now, and note its use; None for any other text."""
+    if not _FORM.match(token):
+        return None
+    row = session.execute(
+        select(ApiToken, User)
+        .outerjoin(User, User.id == ApiToken.user_id)
+        .where(
+            ApiToken.token_hash == _hash(token),
+            ApiToken.revoked_at.is_(None),
+            or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > func.now()),
+            or_(ApiToken.user_id.is_(None), User.active.is_(True)),
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    entity, user = row
+    session.execute(
+        update(ApiToken)
+        .where(
+            ApiToken.id == entity.id,
+            or_(ApiToken.last_used_at.is_(None), ApiToken.last_used_at < func.now() - _USE_NOTED),
+        )
+        .values(last_used_at=func.now())
+        .execution_options(synchronize_session=False)
+    )
+    return tokens.get(session, entity.id), entity.scope if user is None else lesser(entity.scope, user.role)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

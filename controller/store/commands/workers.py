@@ -1,0 +1,98 @@
+"""Changes workers: their names and places, and the end of their right to speak."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from controller.errors import NotFoundError
+from controller.store import queue
+from controller.store.commands import audit, enrolment
+from controller.store.commands.audit import Actor
+from controller.store.commands.checking import Checker
+from controller.store.entities import Worker
+from controller.store.queries import workers
+from controller.store.queries.workers import WorkerRecord
+
+FIELDS = ("name", "site", "labels", "groups")
+
+
+def update(
+    session: Session, worker_id: uuid.UUID, values: Mapping[str, Any], *, actor: Actor
+) -> WorkerRecord:
+    """Change the name, site, labels or groups of a worker; tests that select by them are planned anew."""
+    entity = _locked(session, worker_id)
+    checker = Checker(values, FIELDS)
+    readers: dict[str, Callable[[], Any]] = {
+        "name": checker.name,
+        "site": lambda: _site(checker),
+        "labels": lambda: checker.labels("labels"),
+        "groups": lambda: checker.words("groups"),
+    }
+    checked = {name: readers[name]() for name in FIELDS if name in values}
+    checker.done()
+    changed = audit.changes({name: getattr(entity, name) for name in FIELDS}, checked)
+    if changed:
+        for name in changed:
+            setattr(entity, name, checked[name])
+        audit.record(
+            session, actor, "worker.update", "worker", entity.id, {"host_name": entity.host_name, **changed}
+        )
+        session.flush()
+        if changed.keys() - {"name"}:
+            queue.plan_worker(session.connection(), entity.id)
+    return workers.get(session, worker_id)
+
+
+def revoke(session: Session, worker_id: uuid.UUID, *, actor: Actor) -> WorkerRecord:
+    """End a worker's right to speak: its session is closed within 10 s and its certificates are refused.
+
+    Its jobs end; enrolling its host anew, with a new token, brings it back. Revoking twice changes nothing.
+    """
+    entity = _locked(session, worker_id)
+    if entity.revoked_at is None:
+        enrolment.revoke_worker(session, str(worker_id), actor=actor)
+        session.flush()
+        queue.plan_worker(session.connection(), entity.id)
+        session.refresh(entity)
+    return workers.get(session, worker_id)
+
+
+def delete(session: Session, worker_id: uuid.UUID, *, actor: Actor) -> None:
+    """Delete a worker and revoke it. Its row stays as a tombstone, for its results refer to it."""
+    entity = _locked(session, worker_id)
+    if entity.revoked_at is None:
+        enrolment.revoke_worker(session, str(worker_id), actor=actor)
+    entity.deleted_at = func.now()
+    audit.record(
+        session,
+        actor,
+        "worker.delete",
+        "worker",
+        entity.id,
+        {"name": entity.name, "host_name": entity.host_name},
+    )
+    session.flush()
+    queue.plan_worker(session.connection(), entity.id)
+
+
+def _locked(session: Session, worker_id: uuid.UUID) -> Worker:
+    entity = session.scalar(
+        select(Worker)
+        .where(Worker.id == worker_id, Worker.deleted_at.is_(None))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if entity is None:
+        raise NotFoundError(f"there is no worker {worker_id}", mend="list the workers")
+    return entity
+
+
+def _site(checker: Checker) -> str:
+    if checker.value("site") in ("", None):
+        return ""
+    return "".join(checker.words_of("site", [checker.value("site")], most=1)[:1])
