@@ -1,0 +1,217 @@
+"""Worker bundles: one tar.gz per platform with everything that a host needs beside its own Python.
+
+A bundle unpacks to a release:
+
+    bin/streamswarm-worker      starts the worker, see launcher.py
+    lib/                        our packages and the wheels of the base requirements, unpacked
+    release.json                version and platform
+
+Bundles are kept in `<data_dir>/bundles` under a key of everything that decides their content, each beside a small
+JSON file that describes it; the role `worker` reads both.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from controller.errors import StreamSwarmError
+from controller.fleet import archive, distribution
+from controller.fleet.platforms import Platform
+
+#: Goes up when the layout of a release changes.
+LAYOUT = 1
+#: What installers write about themselves: it names this machine's paths, and nothing reads it on a host.
+_TRACES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")
+
+Report = Callable[[str], None]
+
+
+class BundleError(StreamSwarmError):
+    """A worker bundle could not be built."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle that lies ready."""
+
+    #: The tar.gz; `<path>.json` describes it.
+    path: Path
+    #: Version of the release: the distribution's, with a short hash of the content.
+    version: str
+    #: SHA-256 of the tar.gz.
+    sha256: str
+    #: What it was built for.
+    platform: Platform
+
+    def description(self) -> dict[str, str]:
+        """Return the bundle as plain values, for JSON."""
+        values = {"path": str(self.path), "version": self.version, "sha256": self.sha256}
+        return values | asdict(self.platform)
+
+
+def ensure_bundle(platform: Platform, *, folder: Path, report: Report = lambda _: None) -> Bundle:
+    """Return the bundle for a platform, building it first when it is not in `folder` yet.
+
+    `report` is told, in a few words each, what is going on. Builders of the same folder wait for one another, and
+    nothing half-built ever has a bundle's name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"streamswarm-worker-{distribution.version()}-{platform.tag}-{_key(platform)}.tar.gz"
+        with _exclusively(folder / ".lock", report):
+            known = _load(path, platform)
+            if known is not None:
+                report(f"the bundle {known.version} for {platform.tag} lies ready")
+                return known
+            return _build(platform, path, report)
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        raise BundleError(
+            f"the worker bundle cannot be written to {folder}: {error.strerror or error}",
+            mend="make room there"
+            if full
+            else "make the folder writable, or set STREAMSWARM_DATA_DIR to another",
+        ) from error
+
+
+def _key(platform: Platform) -> str:
+    """Hash all that decides a bundle's content, so that any change of it makes another bundle."""
+    total = hashlib.sha256(f"{LAYOUT}\n{platform.tag}\n{distribution.version()}\n".encode())
+    for requirement in distribution.base_requirements():
+        total.update(f"{requirement}\n".encode())
+    for name, path in distribution.own_files():
+        total.update(f"{name}\0{archive.file_hash(path)}\n".encode())
+    total.update(_launcher().read_bytes())
+    return total.hexdigest()[:12]
+
+
+def _launcher() -> Path:
+    return Path(__file__).with_name("launcher.py")
+
+
+def _load(path: Path, platform: Platform) -> Bundle | None:
+    """Return the bundle at `path`, or None when it is missing or is not what its description says."""
+    try:
+        described = json.loads(_description_of(path).read_text(encoding="utf-8"))
+        bundle = Bundle(
+            path=path, version=described["version"], sha256=described["sha256"], platform=platform
+        )
+        return bundle if archive.file_hash(path) == bundle.sha256 else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _build(platform: Platform, path: Path, report: Report) -> Bundle:
+    report(f"building the worker bundle for {platform.tag}")
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as name:
+        workshop = Path(name)
+        release = workshop / "release"
+        library = release / "lib"
+        _install_requirements(platform, library, report)
+        _strip(library)
+        for relative, source in distribution.own_files():
+            target = library / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        launcher = release / "bin" / "streamswarm-worker"
+        launcher.parent.mkdir()
+        shutil.copyfile(_launcher(), launcher)
+        launcher.chmod(0o755)
+        version = f"{distribution.version()}+{archive.content_hash(release)[:10]}"
+        _sign(release, version, platform)
+        report("packing")
+        packed = workshop / path.name
+        archive.pack(release, packed)
+        bundle = Bundle(path=path, version=version, sha256=archive.file_hash(packed), platform=platform)
+        # The archive first: a description without its archive would promise what is not there.
+        packed.rename(path)
+        description = workshop / "description.json"
+        description.write_text(json.dumps(bundle.description(), indent=2) + "\n", encoding="utf-8")
+        description.rename(_description_of(path))
+    report(f"bundle {version}: {path.stat().st_size / 1e6:.1f} MB")
+    return bundle
+
+
+def _sign(release: Path, version: str, platform: Platform) -> None:
+    """Write the release's version where the worker (as a distribution's metadata) and the role look for it."""
+    metadata = release / "lib" / f"{distribution.NAME}-{version}.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(
+        f"Metadata-Version: 2.1\nName: {distribution.NAME}\nVersion: {version}\n", encoding="utf-8"
+    )
+    described = json.dumps({"version": version, "layout": LAYOUT} | asdict(platform), indent=2)
+    (release / "release.json").write_text(described + "\n", encoding="utf-8")
+
+
+def _install_requirements(platform: Platform, target: Path, report: Report) -> None:
+    """Have uv resolve the requirements as the host would, and unpack the wheels into `target`."""
+    try:
+        from uv import find_uv_bin
+    except ImportError as error:
+        raise BundleError(
+            "building a worker bundle needs uv", mend="pip install 'streamswarm[controller]'"
+        ) from error
+    command = [
+        find_uv_bin(),
+        "pip",
+        "install",
+        *("--target", str(target)),
+        *("--python", sys.executable),
+        *("--python-version", platform.python),
+        *("--python-platform", platform.resolver_name()),
+        *("--only-binary", ":all:"),
+        *("--link-mode", "copy"),
+        "--no-progress",
+        "--",
+        *distribution.base_requirements(),
+    ]
+    said: list[str] = []
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as resolver:
+        for line in resolver.stderr or ():
+            if line.strip():
+                said.append(line.rstrip())
+                if line.startswith(("Resolved", "Downloading", "Prepared", "Installed")):
+                    report(line.strip())
+    if resolver.returncode != 0:
+        end = "\n    ".join(said[-15:])
+        raise BundleError(
+            f"the wheels for {platform.tag} could not be had; uv said:\n    {end}",
+            mend="check the network and the package index (UV_DEFAULT_INDEX, UV_INDEX, UV_FIND_LINKS), then try again",
+        )
+
+
+def _strip(library: Path) -> None:
+    """Remove what depends on this machine or is of no use on a host."""
+    shutil.rmtree(library / "bin", ignore_errors=True)
+    (library / ".lock").unlink(missing_ok=True)
+    for metadata in library.glob("*.dist-info"):
+        for name in _TRACES:
+            (metadata / name).unlink(missing_ok=True)
+
+
+def _description_of(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+@contextmanager
+def _exclusively(lock: Path, report: Report) -> Iterator[None]:
+    with lock.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("waiting for another build to end")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
