@@ -21,6 +21,7 @@ from controller.gateway.identity import NotIdentifiedError, check_transport
 from controller.gateway.limits import RateLimit, limit_key, peer_address
 from controller.settings import Settings
 from controller.store.commands.enrolment import hash_token
+from controller.store.queue import plan_worker_async
 from streamswarm.v1 import gateway_pb2, gateway_pb2_grpc
 
 _log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ async def enrol(
                 json.dumps({"host_name": request.host_name, "token": token_id, "certificate": issued.serial}),
             ),
         )
+        await plan_worker_async(connection, worker_id)
     return issued
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from controller.gateway.authority import IssuedCertificate
 from controller.gateway.database import Connection
 from controller.gateway.identity import Peer
+from controller.store.queue import plan_worker_async
 from streamswarm.v1 import gateway_pb2
 
 _MOST_JSON = 65_536
@@ -62,7 +63,12 @@ async def open_session(
     number lies at or below the watermark has been set back (a restored disk): its numbers will come again for
     other results, so the watermark is set back with it and the rows' own keys tell duplicates apart.
     """
+    kinds = _kinds(hello)
     async with connection.transaction():
+        cursor = await connection.execute(
+            "SELECT kinds FROM workers WHERE id = %s FOR UPDATE", (peer.worker_id,)
+        )
+        before = await cursor.fetchone()
         cursor = await connection.execute(
             """
             UPDATE workers w SET
@@ -91,7 +97,7 @@ async def open_session(
                 "boot": _text(hello.boot_id, 100),
                 "facts": _facts(hello),
                 "policy": _policy(hello.policy_json),
-                "kinds": _kinds(hello),
+                "kinds": _json(kinds),
                 "spool": hello.spool_id,
                 "next": hello.next_seq,
                 "first": hello.first_unacked_seq or hello.next_seq,
@@ -101,6 +107,8 @@ async def open_session(
         if row is None:
             raise NotListedError
         await _use_certificate(connection, peer)
+        if before is not None and before[0] != kinds:
+            await plan_worker_async(connection, peer.worker_id)
     return OpenedSession(epoch=row[0], worker_name=row[1], acked_seq=row[2])
 
 
@@ -173,6 +181,16 @@ async def register(connection: Connection, issued: IssuedCertificate) -> None:
     )
 
 
+async def register_renewal(connection: Connection, issued: IssuedCertificate, epoch: int) -> bool:
+    """List a renewed certificate, unless the worker was revoked or has a newer session; whether it was listed."""
+    cursor = await connection.execute(
+        "INSERT INTO certificates (serial, worker_id, not_before, not_after) SELECT %s, id, %s, %s FROM workers "
+        "WHERE id = %s AND session_epoch = %s AND revoked_at IS NULL AND deleted_at IS NULL RETURNING serial",
+        (issued.serial, issued.not_before, issued.not_after, issued.worker_id, epoch),
+    )
+    return await cursor.fetchone() is not None
+
+
 async def _use_certificate(connection: Connection, peer: Peer) -> None:
     """Note a certificate's first session; from then on the worker's older ones are superseded."""
     cursor = await connection.execute(
@@ -203,17 +221,15 @@ def _facts(hello: gateway_pb2.Hello) -> str:
     return _json(facts)
 
 
-def _kinds(hello: gateway_pb2.Hello) -> str:
-    return _json(
-        {
-            item.kind[:64]: {
-                "available": item.available,
-                "reason": item.reason[:1000],
-                "mend": item.mend[:1000],
-            }
-            for item in hello.kinds[:200]
+def _kinds(hello: gateway_pb2.Hello) -> dict[str, Any]:
+    return {
+        _text(item.kind, 64): {
+            "available": item.available,
+            "reason": _text(item.reason, 1000),
+            "mend": _text(item.mend, 1000),
         }
-    )
+        for item in hello.kinds[:200]
+    }
 
 
 def _policy(text: str) -> str:

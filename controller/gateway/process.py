@@ -1,0 +1,66 @@
+"""This gateway's row in `processes`: that it is alive, and its gauges."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+from controller.gateway.database import Database, is_transient
+from streamswarm import __version__
+
+_log = logging.getLogger(__name__)
+
+Gauges = Callable[[], Mapping[str, float]]
+
+
+async def register(database: Database, name: str) -> int:
+    """Make this process's row and return its id; an earlier process of that name is marked as stopped."""
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute(
+            "WITH gone AS (UPDATE processes SET stopped_at = now() "
+            "WHERE role = 'gateway' AND name = %s AND stopped_at IS NULL RETURNING id) "
+            "UPDATE workers SET gateway_id = NULL, disconnected_at = now() "
+            "WHERE gateway_id IN (SELECT id FROM gone)",
+            (name,),
+        )
+        cursor = await connection.execute(
+            "INSERT INTO processes (role, name, host_name, pid, version) VALUES ('gateway', %s, %s, %s, %s) "
+            "RETURNING id",
+            (name, socket.gethostname(), os.getpid(), __version__),
+        )
+        row = await cursor.fetchone()
+    if row is None:
+        raise RuntimeError("INSERT … RETURNING gave no row")
+    return int(row[0])
+
+
+async def beat(database: Database, process_id: int, gauges: Gauges, *, interval_s: float = 2.0) -> None:
+    """Write a heartbeat with the gauges every `interval_s` until cancelled; the loop's own lag is among them."""
+    while True:
+        begun = time.monotonic()
+        await asyncio.sleep(interval_s)
+        lag_ms = max(0.0, (time.monotonic() - begun - interval_s) * 1000)
+        values = {**gauges(), "loop_lag_ms": round(lag_ms, 3)}
+        try:
+            async with database.connection() as connection:
+                await connection.execute(
+                    "UPDATE processes SET heartbeat_at = now(), gauges = %s::jsonb WHERE id = %s",
+                    (json.dumps(values), process_id),
+                )
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            _log.warning("the heartbeat cannot be written now: %s", error)
+
+
+async def unregister(database: Database, process_id: int) -> None:
+    """Mark the process as stopped."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE processes SET stopped_at = now(), heartbeat_at = now() WHERE id = %s", (process_id,)
+        )

@@ -1,0 +1,80 @@
+"""The session service over gRPC: finds out who calls, runs the session, ends the call as the session ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from controller.gateway.identity import NotIdentifiedError, Peer, identify
+from controller.gateway.session import Session, Stream, Why
+from streamswarm.v1 import gateway_pb2_grpc
+from streamswarm.v1.gateway_pb2 import GatewayMessage, WorkerMessage
+
+_log = logging.getLogger(__name__)
+
+Context = aio.ServicerContext[WorkerMessage, GatewayMessage]
+OpenSession = Callable[[Peer, Stream], Session]
+
+#: Workers dial again after every code but UNAUTHENTICATED and PERMISSION_DENIED.
+_CODES = {
+    Why.SUPERSEDED: grpc.StatusCode.ABORTED,
+    Why.DRAINING: grpc.StatusCode.UNAVAILABLE,
+    Why.REVOKED: grpc.StatusCode.UNAUTHENTICATED,
+    Why.CONTRACT_NEWER: grpc.StatusCode.FAILED_PRECONDITION,
+    Why.EXPIRED: grpc.StatusCode.UNAVAILABLE,
+    Why.PROTOCOL: grpc.StatusCode.INVALID_ARGUMENT,
+    Why.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+}
+#: Ending a call waits for the peer to take its last bytes; one that never reads is left to the connection's end.
+_ABORT_S = 5.0
+
+
+class Gateway(gateway_pb2_grpc.GatewayServicer):
+    """Serves the session listener."""
+
+    def __init__(self, trust_domain: str, open_session: OpenSession) -> None:
+        self._trust_domain = trust_domain
+        self._open_session = open_session
+
+    async def Session(self, _requests: Any, context: Context) -> None:  # noqa: N802  the name is the contract's
+        """Hold one worker's session."""
+        try:
+            peer = identify(context.auth_context(), self._trust_domain)
+        except NotIdentifiedError as error:
+            _log.warning("%s was refused: %s", context.peer(), error)
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        ending = await self._open_session(peer, GrpcStream(context)).run()
+        log = _log.info if ending.why in (Why.GONE, Why.DRAINING) else _log.warning
+        log("session of worker %s ended: %s", peer.worker_id, ending.message)
+        if ending.why is not Why.GONE:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(context.abort(_CODES[ending.why], ending.message), _ABORT_S)
+
+
+class GrpcStream:
+    """A gRPC call as a session sees it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def read(self) -> WorkerMessage | None:
+        """Return the next message; None when the worker has closed its side."""
+        try:
+            message = await self._context.read()
+        except Exception as error:
+            # gRPC has several unrelated exceptions for a call that is no more, and for a message that is none.
+            raise ConnectionError(str(error)) from error
+        return message if isinstance(message, WorkerMessage) else None
+
+    async def write(self, message: GatewayMessage) -> None:
+        """Send a message."""
+        try:
+            await self._context.write(message)
+        except Exception as error:
+            raise ConnectionError(str(error)) from error

@@ -1,0 +1,424 @@
+"""One worker's session: Hello, Welcome, then jobs down, results up, acknowledgements down, until it ends.
+
+The session ends by its own decision only, inside its handler: whoever wants it ended calls `end`, after which
+nothing more is read. (Cancelling a gRPC handler from outside would leave the call open on the worker's side.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import math
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from controller.gateway import roster
+from controller.gateway.authority import Authority, RequestRefusedError, utc_now
+from controller.gateway.database import Database, is_transient
+from controller.gateway.identity import Peer
+from controller.gateway.ingest import Batch, Ingest
+from controller.gateway.jobs import JobRoll
+from controller.gateway.outbox import Outbox
+from controller.gateway.roster import NotListedError, Pulse, Standing
+from streamswarm import CONTRACT_VERSION
+from streamswarm.v1 import gateway_pb2
+from streamswarm.v1.gateway_pb2 import GatewayMessage, Goodbye, Hello, ResultBatch, WorkerMessage
+
+_log = logging.getLogger(__name__)
+
+#: What a worker may have unacknowledged: results, and bytes of the batches that carry them.
+CREDIT_RESULTS = 1_000
+CREDIT_BYTES = 1_048_576
+HEARTBEAT_S = 10
+#: A stream without a sign of life for this long is half open.
+_SILENCE_S = 45.0
+_HELLO_S = 10.0
+#: A worker that takes nothing from the stream for this long is gone.
+_WRITE_S = 30.0
+#: Results that were read before a drain are stored and acknowledged within this time, or left to the spool.
+_DRAIN_S = 10.0
+_GOODBYE_S = 2.0
+_RENEWAL_PAUSE_S = 10.0
+_MOST_NAME = 100
+
+
+class Why(enum.Enum):
+    """Why a session ended."""
+
+    #: The worker closed the stream, or the connection broke.
+    GONE = "gone"
+    SUPERSEDED = "superseded"
+    DRAINING = "draining"
+    REVOKED = "revoked"
+    CONTRACT_NEWER = "contract newer"
+    EXPIRED = "expired"
+    PROTOCOL = "protocol"
+    #: The database could not be reached for the Hello, or the worker neither spoke nor took anything.
+    UNAVAILABLE = "unavailable"
+
+
+_REASONS = {
+    Why.SUPERSEDED: Goodbye.REASON_SUPERSEDED,
+    Why.DRAINING: Goodbye.REASON_DRAINING,
+    Why.REVOKED: Goodbye.REASON_REVOKED,
+    Why.CONTRACT_NEWER: Goodbye.REASON_CONTRACT_NEWER,
+    Why.EXPIRED: Goodbye.REASON_EXPIRED,
+    Why.PROTOCOL: Goodbye.REASON_PROTOCOL,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a session ended."""
+
+    why: Why
+    message: str
+    #: The worker should wait this long before it dials again.
+    reconnect_after_ms: int = 0
+
+
+class Stream(Protocol):
+    """The transport below a session."""
+
+    async def read(self) -> WorkerMessage | None:
+        """Return the next message, None when the worker has closed its side; raises ConnectionError."""
+
+    async def write(self, message: GatewayMessage) -> None:
+        """Send a message; returns when the transport has room for it; raises ConnectionError."""
+
+
+class Registry(Protocol):
+    """Where open sessions are known."""
+
+    def add(self, session: Session) -> None:
+        """Make the session known; an older one of the worker is ended."""
+
+    def remove(self, session: Session) -> None:
+        """Forget the session."""
+
+    def pulse(self, pulse: Pulse) -> None:
+        """Take a heartbeat to be written."""
+
+
+class Session:
+    """One stream of one worker. `run` returns how it ended and never raises for what the worker does."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        stream: Stream,
+        *,
+        database: Database,
+        authority: Authority,
+        ingest: Ingest,
+        registry: Registry,
+        process_id: int,
+    ) -> None:
+        self.peer = peer
+        self.epoch = 0
+        self.spool_id = ""
+        self._stream = stream
+        self._database = database
+        self._authority = authority
+        self._ingest = ingest
+        self._registry = registry
+        self._process_id = process_id
+        self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._outbox = Outbox("")
+        self._unacked_results = 0
+        self._unacked_bytes = 0
+        #: Set while nothing that was read waits to be stored.
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._last_seq = 0
+        self._renewed_at = -_RENEWAL_PAUSE_S
+
+    @property
+    def worker_id(self) -> uuid.UUID:
+        """Whose session this is."""
+        return self.peer.worker_id
+
+    @property
+    def jobs_revision(self) -> int | None:
+        """Revision of the job set that the session was given; None before the first."""
+        return self._outbox.jobs_revision
+
+    def end(self, why: Why, message: str, *, reconnect_after_ms: int = 0) -> None:
+        """End the session for this reason, unless it is ending already."""
+        if not self._ended.done():
+            self._ended.set_result(Ending(why=why, message=message, reconnect_after_ms=reconnect_after_ms))
+
+    def observe(self, standing: Standing | None) -> None:
+        """Take note of how the database sees the worker now; None when it does not know it."""
+        if standing is None or not standing.listed:
+            self.end(Why.REVOKED, "this worker or its certificate has been revoked; enrol its host anew")
+        elif standing.epoch != self.epoch:
+            self.end(Why.SUPERSEDED, "a newer session of this worker exists")
+
+    def want_jobs(self, roll: JobRoll) -> None:
+        """Bring the worker to this job set."""
+        self._outbox.want_jobs(roll)
+
+    def stored(self, batch: Batch) -> None:
+        """Acknowledge a committed batch and give its credit back."""
+        self._unacked_results -= len(batch.seqs)
+        self._unacked_bytes -= batch.size
+        if self._unacked_results == 0:
+            self._settled.set()
+        self._outbox.acknowledge(batch.seqs[-1])
+
+    def refused(self) -> None:
+        """End the session: the database no longer takes results under its epoch."""
+        self.end(Why.SUPERSEDED, "a newer session of this worker exists, or the worker has been revoked")
+        self._settled.set()
+
+    async def run(self) -> Ending:
+        """Hold the session until it ends."""
+        if not await self._greet():
+            ending = self._ended.result()
+            if ending.why in _REASONS:
+                await self._write_last(_goodbye(ending))
+            return ending
+        self._registry.add(self)
+        writer = asyncio.create_task(self._write())
+        try:
+            await self._read()
+            ending = await self._ended
+            if ending.why is Why.DRAINING:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._settled.wait(), _DRAIN_S)
+            self._outbox.finish(_goodbye(ending) if ending.why in _REASONS else None)
+            await asyncio.wait([writer], timeout=_GOODBYE_S)
+        finally:
+            self._registry.remove(self)
+            writer.cancel()
+        return ending
+
+    async def _greet(self) -> bool:
+        """Take the Hello, open the session in the database and answer; False when it has ended instead."""
+        message = await self._next(_HELLO_S)
+        if message is None:
+            return False
+        if message.WhichOneof("message") != "hello":
+            self.end(Why.PROTOCOL, "the first message of a stream must be Hello")
+            return False
+        hello = message.hello
+        if hello.contract_version > CONTRACT_VERSION:
+            self.end(
+                Why.CONTRACT_NEWER,
+                f"this worker speaks contract {hello.contract_version}, the gateway {CONTRACT_VERSION}: "
+                "upgrade the controller first",
+            )
+            return False
+        fault = _hello_fault(hello)
+        if fault:
+            self.end(Why.PROTOCOL, fault)
+            return False
+        try:
+            async with self._database.connection() as connection:
+                opened = await roster.open_session(connection, self.peer, hello, self._process_id)
+        except NotListedError:
+            self.end(Why.REVOKED, "this certificate is not listed as valid; enrol the host anew")
+            return False
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            _log.warning("worker %s has to wait for the database: %s", self.worker_id, error)
+            self.end(Why.UNAVAILABLE, "the controller's database cannot be reached now; try again")
+            return False
+        self.epoch, self.spool_id = opened.epoch, hello.spool_id
+        self._outbox = Outbox(hello.spool_id)
+        _log.info("worker %s (%s) has session %s", self.worker_id, opened.worker_name, self.epoch)
+        welcome = gateway_pb2.Welcome(
+            session_epoch=opened.epoch,
+            spool_id=hello.spool_id,
+            acked_seq=opened.acked_seq,
+            credit_results=CREDIT_RESULTS,
+            credit_bytes=CREDIT_BYTES,
+            clock_us=_clock_us(),
+            hello_clock_us=hello.clock_us,
+            worker_id=str(self.worker_id),
+            worker_name=opened.worker_name,
+            heartbeat_s=HEARTBEAT_S,
+        )
+        if not await self._write_last(GatewayMessage(welcome=welcome)):
+            self.end(Why.GONE, "the worker did not take the Welcome")
+            return False
+        return True
+
+    async def _read(self) -> None:
+        """Take messages until the session ends."""
+        while (message := await self._next(_SILENCE_S)) is not None:
+            kind = message.WhichOneof("message")
+            if kind == "results":
+                await self._take_results(message.results)
+            elif kind == "heartbeat":
+                self._take_heartbeat(message.heartbeat)
+            elif kind == "renew":
+                await self._renew(message.renew.csr_der)
+            elif kind == "hello":
+                self.end(Why.PROTOCOL, "Hello came twice on one stream")
+            else:
+                self.end(Why.PROTOCOL, "a message of a kind that this release does not know")
+
+    async def _next(self, silence_s: float) -> WorkerMessage | None:
+        """Return the next message, or None once the session has ended, for whatever reason."""
+        if self._ended.done():
+            return None
+        life_s = (self.peer.not_after - utc_now()).total_seconds()
+        read = asyncio.ensure_future(self._stream.read())
+        await self._unless_ended(read, timeout_s=max(0.0, min(silence_s, life_s)))
+        if self._ended.done():
+            return None
+        if not read.done():
+            if utc_now() >= self.peer.not_after:
+                self.end(Why.EXPIRED, "the certificate has expired")
+            else:
+                self.end(Why.UNAVAILABLE, f"nothing was heard for {silence_s:g} s")
+        elif read.exception() is not None:
+            self.end(Why.GONE, "the connection broke")
+        elif read.result() is None:
+            self.end(Why.GONE, "the worker closed the stream")
+        else:
+            return read.result()
+        _abandon(read)
+        return None
+
+    async def _take_results(self, results: ResultBatch) -> None:
+        fault = self._batch_fault(results)
+        if fault:
+            self.end(Why.PROTOCOL, fault)
+            return
+        batch = Batch(
+            source=self, seqs=tuple(results.seqs), results=list(results.results), size=results.ByteSize()
+        )
+        self._unacked_results += len(batch.seqs)
+        self._unacked_bytes += batch.size
+        if self._unacked_results > CREDIT_RESULTS or (
+            self._unacked_bytes > CREDIT_BYTES and self._unacked_bytes > batch.size
+        ):
+            self.end(Why.PROTOCOL, "more was sent than the credit allows")
+            return
+        self._last_seq = batch.seqs[-1]
+        self._settled.clear()
+        await self._unless_ended(asyncio.ensure_future(self._ingest.submit(batch)))
+
+    def _batch_fault(self, results: ResultBatch) -> str:
+        if results.spool_id != self.spool_id:
+            return "results came from another spool than the one that Hello named"
+        if not results.seqs or len(results.seqs) != len(results.results):
+            return "a batch must have as many sequence numbers as results, and at least one"
+        before = self._last_seq
+        for seq in results.seqs:
+            if seq <= before:
+                return f"sequence number {seq} does not follow {before}"
+            before = seq
+        return ""
+
+    def _take_heartbeat(self, heartbeat: gateway_pb2.Heartbeat) -> None:
+        offset = heartbeat.clock_offset_ms if heartbeat.HasField("clock_offset_ms") else None
+        self._registry.pulse(
+            Pulse(
+                worker_id=self.worker_id,
+                epoch=self.epoch,
+                jobs_revision=heartbeat.jobs_revision,
+                spool_records=heartbeat.spool_records,
+                spool_alarm=heartbeat.spool_alarm,
+                clock_offset_ms=offset if offset is not None and math.isfinite(offset) else None,
+            )
+        )
+        self._outbox.heartbeat(
+            gateway_pb2.HeartbeatReply(clock_us=_clock_us(), heartbeat_clock_us=heartbeat.clock_us)
+        )
+
+    async def _renew(self, csr_der: bytes) -> None:
+        """Answer a renewal: the new certificate is listed before the worker sees it."""
+        now = time.monotonic()
+        if now - self._renewed_at < _RENEWAL_PAUSE_S:
+            self._outbox.renewed(
+                gateway_pb2.RenewReply(error="a renewal was asked for a moment ago; wait a little")
+            )
+            return
+        self._renewed_at = now
+        try:
+            issued = self._authority.issue(csr_der, self.worker_id)
+            async with self._database.connection() as connection:
+                listed = await roster.register_renewal(connection, issued, self.epoch)
+        except RequestRefusedError as error:
+            self._outbox.renewed(gateway_pb2.RenewReply(error=str(error)))
+            return
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            self._outbox.renewed(
+                gateway_pb2.RenewReply(error="the database cannot be reached now; try again")
+            )
+            return
+        if not listed:
+            self.refused()
+            return
+        _log.info("worker %s renewed its certificate: %s", self.worker_id, issued.serial)
+        self._outbox.renewed(
+            gateway_pb2.RenewReply(
+                certificate_chain_pem=issued.chain_pem, ca_bundle_pem=self._authority.bundle_pem
+            )
+        )
+
+    async def _write(self) -> None:
+        """Send what the outbox holds until it is finished."""
+        try:
+            while not self._outbox.finished:
+                for message in await self._outbox.take():
+                    await asyncio.wait_for(self._stream.write(message), _WRITE_S)
+        except TimeoutError:
+            self.end(Why.UNAVAILABLE, f"the worker took nothing from the stream for {_WRITE_S:g} s")
+        except ConnectionError:
+            self.end(Why.GONE, "the connection broke")
+
+    async def _write_last(self, message: GatewayMessage) -> bool:
+        """Send one message outside of the writer; False when the worker does not take it in time."""
+        try:
+            await asyncio.wait_for(self._stream.write(message), _GOODBYE_S)
+        except (TimeoutError, ConnectionError):
+            return False
+        return True
+
+    async def _unless_ended(self, work: asyncio.Future[Any], *, timeout_s: float | None = None) -> None:
+        """Wait for work, for the end of the session or for the time-out; what is not done then is given up."""
+        try:
+            await asyncio.wait({work, self._ended}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not work.done() or self._ended.done():
+                _abandon(work)
+
+
+def _abandon(work: asyncio.Future[Any]) -> None:
+    """Give work up; what it still raises is nobody's business any more."""
+    work.cancel()
+    work.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+def _hello_fault(hello: Hello) -> str:
+    if not 1 <= len(hello.spool_id) <= _MOST_NAME or "\0" in hello.spool_id:
+        return f"Hello must name a spool, in at most {_MOST_NAME} characters"
+    if hello.first_unacked_seq < 0 or hello.next_seq < 0:
+        return "sequence numbers are never negative"
+    return ""
+
+
+def _goodbye(ending: Ending) -> GatewayMessage:
+    return GatewayMessage(
+        goodbye=Goodbye(
+            reason=_REASONS[ending.why],
+            message=ending.message,
+            reconnect_after_ms=ending.reconnect_after_ms,
+        )
+    )
+
+
+def _clock_us() -> int:
+    return time.time_ns() // 1000
