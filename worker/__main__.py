@@ -1,0 +1,110 @@
+"""`python -m worker`: the daemon, a check of what this host can measure, and single runs."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from pathlib import Path
+
+import click
+
+from streamswarm import __version__
+from worker.config import DEFAULT_PATH, DEFAULT_POLICY, WorkerConfig
+from worker.errors import WorkerError
+from worker.logs import set_up_logs
+
+_CONFIG = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=DEFAULT_PATH,
+    show_default=True,
+    help="The worker's configuration.",
+)
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--once",
+    is_flag=True,
+    help="Read jobs as JSON lines from stdin, run each once, write results as JSON lines.",
+)
+@click.option(
+    "--policy",
+    "policy_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --once: the policy to keep to.",
+)
+@click.option("--allow-loopback", is_flag=True, help="With --once: loopback addresses may be tested.")
+@click.version_option(__version__, prog_name="StreamSwarm worker")
+@click.pass_context
+def cli(context: click.Context, *, once: bool, policy_path: Path | None, allow_loopback: bool) -> None:
+    """The measuring daemon of StreamSwarm."""
+    if context.invoked_subcommand is not None:
+        if once or policy_path is not None or allow_loopback:
+            raise click.UsageError("--once, --policy and --allow-loopback go without a command")
+        return
+    if not once:
+        click.echo(context.get_help())
+        return
+    from worker.once import run_lines
+    from worker.policy import Policy
+
+    set_up_logs("warning")
+    policy = Policy() if policy_path is None else Policy.load(policy_path, required=True)
+    if policy.broken:
+        raise click.ClickException(policy.broken)
+    if allow_loopback:
+        policy = policy.with_loopback()
+    lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="replace")
+    sys.exit(run_lines(lines, sys.stdout, policy=policy))
+
+
+@cli.command()
+@_CONFIG
+def run(config_path: Path) -> None:
+    """Run the daemon until it is stopped."""
+    from worker.lock import DataLock
+    from worker.privileges import leave_root
+
+    config = WorkerConfig.load(config_path)
+    set_up_logs(config.log_level)
+    leave_root(config.user, config.data_dir)
+    lock = DataLock.take(config.data_dir)
+    from worker.daemon import serve
+
+    try:
+        asyncio.run(serve(config))
+    finally:
+        lock.release()
+
+
+@cli.command()
+@_CONFIG
+def check(config_path: Path) -> None:
+    """Show which kinds this host can measure, and what mends those that it cannot."""
+    from worker import probes
+    from worker.policy import Policy
+
+    config = WorkerConfig.load(config_path)
+    policy = Policy.load(config.policy_file, required=config.policy_file != DEFAULT_POLICY)
+    if policy.broken:
+        raise WorkerError(policy.broken, mend=f"mend {config.policy_file}")
+    for kind, state in probes.availability().items():
+        click.echo(f"{kind:<12} {'available' if state.available else f'not available: {state.reason}'}")
+        if state.mend:
+            click.echo(f"{'':<12} mend it with: {state.mend}")
+
+
+def main() -> None:
+    """Run the command line; a WorkerError is shown as one message."""
+    try:
+        cli(prog_name="python -m worker", standalone_mode=True)
+    except WorkerError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The worker's configuration: one YAML file, checked before anything starts."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from streamswarm.targets import TargetError, parse_host_port, shown
+from worker.errors import ConfigurationError
+
+DEFAULT_PATH = Path("/etc/streamswarm/worker.yaml")
+DEFAULT_POLICY = Path("/etc/streamswarm/policy.yaml")
+DEFAULT_DATA = Path("/var/lib/streamswarm-worker")
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """What a worker daemon is told by its host."""
+
+    #: Session listeners to dial, `host:port`; empty takes those that enrolment named.
+    gateways: tuple[str, ...] = ()
+    #: Enrolment listener, `host:port`; empty when the worker is enrolled already.
+    enrolment: str = ""
+    #: CA certificates that the enrolment listener is checked against.
+    ca_file: Path | None = None
+    #: One-time token; the file is removed when it has been used.
+    token_file: Path | None = None
+    #: Name of this host in the inventory.
+    host_name: str = field(default_factory=socket.gethostname)
+    #: Identity, spool and jobs lie below this folder.
+    data_dir: Path = DEFAULT_DATA
+    #: Local policy; must exist unless it is the default path.
+    policy_file: Path = DEFAULT_POLICY
+    #: User to become when started as root; empty refuses to run as root.
+    user: str = ""
+    #: Results waiting for acknowledgement may take this much of the disk.
+    spool_mib: int = 256
+    #: The oldest result may wait this long before no further run is started.
+    spool_days: int = 30
+    #: Runs under way at the same time.
+    concurrent_runs: int = 64
+    #: `debug`, `info`, `warning` or `error`.
+    log_level: str = "info"
+
+    @classmethod
+    def load(cls, path: Path) -> WorkerConfig:
+        """Read the file; raises ConfigurationError naming the key at fault."""
+        return cls.from_values(_read(path), where=str(path))
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any], *, where: str) -> WorkerConfig:
+        """Return the configuration for the keys and values of a file."""
+        known = cls.__dataclass_fields__
+        for key in values:
+            if key not in known:
+                raise ConfigurationError(
+                    f"{where}: unknown key `{shown(str(key))}`", mend=f"known keys are {', '.join(known)}"
+                )
+        return cls(**{key: _convert(key, value, where) for key, value in values.items() if value is not None})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(
+            f"the configuration {path} cannot be read: {error}",
+            mend="write it as the how-to about installing a worker by hand shows, or name another with --config",
+        ) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} must hold `key: value` lines", mend="see the example in the how-to")
+    return content
+
+
+def _convert(key: str, value: Any, where: str) -> Any:
+    if key == "gateways":
+        if not isinstance(value, list) or not value:
+            raise ConfigurationError(
+                f"{where}: `gateways` must be a list of `host:port`",
+                mend="write `gateways: [192.0.2.1:7443]`",
+            )
+        return tuple(_address(item, f"{where}: `gateways`") for item in value)
+    if key == "enrolment":
+        return _address(value, f"{where}: `enrolment`")
+    if key in ("spool_mib", "spool_days", "concurrent_runs"):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigurationError(
+                f"{where}: `{key}` must be a whole number of 1 or more", mend="mend the value"
+            )
+        return value
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{where}: `{key}` must be text", mend="mend the value or leave the key out")
+    if key.endswith(("_file", "_dir")):
+        return Path(value).expanduser().absolute()
+    if key == "log_level" and value not in _LEVELS:
+        raise ConfigurationError(
+            f"{where}: `log_level` must be one of {', '.join(_LEVELS)}", mend="mend the value"
+        )
+    return value
+
+
+def _address(value: Any, where: str) -> str:
+    try:
+        target = parse_host_port(str(value))
+    except TargetError as error:
+        raise ConfigurationError(f"{where}: {error}", mend="write `host:port`") from error
+    if target.port is None:
+        raise ConfigurationError(
+            f"{where}: `{shown(str(value))}` names no port",
+            mend="write it as `192.0.2.1:7443` or `[2001:db8::1]:7443`",
+        )
+    return str(target)

@@ -1,0 +1,70 @@
+"""Address ranges as plain integers, and the IPv4 addresses that hide in IPv6 ones.
+
+Python's `ipaddress` sorts some ranges differently from release to release (`is_private`, `is_global` before
+3.11.10), so nothing here asks it for more than parsing and the number of an address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from worker.probing import IPAddress
+
+
+@dataclass(frozen=True)
+class Network:
+    """A range of addresses of one version, first and last included."""
+
+    version: int
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> Network:
+        """Parse an address or a network in CIDR form; raises ValueError."""
+        network = ipaddress.ip_network(text, strict=False)
+        return cls(network.version, int(network.network_address), int(network.broadcast_address))
+
+    def __contains__(self, address: IPAddress) -> bool:
+        return address.version == self.version and self.first <= int(address) <= self.last
+
+    def within(self, other: Network) -> bool:
+        """True when all of this range lies in the other."""
+        return self.version == other.version and other.first <= self.first and self.last <= other.last
+
+
+# Ranges of IPv6 that carry an IPv4 address, with the right shift that brings its 32 bits down.
+_CARRIERS: tuple[tuple[Network, int], ...] = (
+    (Network.parse("::ffff:0:0/96"), 0),  # mapped
+    (Network.parse("::/96"), 0),  # compatible
+    (Network.parse("::ffff:0:0:0/96"), 0),  # translated, RFC 2765
+    (Network.parse("64:ff9b::/96"), 0),  # NAT64, RFC 6052
+    (Network.parse("64:ff9b:1::/48"), 0),  # NAT64 for local use, RFC 8215, in its usual /96 form
+    (Network.parse("2002::/16"), 80),  # 6to4, RFC 3056
+)
+_TEREDO = Network.parse("2001::/32")
+_MASK_32 = 0xFFFFFFFF
+_SITE_TUNNEL = 0x5EFE  # ISATAP, RFC 5214: the interface part is 0000:5efe or 0200:5efe, then the IPv4 address
+
+
+def reachable_as(address: IPAddress) -> Iterator[IPAddress]:
+    """Yield the address and every IPv4 address that packets to it may end up at."""
+    plain = (
+        ipaddress.ip_address(int(address)) if address.version == 4 else ipaddress.IPv6Address(int(address))
+    )
+    yield plain
+    if plain.version == 4:
+        return
+    number = int(plain)
+    if number <= 1:  # `::` and `::1` are addresses of their own, no carriers
+        return
+    for carrier, shift in _CARRIERS:
+        if plain in carrier:
+            yield ipaddress.IPv4Address((number >> shift) & _MASK_32)
+    if plain in _TEREDO:
+        yield ipaddress.IPv4Address((number >> 64) & _MASK_32)
+        yield ipaddress.IPv4Address(~number & _MASK_32)
+    if (number >> 32) & 0xFDFFFFFF == _SITE_TUNNEL:
+        yield ipaddress.IPv4Address(number & _MASK_32)

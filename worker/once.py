@@ -1,0 +1,74 @@
+"""Runs jobs once: JSON lines in, JSON lines out, nothing kept. The same probes and policy as the daemon's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterable
+from typing import TextIO
+
+from google.protobuf import json_format
+
+from streamswarm.targets import shown
+from streamswarm.v1 import probe_pb2
+from worker import probes
+from worker.clock import ControllerTime, SystemClock
+from worker.policy import Policy
+from worker.resolving import system_resolver
+from worker.runner import Runner
+
+#: Every job could be run, whatever the destinations answered.
+EXIT_OK = 0
+#: At least one job could not be run.
+EXIT_NOT_RUN = 1
+#: At least one line is no job.
+EXIT_BAD_INPUT = 2
+
+
+def run_lines(lines: Iterable[str], output: TextIO, *, policy: Policy, places: int = 64) -> int:
+    """Run the job on each line and write results in the order in which runs end; returns the exit code."""
+    jobs: list[probe_pb2.Job] = []
+    code = EXIT_OK
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            jobs.append(json_format.Parse(line, probe_pb2.Job()))
+        except (json_format.ParseError, ValueError, RecursionError) as error:
+            code = EXIT_BAD_INPUT
+            print(f"line {number} is no job: {shown(str(error), 300)}", file=sys.stderr)  # noqa: T201  the command's message
+
+    def write(result: probe_pb2.Result) -> None:
+        values = json_format.MessageToDict(result, preserving_proto_field_name=True)
+        output.write(json.dumps(values) + "\n")
+        output.flush()
+
+    all_ran = asyncio.run(_run_all(jobs, write, policy=policy, places=places))
+    return code or (EXIT_OK if all_ran else EXIT_NOT_RUN)
+
+
+async def _run_all(
+    jobs: list[probe_pb2.Job], write: Callable[[probe_pb2.Result], None], *, policy: Policy, places: int
+) -> bool:
+    clock = SystemClock()
+    runner = Runner(
+        policy=policy,
+        clock=clock,
+        controller_time=ControllerTime(clock),
+        load=probes.load,
+        resolve=system_resolver(),
+        places=places,
+    )
+    free = asyncio.Semaphore(places)
+
+    async def run(job: probe_pb2.Job) -> probe_pb2.Result:
+        async with free:
+            return await runner.run(job, clock.wall_us())
+
+    all_ran = True
+    for ending in asyncio.as_completed([run(job) for job in jobs]):
+        result = await ending
+        write(result)
+        all_ran = all_ran and result.status in (probe_pb2.STATUS_OK, probe_pb2.STATUS_FAILED)
+    return all_ran

@@ -1,0 +1,232 @@
+"""One run: checks what is asked, calls the kind's probe with a time limit, and puts the outcome into a result.
+
+Whatever goes wrong becomes a result that says what and whose fault it is; nothing that a job or a probe does can
+take the worker down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from streamswarm import contract
+from streamswarm.v1 import gateway_pb2, probe_pb2
+from worker.budget import Budget
+from worker.clock import Clock, ControllerTime
+from worker.envelope import ended, envelope
+from worker.policy import Policy
+from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure, Resolver
+
+log = logging.getLogger(__name__)
+
+#: How long a run waits for a place among those under way.
+_PLACE_WAIT_S = 1.0
+#: How long a probe may take to tidy up after it was told to stop.
+_CANCEL_WAIT_S = 2.0
+#: How long an unavailable kind is believed to stay so; something may have been installed meanwhile.
+_UNAVAILABLE_S = 30.0
+_LARGEST_DETAIL = 200_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Checked:
+    """A job that may run."""
+
+    kind: contract.Kind
+    target: Any
+    spec: Any
+    module: Any
+    #: Longest time that the run may take.
+    limit_s: float
+
+
+class Runner:
+    """Runs jobs. `load` returns a kind's probe module and may raise ImportError."""
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        clock: Clock,
+        controller_time: ControllerTime,
+        load: Callable[[str], Any],
+        resolve: Resolver,
+        places: int = 64,
+    ) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._time = controller_time
+        self._load = load
+        self._resolve = resolve
+        self._places = places
+        self._budget = Budget(policy, clock)
+        self._known: dict[str, tuple[Availability, int]] = {}
+        #: Runs under way.
+        self.running = 0
+
+    def availabilities(self) -> list[gateway_pb2.KindAvailability]:
+        """Return for every kind whether this host can run it, and if not, why and what mends it."""
+        found = {kind: self._availability(kind) for kind in contract.kinds()}
+        return [
+            gateway_pb2.KindAvailability(kind=kind, available=it.available, reason=it.reason, mend=it.mend)
+            for kind, it in found.items()
+        ]
+
+    async def run(self, job: probe_pb2.Job, scheduled_at_us: int) -> probe_pb2.Result:
+        """Run a job once; returns a result whatever happens, except when cancelled."""
+        if not await self._find_place():
+            result = envelope(job, scheduled_at_us, clock=self._clock, controller_time=self._time)
+            return ended(
+                result,
+                probe_pb2.STATUS_MISSED,
+                probe_pb2.FAILURE_SOURCE_VANTAGE,
+                f"{self._places} runs are under way on this host, which is the most at a time",
+            )
+        self.running += 1
+        try:
+            return await self._run(job, scheduled_at_us)
+        finally:
+            self.running -= 1
+
+    async def _find_place(self) -> bool:
+        """Wait a little until fewer runs are under way than there are places; False when it stays full."""
+        deadline_us = self._clock.steady_us() + _PLACE_WAIT_S * 1e6
+        while self.running >= self._places:
+            if self._clock.steady_us() >= deadline_us:
+                return False
+            await self._clock.sleep(_PLACE_WAIT_S / 20)
+        return True
+
+    async def _run(self, job: probe_pb2.Job, scheduled_at_us: int) -> probe_pb2.Result:
+        result = envelope(job, scheduled_at_us, clock=self._clock, controller_time=self._time)
+        started_us = self._clock.steady_us()
+        try:
+            checked = self._check(job)
+            refusal = self._budget.refusal(job.spec)
+            if refusal:
+                return ended(result, probe_pb2.STATUS_MISSED, probe_pb2.FAILURE_SOURCE_POLICY, refusal)
+            outcome = await self._probe(checked)
+            self._budget.settle(job.spec, outcome.metrics)
+            _fill(result, checked.kind, outcome.metrics)
+            _add_detail(result, outcome.detail)
+            result.status = probe_pb2.STATUS_OK
+        except ProbeFailure as failure:
+            self._take_failure(job, result, failure)
+        except contract.InvalidInputError as error:
+            ended(
+                result,
+                probe_pb2.STATUS_ERROR,
+                probe_pb2.FAILURE_SOURCE_INTERNAL,
+                f"this job cannot be run by this worker: {error}",
+            )
+        except Exception as error:
+            log.warning("job %d: the probe failed unexpectedly", job.job_id, exc_info=error)
+            ended(
+                result,
+                probe_pb2.STATUS_ERROR,
+                probe_pb2.FAILURE_SOURCE_INTERNAL,
+                f"the probe failed unexpectedly: {type(error).__name__}: {error}",
+            )
+        result.duration_ms = (self._clock.steady_us() - started_us) / 1000
+        return result
+
+    def _check(self, job: probe_pb2.Job) -> _Checked:
+        kind = contract.kind_of(job.spec)
+        contract.check_spec(job.spec)
+        target = contract.parse_target(kind, job.target)
+        self._policy.check_kind(kind.name)
+        if target.address is not None:
+            self._policy.check(target.address, target.port)
+        state = self._availability(kind.name)
+        if not state.available:
+            mend = f"; mend it with: {state.mend}" if state.mend else ""
+            raise ProbeFailure(
+                f"this host cannot run `{kind.name}`: {state.reason}{mend}",
+                source=probe_pb2.FAILURE_SOURCE_VANTAGE,
+                status=probe_pb2.STATUS_ERROR,
+            )
+        module = self._load(kind.name)
+        spec = getattr(job.spec, kind.name)
+        asked_s = (
+            module.duration_s(spec)
+            if hasattr(module, "duration_s")
+            else getattr(spec, "timeout_ms", 0) / 1000
+        )
+        return _Checked(kind=kind, target=target, spec=spec, module=module, limit_s=asked_s + kind.timeout_s)
+
+    async def _probe(self, checked: _Checked) -> Outcome:
+        guard = self._policy.guard(self._resolve)
+        context = ProbeContext(guard=guard, resolve=guard.resolve)
+        probe = asyncio.ensure_future(checked.module.run(checked.target, checked.spec, context))
+        timer = asyncio.ensure_future(self._clock.sleep(checked.limit_s))
+        try:
+            await asyncio.wait({probe, timer}, return_when=asyncio.FIRST_COMPLETED)
+            if probe.done():
+                outcome: Outcome = probe.result()
+                return outcome
+            raise ProbeFailure(
+                f"the run was stopped after {checked.limit_s:g} s, the longest that its parameters allow for",
+                source=probe_pb2.FAILURE_SOURCE_INTERNAL,
+                status=probe_pb2.STATUS_ERROR,
+            )
+        finally:
+            timer.cancel()
+            probe.cancel()
+            # Not waited for without limit: a probe that does not let itself be cancelled must not hold its job.
+            _, stuck = await asyncio.wait({probe, timer}, timeout=_CANCEL_WAIT_S)
+            if stuck:
+                log.error("the probe of kind %s does not stop when it is told to", checked.kind.name)
+            elif not probe.cancelled():
+                probe.exception()  # it has been raised above, or came too late to matter
+
+    def _take_failure(self, job: probe_pb2.Job, result: probe_pb2.Result, failure: ProbeFailure) -> None:
+        if failure.metrics is not None:
+            self._budget.settle(job.spec, failure.metrics)
+            try:
+                _fill(result, contract.kind_of(job.spec), failure.metrics)
+            except TypeError as error:
+                log.warning("job %d: %s", job.job_id, error)
+        ended(result, failure.status, failure.source, failure.message)
+
+    def _availability(self, kind: str) -> Availability:
+        try:
+            self._policy.check_kind(kind)
+        except ProbeFailure as failure:
+            return Availability(available=False, reason=failure.message, mend="")
+        now_us = self._clock.steady_us()
+        known = self._known.get(kind)
+        if known is not None and (known[0].available or now_us - known[1] < _UNAVAILABLE_S * 1e6):
+            return known[0]
+        try:
+            state: Availability = self._load(kind).availability()
+        except Exception as error:
+            log.warning("kind %s cannot be loaded", kind, exc_info=error)
+            state = Availability(
+                available=False,
+                reason=f"its probe cannot be loaded: {type(error).__name__}: {error}",
+                mend="install the worker's bundle again",
+            )
+        self._known[kind] = (state, now_us)
+        return state
+
+
+def _fill(result: probe_pb2.Result, kind: contract.Kind, metrics: Any) -> None:
+    if not isinstance(metrics, kind.result_class):
+        raise TypeError(f"the probe of kind {kind.name} returned {type(metrics).__name__}")
+    getattr(result, kind.name).CopyFrom(metrics)
+    result.ClearField("kind")
+
+
+def _add_detail(result: probe_pb2.Result, detail: dict[str, Any]) -> None:
+    if not detail:
+        return
+    text = json.dumps(detail, allow_nan=False)
+    if len(text) > _LARGEST_DETAIL:
+        text = json.dumps(
+            {"left_out": f"the detail had {len(text)} characters; {_LARGEST_DETAIL} is the most"}
+        )
+    result.detail_json = text

@@ -1,0 +1,295 @@
+"""When jobs run: every due instant of every job once, or the reason why not.
+
+Instants lie on the grid of a job's schedule, in the controller's time. For each job a mark moves over the grid:
+what lies behind it has been run or accounted for and does not come again, whatever the clocks do. Due instants
+that could not be used while the daemon lives (overlap, a pause of the host, a full spool) are told as missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from streamswarm.v1 import probe_pb2
+from worker.clock import Clock, ControllerTime
+from worker.concurrency import cancel
+from worker.envelope import ended, missed
+from worker.instants import Grid, shown_instant
+from worker.spool_file import Used
+
+log = logging.getLogger(__name__)
+
+#: A run starts late by this much at most; later it counts as missed.
+_LATEST_START_US = 5_000_000
+#: Missed instants of one pause that are told one by one; the rest is told in one row.
+_ROWS_PER_PAUSE = 20
+#: The longest sleep, so that a clock that was set or a host that woke up is noticed.
+_LONGEST_SLEEP_S = 1.0
+#: A job's used instants start anew after a hole of this many intervals, and at least a minute.
+_HOLE_INTERVALS = 10
+_HOLE_US = 60_000_000
+
+Execute = Callable[[probe_pb2.Job, int], Awaitable[probe_pb2.Result]]
+Deliver = Callable[[probe_pb2.Result, Used], Awaitable[object]]
+Miss = Callable[[probe_pb2.Result], None]
+
+
+@dataclass(kw_only=True)
+class _Planned:
+    """A job and where it stands on its grid."""
+
+    job: probe_pb2.Job
+    grid: Grid
+    #: Everything up to here has been used or accounted for.
+    mark_us: int
+    #: What the job has used lately; kept on disk with each result.
+    used: Used | None = None
+    #: Used instants that lie ahead because the clock was set back; they are passed over.
+    ahead: Used | None = None
+    #: Steady time after which no run starts any more.
+    expires_steady_us: int | None = None
+    #: The next due instant; None when there is none.
+    next_us: int | None = None
+    running: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def one_shot(self) -> bool:
+        return self.grid.interval_us == 0
+
+    def advance(self, mark_us: int) -> None:
+        """Move the mark and find the next due instant behind it."""
+        self.mark_us = mark_us
+        due = self.grid.next_after(mark_us)
+        if due is not None and self.ahead is not None and self.ahead.from_us <= due <= self.ahead.last_us:
+            due = self.grid.next_after(self.ahead.last_us)
+        self.next_us = due
+
+    def use(self, due_us: int) -> Used:
+        """Note that an instant is used; returns what to keep on disk."""
+        if self.ahead is not None and due_us <= self.ahead.last_us:
+            return self.ahead
+        self.ahead = None
+        hole = max(_HOLE_INTERVALS * self.grid.interval_us, _HOLE_US)
+        joined = self.used is not None and 0 <= due_us - self.used.last_us <= hole
+        self.used = Used(self.used.from_us if self.used is not None and joined else due_us, due_us)
+        return self.used
+
+
+class Scheduler:
+    """Starts the runs of all jobs. `execute` runs one, `deliver` keeps its result, `miss` accounts for a missed one."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        controller_time: ControllerTime,
+        execute: Execute,
+        deliver: Deliver,
+        miss: Miss,
+        refusal: Callable[[], str],
+        used: Mapping[int, Used],
+    ) -> None:
+        self._clock = clock
+        self._time = controller_time
+        self._execute = execute
+        self._deliver = deliver
+        self._miss = miss
+        self._refusal = refusal
+        self._used = dict(used)
+        self._plan: dict[int, _Planned] = {}
+        self._queue: list[tuple[int, int]] = []
+        self._changed = asyncio.Event()
+        self._last_now_us = 0
+        self._under_way: set[asyncio.Task[None]] = set()
+        #: Set while no run may start although all is well with the host, such as after a revocation.
+        self.suspended = ""
+
+    @property
+    def running(self) -> int:
+        """Runs under way."""
+        return len(self._under_way)
+
+    def set_jobs(self, jobs: Iterable[probe_pb2.Job]) -> None:
+        """Take over the set of jobs. Runs under way go on; a changed job keeps its place on the grid."""
+        now_us = self._time.now_us()
+        plan: dict[int, _Planned] = {}
+        for job in jobs:
+            known = self._plan.get(job.job_id)
+            if known is not None and known.job == job:
+                plan[job.job_id] = known
+                continue
+            planned = self._take_job(job, known, now_us)
+            if planned is not None:
+                plan[job.job_id] = planned
+        for job_id, planned in self._plan.items():
+            if planned.used is not None:
+                self._used[job_id] = planned.ahead or planned.used
+        self._plan = plan
+        self._refill()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Start runs when they are due, until cancelled; runs under way are then left to `stop`."""
+        while True:
+            now_us = self._time.now_us()
+            if now_us < self._last_now_us - 1_000_000:
+                self._rewind(now_us)
+            self._last_now_us = now_us
+            while self._queue and self._queue[0][0] <= now_us:
+                due_us, job_id = heapq.heappop(self._queue)
+                planned = self._plan.get(job_id)
+                if planned is not None and planned.next_us == due_us:
+                    self._come_due(planned, now_us)
+                    self._push(planned)
+            wait_s = (self._queue[0][0] - now_us) / 1e6 if self._queue else _LONGEST_SLEEP_S
+            await self._sleep(min(wait_s, _LONGEST_SLEEP_S))
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Let the runs under way end for a while, then stop them; each gives a result."""
+        if self._under_way:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(_all_of(self._under_way), grace_s)
+        await cancel(*self._under_way)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _take_job(self, job: probe_pb2.Job, known: _Planned | None, now_us: int) -> _Planned | None:
+        try:
+            grid = Grid.of(job.schedule)
+        except ValueError as error:
+            log.error("job %d is not run: %s", job.job_id, error)
+            result = missed(
+                job, now_us, f"this job is not run: {error}", clock=self._clock, controller_time=self._time
+            )
+            self._miss(ended(result, probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_INTERNAL, result.error))
+            return None
+        planned = _Planned(job=job, grid=grid, mark_us=now_us)
+        if job.HasField("expires_at_us"):
+            planned.expires_steady_us = self._clock.steady_us() + job.expires_at_us - now_us
+        if known is not None:
+            planned.used, planned.ahead, planned.running = known.used, known.ahead, known.running
+            mark_us = known.mark_us
+        else:
+            planned.used = self._used.get(job.job_id)
+            mark_us = planned.used.last_us if planned.used is not None else grid.anchor_us - 1
+        if planned.one_shot:
+            # Due once, even if its instant has just passed on the way here; expiry says how late is too late.
+            done = planned.used is not None or (
+                known is not None and known.one_shot and known.next_us is None
+            )
+            planned.advance(grid.anchor_us if done else grid.anchor_us - 1)
+        elif (
+            known is None
+            and planned.used is not None
+            and self._is_ahead(planned, planned.used.last_us, now_us)
+        ):
+            planned.ahead = planned.used
+            planned.advance(now_us)
+        else:
+            planned.advance(max(now_us, mark_us))
+        return planned
+
+    def _is_ahead(self, planned: _Planned, mark_us: int, now_us: int) -> bool:
+        return mark_us - now_us > max(2 * planned.grid.interval_us, _LATEST_START_US)
+
+    def _rewind(self, now_us: int) -> None:
+        """The controller's time turned out to be earlier: go back, passing over what has been used already."""
+        log.warning(
+            "the time was set back by %.3f s to %s", (self._last_now_us - now_us) / 1e6, shown_instant(now_us)
+        )
+        for planned in self._plan.values():
+            if not planned.one_shot and self._is_ahead(planned, planned.mark_us, now_us):
+                planned.ahead = planned.ahead or planned.used
+                planned.advance(now_us)
+        self._refill()
+
+    def _refill(self) -> None:
+        self._queue = []
+        for planned in self._plan.values():
+            self._push(planned)
+
+    def _push(self, planned: _Planned) -> None:
+        if planned.next_us is not None and not planned.job.paused:
+            heapq.heappush(self._queue, (planned.next_us, planned.job.job_id))
+
+    def _come_due(self, planned: _Planned, now_us: int) -> None:
+        first_us = planned.next_us
+        if first_us is None:
+            return
+        last_us = planned.grid.last_until(now_us) or first_us
+        starts = planned.one_shot or now_us - last_us <= _LATEST_START_US
+        passed_us = last_us - planned.grid.interval_us if starts else last_us
+        if not planned.one_shot and passed_us >= first_us:
+            self._tell_passed(planned, first_us, passed_us, now_us)
+        planned.advance(last_us)
+        if starts:
+            self._start(planned, last_us)
+
+    def _tell_passed(self, planned: _Planned, first_us: int, last_us: int, now_us: int) -> None:
+        """Account for the instants that went by while nothing could start."""
+        count = planned.grid.count(first_us, last_us)
+        reason = f"nothing could start on this host until {shown_instant(now_us)}: it slept, stood still, or its clock was set"
+        rows = min(count, _ROWS_PER_PAUSE)
+        for number in range(rows):
+            due_us = first_us + number * planned.grid.interval_us
+            if planned.ahead is not None and planned.ahead.from_us <= due_us <= planned.ahead.last_us:
+                continue
+            left = count - rows
+            more = (
+                f"; so did {left} further due runs until {shown_instant(last_us)}"
+                if number == rows - 1 and left
+                else ""
+            )
+            self._tell_missed(planned.job, due_us, f"{reason}{more}")
+
+    def _start(self, planned: _Planned, due_us: int) -> None:
+        job = planned.job
+        expires = planned.expires_steady_us
+        if expires is not None and self._clock.steady_us() >= expires:
+            self._tell_missed(job, due_us, f"the job had expired at {shown_instant(job.expires_at_us)}")
+            return
+        refusal = self.suspended or self._refusal()
+        if refusal:
+            self._tell_missed(job, due_us, refusal)
+            return
+        if planned.running is not None and not planned.running.done():
+            self._tell_missed(job, due_us, "the previous run of this job was still under way")
+            return
+        planned.running = asyncio.ensure_future(self._run_one(job, due_us, planned.use(due_us)))
+        self._under_way.add(planned.running)
+        planned.running.add_done_callback(self._under_way.discard)
+
+    async def _run_one(self, job: probe_pb2.Job, due_us: int, used: Used) -> None:
+        try:
+            result = await self._execute(job, due_us)
+        except asyncio.CancelledError:
+            result = missed(job, due_us, "", clock=self._clock, controller_time=self._time)
+            text = "the worker was stopped while this run was under way"
+            self._miss(ended(result, probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_VANTAGE, text))
+            raise
+        try:
+            await self._deliver(result, used)
+        except Exception:
+            log.exception(
+                "the result of job %d, due at %s, could not be kept", job.job_id, shown_instant(due_us)
+            )
+
+    def _tell_missed(self, job: probe_pb2.Job, due_us: int, reason: str) -> None:
+        self._miss(missed(job, due_us, reason, clock=self._clock, controller_time=self._time))
+
+    async def _sleep(self, seconds: float) -> None:
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        waiting = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait({sleeping, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel(sleeping, waiting)
+        self._changed.clear()
+
+
+async def _all_of(running: set[asyncio.Task[None]]) -> None:
+    await asyncio.wait(set(running))

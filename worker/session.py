@@ -1,0 +1,375 @@
+"""One session with a gateway, from Hello to the end of the stream.
+
+The worker says who it is, learns what has been acknowledged, sends results in spool order as far as its credit
+goes, deletes what is acknowledged, takes over jobs, tells that it lives, and renews its certificate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from google.protobuf.message import DecodeError
+
+from streamswarm.targets import shown
+from streamswarm.v1 import gateway_pb2, probe_pb2
+from worker.clock import Clock, ControllerTime
+from worker.concurrency import first_of, within
+from worker.spool import ImpossibleAckError
+from worker.spool_file import OVERHEAD, Record
+from worker.transport import Stream, StreamEndedError
+
+log = logging.getLogger(__name__)
+
+_WELCOME_S = 20.0
+_BATCH_RESULTS = 500
+#: Of results; sequence numbers and framing come on top, and the whole stays under 512 KiB.
+_BATCH_BYTES = 480 * 1024
+#: How long results wait for others to share a message with.
+_LINGER_S = 0.05
+_DEFAULT_HEARTBEAT_S = 10
+#: So many heartbeats without a word from the gateway, and the stream is taken for dead.
+_SILENT_HEARTBEATS = 3
+_LARGEST_SEND_S = 30.0
+#: After a refused renewal it is tried again, after this share of the certificate's life.
+_RENEW_AGAIN_SHARE = 0.02
+_LEAST_RENEW_WAIT_S = 1.0
+
+
+class ResultQueue(Protocol):
+    """What a session needs of the spool."""
+
+    @property
+    def spool_id(self) -> str: ...
+    @property
+    def next_seq(self) -> int: ...
+    @property
+    def first_unacked_seq(self) -> int: ...
+    @property
+    def records(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def alarm(self) -> str: ...
+    async def read(self, after_seq: int, *, limit: int, max_bytes: int) -> list[Record]: ...
+    async def wait_beyond(self, seq: int) -> None: ...
+    def sent(self, seq: int) -> None: ...
+    def acknowledge(self, seq: int) -> None: ...
+    async def become_another(self, reason: str) -> None: ...
+
+
+class End(Enum):
+    """What to do after a session."""
+
+    #: Dial again, backing off as long as it does not work.
+    RETRY = "retry"
+    #: Dial again at once, with the new certificate.
+    RENEWED = "renewed"
+    #: Dial again, another gateway first.
+    ELSEWHERE = "elsewhere"
+    #: The controller does not want this worker: dial slowly.
+    REFUSED = "refused"
+    #: The controller has revoked this worker: dial slowly and start no run.
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionEnd:
+    """How a session ended."""
+
+    end: End
+    #: For the log.
+    reason: str
+    #: True when the gateway had answered with Welcome.
+    welcomed: bool
+    #: Wait at least this long.
+    wait_s: float = 0.0
+
+
+_GOODBYES = {
+    gateway_pb2.Goodbye.REASON_DRAINING: End.ELSEWHERE,
+    gateway_pb2.Goodbye.REASON_REVOKED: End.REVOKED,
+    gateway_pb2.Goodbye.REASON_CONTRACT_NEWER: End.REFUSED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local:
+    """What a session needs of the worker around it."""
+
+    spool: ResultQueue
+    clock: Clock
+    time: ControllerTime
+    #: Returns Hello without spool and clock, which the session fills in.
+    hello: Callable[[], gateway_pb2.Hello]
+    #: Called after Welcome.
+    welcomed: Callable[[gateway_pb2.Welcome], Awaitable[None]]
+    #: Takes over a set of jobs.
+    take_jobs: Callable[[gateway_pb2.JobSet], Awaitable[None]]
+    #: Returns the revision of the jobs in force, and the number of runs under way.
+    state: Callable[[], tuple[int, int]]
+    #: When to renew the certificate and when it ends, in the controller's time.
+    renew_at_us: int
+    not_after_us: int
+    #: Returns a certificate request for a new key.
+    start_renewal: Callable[[], bytes]
+    #: Takes over the answer; False when it is of no use.
+    finish_renewal: Callable[[gateway_pb2.RenewReply], Awaitable[bool]]
+
+
+class _OverError(Exception):
+    """The session is over for a reason of the worker's own, or by the gateway's Goodbye."""
+
+    def __init__(self, end: End, reason: str, *, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.end = end
+        self.wait_s = wait_s
+
+
+class Session:
+    """One conversation on one stream."""
+
+    def __init__(self, stream: Stream, local: Local) -> None:
+        self._stream = stream
+        self._local = local
+        self._spool = local.spool
+        self._clock = local.clock
+        self._spool_id = ""
+        self._acked = 0
+        self._credit_results = 0
+        self._credit_bytes = 0
+        #: Sequence number and size of what was sent and not acknowledged.
+        self._unacked: deque[tuple[int, int]] = deque()
+        self._unacked_bytes = 0
+        self._acknowledged = asyncio.Event()
+        self._heartbeat_s = float(_DEFAULT_HEARTBEAT_S)
+        #: Steady time at which each heartbeat on the way was sent, by its wall-clock stamp.
+        self._heartbeats: dict[int, int] = {}
+        self._welcomed = False
+        self._renewal_answered = asyncio.Event()
+
+    async def run(self) -> SessionEnd:
+        """Hold the session until it ends; closes the stream."""
+        try:
+            await self._greet()
+            await first_of(self._receive(), self._deliver(), self._tell_alive(), self._renew())
+            return self._ended(End.RETRY, "the session ended by itself")
+        except StreamEndedError as error:
+            return self._ended(End.REFUSED if error.refused else End.RETRY, str(error))
+        except _OverError as error:
+            return self._ended(error.end, str(error), error.wait_s)
+        except ImpossibleAckError as error:
+            await self._spool.become_another(str(error))
+            return self._ended(End.RETRY, str(error))
+        except asyncio.TimeoutError:
+            return self._ended(End.RETRY, "the gateway does not take or answer messages any more")
+        finally:
+            await self._stream.close()
+
+    def _ended(self, end: End, reason: str, wait_s: float = 0.0) -> SessionEnd:
+        return SessionEnd(end=end, reason=reason, welcomed=self._welcomed, wait_s=wait_s)
+
+    # -- greeting ----------------------------------------------------------------------------------------------
+
+    async def _greet(self) -> None:
+        hello = self._local.hello()
+        self._spool_id = self._spool.spool_id
+        hello.spool_id = self._spool_id
+        hello.first_unacked_seq = self._spool.first_unacked_seq
+        hello.next_seq = self._spool.next_seq
+        hello.clock_us = self._clock.wall_us()
+        sent_us = self._clock.steady_us()
+        await self._send(gateway_pb2.WorkerMessage(hello=hello))
+        message = await within(self._clock, _WELCOME_S, self._stream.receive())
+        if message.HasField("goodbye"):
+            self._take_goodbye(message.goodbye)
+        if not message.HasField("welcome"):
+            raise _OverError(
+                End.RETRY, f"the gateway began with {message.WhichOneof('message')} instead of Welcome"
+            )
+        welcome = message.welcome
+        if welcome.credit_results < 1 or welcome.credit_bytes < 1:
+            raise _OverError(End.RETRY, "the gateway gave no credit")
+        self._local.time.new_session()
+        self._observe(sent_us, welcome.clock_us)
+        if welcome.spool_id == self._spool_id:
+            self._spool.acknowledge(welcome.acked_seq)
+            self._acked = welcome.acked_seq
+        self._credit_results, self._credit_bytes = welcome.credit_results, welcome.credit_bytes
+        self._heartbeat_s = float(welcome.heartbeat_s or _DEFAULT_HEARTBEAT_S)
+        self._welcomed = True
+        await self._local.welcomed(welcome)
+
+    def _observe(self, sent_us: int, controller_us: int) -> None:
+        correction_us = self._local.time.observe(
+            sent_steady_us=sent_us, received_steady_us=self._clock.steady_us(), controller_us=controller_us
+        )
+        if abs(correction_us) > 1_000_000:
+            log.warning("the controller's time differs by %.3f s from what was assumed", correction_us / 1e6)
+
+    async def _send(self, message: gateway_pb2.WorkerMessage) -> None:
+        await within(self._clock, _LARGEST_SEND_S, self._stream.send(message))
+
+    # -- what comes down ---------------------------------------------------------------------------------------
+
+    async def _receive(self) -> None:
+        while True:
+            try:
+                message = await within(
+                    self._clock, self._heartbeat_s * _SILENT_HEARTBEATS + _LINGER_S, self._stream.receive()
+                )
+            except asyncio.TimeoutError:
+                raise _OverError(End.RETRY, "the gateway has been silent for three heartbeats") from None
+            await self._take(message)
+
+    async def _take(self, message: gateway_pb2.GatewayMessage) -> None:
+        sort = message.WhichOneof("message")
+        if sort == "ack":
+            self._take_ack(message.ack)
+        elif sort == "jobs":
+            await self._local.take_jobs(message.jobs)
+        elif sort == "heartbeat":
+            sent_us = self._heartbeats.pop(message.heartbeat.heartbeat_clock_us, None)
+            if sent_us is not None:
+                self._observe(sent_us, message.heartbeat.clock_us)
+        elif sort == "renewed":
+            await self._take_renewal(message.renewed)
+        elif sort == "goodbye":
+            self._take_goodbye(message.goodbye)
+        else:
+            # A gateway newer than this worker may say more than it understands.
+            log.info("a message of the gateway is not understood and left aside: %s", sort)
+
+    def _take_ack(self, ack: gateway_pb2.Ack) -> None:
+        if ack.spool_id != self._spool_id:
+            log.warning("an acknowledgement for another spool is left aside: %s", shown(ack.spool_id))
+            return
+        self._spool.acknowledge(ack.acked_seq)
+        self._acked = max(self._acked, ack.acked_seq)
+        while self._unacked and self._unacked[0][0] <= ack.acked_seq:
+            self._unacked_bytes -= self._unacked.popleft()[1]
+        self._acknowledged.set()
+
+    def _take_goodbye(self, goodbye: gateway_pb2.Goodbye) -> None:
+        name = (
+            gateway_pb2.Goodbye.Reason.Name(goodbye.reason) if goodbye.reason in _KNOWN_REASONS else "unknown"
+        )
+        reason = (
+            f"the gateway said goodbye: {name.removeprefix('REASON_').lower()} {shown(goodbye.message, 300)}"
+        )
+        raise _OverError(
+            _GOODBYES.get(goodbye.reason, End.RETRY),
+            reason.rstrip(),
+            wait_s=max(0, goodbye.reconnect_after_ms) / 1000,
+        )
+
+    # -- results -----------------------------------------------------------------------------------------------
+
+    async def _deliver(self) -> None:
+        sent = self._acked
+        while True:
+            await self._spool.wait_beyond(sent)
+            if self._spool.spool_id != self._spool_id:
+                raise _OverError(
+                    End.RETRY, "the spool has become another one; its results are announced anew"
+                )
+            if self._spool.next_seq - sent - 1 < _BATCH_RESULTS:
+                await self._clock.sleep(_LINGER_S)
+            results, size = await self._room()
+            records = await self._spool.read(
+                sent, limit=min(_BATCH_RESULTS, results), max_bytes=min(_BATCH_BYTES, size)
+            )
+            if self._spool.spool_id != self._spool_id:
+                continue
+            if not records:
+                sent = max(sent, self._spool.next_seq - 1)  # all that was there has turned out to be damaged
+                continue
+            # A single result may be larger than the credit that is left.
+            while self._unacked and self._unacked_bytes + _size(records) > self._credit_bytes:
+                await self._next_ack()
+            await self._send_batch(records)
+            sent = records[-1].seq
+
+    async def _room(self) -> tuple[int, int]:
+        """Wait for credit; returns how many results and bytes may be sent."""
+        while len(self._unacked) >= self._credit_results or self._unacked_bytes >= self._credit_bytes:
+            await self._next_ack()
+        return self._credit_results - len(self._unacked), self._credit_bytes - self._unacked_bytes
+
+    async def _next_ack(self) -> None:
+        self._acknowledged.clear()
+        await self._acknowledged.wait()
+
+    async def _send_batch(self, records: list[Record]) -> None:
+        batch = gateway_pb2.ResultBatch(spool_id=self._spool_id)
+        for record in records:
+            try:
+                result = probe_pb2.Result.FromString(record.body)
+            except DecodeError:
+                # Its check sum was right, so it was written so; the controller puts it into quarantine.
+                result = probe_pb2.Result(error="the spool held something that is no result")
+            batch.seqs.append(record.seq)
+            batch.results.append(result)
+        # Noted before sending: a send that fails may still have arrived.
+        self._spool.sent(records[-1].seq)
+        for record in records:
+            self._unacked.append((record.seq, len(record.body) + OVERHEAD))
+        self._unacked_bytes += _size(records)
+        await self._send(gateway_pb2.WorkerMessage(results=batch))
+
+    # -- heartbeats and renewal --------------------------------------------------------------------------------
+
+    async def _tell_alive(self) -> None:
+        while True:
+            revision, running = self._local.state()
+            now_us = self._clock.wall_us()
+            heartbeat = gateway_pb2.Heartbeat(
+                clock_us=now_us,
+                jobs_revision=revision,
+                spool_records=self._spool.records,
+                spool_bytes=self._spool.size_bytes,
+                running=running,
+                clock_offset_ms=self._local.time.offset_ms(),
+                spool_alarm=self._spool.alarm,
+            )
+            self._heartbeats[now_us] = self._clock.steady_us()
+            while len(self._heartbeats) > _SILENT_HEARTBEATS * 2:
+                del self._heartbeats[next(iter(self._heartbeats))]
+            await self._send(gateway_pb2.WorkerMessage(heartbeat=heartbeat))
+            await self._clock.sleep(self._heartbeat_s)
+
+    async def _renew(self) -> None:
+        life_us = self._local.not_after_us - self._local.renew_at_us
+        next_us = self._local.renew_at_us
+        while True:
+            wait_s = (next_us - self._local.time.now_us()) / 1e6
+            if wait_s > 0:
+                await self._clock.sleep(min(wait_s, 60.0))
+                continue
+            request = gateway_pb2.RenewRequest(csr_der=self._local.start_renewal())
+            self._renewal_answered.clear()
+            await self._send(gateway_pb2.WorkerMessage(renew=request))
+            await within(self._clock, _LARGEST_SEND_S, self._wait_renewal())
+            next_us = self._local.time.now_us() + max(
+                int(life_us * 2 * _RENEW_AGAIN_SHARE), int(_LEAST_RENEW_WAIT_S * 1e6)
+            )
+
+    async def _wait_renewal(self) -> None:
+        await self._renewal_answered.wait()
+
+    async def _take_renewal(self, reply: gateway_pb2.RenewReply) -> None:
+        if await self._local.finish_renewal(reply):
+            raise _OverError(End.RENEWED, "the certificate was renewed")
+        self._renewal_answered.set()
+
+
+_KNOWN_REASONS = frozenset(gateway_pb2.Goodbye.Reason.values())
+
+
+def _size(records: list[Record]) -> int:
+    return sum(len(record.body) + OVERHEAD for record in records)

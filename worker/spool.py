@@ -1,0 +1,436 @@
+"""The queue of results on disk that are not yet acknowledged.
+
+A result is in the spool when `append` returns: written and synchronised. Results that arrive within a few
+milliseconds share one transaction. All file work happens in one thread, so that a slow disk never stops the loop.
+The spool never drops a result by itself. When it is full, or the disk takes nothing, it says so through `refusal`;
+runs are then not started, and what was missed is counted per job (`miss`), which cannot overflow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from streamswarm.v1 import probe_pb2
+from worker.clock import Clock
+from worker.concurrency import cancel
+from worker.errors import StorageError
+from worker.instants import shown_instant
+from worker.spool_file import (
+    OVERHEAD,
+    DamageError,
+    Entry,
+    Gap,
+    Record,
+    SpoolFile,
+    Used,
+    salvage,
+    set_aside,
+)
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: How long a commit waits for more results to join it.
+_GATHER_S = 0.003
+#: Acknowledged records are deleted with the next commit, or alone after this time.
+_DELETE_AFTER_S = 0.25
+_LARGEST_COMMIT = 1000
+#: Results that may wait in memory for a disk that takes nothing.
+_LARGEST_BACKLOG = 5000
+_LONGEST_RETRY_S = 10.0
+#: Room is called room again below this share of the limit, so that the state does not flicker.
+_ROOM_SHARE = 0.9
+_DAMAGED_FILES_KEPT = 3
+
+
+class ImpossibleAckError(Exception):
+    """A controller acknowledged what this spool never sent: the file is older than what the controller knows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much may wait for acknowledgement."""
+
+    #: Bytes of results with overhead.
+    max_bytes: int = 256 * 1024 * 1024
+    #: Age of the oldest result.
+    max_age_s: float = 30 * 86_400.0
+
+
+class Spool:
+    """The spool of one worker. `open` first, `close` last."""
+
+    def __init__(self, path: Path, *, clock: Clock, limits: Limits | None = None) -> None:
+        self._path = path
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
+        self._pending: list[tuple[Entry, asyncio.Future[int]]] = []
+        self._gaps: dict[int, Gap] = {}
+        self._unsaved_gaps: set[int] = set()
+        self._wake = asyncio.Event()
+        self._grown = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+        self._closing = False
+        self._records = 0
+        self._bytes = 0
+        self._oldest_us = 0
+        self._full = False
+        self._fault = ""
+        self._damage = ""
+        self._acked = 0
+        self._deleted = 0
+        self._sent = 0
+        #: Says what time it is; the daemon puts the controller's time here.
+        self.now_us: Callable[[], int] = clock.wall_us
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the file, setting a damaged one aside; raises StorageError when the disk does not allow it."""
+        await self._in_thread(self._open)
+        self._writer = asyncio.ensure_future(self._write_loop())
+
+    async def watch(self) -> None:
+        """Wait for the writing to end, which it does not while the spool is open; raises what broke it."""
+        if self._writer is not None:
+            await asyncio.shield(self._writer)
+
+    async def close(self, *, timeout_s: float = 5.0) -> bool:
+        """Write what waits and close the file; False when the disk did not take everything in time."""
+        self._closing = True
+        self._wake.set()
+        if self._writer is not None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._writer), timeout_s)
+            await cancel(self._writer)
+        lost = [future for _, future in self._pending if not future.done()]
+        for future in lost:
+            future.set_exception(
+                StorageError(self._fault or "the spool was closed before this could be written")
+            )
+            future.exception()  # whoever waits sees it; when nobody does, it is in the log below
+        if lost:
+            log.error(
+                "%d results could not be written before the stop and are lost: %s", len(lost), self._fault
+            )
+        await self._in_thread(lambda: self._file.close())
+        self._thread.shutdown(wait=False)
+        return not lost
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    async def append(self, result: probe_pb2.Result, *, used: Used | None = None) -> int:
+        """Write a result, with the instants that its job has used; returns its sequence number when durable."""
+        return await self._queue(result, used)
+
+    def miss(self, result: probe_pb2.Result) -> None:
+        """Keep the account of a run that did not start: as a record, or counted per job while there is no room."""
+        if not self.refusal():
+            self._queue(result, None)
+            return
+        gap = self._gaps.get(result.job_id)
+        if gap is None:
+            gap = Gap(result.job_id, 1, result.scheduled_at_us, result.SerializeToString())
+        else:
+            last_us = max(gap.last_us, result.scheduled_at_us)
+            gap = replace(gap, count=gap.count + 1, last_us=last_us)
+        self._gaps[gap.job_id] = gap
+        self._unsaved_gaps.add(gap.job_id)
+        self._wake.set()
+
+    def refusal(self) -> str:
+        """Return why no run may start now, or the empty text."""
+        if self._fault:
+            return self._fault
+        if len(self._pending) >= _LARGEST_BACKLOG:
+            return f"the disk of the spool {self._path} is too slow: {len(self._pending)} results wait to be written"
+        if self._is_full():
+            return (
+                f"the spool is full: {self._records} results ({self._bytes // 1024} KiB) wait to be acknowledged, "
+                f"the oldest of {shown_instant(self._oldest_us)}"
+            )
+        return ""
+
+    @property
+    def alarm(self) -> str:
+        """What is wrong with the spool, for people; empty when all is well."""
+        return "; ".join(text for text in (self.refusal(), self._damage) if text)
+
+    # -- delivering --------------------------------------------------------------------------------------------
+
+    @property
+    def spool_id(self) -> str:
+        return self._file.spool_id
+
+    @property
+    def next_seq(self) -> int:
+        return self._file.next_seq
+
+    @property
+    def first_unacked_seq(self) -> int:
+        """The oldest record not yet acknowledged, 0 when there is none."""
+        first = max(self._acked, self._deleted) + 1
+        return first if self._records and first < self.next_seq else 0
+
+    @property
+    def records(self) -> int:
+        return self._records
+
+    @property
+    def size_bytes(self) -> int:
+        return self._bytes
+
+    async def read(self, after_seq: int, *, limit: int, max_bytes: int) -> list[Record]:
+        """Return the next records in order: at most `limit` and `max_bytes`, but at least one if there is any."""
+        try:
+            records = await self._in_thread(
+                lambda: self._file.read(after_seq, limit=limit, max_bytes=max_bytes)
+            )
+        except DamageError as error:
+            await self._recover(str(error))
+            return []
+        self._note_damage()
+        return records
+
+    async def wait_beyond(self, seq: int) -> None:
+        """Return when there is a record with a larger sequence number, or the spool has become another one."""
+        spool_id = self.spool_id
+        while self.next_seq <= seq + 1 and self.spool_id == spool_id:
+            await self._grown.wait()
+
+    def sent(self, seq: int) -> None:
+        """Note that the records up to a sequence number have been sent in a session."""
+        self._sent = max(self._sent, seq)
+
+    def acknowledge(self, seq: int) -> None:
+        """Let go of the records up to a sequence number; raises ImpossibleAckError for one that was never sent."""
+        if seq > self._sent:
+            raise ImpossibleAckError(f"number {seq} was acknowledged, but only {self._sent} were ever sent")
+        if seq > self._acked:
+            self._acked = seq
+            asyncio.get_running_loop().call_later(_DELETE_AFTER_S, self._wake.set)
+
+    async def become_another(self, reason: str) -> None:
+        """Take a new spool number and keep all records, to be sent again as those of another spool."""
+        await self._in_thread(lambda: self._file.renew_id())
+        self._acked = self._deleted = self._sent = 0
+        self._raise_damage(f"the spool takes a new number: {reason}; its results are sent again")
+        self._announce()
+
+    # -- state of the schedule ---------------------------------------------------------------------------------
+
+    async def used(self) -> dict[int, Used]:
+        """Return the due instants that each job has used."""
+        return await self._in_thread(lambda: self._file.used())
+
+    async def forget_used(self, *, keep: frozenset[int], before_us: int) -> None:
+        """Forget the instants of jobs that are gone and whose last run lies before an instant."""
+        await self._in_thread(lambda: self._file.forget_used(keep=keep, before_us=before_us))
+
+    async def remember(self, key: str, value: str) -> None:
+        """Keep a small value beside the records."""
+        await self._in_thread(lambda: self._file.remember(key, value))
+
+    async def recall(self, key: str) -> str:
+        """Return a value that was kept, or the empty text."""
+        return await self._in_thread(lambda: self._file.recall(key)) or ""
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _queue(self, result: probe_pb2.Result, used: Used | None) -> asyncio.Future[int]:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        entry = Entry(body=result.SerializeToString(), job_id=result.job_id, used=used)
+        if self._closing:
+            raise StorageError("the spool is being closed")
+        self._pending.append((entry, future))
+        self._wake.set()
+        return future
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _write_loop(self) -> None:
+        failures = 0
+        while True:
+            if not self._closing:
+                await self._wake.wait()
+                await self._clock.sleep(_GATHER_S)
+            self._wake.clear()
+            try:
+                await self._write_once()
+            except StorageError as error:
+                failures += 1
+                if not self._fault:
+                    log.error("%s", error)
+                self._fault = str(error)
+                await self._clock.sleep(min(_LONGEST_RETRY_S, 0.1 * 2.0**failures))
+                self._wake.set()
+                continue
+            except DamageError as error:
+                await self._recover(str(error))
+                self._wake.set()
+                continue
+            if self._fault:
+                log.info("the spool can be written again")
+            self._fault, failures = "", 0
+            if self._pending or self._gaps_can_settle():
+                self._wake.set()
+            elif self._closing:
+                return
+
+    async def _write_once(self) -> None:
+        batch = self._pending[:_LARGEST_COMMIT]
+        gap_ids = self._unsaved_gaps.copy()
+        gaps = [self._gaps[job_id] for job_id in gap_ids]
+        acked = self._acked
+        if batch or gaps or acked > self._deleted:
+            seqs, removed = await self._in_thread(
+                lambda: self._commit(
+                    [entry for entry, _ in batch], gaps, acked if acked > self._deleted else 0
+                )
+            )
+            self._deleted = max(acked, self._deleted)
+            self._records += len(seqs) - removed[0]
+            self._bytes += sum(len(entry.body) + OVERHEAD for entry, _ in batch) - removed[1]
+            self._unsaved_gaps -= {gap.job_id for gap in gaps if self._gaps.get(gap.job_id) == gap}
+            del self._pending[: len(batch)]
+            for (_, future), seq in zip(batch, seqs, strict=True):
+                if not future.done():
+                    future.set_result(seq)
+            if removed[0] or not self._oldest_us:
+                await self._find_oldest()
+            if seqs:
+                self._announce()
+        if self._gaps_can_settle():
+            await self._settle_gaps()
+
+    def _commit(
+        self, entries: list[Entry], gaps: list[Gap], delete_to: int
+    ) -> tuple[list[int], tuple[int, int]]:
+        removed = self._file.size_to(delete_to) if delete_to else (0, 0)
+        return self._file.commit(entries, gaps, delete_to=delete_to), removed
+
+    def _gaps_can_settle(self) -> bool:
+        return bool(self._gaps) and not self._unsaved_gaps and not self._is_full()
+
+    async def _settle_gaps(self) -> None:
+        told = dict(self._gaps)
+        entries = [Entry(body=_told(gap).SerializeToString()) for gap in told.values()]
+        seqs = await self._in_thread(lambda: self._file.settle_gaps(entries))
+        self._gaps = {job_id: gap for job_id, gap in self._gaps.items() if gap != told.get(job_id)}
+        self._records += len(seqs)
+        self._bytes += sum(len(entry.body) + OVERHEAD for entry in entries)
+        self._announce()
+
+    def _announce(self) -> None:
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    def _is_full(self) -> bool:
+        share = _ROOM_SHARE if self._full else 1.0
+        too_old = (
+            bool(self._records)
+            and bool(self._oldest_us)
+            and self.now_us() - self._oldest_us > self._limits.max_age_s * 1e6
+        )
+        full = too_old or self._bytes >= self._limits.max_bytes * share
+        if full != self._full:
+            log.log(
+                logging.ERROR if full else logging.INFO,
+                "the spool %s",
+                "is full" if full else "has room again",
+            )
+        self._full = full
+        return full
+
+    async def _find_oldest(self) -> None:
+        records = await self._in_thread(lambda: self._file.read(self._acked, limit=1, max_bytes=1))
+        self._oldest_us = 0
+        if records:
+            self._oldest_us = probe_pb2.Result.FromString(records[0].body).scheduled_at_us
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = SpoolFile.open(self._path)
+            self._load_state()
+        except DamageError as error:
+            self._replace_file(str(error))
+
+    def _load_state(self) -> None:
+        self._records, self._bytes, first = self._file.totals()
+        self._acked = self._deleted = max(0, first - 1)
+        # What an earlier life of the daemon wrote, it may have sent.
+        self._sent = self._file.next_seq - 1
+        self._gaps = {gap.job_id: gap for gap in self._file.gaps()}
+        self._unsaved_gaps.clear()
+        oldest = self._file.read(0, limit=1, max_bytes=1)
+        self._oldest_us = probe_pb2.Result.FromString(oldest[0].body).scheduled_at_us if oldest else 0
+        self._note_damage()
+
+    def _replace_file(self, reason: str) -> None:
+        """Set the damaged file aside, start a fresh one, and take over what can still be read."""
+        aside = set_aside(self._path, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+        self._file = SpoolFile.open(self._path)
+        saved = list(salvage(aside))
+        for start in range(0, len(saved), _LARGEST_COMMIT):
+            self._file.commit(saved[start : start + _LARGEST_COMMIT])
+        self._load_state()
+        self._sent = 0
+        self._raise_damage(
+            f"the spool was damaged ({reason}); {len(saved)} results could still be read and are delivered, "
+            f"others may be lost; the damaged file is kept as {aside}"
+        )
+        old = sorted(self._path.parent.glob(f"{self._path.stem}-damaged-*{self._path.suffix}"))
+        for path in old[:-_DAMAGED_FILES_KEPT]:
+            path.unlink(missing_ok=True)
+
+    async def _recover(self, reason: str) -> None:
+        """Replace the file while running; what waits in memory goes to the fresh one."""
+        kept = dict(self._gaps)
+
+        def work() -> None:
+            with contextlib.suppress(Exception):  # closing a broken file may fail, and it is replaced anyway
+                self._file.close()
+            self._replace_file(reason)
+
+        try:
+            await self._in_thread(work)
+        except StorageError as error:
+            log.error("%s", error)
+            self._fault = str(error)
+            await self._clock.sleep(1.0)
+            return
+        self._gaps = {**self._gaps, **kept}
+        self._unsaved_gaps = set(self._gaps)
+        self._announce()
+
+    def _note_damage(self) -> None:
+        if self._file.damage:
+            self._raise_damage(self._file.damage)
+            self._file.damage = ""
+            self._records, self._bytes, _ = self._file.totals()
+
+    def _raise_damage(self, text: str) -> None:
+        log.error("%s", text)
+        self._damage = text
+
+
+def _told(gap: Gap) -> probe_pb2.Result:
+    """Return the record that stands for all missed runs of a gap, at the first of their instants."""
+    result = probe_pb2.Result.FromString(gap.body)
+    if gap.count > 1:
+        until = shown_instant(gap.last_us)
+        result.error = f"{gap.count} runs until {until} were not started; the first because: {result.error}"
+        result.detail_json = json.dumps({"missed_runs": gap.count, "missed_until_us": gap.last_us})
+    return result

@@ -1,0 +1,382 @@
+"""The spool's file: one SQLite database, durable at every commit, distrustful of its own bytes.
+
+Everything here blocks and runs in the spool's own thread. Faults are of two sorts: `StorageError`, the disk does
+not take it now (full, read-only), to be tried again; and `DamageError`, the bytes are not what was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.errors import StorageError
+from worker.files import sync_folder
+from worker.wal_check import committed_frames
+
+_VERSION = 2
+_SCHEMA = """
+CREATE TABLE record (seq INTEGER PRIMARY KEY AUTOINCREMENT, crc INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE used (job_id INTEGER PRIMARY KEY, from_us INTEGER NOT NULL, last_us INTEGER NOT NULL,
+                   crc INTEGER NOT NULL);
+CREATE TABLE gap (job_id INTEGER PRIMARY KEY, count INTEGER NOT NULL, last_us INTEGER NOT NULL,
+                  crc INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_SPOOL_ID = re.compile(r"[0-9a-f]{32}\Z")
+#: What SQLite says when the system, not the file's content, is at fault.
+_SYSTEM_FAULTS = (
+    "database or disk is full",
+    "disk i/o error",
+    "unable to open database file",
+    "database is locked",
+    "out of memory",
+)
+#: Bytes that SQLite needs for a record beside its body, for the spool's accounts.
+OVERHEAD = 32
+
+
+class DamageError(Exception):
+    """The file's bytes are not what was written."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One result waiting for acknowledgement."""
+
+    seq: int
+    #: The serialised Result.
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Used:
+    """The due instants of a job that have been used, from one to another: none of them runs again."""
+
+    from_us: int
+    last_us: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one append writes in one transaction."""
+
+    body: bytes
+    job_id: int = 0
+    used: Used | None = None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Runs of one job that did not start while the spool took no results: how many, and the first of them."""
+
+    job_id: int
+    count: int
+    #: The last instant that was missed.
+    last_us: int
+    #: The serialised Result of the first one.
+    body: bytes
+
+
+class SpoolFile:
+    """An open spool database."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self.spool_id = ""
+        #: The sequence number that the next record gets.
+        self.next_seq = 1
+        #: Damage that cost records but not the file; for people.
+        self.damage = ""
+
+    @classmethod
+    def open(cls, path: Path) -> SpoolFile:
+        """Open or make the file; raises StorageError or DamageError."""
+        expected = committed_frames(path.with_name(path.name + "-wal"))
+        is_new = not path.exists()
+        with _faults(path):
+            connection = sqlite3.connect(
+                str(path), isolation_level=None, check_same_thread=False, timeout=5.0
+            )
+        spool = cls(connection, path)
+        try:
+            with _faults(path):
+                spool._prepare(is_new=is_new, expected_frames=expected)
+            if is_new:
+                sync_folder(path.parent)
+        except BaseException:
+            connection.close()
+            raise
+        return spool
+
+    def _prepare(self, *, is_new: bool, expected_frames: int) -> None:
+        run = self._connection.execute
+        self._connection.text_factory = _strict_text
+        run("PRAGMA synchronous = FULL")
+        found = 0
+        if not is_new:
+            run("PRAGMA wal_autocheckpoint = 0")  # or SQLite folds the log in before it is counted
+            version = run("PRAGMA user_version").fetchone()[0]
+            found = run("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+            is_new = version == 0 and not run("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if is_new and expected_frames > 1:
+                raise DamageError("the file is empty, its log is not")
+            if not is_new and version != _VERSION:
+                raise DamageError(f"it has version {version} where {_VERSION} is written")
+        if run("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            raise DamageError("it cannot be opened with a write-ahead log")
+        run("PRAGMA wal_autocheckpoint = 1000")
+        if is_new:
+            self._create()
+        else:
+            problems = run("PRAGMA quick_check(1)").fetchone()[0]
+            if problems != "ok":
+                raise DamageError(str(problems))
+            if expected_frames > found >= 0:
+                self.damage = (
+                    f"the log of {self._path} was damaged; the last results before the stop may be missing"
+                )
+        self._read_state()
+
+    def _create(self) -> None:
+        with self._transaction():
+            for statement in _SCHEMA.strip().split(";\n"):
+                self._connection.execute(statement.rstrip(";"))
+            self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+            self._set_meta("spool_id", secrets.token_hex(16))
+            self._set_meta("tail", "0")
+        # The log may be lost with what was written lately, but the file then still is a spool, and the same one.
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _read_state(self) -> None:
+        self.spool_id = self.recall("spool_id") or ""
+        tail = self.recall("tail") or ""
+        if not _SPOOL_ID.match(self.spool_id) or not tail.isdecimal():
+            raise DamageError("its own number or its end mark cannot be read")
+        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
+        newest = self._connection.execute("SELECT max(seq) FROM record").fetchone()[0]
+        if (row[0] if row else 0) != int(tail) or (newest or 0) > int(tail):
+            raise DamageError("its sequence numbers do not agree with its end mark")
+        self.next_seq = int(tail) + 1
+
+    # -- records ---------------------------------------------------------------------------------------------
+
+    def commit(self, entries: Sequence[Entry], gaps: Sequence[Gap] = (), *, delete_to: int = 0) -> list[int]:
+        """Write records and gaps and delete acknowledged records, all durable on return; returns the new seqs."""
+        with _faults(self._path), self._transaction():
+            if delete_to:
+                self._connection.execute("DELETE FROM record WHERE seq <= ?", (delete_to,))
+            seqs = [self._insert(entry) for entry in entries]
+            for gap in gaps:
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO gap (job_id, count, last_us, crc, body) VALUES (?, ?, ?, ?, ?)",
+                    (gap.job_id, gap.count, gap.last_us, _gap_crc(gap), gap.body),
+                )
+            if seqs:
+                self._set_meta("tail", str(seqs[-1]))
+        if seqs:
+            self.next_seq = seqs[-1] + 1
+        return seqs
+
+    def settle_gaps(self, entries: Sequence[Entry]) -> list[int]:
+        """Replace all gaps by the records that tell of them."""
+        with _faults(self._path), self._transaction():
+            self._connection.execute("DELETE FROM gap")
+            seqs = [self._insert(entry) for entry in entries]
+            if seqs:
+                self._set_meta("tail", str(seqs[-1]))
+        if seqs:
+            self.next_seq = seqs[-1] + 1
+        return seqs
+
+    def _insert(self, entry: Entry) -> int:
+        seq = self._connection.execute(
+            "INSERT INTO record (crc, body) VALUES (?, ?)", (zlib.crc32(entry.body), entry.body)
+        ).lastrowid
+        assert seq is not None  # noqa: S101  an INSERT always has one
+        if entry.used is not None:
+            values = (entry.job_id, entry.used.from_us, entry.used.last_us)
+            self._connection.execute(
+                "INSERT OR REPLACE INTO used (job_id, from_us, last_us, crc) VALUES (?, ?, ?, ?)",
+                (*values, _crc(*values)),
+            )
+        return seq
+
+    def read(self, after_seq: int, *, limit: int, max_bytes: int) -> list[Record]:
+        """Return the next records in order, at least one if there is any; damaged ones are deleted and told of."""
+        records: list[Record] = []
+        damaged: list[int] = []
+        size = 0
+        with _faults(self._path):
+            cursor = self._connection.execute(
+                "SELECT seq, crc, body FROM record WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
+            )
+            with contextlib.closing(cursor):
+                for seq, crc, body in cursor:
+                    if not isinstance(body, bytes) or zlib.crc32(body) != crc:
+                        damaged.append(seq)
+                        continue
+                    size += len(body)
+                    if records and size > max_bytes:
+                        break
+                    records.append(Record(seq, body))
+            if damaged:
+                with self._transaction():
+                    self._connection.executemany(
+                        "DELETE FROM record WHERE seq = ?", [(seq,) for seq in damaged]
+                    )
+                self.damage = (
+                    f"{len(damaged)} damaged results in {self._path} were lost (first: number {damaged[0]})"
+                )
+        return records or (self.read(damaged[-1], limit=limit, max_bytes=max_bytes) if damaged else [])
+
+    def totals(self) -> tuple[int, int, int]:
+        """Return the number of records, their bytes with overhead, and the first sequence number (0 for none)."""
+        with _faults(self._path):
+            count, size, first = self._connection.execute(
+                "SELECT count(*), coalesce(sum(length(body)), 0), coalesce(min(seq), 0) FROM record"
+            ).fetchone()
+        return count, size + count * OVERHEAD, first
+
+    def size_to(self, seq: int) -> tuple[int, int]:
+        """Return the number and bytes of the records up to a sequence number."""
+        with _faults(self._path):
+            count, size = self._connection.execute(
+                "SELECT count(*), coalesce(sum(length(body)), 0) FROM record WHERE seq <= ?", (seq,)
+            ).fetchone()
+        return count, size + count * OVERHEAD
+
+    # -- gaps, used instants, small values -------------------------------------------------------------------
+
+    def gaps(self) -> list[Gap]:
+        """Return the gaps that have not become records yet."""
+        with _faults(self._path):
+            rows = self._connection.execute("SELECT job_id, count, last_us, crc, body FROM gap").fetchall()
+        found = [(Gap(job_id, count, last_us, body), crc) for job_id, count, last_us, crc, body in rows]
+        return [gap for gap, crc in found if isinstance(gap.body, bytes) and _gap_crc(gap) == crc]
+
+    def used(self) -> dict[int, Used]:
+        """Return the used instants of every job."""
+        with _faults(self._path):
+            rows = self._connection.execute("SELECT job_id, from_us, last_us, crc FROM used").fetchall()
+        return {row[0]: Used(row[1], row[2]) for row in rows if _crc(*row[:3]) == row[3]}
+
+    def forget_used(self, *, keep: frozenset[int], before_us: int) -> None:
+        """Forget the used instants of jobs that are gone and whose last run lies before an instant."""
+        gone = [
+            (job_id,)
+            for job_id, used in self.used().items()
+            if job_id not in keep and used.last_us < before_us
+        ]
+        if gone:
+            with _faults(self._path), self._transaction():
+                self._connection.executemany("DELETE FROM used WHERE job_id = ?", gone)
+
+    def remember(self, key: str, value: str) -> None:
+        """Keep a small value."""
+        with _faults(self._path), self._transaction():
+            self._set_meta(key, value)
+
+    def recall(self, key: str) -> str | None:
+        """Return a small value, or None when it is not there or damaged."""
+        with _faults(self._path):
+            row = self._connection.execute("SELECT value, crc FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row is not None and _crc(key, row[0]) == row[1] else None
+
+    def renew_id(self) -> None:
+        """Give the spool a new random number: the controller then takes it for one that it has not seen."""
+        spool_id = secrets.token_hex(16)
+        self.remember("spool_id", spool_id)
+        self.spool_id = spool_id
+
+    def close(self) -> None:
+        """Close the file; the log is folded in."""
+        self._connection.close()
+
+    def _set_meta(self, key: str, value: str) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO meta (key, value, crc) VALUES (?, ?, ?)", (key, value, _crc(key, value))
+        )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+
+def set_aside(path: Path, stamp: str) -> Path:
+    """Rename a damaged file with its log so that a fresh one can take its place; returns the new name."""
+    aside = path.with_name(f"{path.stem}-damaged-{stamp}-{secrets.token_hex(2)}{path.suffix}")
+    for suffix in ("-wal", "-shm", ""):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    sync_folder(path.parent)
+    return aside
+
+
+def salvage(path: Path) -> Iterator[Entry]:
+    """Yield every record of a damaged file that can still be read and is as it was written."""
+    last = 0
+    for query in (
+        "SELECT seq, crc, body FROM record WHERE seq > ? ORDER BY seq",
+        "SELECT seq, crc, body FROM record WHERE seq > ? ORDER BY seq DESC",  # from the end back to the damage
+    ):
+        newest = last
+        with contextlib.suppress(sqlite3.Error, OverflowError), contextlib.closing(_raw(path)) as connection:
+            for seq, crc, body in connection.execute(query, (last,)):
+                if isinstance(body, bytes) and zlib.crc32(body) == crc:
+                    newest = max(newest, seq)
+                    yield Entry(body=body)
+        last = newest
+
+
+def _raw(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(str(path), timeout=1.0)
+    connection.text_factory = bytes
+    return connection
+
+
+def _crc(*values: object) -> int:
+    return zlib.crc32(repr(values).encode())
+
+
+def _gap_crc(gap: Gap) -> int:
+    return zlib.crc32(gap.body, _crc(gap.job_id, gap.count, gap.last_us))
+
+
+def _strict_text(data: bytes) -> str:
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise DamageError("a text in it is not what was written") from error
+
+
+@contextlib.contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises into StorageError or DamageError."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        text = str(error).lower()
+        read_only = "readonly" in text and not os.access(path, os.W_OK)
+        if read_only or any(fault in text for fault in _SYSTEM_FAULTS):
+            raise StorageError(
+                f"the spool {path} cannot be written: {error}",
+                mend=f"make room or mend the rights on {path.parent}; results wait meanwhile",
+            ) from error
+        raise DamageError(str(error)) from error
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
+        raise DamageError(str(error)) from error
