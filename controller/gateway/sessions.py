@@ -12,7 +12,7 @@ import random
 import uuid
 
 from controller.gateway import jobs, roster
-from controller.gateway.database import Database, is_transient
+from controller.gateway.database import Connection, Database, is_transient
 from controller.gateway.roster import Pulse
 from controller.gateway.session import Session, Why
 
@@ -72,7 +72,7 @@ class Sessions:
         while True:
             try:
                 await self.round()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  every session depends on the next round
                 if not is_transient(error):
                     _log.exception("a round over the sessions failed")
                 else:
@@ -91,7 +91,7 @@ class Sessions:
             await self._check(connection)
             await self._write_collected(connection)
 
-    async def _check(self, connection: roster.Connection) -> None:
+    async def _check(self, connection: Connection) -> None:
         sessions = list(self._open.values())
         if not sessions:
             return
@@ -111,7 +111,7 @@ class Sessions:
                 if session.worker_id in rolls:
                     session.want_jobs(rolls[session.worker_id])
 
-    async def _write_collected(self, connection: roster.Connection) -> None:
+    async def _write_collected(self, connection: Connection) -> None:
         for worker_id, epoch in list(self._closed):
             await roster.close_session(connection, worker_id, epoch)
             del self._closed[worker_id, epoch]

@@ -1,0 +1,180 @@
+"""The gateway process: puts the parts together, runs until it is told to stop, leaves nothing half-done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import signal
+from collections.abc import AsyncIterator, Collection
+
+from sqlalchemy import Engine
+
+from controller.gateway import process
+from controller.gateway.authority import Authority
+from controller.gateway.database import Database
+from controller.gateway.enrolment import Enrolment
+from controller.gateway.identity import Peer, Role
+from controller.gateway.ingest import Ingest
+from controller.gateway.listeners import Listener
+from controller.gateway.notices import Notices
+from controller.gateway.service import Gateway
+from controller.gateway.session import Session, Stream
+from controller.gateway.sessions import Sessions
+from controller.settings import Settings
+from controller.store import schema
+from controller.store.engine import libpq_url, make_engine
+from controller.store.partitions import ensure_partitions
+from streamswarm.v1 import gateway_pb2_grpc
+
+_log = logging.getLogger(__name__)
+
+#: Sessions get this long to say goodbye when the gateway stops.
+_DRAIN_S = 15.0
+
+
+class RunningGateway:
+    """A gateway that serves; made by `running`."""
+
+    def __init__(self, settings: Settings, engine: Engine, *, interval_s: float) -> None:
+        self.authority = Authority(settings)
+        self.database = Database(libpq_url(settings))
+        self.sessions = Sessions(self.database, interval_s=interval_s)
+        self._settings = settings
+        self._engine = engine
+        self._notices = Notices(self.database)
+        self.ingest = Ingest(self.database, self._make_partitions, on_stored=self._notices.stored)
+        self._session_listener = Listener(
+            Role.WORKER, settings.gateway_listen, self.authority, variable="STREAMSWARM_GATEWAY_LISTEN"
+        )
+        self._enrolment_listener = Listener(
+            Role.NEWCOMER, settings.enrolment_listen, self.authority, variable="STREAMSWARM_ENROLMENT_LISTEN"
+        )
+        self._process_id = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def session_port(self) -> int:
+        """The port on which workers hold their sessions."""
+        return self._session_listener.port
+
+    @property
+    def enrolment_port(self) -> int:
+        """The port on which workers enrol."""
+        return self._enrolment_listener.port
+
+    async def start(self) -> None:
+        """Listen and work; raises before anything is served when something is not as it must be."""
+        self._process_id = await process.register(self.database, self._settings.gateway_name)
+        gateway_pb2_grpc.add_GatewayServicer_to_server(  # type: ignore[no-untyped-call]
+            Gateway(self._settings.trust_domain, self._open_session), self._session_listener.server
+        )
+        gateway_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
+            Enrolment(self._settings, self.database, self.authority), self._enrolment_listener.server
+        )
+        await self._session_listener.start()
+        await self._enrolment_listener.start()
+        for work in (
+            self.ingest.run(),
+            self.sessions.run(),
+            self._notices.run(),
+            process.beat(self.database, self._process_id, self._gauges),
+        ):
+            self._tasks.append(asyncio.create_task(work))
+        _log.info(
+            "gateway %s listens on %s (sessions) and %s (enrolment)",
+            self._settings.gateway_name,
+            self._settings.gateway_listen,
+            self._settings.enrolment_listen,
+        )
+
+    async def check_transport(self) -> None:
+        """Raise when the listeners would talk anything older than TLS 1.3."""
+        await self._enrolment_listener.check_transport()
+
+    async def failure(self) -> None:
+        """Wait until a part of the gateway fails, which none ever should, and raise what it failed of."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        raise RuntimeError("a task of the gateway ended without being asked to")
+
+    async def stop(self) -> None:
+        """Send the workers elsewhere, store what was read, and end."""
+        self.sessions.drain()
+        await asyncio.gather(self._enrolment_listener.stop(1.0), self._session_listener.stop(_DRAIN_S))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._process_id:
+            # The database may be what failed; the next start marks this process as stopped then.
+            with contextlib.suppress(Exception):
+                await self.sessions.round()
+                await process.unregister(self.database, self._process_id)
+        await self.database.close()
+
+    def _open_session(self, peer: Peer, stream: Stream) -> Session:
+        return Session(
+            peer,
+            stream,
+            database=self.database,
+            authority=self.authority,
+            ingest=self.ingest,
+            registry=self.sessions,
+            process_id=self._process_id,
+        )
+
+    async def _make_partitions(self, days: Collection[tuple[str, int]]) -> None:
+        await asyncio.to_thread(_ensure, self._engine, days)
+
+    def _gauges(self) -> dict[str, float]:
+        tally = self.ingest.tally
+        return {
+            "sessions": len(self.sessions),
+            "batches_waiting": self.ingest.waiting,
+            "results_stored": tally.stored,
+            "results_quarantined": tally.quarantined,
+            "transactions": tally.transactions,
+            "retries": tally.retries,
+            "last_commit_ms": round(tally.last_commit_ms, 3),
+        }
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, *, interval_s: float = 1.0) -> AsyncIterator[RunningGateway]:
+    """Run a gateway; `interval_s` is how often it looks for revoked workers and changed jobs."""
+    engine = make_engine(settings, application="streamswarm-gateway", pool_size=1, max_overflow=1)
+    try:
+        await asyncio.to_thread(schema.check, engine)
+        gateway = RunningGateway(settings, engine, interval_s=interval_s)
+        try:
+            await gateway.start()
+            yield gateway
+        finally:
+            await gateway.stop()
+    finally:
+        engine.dispose()
+
+
+async def serve(settings: Settings) -> None:
+    """Run the gateway until SIGTERM or SIGINT; raises StreamSwarmError when it cannot start."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as gateway:
+        await gateway.check_transport()
+        failure = asyncio.ensure_future(gateway.failure())
+        asked = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((failure, asked), return_when=asyncio.FIRST_COMPLETED)
+        for waiting in (failure, asked):
+            waiting.cancel()
+        if failure.done() and not failure.cancelled():
+            failure.result()
+
+
+def _ensure(engine: Engine, days: Collection[tuple[str, int]]) -> None:
+    for kind, day in sorted(days):
+        with engine.begin() as connection:
+            ensure_partitions(connection, kind, [dt.date(1970, 1, 1) + dt.timedelta(days=day)])
