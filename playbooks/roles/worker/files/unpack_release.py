@@ -1,0 +1,132 @@
+"""Turns a worker bundle into a release on this host: checked, unpacked, compiled, and only then given its name.
+
+Runs on the host, with the Python that will run the worker, and needs nothing but its standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import hashlib
+import json
+import os
+import platform
+import py_compile
+import shutil
+import sys
+import tarfile
+import tempfile
+from pathlib import Path, PurePosixPath
+
+
+class UnpackError(Exception):
+    """The bundle cannot become a release; the message says why and what to do."""
+
+
+def unpack(archive: Path, sha256: str, releases: Path, keep: int) -> Path:
+    """Unpack `archive` below `releases` and return the release's folder; the archive is removed."""
+    check_hash(archive, sha256)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=releases))
+    try:
+        extract(archive, partial)
+        described = json.loads((partial / "release.json").read_text(encoding="utf-8"))
+        check_platform(described)
+        # Never checked again against the sources: those never change within a release.
+        compileall.compile_dir(
+            str(partial / "lib"),
+            quiet=2,
+            stripdir=str(partial),
+            prependdir=str(releases / described["version"]),
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+        partial.chmod(0o755)
+        release = releases / described["version"]
+        if release.exists():
+            shutil.rmtree(release)
+        partial.rename(release)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    archive.unlink()
+    prune(releases, release, keep)
+    return release
+
+
+def check_hash(archive: Path, sha256: str) -> None:
+    """Raise UnpackError unless the archive is the one that was meant."""
+    total = hashlib.sha256()
+    with archive.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            total.update(block)
+    if total.hexdigest() != sha256:
+        raise UnpackError(
+            f"the bundle that arrived has the SHA-256 {total.hexdigest()}, not {sha256}: it was changed or cut off "
+            "on its way. Provision the host again; if this repeats, remove the bundle on the controller."
+        )
+
+
+def check_platform(described: dict[str, str]) -> None:
+    """Raise UnpackError unless the bundle was built for this Python and machine."""
+    built = (described["python"].split(".")[:2], described["architecture"])
+    here = ([str(part) for part in sys.version_info[:2]], platform.machine())
+    if built != here:
+        raise UnpackError(
+            f"the bundle was built for Python {'.'.join(built[0])} on {built[1]}, but this host has Python "
+            f"{'.'.join(here[0])} on {here[1]}. Give the host a bundle of its own platform, or none, so that it is "
+            "built."
+        )
+
+
+def extract(archive: Path, target: Path) -> None:
+    """Unpack regular files only, with plain relative names and plain modes."""
+    with tarfile.open(archive, "r:gz") as content:
+        for member in content:
+            name = PurePosixPath(member.name)
+            source = content.extractfile(member) if member.isfile() else None
+            if source is None or name.is_absolute() or ".." in name.parts:
+                raise UnpackError(
+                    f"the bundle contains `{member.name}`, which no worker bundle has; it is not used."
+                )
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with source, path.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+            path.chmod(0o755 if member.mode & 0o100 else 0o644)
+
+
+def prune(releases: Path, release: Path, keep: int) -> None:
+    """Remove all but the newest `keep` releases beside this one and the one in use, and what others left half-made."""
+    current = releases.parent / "current"
+    stays = {release.resolve(), current.resolve()}
+    others = [path for path in releases.iterdir() if path.resolve() not in stays]
+    whole = [path for path in others if not path.name.startswith(".")]
+    whole.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    # The one in use becomes the first to go back to.
+    spare = max(0, keep - (current.resolve() != release.resolve() and current.exists()))
+    for path in [*whole[spare:], *(path for path in others if path.name.startswith("."))]:
+        shutil.rmtree(path)
+
+
+def main() -> int:
+    """Read the arguments, unpack, and print the release's folder."""
+    parser = argparse.ArgumentParser(description="Turn a worker bundle into a release.")
+    parser.add_argument("--archive", type=Path, required=True)
+    parser.add_argument("--sha256", required=True)
+    parser.add_argument("--releases", type=Path, required=True)
+    parser.add_argument("--keep", type=int, required=True)
+    arguments = parser.parse_args()
+    os.umask(0o022)
+    try:
+        release = unpack(arguments.archive, arguments.sha256, arguments.releases, arguments.keep)
+    except UnpackError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"The bundle could not be unpacked below {arguments.releases}: {error}\n")
+        return 1
+    sys.stdout.write(f"{release}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+# StreamSwarm's enrolment lookup. It imports Ansible and is therefore under Ansible's licence:
+# GNU General Public License v3.0 or later (https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gets what one host needs to enrol, including a fresh one-time token, from the controller."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+
+DOCUMENTATION = r"""
+name: streamswarm_enrolment
+author: StreamSwarm
+short_description: Get a one-time enrolment token and the controller's addresses
+description:
+  - Returns a dictionary with C(token), C(ca_pem), C(enrolment), C(gateways) and C(trust_domain).
+  - Each look-up makes a new token; it works once, for the named host only, and for some minutes.
+  - Secrets travel in the request and the answer only. Use it in tasks with C(no_log=true).
+options:
+  _terms:
+    description: Name of the inventory host that will enrol.
+    required: true
+notes:
+  - C(STREAMSWARM_ENROLMENT_SOCKET) names the socket of a running C(streamswarm fleet provision), which sets it.
+  - Otherwise C(STREAMSWARM_URL) is the dashboard's address and C(STREAMSWARM_TOKEN) an API token.
+"""
+
+EXAMPLES = r"""
+- name: Deliver the token
+  ansible.builtin.copy:
+    content: "{{ lookup('streamswarm_enrolment', inventory_hostname).token }}"
+    dest: /var/lib/streamswarm-worker/token
+    mode: "0600"
+  no_log: true
+"""
+
+RETURN = r"""
+_raw:
+  description: One dictionary for each host named.
+  type: list
+  elements: dict
+"""
+
+TIMEOUT = 30
+LONGEST_ANSWER = 1 << 20
+KEYS = {"token": str, "ca_pem": str, "enrolment": str, "gateways": list}
+
+
+class LookupModule(LookupBase):
+    """Asks the controller for each host named."""
+
+    def run(self, terms: list[str], variables: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
+        self.set_options(var_options=variables, direct=kwargs)
+        return [grant(str(term)) for term in terms]
+
+
+def grant(host: str) -> dict[str, Any]:
+    """Return what `host` needs to enrol; raises AnsibleError saying what to do when it cannot be had."""
+    desk = os.environ.get("STREAMSWARM_ENROLMENT_SOCKET")
+    answer = ask_desk(desk, host) if desk else ask_controller(host)
+    if not isinstance(answer, dict) or any(
+        not isinstance(answer.get(key), kind) for key, kind in KEYS.items()
+    ):
+        raise AnsibleError(
+            "The controller's answer about enrolment is incomplete; update this release or the controller."
+        )
+    return answer
+
+
+def ask_desk(path: str, host: str) -> Any:
+    """Ask the process that runs this playbook; the socket lies in its private folder."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(TIMEOUT)
+            connection.connect(path)
+            connection.sendall(json.dumps({"host": host}).encode() + b"\n")
+            with connection.makefile("rb") as stream:
+                answer = json.loads(stream.readline(LONGEST_ANSWER))
+    except (OSError, ValueError) as error:
+        raise AnsibleError(f"streamswarm did not answer about the enrolment of {host}: {error}") from error
+    if isinstance(answer, dict) and "error" in answer:
+        raise AnsibleError(f"No enrolment token for {host}: {answer['error']}")
+    return answer
+
+
+def ask_controller(host: str) -> Any:
+    """Ask the controller's REST API."""
+    url = os.environ.get("STREAMSWARM_URL", "").rstrip("/")
+    token = os.environ.get("STREAMSWARM_TOKEN", "")
+    if not url or not token:
+        raise AnsibleError(
+            "Enrolment tokens come from the controller: set STREAMSWARM_URL to the dashboard's address and "
+            "STREAMSWARM_TOKEN to an API token, or set streamswarm_worker_gateways, streamswarm_worker_enrolment, "
+            "streamswarm_worker_ca_pem and streamswarm_worker_token."
+        )
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise AnsibleError("STREAMSWARM_URL must begin with https:// or http://.")
+    request = urllib.request.Request(  # noqa: S310  the scheme was checked above
+        f"{url}/api/v1/enrolment-tokens",
+        data=json.dumps({"host": host}).encode(),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        method="POST",
+    )
+    try:
+        with opener().open(request, timeout=TIMEOUT) as response:
+            return json.loads(response.read(LONGEST_ANSWER))
+    except urllib.error.HTTPError as error:
+        raise AnsibleError(f"{url} refused an enrolment token for {host}: {problem(error)}") from error
+    except (OSError, ValueError) as error:
+        raise AnsibleError(f"{url} could not be asked for an enrolment token: {error}") from error
+
+
+def opener() -> urllib.request.OpenerDirector:
+    """Return an opener that follows no redirects: the API token goes to the named controller only."""
+
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: Any) -> None:
+            return None
+
+    return urllib.request.build_opener(Stay)
+
+
+def problem(error: urllib.error.HTTPError) -> str:
+    """Return the server's own words (problem details), or the status."""
+    try:
+        details = json.loads(error.read(LONGEST_ANSWER))
+        return f"{error.code} {details.get('detail') or details.get('title') or error.reason}"
+    except (OSError, ValueError, AttributeError):
+        return f"{error.code} {error.reason}"
