@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from controller.local.resolver import ZONE
 from controller.settings import Settings
-from controller.store.commands.destinations import create_destination
-from controller.store.commands.tests import create_test
+from controller.store.commands import destinations, tests
+from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Test, Worker
 
 _INTERVAL_S = 2.0
@@ -28,23 +28,23 @@ def create_once(session: Session, settings: Settings, *, host_name: str) -> tupl
     for kind, destination, spec in _examples(settings):
         if kind in unavailable:
             continue
-        destinations = []
+        aimed = []
         if destination is not None:
             name, address = destination
-            destinations = [
-                create_destination(
-                    session, name=name, address=address, description="Made by `streamswarm up`."
-                ).id
-            ]
-        test = create_test(
+            values = {"name": name, "address": address, "description": "Made by `streamswarm up`."}
+            aimed = [destinations.create(session, values, actor=SYSTEM).id]
+        test = tests.create(
             session,
-            name=f"Example {kind}",
-            description="Made by `streamswarm up` to show results arriving. Delete it when it has served.",
-            kind=kind,
-            spec=spec,
-            destinations=destinations,
-            interval_s=_INTERVAL_S,
-            tags=["example"],
+            {
+                "name": f"Example {kind}",
+                "description": "Made by `streamswarm up` to show results arriving. Delete it when it has served.",
+                "kind": kind,
+                "spec": spec,
+                "destinations": aimed,
+                "interval_s": _INTERVAL_S,
+                "tags": ["example"],
+            },
+            actor=SYSTEM,
         )
         names.append(test.name)
     return tuple(names)

@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from controller import assets
 from controller.errors import ConfigurationError, PortInUseError, StreamSwarmError
@@ -27,10 +29,11 @@ from controller.local.processes import Family, Program
 from controller.local.progress import Listener, Ready, Step
 from controller.settings import Settings, split_address
 from controller.store import schema
-from controller.store.commands.login_links import create_login_link
-from controller.store.commands.users import ensure_first_admin, first_administrator
+from controller.store.commands import login_links
+from controller.store.commands.users import ensure_first_admin
 from controller.store.embedded import EmbeddedPostgres
 from controller.store.engine import make_engine, session_factory
+from controller.store.entities import User
 
 _HEALTHY_WITHIN_S = 60.0
 _WATCH_EVERY_S = 0.2
@@ -98,8 +101,8 @@ class Supervisor:
             with sessions.begin() as session:
                 made = examples.create_once(session, settings, host_name=localworker.HOST_NAME)
                 unavailable = examples.unavailable_kinds(session, localworker.HOST_NAME)
-                name, password = first or (first_administrator(session), None)
-                link = create_login_link(session, name, minutes=settings.enrolment_token_minutes)
+                name, password = first or (_an_administrator(session), None)
+                link = login_links.create(session, name, minutes=settings.enrolment_token_minutes)
         finally:
             engine.dispose()
         return Ready(
@@ -249,6 +252,18 @@ class _Sources:
         changed = now != self._seen
         self._seen = now
         return changed
+
+
+def _an_administrator(session: Session) -> str:
+    found = session.scalar(
+        select(User.name).where(User.role == "admin", User.active).order_by(User.id).limit(1)
+    )
+    if found is None:
+        raise StreamSwarmError(
+            "the database has users, but no active administrator",
+            mend="make one: streamswarm user create NAME --role admin",
+        )
+    return found
 
 
 def _log(text: str) -> None:
