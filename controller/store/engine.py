@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session, sessionmaker
 
 from controller.errors import ConfigurationError
 from controller.settings import Settings
@@ -82,3 +83,8 @@ def make_engine(
         pool_pre_ping=True,
         pool_recycle=1800,
     )
+
+
+def session_factory(engine: Engine) -> sessionmaker[Session]:
+    """Return the factory of sessions; records stay readable after the commit that ends them."""
+    return sessionmaker(engine, expire_on_commit=False)

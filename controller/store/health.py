@@ -110,28 +110,20 @@ def prune_processes(connection: Connection, *, older_than_s: float) -> int:
 
 def read_health(connection: Connection) -> Health:
     """Return the state of the installation; that this returns at all says that the database answers."""
-    counts = (
-        connection.execute(
-            text(
-                "SELECT role, count(*) FROM processes WHERE stopped_at IS NULL "
-                "AND heartbeat_at >= clock_timestamp() - :stale * interval '1 s' GROUP BY role"
-            ),
-            {"stale": STALE_S},
-        )
-        .tuples()
-        .all()
-    )
+    counts = connection.execute(
+        text(
+            "SELECT role, count(*) FROM processes WHERE stopped_at IS NULL "
+            "AND heartbeat_at >= clock_timestamp() - :stale * interval '1 s' GROUP BY role"
+        ),
+        {"stale": STALE_S},
+    ).all()
     alive: dict[str, int] = {str(role): int(count) for role, count in counts}
-    connected, known = (
-        connection.execute(
-            text(
-                "SELECT count(*) FILTER (WHERE gateway_id IS NOT NULL), count(*) FROM workers "
-                "WHERE deleted_at IS NULL AND revoked_at IS NULL AND enrolled_at IS NOT NULL"
-            )
+    connected, known = connection.execute(
+        text(
+            "SELECT count(*) FILTER (WHERE gateway_id IS NOT NULL), count(*) FROM workers "
+            "WHERE deleted_at IS NULL AND revoked_at IS NULL AND enrolled_at IS NOT NULL"
         )
-        .tuples()
-        .one()
-    )
+    ).one()
     return Health(
         database=Component(state="ok", message="PostgreSQL answers", alive=1),
         gateway=_process(alive.get("gateway", 0), "gateway", "workers cannot deliver results"),

@@ -10,7 +10,6 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
@@ -125,7 +124,10 @@ def unavailable(engine: Engine, error: OperationalError) -> DatabaseUnavailableE
 
 
 def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar_one() is None:
+        return None
+    current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return None if current is None else str(current)
 
 
 def _config(connection: Connection | None = None) -> Config:

@@ -1,0 +1,33 @@
+"""`python -m controller.keeper`: one keeper in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+from controller.errors import StreamSwarmError
+from controller.keeper.app import serve
+from controller.settings import Settings
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; return the exit code."""
+    try:
+        settings = Settings.load()
+        logging.basicConfig(
+            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        # The queue tells of every single task; that is of interest only when looking for a fault in it.
+        logging.getLogger("procrastinate").setLevel(
+            logging.INFO if settings.log_level == "debug" else logging.WARNING
+        )
+        asyncio.run(serve(settings))
+    except StreamSwarmError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

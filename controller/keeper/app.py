@@ -1,0 +1,151 @@
+"""One keeper: takes tasks from the queue, defers the periodic ones, and shows that it lives.
+
+When the database goes away the keeper waits and comes back; nothing that was queued is lost, and what was cut
+short is rescued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import socket
+
+import psycopg
+import psycopg_pool
+from procrastinate import App, PsycopgConnector
+from procrastinate.exceptions import ConnectorException
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from controller.errors import DatabaseUnavailableError
+from controller.keeper.rescue import rescue
+from controller.keeper.tasks import Tools, add_tasks, make_partitions
+from controller.settings import Settings
+from controller.store import health, schema
+from controller.store.engine import libpq_url, make_engine
+
+_log = logging.getLogger(__name__)
+
+CONCURRENCY = 4
+#: The queue's own heartbeat and look for tasks; the latter is a fallback for a notice that got lost.
+_QUEUE_HEARTBEAT_S = 2.0
+_POLL_S = 1.0
+_GRACE_S = 8.0
+_LONGEST_PAUSE_S = 5.0
+
+
+def make_app(settings: Settings) -> App:
+    """Return the queue's application with all tasks; it is not open yet."""
+    connector = PsycopgConnector(
+        conninfo=libpq_url(settings),
+        kwargs={
+            "application_name": "streamswarm-keeper-queue",
+            "options": "-c timezone=UTC -c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000",
+        },
+        min_size=1,
+        max_size=CONCURRENCY + 2,
+        timeout=10.0,
+    )
+    app = App(connector=connector)
+    add_tasks(app)
+    return app
+
+
+async def serve(settings: Settings) -> None:
+    """Check the database, then work until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    engine = make_engine(settings, application="streamswarm-keeper", pool_size=CONCURRENCY + 2)
+    try:
+        await asyncio.to_thread(schema.check, engine)
+        await run(settings, engine, stop)
+    finally:
+        engine.dispose()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def run(settings: Settings, engine: Engine, stop: asyncio.Event) -> None:
+    """Work until `stop` is set."""
+    tools = Tools(engine=engine, settings=settings)
+    pulse = asyncio.create_task(_keep_pulse(engine, stop))
+    pause = 0.1
+    _log.info("the keeper starts")
+    try:
+        while not stop.is_set():
+            try:
+                await asyncio.to_thread(make_partitions, tools)
+                await _work(make_app(settings), tools, stop)
+                pause = 0.1
+            except (ConnectorException, psycopg.Error, psycopg_pool.PoolTimeout, OperationalError) as error:
+                _log.warning("the queue cannot be reached: %s", error)
+            if not stop.is_set():
+                _log.warning("the keeper lost its queue and looks for it again")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), random.uniform(pause / 2, pause))  # noqa: S311
+                pause = min(pause * 2, _LONGEST_PAUSE_S)
+    finally:
+        stop.set()
+        await pulse
+    _log.info("the keeper has stopped")
+
+
+async def _work(app: App, tools: Tools, stop: asyncio.Event) -> None:
+    """Take tasks until `stop` is set or the queue fails."""
+    async with app.open_async():
+        worker = asyncio.create_task(
+            app.run_worker_async(
+                name=f"keeper@{socket.gethostname()}",
+                concurrency=CONCURRENCY,
+                fetch_job_polling_interval=_POLL_S,
+                update_heartbeat_interval=_QUEUE_HEARTBEAT_S,
+                shutdown_graceful_timeout=_GRACE_S,
+                delete_jobs="successful",
+                install_signal_handlers=False,
+                additional_context={"tools": tools},
+            )
+        )
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({worker, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+
+
+async def _keep_pulse(engine: Engine, stop: asyncio.Event) -> None:
+    """Refresh this keeper's heartbeat, look after dead gateways and rescue tasks, every few seconds."""
+    process_id: int | None = None
+    while not stop.is_set():
+        try:
+            process_id = await asyncio.to_thread(_beat, engine, process_id)
+            await asyncio.to_thread(rescue, engine)
+        except (OperationalError, DatabaseUnavailableError) as error:
+            _log.warning("the database cannot be reached: %s", error)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), health.HEARTBEAT_S)
+    if process_id is not None:
+        with contextlib.suppress(OperationalError):
+            await asyncio.to_thread(_end, engine, process_id)
+
+
+def _beat(engine: Engine, process_id: int | None) -> int:
+    with engine.begin() as connection:
+        if process_id is None or not health.heartbeat(connection, process_id):
+            process_id = health.register_process(connection, "keeper", f"keeper@{socket.gethostname()}")
+        orphans = health.disconnect_orphans(connection)
+    if orphans:
+        _log.warning("%s workers were on a gateway that died; they are marked as disconnected", orphans)
+    return process_id
+
+
+def _end(engine: Engine, process_id: int) -> None:
+    with engine.begin() as connection:
+        health.stop_process(connection, process_id)

@@ -1,0 +1,155 @@
+"""Brings the jobs in line with the tests: reads, lets planning think, and writes the difference.
+
+Whatever is asked, the jobs become what the tests say now; doing it twice, or by two keepers at once, changes
+nothing more. The rows of the tests are locked meanwhile, and the workers' revisions grow in the same transaction,
+so that gateways never see a half.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import fields
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from controller.planning.difference import difference
+from controller.planning.jobs import plan, plan_run_now
+from controller.planning.records import Difference, JobValues
+from controller.planning.schedule import from_microseconds
+from controller.store.entities import Job, Test, Worker
+from controller.store.queries import plans
+
+_log = logging.getLogger(__name__)
+
+#: Tests that are locked and planned in one transaction.
+_CHUNK = 200
+
+
+class PlanConflictError(Exception):
+    """A job was changed by somebody who did not hold its test; the task runs again."""
+
+
+def plan_everything(engine: Engine) -> int:
+    """Plan every test whose jobs are not what they should be; return how many jobs changed."""
+    return _plan_found(engine, workers=None)
+
+
+def plan_worker(engine: Engine, worker_id: uuid.UUID) -> int:
+    """Plan the jobs on one worker; return how many changed."""
+    return _plan_found(engine, workers=[worker_id])
+
+
+def plan_destination(engine: Engine, destination_id: int) -> int:
+    """Plan the tests of a destination; return how many jobs changed."""
+    with Session(engine) as session:
+        tests = plans.tests_of_destination(session, destination_id)
+    return plan_tests(engine, tests)
+
+
+def plan_tests(
+    engine: Engine, test_ids: Collection[int], *, workers: Collection[uuid.UUID] | None = None
+) -> int:
+    """Plan these tests, on all workers or on some; return how many jobs changed."""
+    changed = 0
+    for chunk in _chunks(sorted(test_ids)):
+        with Session(engine) as session, session.begin():
+            tests = plans.read_tests(session, ids=chunk, lock=True)
+            found = plans.read_workers(session, ids=workers)
+            existing = plans.read_jobs(session, tests=chunk, workers=workers)
+            now = _now(session)
+            changed += apply(session, difference(plan(tests, found, now=now), existing, now=now))
+            if workers is None:
+                session.execute(
+                    update(Test)
+                    .where(Test.id.in_(chunk), Test.planned_version != Test.version)
+                    .values(planned_version=Test.version)
+                )
+    return changed
+
+
+def run_now(engine: Engine, test_id: int, requested_at: dt.datetime) -> int:
+    """Make the one-shot jobs of one "run now"; return how many, none when they are there already."""
+    with Session(engine) as session, session.begin():
+        tests = plans.read_tests(session, ids=[test_id], lock=True)
+        if not tests or tests[0].deleted:
+            _log.info("test %s is to run now, but there is no such test any more", test_id)
+            return 0
+        made = plan_run_now(
+            tests[0], plans.read_workers(session), requested_at=requested_at, now=_now(session)
+        )
+        known = {job.values.identity for job in plans.read_jobs(session, tests=[test_id])}
+        create = tuple(values for values in made.jobs if values.identity not in known)
+        return apply(session, Difference(create=create, change=(), retire=()))
+
+
+def requested_instant(requested_at_us: int) -> dt.datetime:
+    """Return the instant that a task's argument names."""
+    return from_microseconds(requested_at_us)
+
+
+def _plan_found(engine: Engine, *, workers: Sequence[uuid.UUID] | None) -> int:
+    """Look for differences without locking anything, then plan only the tests that have some."""
+    with Session(engine) as session:
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        now = _now(session)
+        made = plan(plans.read_tests(session), plans.read_workers(session, ids=workers), now=now)
+        wrong = difference(made, plans.read_jobs(session, workers=workers), now=now).tests
+        if workers is None:
+            wrong |= set(session.scalars(select(Test.id).where(Test.planned_version != Test.version)))
+    return plan_tests(engine, wrong, workers=workers)
+
+
+def apply(session: Session, todo: Difference) -> int:
+    """Write a difference and let the gateways know; return how many jobs changed."""
+    if not todo:
+        return 0
+    now = _now(session)
+    for change in todo.change:
+        done = session.execute(
+            update(Job)
+            .where(Job.id == change.job.id, Job.version == change.job.version)
+            .values(**_columns(change.values), version=Job.version + 1, retired_at=None, updated_at=now)
+            .returning(Job.id)
+        ).scalar_one_or_none()
+        if done is None:
+            raise PlanConflictError(f"job {change.job.id} is no longer at version {change.job.version}")
+    if todo.retire:
+        session.execute(
+            update(Job)
+            .where(Job.id.in_([job.id for job in todo.retire]), Job.retired_at.is_(None))
+            .values(retired_at=now, updated_at=now)
+        )
+    if todo.create:
+        session.execute(insert(Job), [_columns(values) for values in todo.create])
+    bump_revisions(session, todo.workers)
+    return len(todo.change) + len(todo.retire) + len(todo.create)
+
+
+def bump_revisions(session: Session, workers: Iterable[uuid.UUID]) -> None:
+    """Let the gateways know that the jobs of these workers have changed."""
+    # Gateways lock workers in the order of their ids; so is it done here.
+    ordered = select(Worker.id).where(Worker.id.in_(list(workers))).order_by(Worker.id)
+    locked = session.scalars(ordered.with_for_update(key_share=True)).all()
+    session.execute(
+        update(Worker).where(Worker.id.in_(locked)).values(jobs_revision=Worker.jobs_revision + 1)
+    )
+
+
+def _columns(values: JobValues) -> dict[str, Any]:
+    return {item.name: getattr(values, item.name) for item in fields(values)}
+
+
+def _now(session: Session) -> dt.datetime:
+    return session.scalars(select(func.now())).one()
+
+
+def _chunks(items: Sequence[int]) -> Iterator[list[int]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk

@@ -1,0 +1,62 @@
+"""Removes what nobody needs any more, and retires one-shot jobs that are over."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, exists, func, literal_column, select, text, update
+from sqlalchemy.orm import Session
+
+from controller.keeper.plan import bump_revisions
+from controller.store import health, results
+from controller.store.entities import Job
+
+_DAY_S = 86_400.0
+#: What is deleted, by table, with its condition.
+_RULES = {
+    "login_attempts": "at < now() - interval '1 day'",
+    "login_links": "expires_at < now() - interval '1 day'",
+    "enrolment_tokens": "expires_at < now() - interval '7 days'",
+    "api_tokens": "expires_at < now() - interval '30 days'",
+    "procrastinate_jobs": (
+        "status IN ('succeeded', 'failed', 'cancelled', 'aborted') AND NOT EXISTS (SELECT FROM "
+        "procrastinate_events e WHERE e.job_id = procrastinate_jobs.id AND e.at > now() - interval '7 days')"
+    ),
+}
+#: After its expiry a one-shot job stays for a while: a run that began in time may still go on.
+_LATE = dt.timedelta(minutes=1)
+_EPOCH: ColumnElement[Any] = literal_column("timestamptz 'epoch'")
+
+
+def prune(engine: Engine) -> dict[str, int]:
+    """Delete old attempts, links, tokens, tasks and processes; return how many of each."""
+    done: dict[str, int] = {}
+    for table, condition in _RULES.items():
+        with engine.begin() as connection:
+            done[table] = connection.execute(text(f"DELETE FROM {table} WHERE {condition}")).rowcount  # noqa: S608  fixed text
+    with engine.begin() as connection:
+        done["processes"] = health.prune_processes(connection, older_than_s=_DAY_S)
+    return done
+
+
+def retire_one_shots(engine: Engine) -> int:
+    """Retire one-shot jobs that have their result or have expired; return how many."""
+    retired = 0
+    with Session(engine) as session, session.begin():
+        live = select(Job.kind).where(Job.one_shot, Job.retired_at.is_(None)).distinct()
+        for kind in session.scalars(live).all():
+            over = Job.expires_at < func.now() - _LATE
+            if kind in results.kinds():
+                table = results.table(kind)
+                due = _EPOCH + Job.anchor_us * literal_column("interval '1 microsecond'")
+                over |= exists().where(table.c.job_id == Job.id, table.c.scheduled_at == due)
+            workers = session.scalars(
+                update(Job)
+                .where(Job.kind == kind, Job.one_shot, Job.retired_at.is_(None), over)
+                .values(retired_at=func.now(), updated_at=func.now())
+                .returning(Job.worker_id)
+            ).all()
+            retired += len(workers)
+            bump_revisions(session, workers)
+    return retired

@@ -1,0 +1,144 @@
+"""The keepers' tasks: each calls the module that does the work.
+
+Bodies are idempotent: a task whose keeper was killed runs again elsewhere. Those that failed for a passing reason
+are tried again here, and not by the queue, whose retry would collide with a twin that waits already.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from procrastinate import App, JobContext
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from controller.keeper import plan, prune
+from controller.settings import Settings
+from controller.store import partitions
+from controller.store.queue import PLAN_LOCK
+
+_log = logging.getLogger(__name__)
+_TRIES = 4
+_FIRST_PAUSE_S = 0.2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What tasks work with; the application hands it to every one of them."""
+
+    engine: Engine
+    settings: Settings
+
+
+def add_tasks(app: App) -> None:
+    """Register all tasks under the names by which `controller.store.queue` and the schedule know them.
+
+    Periodic tasks are deferred once a period, however many keepers run.
+    """
+    app.task(name="plan", pass_context=True)(plan_task)
+    app.task(name="run_now", pass_context=True)(run_now_task)
+    app.periodic(cron="* * * * *")(
+        app.task(name="reconcile", pass_context=True, lock=PLAN_LOCK, queueing_lock="reconcile")(
+            reconcile_task
+        )
+    )
+    app.periodic(cron="* * * * * */10")(
+        app.task(name="retire_one_shots", pass_context=True, queueing_lock="retire_one_shots")(
+            retire_one_shots_task
+        )
+    )
+    app.periodic(cron="*/10 * * * *")(
+        app.task(name="prune", pass_context=True, queueing_lock="prune")(prune_task)
+    )
+    app.periodic(cron="7 * * * *")(
+        app.task(name="partitions", pass_context=True, queueing_lock="partitions")(partitions_task)
+    )
+
+
+def plan_task(
+    context: JobContext,
+    *,
+    test_id: int | None = None,
+    destination_id: int | None = None,
+    worker_id: str | None = None,
+) -> None:
+    """Plan one test, the tests of one destination, the jobs of one worker, or everything."""
+    engine = _tools(context).engine
+    if test_id is not None:
+        _persistently(lambda: plan.plan_tests(engine, [test_id]))
+    elif destination_id is not None:
+        _persistently(lambda: plan.plan_destination(engine, destination_id))
+    elif worker_id is not None:
+        _persistently(lambda: plan.plan_worker(engine, uuid.UUID(worker_id)))
+    else:
+        _persistently(lambda: plan.plan_everything(engine))
+
+
+def run_now_task(context: JobContext, *, test_id: int, requested_at_us: int) -> None:
+    """Run a test once, beside its schedule."""
+    engine = _tools(context).engine
+    _persistently(lambda: plan.run_now(engine, test_id, plan.requested_instant(requested_at_us)))
+
+
+def reconcile_task(context: JobContext, timestamp: int) -> None:
+    """Plan what no single task has planned: a hint that got lost, a one-shot instant that came near."""
+    engine = _tools(context).engine
+    changed = _persistently(lambda: plan.plan_everything(engine))
+    if changed:
+        _log.info("the minute's look over all tests changed %s jobs (due at %s)", changed, timestamp)
+
+
+def partitions_task(context: JobContext, timestamp: int) -> None:
+    """Make the partitions of the days to come."""
+    tools = _tools(context)
+    made = _persistently(lambda: make_partitions(tools))
+    if made:
+        _log.info("made %s partitions (due at %s)", made, timestamp)
+
+
+def prune_task(context: JobContext, timestamp: int) -> None:
+    """Remove what nobody needs any more."""
+    engine = _tools(context).engine
+    pruned = _persistently(lambda: prune.prune(engine))
+    _log.debug("pruned %s (due at %s)", pruned, timestamp)
+
+
+def retire_one_shots_task(context: JobContext, timestamp: int) -> None:
+    """Retire one-shot jobs that have delivered or expired."""
+    engine = _tools(context).engine
+    retired = _persistently(lambda: prune.retire_one_shots(engine))
+    _log.debug("retired %s one-shot jobs (due at %s)", retired, timestamp)
+
+
+def make_partitions(tools: Tools) -> int:
+    """Make the partitions around today that are missing; return how many."""
+    days = partitions.days_around(dt.datetime.now(dt.UTC), ahead=tools.settings.partitions_ahead_days)
+    return len(partitions.ensure_all(tools.engine, days))
+
+
+def _tools(context: JobContext) -> Tools:
+    tools = context.additional_context["tools"]
+    if not isinstance(tools, Tools):
+        raise TypeError("the application must hand Tools to its tasks")
+    return tools
+
+
+def _persistently(work: Callable[[], T]) -> T:
+    """Do the work; try again when a lock was not had, a connection broke or a plan was overtaken."""
+    for attempt in range(_TRIES):
+        try:
+            return work()
+        except (OperationalError, plan.PlanConflictError) as error:
+            if attempt == _TRIES - 1:
+                raise
+            _log.warning("trying again: %s", error)
+            time.sleep(_FIRST_PAUSE_S * 2**attempt)
+    raise AssertionError("unreachable")

@@ -1,0 +1,131 @@
+"""Tests by workers by destinations: the jobs that should be."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from controller.planning.records import JobValues, Plan, PlannedDestination, PlannedTest, PlannedWorker, Skip
+from controller.planning.schedule import (
+    ONE_SHOT_GRACE,
+    RUN_NOW_GRACE,
+    from_microseconds,
+    grid_origin,
+    phase_us,
+    to_microseconds,
+)
+from controller.planning.selection import selects, unable
+from streamswarm import contract
+from streamswarm.contract import InvalidInputError, Kind, UnknownKindError
+
+
+def plan(tests: Iterable[PlannedTest], workers: Sequence[PlannedWorker], *, now: dt.datetime) -> Plan:
+    """Return every job that should be for these tests on these workers.
+
+    What cannot be planned is listed with its reason: an unknown kind, a destination that the kind cannot aim at,
+    a worker that cannot run the kind, a test
+    whose selection takes no worker. A one-shot test that is paused, or whose instant has passed, has no jobs.
+    """
+    jobs: list[JobValues] = []
+    skipped: list[Skip] = []
+    pairs: set[tuple[int, uuid.UUID]] = set()
+    for test in tests:
+        if test.deleted:
+            continue
+        try:
+            kind = contract.kind(test.kind)
+        except UnknownKindError as error:
+            skipped.append(_skip(test, reason=str(error)))
+            continue
+        targets = list(_targets(test, kind, skipped))
+        chosen = [worker for worker in workers if not worker.deleted and selects(test.selection, worker)]
+        if not chosen and workers:
+            skipped.append(_skip(test, reason="its selection takes no worker"))
+        for worker in chosen:
+            reason = unable(worker, test.kind)
+            if reason:
+                skipped.append(_skip(test, worker=worker, reason=reason))
+                continue
+            pairs.add((test.id, worker.id))
+            jobs += (_job(test, worker, destination, target) for destination, target in targets)
+    due = [job for job in jobs if job.expires_at is None or (job.expires_at > now and not job.paused)]
+    return Plan(jobs=tuple(due), skipped=tuple(skipped), pairs=frozenset(pairs))
+
+
+def plan_run_now(
+    test: PlannedTest, workers: Sequence[PlannedWorker], *, requested_at: dt.datetime, now: dt.datetime
+) -> Plan:
+    """Return the one-shot jobs that run a test once at the requested instant, whatever its schedule says."""
+    made = plan(
+        [replace(test, interval_us=None, starts_at=requested_at, ends_at=None, paused=False)],
+        workers,
+        now=now,
+    )
+    expires_at = requested_at + RUN_NOW_GRACE
+    jobs = tuple(replace(job, expires_at=expires_at) for job in made.jobs if expires_at > now)
+    return replace(made, jobs=jobs)
+
+
+def _targets(
+    test: PlannedTest, kind: Kind, skipped: list[Skip]
+) -> Iterator[tuple[PlannedDestination | None, str]]:
+    if kind.target == "none":
+        yield None, ""
+        return
+    if not test.destinations:
+        skipped.append(_skip(test, reason="it has no destination"))
+    for destination in test.destinations:
+        if destination.deleted:
+            skipped.append(_skip(test, destination=destination, reason="the destination is deleted"))
+            continue
+        try:
+            target = contract.parse_target(kind, destination.address)
+        except InvalidInputError as error:
+            reason = f"`{kind.name}` cannot aim at it: {error.problems[0].message}"
+            skipped.append(_skip(test, destination=destination, reason=reason))
+        else:
+            yield destination, str(target)
+
+
+def _job(
+    test: PlannedTest, worker: PlannedWorker, destination: PlannedDestination | None, target: str
+) -> JobValues:
+    destination_id = None if destination is None else destination.id
+    origin = to_microseconds(grid_origin(test.starts_at, test.created_at))
+    one_shot = test.interval_us is None
+    if test.interval_us is not None:
+        origin += phase_us(test.id, worker.id, destination_id, test.interval_us)
+    return JobValues(
+        test_id=test.id,
+        worker_id=worker.id,
+        destination_id=destination_id,
+        kind=test.kind,
+        target=target,
+        spec=dict(test.spec),
+        interval_us=test.interval_us or 0,
+        anchor_us=origin,
+        starts_at=None if one_shot else test.starts_at,
+        ends_at=None if one_shot else test.ends_at,
+        paused=test.paused,
+        one_shot=one_shot,
+        expires_at=from_microseconds(origin) + ONE_SHOT_GRACE if one_shot else None,
+    )
+
+
+def _skip(
+    test: PlannedTest,
+    *,
+    worker: PlannedWorker | None = None,
+    destination: PlannedDestination | None = None,
+    reason: str,
+) -> Skip:
+    return Skip(
+        test_id=test.id,
+        worker_id=None if worker is None else worker.id,
+        worker_name="" if worker is None else worker.name,
+        destination_id=None if destination is None else destination.id,
+        destination_name="" if destination is None else destination.name,
+        reason=reason,
+    )

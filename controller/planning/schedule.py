@@ -1,0 +1,39 @@
+"""The grids on which jobs are due: where they begin, and each job's own phase, which spreads load."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import uuid
+
+#: Jobs of one test are spread over its interval, but over no more than this, so that the first result of a
+#: rare test does not wait for most of an interval.
+LONGEST_PHASE_US = 60_000_000
+#: A one-shot test is still started this long after its instant.
+ONE_SHOT_GRACE = dt.timedelta(minutes=10)
+#: A "run now" is dropped when it could not start within this time.
+RUN_NOW_GRACE = dt.timedelta(minutes=1)
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def to_microseconds(instant: dt.datetime) -> int:
+    """Return an instant as microseconds since the epoch, exactly."""
+    return (instant - _EPOCH) // dt.timedelta(microseconds=1)
+
+
+def from_microseconds(microseconds: int) -> dt.datetime:
+    """Return the instant of so many microseconds since the epoch, in UTC."""
+    return _EPOCH + dt.timedelta(microseconds=microseconds)
+
+
+def phase_us(test_id: int, worker_id: uuid.UUID, destination_id: int | None, interval_us: int) -> int:
+    """Return the job's offset on the grid: the same for ever, spread evenly over jobs, below the interval."""
+    identity = f"{test_id}/{worker_id}/{destination_id or 0}".encode()
+    digest = int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "big")
+    return digest % min(interval_us, LONGEST_PHASE_US)
+
+
+def grid_origin(starts_at: dt.datetime | None, created_at: dt.datetime) -> dt.datetime:
+    """Return where a test's grid begins: at its start, or when it was made. Changes of the test do not move it."""
+    return starts_at if starts_at is not None else created_at

@@ -1,0 +1,139 @@
+"""Reads what planning works with, and tells pages what could not be planned."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Collection
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from controller.planning.jobs import plan
+from controller.planning.records import (
+    ExistingJob,
+    JobValues,
+    PlannedDestination,
+    PlannedTest,
+    PlannedWorker,
+    Skip,
+)
+from controller.store.entities import Job, Test, Worker, test_destinations
+
+
+def read_tests(
+    session: Session, *, ids: Collection[int] | None = None, lock: bool = False
+) -> list[PlannedTest]:
+    """Return tests in the order of their ids: those named, deleted ones too, or all that are not deleted.
+
+    With `lock`, nobody else changes them or plans them until the transaction ends.
+    """
+    statement = select(Test).order_by(Test.id).execution_options(populate_existing=True)
+    statement = statement.where(Test.deleted_at.is_(None) if ids is None else Test.id.in_(ids))
+    if lock:
+        statement = statement.with_for_update(key_share=True, of=Test)
+    return [_test(row) for row in session.scalars(statement)]
+
+
+def read_workers(session: Session, *, ids: Collection[uuid.UUID] | None = None) -> list[PlannedWorker]:
+    """Return the workers that are not deleted, or of those only some."""
+    statement = select(Worker).where(Worker.deleted_at.is_(None)).order_by(Worker.id)
+    if ids is not None:
+        statement = statement.where(Worker.id.in_(ids))
+    return [_worker(row) for row in session.scalars(statement.execution_options(populate_existing=True))]
+
+
+def read_jobs(
+    session: Session,
+    *,
+    tests: Collection[int] | None = None,
+    workers: Collection[uuid.UUID] | None = None,
+) -> list[ExistingJob]:
+    """Return jobs, retired ones included, of all or only some tests and workers; one-shot jobs while they count."""
+    # One-shot jobs that are over and cannot come back are many, and of no interest here.
+    statement = select(Job).where(
+        or_(Job.retired_at.is_(None), Job.one_shot.is_(False), Job.expires_at > func.now())
+    )
+    if tests is not None:
+        statement = statement.where(Job.test_id.in_(tests))
+    if workers is not None:
+        statement = statement.where(Job.worker_id.in_(workers))
+    rows = session.scalars(statement.order_by(Job.id).execution_options(populate_existing=True))
+    return [_job(row) for row in rows]
+
+
+def tests_of_destination(session: Session, destination_id: int) -> list[int]:
+    """Return the ids of the tests that aim at a destination."""
+    return list(
+        session.scalars(
+            select(test_destinations.c.test_id)
+            .where(test_destinations.c.destination_id == destination_id)
+            .order_by(test_destinations.c.test_id)
+        )
+    )
+
+
+def read_skips(session: Session, test_id: int, *, now: dt.datetime) -> tuple[Skip, ...]:
+    """Return what of a test is not planned at present, each with its reason."""
+    return plan(read_tests(session, ids=[test_id]), read_workers(session), now=now).skipped
+
+
+def _test(row: Test) -> PlannedTest:
+    return PlannedTest(
+        id=row.id,
+        kind=row.kind,
+        spec=row.spec,
+        selection=row.selection,
+        destinations=tuple(
+            PlannedDestination(
+                id=destination.id,
+                name=destination.name,
+                address=destination.address,
+                deleted=destination.deleted_at is not None,
+            )
+            for destination in row.destinations
+        ),
+        interval_us=None if row.interval_s is None else round(row.interval_s * 1_000_000),
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        paused=row.paused,
+        deleted=row.deleted_at is not None,
+        created_at=row.created_at,
+    )
+
+
+def _worker(row: Worker) -> PlannedWorker:
+    return PlannedWorker(
+        id=row.id,
+        name=row.name,
+        site=row.site,
+        groups=tuple(str(group) for group in row.groups),
+        labels={str(key): str(value) for key, value in row.labels.items()},
+        kinds=row.kinds,
+        enrolled=row.enrolled_at is not None,
+        revoked=row.revoked_at is not None,
+        deleted=row.deleted_at is not None,
+    )
+
+
+def _job(row: Job) -> ExistingJob:
+    return ExistingJob(
+        id=row.id,
+        version=row.version,
+        retired=row.retired_at is not None,
+        values=JobValues(
+            test_id=row.test_id,
+            worker_id=row.worker_id,
+            destination_id=row.destination_id,
+            kind=row.kind,
+            target=row.target,
+            spec=row.spec,
+            interval_us=row.interval_us,
+            anchor_us=row.anchor_us,
+            starts_at=row.starts_at,
+            ends_at=row.ends_at,
+            paused=row.paused,
+            one_shot=row.one_shot,
+            expires_at=row.expires_at,
+        ),
+    )

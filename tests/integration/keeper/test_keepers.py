@@ -1,0 +1,246 @@
+"""Keepers as processes: quick, once however many run, and back after every kind of death."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from controller.keeper.rescue import rescue
+from controller.settings import Settings
+from controller.store import health, partitions, queue, results
+from controller.store.entities import Test
+
+
+def doing(engine: Engine, task: str) -> int:
+    """Count the tasks of a name that a keeper works on."""
+    with engine.connect() as connection:
+        return int(
+            connection.execute(
+                text("SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing' AND task_name = :task"),
+                {"task": task},
+            ).scalar_one()
+        )
+
+
+def alive(engine: Engine) -> int:
+    """Count the keepers whose heartbeat is fresh."""
+    with engine.connect() as connection:
+        return health.read_health(connection).keeper.alive
+
+
+def defer_plan(engine: Engine, test: int) -> None:
+    """Have a test planned, as a command does."""
+    with engine.begin() as connection:
+        queue.plan_test(connection, test)
+
+
+def test_jobs_follow_a_new_test_at_once(
+    engine: Engine, world: Any, keepers: Any, wait_for: Callable[..., float]
+) -> None:
+    """A test that is written and deferred in one transaction has its jobs within a second, ten times over."""
+    worker = world.worker("a")
+    destination = world.destination("x", "192.0.2.1")
+    keepers.start()
+    wait_for(lambda: alive(engine) == 1, seconds=10, what="a keeper's heartbeat")
+    slowest = 0.0
+    for number in range(10):
+        test = world.test(f"t{number}", "ping", [destination])
+        defer_plan(engine, test)
+        slowest = max(
+            slowest,
+            wait_for(
+                lambda test=test: any(job.test_id == test for job in world.jobs()), seconds=5, what="planning"
+            ),
+        )
+    assert slowest < 1.5
+    assert world.revision(worker) == 10
+
+
+def test_two_keepers_one_effect(
+    engine: Engine, world: Any, keepers: Any, wait_for: Callable[..., float]
+) -> None:
+    """Two keepers work off many tasks, some of them twins; each job is made once, each run-now once."""
+    for name in ("a", "b", "c"):
+        world.worker(name)
+    destination = world.destination("x", "192.0.2.1")
+    tests = [world.test(f"t{number}", "ping", [destination]) for number in range(20)]
+    requested = int(time.time() * 1_000_000)
+    for _ in range(3):
+        with engine.begin() as connection:
+            for test in tests:
+                queue.defer(connection, "plan", {"test_id": test})
+                queue.defer(connection, "run_now", {"test_id": test, "requested_at_us": requested})
+    keepers.start()
+    keepers.start()
+    wait_for(lambda: alive(engine) == 2, seconds=10, what="two keepers' heartbeats")
+
+    def idle() -> bool:
+        with engine.connect() as connection:
+            return not connection.execute(
+                text("SELECT count(*) FROM procrastinate_jobs WHERE task_name IN ('plan', 'run_now')")
+            ).scalar_one()
+
+    wait_for(idle, seconds=20, what="an empty queue")
+    jobs = world.jobs(live=False)
+    assert sorted((job.one_shot, job.version) for job in jobs) == [(False, 1)] * 60 + [(True, 1)] * 60
+    assert "Traceback" not in keepers.log()
+
+
+def test_a_keeper_killed_in_the_middle_of_a_task(
+    engine: Engine, world: Any, keepers: Any, wait_for: Callable[..., float]
+) -> None:
+    """A task whose keeper is killed with kill -9 is taken up by the other one and done once."""
+    world.worker("a")
+    test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
+    victim = keepers.start()
+    wait_for(lambda: alive(engine) == 1, seconds=10, what="a keeper's heartbeat")
+    with Session(engine) as session, session.begin():
+        session.get_one(Test, test, with_for_update=True)
+        defer_plan(engine, test)
+        wait_for(lambda: doing(engine, "plan") == 1, seconds=5, what="the start of the task")
+        victim.send_signal(signal.SIGKILL)
+        victim.wait(5)
+        keepers.start()
+    took = wait_for(lambda: len(world.jobs()) == 1, seconds=25, what="the rescue")
+    assert took < 20
+    assert "taken up again" in keepers.log()
+    wait_for(lambda: doing(engine, "plan") == 0, seconds=5, what="the end of the task")
+    assert [job.version for job in world.jobs()] == [1]
+
+
+def test_a_keeper_ends_in_good_order(engine: Engine, keepers: Any, wait_for: Callable[..., float]) -> None:
+    """SIGTERM ends a keeper within a few seconds with code 0; it is gone from the list of the living."""
+    keeper = keepers.start()
+    wait_for(lambda: alive(engine) == 1, seconds=10, what="a keeper's heartbeat")
+    keeper.send_signal(signal.SIGTERM)
+    assert keeper.wait(10) == 0
+    assert alive(engine) == 0
+    assert "Traceback" not in keepers.log()
+
+
+def test_a_keeper_makes_the_partitions(
+    engine: Engine, settings: Settings, keepers: Any, wait_for: Callable[..., float]
+) -> None:
+    """Soon after its start every result table has partitions for all days that the settings ask for."""
+    keepers.start()
+    days = partitions.days_around(dt.datetime.now(dt.UTC), ahead=settings.partitions_ahead_days)
+    wanted = {partitions.partition_name(table, day) for table in results.all_table_names() for day in days}
+
+    def made() -> bool:
+        with engine.connect() as connection:
+            found = connection.execute(
+                text(
+                    "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent::regclass::text !~ '_pkey$'"
+                )
+            )
+            return wanted <= set(found.scalars())
+
+    wait_for(made, seconds=20, what="partitions")
+
+
+def test_a_keeper_outlives_broken_connections(
+    engine: Engine, world: Any, keepers: Any, wait_for: Callable[..., float]
+) -> None:
+    """All of a keeper's connections are cut, more than once; it comes back by itself and works on."""
+    world.worker("a")
+    destination = world.destination("x", "192.0.2.1")
+    keeper = keepers.start()
+    wait_for(lambda: alive(engine) == 1, seconds=10, what="a keeper's heartbeat")
+    for number in range(3):
+        with engine.connect() as connection:
+            connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE application_name LIKE 'streamswarm-keeper%'"
+                )
+            )
+        test = world.test(f"t{number}", "ping", [destination])
+        defer_plan(engine, test)
+        wait_for(
+            lambda test=test: any(job.test_id == test for job in world.jobs()),
+            seconds=20,
+            what="planning after the cut",
+        )
+    assert keeper.poll() is None
+
+
+def test_workers_of_a_dead_gateway_are_marked(
+    engine: Engine, world: Any, keepers: Any, wait_for: Callable[..., float]
+) -> None:
+    """A gateway that has been silent for long loses its workers; one that is alive keeps its own."""
+    with engine.begin() as connection:
+        dead = health.register_process(connection, "gateway", "dead")
+        living = health.register_process(connection, "gateway", "living")
+        connection.execute(
+            text("UPDATE processes SET heartbeat_at = now() - interval '16 s' WHERE id = :id"), {"id": dead}
+        )
+    lost, kept = world.worker("lost", gateway_id=dead), world.worker("kept", gateway_id=living)
+    keepers.start()
+
+    def connected() -> dict[Any, int | None]:
+        with engine.connect() as connection:
+            rows = connection.execute(text("SELECT id, gateway_id FROM workers"))
+            return dict(rows.all())
+
+    wait_for(lambda: connected()[lost] is None, seconds=10, what="the mark")
+    assert connected()[kept] == living
+    with engine.connect() as connection:
+        assert (
+            connection.execute(
+                text("SELECT disconnected_at FROM workers WHERE id = :id"), {"id": lost}
+            ).scalar_one()
+            is not None
+        )
+
+
+def test_a_keeper_refuses_a_database_without_schema(empty_postgres_url: str, tmp_path: Any) -> None:
+    """A keeper on an empty database ends at once and says what to do."""
+    settings = Settings(database_url=empty_postgres_url, data_dir=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "controller.keeper"],
+        env={**os.environ, **settings.environment()},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "the database has no StreamSwarm schema yet\n  → make it: streamswarm db upgrade\n"
+    )
+
+
+@pytest.mark.parametrize("attempts", [0, 5])
+def test_rescue_with_a_twin_waiting(engine: Engine, attempts: int) -> None:
+    """A stalled task with a waiting twin gives way to it; one that was cut short too often is given up."""
+    with engine.begin() as connection:
+        first = queue.plan_test(connection, 1)
+        connection.execute(
+            text("UPDATE procrastinate_jobs SET status = 'doing', attempts = :n WHERE id = :id"),
+            {"id": first, "n": attempts},
+        )
+        second = queue.plan_test(connection, 1)
+        third = queue.defer(connection, "plan", {"test_id": 2}, queueing_lock="other")
+        connection.execute(
+            text("UPDATE procrastinate_jobs SET status = 'doing', attempts = :n WHERE id = :id"),
+            {"id": third, "n": attempts},
+        )
+    assert rescue(engine) == 2
+    assert rescue(engine) == 0
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT id, status::text FROM procrastinate_jobs")).all()
+    assert dict(rows) == {
+        first: "failed",
+        second: "todo",
+        third: "todo" if attempts == 0 else "failed",
+    }

@@ -1,0 +1,246 @@
+"""Planning against PostgreSQL: jobs become what the tests say, once, and gateways are told in the same breath."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import uuid
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy.orm import Session
+
+from controller.keeper import plan, prune
+from controller.planning.records import Change, Difference
+from controller.planning.schedule import to_microseconds
+from controller.store.entities import Destination, Job, Test, Worker
+from controller.store.queries import plans
+
+
+def test_jobs_are_made_and_the_revision_grows_once(engine: Engine, world: Any) -> None:
+    """Two workers and two destinations make four jobs; each worker's revision grows by one; again: nothing."""
+    workers = [world.worker("a"), world.worker("b")]
+    test = world.test("p", "ping", [world.destination("x", "192.0.2.1"), world.destination("y", "192.0.2.2")])
+    assert plan.plan_tests(engine, [test]) == 4
+    jobs = world.jobs()
+    assert {(job.worker_id, job.target) for job in jobs} == {
+        (worker, target) for worker in workers for target in ("192.0.2.1", "192.0.2.2")
+    }
+    assert {job.interval_us for job in jobs} == {2_000_000}
+    assert {job.version for job in jobs} == {1}
+    assert [world.revision(worker) for worker in workers] == [1, 1]
+    assert plan.plan_tests(engine, [test]) == 0
+    assert plan.plan_everything(engine) == 0
+    assert [world.revision(worker) for worker in workers] == [1, 1]
+
+
+def test_changes_keep_ids_and_raise_versions(engine: Engine, world: Any) -> None:
+    """Pause, resume and a new interval change the same job; its version and the worker's revision grow."""
+    worker = world.worker("a")
+    test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
+    plan.plan_tests(engine, [test])
+    first = world.jobs()[0]
+    for values in ({"paused": True}, {"paused": False}, {"interval_s": 5.0}):
+        world.change(test, **values)
+        assert plan.plan_tests(engine, [test]) == 1
+    job = world.jobs()[0]
+    assert (job.id, job.version, job.paused, job.interval_us) == (first.id, 4, False, 5_000_000)
+    assert world.revision(worker) == 4
+    with Session(engine) as session:
+        row = session.get_one(Test, test)
+        assert row.planned_version == row.version == 4
+
+
+def test_deletion_retires_and_restoring_brings_back(engine: Engine, world: Any) -> None:
+    """A deleted test's jobs are retired; when it comes back the jobs do too, under their old ids."""
+    world.worker("a")
+    test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
+    plan.plan_tests(engine, [test])
+    first = world.jobs()[0].id
+    world.change(test, deleted_at=dt.datetime.now(dt.UTC))
+    assert plan.plan_everything(engine) == 1
+    assert world.jobs() == []
+    world.change(test, deleted_at=None)
+    assert plan.plan_everything(engine) == 1
+    assert [(job.id, job.version) for job in world.jobs()] == [(first, 2)]
+
+
+def test_a_worker_comes_goes_and_changes(engine: Engine, world: Any) -> None:
+    """Planning one worker touches its jobs alone: on enrolment, when a kind is not available, on revocation."""
+    first = world.worker("a")
+    test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
+    plan.plan_tests(engine, [test])
+    second = world.worker("b")
+    assert plan.plan_worker(engine, second) == 1
+    assert world.revision(first) == 1
+    with Session(engine) as session, session.begin():
+        session.execute(
+            update(Worker)
+            .where(Worker.id == second)
+            .values(kinds={"ping": {"available": False, "reason": "no permission", "mend": "setcap …"}})
+        )
+    assert plan.plan_worker(engine, second) == 1
+    assert [job.worker_id for job in world.jobs()] == [first]
+    with Session(engine) as session:
+        skips = plans.read_skips(session, test, now=dt.datetime.now(dt.UTC))
+    assert [skip.reason for skip in skips] == [
+        "the worker cannot run `ping`: no permission; mend it with: setcap …"
+    ]
+    with Session(engine) as session, session.begin():
+        session.execute(update(Worker).where(Worker.id == first).values(revoked_at=func.now()))
+    assert plan.plan_worker(engine, first) == 1
+    assert world.jobs() == []
+
+
+def test_a_destination_moves(engine: Engine, world: Any) -> None:
+    """A new address reaches the jobs of every test that aims there, and of no other."""
+    world.worker("a")
+    moving, standing = world.destination("x", "192.0.2.1"), world.destination("y", "192.0.2.2")
+    for name, destinations in (("p", [moving]), ("q", [moving, standing]), ("r", [standing])):
+        plan.plan_tests(engine, [world.test(name, "ping", destinations)])
+    with Session(engine) as session, session.begin():
+        session.get_one(Destination, moving).address = "198.51.100.7"
+    assert plan.plan_destination(engine, moving) == 2
+    assert sorted(job.target for job in world.jobs()) == [
+        "192.0.2.2",
+        "192.0.2.2",
+        "198.51.100.7",
+        "198.51.100.7",
+    ]
+
+
+def test_planning_at_once_makes_every_job_once(engine: Engine, world: Any) -> None:
+    """Six planners that start together, with different scopes, make each job once and fail nowhere."""
+    workers = [world.worker(f"w{number}") for number in range(4)]
+    destination = world.destination("x", "192.0.2.1")
+    tests = [world.test(f"t{number}", "ping", [destination]) for number in range(10)]
+    faults: list[BaseException] = []
+    start = threading.Barrier(6)
+
+    def work(number: int) -> None:
+        start.wait()
+        try:
+            if number % 3 == 0:
+                plan.plan_everything(engine)
+            elif number % 3 == 1:
+                plan.plan_tests(engine, tests)
+            else:
+                plan.plan_worker(engine, workers[number % 4])
+        except BaseException as error:  # noqa: BLE001  handed to the main thread
+            faults.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    jobs = world.jobs(live=False)
+    assert len(jobs) == 40
+    assert {job.version for job in jobs} == {1}
+
+
+def test_run_now_is_made_once_and_retired_by_its_result(engine: Engine, world: Any) -> None:
+    """Asking twice for the same instant makes one job a worker; the result retires it; planning leaves it be."""
+    worker = world.worker("a")
+    test = world.test("p", "ping", [world.destination("x", "192.0.2.1")], paused=True)
+    plan.plan_tests(engine, [test])
+    requested = dt.datetime.now(dt.UTC)
+    assert plan.run_now(engine, test, requested) == 1
+    assert plan.run_now(engine, test, requested) == 0
+    assert plan.plan_everything(engine) == 0
+    shot = next(job for job in world.jobs() if job.one_shot)
+    assert shot.anchor_us == to_microseconds(requested)
+    assert shot.interval_us == 0
+    assert not shot.paused
+    assert shot.expires_at == requested + dt.timedelta(minutes=1)
+    assert prune.retire_one_shots(engine) == 0
+    before = world.revision(worker)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                "failure_source) VALUES (:job, :due, :due, 1, 1, 1, 0)"
+            ),
+            {"job": shot.id, "due": requested},
+        )
+    assert prune.retire_one_shots(engine) == 1
+    assert [job.one_shot for job in world.jobs()] == [False]
+    assert world.revision(worker) == before + 1
+    assert plan.run_now(engine, test, requested) == 0
+
+
+def test_an_expired_one_shot_is_retired(engine: Engine, world: Any) -> None:
+    """A job whose worker never came is retired a minute after its expiry, and not made again."""
+    world.worker("a")
+    test = world.test(
+        "p",
+        "ping",
+        [world.destination("x", "192.0.2.1")],
+        interval_s=None,
+    )
+    assert plan.plan_everything(engine) == 1
+    assert world.jobs()[0].one_shot
+    with Session(engine) as session, session.begin():
+        session.execute(update(Job).values(expires_at=func.now() - dt.timedelta(minutes=2)))
+        session.execute(update(Test).values(created_at=func.now() - dt.timedelta(minutes=12)))
+    assert prune.retire_one_shots(engine) == 1
+    assert plan.plan_tests(engine, [test]) == 0
+    assert world.jobs() == []
+
+
+def test_a_test_that_is_gone_is_not_run(engine: Engine, world: Any) -> None:
+    """Running a deleted or unknown test does nothing."""
+    world.worker("a")
+    test = world.test("p", "system", [], deleted_at=dt.datetime.now(dt.UTC))
+    assert plan.run_now(engine, test, dt.datetime.now(dt.UTC)) == 0
+    assert plan.run_now(engine, 10**9, dt.datetime.now(dt.UTC)) == 0
+
+
+def test_a_job_changed_behind_the_planner_is_a_conflict(engine: Engine, world: Any) -> None:
+    """A plan never overwrites a version of a job that it has not seen."""
+    world.worker("a")
+    test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
+    plan.plan_tests(engine, [test])
+    with Session(engine) as session, session.begin():
+        existing = plans.read_jobs(session, tests=[test])[0]
+    with Session(engine) as session, session.begin():
+        session.execute(update(Job).values(version=Job.version + 1))
+    todo = Difference(create=(), change=(Change(job=existing, values=existing.values),), retire=())
+    with Session(engine) as session, pytest.raises(plan.PlanConflictError, match="no longer at version 1"):
+        plan.apply(session, todo)
+
+
+def test_prune_removes_what_is_old_and_keeps_the_rest(engine: Engine) -> None:
+    """Old attempts, links, tokens and processes go; new ones stay."""
+    with engine.begin() as connection:
+        for age in ("0 days", "40 days"):
+            at = f"now() - interval '{age}'"
+            for statement in (
+                f"INSERT INTO login_attempts (at, account, address) VALUES ({at}, 'a', '::1')",
+                "INSERT INTO enrolment_tokens (token_hash, host_name, expires_at) "
+                f"VALUES (decode(md5('{age}'), 'hex'), 'h', {at})",
+                "INSERT INTO api_tokens (name, scope, token_hash, prefix, expires_at) "
+                f"VALUES ('t', 'viewer', decode(md5('{age}'), 'hex'), 'p', {at})",
+                "INSERT INTO processes (role, name, host_name, pid, version, heartbeat_at) "
+                f"VALUES ('web', 'w', 'h', 1, '0', {at})",
+            ):
+                connection.execute(text(statement))
+    pruned = prune.prune(engine)
+    assert {
+        name: pruned[name] for name in ("login_attempts", "enrolment_tokens", "api_tokens", "processes")
+    } == {
+        "login_attempts": 1,
+        "enrolment_tokens": 1,
+        "api_tokens": 1,
+        "processes": 1,
+    }
+    assert set(prune.prune(engine).values()) == {0}
+
+
+def test_a_retired_worker_id_is_no_fault(engine: Engine) -> None:
+    """A task for a worker that does not exist any more does nothing."""
+    assert plan.plan_worker(engine, uuid.uuid4()) == 0
+    with Session(engine) as session:
+        assert session.scalars(select(Job)).all() == []
