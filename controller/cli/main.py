@@ -21,6 +21,7 @@ _COMMANDS = {
     "web": ("controller.cli.processes", "web"),
     "db": ("controller.cli.db", "db"),
     "user": ("controller.cli.users", "user"),
+    "token": ("controller.cli.tokens", "token"),
     "ca": ("controller.cli.ca", "ca"),
     "fleet": ("controller.cli.fleet", "fleet"),
 }

@@ -7,20 +7,16 @@ can log in any more.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
 from sqlalchemy.orm import Session
 
-from controller.errors import ConfigurationError, NotFoundError
+from controller.cli.database import local_session
+from controller.errors import NotFoundError
 from controller.settings import Settings
-from controller.store import schema
 from controller.store.commands import login_links, users
 from controller.store.commands.audit import SYSTEM
-from controller.store.engine import make_engine, session_factory
 from controller.store.queries import users as queries
-from streamswarm.contract import InvalidInputError
 
 
 @click.group()
@@ -31,7 +27,7 @@ def user() -> None:
 @user.command("list")
 def list_users() -> None:
     """List users with their roles."""
-    with _session(Settings.load()) as session:
+    with local_session(Settings.load()) as session:
         for record in queries.find(session):
             state = "" if record.active else "  (deactivated)"
             click.echo(f"{record.name:20} {record.role}{state}")
@@ -44,7 +40,7 @@ def list_users() -> None:
 def create(name: str, role: str, email: str | None) -> None:
     """Make a user with a generated password, which is shown once."""
     password = secrets.token_urlsafe(15)
-    with _session(Settings.load()) as session:
+    with local_session(Settings.load()) as session:
         users.create(
             session, {"name": name, "email": email, "role": role, "password": password}, actor=SYSTEM
         )
@@ -56,7 +52,7 @@ def create(name: str, role: str, email: str | None) -> None:
 def password(name: str) -> None:
     """Give a user a new generated password, which is shown once, and end the user's sessions."""
     fresh = secrets.token_urlsafe(15)
-    with _session(Settings.load()) as session:
+    with local_session(Settings.load()) as session:
         users.set_password(session, _find(session, name).id, fresh, actor=SYSTEM)
     click.echo(f"{name}: password {fresh} (shown only now)")
 
@@ -67,7 +63,7 @@ def password(name: str) -> None:
 def login_link(name: str, minutes: float) -> None:
     """Make a link that logs a user in once."""
     settings = Settings.load()
-    with _session(settings) as session:
+    with local_session(settings) as session:
         token = login_links.create(session, _find(session, name).name, minutes=minutes)
     click.echo(f"{settings.public_web_url}/login/once/{token}")
 
@@ -77,16 +73,3 @@ def _find(session: Session, name: str) -> queries.UserRecord:
     if record is None:
         raise NotFoundError(f"there is no user `{name}`", mend="list them: streamswarm user list")
     return record
-
-
-@contextmanager
-def _session(settings: Settings) -> Iterator[Session]:
-    engine = make_engine(settings, application="streamswarm-user", pool_size=1)
-    try:
-        schema.check(engine)
-        with session_factory(engine).begin() as session:
-            yield session
-    except InvalidInputError as error:
-        raise ConfigurationError(str(error)) from error
-    finally:
-        engine.dispose()
