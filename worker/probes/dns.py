@@ -14,13 +14,13 @@ import dns.rdatatype
 
 from streamswarm.targets import Target, shown
 from streamswarm.v1.probes.dns_pb2 import DnsResult, DnsSpec
-from worker.failures import error_text, internal_failure, network_failure, target_failure, vantage_failure
+from worker.failures import internal_failure, network_failure, target_failure
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext
 from worker.wire import icmp_messages, stamps
 from worker.wire.addresses import endpoint
-from worker.wire.connect import connect, failure_of
+from worker.wire.connect import connect, failure_at_once, failure_of
 from worker.wire.datagram import Datagram, open_exchange
-from worker.wire.stream import ByteStream
+from worker.wire.stream import ByteStream, PeerClosedError
 
 #: What fits everywhere without fragments (DNS flag day 2020).
 _UDP_PAYLOAD_BYTES = 1232
@@ -101,7 +101,7 @@ async def _over_udp(
                     metrics.query_ms = exchange.elapsed_ms(received)
                     break
     except OSError as error:
-        raise vantage_failure(f"this host cannot send to {where}: {error_text(error)}", metrics) from error
+        raise failure_at_once(error, where, metrics) from error
     metrics.truncated = bool(answer.flags & dns.flags.TC)
     if not metrics.truncated:
         return answer
@@ -126,6 +126,8 @@ async def _over_tcp(
             metrics.bytes_sent += len(data)
             length = int.from_bytes(await stream.receive_exactly(2), "big")
             received = await stream.receive_exactly(length)
+        except PeerClosedError as error:
+            raise target_failure(f"{where} {error}", metrics) from error
         except OSError as error:
             raise failure_of(error, where, metrics) from error
         metrics.query_ms = (stream.received_ns - sent_ns) / 1e6
@@ -145,9 +147,7 @@ def _parse(data: bytes, where: str, metrics: DnsResult) -> dns.message.Message:
 
 def _icmp_failure(error: stamps.QueuedError, address: IPAddress, where: str, metrics: DnsResult) -> Exception:
     if error.origin not in (2, 3):
-        return vantage_failure(
-            f"this host cannot send to {where}: {error_text(OSError(error.errno, ''))}", metrics
-        )
+        return failure_at_once(OSError(error.errno, ""), where, metrics)
     name = icmp_messages.error_name(address.version, error.type, error.code)
     text = f"{where} was not reached: {error.offender or 'an unknown router'} reported {name}"
     if name == "port unreachable":

@@ -20,7 +20,7 @@ from worker.wire import tls
 from worker.wire.addresses import endpoint
 from worker.wire.connect import connect, failure_of
 from worker.wire.http_exchange import BodyTooLongError, Exchange, converse
-from worker.wire.stream import ByteStream
+from worker.wire.stream import ByteStream, PeerClosedError
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -147,7 +147,7 @@ async def _secure(stream: ByteStream, host: str, spec: HttpSpec, hop: _Hop) -> N
         raise target_failure(
             f"the TLS handshake with {shown(hop.url)} failed: {_tls_reason(error)}"
         ) from error
-    except ConnectionResetError as error:
+    except PeerClosedError as error:
         raise target_failure(f"{shown(hop.url)} closed the connection during the TLS handshake") from error
     hop.tls_ms = (time.perf_counter_ns() - started_ns) / 1e6
     if stream.tls is not None:

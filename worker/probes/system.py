@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -16,6 +17,8 @@ from streamswarm.v1.probes.system_pb2 import SystemDisk, SystemInterface, System
 from worker.detached import Detached, TooManyHungCallsError
 from worker.failures import vantage_failure
 from worker.probing import Availability, Outcome, ProbeContext
+
+T = TypeVar("T")
 
 #: Reading counters takes milliseconds; a mount whose server is gone never answers.
 _READ_TIMEOUT_S = 3.0
@@ -43,8 +46,8 @@ class _State:
     swap: Any
     interfaces: dict[str, Any]
     mounts: list[tuple[str, str]]
-    process_count: int
-    uptime_s: float
+    process_count: int | None
+    uptime_s: float | None
     temperature_cel: float | None
 
 
@@ -79,8 +82,8 @@ def _sample(spec: SystemSpec) -> _Sample:
     return _Sample(
         cpu=psutil.cpu_times(),
         stats=psutil.cpu_stats(),
-        interfaces=psutil.net_io_counters(pernic=True, nowrap=False) if spec.interfaces else {},
-        devices=(psutil.disk_io_counters(perdisk=True, nowrap=False) or {}) if spec.disks else {},
+        interfaces=_read(lambda: psutil.net_io_counters(pernic=True, nowrap=False), spec.interfaces) or {},
+        devices=_read(lambda: psutil.disk_io_counters(perdisk=True, nowrap=False), spec.disks) or {},
         at_ns=time.monotonic_ns(),
     )
 
@@ -88,13 +91,23 @@ def _sample(spec: SystemSpec) -> _Sample:
 def _state(spec: SystemSpec) -> _State:
     return _State(
         memory=psutil.virtual_memory(),
-        swap=psutil.swap_memory(),
-        interfaces=psutil.net_if_stats() if spec.interfaces else {},
-        mounts=_mounts() if spec.disks else [],
-        process_count=len(psutil.pids()),
-        uptime_s=time.time() - psutil.boot_time(),
-        temperature_cel=_temperature(),
+        swap=_read(psutil.swap_memory),
+        interfaces=_read(psutil.net_if_stats, spec.interfaces) or {},
+        mounts=_read(_mounts, spec.disks) or [],
+        process_count=_read(lambda: len(psutil.pids())),
+        uptime_s=_read(lambda: time.time() - psutil.boot_time()),
+        temperature_cel=_read(_temperature),
     )
+
+
+def _read(function: Callable[[], T], wanted: bool = True) -> T | None:
+    """Return a reading, or None where this system, a container or a sandbox does not give it."""
+    if not wanted:
+        return None
+    try:
+        return function()
+    except (OSError, NotImplementedError, psutil.Error):
+        return None
 
 
 def _mounts() -> list[tuple[str, str]]:
@@ -146,9 +159,12 @@ def _fill_state(result: SystemResult, state: _State) -> None:
     cached = getattr(state.memory, "cached", None)
     if cached is not None:
         result.memory_cached_bytes = cached
-    result.swap_used_bytes = state.swap.used
-    result.process_count = state.process_count
-    result.uptime_s = state.uptime_s
+    if state.swap is not None:
+        result.swap_used_bytes = state.swap.used
+    if state.process_count is not None:
+        result.process_count = state.process_count
+    if state.uptime_s is not None:
+        result.uptime_s = state.uptime_s
     if state.temperature_cel is not None:
         result.temperature_max_cel = state.temperature_cel
 

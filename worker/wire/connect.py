@@ -59,7 +59,7 @@ async def connect(
         started_ns = time.perf_counter_ns()
         code = sock.connect_ex(target)
         if code not in (0, errno.EINPROGRESS):
-            raise _at_once(OSError(code, os.strerror(code)), where, metrics)
+            raise failure_at_once(OSError(code, os.strerror(code)), where, metrics)
         connected_ns = time.perf_counter_ns()
         if code:
             try:
@@ -74,7 +74,7 @@ async def connect(
                 raise failure_of(OSError(code, os.strerror(code)), where, metrics)
     except OSError as error:
         sock.close()
-        raise _at_once(error, where, metrics) from error
+        raise failure_at_once(error, where, metrics) from error
     except BaseException:
         sock.close()
         raise
@@ -92,7 +92,8 @@ def failure_of(error: OSError, where: str, metrics: Any = None) -> ProbeFailure:
     return network_failure(f"{where} could not be reached: {error_text(error)}", metrics)
 
 
-def _at_once(error: OSError, where: str, metrics: Any) -> ProbeFailure:
+def failure_at_once(error: OSError, where: str, metrics: Any = None) -> ProbeFailure:
+    """Return the failure for an error that a call on the socket returned, before anything came back."""
     # On loopback the refusal is there before connect returns.
     if error.errno in _REFUSALS:
         return failure_of(error, where, metrics)

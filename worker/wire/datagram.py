@@ -41,15 +41,22 @@ class DatagramExchange:
         self._sock.send(data)
 
     async def receive(self) -> Datagram | stamps.QueuedError:
-        """Return the next datagram or ICMP error."""
+        """Return the next datagram or ICMP error; raises OSError where the system tells no more than that."""
         while True:
-            with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
-                # A refusal is the short form of an ICMP error that the queue has in full.
+            pending: OSError | None = None
+            try:
                 data, ancillary, _flags, _address = self._sock.recvmsg(_LONGEST_DATAGRAM, _ANCILLARY_BYTES)
                 return Datagram(data=data, received=stamps.now(), stamped_ns=stamps.stamp_in(ancillary))
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                pending = error
             self._read_queue()
             if self._errors:
+                # The socket's error was the short form of this one.
                 return self._errors.pop(0)
+            if pending is not None:
+                raise pending
             await readable(self._sock)
 
     def elapsed_ms(self, datagram: Datagram) -> float:

@@ -65,8 +65,8 @@ async def converse(
         elif isinstance(event, h11.Response):
             exchange.status = event.status_code
             exchange.location = _header(event, b"location")
-            exchange.end_ns = stream.received_ns
             if not wants_body(exchange):
+                exchange.end_ns = stream.received_ns
                 return
         elif isinstance(event, h11.Data):
             exchange.body_bytes += len(event.data)

@@ -134,7 +134,7 @@ def stamp_in(ancillary: Ancillary) -> int | None:
 
 def read_error_queue(sock: socket.socket) -> Iterator[TransmitStamp | QueuedError]:
     """Empty a non-blocking socket's error queue."""
-    while True:
+    while SUPPORTED:
         try:
             data, ancillary, _flags, _address = sock.recvmsg(_QUOTED_BYTES, _ANCILLARY_BYTES, _MSG_ERRQUEUE)
         except BlockingIOError:

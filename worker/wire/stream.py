@@ -16,6 +16,10 @@ from worker.wire.readiness import readable
 _CHUNK_BYTES = 65_536
 
 
+class PeerClosedError(Exception):
+    """The peer closed the connection before what it had to say was complete."""
+
+
 class ByteStream:
     """Sends and receives on a non-blocking connected socket; the holder closes it."""
 
@@ -33,7 +37,7 @@ class ByteStream:
         return self._tls
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
-        """Shake hands; raises ssl.SSLError, or ConnectionResetError when the peer hangs up meanwhile."""
+        """Shake hands; raises ssl.SSLError, or PeerClosedError when the peer hangs up meanwhile."""
         tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         while True:
             try:
@@ -67,18 +71,18 @@ class ByteStream:
                 await self._flush()
                 try:
                     await self._feed()
-                except ConnectionResetError:
+                except PeerClosedError:
                     return b""  # closed without a closing alert, as many servers do
             except ssl.SSLZeroReturnError:
                 return b""
 
     async def receive_exactly(self, count: int) -> bytes:
-        """Return that many bytes, or raise ConnectionResetError at the end of the stream."""
+        """Return that many bytes, or raise PeerClosedError at the end of the stream."""
         parts: list[bytes] = []
         while count:
             data = await self._read(count)
             if not data:
-                raise ConnectionResetError("the peer closed the connection before its answer was complete")
+                raise PeerClosedError("closed the connection before its answer was complete")
             parts.append(data)
             count -= len(data)
         return b"".join(parts)
@@ -87,7 +91,7 @@ class ByteStream:
         data = await self._read()
         if not data:
             self._incoming.write_eof()
-            raise ConnectionResetError("the peer closed the connection")
+            raise PeerClosedError("closed the connection")
         self._incoming.write(data)
 
     async def _flush(self) -> None:

@@ -94,6 +94,9 @@ def sort_of_socket(request: pytest.FixtureRequest) -> str:
 def path3(_root: None, sort_of_socket: str) -> Iterator[Path3]:
     """A routed path of two links, both families."""
     with namespaces("near", "router", "far") as (near, router, far):
+        for namespace in (near, router, far):
+            # Looking for twins of a new IPv6 address takes a second or two.
+            namespace.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
         for number, (end, other) in enumerate(((near, router), (router, far)), start=1):
             left, right = (f"sw{number}a", f"sw{number}b")
             end.run("ip", "link", "add", left, "type", "veth", "peer", "name", right, "netns", other.name)
@@ -108,9 +111,9 @@ def path3(_root: None, sort_of_socket: str) -> Iterator[Path3]:
         far.run("ip", "route", "add", "default", "via", "10.91.2.1")
         far.run("ip", "route", "add", "default", "via", "fd91:2::1")
         allow_datagram_pings(near, sort_of_socket)
-        # The first IPv6 packets after a link comes up wait for neighbour discovery.
+        # The first packets after a link comes up wait for its neighbours to be found.
         for address in ("10.91.2.2", "fd91:2::2"):
-            near.run("fping", "-r", "20", "-t", "250", "-q", address)
+            near.run("fping", "-r", "40", "-t", "50", "-B", "1", "-q", address)
         yield Path3(near=near, router=router, far=far)
 
 

@@ -1,0 +1,227 @@
+"""DNS beside dig, against a name server of the test's own that also answers badly."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+from collections.abc import Iterator
+
+import dns.flags
+import pytest
+from integration.probes.nameserver import MANY, NameServer
+from integration.probes.peers import Path3, Probe, RecordingGuard
+
+from streamswarm.v1 import probe_pb2
+from worker.probing import ProbeFailure
+
+
+@pytest.fixture
+def server() -> Iterator[NameServer]:
+    server = NameServer()
+    yield server
+    server.close()
+
+
+async def dig(server: NameServer, *arguments: str) -> str:
+    """Return dig's answer; it sends no cookie, which would be counted."""
+    command = ["dig", "@127.0.0.1", "-p", str(server.port), "+nocookie", "+tries=1", "+time=2", *arguments]
+    return await asyncio.to_thread(
+        lambda: subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    )
+
+
+async def test_an_answer_agrees_with_dig(server: NameServer, probe: Probe, no_leak: None) -> None:
+    """Same status, flags, records and sizes."""
+    outcome = await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test")
+    result = outcome.metrics
+    peer = await dig(server, "a.test", "A", "+bufsize=1232")
+    assert "status: NOERROR" in peer
+    assert result.rcode == 0
+    flags = re.search(r"flags: ([a-z ]+);", peer)
+    assert flags is not None
+    assert ("aa" in flags[1].split()) == result.authoritative is True
+    assert ("ad" in flags[1].split()) == result.authenticated is True
+    assert f"ANSWER: {result.answers}," in peer
+    assert result.answers == 3
+    assert result.ttl_min_s == 60
+    assert f"MSG SIZE  rcvd: {result.bytes_received}" in peer
+    assert result.truncated is False
+    assert 0 < result.query_ms < 100
+    assert sorted(outcome.detail["answer"]) == [
+        "a.test. 300 IN CNAME b.test.",
+        "b.test. 60 IN A 192.0.2.1",
+        "b.test. 60 IN A 192.0.2.2",
+    ]
+    ours, theirs = server.queries
+    assert (ours.flags, ours.edns, ours.payload) == (theirs.flags, theirs.edns, theirs.payload)
+    assert result.bytes_sent == len(theirs.to_wire())
+
+
+async def test_a_truncated_answer_is_asked_for_again_over_tcp(
+    server: NameServer, probe: Probe, no_leak: None
+) -> None:
+    """As dig does; both messages are counted."""
+    outcome = await probe("dns", f"127.0.0.1:{server.port}", query_name="long.test", record_type="TXT")
+    peer = await dig(server, "long.test", "TXT", "+bufsize=1232")
+    assert "Truncated, retrying in TCP mode" in peer
+    assert outcome.metrics.truncated is True
+    assert outcome.metrics.answers == MANY
+    assert outcome.metrics.bytes_sent == 2 * len(server.queries[0].to_wire())
+    received = re.search(r"MSG SIZE  rcvd: (\d+)", peer)
+    assert received is not None
+    assert outcome.metrics.bytes_received > int(received[1])
+    assert len(outcome.detail["answer"]) == 20
+
+
+async def test_tcp_from_the_start(server: NameServer, probe: Probe, no_leak: None) -> None:
+    """No datagram is sent; whether an answer was cut short is not known there."""
+    outcome = await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test", transport="tcp")
+    assert outcome.metrics.answers == 3
+    assert server.ports == []
+    assert not outcome.metrics.HasField("truncated")
+
+
+async def test_a_name_that_does_not_exist_is_measured_and_failed(server: NameServer, probe: Probe) -> None:
+    """The answer came, so its time stands; the test says which codes it wants."""
+    with pytest.raises(ProbeFailure, match="answered NXDOMAIN; the test wants NOERROR") as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="none.test")
+    assert caught.value.status == probe_pb2.STATUS_FAILED
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_TARGET
+    assert caught.value.metrics.rcode == 3
+    assert caught.value.metrics.query_ms > 0
+    assert not caught.value.metrics.HasField("ttl_min_s")
+    outcome = await probe(
+        "dns", f"127.0.0.1:{server.port}", query_name="none.test", valid_rcodes=["NXDOMAIN"]
+    )
+    assert outcome.metrics.rcode == 3
+
+
+async def test_response_codes_are_read_with_their_extension_bits(server: NameServer, probe: Probe) -> None:
+    """BADVERS is 16: its upper bits stand in the EDNS record."""
+    with pytest.raises(ProbeFailure, match="BADVERS") as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="badvers.test")
+    assert caught.value.metrics.rcode == 16
+
+
+async def test_answers_that_do_not_fit_the_question_are_passed_over(server: NameServer, probe: Probe) -> None:
+    """Scraps, another id, another question and our own query come first; only the right answer counts."""
+    outcome = await probe("dns", f"127.0.0.1:{server.port}", query_name="spoofed.test")
+    assert outcome.detail["answer"] == ["spoofed.test. 60 IN A 192.0.2.7"]
+
+
+async def test_ids_and_ports_are_random(server: NameServer, probe: Probe) -> None:
+    """Ten queries share neither."""
+    for _ in range(10):
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test")
+    assert len({query.id for query in server.queries}) >= 9
+    assert len(set(server.ports)) >= 9
+
+
+async def test_silence_is_the_networks(server: NameServer, probe: Probe, no_leak: None) -> None:
+    """FAILED and NETWORK after the time-out, with what was sent and no time."""
+    with pytest.raises(ProbeFailure, match="gave no answer within 100 ms") as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="silent.test", timeout_ms=100)
+    assert caught.value.status == probe_pb2.STATUS_FAILED
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_NETWORK
+    assert caught.value.metrics.bytes_sent > 0
+    assert not caught.value.metrics.HasField("query_ms")
+    assert not caught.value.metrics.HasField("rcode")
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_a_host_without_name_server_is_the_targets_refusal(
+    probe: Probe, free_port: int, transport: str, no_leak: None
+) -> None:
+    """An ICMP port unreachable, or a refused connection."""
+    with pytest.raises(ProbeFailure, match=r"nothing listens|refused") as caught:
+        await probe("dns", f"127.0.0.1:{free_port}", query_name="a.test", transport=transport)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_TARGET
+
+
+@pytest.mark.parametrize(
+    ("name", "transport", "words"),
+    [("garbage.test", "udp", "not a DNS message"), ("hangup.test", "tcp", "closed the connection before")],
+)
+async def test_nonsense_is_the_targets(
+    server: NameServer, probe: Probe, name: str, transport: str, words: str
+) -> None:
+    """An answer that cannot be read, and a connection closed without one."""
+    with pytest.raises(ProbeFailure, match=words) as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name=name, transport=transport)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_TARGET
+    assert caught.value.status == probe_pb2.STATUS_FAILED
+
+
+async def test_the_answer_must_contain_what_the_test_asks_for(server: NameServer, probe: Probe) -> None:
+    """A plain substring of one record's data; a dot is a dot."""
+    await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test", answer_pattern="0.2.2")
+    with pytest.raises(ProbeFailure, match=r"none of 3 answer records contains `192\.0\.2\.9`") as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test", answer_pattern="192.0.2.9")
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_TARGET
+    with pytest.raises(ProbeFailure):
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test", answer_pattern="192.0.2..")
+
+
+async def test_recursion_is_asked_for_as_the_test_says(server: NameServer, probe: Probe) -> None:
+    """The RD flag of the query."""
+    for wanted in (True, False):
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test", recursion_desired=wanted)
+        assert bool(server.queries[-1].flags & dns.flags.RD) is wanted
+
+
+async def test_a_name_that_cannot_be_asked_for_sends_nothing(server: NameServer, probe: Probe) -> None:
+    """An empty label: the test is wrong, not the server."""
+    with pytest.raises(ProbeFailure, match="correct the test's `query_name`") as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="a..test")
+    assert caught.value.status == probe_pb2.STATUS_ERROR
+    assert server.queries == []
+
+
+async def test_the_servers_name_is_resolved_outside_the_query_time(
+    server: NameServer, probe: Probe, names: dict[str, str], guard: RecordingGuard
+) -> None:
+    """And the address that it stands for is what the policy sees."""
+    names["ns.test"] = "127.0.0.1"
+    outcome = await probe("dns", f"ns.test:{server.port}", query_name="a.test")
+    assert outcome.metrics.query_ms < 20
+    guard.denied.add(f"127.0.0.1:{server.port}")
+    before = len(server.queries)
+    with pytest.raises(ProbeFailure, match="denied"):
+        await probe("dns", f"ns.test:{server.port}", query_name="a.test")
+    assert len(server.queries) == before
+
+
+async def test_a_cancelled_query_closes_its_socket(server: NameServer, probe: Probe, no_leak: None) -> None:
+    """While the answer is awaited."""
+    task = asyncio.ensure_future(
+        probe("dns", f"127.0.0.1:{server.port}", query_name="silent.test", timeout_ms=60_000)
+    )
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("sort_of_socket", ["dgram"], indirect=True)
+async def test_a_router_that_cannot_go_on_is_named(path3: Path3, probe: Probe) -> None:
+    """No waiting for the time-out: the ICMP error ends the run."""
+    path3.router.run("ip", "route", "add", "unreachable", "10.99.0.0/16")
+    with (
+        path3.near.entered(),
+        pytest.raises(ProbeFailure, match=r"10\.91\.1\.2 reported host unreachable") as caught,
+    ):
+        await probe("dns", "10.99.0.1", query_name="a.test", timeout_ms=30_000)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_NETWORK
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("sort_of_socket", ["dgram"], indirect=True)
+async def test_without_a_route_nothing_is_measured(path3: Path3, probe: Probe) -> None:
+    """This host's fault, not the server's."""
+    path3.near.run("ip", "route", "delete", "default")
+    with path3.near.entered(), pytest.raises(ProbeFailure, match="ENETUNREACH") as caught:
+        await probe("dns", "10.91.2.2", query_name="a.test")
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+    assert caught.value.status == probe_pb2.STATUS_ERROR
