@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 import httpx
@@ -123,7 +124,7 @@ def _launch(settings: Settings, command: list[str], environment: dict[str, str],
         raise StreamSwarmError("the supervisor ended while starting", mend=f"see {log_file}")
 
 
-def _log_of(path: Path):
+def _log_of(path: Path) -> BinaryIO:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = not path.exists()
     log = path.open("ab")

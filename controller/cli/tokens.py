@@ -11,6 +11,7 @@ from controller.settings import Settings
 from controller.store.commands import tokens
 from controller.store.commands.audit import SYSTEM
 from controller.store.queries import tokens as queries
+from controller.store.queries.paging import MAX_LIMIT
 from controller.store.queries.users import ROLES
 
 
@@ -23,7 +24,7 @@ def token() -> None:
 def list_tokens() -> None:
     """List tokens; the tokens themselves are kept nowhere."""
     with local_session(Settings.load()) as session:
-        for record in queries.find(session):
+        for record in queries.find(session, limit=MAX_LIMIT).items:
             state = (
                 "revoked"
                 if record.revoked_at

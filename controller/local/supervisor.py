@@ -29,7 +29,7 @@ from controller.local.processes import Family, Program
 from controller.local.progress import Listener, Ready, Step
 from controller.settings import Settings, split_address
 from controller.store import schema
-from controller.store.commands import login_links
+from controller.store.commands import login_links, tokens
 from controller.store.commands.users import ensure_first_admin
 from controller.store.embedded import EmbeddedPostgres
 from controller.store.engine import make_engine, session_factory
@@ -80,6 +80,7 @@ class Supervisor:
             sessions = session_factory(engine)
             with sessions.begin() as session:
                 first = ensure_first_admin(session)
+                tokens.ensure_local(session, settings.data_dir / tokens.LOCAL_FILE)
             self._tell(
                 Step(text=f"Gateway: {settings.gateway_listen}, enrolment {settings.enrolment_listen}")
             )
