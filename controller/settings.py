@@ -49,6 +49,10 @@ class Settings:
     web_url: str = ""
     #: Proxies in front of the dashboard whose forwarded headers are believed.
     web_proxy_hops: int = 0
+    #: Names under which the dashboard answers, beside its own host's, that of `web_url` and plain addresses.
+    web_hosts: tuple[str, ...] = ()
+    #: Minutes without activity after which a session ends; 0 never ends it.
+    web_session_minutes: float = 60.0
     #: Threads of one web process; each live page holds one.
     web_threads: int = 96
     #: Life of a worker's certificate, hours; it is renewed at half of it.

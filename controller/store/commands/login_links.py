@@ -7,7 +7,7 @@ import hashlib
 import re
 import secrets
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from controller.errors import ConflictError, NotFoundError
@@ -19,13 +19,13 @@ from controller.store.queries.users import UserRecord
 from streamswarm.targets import shown
 
 #: Where the dashboard takes the token.
-PATH = "/login/link/"
+PATH = "/login/once/"
 _FORM = re.compile(r"[A-Za-z0-9_-]{43}\Z")
-#: Links that ended are forgotten after a day.
-_KEPT = dt.timedelta(days=1)
 
 
-def create(session: Session, user_name: str, *, minutes: float = 15.0, actor: Actor = SYSTEM) -> str:
+def create_login_link(
+    session: Session, user_name: str, *, minutes: float = 15.0, actor: Actor = SYSTEM
+) -> str:
     """Return a token that logs the user in once within `minutes`: append it to `PATH` of the dashboard's address."""
     user = users.by_name(session, user_name)
     if user is None:
@@ -33,7 +33,6 @@ def create(session: Session, user_name: str, *, minutes: float = 15.0, actor: Ac
     if not user.active:
         raise ConflictError(f"the user `{user.name}` is not active", mend="activate the user first")
     token = secrets.token_urlsafe(32)
-    session.execute(delete(LoginLink).where(LoginLink.expires_at < func.now() - _KEPT))
     session.add(
         LoginLink(
             user_id=user.id,

@@ -26,11 +26,8 @@ WINDOW = dt.timedelta(minutes=15)
 ACCOUNT_FAILURES = 5
 #: Failures within the window after which an address is locked for every account.
 ADDRESS_FAILURES = 30
-_KEPT = dt.timedelta(days=1)
 _LOCKED = "too many failed logins"
-_LOCKED_MEND = (
-    f"wait {WINDOW.seconds // 60} minutes, or have an administrator make a login link: streamswarm login-link"
-)
+_LOCKED_MEND = f"wait {WINDOW.seconds // 60} minutes, or have an administrator make a login link: streamswarm user login-link"
 
 
 class LockedError(StreamSwarmError):
@@ -57,11 +54,6 @@ def _begin(session: Session, name: str, address: str) -> str | None:
     account, network = _account(name), _network(address)
     if _is_locked(session, account, network, spare=0):
         raise LockedError(_LOCKED, mend=_LOCKED_MEND)
-    # Kept for a day; whoever logs in sweeps, a few at a time.
-    old = select(LoginAttempt.id).where(LoginAttempt.at < func.now() - _KEPT).limit(100)
-    session.execute(
-        delete(LoginAttempt).where(LoginAttempt.id.in_(old)).execution_options(synchronize_session=False)
-    )
     session.add(LoginAttempt(account=account, address=network))
     entity = _user(session, name)
     return entity.password_hash if entity else None

@@ -7,6 +7,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, or_, select, update
@@ -14,8 +15,9 @@ from sqlalchemy.orm import Session
 
 from controller.errors import ConflictError, NotFoundError
 from controller.store.commands import audit
-from controller.store.commands.audit import Actor
+from controller.store.commands.audit import SYSTEM, Actor
 from controller.store.commands.checking import Checker
+from controller.store.commands.secret_files import write_secret
 from controller.store.entities import ApiToken, User
 from controller.store.queries import tokens
 from controller.store.queries.tokens import TokenRecord
@@ -23,6 +25,9 @@ from controller.store.queries.users import ROLES, Role, allows, lesser
 from streamswarm.contract import InvalidInputError, Problem
 
 PREFIX = "ssw_"
+#: Name of the token that the command line on the controller's machine uses, and its place in the data folder.
+LOCAL_NAME = "local"
+LOCAL_FILE = Path("secrets") / "local.token"
 FIELDS = ("name", "description", "scope", "expires_at")
 _FORM = re.compile(re.escape(PREFIX) + r"[A-Za-z0-9_-]{43}\Z")
 _SHOWN = len(PREFIX) + 6
@@ -66,6 +71,21 @@ def create(
     detail = {"name": name, "scope": scope, "expires_at": expires_at, "prefix": entity.prefix}
     audit.record(session, actor, "token.create", "token", entity.id, detail)
     return tokens.get(session, entity.id), token
+
+
+def ensure_local(session: Session, file: Path) -> None:
+    """See to it that `file` holds a good administrator's token, for the command line on this machine.
+
+    Who can read the file owns the installation anyway: the database's password and the keys lie beside it.
+    """
+    try:
+        if authenticate(session, file.read_text(encoding="ascii").strip()) is not None:
+            return
+    except (FileNotFoundError, UnicodeDecodeError):
+        pass
+    values = {"name": LOCAL_NAME, "scope": "admin", "description": f"in {file}, for the command line"}
+    _, token = create(session, values, actor=SYSTEM, user_id=None, role="admin")
+    write_secret(file, token.encode())
 
 
 def revoke(session: Session, token_id: int, *, actor: Actor) -> TokenRecord:

@@ -113,6 +113,16 @@ def ensure_first_admin(session: Session) -> tuple[str, str] | None:
     return FIRST_ADMIN, password
 
 
+def first_administrator(session: Session) -> str:
+    """Return the name of the active administrator who has been there longest."""
+    name = session.scalar(
+        select(User.name).where(User.role == "admin", User.active.is_(True)).order_by(User.id).limit(1)
+    )
+    if name is None:
+        raise NotFoundError("there is no active administrator", mend="make one: streamswarm user create")
+    return name
+
+
 def _locked(session: Session, user_id: int) -> User:
     entity = session.scalar(
         select(User).where(User.id == user_id).with_for_update().execution_options(populate_existing=True)

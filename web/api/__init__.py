@@ -1,0 +1,20 @@
+"""The REST API: the same functions as the pages, as JSON. `docs/reference/api.md` describes every call."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+
+from web.api import health
+from web.api.asking import IdConverter
+from web.api.blueprint import blueprint
+
+__all__ = ["health", "init_app"]
+
+
+def init_app(app: Flask) -> None:
+    """Give the application its API."""
+    if isinstance(app.json, DefaultJSONProvider):
+        app.json.sort_keys = False
+    app.url_map.converters["id"] = IdConverter
+    app.register_blueprint(blueprint)

@@ -1,0 +1,174 @@
+"""What a call asks: its JSON body and its query, both checked whole, unknown names refused."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from flask import request
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.routing import IntegerConverter
+
+from controller.store.commands.checking import MAX_ID, Checker
+from controller.store.queries.paging import DEFAULT_LIMIT, MAX_LIMIT
+from streamswarm.contract import InvalidInputError, Problem
+from streamswarm.targets import shown
+
+#: Largest body of a call, bytes.
+MAX_BODY = 256 * 1024
+_DEEPEST = 12
+
+
+class IdConverter(IntegerConverter):
+    """An id in a path: a whole number that the database can hold."""
+
+    def __init__(self, map: Any) -> None:  # noqa: A002  werkzeug's name
+        super().__init__(map, min=1, max=MAX_ID)
+
+
+def body(*, optional: bool = False) -> Mapping[str, Any]:
+    """Return the JSON object that was sent; an empty one for an empty body when that is allowed."""
+    request.max_content_length = MAX_BODY
+    if request.content_length is not None and request.content_length > MAX_BODY:
+        raise RequestEntityTooLarge(f"The body has more than {MAX_BODY} bytes.")
+    raw = request.get_data(cache=False)
+    if optional and not raw:
+        return {}
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("Send the body as JSON, with `Content-Type: application/json`.")
+    try:
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+    except UnicodeDecodeError as error:
+        raise BadRequest("The body is not UTF-8.") from error
+    except RecursionError as error:
+        raise BadRequest("The body is nested too deeply.") from error
+    except ValueError as error:
+        raise BadRequest(f"The body is not JSON: {shown(str(error), 200)}.") from error
+    if not isinstance(value, dict):
+        raise BadRequest("The body must be a JSON object.")
+    problems = list(_unstorable(value, "", 0))
+    if problems:
+        raise InvalidInputError(problems[:20])
+    return value
+
+
+def take_version(values: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Split the version that a change is based on off its fields: `version`, or else the header `If-Match`."""
+    fields = dict(values)
+    tag = request.headers.get("If-Match", "").strip().removeprefix("W/").strip('"')
+    seen = fields.pop("version", int(tag) if tag.isascii() and tag.isdigit() and len(tag) < 10 else None)
+    if isinstance(seen, bool) or not isinstance(seen, int):
+        raise InvalidInputError(
+            [
+                Problem(
+                    path="version",
+                    message="is missing; send the `version` that you have read, so that no change of others is lost",
+                )
+            ]
+        )
+    return fields, seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paging:
+    """Which part of a list is asked for."""
+
+    limit: int
+    cursor: str | None
+
+
+class Query:
+    """The query of a call; `done` refuses what was not asked about and raises what was wrong."""
+
+    def __init__(self, *known: str) -> None:
+        self._checker = Checker(request.args.to_dict(), (*known, "limit", "cursor"))
+        for name in request.args:
+            if len(request.args.getlist(name)) > 1:
+                self._checker.add(shown(name), "is there more than once")
+
+    def text(self, name: str, *, longest: int = 200) -> str:
+        """Return text, empty when absent."""
+        return self._checker.text(name, longest=longest)
+
+    def instant(self, name: str) -> dt.datetime | None:
+        """Return an instant, None when absent."""
+        return self._checker.instant(name)
+
+    def flag(self, name: str) -> bool | None:
+        """Return `true` or `false`, None when absent."""
+        value = self._checker.value(name)
+        if value not in (None, "true", "false"):
+            self._checker.add(name, "must be true or false")
+        return None if value is None else value == "true"
+
+    def id(self, name: str) -> int | None:
+        """Return an id, None when absent."""
+        value = self._checker.value(name)
+        if value is None:
+            return None
+        if not value.isascii() or not value.isdigit() or len(value) > 19 or not 0 < int(value) <= MAX_ID:
+            self._checker.add(name, "must be an id, a whole number")
+            return None
+        return int(value)
+
+    def uuid(self, name: str) -> uuid.UUID | None:
+        """Return a worker's id, None when absent."""
+        value = self._checker.value(name)
+        if value is None:
+            return None
+        try:
+            return uuid.UUID(value)
+        except ValueError:
+            self._checker.add(name, f"`{shown(value)}` is not a worker's id")
+            return None
+
+    def paging(self, *, default: int = DEFAULT_LIMIT, most: int = MAX_LIMIT) -> Paging:
+        """Return limit and cursor."""
+        value = self._checker.value("limit")
+        limit = default
+        if value is not None:
+            if value.isascii() and value.isdigit() and len(value) < 6 and 1 <= int(value) <= most:
+                limit = int(value)
+            else:
+                self._checker.add("limit", f"must be a whole number from 1 to {most}")
+        return Paging(limit=limit, cursor=self._checker.value("cursor") or None)
+
+    def add(self, path: str, message: str) -> None:
+        """Note a fault that the call itself has found."""
+        self._checker.add(path, message)
+
+    def done(self) -> None:
+        """Raise InvalidInputError when anything was wrong."""
+        self._checker.done()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("an object has the same name twice")
+    return result
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _unstorable(value: Any, path: str, depth: int) -> Iterator[Problem]:
+    """Find text that PostgreSQL cannot hold, wherever it is."""
+    if depth > _DEEPEST:
+        yield Problem(path=path, message=f"is nested more than {_DEEPEST} deep")
+    elif isinstance(value, str):
+        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            yield Problem(path=path, message="has a NUL or half a character, which no text may have")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            at = f"{path}.{shown(key)}" if path else shown(key)
+            yield from _unstorable(key, at, depth)
+            yield from _unstorable(inner, at, depth + 1)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _unstorable(inner, f"{path}[{index}]", depth + 1)

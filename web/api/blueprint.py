@@ -1,0 +1,26 @@
+"""The blueprint that every call of the API hangs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from controller.store.queries.paging import Item, Page
+from web.api.plain import plain
+
+blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
+
+
+def listed(page: Page[Item], show: Callable[[Item], Any] = plain) -> Response:
+    """Answer with one page of a list."""
+    return jsonify({"items": [show(item) for item in page.items], "next_cursor": page.next_cursor})
+
+
+def shown_version(record: Any, body: Any, status: int = 200) -> Response:
+    """Answer with an object that has a version, which is its ETag too."""
+    response = jsonify(body)
+    response.status_code = status
+    response.headers["ETag"] = f'"{record.version}"'
+    return response
