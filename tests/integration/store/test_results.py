@@ -1,0 +1,248 @@
+"""Reading results back: what was stored, what is missing, and nothing that was not measured."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, func, insert, text
+from sqlalchemy.orm import Session
+
+from controller.store import results
+from controller.store.entities import Destination, Job, Test, Worker
+from controller.store.queries import results as queries
+from streamswarm.v1 import probe_pb2
+
+NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
+OK, FAILED, ERROR = probe_pb2.STATUS_OK, probe_pb2.STATUS_FAILED, probe_pb2.STATUS_ERROR
+
+
+class Book:
+    """Writes one test's jobs and their results."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        with Session(engine) as session, session.begin():
+            self.worker = Worker(name="berlin", host_name="berlin", enrolled_at=func.now())
+            self.destination = Destination(name="target", address="192.0.2.1")
+            self.test = Test(name="t", kind="ping", spec={}, interval_s=10)
+            session.add_all([self.worker, self.destination, self.test])
+            session.flush()
+            self.test_id = self.test.id
+            self.worker_id: uuid.UUID = self.worker.id
+            self.destination_id = self.destination.id
+
+    def job(self, kind: str = "ping", *, one_shot: bool = False, retired: bool = False) -> int:
+        """Add a job and return its id."""
+        with Session(self._engine) as session, session.begin():
+            row = Job(
+                test_id=self.test_id,
+                worker_id=self.worker_id,
+                destination_id=None if kind == "system" else self.destination_id,
+                kind=kind,
+                target="192.0.2.1",
+                spec={},
+                interval_us=0 if one_shot else 10_000_000,
+                anchor_us=0,
+                one_shot=one_shot,
+                retired_at=NOW if retired else None,
+            )
+            session.add(row)
+            session.flush()
+            return row.id
+
+    def result(
+        self, job: int, at: dt.datetime, *, kind: str = "ping", status: int = OK, **values: Any
+    ) -> None:
+        """Add a result."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                insert(results.table(kind)).values(
+                    job_id=job,
+                    scheduled_at=at,
+                    started_at=at,
+                    duration_ms=1.5,
+                    job_version=1,
+                    status=status,
+                    **{"failure_source": 0, **values},
+                )
+            )
+
+
+@pytest.fixture
+def book(engine: Engine) -> Book:
+    """A test from one worker to one destination."""
+    return Book(engine)
+
+
+def ago(seconds: float) -> dt.datetime:
+    """Return the instant so many seconds before now."""
+    return NOW - dt.timedelta(seconds=seconds)
+
+
+def test_the_latest_result_of_a_line(engine: Engine, book: Book) -> None:
+    """The newest run counts, a run-now's too; a line without results has none; metrics keep their names."""
+    scheduled, shot = book.job(), book.job(one_shot=True, retired=True)
+    book.result(scheduled, ago(20), rtt_avg_ms=1.0)
+    book.result(scheduled, ago(10), status=FAILED, failure_source=2, error="no reply", loss_pct=100.0)
+    book.result(shot, ago(5), rtt_avg_ms=3.0, packets_sent=3, kernel_timestamps=True)
+    empty = book.job("system")
+    with engine.connect() as connection:
+        lines = queries.lines(connection, test_ids=[book.test_id])
+        found = queries.latest(connection, lines)
+    assert sorted((line.kind, line.live, line.interval_s) for line in lines) == [
+        ("ping", True, 10.0),
+        ("system", True, 10.0),
+    ]
+    by_kind = {item.line.kind: item for item in found}
+    assert by_kind["system"].result is None
+    assert by_kind["system"].line.job_ids == (empty,)
+    assert by_kind["ping"].line.job_ids == (scheduled, shot)
+    newest = by_kind["ping"].result
+    assert newest is not None
+    assert (newest.job_id, newest.status, newest.metrics["rtt_avg_ms"]) == (shot, "ok", 3.0)
+    assert newest.metrics["kernel_timestamps"] is True
+    assert newest.metrics["loss_pct"] is None
+
+
+def test_a_metric_that_shares_a_name_with_the_envelope(engine: Engine, book: Book) -> None:
+    """The status code of an HTTP answer is read under its own name and does not mix with the run's status."""
+    job = book.job("http")
+    book.result(job, ago(10), kind="http", http_status=204)
+    with engine.connect() as connection:
+        record = queries.recent(connection, "http", [job])[0]
+    assert (record.status, record.metrics["status"]) == ("ok", 204)
+
+
+def test_retired_lines_come_only_when_asked_for(engine: Engine, book: Book) -> None:
+    """A line whose job was retired is left out, unless retired ones are wanted."""
+    book.job(retired=True)
+    with engine.connect() as connection:
+        assert queries.lines(connection, test_ids=[book.test_id]) == ()
+        (line,) = queries.lines(connection, worker_id=book.worker_id, retired=True)
+    assert not line.live
+
+
+def test_recent_runs_page_by_page(engine: Engine, book: Book) -> None:
+    """Newest first over several jobs, with error texts; `before` goes on where the page ended."""
+    first, second = book.job(), book.job(one_shot=True)
+    for number in range(4):
+        book.result(first, ago(10 * number))
+    book.result(second, ago(15), status=ERROR, failure_source=5, error="no permission")
+    with engine.connect() as connection:
+        page = queries.recent(connection, "ping", [first, second], limit=3)
+        rest = queries.recent(connection, "ping", [first, second], limit=3, before=page[-1].scheduled_at)
+    assert [record.scheduled_at for record in page] == [ago(0), ago(10), ago(15)]
+    assert [record.scheduled_at for record in rest] == [ago(20), ago(30)]
+    assert (page[2].status, page[2].failure_source, page[2].error) == ("error", "vantage", "no permission")
+
+
+def test_counts_by_status(engine: Engine, book: Book) -> None:
+    """Runs are counted by how they ended; the range includes its start and not its end."""
+    job, idle = book.job(), book.job(one_shot=True)
+    for number, status in enumerate([OK, OK, FAILED, ERROR, probe_pb2.STATUS_MISSED]):
+        book.result(job, ago(10 * number), status=status)
+    with engine.connect() as connection:
+        found = queries.counts(connection, "ping", [job, idle], start=ago(40), end=ago(0))
+    assert found[job] == queries.Counts(ok=1, failed=1, error=1, missed=1)
+    assert found[job].total == 4
+    assert found[idle].total == 0
+
+
+def test_a_raw_series_shows_its_gaps(engine: Engine, book: Book) -> None:
+    """Few runs come as they are; where runs are missing, and where nothing was measured, the value is None."""
+    job = book.job()
+    for seconds, value in ((70, 1.0), (60, 2.0), (30, 3.0), (20, None), (10, 5.0)):
+        book.result(job, ago(seconds), rtt_avg_ms=value, status=OK if value else ERROR)
+    with engine.connect() as connection:
+        series = queries.series(
+            connection, "ping", "rtt_avg_ms", [job], start=ago(3600), end=NOW, interval_s=10
+        )
+    assert series.bucket_s is None
+    assert [(point.at, point.value, point.count) for point in series.points] == [
+        (ago(70), 1.0, 1),
+        (ago(60), 2.0, 1),
+        (ago(50), None, 0),
+        (ago(30), 3.0, 1),
+        (ago(20), None, 0),
+        (ago(10), 5.0, 1),
+    ]
+
+
+def test_a_long_series_is_binned(engine: Engine, book: Book) -> None:
+    """More runs than points come as buckets with mean, extremes and count; hours without runs stay empty."""
+    job = book.job()
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                "failure_source, rtt_avg_ms, packets_sent, kernel_timestamps) "
+                "SELECT :job, at, at, 1, 1, 1, 0, extract(second FROM at), 3, extract(second FROM at) < 30 "
+                "FROM generate_series(CAST(:start AS timestamptz), CAST(:end AS timestamptz), '10 s') at "
+                "WHERE at < :gap_start OR at >= :gap_end"
+            ),
+            {
+                "job": job,
+                "start": ago(36_000).replace(second=0, minute=0),
+                "end": ago(0).replace(second=0, minute=0) - dt.timedelta(seconds=1),
+                "gap_start": ago(18_000).replace(second=0, minute=0),
+                "gap_end": ago(14_400).replace(second=0, minute=0),
+            },
+        )
+        start, end = ago(36_000).replace(second=0, minute=0), NOW
+        binned = queries.series(connection, "ping", "rtt_avg_ms", [job], start=start, end=end, interval_s=10)
+        share = queries.series(connection, "ping", "kernel_timestamps", [job], start=start, end=end)
+        whole = queries.series(connection, "ping", "packets_sent", [job], start=start, end=end, points=12)
+    assert binned.bucket_s == 120
+    assert 1 < len(binned.points) <= 500
+    first = binned.points[0]
+    assert (first.value, first.min, first.max, first.count) == (25.0, 0.0, 50.0, 12)
+    empty = [point for point in binned.points if point.count == 0]
+    assert len(empty) == 30
+    assert all(point.value is None and point.min is None for point in empty)
+    assert share.points[0].value == 0.5
+    assert whole.bucket_s == 3600
+    assert {point.value for point in whole.points} == {3.0, None}
+    steps = {later.at - earlier.at for earlier, later in zip(binned.points, binned.points[1:], strict=False)}
+    assert steps == {dt.timedelta(seconds=120)}
+
+
+def test_buckets_are_never_narrower_than_the_interval() -> None:
+    """A bucket holds at least one run, so that an empty one is a gap; and there are never too many."""
+    day = dt.timedelta(days=1)
+    assert queries.bucket_width(day, points=500, interval_s=2) == dt.timedelta(seconds=300)
+    assert queries.bucket_width(day, points=500, interval_s=1000) == dt.timedelta(seconds=1800)
+    assert queries.bucket_width(400 * day, points=100, interval_s=None) == dt.timedelta(days=5)
+    for hours in (1, 7, 24, 24 * 30, 24 * 365):
+        span = dt.timedelta(hours=hours)
+        assert span / queries.bucket_width(span, points=500, interval_s=None) + 1 <= 500
+
+
+def test_series_of_repeated_groups(engine: Engine, book: Book) -> None:
+    """Each interface has a series of its own, in the order of the keys."""
+    job = book.job("system")
+    with engine.begin() as connection:
+        for key, value in (("lo", 1.0), ("eth0", 2.0)):
+            connection.execute(
+                insert(results.child_table("system", "interfaces")).values(
+                    job_id=job, scheduled_at=ago(10), key=key, receive_bytes_per_s=value
+                )
+            )
+        found = queries.child_series(
+            connection, "system", "interfaces", "receive_bytes_per_s", [job], start=ago(60), end=NOW
+        )
+    assert [(series.key, [point.value for point in series.points]) for series in found] == [
+        ("eth0", [2.0]),
+        ("lo", [1.0]),
+    ]
+
+
+@pytest.mark.parametrize("metric", ["rtt", "error", "job_id", "rtt_avg_ms; DROP TABLE jobs", "", "status"])
+def test_unknown_metrics_are_refused(engine: Engine, metric: str) -> None:
+    """Only metrics of the contract are read: no envelope columns, no SQL."""
+    with engine.connect() as connection, pytest.raises(KeyError, match="is not a metric of `ping`"):
+        queries.series(connection, "ping", metric, [1], start=ago(60), end=NOW)
+    with engine.connect() as connection, pytest.raises(KeyError, match=r"`system\.disks`"):
+        queries.child_series(connection, "system", "disks", metric, [1], start=ago(60), end=NOW)
