@@ -13,7 +13,7 @@ from streamswarm import CONTRACT_VERSION, __version__
 from streamswarm.v1 import gateway_pb2, probe_pb2
 from worker import probes
 from worker.clock import Clock, ControllerTime, SystemClock
-from worker.concurrency import cancel, first_of
+from worker.concurrency import cancel, first_of, within
 from worker.config import DEFAULT_POLICY, WorkerConfig
 from worker.enrolment import enrol_worker
 from worker.errors import IdentityError, StorageError, WorkerError
@@ -150,7 +150,7 @@ class Daemon:
     async def _keep_schedule(self) -> None:
         if not self._time.synchronised:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._time.wait_synchronised(), _FIRST_CONTACT_S)
+                await within(self._clock, _FIRST_CONTACT_S, self._time.wait_synchronised())
         self._scheduler.set_jobs(self._jobs.jobs.values())
         self._scheduling = True
         await self._scheduler.run()

@@ -151,11 +151,7 @@ class Runner:
             )
         module = self._load(kind.name)
         spec = getattr(job.spec, kind.name)
-        asked_s = (
-            module.duration_s(spec)
-            if hasattr(module, "duration_s")
-            else getattr(spec, "timeout_ms", 0) / 1000
-        )
+        asked_s = module.duration_s(spec) if hasattr(module, "duration_s") else asked_time_s(spec)
         return _Checked(kind=kind, target=target, spec=spec, module=module, limit_s=asked_s + kind.timeout_s)
 
     async def _probe(self, checked: _Checked) -> Outcome:
@@ -212,6 +208,19 @@ class Runner:
             )
         self._known[kind] = (state, now_us)
         return state
+
+
+def asked_time_s(spec: Any) -> float:
+    """Return the longest time that a kind's parameters can ask for: all its times together, intervals per packet.
+
+    It is the limit of kinds whose module has no `duration_s` that knows better.
+    """
+    count = max(1, int(getattr(spec, "count", 1)))
+    asked_ms = 0
+    for field in spec.DESCRIPTOR.fields:
+        if field.name.endswith("_ms"):
+            asked_ms += int(getattr(spec, field.name)) * (count if field.name == "interval_ms" else 1)
+    return asked_ms / 1000
 
 
 def _fill(result: probe_pb2.Result, kind: contract.Kind, metrics: Any) -> None:
