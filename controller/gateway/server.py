@@ -51,6 +51,7 @@ class RunningGateway:
         self._enrolment_listener = Listener(
             Role.NEWCOMER, settings.enrolment_listen, self.authority, variable="STREAMSWARM_ENROLMENT_LISTEN"
         )
+        self.enrolment = Enrolment(settings, self.database, self.authority)
         self._process_id = 0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -71,7 +72,7 @@ class RunningGateway:
             Gateway(self._settings.trust_domain, self._open_session), self._session_listener.server
         )
         gateway_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
-            Enrolment(self._settings, self.database, self.authority), self._enrolment_listener.server
+            self.enrolment, self._enrolment_listener.server
         )
         await self._session_listener.start()
         await self._enrolment_listener.start()
