@@ -89,9 +89,7 @@ def fetch(folder: Path = FOLDER) -> None:
             digest = hashlib.sha256(contents[file.source]).hexdigest()
             files.append({"path": file.path, "source": file.source, "sha256": digest})
         licence = json.loads(contents["package.json"])["license"]
-        entries.append(
-            {"name": package.name, "version": package.version, "licence": licence, "files": files}
-        )
+        entries.append({"name": package.name, "version": package.version, "licence": licence, "files": files})
     text = json.dumps({"packages": entries}, indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 

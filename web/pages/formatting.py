@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup, escape
+from flask import url_for
+from markupsafe import Markup
+
+from streamswarm.contract import Parameter
 
 #: What a value that was not measured looks like.
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 _THIN = "\N{NARROW NO-BREAK SPACE}"
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -43,7 +47,7 @@ def number(value: float) -> str:
 def span(seconds: float) -> str:
     """Return a length of time in its two largest units."""
     size = abs(seconds)
-    sign = "−" if seconds < 0 else ""
+    sign = "\N{MINUS SIGN}" if seconds < 0 else ""
     if size < 60:
         return f"{sign}{number(round(size, 3))}{_THIN}s"
     for index, (length, word) in enumerate(_SPANS):
@@ -95,16 +99,44 @@ def plural(count: int, word: str, words: str = "") -> str:
 
 def icon(name: str, css: str = "") -> Markup:
     """Return an icon of the sprite, hidden from screen readers: words stand beside it."""
-    from flask import url_for  # noqa: PLC0415  only where a page is drawn
+    return Markup(
+        '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>'
+    ).format(css, url_for("static", filename="img/icons.svg"), name)
 
-    return Markup('<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>').format(
-        css, url_for("static", filename="img/icons.svg"), escape(name)
-    )
+
+def shown(value: Any) -> str:
+    """Return a plain value of a worker's facts or policy as people read it."""
+    if value is None or value == "" or value == []:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {shown(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(inner) for inner in value)
+    if isinstance(value, int | float):
+        return number(value)
+    return str(value)
+
+
+def parameter_value(value: Any, parameter: Parameter) -> str:
+    """Return a parameter of a test with its unit."""
+    if isinstance(value, bool | list | str):
+        return shown(value)
+    return quantity(value, parameter.unit or "1")
 
 
 def filters() -> dict[str, Any]:
     """Return what templates call as filters."""
-    return {"quantity": quantity, "number": number, "span": span, "ago": ago, "plural": plural}
+    return {
+        "quantity": quantity,
+        "number": number,
+        "span": span,
+        "ago": ago,
+        "plural": plural,
+        "shown": shown,
+        "parameter": parameter_value,
+    }
 
 
 def _binary(value: float) -> str:

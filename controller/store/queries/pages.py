@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Float, Integer, cast, func, select, true
+from sqlalchemy import ColumnElement, Float, Integer, Table, cast, func, select, true
 from sqlalchemy.orm import Session
 
 from controller.store import results
@@ -73,13 +73,17 @@ class TrendPoint:
     bad: int
 
 
-def latest_runs(session: Session, test_ids: Mapping[str, Iterable[int]]) -> dict[int, tuple[RunRecord, ...]]:
-    """Return the latest run of every job by test; `test_ids` gives the tests of each kind."""
-    found: dict[int, list[RunRecord]] = {}
-    for kind, ids in test_ids.items():
-        for run in _newest_of_each_job(session, kind, tuple(ids), LATEST_WITHIN, limit=1, only_bad=False):
-            found.setdefault(run.test_id, []).append(run)
-    return {test_id: tuple(runs) for test_id, runs in found.items()}
+@dataclass(frozen=True, kw_only=True)
+class JobOfWorker:
+    """A job as its worker's page lists it."""
+
+    id: int
+    test_id: int
+    test_name: str
+    kind: str
+    #: Host, host:port or URL; empty for kinds without a destination.
+    target: str
+    paused: bool
 
 
 def newest_runs(
@@ -114,7 +118,7 @@ def run_counts(session: Session, *, within: dt.timedelta) -> RunCounts:
             .group_by(table.c.status)
         )
         for status, count in rows:
-            word = status_word(status)
+            word = _status_word(status)
             counts[word] = counts.get(word, 0) + count
     return RunCounts(**{word: counts.get(word, 0) for word in ("ok", "failed", "error", "missed")})
 
@@ -132,7 +136,7 @@ def trends(
             select(
                 Job.test_id,
                 slot,
-                func.avg(cast(table.c[contract.kind(kind).headline.name], Float)),
+                func.avg(_headline(kind, table)),
                 func.count().filter(table.c.status != probe_pb2.STATUS_OK),
             )
             .select_from(Job)
@@ -146,20 +150,37 @@ def trends(
     return {test_id: tuple(points) for test_id, points in found.items()}
 
 
-def jobs_of_worker(session: Session, worker_id: uuid.UUID) -> tuple[tuple[int, int, str, str, str, bool], ...]:
-    """Return job id, test id, test name, kind, target and paused of a worker's jobs, by test."""
+def jobs_of_worker(session: Session, worker_id: uuid.UUID) -> tuple[JobOfWorker, ...]:
+    """Return the scheduled jobs of a worker by the name of their test."""
     rows = session.execute(
         select(Job.id, Job.test_id, Test.name, Job.kind, Job.target, Job.paused)
         .join(Test, Test.id == Job.test_id)
         .where(Job.worker_id == worker_id, Job.retired_at.is_(None), ~Job.one_shot, Test.deleted_at.is_(None))
         .order_by(func.lower(Test.name), Job.id)
     )
-    return tuple(tuple(row) for row in rows)
+    return tuple(
+        JobOfWorker(
+            id=row.id,
+            test_id=row.test_id,
+            test_name=row.name,
+            kind=row.kind,
+            target=row.target,
+            paused=row.paused,
+        )
+        for row in rows
+    )
 
 
-def status_word(status: int) -> str:
+def _status_word(status: int) -> str:
     """Return `ok`, `failed`, `error` or `missed` for the contract's Status."""
     return probe_pb2.Status.Name(status).removeprefix("STATUS_").lower()
+
+
+def _headline(kind: str, table: Table) -> ColumnElement[float]:
+    metric = contract.kind(kind).headline
+    column = table.c[results.metric_column(kind, metric.name).name]
+    # PostgreSQL casts a boolean to an integer only.
+    return cast(cast(column, Integer) if metric.type == "boolean" else column, Float)
 
 
 def _newest_of_each_job(
@@ -179,7 +200,7 @@ def _newest_of_each_job(
             table.c.status,
             table.c.failure_source,
             table.c.error,
-            cast(table.c[contract.kind(kind).headline.name], Float).label("value"),
+            _headline(kind, table).label("value"),
         )
         .where(table.c.job_id == Job.id, table.c.scheduled_at > func.now() - within)
         .order_by(table.c.scheduled_at.desc())
@@ -223,7 +244,7 @@ def _newest_of_each_job(
             destination_name=row.destination_name,
             scheduled_at=row.scheduled_at,
             duration_ms=row.duration_ms,
-            status=status_word(row.status),
+            status=_status_word(row.status),
             failure_source=probe_pb2.FailureSource.Name(row.failure_source)
             .removeprefix("FAILURE_SOURCE_")
             .lower(),

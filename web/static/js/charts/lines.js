@@ -17,8 +17,8 @@ export function lineOf(series, metric, step) {
   series.t.forEach((milliseconds, index) => {
     const t = milliseconds / 1000;
     if (last !== null && spacing > 0 && t - last > spacing * GAP) put(last + spacing, null, null, null);
-    const value = measured?.avg?.[index] ?? null;
-    put(t, value, measured?.min?.[index] ?? value, measured?.max?.[index] ?? value);
+    const value = measured?.mean?.[index] ?? null;
+    put(t, value, measured?.low?.[index] ?? value, measured?.high?.[index] ?? value);
     last = t;
   });
   return line;
@@ -54,9 +54,9 @@ function intersect(one, other) {
 
 // Merges new points into old ones: what the server sent again replaces what was known of that time.
 export function merge(known, fresh, from) {
-  const byJob = new Map(known.map((series) => [series.job, series]));
+  const byId = new Map(known.map((series) => [series.id, series]));
   return fresh.map((series) => {
-    const old = byJob.get(series.job);
+    const old = byId.get(series.id);
     if (!old) return series;
     const first = series.t.length ? series.t[0] : Infinity;
     const keep = old.t.map((t, index) => index).filter((index) => old.t[index] >= from && old.t[index] < first);

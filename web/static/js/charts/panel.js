@@ -57,7 +57,7 @@ export class Panel {
       for (const name of metrics) {
         const metric = this.config.metrics.find((item) => item.name === name);
         const label = series.length > 1 ? one.label : metric.label;
-        lines.push({ key: `${one.job} ${name}`, label, metric, ...lineOf(one, name, step) });
+        lines.push({ key: `${one.id} ${name}`, label, metric, ...lineOf(one, name, step) });
       }
     }
     // A metric that nobody measured gives no line, unless nothing at all was.

@@ -1,0 +1,128 @@
+"""Reads what one chart board shows: several metrics of a line and how its runs ended, in one pass over the rows.
+
+Up to so many runs come as they are; more come in buckets with mean, minimum and maximum. What was not measured is
+None, and instants without a run are simply not there: the page leaves them open.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Boolean, ColumnElement, Double, Integer, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.orm import Session
+
+from controller.store import results
+from controller.store.queries.results import MAX_POINTS, Line, bucket_width
+from streamswarm.v1 import probe_pb2
+
+#: Buckets begin at whole multiples of their width since then.
+_EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """One metric: its values, and in buckets their extremes too."""
+
+    mean: tuple[float | None, ...]
+    #: Empty when every point is a run.
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChartLine:
+    """The points of one line; all tuples have the length of `at`."""
+
+    line: Line
+    #: When the run was due, or the middle of its bucket.
+    at: tuple[dt.datetime, ...]
+    #: How many runs of each point did not end well, by how.
+    failed: tuple[int, ...]
+    error: tuple[int, ...]
+    missed: tuple[int, ...]
+    #: By the metric's name.
+    bands: dict[str, Band]
+
+
+def bucket_for(
+    session: Session, lines: Sequence[Line], *, start: dt.datetime, end: dt.datetime, points: int = MAX_POINTS
+) -> dt.timedelta | None:
+    """Return the width of the buckets that lines are shown in side by side; None when runs are few enough."""
+    most = 0
+    for line in lines:
+        table = results.table(line.kind)
+        newest = (
+            select(table.c.scheduled_at)
+            .where(
+                table.c.job_id.in_(line.job_ids), table.c.scheduled_at >= start, table.c.scheduled_at < end
+            )
+            .limit(points + 1)
+            .subquery()
+        )
+        most = max(most, session.execute(select(func.count()).select_from(newest)).scalar_one())
+    if most <= points:
+        return None
+    intervals = [line.interval_s for line in lines if line.interval_s]
+    return bucket_width(end - start, points=points, interval_s=max(intervals, default=None))
+
+
+def chart_line(
+    session: Session,
+    line: Line,
+    metrics: Sequence[str],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    bucket: dt.timedelta | None,
+    most: int = MAX_POINTS * 2,
+) -> ChartLine:
+    """Return a line over [start, end): runs when `bucket` is None, at most the newest `most`; else buckets."""
+    table = results.table(line.kind)
+    conditions = (
+        table.c.job_id.in_(line.job_ids),
+        table.c.scheduled_at >= start,
+        table.c.scheduled_at < end,
+    )
+    values = [_value(table.c[results.metric_column(line.kind, name).name]) for name in metrics]
+    if bucket is None:
+        query = (
+            select(table.c.scheduled_at, *(_is(table.c.status, status) for status in _BAD), *values)
+            .where(*conditions)
+            .order_by(table.c.scheduled_at.desc())
+            .limit(most)
+        )
+        rows = list(reversed(session.execute(query).tuples().all()))
+        return _assemble(line, metrics, rows, width=1)
+    begin = func.date_bin(cast(literal(bucket), INTERVAL), table.c.scheduled_at, literal(_EPOCH))
+    counts = (func.count().filter(table.c.status == status) for status in _BAD)
+    spreads = (part for value in values for part in (func.avg(value), func.min(value), func.max(value)))
+    query = select(begin + bucket / 2, *counts, *spreads).where(*conditions).group_by(begin).order_by(begin)
+    return _assemble(line, metrics, session.execute(query).tuples().all(), width=3)
+
+
+_BAD = (probe_pb2.STATUS_FAILED, probe_pb2.STATUS_ERROR, probe_pb2.STATUS_MISSED)
+
+
+def _is(column: ColumnElement[int], status: int) -> ColumnElement[int]:
+    return cast(column == status, Integer)
+
+
+def _value(column: ColumnElement[Any]) -> ColumnElement[float]:
+    # PostgreSQL casts a boolean to an integer only.
+    return cast(cast(column, Integer) if isinstance(column.type, Boolean) else column, Double)
+
+
+def _assemble(line: Line, metrics: Sequence[str], rows: Sequence[Any], *, width: int) -> ChartLine:
+    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) or [()] * (4 + width * len(metrics))
+    bands = {}
+    for index, name in enumerate(metrics):
+        first = 4 + index * width
+        low, high = (columns[first + 1], columns[first + 2]) if width > 1 else ((), ())
+        bands[name] = Band(mean=columns[first], low=low, high=high)
+    return ChartLine(
+        line=line, at=columns[0], failed=columns[1], error=columns[2], missed=columns[3], bands=bands
+    )

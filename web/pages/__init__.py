@@ -1,0 +1,55 @@
+"""The pages of the dashboard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask, g, request, url_for
+
+from web.auth import Principal
+from web.pages import charts, destinations, overview, test_form, tests, workers
+from web.pages.blueprint import blueprint
+from web.pages.formatting import filters, icon, time_tag
+from web.pages.states import ICONS
+
+__all__ = ["blueprint", "charts", "destinations", "init_app", "overview", "test_form", "tests", "workers"]
+
+_NAVIGATION = (
+    ("pages.overview", "Overview", "overview"),
+    ("pages.tests", "Tests", "tests"),
+    ("pages.destinations", "Destinations", "destinations"),
+    ("pages.workers", "Workers", "workers"),
+)
+
+
+def init_app(app: Flask) -> None:
+    """Give the application its pages, and templates what they call."""
+    app.register_blueprint(blueprint)
+    app.jinja_env.filters.update(filters())
+    app.jinja_env.globals.update(icon=icon, time_tag=time_tag, state_icons=ICONS)
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+    app.context_processor(_context)
+
+
+def _context() -> dict[str, Any]:
+    """Return what every page shows around its content."""
+    path = request.path
+    navigation = []
+    for endpoint, label, name in _NAVIGATION:
+        href = url_for(endpoint)
+        below = href != "/" and path.startswith(f"{href}/")
+        navigation.append(
+            {
+                "href": href,
+                "label": label,
+                "icon": name,
+                "current": "page" if path == href else "true" if below else "",
+            }
+        )
+    viewer: Principal | None = g.get("principal")
+    return {
+        "navigation": navigation,
+        "may_operate": viewer is not None and viewer.allows("operator"),
+        "may_administer": viewer is not None and viewer.allows("admin"),
+    }

@@ -1,0 +1,176 @@
+"""Charts of a test: which there are, from the contract, and the data that they ask for as JSON."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, jsonify, request
+
+from controller.store.queries import charts, results, tests
+from streamswarm import contract
+from streamswarm.contract import InvalidInputError, Kind, Metric, Problem
+from streamswarm.targets import shown
+from web.auth import requires
+from web.database import transaction
+from web.forms import UNIT_WORDS
+from web.pages.blueprint import blueprint
+
+#: Seconds and words of the range buttons; the first is chosen at first.
+RANGES = ((300, "5 min"), (3600, "1 h"), (21600, "6 h"), (86400, "24 h"), (604800, "7 d"))
+#: Lines that one board draws; more could not be told apart.
+_MOST_LINES = 24
+#: Digits of a time in milliseconds, up to the year 2286.
+_LONGEST_INSTANT = 13
+#: Roles whose charts stand open; the others are folded away.
+_OPEN_ROLES = ("latency", "loss", "jitter", "throughput", "utilisation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChartGroup:
+    """Metrics that share a chart: one group of the contract and one unit."""
+
+    title: str
+    #: UCUM.
+    unit: str
+    metrics: tuple[Metric, ...]
+    #: The one that is compared when a test has several jobs.
+    first: Metric
+    #: Stands open from the beginning.
+    main: bool
+    #: Has the kind's headline and is drawn large.
+    first_of_all: bool
+
+    @property
+    def slug(self) -> str:
+        """Name of the group in ids."""
+        return "-".join(
+            "".join(c if c.isalnum() else " " for c in f"{self.title} {self.unit}").lower().split()
+        )
+
+    @property
+    def axis(self) -> str:
+        """What the axis is labelled with."""
+        return UNIT_WORDS.get(self.unit, self.unit)
+
+    @property
+    def help(self) -> str:
+        """What the metrics mean and who defines them."""
+        return " ".join(
+            f"{metric.label}: {metric.description}{f' ({metric.reference})' if metric.reference else ''}"
+            for metric in self.metrics[:4]
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the script that draws it must know."""
+        return {
+            "title": self.title,
+            "unit": self.unit,
+            "first": self.first.name,
+            "metrics": [
+                {"name": metric.name, "label": metric.label, "description": metric.description}
+                for metric in self.metrics
+            ],
+        }
+
+
+def chart_groups(kind: Kind) -> list[ChartGroup]:
+    """Return the charts of a kind: the headline's first, folded ones last."""
+    grouped: dict[tuple[str, str], list[Metric]] = {}
+    for metric in kind.metrics:
+        grouped.setdefault((metric.group or metric.label, metric.unit), []).append(metric)
+    titles = [title for title, _ in grouped]
+    groups = []
+    for (title, unit), metrics in grouped.items():
+        headline = any(metric.headline for metric in metrics)
+        named = f"{title} ({UNIT_WORDS.get(unit, unit) or 'count'})" if titles.count(title) > 1 else title
+        groups.append(
+            ChartGroup(
+                title=named,
+                unit=unit,
+                metrics=tuple(metrics),
+                first=next((metric for metric in metrics if metric.headline), metrics[0]),
+                main=headline or any(metric.role in _OPEN_ROLES for metric in metrics),
+                first_of_all=headline,
+            )
+        )
+    return sorted(groups, key=lambda group: (not group.first_of_all, not group.main))
+
+
+@blueprint.get("/tests/<int:test_id>/chart.json")
+@requires("viewer")
+def test_chart(test_id: int) -> Response:
+    """Return the points that a page's charts lack.
+
+    `from` and `to` are milliseconds since 1970, `metrics` names what is wanted; `step=0` asks for single runs, as a
+    page does that adds the newest to what it has.
+    """
+    start, end = _instant("from"), _instant("to")
+    if end <= start:
+        raise InvalidInputError([Problem(path="to", message="must lie after `from`")])
+    with transaction() as session:
+        found = tests.get(session, test_id)
+        kind = contract.kind(found.kind)
+        metrics = _metrics(kind)
+        lines = results.lines(session, test_ids=[test_id])[:_MOST_LINES]
+        bucket = (
+            None
+            if request.args.get("step") == "0"
+            else charts.bucket_for(session, lines, start=start, end=end)
+        )
+        drawn = [
+            charts.chart_line(session, line, metrics, start=start, end=end, bucket=bucket) for line in lines
+        ]
+    response = jsonify(
+        {
+            "now": _milliseconds(dt.datetime.now(dt.UTC)),
+            "step": int(bucket.total_seconds() * 1000) if bucket else 0,
+            "series": [_series(item) for item in drawn],
+        }
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _series(drawn: charts.ChartLine) -> dict[str, Any]:
+    line = drawn.line
+    label = f"{line.worker_name} → {line.destination_name}" if line.destination_name else line.worker_name
+    return {
+        "id": f"{line.worker_id} {line.destination_id or ''}",
+        "label": label,
+        "interval_ms": round((line.interval_s or 0) * 1000),
+        "t": [_milliseconds(at) for at in drawn.at],
+        "failed": drawn.failed,
+        "error": drawn.error,
+        "missed": drawn.missed,
+        "metrics": {
+            name: {"mean": band.mean, **({"low": band.low, "high": band.high} if band.low else {})}
+            for name, band in drawn.bands.items()
+        },
+    }
+
+
+def _metrics(kind: Kind) -> list[str]:
+    wanted = [name for name in request.args.get("metrics", "").split(",") if name]
+    known = {metric.name for metric in kind.metrics}
+    for name in wanted:
+        if name not in known:
+            raise InvalidInputError(
+                [Problem(path="metrics", message=f"`{shown(name)}` is not a metric of `{kind.name}`")]
+            )
+    return list(dict.fromkeys(wanted))
+
+
+def _instant(name: str) -> dt.datetime:
+    text = request.args.get(name, "")
+    if not text.isascii() or not text.isdigit() or len(text) > _LONGEST_INSTANT:
+        raise InvalidInputError(
+            [Problem(path=name, message="must be an instant in milliseconds since 1970-01-01 UTC")]
+        )
+    return dt.datetime.fromtimestamp(int(text) / 1000, dt.UTC)
+
+
+def _milliseconds(instant: dt.datetime) -> int:
+    return round(instant.timestamp() * 1000)

@@ -1,0 +1,189 @@
+"""The first page: the fleet, live trends, recent failures, and what needs attention."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import render_template, url_for
+
+from controller.store.queries import overview, pages, tests, workers
+from controller.store.queries.workers import WorkerRecord
+from streamswarm import contract
+from web.auth import requires
+from web.database import transaction
+from web.pages.blueprint import blueprint
+from web.pages.drawing import comb
+from web.pages.states import TestLook, run_state
+from web.pages.test_rows import TestRow, read_rows
+
+#: Tests whose trends are drawn; those in trouble come first.
+_MOST_ROWS = 12
+_MOST_TESTS = 500
+_RECENT = dt.timedelta(minutes=15)
+_CLOCK_LIMIT_MS = 5000.0
+_TONES = {"ok": "ok", "failed": "failed", "error": "error", "missed": "missed", "stale": "attention"}
+_REASONS = {
+    "failed": "The destination did not do what was required.",
+    "error": "Could not be measured; this says nothing about the destination.",
+    "stale": "Results are overdue; until they come, the state is unknown.",
+    "missed": "Runs were due and did not start.",
+}
+_TROUBLE = ("failed", "error", "stale", "missed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """One thing that somebody should look at."""
+
+    state: str
+    word: str
+    title: str
+    text: str
+    href: str = ""
+    #: A command that mends it.
+    mend: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """One part of the bar of states, in percent of its width."""
+
+    state: str
+    word: str
+    tone: str
+    count: int
+    x: float
+    width: float
+
+
+@blueprint.get("/", endpoint="overview")
+@requires("viewer")
+def overview_page() -> str:
+    """Draw the whole page."""
+    return render_template("overview/page.html", **_figures())
+
+
+@blueprint.get("/overview/live")
+@requires("viewer")
+def overview_live() -> str:
+    """Draw the part that lives."""
+    return render_template("overview/live.html", **_figures())
+
+
+def _figures() -> dict[str, Any]:
+    with transaction() as session:
+        found = tests.find(session, limit=_MOST_TESTS).items
+        rows = read_rows(session, found, trends=False)
+        ordered = sorted(rows, key=lambda row: (_rank(row.look), row.test.name.lower()))
+        shown = read_rows(session, [row.test for row in ordered[:_MOST_ROWS]], trends=True)
+        fleet = workers.find(session, limit=_MOST_TESTS).items
+        failures = pages.recent_failures(session, within=_RECENT, limit=8)
+        figures = overview.read(session)
+        runs = pages.run_counts(session, within=_RECENT)
+    return {
+        "figures": figures,
+        "runs": runs,
+        "rows": shown,
+        "more": len(rows) > _MOST_ROWS,
+        "failures": [(failure, *run_state(failure.status)) for failure in failures],
+        "attention": attention(fleet, rows),
+        "comb": comb(fleet),
+        "shares": shares([row.look for row in rows]),
+    }
+
+
+def attention(fleet: Sequence[WorkerRecord], rows: Sequence[TestRow]) -> list[Attention]:
+    """Return what is not as it should be, the gravest first."""
+    items: list[Attention] = []
+    for worker in fleet:
+        items.extend(_of_worker(worker))
+    for row in rows:
+        if row.look.state in _TROUBLE or (
+            row.look.state == "waiting" and not row.test.jobs and not row.test.paused
+        ):
+            items.append(
+                Attention(
+                    state=row.look.state,
+                    word=row.look.word,
+                    title=row.test.name,
+                    text=_REASONS.get(
+                        row.look.state, "No worker suits its selection, or its kind is available on none."
+                    ),
+                    href=url_for("pages.test", test_id=row.test.id),
+                )
+            )
+    return items
+
+
+def _of_worker(worker: WorkerRecord) -> list[Attention]:
+    href = url_for("pages.worker", worker_id=worker.id)
+    items: list[Attention] = []
+    if worker.state == "offline":
+        items.append(
+            Attention(
+                state="offline",
+                word="offline",
+                title=worker.name,
+                text="Has no session. It measures on by itself and delivers when it is back.",
+                href=href,
+            )
+        )
+    if worker.spool_alarm:
+        items.append(
+            Attention(state="attention", word="spool", title=worker.name, text=worker.spool_alarm, href=href)
+        )
+    if worker.clock_offset_ms is not None and abs(worker.clock_offset_ms) > _CLOCK_LIMIT_MS:
+        items.append(
+            Attention(
+                state="attention",
+                word="clock",
+                title=worker.name,
+                text=f"Its clock is {abs(worker.clock_offset_ms) / 1000:.1f} s away from the controller's.",
+                href=href,
+                mend="timedatectl set-ntp true",
+            )
+        )
+    items.extend(
+        Attention(
+            state="attention",
+            word="unavailable",
+            title=f"{contract.kind(kind).label} on {worker.name}",
+            text=str(state.get("reason", "")),
+            href=href,
+            mend=str(state.get("mend", "")),
+        )
+        for kind, state in worker.kinds.items()
+        if not state.get("available") and kind in contract.kinds()
+    )
+    return items
+
+
+def shares(looks: Sequence[TestLook]) -> list[Share]:
+    """Return how many tests are in which state, as parts of one bar."""
+    tally: dict[tuple[str, str], int] = {}
+    for look in looks:
+        word = {"failed": "failing", "error": "not measured"}.get(look.state, look.word)
+        tally[look.state, word] = tally.get((look.state, word), 0) + 1
+    result: list[Share] = []
+    at = 0.0
+    for (state, word), count in sorted(tally.items(), key=lambda item: item[0][0] != "ok"):
+        width = 100 * count / len(looks)
+        result.append(
+            Share(
+                state=state,
+                word=word,
+                tone=_TONES.get(state, "missed"),
+                count=count,
+                x=round(at, 3),
+                width=round(max(0.4, width - 0.4), 3),
+            )
+        )
+        at += width
+    return result
+
+
+def _rank(look: TestLook) -> int:
+    return _TROUBLE.index(look.state) if look.state in _TROUBLE else 9 if look.last_at is None else 5

@@ -1,0 +1,112 @@
+"""What state things are shown in: one word and one look each, derived from records alone."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from controller.store.queries.results import ResultRecord
+from controller.store.queries.tests import TestRecord
+from controller.store.queries.workers import WorkerRecord
+from streamswarm import contract
+
+#: Icons of states: shape tells them apart where colour does not.
+ICONS = {
+    "ok": "ok",
+    "online": "ok",
+    "failed": "failed",
+    "offline": "failed",
+    "error": "error",
+    "revoked": "error",
+    "missed": "missed",
+    "stale": "missed",
+    "attention": "failed",
+    "paused": "paused",
+    "waiting": "waiting",
+}
+#: A test is silent when its newest result is older than this many intervals and this long.
+_SILENT_INTERVALS = 3
+_SILENT_AT_LEAST = dt.timedelta(seconds=15)
+
+_WORKER_STATES = {
+    "connected": ("online", "connected"),
+    "offline": ("offline", "offline"),
+    "pending": ("waiting", "not enrolled yet"),
+    "revoked": ("revoked", "revoked"),
+}
+_RUN_WORDS = {"ok": "ok", "failed": "failed", "error": "not measured", "missed": "missed"}
+SOURCES = {
+    "none": "",
+    "target": "destination",
+    "network": "network",
+    "resolver": "name resolution",
+    "policy": "worker's policy",
+    "vantage": "worker's host",
+    "schedule": "schedule",
+    "internal": "worker itself",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestLook:
+    """A test's state as lists show it."""
+
+    __test__ = False  # keeps pytest from taking it for a test class
+
+    #: One of `ICONS`.
+    state: str
+    word: str
+    #: Instant of the newest run of any line.
+    last_at: dt.datetime | None
+    #: Mean of the newest values of its lines; None where nothing was measured.
+    value: float | None
+
+
+def run_state(status: str) -> tuple[str, str]:
+    """Return look and word of how a run ended."""
+    return status, _RUN_WORDS[status]
+
+
+def worker_state(worker: WorkerRecord) -> tuple[str, str]:
+    """Return look and word of a worker."""
+    if worker.state == "connected" and worker.spool_alarm:
+        return "attention", "spool alarm"
+    return _WORKER_STATES[worker.state]
+
+
+def test_look(test: TestRecord, runs: Sequence[ResultRecord], now: dt.datetime) -> TestLook:
+    """Return the state of a test from the newest run of each of its lines."""
+    last_at = max((run.scheduled_at for run in runs), default=None)
+    headline = contract.kind(test.kind).headline.name
+    values = [value for run in runs if (value := run.metrics[headline]) is not None]
+    value = sum(values) / len(values) if values else None
+    state, word = _state(test, runs, last_at, now)
+    return TestLook(state=state, word=word, last_at=last_at, value=value)
+
+
+test_look.__test__ = False  # type: ignore[attr-defined]  # a function of the product, not a test
+
+
+def _state(
+    test: TestRecord, runs: Sequence[ResultRecord], last_at: dt.datetime | None, now: dt.datetime
+) -> tuple[str, str]:
+    planned = test.state(now)
+    if planned == "paused":
+        return "paused", "paused"
+    if planned == "ended":
+        return "waiting", "ended"
+    if planned == "waiting":
+        return "waiting", "not started yet"
+    if last_at is None:
+        return ("waiting", "no worker runs it") if not test.jobs else ("waiting", "no results yet")
+    if test.interval_s is not None and now - last_at > max(
+        _SILENT_AT_LEAST, dt.timedelta(seconds=test.interval_s * _SILENT_INTERVALS)
+    ):
+        return "stale", "silent"
+    for status in ("failed", "error", "missed"):
+        count = sum(run.status == status for run in runs)
+        if count:
+            word = _RUN_WORDS[status]
+            return status, word if len(runs) == 1 else f"{count} of {len(runs)} {word}"
+    return "ok", "ok"

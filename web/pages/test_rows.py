@@ -1,0 +1,74 @@
+"""Tests with their latest state and trend, as lists show them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from controller.store.queries import pages, results
+from controller.store.queries.results import ResultRecord
+from controller.store.queries.tests import TestRecord
+from streamswarm import contract
+from streamswarm.contract import Kind
+from web.pages.drawing import Spark, spark
+from web.pages.states import TestLook, test_look
+
+TREND = dt.timedelta(minutes=30)
+_SLOTS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestRow:
+    """One test of a list."""
+
+    __test__ = False  # keeps pytest from taking it for a test class
+
+    test: TestRecord
+    kind: Kind
+    look: TestLook
+    #: None where the list draws no trends.
+    spark: Spark | None
+
+
+def read_rows(session: Session, found: Sequence[TestRecord], *, trends: bool) -> list[TestRow]:
+    """Return the rows of the tests in the order given."""
+    known = [test for test in found if test.kind in contract.kinds()]
+    by_kind: dict[str, list[int]] = {}
+    for test in known:
+        by_kind.setdefault(test.kind, []).append(test.id)
+    now = dt.datetime.now(dt.UTC)
+    runs = latest_of(session, [test.id for test in known])
+    since = now - TREND
+    slots = _slots(known)
+    drawn = (
+        pages.trends(session, by_kind, since=since, slot_s=TREND.total_seconds() / slots) if trends else {}
+    )
+    return [
+        TestRow(
+            test=test,
+            kind=contract.kind(test.kind),
+            look=test_look(test, runs.get(test.id, ()), now),
+            spark=spark(drawn.get(test.id, ()), slots) if trends else None,
+        )
+        for test in known
+    ]
+
+
+def latest_of(session: Session, test_ids: Sequence[int]) -> dict[int, list[ResultRecord]]:
+    """Return the newest run of every line by test."""
+    found: dict[int, list[ResultRecord]] = {}
+    for item in results.latest(session, results.lines(session, test_ids=test_ids)):
+        if item.result is not None:
+            found.setdefault(item.line.test_id, []).append(item.result)
+    return found
+
+
+def _slots(found: Sequence[TestRecord]) -> int:
+    """Return so few slots that the slowest of the usual tests has a run in each: gaps must be real."""
+    slowest = max((test.interval_s or 0.0 for test in found), default=0.0)
+    if slowest * 1.5 <= TREND.total_seconds() / _SLOTS:
+        return _SLOTS
+    return max(6, int(TREND.total_seconds() / (min(slowest, 300.0) * 1.5)))

@@ -1,0 +1,138 @@
+"""Pages of tests: list, one test with its live charts, and what can be done to it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from flask import flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from controller.errors import ConflictError
+from controller.store.commands import tests as commands
+from controller.store.queries import pages, plans, tests
+from streamswarm import contract
+from web.auth import requires
+from web.database import transaction
+from web.pages.blueprint import blueprint
+from web.pages.charts import RANGES, chart_groups
+from web.pages.context import actor, is_fragment
+from web.pages.states import SOURCES, run_state, test_look
+from web.pages.test_rows import latest_of, read_rows
+
+_LATEST = 25
+
+
+@blueprint.get("/tests", endpoint="tests")
+@requires("viewer")
+def tests_page() -> str:
+    """List tests; a fragment answers a search, a filter or the end of the list."""
+    search = request.args.get("q", "").strip()
+    kind = request.args.get("kind", "")
+    paused = {"yes": True, "no": False}.get(request.args.get("paused", ""))
+    with transaction() as session:
+        page = tests.find(
+            session,
+            search=search,
+            kind=kind if kind in contract.kinds() else "",
+            paused=paused,
+            limit=50,
+            cursor=request.args.get("cursor") or None,
+        )
+        rows = read_rows(session, page.items, trends=True)
+    filters: dict[str, Any] = {
+        name: request.args[name] for name in ("q", "kind", "paused") if request.args.get(name)
+    }
+    return render_template(
+        "tests/rows.html" if is_fragment() else "tests/list.html",
+        rows=rows,
+        next_href=url_for("pages.tests", cursor=page.next_cursor, **filters) if page.next_cursor else "",
+        filters=filters,
+        kinds=contract.kinds(),
+    )
+
+
+@blueprint.get("/tests/<int:test_id>")
+@requires("viewer")
+def test(test_id: int) -> str:
+    """Show one test with its charts."""
+    latest = _latest(test_id)
+    return render_template("tests/page.html", groups=chart_groups(latest["kind"]), ranges=RANGES, **latest)
+
+
+@blueprint.get("/tests/<int:test_id>/latest")
+@requires("viewer")
+def test_latest(test_id: int) -> str:
+    """Draw state and latest results, the part that lives."""
+    return render_template("tests/latest.html", **_latest(test_id))
+
+
+@blueprint.post("/tests/<int:test_id>/pause")
+@requires("operator")
+def test_pause(test_id: int) -> Response:
+    """Stop the runs of a test."""
+    with transaction() as session:
+        found = commands.pause(session, test_id, actor=actor())
+    flash(f"{found.name} is paused; it keeps its results.", "success")
+    return _back(test_id)
+
+
+@blueprint.post("/tests/<int:test_id>/resume")
+@requires("operator")
+def test_resume(test_id: int) -> Response:
+    """Let a test run again."""
+    with transaction() as session:
+        found = commands.resume(session, test_id, actor=actor())
+    flash(f"{found.name} runs again.", "success")
+    return _back(test_id)
+
+
+@blueprint.post("/tests/<int:test_id>/run")
+@requires("operator")
+def test_run(test_id: int) -> Response:
+    """Have a test run once, now."""
+    try:
+        with transaction() as session:
+            commands.run_now(session, test_id, actor=actor())
+    except ConflictError as error:
+        flash(f"{error.message}: {error.mend}.", "failed")
+        return _back(test_id)
+    flash("Every worker of this test runs it once more, now; the results appear below.", "success")
+    return _back(test_id)
+
+
+@blueprint.post("/tests/<int:test_id>/delete")
+@requires("operator")
+def test_delete(test_id: int) -> Response:
+    """Delete a test."""
+    with transaction() as session:
+        found = tests.get(session, test_id)
+        commands.delete(session, test_id, actor=actor())
+    flash(f"The test {found.name} is deleted.", "success")
+    return redirect(url_for("pages.tests"))
+
+
+def _latest(test_id: int) -> dict[str, Any]:
+    only_bad = request.args.get("only") == "bad"
+    now = dt.datetime.now(dt.UTC)
+    with transaction() as session:
+        found = tests.get(session, test_id)
+        kind = contract.kind(found.kind)
+        newest = pages.newest_runs(session, found.kind, test_id, limit=_LATEST, only_bad=only_bad)
+        latest = latest_of(session, [test_id]).get(test_id, [])
+        skips = plans.read_skips(session, test_id, now=now)
+    return {
+        "test": found,
+        "kind": kind,
+        "look": test_look(found, latest, now),
+        "skips": skips,
+        "runs": [
+            (run, *run_state(run.status), SOURCES.get(run.failure_source, run.failure_source))
+            for run in newest
+        ],
+        "only_bad": only_bad,
+    }
+
+
+def _back(test_id: int) -> Response:
+    return redirect(url_for("pages.test", test_id=test_id))

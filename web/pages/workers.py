@@ -1,0 +1,71 @@
+"""Pages of workers: the list, and all that one tells of itself."""
+
+from __future__ import annotations
+
+import uuid
+
+from flask import flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from controller.store.commands import workers as commands
+from controller.store.queries import pages, workers
+from streamswarm import contract
+from web.auth import requires
+from web.database import transaction
+from web.pages.blueprint import blueprint
+from web.pages.context import actor, is_fragment
+from web.pages.states import worker_state
+
+
+@blueprint.get("/workers", endpoint="workers")
+@requires("viewer")
+def workers_page() -> str:
+    """List workers; a fragment answers a search or the end of the list."""
+    search = request.args.get("q", "").strip()
+    cursor = request.args.get("cursor") or None
+    with transaction() as session:
+        page = workers.find(session, search=search, limit=50, cursor=cursor)
+    template = "workers/rows.html" if is_fragment() else "workers/list.html"
+    rows = [(worker, *worker_state(worker)) for worker in page.items]
+    return render_template(
+        template, rows=rows, search=search, next_cursor=page.next_cursor, kinds=contract.kinds()
+    )
+
+
+@blueprint.get("/workers/<uuid:worker_id>")
+@requires("viewer")
+def worker(worker_id: uuid.UUID) -> str:
+    """Show one worker."""
+    return render_template("workers/page.html", **_worker(worker_id))
+
+
+@blueprint.get("/workers/<uuid:worker_id>/live")
+@requires("viewer")
+def worker_live(worker_id: uuid.UUID) -> str:
+    """Draw the part that lives."""
+    return render_template("workers/live.html", **_worker(worker_id))
+
+
+@blueprint.post("/workers/<uuid:worker_id>/revoke")
+@requires("admin")
+def worker_revoke(worker_id: uuid.UUID) -> Response:
+    """End a worker's right to speak."""
+    with transaction() as session:
+        found = commands.revoke(session, worker_id, actor=actor())
+    flash(f"{found.name} is revoked: within seconds nothing is heard from it any more.", "success")
+    return redirect(url_for("pages.worker", worker_id=worker_id))
+
+
+def _worker(worker_id: uuid.UUID) -> dict[str, object]:
+    with transaction() as session:
+        found = workers.get(session, worker_id)
+        jobs = pages.jobs_of_worker(session, worker_id)
+    state, word = worker_state(found)
+    announced = [(kind, found.kinds.get(kind.name)) for kind in contract.kinds().values()]
+    return {
+        "worker": found,
+        "state": state,
+        "word": word,
+        "announced": announced,
+        "jobs": jobs,
+    }
