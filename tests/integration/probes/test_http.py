@@ -39,6 +39,15 @@ def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServe
     tls.client_context.cache_clear()
 
 
+#: What a busy machine may add to the server's delays; less than they differ by.
+LEEWAY_MS = 40
+
+
+def after(seconds: float) -> object:
+    """Return what equals milliseconds that took so long at the server: a little less, or somewhat more."""
+    return pytest.approx(seconds * 1000 + 15, abs=25)
+
+
 async def curl(url: str, *arguments: str) -> dict[str, float]:
     """Return what `curl -w` measured, times in milliseconds since its start."""
     fields = ["time_connect", "time_appconnect", "time_pretransfer", "time_starttransfer", "time_total"]
@@ -68,12 +77,14 @@ async def test_phases_agree_with_curl_and_the_servers_delays(
     outcome = await probe("http", server.url("/slow"))
     result = outcome.metrics
     peer = await curl(server.url("/slow"))
-    assert result.ttfb_ms == pytest.approx(FIRST_BYTE_S * 1000, abs=10)
-    assert result.transfer_ms == pytest.approx(TRANSFER_S * 1000, abs=10)
-    assert result.ttfb_ms == pytest.approx(peer["time_starttransfer"] - peer["time_pretransfer"], abs=10)
-    assert result.transfer_ms == pytest.approx(peer["time_total"] - peer["time_starttransfer"], abs=10)
-    assert result.connect_ms == pytest.approx(peer["time_connect"], abs=5)
-    assert result.total_ms == pytest.approx(peer["time_total"], abs=15)
+    assert result.ttfb_ms == after(FIRST_BYTE_S)
+    assert result.transfer_ms == after(TRANSFER_S)
+    assert result.ttfb_ms == pytest.approx(
+        peer["time_starttransfer"] - peer["time_pretransfer"], abs=LEEWAY_MS
+    )
+    assert result.transfer_ms == pytest.approx(peer["time_total"] - peer["time_starttransfer"], abs=LEEWAY_MS)
+    assert result.connect_ms == pytest.approx(peer["time_connect"], abs=LEEWAY_MS)
+    assert result.total_ms == pytest.approx(peer["time_total"], abs=LEEWAY_MS)
     assert result.total_ms >= result.connect_ms + result.ttfb_ms + result.transfer_ms
     assert (result.status, result.body_bytes, result.redirects) == (peer["http_code"], 2000, 0)
     assert result.body_bytes == peer["size_download"]
@@ -107,10 +118,10 @@ async def test_tls_is_timed_apart_and_its_certificate_read(
     outcome = await probe("http", secure.url("/slow"))
     result = outcome.metrics
     peer = await curl(secure.url("/slow"), "--http1.1", "--cacert", os.environ["SSL_CERT_FILE"])
-    assert result.tls_ms == pytest.approx(peer["time_appconnect"] - peer["time_connect"], abs=20)
-    assert result.ttfb_ms == pytest.approx(FIRST_BYTE_S * 1000, abs=10)
-    assert result.transfer_ms == pytest.approx(TRANSFER_S * 1000, abs=10)
-    assert result.total_ms == pytest.approx(peer["time_total"], abs=30)
+    assert result.tls_ms == pytest.approx(peer["time_appconnect"] - peer["time_connect"], abs=LEEWAY_MS)
+    assert result.ttfb_ms == after(FIRST_BYTE_S)
+    assert result.transfer_ms == after(TRANSFER_S)
+    assert result.total_ms == pytest.approx(peer["time_total"], abs=LEEWAY_MS)
     assert result.cert_days_left == pytest.approx(30, abs=0.01)
     assert outcome.detail["hops"][0]["tls_version"] == "TLSv1.3"
 
@@ -158,7 +169,7 @@ async def test_redirects_are_followed_hop_by_hop(server: WebServer, probe: Probe
     result = outcome.metrics
     assert result.redirects == peer["num_redirects"] == 2
     assert result.status == 200
-    assert result.ttfb_ms == pytest.approx(FIRST_BYTE_S * 1000, abs=10)
+    assert result.ttfb_ms == after(FIRST_BYTE_S)
     assert result.bytes_sent == sum(map(len, server.requests[:3]))
     assert [hop["status"] for hop in outcome.detail["hops"]] == [code, code, 200]
     assert [hop["url"] for hop in outcome.detail["hops"]][-1] == server.url("/slow")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import statistics
 import struct
 import subprocess
@@ -365,6 +366,7 @@ def test_without_permission_ping_is_unavailable_and_says_what_mends_it(
         text=True,
         check=True,
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         timeout=60,
     )
     assert done.stdout.startswith(expected)
@@ -394,3 +396,54 @@ async def test_the_engine_for_other_systems_measures_too() -> None:
     assert 0 < result.rtt_avg_ms < 100
     assert result.kernel_timestamps is False
     assert result.bytes_sent == 5 * 84
+
+
+def test_the_probe_runs_where_there_is_no_linux() -> None:
+    """The same module on a system that calls itself otherwise: no import and no call of Linux alone."""
+    script = textwrap.dedent(
+        """
+        import asyncio, ipaddress, socket, sys
+        sys.platform = "otheros"
+        from streamswarm import contract
+        from worker import probes
+        from worker.probing import ProbeContext, Resolved
+
+        class Guard:
+            def check(self, address, port=None):
+                pass
+
+        async def resolve(host, family):
+            return Resolved(addresses=(ipaddress.ip_address(host),), elapsed_ms=None)
+
+        async def measure(kind, target, **values):
+            spec = getattr(contract.make_spec(kind, values), kind)
+            parsed = contract.parse_target(contract.kind(kind), target)
+            context = ProbeContext(guard=Guard(), resolve=resolve)
+            return (await probes.load(kind).run(parsed, spec, context)).metrics
+
+        async def main():
+            listener = socket.create_server(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+            tcp = await measure("tcp", f"127.0.0.1:{port}")
+            print("tcp", tcp.connect_ms > 0, tcp.HasField("kernel_rtt_ms"))
+            if not probes.load("ping").availability().available:
+                print("ping unavailable")
+                return
+            ping = await measure("ping", "127.0.0.1", count=2, interval_ms=10)
+            print("ping", ping.packets_received, ping.kernel_timestamps)
+
+        asyncio.run(main())
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=60,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == "tcp True False"
+    assert lines[1] == ("ping 2 False" if ping.availability().available else "ping unavailable")

@@ -156,6 +156,9 @@ async def test_counters_that_cannot_be_read_are_this_hosts_fault(
             assert caught.value.status == probe_pb2.STATUS_ERROR
     finally:
         release.set()
+        for thread in threading.enumerate():
+            if thread.name == "test":
+                thread.join()  # it goes on reading, and must not do so in another test
 
 
 async def test_counters_that_went_backwards_give_no_rate(
