@@ -1,0 +1,83 @@
+"""Heartbeats of processes and the state of the installation."""
+
+from __future__ import annotations
+
+import os
+
+from sqlalchemy import Connection, Engine, text
+
+from controller.store import health
+
+
+def age(connection: Connection, process: int, seconds: float) -> None:
+    """Make a process's last heartbeat so old."""
+    connection.execute(
+        text("UPDATE processes SET heartbeat_at = now() - :age * interval '1 s' WHERE id = :id"),
+        {"id": process, "age": seconds},
+    )
+
+
+def add_worker(connection: Connection, name: str, process: int | None) -> None:
+    """Add an enrolled worker, on a gateway or not."""
+    connection.execute(
+        text(
+            "INSERT INTO workers (name, host_name, enrolled_at, gateway_id) VALUES (:name, :name, now(), :process)"
+        ),
+        {"name": name, "process": process},
+    )
+
+
+def test_nothing_runs(engine: Engine) -> None:
+    """On a fresh database only the database is well, and the messages name what to start."""
+    with engine.connect() as connection:
+        found = health.read_health(connection)
+    assert (found.state, found.database.state) == ("down", "ok")
+    assert "streamswarm gateway" in found.gateway.message
+    assert "streamswarm keeper" in found.keeper.message
+    assert found.worker.message == "no worker has enrolled yet"
+
+
+def test_all_is_well_until_a_heartbeat_is_old(engine: Engine) -> None:
+    """Fresh heartbeats and connected workers are ok; an old one is down; a stopped process is not alive."""
+    with engine.begin() as connection:
+        gateway = health.register_process(connection, "gateway", "gateway-1")
+        keeper = health.register_process(connection, "keeper", "k")
+        add_worker(connection, "a", gateway)
+        assert health.read_health(connection).state == "ok"
+        age(connection, keeper, health.STALE_S + 1)
+        assert health.read_health(connection).keeper.state == "down"
+        assert health.heartbeat(connection, keeper, {"queued": 3})
+        assert health.read_health(connection).keeper.state == "ok"
+        add_worker(connection, "b", None)
+        found = health.read_health(connection)
+        assert (found.state, found.worker.state, found.worker.alive) == ("degraded", "degraded", 1)
+        health.stop_process(connection, gateway)
+        assert health.read_health(connection).gateway.alive == 0
+
+
+def test_a_row_tells_whose_it_is(engine: Engine) -> None:
+    """Role, name, process id and gauges are kept; a heartbeat for a row that is gone says so."""
+    with engine.begin() as connection:
+        process = health.register_process(connection, "web", "web-1")
+        health.heartbeat(connection, process, {"streams": 7})
+        row = connection.execute(text("SELECT role, name, pid, gauges FROM processes")).one()
+        assert tuple(row) == ("web", "web-1", os.getpid(), {"streams": 7})
+        age(connection, process, 100)
+        assert health.prune_processes(connection, older_than_s=50) == 1
+        assert not health.heartbeat(connection, process)
+
+
+def test_orphans_are_found_by_silence_and_by_a_good_end(engine: Engine) -> None:
+    """Workers of gateways that are silent or have stopped are marked, once; others are left alone."""
+    with engine.begin() as connection:
+        silent, stopped, living = (
+            health.register_process(connection, "gateway", name) for name in ("a", "b", "c")
+        )
+        for process in (silent, stopped, living):
+            add_worker(connection, f"on-{process}", process)
+        age(connection, silent, health.STALE_S + 1)
+        health.stop_process(connection, stopped)
+        assert health.disconnect_orphans(connection) == 2
+        assert health.disconnect_orphans(connection) == 0
+        kept = connection.execute(text("SELECT gateway_id FROM workers WHERE gateway_id IS NOT NULL"))
+        assert kept.scalars().all() == [living]
