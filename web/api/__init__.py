@@ -5,11 +5,36 @@ from __future__ import annotations
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from web.api import health
+from web.api import (
+    audit,
+    destinations,
+    enrolment,
+    health,
+    kinds,
+    overview,
+    results,
+    tests,
+    tokens,
+    users,
+    workers,
+)
 from web.api.asking import IdConverter
 from web.api.blueprint import blueprint
 
-__all__ = ["health", "init_app"]
+__all__ = [
+    "audit",
+    "destinations",
+    "enrolment",
+    "health",
+    "init_app",
+    "kinds",
+    "overview",
+    "results",
+    "tests",
+    "tokens",
+    "users",
+    "workers",
+]
 
 
 def init_app(app: Flask) -> None:

@@ -1,0 +1,163 @@
+"""The runs of a test, newest first, page by page."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Table, select, true, tuple_
+from sqlalchemy.orm import Session
+
+from controller.store import results
+from controller.store.entities import Destination, Job, Worker
+from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
+from streamswarm import contract
+from streamswarm.v1 import probe_pb2
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One execution of a job at one scheduled instant, and what it delivered."""
+
+    job_id: int
+    worker_id: uuid.UUID
+    worker: str
+    #: None for kinds without a destination.
+    destination_id: int | None
+    destination: str | None
+    target: str
+    scheduled_at: dt.datetime
+    started_at: dt.datetime
+    duration_ms: float
+    #: Version of the job that it ran under.
+    job_version: int
+    #: `ok`, `failed`, `error` or `missed`.
+    status: str
+    #: `none`, `target`, `network`, `resolver`, `policy`, `vantage`, `schedule` or `internal`.
+    failure_source: str
+    error: str
+    clock_offset_ms: float | None
+    #: Every metric of the kind; None where it was not measured.
+    metrics: Mapping[str, float | int | bool | None]
+    #: Rows of the kind's child tables by table and key: `{"interfaces": {"eth0": {…}}}`.
+    children: Mapping[str, Mapping[str, Mapping[str, float | int | bool | None]]]
+    detail: Mapping[str, Any] | None
+
+
+def find(
+    session: Session,
+    test_id: int,
+    kind: str,
+    *,
+    start: dt.datetime | None = None,
+    end: dt.datetime | None = None,
+    worker: uuid.UUID | None = None,
+    destination: int | None = None,
+    limit: int = DEFAULT_LIMIT,
+    cursor: str | None = None,
+) -> Page[RunRecord]:
+    """Return the runs of a test that were due in [start, end); runs of jobs that ended meanwhile are among them."""
+    table = results.table(kind)
+    walk = select(table).where(table.c.job_id == Job.id)
+    if start is not None:
+        walk = walk.where(table.c.scheduled_at >= start)
+    if end is not None:
+        walk = walk.where(table.c.scheduled_at < end)
+    if cursor:
+        microseconds, job_id = decode_cursor(cursor, int, int)
+        at = _instant(microseconds)
+        walk = walk.where(tuple_(table.c.scheduled_at, table.c.job_id) < (at, job_id))
+    # Each job is walked down its own key, so that few rows are touched however many there are.
+    newest = walk.order_by(table.c.scheduled_at.desc()).limit(limit + 1).lateral("newest")
+    query = (
+        select(
+            newest,
+            Job.worker_id,
+            Job.destination_id,
+            Job.target,
+            Worker.name.label("worker"),
+            Destination.name.label("destination"),
+        )
+        .select_from(Job)
+        .join(newest, true())
+        .join(Worker, Worker.id == Job.worker_id)
+        .outerjoin(Destination, Destination.id == Job.destination_id)
+        .where(Job.test_id == test_id, Job.kind == kind)
+        .order_by(newest.c.scheduled_at.desc(), newest.c.job_id.desc())
+        .limit(limit + 1)
+    )
+    if worker is not None:
+        query = query.where(Job.worker_id == worker)
+    if destination is not None:
+        query = query.where(Job.destination_id == destination)
+    rows = session.execute(query).mappings().all()
+    children = _children(session, kind, rows[:limit])
+    return page_of(
+        rows,
+        limit,
+        lambda row: _record(kind, row, children),
+        lambda row: encode_cursor((row["scheduled_at"] - _EPOCH) // _MICROSECOND, row["job_id"]),
+    )
+
+
+def _instant(microseconds: int) -> dt.datetime:
+    try:
+        return _EPOCH + microseconds * _MICROSECOND
+    except OverflowError:
+        return _EPOCH
+
+
+def _children(session: Session, kind: str, rows: Any) -> dict[tuple[int, dt.datetime], dict[str, Any]]:
+    """Return the child rows of these runs, by run and child table."""
+    runs = [(row["job_id"], row["scheduled_at"]) for row in rows]
+    found: dict[tuple[int, dt.datetime], dict[str, Any]] = {}
+    if not runs:
+        return found
+    for child in contract.kind(kind).children:
+        table: Table = results.child_table(kind, child.name)
+        columns = [
+            (column.metric.name, column.name)
+            for column in results.child_columns(kind, child.name)
+            if column.metric
+        ]
+        query = (
+            select(table)
+            .where(tuple_(table.c.job_id, table.c.scheduled_at).in_(runs))
+            .order_by(table.c.key)
+        )
+        for row in session.execute(query).mappings():
+            of_run = found.setdefault((row["job_id"], row["scheduled_at"]), {})
+            of_run.setdefault(child.name, {})[row["key"]] = {
+                metric: row[column] for metric, column in columns
+            }
+    return found
+
+
+def _record(kind: str, row: Any, children: Mapping[tuple[int, dt.datetime], Any]) -> RunRecord:
+    return RunRecord(
+        job_id=row["job_id"],
+        worker_id=row["worker_id"],
+        worker=row["worker"],
+        destination_id=row["destination_id"],
+        destination=row["destination"],
+        target=row["target"],
+        scheduled_at=row["scheduled_at"],
+        started_at=row["started_at"],
+        duration_ms=row["duration_ms"],
+        job_version=row["job_version"],
+        status=probe_pb2.Status.Name(row["status"]).removeprefix("STATUS_").lower(),
+        failure_source=probe_pb2.FailureSource.Name(row["failure_source"])
+        .removeprefix("FAILURE_SOURCE_")
+        .lower(),
+        error=row["error"] or "",
+        clock_offset_ms=row["clock_offset_ms"],
+        metrics={column.metric.name: row[column.name] for column in results.columns(kind) if column.metric},
+        children=children.get((row["job_id"], row["scheduled_at"]), {}),
+        detail=row["detail"],
+    )

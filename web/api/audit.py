@@ -1,0 +1,31 @@
+"""`/audit`: who changed what, for administrators."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from controller.store.queries import audit
+from web.api.asking import Query
+from web.api.blueprint import blueprint, listed
+from web.auth import requires
+from web.database import transaction
+
+
+@blueprint.get("/audit")
+@requires("admin")
+def list_audit() -> Response:
+    """List entries, newest first."""
+    query = Query("actor", "object_type", "object_id")
+    actor, kind, key = query.text("actor"), query.text("object_type"), query.text("object_id")
+    paging = query.paging()
+    query.done()
+    with transaction() as database:
+        page = audit.find(
+            database,
+            actor=actor,
+            object_type=kind,
+            object_id=key,
+            limit=paging.limit,
+            cursor=paging.cursor,
+        )
+    return listed(page)

@@ -1,0 +1,84 @@
+"""`/enrolment-tokens`: what a host needs to enrol, for provisioning."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import cast
+
+from flask import Response, current_app, jsonify
+
+from controller.errors import ConfigurationError
+from controller.settings import Settings
+from controller.store.commands.checking import Checker
+from controller.store.commands.enrolment import make_enrolment_token
+from streamswarm.contract import InvalidInputError, Problem
+from web.api.asking import body
+from web.api.blueprint import blueprint
+from web.api.plain import instant
+from web.auth import principal, requires
+from web.database import transaction
+
+
+@blueprint.post("/enrolment-tokens")
+@requires("operator")
+def create_enrolment_token() -> tuple[Response, int]:
+    """Make a one-time token for one host of the inventory, and tell where to enrol with it."""
+    settings = cast("Settings", current_app.extensions["streamswarm.settings"])
+    checker = Checker(body(), ("host", "site", "labels", "groups"))
+    host = checker.text("host", longest=253, required=True)
+    site = "".join(checker.words_of("site", [checker.value("site")])) if checker.value("site") else ""
+    labels, groups = checker.labels("labels"), checker.words("groups")
+    checker.done()
+    roots = trusted_roots(settings.data_dir)
+    minutes = settings.enrolment_token_minutes
+    with transaction() as database:
+        try:
+            token = make_enrolment_token(
+                database,
+                host,
+                minutes=minutes,
+                actor=principal().actor,
+                site=site,
+                labels=labels,
+                groups=groups,
+            )
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                [
+                    Problem(
+                        path="host" if problem.path == "host_name" else problem.path, message=problem.message
+                    )
+                    for problem in error.problems
+                ]
+            ) from error
+    return (
+        jsonify(
+            {
+                "token": token,
+                "host": host,
+                "expires_at": instant(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=minutes)),
+                "ca_pem": roots,
+                "enrolment": settings.public_enrolment,
+                "gateways": list(settings.public_gateways),
+                "trust_domain": settings.trust_domain,
+            }
+        ),
+        201,
+    )
+
+
+def trusted_roots(data_dir: Path) -> str:
+    """Return the root certificates that workers must trust, PEM: the root and those that overlap with it."""
+    folder = data_dir / "ca"
+    try:
+        texts = [
+            path.read_text(encoding="ascii")
+            for path in (folder / "root.pem", *sorted(folder.glob("root-*.pem")))
+        ]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"the root certificate in {folder} cannot be read: {error}",
+            mend="start a gateway once on this machine, or copy its root.pem there",
+        ) from error
+    return "".join(text if text.endswith("\n") else f"{text}\n" for text in texts)

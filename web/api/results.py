@@ -1,0 +1,125 @@
+"""`/tests/<id>/results` and `/tests/<id>/series`: what was measured."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from flask import Response, jsonify
+
+from controller.store.queries import results, runs, tests
+from controller.store.queries.results import MAX_POINTS, Line
+from streamswarm import contract
+from streamswarm.contract import InvalidInputError, Problem
+from streamswarm.targets import shown
+from web.api.asking import Query
+from web.api.blueprint import blueprint, listed
+from web.api.plain import instant, plain
+from web.auth import requires
+from web.database import transaction
+
+#: Range of a series when the call names none.
+_RANGE = dt.timedelta(hours=1)
+_LONGEST_RANGE = dt.timedelta(days=3 * 366)
+#: Lines (pairs of worker and destination) in one answer.
+_MOST_LINES = 50
+
+
+@blueprint.get("/tests/<id:test_id>/results")
+@requires("viewer")
+def list_results(test_id: int) -> Response:
+    """List a test's runs, newest first."""
+    query = Query("from", "to", "worker", "destination")
+    start, end = query.instant("from"), query.instant("to")
+    worker, destination, paging = query.uuid("worker"), query.id("destination"), query.paging()
+    query.done()
+    with transaction() as database:
+        test = tests.get(database, test_id)
+        page = runs.find(
+            database,
+            test_id,
+            test.kind,
+            start=start,
+            end=end,
+            worker=worker,
+            destination=destination,
+            limit=paging.limit,
+            cursor=paging.cursor,
+        )
+    return listed(page)
+
+
+@blueprint.get("/tests/<id:test_id>/series")
+@requires("viewer")
+def show_series(test_id: int) -> Response:
+    """Show one metric over a range of time, a line for each worker and destination."""
+    query = Query("metric", "from", "to", "worker", "destination")
+    metric, start, end = query.text("metric"), query.instant("from"), query.instant("to")
+    worker, destination = query.uuid("worker"), query.id("destination")
+    end = end or dt.datetime.now(dt.UTC)
+    start = start or end - _RANGE
+    if end <= start:
+        query.add("to", "must lie after `from`")
+    elif end - start > _LONGEST_RANGE:
+        query.add("from", f"lies more than {_LONGEST_RANGE.days} days before `to`")
+    query.done()
+    with transaction() as database:
+        test = tests.get(database, test_id)
+        kind = contract.kind(test.kind)
+        name = metric or kind.headline.name
+        try:
+            unit = kind.metric(name).unit
+        except KeyError as error:
+            names = ", ".join(known.name for known in kind.metrics)
+            raise InvalidInputError(
+                [Problem(path="metric", message=f"`{shown(name)}` is not one of {names}")]
+            ) from error
+        lines = [
+            line
+            for line in results.lines(database, test_ids=[test_id])
+            if worker in (None, line.worker_id) and destination in (None, line.destination_id)
+        ]
+        if len(lines) > _MOST_LINES:
+            raise InvalidInputError(
+                [
+                    Problem(
+                        path="worker",
+                        message=f"{len(lines)} lines are more than {_MOST_LINES}; name a worker or a destination",
+                    )
+                ]
+            )
+        series = [
+            results.series(
+                database,
+                line.kind,
+                name,
+                line.job_ids,
+                start=start,
+                end=end,
+                interval_s=line.interval_s,
+                points=MAX_POINTS,
+            )
+            for line in lines
+        ]
+    return jsonify(
+        {
+            "metric": name,
+            "unit": unit,
+            "from": instant(start),
+            "to": instant(end),
+            "lines": [
+                {**_line(line), "bucket_s": found.bucket_s, "points": plain(found.points)}
+                for line, found in zip(lines, series, strict=True)
+            ],
+        }
+    )
+
+
+def _line(line: Line) -> dict[str, object]:
+    return {
+        "worker_id": str(line.worker_id),
+        "worker": line.worker_name,
+        "destination_id": line.destination_id,
+        "destination": line.destination_name or None,
+        "interval_s": line.interval_s,
+        "live": line.live,
+    }

@@ -1,0 +1,112 @@
+"""`/tests`: define them, pause, resume and run them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from flask import Response, jsonify
+
+from controller.store.commands import tests as commands
+from controller.store.queries import tests
+from controller.store.queries.tests import TestRecord
+from web.api.asking import Query, body, take_version
+from web.api.blueprint import blueprint, listed, shown_version
+from web.api.plain import instant, plain
+from web.auth import principal, requires
+from web.database import transaction
+
+
+@blueprint.get("/tests")
+@requires("viewer")
+def list_tests() -> Response:
+    """List tests by name."""
+    query = Query("search", "kind", "tag", "destination", "paused")
+    search, kind, tag = query.text("search"), query.text("kind"), query.text("tag")
+    destination, paused, paging = query.id("destination"), query.flag("paused"), query.paging()
+    query.done()
+    with transaction() as database:
+        page = tests.find(
+            database,
+            search=search,
+            kind=kind,
+            tag=tag,
+            destination=destination,
+            paused=paused,
+            limit=paging.limit,
+            cursor=paging.cursor,
+        )
+    return listed(page, _shown)
+
+
+@blueprint.post("/tests")
+@requires("operator")
+def create_test() -> Response:
+    """Make a test."""
+    values = body()
+    with transaction() as database:
+        record = commands.create(database, values, actor=principal().actor)
+    return shown_version(record, _shown(record), 201)
+
+
+@blueprint.get("/tests/<id:test_id>")
+@requires("viewer")
+def show_test(test_id: int) -> Response:
+    """Show one test."""
+    with transaction() as database:
+        record = tests.get(database, test_id)
+    return shown_version(record, _shown(record))
+
+
+@blueprint.patch("/tests/<id:test_id>")
+@requires("operator")
+def update_test(test_id: int) -> Response:
+    """Change the fields sent, each as a whole."""
+    values, seen = take_version(body())
+    with transaction() as database:
+        record = commands.update(database, test_id, values, seen=seen, actor=principal().actor)
+    return shown_version(record, _shown(record))
+
+
+@blueprint.delete("/tests/<id:test_id>")
+@requires("operator")
+def delete_test(test_id: int) -> tuple[str, int]:
+    """Delete a test."""
+    with transaction() as database:
+        commands.delete(database, test_id, actor=principal().actor)
+    return "", 204
+
+
+@blueprint.post("/tests/<id:test_id>/pause")
+@requires("operator")
+def pause_test(test_id: int) -> Response:
+    """Stop its runs until it is resumed."""
+    body(optional=True)
+    with transaction() as database:
+        record = commands.pause(database, test_id, actor=principal().actor)
+    return shown_version(record, _shown(record))
+
+
+@blueprint.post("/tests/<id:test_id>/resume")
+@requires("operator")
+def resume_test(test_id: int) -> Response:
+    """Let it run again."""
+    body(optional=True)
+    with transaction() as database:
+        record = commands.resume(database, test_id, actor=principal().actor)
+    return shown_version(record, _shown(record))
+
+
+@blueprint.post("/tests/<id:test_id>/run")
+@requires("operator")
+def run_test(test_id: int) -> tuple[Response, int]:
+    """Have it run once, beside its schedule."""
+    body(optional=True)
+    with transaction() as database:
+        due = commands.run_now(database, test_id, actor=principal().actor)
+    return jsonify({"requested_at": instant(due)}), 202
+
+
+def _shown(record: TestRecord) -> dict[str, Any]:
+    shown: dict[str, Any] = plain(record)
+    return {**shown, "state": record.state(dt.datetime.now(dt.UTC))}

@@ -1,0 +1,97 @@
+"""`/users`: for administrators."""
+
+from __future__ import annotations
+
+from flask import Response, jsonify
+
+from controller.store.commands import login_links
+from controller.store.commands import users as commands
+from controller.store.commands.checking import Checker
+from controller.store.queries import users
+from controller.store.queries.users import UserRecord
+from web.api.asking import Query, body
+from web.api.blueprint import blueprint
+from web.api.plain import plain
+from web.auth import principal, requires
+from web.database import transaction
+
+
+@blueprint.get("/users")
+@requires("admin")
+def list_users() -> Response:
+    """List all users by name."""
+    Query().done()
+    with transaction() as database:
+        found = users.find(database)
+    return jsonify({"items": [_shown(record) for record in found], "next_cursor": None})
+
+
+@blueprint.post("/users")
+@requires("admin")
+def create_user() -> tuple[Response, int]:
+    """Make a user."""
+    values = body()
+    with transaction() as database:
+        record = commands.create(database, values, actor=principal().actor)
+    return jsonify(_shown(record)), 201
+
+
+@blueprint.get("/users/<id:user_id>")
+@requires("admin")
+def show_user(user_id: int) -> Response:
+    """Show one user."""
+    with transaction() as database:
+        return jsonify(_shown(users.get(database, user_id)))
+
+
+@blueprint.patch("/users/<id:user_id>")
+@requires("admin")
+def update_user(user_id: int) -> Response:
+    """Change name, e-mail address, role or activation."""
+    values, found = body(), principal()
+    with transaction() as database:
+        record = commands.update(database, user_id, values, actor=found.actor, by_user=found.user_id)
+    return jsonify(_shown(record))
+
+
+@blueprint.delete("/users/<id:user_id>")
+@requires("admin")
+def delete_user(user_id: int) -> tuple[str, int]:
+    """Delete a user with the user's tokens."""
+    found = principal()
+    with transaction() as database:
+        commands.delete(database, user_id, actor=found.actor, by_user=found.user_id)
+    return "", 204
+
+
+@blueprint.post("/users/<id:user_id>/password")
+@requires("admin")
+def set_password(user_id: int) -> Response:
+    """Give a user another password, which ends the user's sessions."""
+    checker = Checker(body(), ("password",))
+    password = checker.value("password")
+    if not isinstance(password, str):
+        checker.add("password", "must be text")
+    checker.done()
+    with transaction() as database:
+        record = commands.set_password(database, user_id, password, actor=principal().actor)
+    return jsonify(_shown(record))
+
+
+@blueprint.post("/users/<id:user_id>/login-link")
+@requires("admin")
+def create_login_link(user_id: int) -> tuple[Response, int]:
+    """Make a one-time link that logs the user in."""
+    checker = Checker(body(optional=True), ("minutes",))
+    minutes = checker.number("minutes", smallest=1, largest=24 * 60, unit="min") or 15.0
+    checker.done()
+    with transaction() as database:
+        name = users.get(database, user_id).name
+        token = login_links.create_login_link(database, name, minutes=minutes, actor=principal().actor)
+    return jsonify({"path": f"{login_links.PATH}{token}", "minutes": minutes}), 201
+
+
+def _shown(record: UserRecord) -> dict[str, object]:
+    shown: dict[str, object] = plain(record)
+    del shown["session_generation"]
+    return shown

@@ -1,0 +1,76 @@
+"""`/workers`."""
+
+from __future__ import annotations
+
+import uuid
+
+from flask import Response, jsonify
+
+from controller.store.commands import workers as commands
+from controller.store.queries import workers
+from web.api.asking import Query, body
+from web.api.blueprint import blueprint, listed
+from web.api.plain import plain
+from web.auth import principal, requires
+from web.database import transaction
+
+
+@blueprint.get("/workers")
+@requires("viewer")
+def list_workers() -> Response:
+    """List workers by name."""
+    query = Query("search", "site", "label", "connected")
+    search, site, label = query.text("search"), query.text("site"), query.text("label")
+    connected, paging = query.flag("connected"), query.paging()
+    key, equals, value = label.partition("=")
+    if label and not (key and equals and value):
+        query.add("label", "must be `label=value`")
+    query.done()
+    with transaction() as database:
+        page = workers.find(
+            database,
+            search=search,
+            site=site,
+            label=(key, value) if label else None,
+            connected=connected,
+            limit=paging.limit,
+            cursor=paging.cursor,
+        )
+    return listed(page)
+
+
+@blueprint.get("/workers/<uuid:worker_id>")
+@requires("viewer")
+def show_worker(worker_id: uuid.UUID) -> Response:
+    """Show one worker."""
+    with transaction() as database:
+        return jsonify(plain(workers.get(database, worker_id)))
+
+
+@blueprint.patch("/workers/<uuid:worker_id>")
+@requires("operator")
+def update_worker(worker_id: uuid.UUID) -> Response:
+    """Change name, site, labels or groups."""
+    values = body()
+    with transaction() as database:
+        record = commands.update(database, worker_id, values, actor=principal().actor)
+    return jsonify(plain(record))
+
+
+@blueprint.post("/workers/<uuid:worker_id>/revoke")
+@requires("admin")
+def revoke_worker(worker_id: uuid.UUID) -> Response:
+    """End its right to speak."""
+    body(optional=True)
+    with transaction() as database:
+        record = commands.revoke(database, worker_id, actor=principal().actor)
+    return jsonify(plain(record))
+
+
+@blueprint.delete("/workers/<uuid:worker_id>")
+@requires("admin")
+def delete_worker(worker_id: uuid.UUID) -> tuple[str, int]:
+    """Delete it; its results stay."""
+    with transaction() as database:
+        commands.delete(database, worker_id, actor=principal().actor)
+    return "", 204
