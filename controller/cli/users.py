@@ -64,7 +64,7 @@ def login_link(name: str, minutes: float) -> None:
     """Make a link that logs a user in once."""
     settings = Settings.load()
     with local_session(settings) as session:
-        token = login_links.create(session, _find(session, name).name, minutes=minutes)
+        token = login_links.create_login_link(session, _find(session, name).name, minutes=minutes)
     click.echo(f"{settings.public_web_url}/login/once/{token}")
 
 

@@ -103,7 +103,7 @@ class Supervisor:
                 made = examples.create_once(session, settings, host_name=localworker.HOST_NAME)
                 unavailable = examples.unavailable_kinds(session, localworker.HOST_NAME)
                 name, password = first or (_an_administrator(session), None)
-                link = login_links.create(session, name, minutes=settings.enrolment_token_minutes)
+                link = login_links.create_login_link(session, name, minutes=settings.enrolment_token_minutes)
         finally:
             engine.dispose()
         return Ready(
