@@ -69,9 +69,8 @@ async def echo(plan: EchoPlan) -> EchoRecord:
                 pass
             except icmplib.ICMPError as error:
                 cause = error.reply
-                errors.append(
-                    EchoError(index=index, type=cause.type, code=cause.code, offender=str(cause.source))
-                )
+                # Its asynchronous sockets do not say who sent a message.
+                errors.append(EchoError(index=index, type=cause.type, code=cause.code, offender=None))
             except (icmplib.ICMPSocketError, OSError) as error:
                 number = _errno(error)
                 if not sent:

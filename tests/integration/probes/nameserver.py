@@ -81,8 +81,10 @@ class NameServer:
             else:
                 texts = [f'"{number:03d} {"x" * 40}"' for number in range(MANY)]
                 answer.answer = [dns.rrset.from_text("long.test.", 5, "IN", "TXT", *texts)]
-        elif name == "hangup.test." or name == "silent.test.":
+        elif name in ("hangup.test.", "silent.test."):
             return []
+        elif name == "another.test.":
+            answer = dns.message.make_response(dns.message.make_query("other.test.", "A", id=query.id))
         elif name == "garbage.test.":
             return [data[:2] + b"\x84\0\0\1garbage"]
         elif name == "spoofed.test.":

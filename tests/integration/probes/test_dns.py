@@ -141,7 +141,11 @@ async def test_a_host_without_name_server_is_the_targets_refusal(
 
 @pytest.mark.parametrize(
     ("name", "transport", "words"),
-    [("garbage.test", "udp", "not a DNS message"), ("hangup.test", "tcp", "closed the connection before")],
+    [
+        ("garbage.test", "udp", "not a DNS message"),
+        ("hangup.test", "tcp", "closed the connection before"),
+        ("another.test", "tcp", "answered another question"),
+    ],
 )
 async def test_nonsense_is_the_targets(
     server: NameServer, probe: Probe, name: str, transport: str, words: str

@@ -160,6 +160,25 @@ async def test_https_to_a_plain_server_fails_in_the_handshake(server: WebServer,
     assert failure.metrics.connect_ms > 0
 
 
+async def test_a_server_that_hangs_up_in_the_handshake_is_named(probe: Probe, no_leak: None) -> None:
+    """It accepts, and says nothing."""
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _reader.read(1)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        await failed(probe, f"https://127.0.0.1:{port}/", r"handshake|broke the connection")
+
+
+async def test_a_body_that_ends_with_the_tls_connection_is_whole(secure: WebServer, probe: Probe) -> None:
+    """Also where the server takes leave without the closing alert."""
+    outcome = await probe("http", secure.url("/until-close"))
+    assert outcome.metrics.body_bytes == 500
+
+
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 async def test_redirects_are_followed_hop_by_hop(server: WebServer, probe: Probe, code: int) -> None:
     """Absolute paths, relative paths and a whole URL; the phases are the last hop's, the total spans all."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import errno
 import ipaddress
 import os
 import statistics
@@ -20,7 +22,7 @@ from streamswarm.v1 import probe_pb2
 from worker.probes import ping
 from worker.probing import ProbeFailure
 from worker.wire import icmp_portable
-from worker.wire.echo import EchoPlan, EchoUnavailableError
+from worker.wire.echo import EchoPlan, EchoSendError, EchoUnavailableError
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTED = "10.92.0.2"
@@ -283,6 +285,30 @@ async def test_a_firewall_of_this_host_is_no_loss(path3: Path3, probe: Probe) ->
 
 
 @pytest.mark.namespaces
+@pytest.mark.parametrize(
+    ("address", "match", "reject"),
+    [
+        ("10.91.2.2", "icmp type echo-request", "icmp type host-prohibited"),
+        ("fd91:2::2", "icmpv6 type echo-request", "icmpv6 type admin-prohibited"),
+    ],
+    ids=["ipv4", "ipv6"],
+)
+async def test_errors_for_some_requests_are_attributed_to_those(
+    path3: Path3, probe: Probe, address: str, match: str, reject: str
+) -> None:
+    """A router that rejects every fourth: the others are measured, the errors counted and explained."""
+    path3.router.run("nft", "add", "table", "inet", "t")
+    path3.router.run("nft", "add", "chain", "inet", "t", "c", "{ type filter hook forward priority 0; }")
+    path3.router.run("nft", f"add rule inet t c {match} numgen inc mod 4 == 0 reject with {reject}")
+    with path3.near.entered():
+        outcome = await probe("ping", address, count=12, interval_ms=10, timeout_ms=500)
+    result = outcome.metrics
+    assert (result.packets_sent, result.packets_received, result.icmp_errors) == (12, 9, 3)
+    assert result.loss_pct == 25
+    assert "administratively prohibited (3 times)" in outcome.detail["icmp_errors"]
+
+
+@pytest.mark.namespaces
 async def test_a_neighbour_that_is_not_there_is_the_networks_fault(path3: Path3, probe: Probe) -> None:
     """The host's own kernel says so after looking for it: an ICMP error, not a reply."""
     with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
@@ -357,6 +383,10 @@ def test_without_permission_ping_is_unavailable_and_says_what_mends_it(
         os.setgroups([]); os.setgid(65534); os.setuid(65534)
         found = ping.availability()
         print(found.available, found.reason, found.mend, sep="|")
+        try:
+            ping.open_socket(6).close()
+        except Exception as error:
+            print(type(error).__name__, error)
         """
     )
     # Modules are loaded before the user changes: the environment may lie where only its owner can read.
@@ -371,7 +401,40 @@ def test_without_permission_ping_is_unavailable_and_says_what_mends_it(
     )
     assert done.stdout.startswith(expected)
     if sort_of_socket == "raw":
-        assert done.stdout.strip().endswith('|sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"')
+        first, second = done.stdout.splitlines()
+        assert second.startswith("EchoUnavailableError this process may open neither")
+        assert first.endswith('|sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"')
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("sort_of_socket", ["raw"], indirect=True)
+async def test_the_engine_for_other_systems_tells_errors_apart(path3: Path3) -> None:
+    """Silence, a router's error, and a host that cannot send: loss, an error each, and an exception."""
+    plan = EchoPlan(
+        address=ipaddress.ip_address("10.91.2.2"),
+        count=2,
+        interval_s=0.01,
+        timeout_s=0.2,
+        size=56,
+        dscp=0,
+        ttl=1,
+        dont_fragment=False,
+    )
+    with path3.near.entered():
+        record = await icmp_portable.echo(plan)
+        assert [(error.index, error.type) for error in record.errors] == [(0, 11), (1, 11)]
+        assert (record.sent, record.replies) == (2, ())
+        path3.router.run("nft", "add", "table", "inet", "t")
+        path3.router.run("nft", "add", "chain", "inet", "t", "c", "{ type filter hook forward priority 0; }")
+        path3.router.run("nft", "add rule inet t c drop")
+        record = await icmp_portable.echo(dataclasses.replace(plan, ttl=64))
+        assert (record.sent, record.replies, record.errors) == (2, (), ())
+        with pytest.raises(EchoUnavailableError, match="fragmentation"):
+            await icmp_portable.echo(dataclasses.replace(plan, dont_fragment=True))
+        path3.near.run("ip", "route", "delete", "default")
+        with pytest.raises(EchoSendError) as caught:
+            await icmp_portable.echo(plan)
+        assert caught.value.errno == errno.ENETUNREACH
 
 
 async def test_the_engine_for_other_systems_measures_too() -> None:
