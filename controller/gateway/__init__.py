@@ -9,3 +9,5 @@ this package imports gRPC; `controller.gateway.server` checks on start that it t
 import os
 
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES128-GCM-SHA256"
+#: Nothing here talks gRPC after a fork; without this every child process that is started writes a line of warning.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"

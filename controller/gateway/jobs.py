@@ -6,11 +6,14 @@ what it has sent. A change that is missed in one second is seen in the next.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import json
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from controller.gateway.database import Connection
@@ -34,7 +37,7 @@ async def load(connection: Connection, workers: Sequence[uuid.UUID]) -> dict[uui
     """Return the job sets of these workers. Revision and jobs come from one statement, so they belong together."""
     cursor = await connection.execute(
         """
-        SELECT w.id, w.jobs_revision, j.id, j.version, j.kind, j.target, j.spec, j.interval_us, j.anchor_us,
+        SELECT w.id, w.jobs_revision, j.id, j.version, j.kind, j.target, j.spec::text, j.interval_us, j.anchor_us,
                j.starts_at, j.ends_at, j.expires_at, j.paused
         FROM workers w
         LEFT JOIN jobs j ON j.worker_id = w.id AND j.retired_at IS NULL
@@ -44,19 +47,8 @@ async def load(connection: Connection, workers: Sequence[uuid.UUID]) -> dict[uui
         """,
         (list(workers),),
     )
-    revisions: dict[uuid.UUID, int] = {}
-    jobs: dict[uuid.UUID, dict[int, bytes]] = {}
-    for worker_id, revision, *row in await cursor.fetchall():
-        revisions[worker_id] = revision
-        mine = jobs.setdefault(worker_id, {})
-        if row[0] is not None:
-            job = _job(row)
-            if job is not None:
-                mine[job.job_id] = job.SerializeToString(deterministic=True)
-    return {
-        worker_id: JobRoll(revision=revision, jobs=jobs[worker_id])
-        for worker_id, revision in revisions.items()
-    }
+    # Making the messages of many workers takes seconds after a restart, which sessions must not feel.
+    return await asyncio.to_thread(_rolls, await cursor.fetchall())
 
 
 def difference(sent: JobRoll | None, wanted: JobRoll) -> gateway_pb2.JobSet:
@@ -71,10 +63,33 @@ def difference(sent: JobRoll | None, wanted: JobRoll) -> gateway_pb2.JobSet:
     )
 
 
+def _rolls(rows: Sequence[Sequence[Any]]) -> dict[uuid.UUID, JobRoll]:
+    revisions: dict[uuid.UUID, int] = {}
+    jobs: dict[uuid.UUID, dict[int, bytes]] = {}
+    for worker_id, revision, *row in rows:
+        revisions[worker_id] = revision
+        mine = jobs.setdefault(worker_id, {})
+        if row[0] is not None:
+            job = _job(row)
+            if job is not None:
+                mine[job.job_id] = job.SerializeToString(deterministic=True)
+    return {
+        worker_id: JobRoll(revision=revision, jobs=jobs[worker_id])
+        for worker_id, revision in revisions.items()
+    }
+
+
+@lru_cache(maxsize=10_000)
+def _spec(kind: str, values: str) -> probe_pb2.Spec:
+    """Return the checked Spec message; the jobs of one test share it."""
+    spec: probe_pb2.Spec = contract.make_spec(kind, json.loads(values))
+    return spec
+
+
 def _job(row: Sequence[Any]) -> probe_pb2.Job | None:
     job_id, version, kind, target, spec, interval_us, anchor_us, starts_at, ends_at, expires_at, paused = row
     try:
-        checked = contract.make_spec(kind, spec)
+        checked = _spec(kind, spec)
     except (contract.InvalidInputError, contract.UnknownKindError) as error:
         # A row that a newer release has written; the worker could not run it, and the others must go on.
         _log.error("job %s is not handed out: %s", job_id, error)

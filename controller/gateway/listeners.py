@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import time
@@ -68,10 +69,13 @@ class Listener:
 
     async def start(self) -> None:
         """Bind and serve; raises PortInUseError or ConfigurationError."""
+        _check_bindable(self._address, self._variable)
         try:
             self.port = self.server.add_secure_port(self._address, self._credentials.make())
         except RuntimeError as error:
-            raise _bind_error(self._address, self._variable) from error
+            raise PortInUseError(
+                f"cannot listen on {self._address}: {error}", mend=f"set {self._variable} to another address"
+            ) from error
         await self.server.start()
 
     async def stop(self, grace_s: float) -> None:
@@ -127,10 +131,9 @@ class _Credentials:
         return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=bundle)
 
 
-def _bind_error(address: str, variable: str) -> StreamSwarmError:
-    """Return what is wrong with an address that gRPC could not bind; gRPC does not say."""
+def _check_bindable(address: str, variable: str) -> None:
+    """Raise what is wrong with an address; gRPC says only that it failed, and says it in its own log as well."""
     host, port = split_address(address, what=variable)
-    mend = f"stop what listens there, or set {variable} to another address"
     try:
         family, kind, protocol, _, name = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -138,12 +141,14 @@ def _bind_error(address: str, variable: str) -> StreamSwarmError:
             probe.bind(name)
             probe.listen(1)
     except OSError as error:
-        if error.errno == 98:  # EADDRINUSE
-            return PortInUseError(f"port {port} on {host} is taken by another process", mend=mend)
-        return ConfigurationError(
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(
+                f"port {port} on {host} is taken by another process",
+                mend=f"stop what listens there, or set {variable} to another address",
+            ) from error
+        raise ConfigurationError(
             f"cannot listen on {address}: {error}", mend=f"set {variable} to an address of this host"
-        )
-    return PortInUseError(f"port {port} on {host} was taken a moment ago", mend=mend)
+        ) from error
 
 
 def _accepts_tls12(address: str, port: int) -> bool:

@@ -8,11 +8,10 @@ import dataclasses
 import datetime as dt
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import controller.gateway  # noqa: F401  before gRPC: it reads its cipher suites once
 import grpc
 import psycopg
 import pytest
@@ -22,13 +21,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpc import aio
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
-from streamswarm.v1 import gateway_pb2, gateway_pb2_grpc, probe_pb2
-from streamswarm.v1.gateway_pb2 import GatewayMessage, WorkerMessage
 
 from controller.gateway.server import RunningGateway, running
 from controller.settings import Settings
 from controller.store.commands.enrolment import make_enrolment_token
 from controller.store.engine import libpq_url
+from streamswarm.v1 import gateway_pb2, gateway_pb2_grpc, probe_pb2
+from streamswarm.v1.gateway_pb2 import GatewayMessage, WorkerMessage
 
 
 def make_key() -> ec.EllipticCurvePrivateKey:
@@ -168,9 +167,7 @@ class Deployment:
         with Session(self.engine) as session, session.begin():
             return make_enrolment_token(session, host_name, minutes=minutes)
 
-    async def request_enrolment(
-        self, token: str, host_name: str, csr_der: bytes
-    ) -> gateway_pb2.EnrolReply:
+    async def request_enrolment(self, token: str, host_name: str, csr_der: bytes) -> gateway_pb2.EnrolReply:
         """Ask for enrolment over the real listener."""
         credentials = grpc.ssl_channel_credentials(self.gateway.authority.bundle_pem)
         async with channel_to(self.gateway.enrolment_port, credentials) as channel:
@@ -202,7 +199,9 @@ class Deployment:
         """Write a test with one job, as planning would; return the job's id."""
         name = f"test {uuid.uuid4()}"
         test_id = self.sql(
-            "INSERT INTO tests (name, kind, spec, interval_s) VALUES (%s, %s, '{}', 2) RETURNING id", name, kind
+            "INSERT INTO tests (name, kind, spec, interval_s) VALUES (%s, %s, '{}', 2) RETURNING id",
+            name,
+            kind,
         )[0][0]
         job_id = self.sql(
             "INSERT INTO jobs (test_id, worker_id, kind, target, spec, interval_us, anchor_us, one_shot) "
@@ -217,7 +216,9 @@ class Deployment:
         return int(job_id)
 
 
-def make_result(job_id: int, number: int, *, at: dt.datetime | None = None, **fields: Any) -> probe_pb2.Result:
+def make_result(
+    job_id: int, number: int, *, at: dt.datetime | None = None, **fields: Any
+) -> probe_pb2.Result:
     """Return a good ping result for the `number`th due instant of today."""
     start = at or dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     scheduled = int(start.timestamp()) * 1_000_000 + number * 2_000_000
@@ -258,9 +259,9 @@ def results_of() -> Callable[..., probe_pb2.Result]:
 
 
 @pytest.fixture
-def tools() -> Iterator[Any]:
+def tools() -> Any:
     """What tests need of this module, which they cannot import."""
-    yield _Tools
+    return _Tools
 
 
 class _Tools:

@@ -62,10 +62,16 @@ async def test_only_the_hash_of_a_token_is_kept(deployment: Any) -> None:
 
 async def test_every_bad_token_gets_the_same_answer(deployment: Any, tools: Any) -> None:
     """Used, expired, unknown and another host's tokens cannot be told apart."""
-    used, expired, foreign = deployment.token("host-a"), deployment.token("host-a"), deployment.token("host-b")
+    used, expired, foreign = (
+        deployment.token("host-a"),
+        deployment.token("host-a"),
+        deployment.token("host-b"),
+    )
     csr = tools.make_csr(tools.make_key())
     await deployment.request_enrolment(used, "host-a", csr)
-    deployment.sql("UPDATE enrolment_tokens SET expires_at = now() WHERE used_at IS NULL AND host_name = 'host-a'")
+    deployment.sql(
+        "UPDATE enrolment_tokens SET expires_at = now() WHERE used_at IS NULL AND host_name = 'host-a'"
+    )
     answers = set()
     for token in (used, expired, foreign, "unknown"):
         with pytest.raises(aio.AioRpcError) as refused:
@@ -99,7 +105,13 @@ async def test_a_bad_request_does_not_spend_the_token(deployment: Any, tools: An
     good = tools.make_csr(tools.make_key())
     forged = bytearray(good)
     forged[-3] ^= 1
-    for csr in (b"", b"nonsense", bytes(forged), tools.make_csr(rsa.generate_private_key(65537, 2048)), good * 50):
+    for csr in (
+        b"",
+        b"nonsense",
+        bytes(forged),
+        tools.make_csr(rsa.generate_private_key(65537, 2048)),
+        good * 50,
+    ):
         with pytest.raises(aio.AioRpcError) as refused:
             await deployment.request_enrolment(token, "host-a", csr)
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -205,7 +205,8 @@ async def test_without_the_epoch_in_the_claim_a_stale_session_would_store(
     job = deployment.job(worker.worker_id)
     whole = storing._claim.__code__.co_consts
     mutated = tuple(
-        text.replace("AND w.session_epoch = b.epoch ", "") if isinstance(text, str) else text for text in whole
+        text.replace("AND w.session_epoch = b.epoch ", "") if isinstance(text, str) else text
+        for text in whole
     )
     assert mutated != whole
     monkeypatch.setattr(storing._claim, "__code__", storing._claim.__code__.replace(co_consts=mutated))
@@ -269,7 +270,9 @@ async def test_nothing_is_acknowledged_before_its_commit_returns(deployment: Any
             await session.results([tools.make_result(job, 0)], [1])
             with pytest.raises(TimeoutError):
                 await session.expect_ack(1, 1.5)
-            waiting = deployment.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            waiting = deployment.sql(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            )
             assert waiting == [(1,)]
             await holder.rollback()
         # gRPC drops a read that was given up, so the acknowledgement is looked for on a new session.
