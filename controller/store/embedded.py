@@ -7,6 +7,7 @@ whoever started it, is found again by the next `start`, and recovers by itself a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import importlib.util
@@ -37,6 +38,7 @@ _SOCKET_PATH_LIMIT = 107
 _SOCKET_FILE = ".s.PGSQL.5432"
 _START_SECONDS = 120
 _STOP_SECONDS = 60
+_ORPHAN_SECONDS = 15
 
 _CONFIGURATION = """\
 # Written anew at every start; put your own settings into postgresql.local.conf, which is read last.
@@ -65,7 +67,7 @@ log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %q%a '
 log_checkpoints = off
 lc_messages = 'C'
-include_if_exists = 'postgresql.local.conf'
+include = 'postgresql.local.conf'
 """
 
 
@@ -133,16 +135,19 @@ class EmbeddedPostgres:
     def start(self) -> str:
         """Make the cluster if there is none, start the server if it does not run, and return its URL."""
         programs = self._programs()
-        self._make_folders()
-        with self._only_one():
-            if not (self._cluster / "PG_VERSION").exists():
-                self._initialise(programs)
-            self._check_version()
-            if not self.status().running:
-                self._write_configuration()
-                self._forget_stale_pid()
-                self._launch(programs)
-            self._make_database()
+        try:
+            self._make_folders()
+            with self._only_one():
+                if not (self._cluster / "PG_VERSION").exists():
+                    self._initialise(programs)
+                self._check_version()
+                if not self.status().running:
+                    self._write_configuration()
+                    self._forget_stale_locks()
+                    self._launch(programs)
+                self._make_database()
+        except OSError as error:
+            raise self._unusable(error) from error
         return self.url()
 
     def stop(self) -> None:
@@ -196,20 +201,26 @@ class EmbeddedPostgres:
         )
 
     def _make_folders(self) -> None:
-        foreign = os.geteuid() != self._account.pw_uid
-        try:
-            self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o711 if foreign else 0o700)
-            for folder in (self._password_file.parent, self._log_file.parent):
-                folder.mkdir(exist_ok=True, mode=0o711 if foreign else 0o700)
-            _private_folder(self._socket_dir, self._account)
-            self._log_file.touch(mode=0o600)
-            if foreign:
-                os.chown(self._log_file, self._account.pw_uid, self._account.pw_gid)
-        except OSError as error:
-            raise ConfigurationError(
-                f"the data folder {self._data_dir} cannot be used: {error.strerror}: {error.filename}",
-                mend="make it writable, free space on its disk, or set STREAMSWARM_DATA_DIR",
-            ) from error
+        mode = 0o711 if os.geteuid() != self._account.pw_uid else 0o700
+        self._data_dir.mkdir(parents=True, exist_ok=True, mode=mode)
+        for folder in (self._password_file.parent, self._log_file.parent):
+            folder.mkdir(exist_ok=True, mode=mode)
+        _private_folder(self._socket_dir, self._account)
+        self._log_file.touch(mode=0o600)
+        self._give(self._log_file)
+
+    def _give(self, path: Path) -> None:
+        """Make a file the server's own, where the caller is root."""
+        if os.geteuid() != self._account.pw_uid:
+            os.chown(path, self._account.pw_uid, self._account.pw_gid)
+
+    def _unusable(self, error: OSError) -> ConfigurationError | DatabaseUnavailableError:
+        if error.errno == errno.ENOSPC:
+            return self._failure("the embedded PostgreSQL did not start", str(error))
+        return ConfigurationError(
+            f"the data folder {self._data_dir} cannot be used: {error.strerror}: {error.filename}",
+            mend="make it writable, or set STREAMSWARM_DATA_DIR to another folder",
+        )
 
     @contextmanager
     def _only_one(self) -> Iterator[None]:
@@ -236,9 +247,8 @@ class EmbeddedPostgres:
         try:
             _write_private(self._password_file, secrets.token_urlsafe(32))
             _write_private(password_copy, self._password_file.read_text(encoding="ascii"))
-            if os.geteuid() != self._account.pw_uid:
-                os.chown(fresh, self._account.pw_uid, self._account.pw_gid)
-                os.chown(password_copy, self._account.pw_uid, self._account.pw_gid)
+            self._give(fresh)
+            self._give(password_copy)
             done = self._run(
                 [
                     str(programs / "initdb"),
@@ -280,25 +290,22 @@ class EmbeddedPostgres:
     def _write_configuration(self) -> None:
         path = self._cluster / "postgresql.conf"
         _write_private(path, _CONFIGURATION.format(socket_dir=str(self._socket_dir).replace("'", "''")))
-        if os.geteuid() != self._account.pw_uid:
-            os.chown(path, self._account.pw_uid, self._account.pw_gid)
+        self._give(path)
+        local = path.with_name("postgresql.local.conf")
+        if not local.exists():
+            _write_private(local, "# Settings of your own; they win over those of postgresql.conf.\n")
+            self._give(local)
 
     def _launch(self, programs: Path) -> None:
         command = [
             str(programs / "pg_ctl"),
             *("-D", str(self._cluster), "-l", str(self._log_file), "-w", "-t", str(_START_SECONDS), "start"),
         ]
-        deadline = time.monotonic() + 15
-        while True:
-            seen = self._log_file.stat().st_size
-            done = self._run(command)
-            if done.returncode == 0:
-                return
+        seen = self._log_file.stat().st_size
+        done = self._run(command)
+        if done.returncode != 0:
             said = _tail(self._log_file, since=seen)
-            # After a killed postmaster its children need a moment to notice and let go of the shared memory.
-            if "still in use" not in said or time.monotonic() > deadline:
-                raise self._failure("the embedded PostgreSQL did not start", said or done.stderr)
-            time.sleep(0.2)
+            raise self._failure("the embedded PostgreSQL did not start", said or done.stderr)
 
     def _failure(self, what: str, said: str) -> DatabaseUnavailableError:
         if "No space left on device" in said:
@@ -342,11 +349,27 @@ class EmbeddedPostgres:
         except psutil.AccessDenied:
             return True
 
-    def _forget_stale_pid(self) -> None:
-        """Remove a lock file whose process id now belongs to a program that is not PostgreSQL."""
-        pid = self._postmaster_pid()
-        if pid is not None and psutil.pid_exists(pid) and not self._is_ours(pid):
-            (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+    def _forget_stale_locks(self) -> None:
+        """Remove the lock files that a killed server left behind, once the last of its processes is gone.
+
+        PostgreSQL takes a process number that was given to another program, or that nobody has reaped yet, for a
+        running server. Its other processes outlive it by a moment; all of them work in the cluster's folder. While
+        any is left the files stay, because they are what keeps a second server from the same data.
+        """
+        deadline = time.monotonic() + _ORPHAN_SECONDS
+        while self._has_processes():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
+        for lock in (self._cluster / "postmaster.pid", self._socket_dir / f"{_SOCKET_FILE}.lock"):
+            lock.unlink(missing_ok=True)
+
+    def _has_processes(self) -> bool:
+        cluster = str(self._cluster.resolve())
+        return any(
+            process.info["cwd"] == cluster and process.info["status"] != psutil.STATUS_ZOMBIE
+            for process in psutil.process_iter(["cwd", "status"])
+        )
 
     def _run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         identity: dict[str, Any] = {}
