@@ -19,6 +19,7 @@ __all__ = [
     "init_app",
     "principal",
     "public",
+    "read_key",
     "requires",
 ]
 
@@ -26,9 +27,14 @@ __all__ = [
 _KEY_LENGTH = 32
 
 
+def read_key(settings: Settings) -> bytes:
+    """Return the key that signs sessions, made at the first start; processes that share logins share the file."""
+    return read_or_make_secret(settings.data_dir / "secrets" / "web.key", _KEY_LENGTH)
+
+
 def init_app(app: Flask, settings: Settings) -> None:
     """Give the application sessions, the guard and the pages for logging in and out."""
-    key = read_or_make_secret(settings.data_dir / "secrets" / "web.key", _KEY_LENGTH)
+    key = read_key(settings)
     limits = Limits()
     app.extensions["streamswarm.limits"] = limits
     sessions.init_app(app, settings, key)
