@@ -69,6 +69,7 @@ def _as_account(
     """Return command and environment for running under the account `streamswarm`."""
     data_dir = settings.data_dir
     runner = account.ensure(data_dir)
+    runtime.compile_sources()  # the account cannot write bytecode beside root's files, and each process would compile anew
     account.own(data_dir, runner)
     environment = {**environment, "HOME": str(data_dir), "USER": runner.name, "LOGNAME": runner.name}
     if not account.can_run(Path(sys.executable), runner, environment):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import struct
+from typing import cast
 
 import click
 import dns.exception
@@ -46,11 +47,12 @@ def answer(wire: bytes) -> bytes | None:
 
 class _Datagrams(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        # asyncio's own transport is no subclass of DatagramTransport before Python 3.12.
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         reply = answer(data)
-        if reply is not None and isinstance(self._transport, asyncio.DatagramTransport):
+        if reply is not None:
             self._transport.sendto(reply, addr)
 
 

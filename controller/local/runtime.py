@@ -6,6 +6,7 @@ sources into the data folder, as hard links where it can, and the account runs f
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import subprocess
@@ -17,6 +18,14 @@ from controller import assets
 from controller.errors import ConfigurationError
 
 SOURCES = ("controller", "worker", "web", "proto", "migrations", "playbooks", "inventory")
+
+
+def compile_sources() -> None:
+    """Write bytecode beside the sources of a checkout, where that is missing or old."""
+    checkout = assets.checkout()
+    if checkout is not None:
+        for name in ("controller", "worker", "web", "proto"):
+            compileall.compile_dir(checkout / name, quiet=2, workers=1)
 
 
 def lay(folder: Path) -> Path:
