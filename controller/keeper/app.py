@@ -34,6 +34,8 @@ CONCURRENCY = 4
 _QUEUE_HEARTBEAT_S = 2.0
 _POLL_S = 1.0
 _GRACE_S = 8.0
+#: A keeper that is stopped inside a transaction loses it after so long, and its successor goes on.
+_IDLE_IN_TRANSACTION_S = 5.0
 _LONGEST_PAUSE_S = 5.0
 
 
@@ -43,7 +45,7 @@ def make_app(settings: Settings) -> App:
         conninfo=libpq_url(settings),
         kwargs={
             "application_name": "streamswarm-keeper-queue",
-            "options": "-c timezone=UTC -c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000",
+            "options": "-c timezone=UTC -c statement_timeout=30000 -c idle_in_transaction_session_timeout=5000",
         },
         min_size=1,
         max_size=CONCURRENCY + 2,
@@ -60,7 +62,12 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    engine = make_engine(settings, application="streamswarm-keeper", pool_size=CONCURRENCY + 2)
+    engine = make_engine(
+        settings,
+        application="streamswarm-keeper",
+        pool_size=CONCURRENCY + 2,
+        idle_in_transaction_s=_IDLE_IN_TRANSACTION_S,
+    )
     try:
         await asyncio.to_thread(schema.check, engine)
         await run(settings, engine, stop)

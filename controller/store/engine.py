@@ -57,17 +57,18 @@ def make_engine(
     max_overflow: int = 5,
     statement_timeout_s: float = 30.0,
     lock_timeout_s: float = 10.0,
+    idle_in_transaction_s: float = 10.0,
 ) -> Engine:
     """Return a pooled engine; it connects at the first use.
 
-    `application` is the name that PostgreSQL shows for its connections. Time zone is UTC. Sessions that sit in a
-    transaction for a minute are ended, so that a paused process holds nobody up for longer.
+    `application` is the name that PostgreSQL shows for its connections. Time zone is UTC. Sessions that sit idle in
+    a transaction are ended after a while, so that a paused process holds nobody up for longer.
     """
     options = {
         "timezone": "UTC",
         "statement_timeout": str(int(statement_timeout_s * 1000)),
         "lock_timeout": str(int(lock_timeout_s * 1000)),
-        "idle_in_transaction_session_timeout": "60000",
+        "idle_in_transaction_session_timeout": str(int(idle_in_transaction_s * 1000)),
     }
     arguments: dict[str, Any] = {
         "application_name": application,

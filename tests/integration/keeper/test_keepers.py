@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
+from support.keepers import Keepers, World, wait_for
 
 from controller.keeper.rescue import rescue
 from controller.settings import Settings
-from controller.store import health, partitions, queue, results
+from controller.store import health, partitions, queue, results, schema
+from controller.store.embedded import EmbeddedPostgres
+from controller.store.engine import make_engine
 from controller.store.entities import Test
 
 
@@ -28,6 +33,19 @@ def doing(engine: Engine, task: str) -> int:
             connection.execute(
                 text("SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing' AND task_name = :task"),
                 {"task": task},
+            ).scalar_one()
+        )
+
+
+def waiting_for_locks(engine: Engine) -> int:
+    """Count the keepers' sessions that wait for a lock."""
+    with engine.connect() as connection:
+        return int(
+            connection.execute(
+                text(
+                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                    "AND application_name = 'streamswarm-keeper'"
+                )
             ).scalar_one()
         )
 
@@ -44,9 +62,7 @@ def defer_plan(engine: Engine, test: int) -> None:
         queue.plan_test(connection, test)
 
 
-def test_jobs_follow_a_new_test_at_once(
-    engine: Engine, world: Any, keepers: Any, wait_for: Callable[..., float]
-) -> None:
+def test_jobs_follow_a_new_test_at_once(engine: Engine, world: World, keepers: Keepers) -> None:
     """A test that is written and deferred in one transaction has its jobs within a second, ten times over."""
     worker = world.worker("a")
     destination = world.destination("x", "192.0.2.1")
@@ -66,9 +82,7 @@ def test_jobs_follow_a_new_test_at_once(
     assert world.revision(worker) == 10
 
 
-def test_two_keepers_one_effect(
-    engine: Engine, world: Any, keepers: Any, wait_for: Callable[..., float]
-) -> None:
+def test_two_keepers_one_effect(engine: Engine, world: World, keepers: Keepers) -> None:
     """Two keepers work off many tasks, some of them twins; each job is made once, each run-now once."""
     for name in ("a", "b", "c"):
         world.worker(name)
@@ -96,9 +110,7 @@ def test_two_keepers_one_effect(
     assert "Traceback" not in keepers.log()
 
 
-def test_a_keeper_killed_in_the_middle_of_a_task(
-    engine: Engine, world: Any, keepers: Any, wait_for: Callable[..., float]
-) -> None:
+def test_a_keeper_killed_in_the_middle_of_a_task(engine: Engine, world: World, keepers: Keepers) -> None:
     """A task whose keeper is killed with kill -9 is taken up by the other one and done once."""
     world.worker("a")
     test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
@@ -118,7 +130,61 @@ def test_a_keeper_killed_in_the_middle_of_a_task(
     assert [job.version for job in world.jobs()] == [1]
 
 
-def test_a_keeper_ends_in_good_order(engine: Engine, keepers: Any, wait_for: Callable[..., float]) -> None:
+def test_a_keeper_stopped_inside_a_transaction(engine: Engine, world: World, keepers: Keepers) -> None:
+    """A keeper that is stopped while it plans holds the other up for no more than 15 s, and does no harm later."""
+    worker = world.worker("a")
+    test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
+    paused = keepers.start()
+    wait_for(lambda: alive(engine) == 1, seconds=10, what="a keeper's heartbeat")
+    with Session(engine) as session, session.begin():
+        session.get_one(Test, test, with_for_update=True)
+        defer_plan(engine, test)
+        wait_for(lambda: waiting_for_locks(engine) == 1, seconds=5, what="the keeper's wait for the test")
+        paused.send_signal(signal.SIGSTOP)
+    keepers.start()
+    try:
+        took = wait_for(lambda: len(world.jobs()) == 1, seconds=25, what="the successor's planning")
+    finally:
+        paused.send_signal(signal.SIGCONT)
+    assert took < 15
+    wait_for(lambda: alive(engine) == 2, seconds=10, what="the return of the paused keeper")
+    wait_for(lambda: doing(engine, "plan") == 0, seconds=20, what="the end of the task")
+    assert [(job.version, job.retired_at) for job in world.jobs(live=False)] == [(1, None)]
+    assert world.revision(worker) == 1
+
+
+def test_keepers_outlive_the_database(tmp_path: Path) -> None:
+    """PostgreSQL is killed and comes back seconds later: the keeper is still there and goes on."""
+    folder = Path(tempfile.mkdtemp(prefix="streamswarm-test-"))
+    folder.chmod(0o711)
+    server = EmbeddedPostgres(folder, user="nobody" if os.geteuid() == 0 else None)
+    keepers = Keepers(Settings(database_url=server.start(), data_dir=tmp_path), tmp_path / "log")
+    settings = Settings(database_url=server.url())
+    schema.upgrade(settings)
+    engine = make_engine(settings, application="test")
+    world = World(engine)
+    try:
+        world.worker("a")
+        destination = world.destination("x", "192.0.2.1")
+        keeper = keepers.start()
+        wait_for(lambda: alive(engine) == 1, seconds=15, what="a keeper's heartbeat")
+        pid = server.status().pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(3)
+        server.start()
+        engine.dispose()
+        defer_plan(engine, world.test("p", "ping", [destination]))
+        wait_for(lambda: len(world.jobs()) == 1, seconds=20, what="planning after the outage")
+        assert keeper.poll() is None
+    finally:
+        keepers.end()
+        engine.dispose()
+        server.stop()
+        shutil.rmtree(folder)
+
+
+def test_a_keeper_ends_in_good_order(engine: Engine, keepers: Keepers) -> None:
     """SIGTERM ends a keeper within a few seconds with code 0; it is gone from the list of the living."""
     keeper = keepers.start()
     wait_for(lambda: alive(engine) == 1, seconds=10, what="a keeper's heartbeat")
@@ -128,9 +194,7 @@ def test_a_keeper_ends_in_good_order(engine: Engine, keepers: Any, wait_for: Cal
     assert "Traceback" not in keepers.log()
 
 
-def test_a_keeper_makes_the_partitions(
-    engine: Engine, settings: Settings, keepers: Any, wait_for: Callable[..., float]
-) -> None:
+def test_a_keeper_makes_the_partitions(engine: Engine, settings: Settings, keepers: Keepers) -> None:
     """Soon after its start every result table has partitions for all days that the settings ask for."""
     keepers.start()
     days = partitions.days_around(dt.datetime.now(dt.UTC), ahead=settings.partitions_ahead_days)
@@ -148,9 +212,7 @@ def test_a_keeper_makes_the_partitions(
     wait_for(made, seconds=20, what="partitions")
 
 
-def test_a_keeper_outlives_broken_connections(
-    engine: Engine, world: Any, keepers: Any, wait_for: Callable[..., float]
-) -> None:
+def test_a_keeper_outlives_broken_connections(engine: Engine, world: World, keepers: Keepers) -> None:
     """All of a keeper's connections are cut, more than once; it comes back by itself and works on."""
     world.worker("a")
     destination = world.destination("x", "192.0.2.1")
@@ -174,9 +236,7 @@ def test_a_keeper_outlives_broken_connections(
     assert keeper.poll() is None
 
 
-def test_workers_of_a_dead_gateway_are_marked(
-    engine: Engine, world: Any, keepers: Any, wait_for: Callable[..., float]
-) -> None:
+def test_workers_of_a_dead_gateway_are_marked(engine: Engine, world: World, keepers: Keepers) -> None:
     """A gateway that has been silent for long loses its workers; one that is alive keeps its own."""
     with engine.begin() as connection:
         dead = health.register_process(connection, "gateway", "dead")

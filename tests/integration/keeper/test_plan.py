@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import uuid
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.orm import Session
+from support.keepers import World
 
 from controller.keeper import plan, prune
 from controller.planning.records import Change, Difference
@@ -18,7 +18,7 @@ from controller.store.entities import Destination, Job, Test, Worker
 from controller.store.queries import plans
 
 
-def test_jobs_are_made_and_the_revision_grows_once(engine: Engine, world: Any) -> None:
+def test_jobs_are_made_and_the_revision_grows_once(engine: Engine, world: World) -> None:
     """Two workers and two destinations make four jobs; each worker's revision grows by one; again: nothing."""
     workers = [world.worker("a"), world.worker("b")]
     test = world.test("p", "ping", [world.destination("x", "192.0.2.1"), world.destination("y", "192.0.2.2")])
@@ -35,7 +35,7 @@ def test_jobs_are_made_and_the_revision_grows_once(engine: Engine, world: Any) -
     assert [world.revision(worker) for worker in workers] == [1, 1]
 
 
-def test_changes_keep_ids_and_raise_versions(engine: Engine, world: Any) -> None:
+def test_changes_keep_ids_and_raise_versions(engine: Engine, world: World) -> None:
     """Pause, resume and a new interval change the same job; its version and the worker's revision grow."""
     worker = world.worker("a")
     test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
@@ -52,7 +52,7 @@ def test_changes_keep_ids_and_raise_versions(engine: Engine, world: Any) -> None
         assert row.planned_version == row.version == 4
 
 
-def test_deletion_retires_and_restoring_brings_back(engine: Engine, world: Any) -> None:
+def test_deletion_retires_and_restoring_brings_back(engine: Engine, world: World) -> None:
     """A deleted test's jobs are retired; when it comes back the jobs do too, under their old ids."""
     world.worker("a")
     test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
@@ -66,7 +66,7 @@ def test_deletion_retires_and_restoring_brings_back(engine: Engine, world: Any) 
     assert [(job.id, job.version) for job in world.jobs()] == [(first, 2)]
 
 
-def test_a_worker_comes_goes_and_changes(engine: Engine, world: Any) -> None:
+def test_a_worker_comes_goes_and_changes(engine: Engine, world: World) -> None:
     """Planning one worker touches its jobs alone: on enrolment, when a kind is not available, on revocation."""
     first = world.worker("a")
     test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
@@ -93,7 +93,7 @@ def test_a_worker_comes_goes_and_changes(engine: Engine, world: Any) -> None:
     assert world.jobs() == []
 
 
-def test_a_destination_moves(engine: Engine, world: Any) -> None:
+def test_a_destination_moves(engine: Engine, world: World) -> None:
     """A new address reaches the jobs of every test that aims there, and of no other."""
     world.worker("a")
     moving, standing = world.destination("x", "192.0.2.1"), world.destination("y", "192.0.2.2")
@@ -110,7 +110,7 @@ def test_a_destination_moves(engine: Engine, world: Any) -> None:
     ]
 
 
-def test_planning_at_once_makes_every_job_once(engine: Engine, world: Any) -> None:
+def test_planning_at_once_makes_every_job_once(engine: Engine, world: World) -> None:
     """Six planners that start together, with different scopes, make each job once and fail nowhere."""
     workers = [world.worker(f"w{number}") for number in range(4)]
     destination = world.destination("x", "192.0.2.1")
@@ -141,7 +141,7 @@ def test_planning_at_once_makes_every_job_once(engine: Engine, world: Any) -> No
     assert {job.version for job in jobs} == {1}
 
 
-def test_run_now_is_made_once_and_retired_by_its_result(engine: Engine, world: Any) -> None:
+def test_run_now_is_made_once_and_retired_by_its_result(engine: Engine, world: World) -> None:
     """Asking twice for the same instant makes one job a worker; the result retires it; planning leaves it be."""
     worker = world.worker("a")
     test = world.test("p", "ping", [world.destination("x", "192.0.2.1")], paused=True)
@@ -171,7 +171,7 @@ def test_run_now_is_made_once_and_retired_by_its_result(engine: Engine, world: A
     assert plan.run_now(engine, test, requested) == 0
 
 
-def test_an_expired_one_shot_is_retired(engine: Engine, world: Any) -> None:
+def test_an_expired_one_shot_is_retired(engine: Engine, world: World) -> None:
     """A job whose worker never came is retired a minute after its expiry, and not made again."""
     world.worker("a")
     test = world.test(
@@ -190,7 +190,7 @@ def test_an_expired_one_shot_is_retired(engine: Engine, world: Any) -> None:
     assert world.jobs() == []
 
 
-def test_a_test_that_is_gone_is_not_run(engine: Engine, world: Any) -> None:
+def test_a_test_that_is_gone_is_not_run(engine: Engine, world: World) -> None:
     """Running a deleted or unknown test does nothing."""
     world.worker("a")
     test = world.test("p", "system", [], deleted_at=dt.datetime.now(dt.UTC))
@@ -198,7 +198,7 @@ def test_a_test_that_is_gone_is_not_run(engine: Engine, world: Any) -> None:
     assert plan.run_now(engine, 10**9, dt.datetime.now(dt.UTC)) == 0
 
 
-def test_a_job_changed_behind_the_planner_is_a_conflict(engine: Engine, world: Any) -> None:
+def test_a_job_changed_behind_the_planner_is_a_conflict(engine: Engine, world: World) -> None:
     """A plan never overwrites a version of a job that it has not seen."""
     world.worker("a")
     test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
