@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -119,9 +119,22 @@ class UnstorableError(Exception):
 class _Table:
     target: CopyTarget
     layout: _Layout
-    #: Names of the columns of fixed width and of the others, in order.
-    fixed: tuple[str, ...]
+    #: What fills the columns of fixed width, in order: the name of a metric or of a field of the envelope.
+    #: (A column may have another name than its metric: that of an envelope's column comes first.)
+    fixed: tuple[tuple[bool, str], ...]
+    #: Names of the columns without fixed width, in order.
     variable: tuple[str, ...]
+
+    def pack(
+        self, envelope: Mapping[str, Any], metrics: Mapping[str, Any], texts: Mapping[str, bytes | None]
+    ) -> bytes:
+        """Pack one row."""
+        _check_finite(envelope)
+        _check_finite(metrics)
+        return self.layout.pack(
+            [(metrics if is_metric else envelope).get(name) for is_metric, name in self.fixed],
+            [texts[name] for name in self.variable],
+        )
 
 
 _MOST_DETAIL_BYTES = 65_536
@@ -152,10 +165,10 @@ def pack(result: probe_pb2.Result) -> PackedResult:
     metrics = getattr(result, name) if result.WhichOneof("metrics") else None
     present: dict[str, Any] = {}
     if metrics is not None:
-        present = {field.name: value for field, value in metrics.ListFields()}
+        present = {table.named.get(field.name, field.name): value for field, value in metrics.ListFields()}
     groups = {child.name: present.pop(child.name, ()) for child in contract.kind(name).children}
     scheduled_at = result.scheduled_at_us - _POSTGRES_EPOCH_US
-    present |= {
+    envelope = {
         "job_id": result.job_id,
         "scheduled_at": scheduled_at,
         "started_at": result.started_at_us - _POSTGRES_EPOCH_US,
@@ -165,15 +178,12 @@ def pack(result: probe_pb2.Result) -> PackedResult:
         "status": result.status,
         "failure_source": result.failure_source,
     }
-    _check_finite(present)
     texts = {"error": _clean(result.error, _MOST_ERROR_CHARACTERS) or None, "detail": _detail(result)}
     return PackedResult(
         kind=name,
         job_id=result.job_id,
         scheduled_at_us=result.scheduled_at_us,
-        row=table.layout.pack(
-            [present.get(column) for column in table.fixed], [texts[column] for column in table.variable]
-        ),
+        row=table.pack(envelope, present, texts),
         children=tuple(_pack_children(name, groups, result.job_id, scheduled_at)),
     )
 
@@ -193,14 +203,15 @@ def _pack_children(
         table = _table(kind, child.name)
         seen = set()
         for message in messages:
-            present = {field.name: value for field, value in message.ListFields()}
+            present = {
+                table.named.get(field.name, field.name): value for field, value in message.ListFields()
+            }
             key = _clean(present.pop(child.key, ""), _MOST_KEY_CHARACTERS)
             if key in seen:  # the first row of a name stands; the table's key has room for one
                 continue
             seen.add(key)
-            _check_finite(present)
-            present |= {"job_id": job_id, "scheduled_at": scheduled_at}
-            yield child.name, table.layout.pack([present.get(column) for column in table.fixed], [key])
+            envelope = {"job_id": job_id, "scheduled_at": scheduled_at}
+            yield child.name, table.pack(envelope, present, {"key": key})
 
 
 @cache
@@ -212,12 +223,17 @@ def _table(kind: str, child: str | None = None) -> _Table:
     return _Table(
         target=CopyTarget(table=name, columns=tuple(column.name for column in columns)),
         layout=_Layout(columns),
-        fixed=tuple(column.name for column in columns if column.type in _CODES),
+        fixed=tuple(
+            (False, column.name) if column.metric is None else (True, column.metric.name)
+            for column in columns
+            if column.type in _CODES
+        ),
         variable=tuple(column.name for column in columns if column.type not in _CODES),
+        named={column.metric.name: column.name for column in columns if column.metric},
     )
 
 
-def _check_finite(values: dict[str, Any]) -> None:
+def _check_finite(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UnstorableError(f"{name} is {value}, which is no measurement")
