@@ -6,7 +6,7 @@ was made. Nothing here knows a kind by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -99,11 +99,6 @@ def group_problems(problems: Iterable[Problem]) -> dict[str, tuple[str, ...]]:
         path = problem.path.partition("[")[0]
         grouped[path] = (*grouped.get(path, ()), problem.message)
     return grouped
-
-
-def unplaced(problems: Iterable[Problem], paths: Sequence[str]) -> tuple[Problem, ...]:
-    """Return the problems that belong to none of the fields shown, so that none is ever swallowed."""
-    return tuple(problem for problem in problems if problem.path.partition("[")[0] not in paths)
 
 
 def _field(parameter: Parameter, value: Any, problems: Mapping[str, tuple[str, ...]]) -> Field:

@@ -153,6 +153,16 @@ class Hub:
                 stream.end()
 
     def _run(self) -> None:
+        try:
+            self._listen_while_wanted()
+        finally:
+            # Also after a fault of ours: the next stream starts a thread anew.
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._thread = None
+                    self._listening = False
+
+    def _listen_while_wanted(self) -> None:
         while self._wanted():
             try:
                 self._listen()
@@ -176,7 +186,7 @@ class Hub:
         # The connection waits for ever, so it must not count as one of the pool.
         connection.detach()
         try:
-            driver: Any = connection.driver_connection
+            driver: Any = connection.dbapi_connection
             driver.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
             with driver.cursor() as cursor:
                 cursor.execute(f'LISTEN "{RESULTS}"')

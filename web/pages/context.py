@@ -20,6 +20,13 @@ def is_fragment() -> bool:
     return "HX-Request" in request.headers
 
 
+def list_template(area: str) -> str:
+    """Return what a list is drawn with: the whole page, its rows after a search, or only the rows that follow."""
+    if not is_fragment():
+        return f"{area}/list.html"
+    return f"{area}/items.html" if request.args.get("cursor") else f"{area}/rows.html"
+
+
 def seen_version() -> int:
     """Return the version of the entity that a form was filled from; 400 when the form carries none."""
     text = request.form.get("version", "")

@@ -16,7 +16,7 @@ from streamswarm.contract import InvalidInputError, Kind
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
-from web.pages.context import actor, is_fragment, seen_version
+from web.pages.context import actor, list_template, seen_version
 from web.pages.entity_form import EntityForm, problems_of, split_words
 
 _LABELS = {"name": "Name", "address": "Address", "description": "Description", "tags": "Tags"}
@@ -30,9 +30,10 @@ def destinations_page() -> str:
     cursor = request.args.get("cursor") or None
     with transaction() as session:
         page = destinations.find(session, search=search, limit=50, cursor=cursor)
-    template = "destinations/rows.html" if is_fragment() else "destinations/list.html"
     rows = [(item, suitable(item)) for item in page.items]
-    return render_template(template, rows=rows, search=search, next_cursor=page.next_cursor)
+    return render_template(
+        list_template("destinations"), rows=rows, search=search, next_cursor=page.next_cursor
+    )
 
 
 @blueprint.get("/destinations/new")

@@ -15,6 +15,7 @@ from streamswarm.contract import Parameter
 #: What a value that was not measured looks like.
 NOTHING = "\N{EN DASH}"
 _THIN = "\N{NARROW NO-BREAK SPACE}"
+_SPACE = "\N{NO-BREAK SPACE}"
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
@@ -31,17 +32,18 @@ def quantity(value: float | bool | None, unit: str = "1") -> str:
         return _milliseconds(float(value))
     if unit == "s":
         return span(float(value))
-    words = {"1": "", "Cel": f"{_THIN}°C", "%": f"{_THIN}%", "/s": "/s", "d": f"{_THIN}d"}
-    return number(value) + words.get(unit, f"{_THIN}{unit}" if unit else "")
+    words = {"1": "", "Cel": f"{_SPACE}°C", "%": f"{_SPACE}%", "/s": "/s", "d": f"{_SPACE}d"}
+    return number(value) + words.get(unit, f"{_SPACE}{unit}" if unit else "")
 
 
 def number(value: float) -> str:
     """Return a number to three significant digits, thousands set apart; whole numbers stay whole."""
-    if isinstance(value, int) or float(value).is_integer():
-        return f"{int(value):,}".replace(",", _THIN)
     size = abs(value)
-    decimals = max(0, 2 - math.floor(math.log10(size))) if size >= 1e-3 else 4
-    return f"{value:,.{min(decimals, 4)}f}".replace(",", _THIN)
+    decimals = 0
+    if not float(value).is_integer():
+        decimals = min(4, max(0, 2 - math.floor(math.log10(size)))) if size >= 1e-3 else 4
+    text = f"{size:,.{decimals}f}".replace(",", _THIN)
+    return f"\N{MINUS SIGN}{text}" if value < 0 else text
 
 
 def span(seconds: float) -> str:
@@ -49,15 +51,15 @@ def span(seconds: float) -> str:
     size = abs(seconds)
     sign = "\N{MINUS SIGN}" if seconds < 0 else ""
     if size < 60:
-        return f"{sign}{number(round(size, 3))}{_THIN}s"
+        return f"{sign}{number(round(size, 3))}{_SPACE}s"
     for index, (length, word) in enumerate(_SPANS):
         if size >= length:
             whole = int(size // length)
             smaller, smaller_word = (*_SPANS[index + 1 :], (1.0, "s"))[0]
             rest = int(size % length // smaller)
-            first = f"{sign}{whole}{_THIN}{word}"
-            return f"{first} {rest}{_THIN}{smaller_word}" if rest else first
-    return f"{sign}{number(size)}{_THIN}s"
+            first = f"{sign}{whole}{_SPACE}{word}"
+            return f"{first} {rest}{_SPACE}{smaller_word}" if rest else first
+    return f"{sign}{number(size)}{_SPACE}s"
 
 
 def ago(instant: dt.datetime | None, now: dt.datetime | None = None) -> str:
@@ -69,10 +71,10 @@ def ago(instant: dt.datetime | None, now: dt.datetime | None = None) -> str:
         return "now"
     size = abs(seconds)
     if size < 60:
-        text = f"{size:.0f}{_THIN}s"
+        text = f"{size:.0f}{_SPACE}s"
     else:
         length, word = next(pair for pair in _SPANS if size >= pair[0])
-        text = f"{size / length:.0f}{_THIN}{word}"
+        text = f"{size / length:.0f}{_SPACE}{word}"
     return f"{text} ago" if seconds > 0 else f"in {text}"
 
 
@@ -94,7 +96,7 @@ def time_tag(instant: dt.datetime | None, *, empty: str = "never") -> Markup:
 
 def plural(count: int, word: str, words: str = "") -> str:
     """Return `1 test`, `3 tests`."""
-    return f"{count:,}".replace(",", _THIN) + _THIN + (word if count == 1 else words or word + "s")
+    return f"{count:,}".replace(",", _THIN) + _SPACE + (word if count == 1 else words or word + "s")
 
 
 def icon(name: str, css: str = "") -> Markup:
@@ -146,7 +148,7 @@ def _binary(value: float) -> str:
         size /= 1024
         power += 1
     shown = number(value / 1024**power) if power else number(value)
-    return f"{shown}{_THIN}{_BYTES[power]}"
+    return f"{shown}{_SPACE}{_BYTES[power]}"
 
 
 def _milliseconds(value: float) -> str:
@@ -154,5 +156,5 @@ def _milliseconds(value: float) -> str:
     if size >= 10_000:
         return span(value / 1000)
     if 0 < size < 0.1:
-        return f"{number(round(value * 1000, 1))}{_THIN}µs"
-    return f"{number(value)}{_THIN}ms"
+        return f"{number(round(value * 1000, 1))}{_SPACE}µs"
+    return f"{number(value)}{_SPACE}ms"

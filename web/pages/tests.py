@@ -16,11 +16,11 @@ from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
 from web.pages.charts import RANGES, chart_groups
-from web.pages.context import actor, is_fragment
+from web.pages.context import actor, list_template
 from web.pages.states import SOURCES, run_state, test_look
 from web.pages.test_rows import latest_of, read_rows
 
-_LATEST = 25
+_LATEST = 15
 
 
 @blueprint.get("/tests", endpoint="tests")
@@ -44,7 +44,7 @@ def tests_page() -> str:
         name: request.args[name] for name in ("q", "kind", "paused") if request.args.get(name)
     }
     return render_template(
-        "tests/rows.html" if is_fragment() else "tests/list.html",
+        list_template("tests"),
         rows=rows,
         next_href=url_for("pages.tests", cursor=page.next_cursor, **filters) if page.next_cursor else "",
         filters=filters,

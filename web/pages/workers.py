@@ -13,7 +13,7 @@ from streamswarm import contract
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
-from web.pages.context import actor, is_fragment
+from web.pages.context import actor, list_template
 from web.pages.states import worker_state
 
 
@@ -25,10 +25,13 @@ def workers_page() -> str:
     cursor = request.args.get("cursor") or None
     with transaction() as session:
         page = workers.find(session, search=search, limit=50, cursor=cursor)
-    template = "workers/rows.html" if is_fragment() else "workers/list.html"
     rows = [(worker, *worker_state(worker)) for worker in page.items]
     return render_template(
-        template, rows=rows, search=search, next_cursor=page.next_cursor, kinds=contract.kinds()
+        list_template("workers"),
+        rows=rows,
+        search=search,
+        next_cursor=page.next_cursor,
+        kinds=contract.kinds(),
     )
 
 

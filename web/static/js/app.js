@@ -95,14 +95,14 @@
     place.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone || "local time";
   }
 
-  const THIN = "\u202f";
+  const SPACE = "\u00a0";
   const relative = (instant) => {
     const seconds = (Date.now() - instant) / 1000;
     const size = Math.abs(seconds);
     if (size < 1.5) return "now";
     const [length, word] =
       size < 60 ? [1, "s"] : size < 3600 ? [60, "min"] : size < 86400 ? [3600, "h"] : [86400, "d"];
-    const text = `${Math.round(size / length)}${THIN}${word}`;
+    const text = `${Math.round(size / length)}${SPACE}${word}`;
     return seconds > 0 ? `${text} ago` : `in ${text}`;
   };
   setInterval(() => {

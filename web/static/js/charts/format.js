@@ -1,15 +1,16 @@
 // Numbers, units, instants and colours as charts write them.
 const THIN = "\u202f";
+const SPACE = "\u00a0";
 const BYTES = ["B", "KiB", "MiB", "GiB", "TiB"];
-const UNITS = { 1: "", ms: `${THIN}ms`, "%": `${THIN}%`, Cel: `${THIN}°C`, "/s": "/s", d: `${THIN}d`, s: `${THIN}s` };
+const UNITS = { 1: "", ms: `${SPACE}ms`, "%": `${SPACE}%`, Cel: `${SPACE}°C`, "/s": "/s", d: `${SPACE}d`, s: `${SPACE}s` };
 
 export function number(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   const decimals = Number.isInteger(value) ? 0 : size < 1e-3 ? 4 : Math.max(0, Math.min(4, 2 - Math.floor(Math.log10(size))));
-  const [whole, fraction] = value.toFixed(decimals).split(".");
+  const [whole, fraction] = size.toFixed(decimals).split(".");
   const grouped = whole.replace(/\B(?=(\d{3})+(?!\d))/g, THIN);
-  return fraction ? `${grouped}.${fraction}` : grouped;
+  return (value < 0 ? "\u2212" : "") + (fraction ? `${grouped}.${fraction}` : grouped);
 }
 
 export function quantity(value, unit) {
@@ -21,10 +22,10 @@ export function quantity(value, unit) {
       size /= 1024;
       power += 1;
     }
-    return `${number(power ? size : Math.round(size))}${THIN}${BYTES[power]}${unit === "By/s" ? "/s" : ""}`;
+    return `${number(power ? size : Math.round(size))}${SPACE}${BYTES[power]}${unit === "By/s" ? "/s" : ""}`;
   }
-  if (unit === "ms" && value > 0 && value < 0.1) return `${number(Math.round(value * 10000) / 10)}${THIN}µs`;
-  return number(value) + (UNITS[unit] ?? `${THIN}${unit}`);
+  if (unit === "ms" && value > 0 && value < 0.1) return `${number(Math.round(value * 10000) / 10)}${SPACE}µs`;
+  return number(value) + (UNITS[unit] ?? `${SPACE}${unit}`);
 }
 
 const two = (value) => String(value).padStart(2, "0");
@@ -45,7 +46,7 @@ export function timeTicks(splits, increment) {
     const today = at.toDateString();
     const turned = day !== null && day !== today;
     day = today;
-    return turned ? `${text}\n${at.getDate()} ${MONTHS[at.getMonth()]}` : text;
+    return turned ? `${at.getDate()} ${MONTHS[at.getMonth()]}` : text;
   });
 }
 

@@ -104,7 +104,7 @@ export class Panel {
     this.plot = new uPlot(
       {
         ...this.size(),
-        padding: [14, 10, 0, 0],
+        padding: [14, 22, 0, 0],
         legend: { show: false },
         cursor: {
           sync: { key: "charts", setSeries: false },
@@ -114,7 +114,7 @@ export class Panel {
         },
         scales: { x: { time: true }, y: { range: (plot, low, high) => extent(low, high, this.config.unit) } },
         axes: [
-          { ...axis, values: (plot, splits, at, space, increment) => timeTicks(splits, increment) },
+          { ...axis, size: 30, space: 84, values: (plot, splits, at, space, increment) => timeTicks(splits, increment) },
           { ...axis, size: 62, values: (plot, splits) => splits.map((value) => this.tick(value)) },
         ],
         series,
@@ -133,7 +133,8 @@ export class Panel {
   }
 
   tick(value) {
-    return this.config.unit.startsWith("By") ? quantity(value, this.config.unit) : number(value);
+    if (this.config.unit.startsWith("By")) return quantity(value, this.config.unit);
+    return number(value).replace(/\.(\d*?)0+$/, (match, digits) => (digits ? `.${digits}` : ""));
   }
 
   size() {

@@ -1,0 +1,31 @@
+"""Charts follow from the contract: each metric on one chart, charts of one unit, the headline's first."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamswarm import contract
+from streamswarm.contract import Kind
+from web.pages.charts import chart_groups
+
+
+@pytest.mark.parametrize("kind", list(contract.kinds().values()), ids=lambda kind: kind.name)
+def test_every_metric_is_on_exactly_one_chart(kind: Kind) -> None:
+    """Nothing is left out, nothing stands twice, and no chart mixes units."""
+    groups = chart_groups(kind)
+    names = [metric.name for group in groups for metric in group.metrics]
+    assert sorted(names) == sorted(metric.name for metric in kind.metrics)
+    for group in groups:
+        assert {metric.unit for metric in group.metrics} == {group.unit}
+        assert group.first in group.metrics
+    assert len({group.slug for group in groups}) == len(groups)
+    assert len({group.title for group in groups}) == len(groups)
+
+
+@pytest.mark.parametrize("kind", list(contract.kinds().values()), ids=lambda kind: kind.name)
+def test_the_headline_comes_first_and_folded_charts_last(kind: Kind) -> None:
+    """The chart of the headline metric is drawn large; those that stand open come before the folded ones."""
+    groups = chart_groups(kind)
+    assert groups[0].first is kind.headline
+    assert [group.first_of_all for group in groups] == [True] + [False] * (len(groups) - 1)
+    assert [group.main for group in groups] == sorted((group.main for group in groups), reverse=True)
