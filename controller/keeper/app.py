@@ -12,17 +12,18 @@ import logging
 import random
 import signal
 import socket
+import time
 
 import psycopg
 import psycopg_pool
 from procrastinate import App, PsycopgConnector
-from procrastinate.exceptions import ConnectorException
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from controller.errors import DatabaseUnavailableError
 from controller.keeper.rescue import rescue
-from controller.keeper.tasks import Tools, add_tasks, make_partitions
+from controller.keeper.tasks import Tools, add_tasks
 from controller.settings import Settings
 from controller.store import health, schema
 from controller.store.engine import libpq_url, make_engine
@@ -86,7 +87,6 @@ async def run(settings: Settings, engine: Engine, stop: asyncio.Event) -> None:
     try:
         while not stop.is_set():
             try:
-                await asyncio.to_thread(make_partitions, tools)
                 await _work(make_app(settings), tools, stop)
                 pause = 0.1
             except (ConnectorException, psycopg.Error, psycopg_pool.PoolTimeout, OperationalError) as error:
@@ -105,6 +105,9 @@ async def run(settings: Settings, engine: Engine, stop: asyncio.Event) -> None:
 async def _work(app: App, tools: Tools, stop: asyncio.Event) -> None:
     """Take tasks until `stop` is set or the queue fails."""
     async with app.open_async():
+        # Not in an hour: the tables of a new installation have no partitions at all.
+        with contextlib.suppress(AlreadyEnqueued):
+            await app.configure_task("partitions").defer_async(timestamp=int(time.time()))
         worker = asyncio.create_task(
             app.run_worker_async(
                 name=f"keeper@{socket.gethostname()}",
