@@ -165,7 +165,7 @@ def pack(result: probe_pb2.Result) -> PackedResult:
     metrics = getattr(result, name) if result.WhichOneof("metrics") else None
     present: dict[str, Any] = {}
     if metrics is not None:
-        present = {table.named.get(field.name, field.name): value for field, value in metrics.ListFields()}
+        present = {field.name: value for field, value in metrics.ListFields()}
     groups = {child.name: present.pop(child.name, ()) for child in contract.kind(name).children}
     scheduled_at = result.scheduled_at_us - _POSTGRES_EPOCH_US
     envelope = {
@@ -203,9 +203,7 @@ def _pack_children(
         table = _table(kind, child.name)
         seen = set()
         for message in messages:
-            present = {
-                table.named.get(field.name, field.name): value for field, value in message.ListFields()
-            }
+            present = {field.name: value for field, value in message.ListFields()}
             key = _clean(present.pop(child.key, ""), _MOST_KEY_CHARACTERS)
             if key in seen:  # the first row of a name stands; the table's key has room for one
                 continue
@@ -229,7 +227,6 @@ def _table(kind: str, child: str | None = None) -> _Table:
             if column.type in _CODES
         ),
         variable=tuple(column.name for column in columns if column.type not in _CODES),
-        named={column.metric.name: column.name for column in columns if column.metric},
     )
 
 
