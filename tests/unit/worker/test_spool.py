@@ -258,7 +258,9 @@ async def test_a_damaged_spool_always_starts(tmp_path: Path, open_spool: Any, ho
     assert lost_in_silence <= 60 * (how == "truncate" and not close)
 
 
-async def test_a_crash_without_damage_loses_nothing_and_raises_no_alarm(tmp_path: Path, open_spool: Any) -> None:
+async def test_a_crash_without_damage_loses_nothing_and_raises_no_alarm(
+    tmp_path: Path, open_spool: Any
+) -> None:
     """Records that are in the log only are there after the start."""
     written = _fill(tmp_path / "spool.sqlite", 200, close=False)
     spool = await open_spool()
