@@ -71,6 +71,11 @@ def _as_account(
     runner = account.ensure(data_dir)
     runtime.compile_sources()  # the account cannot write bytecode beside root's files, and each process would compile anew
     account.own(data_dir, runner)
+    if not account.can_reach(data_dir, runner):
+        raise ConfigurationError(
+            f"the account {runner.name}, under which root runs everything, cannot reach the data folder {data_dir}",
+            mend="name one that every account may reach: STREAMSWARM_DATA_DIR=/var/lib/streamswarm",
+        )
     environment = {**environment, "HOME": str(data_dir), "USER": runner.name, "LOGNAME": runner.name}
     if not account.can_run(Path(sys.executable), runner, environment):
         click.echo(

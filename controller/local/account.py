@@ -83,6 +83,14 @@ def _give(path: Path, account: Account) -> None:
         os.lchown(path, account.uid, account.gid)
 
 
+def can_reach(folder: Path, account: Account) -> bool:
+    """Whether the account can write into the folder, through all the folders above it."""
+    proof = subprocess.run(
+        ["test", "-w", folder], user=account.uid, group=account.gid, extra_groups=[], cwd="/", check=False
+    )
+    return proof.returncode == 0
+
+
 def can_run(python: Path, account: Account, environment: dict[str, str]) -> bool:
     """Whether the account can run this program with that interpreter."""
     try:

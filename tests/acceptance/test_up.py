@@ -67,7 +67,7 @@ class Newcomer:
                     *(f"{k}={v}" for k, v in process.environ().items() if k == "STREAMSWARM_DATA_DIR"),
                     process.cwd(),
                 ]
-            except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
             if any(str(self.data_dir) in word for word in words):
                 mine.append(process)
@@ -123,17 +123,21 @@ def newcomer(
                     parent.chmod(0o755)
         for folder in (clone.parent, home):
             subprocess.run(["chown", "-R", f"{uid}:{uid}", str(folder)], check=True)
-    data_dir = home / "data" if request.param == "root" else clone / "var"
-    environment = clean_environment(**own_ports, HOME=str(home), TMPDIR=str(home))
+    data_dir = clone / "var"
+    environment = clean_environment(**own_ports)
     if request.param == "root":
+        data_dir = Path("/var/lib") / f"streamswarm-test-{os.getpid()}-{clone.parent.name}"
         environment["STREAMSWARM_DATA_DIR"] = str(data_dir)
+    else:
+        environment |= {"HOME": str(home), "TMPDIR": str(home)}
     someone = Newcomer(folder=clone, data_dir=data_dir, environment=environment, uid=uid)
     yield someone
     someone.try_make("down")
     left = someone.processes()
     for process in left:
         process.kill()
-    shutil.rmtree(home, ignore_errors=True)
+    for folder in (home, data_dir):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def may_ping(uid: int) -> bool:
