@@ -15,12 +15,13 @@ from dataclasses import fields
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Engine, bindparam, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from controller.planning.difference import difference
 from controller.planning.jobs import plan, plan_run_now
-from controller.planning.records import Difference, JobValues
+from controller.planning.records import Change, Difference, JobValues
 from controller.planning.schedule import from_microseconds
 from controller.store.entities import Job, Test, Worker
 from controller.store.queries import plans
@@ -28,7 +29,30 @@ from controller.store.queries import plans
 _log = logging.getLogger(__name__)
 
 #: Tests that are locked and planned in one transaction.
-_CHUNK = 200
+_CHUNK = 50
+
+
+#: What of a job can change; the rest is its identity.
+_CHANGEABLE = {
+    "kind": "text",
+    "target": "text",
+    "spec": "jsonb",
+    "interval_us": "bigint",
+    "anchor_us": "bigint",
+    "starts_at": "timestamptz",
+    "ends_at": "timestamptz",
+    "paused": "boolean",
+    "expires_at": "timestamptz",
+}
+_CHANGE = text(
+    f"""
+    UPDATE jobs j SET {", ".join(f"{name} = c.{name}" for name in _CHANGEABLE)},
+        version = j.version + 1, retired_at = NULL, updated_at = now()
+    FROM jsonb_to_recordset(:rows)
+        AS c(id bigint, seen integer, {", ".join(f"{name} {kind}" for name, kind in _CHANGEABLE.items())})
+    WHERE j.id = c.id AND j.version = c.seen
+    """  # noqa: S608  fixed text
+).bindparams(bindparam("rows", type_=JSONB))
 
 
 class PlanConflictError(Exception):
@@ -110,15 +134,7 @@ def apply(session: Session, todo: Difference) -> int:
     if not todo:
         return 0
     now = _now(session)
-    for change in todo.change:
-        done = session.execute(
-            update(Job)
-            .where(Job.id == change.job.id, Job.version == change.job.version)
-            .values(**_columns(change.values), version=Job.version + 1, retired_at=None, updated_at=now)
-            .returning(Job.id)
-        ).scalar_one_or_none()
-        if done is None:
-            raise PlanConflictError(f"job {change.job.id} is no longer at version {change.job.version}")
+    _change(session, todo.change)
     if todo.retire:
         session.execute(
             update(Job)
@@ -129,6 +145,29 @@ def apply(session: Session, todo: Difference) -> int:
         session.execute(insert(Job), [_columns(values) for values in todo.create])
     bump_revisions(session, todo.workers)
     return len(todo.change) + len(todo.retire) + len(todo.create)
+
+
+def _change(session: Session, changes: Sequence[Change]) -> None:
+    """Rewrite jobs in one statement; those of another version than was seen are a conflict."""
+    if not changes:
+        return
+    rows = [
+        {
+            "id": change.job.id,
+            "seen": change.job.version,
+            **{name: _plain(getattr(change.values, name)) for name in _CHANGEABLE},
+        }
+        for change in changes
+    ]
+    changed = session.connection().execute(_CHANGE, {"rows": rows}).rowcount
+    if changed != len(rows):
+        raise PlanConflictError(
+            f"{len(rows) - changed} of {len(rows)} jobs are no longer at the version that was planned from"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, dt.datetime) else value
 
 
 def bump_revisions(session: Session, workers: Iterable[uuid.UUID]) -> None:

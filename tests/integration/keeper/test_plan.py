@@ -41,11 +41,14 @@ def test_changes_keep_ids_and_raise_versions(engine: Engine, world: World) -> No
     test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
     plan.plan_tests(engine, [test])
     first = world.jobs()[0]
-    for values in ({"paused": True}, {"paused": False}, {"interval_s": 5.0}):
+    start = dt.datetime(2026, 11, 20, 1, 2, 3, 456789, tzinfo=dt.UTC)
+    for values in ({"paused": True}, {"paused": False, "starts_at": start}, {"interval_s": 5.0}):
         world.change(test, **values)
         assert plan.plan_tests(engine, [test]) == 1
+        assert plan.plan_tests(engine, [test]) == 0
     job = world.jobs()[0]
     assert (job.id, job.version, job.paused, job.interval_us) == (first.id, 4, False, 5_000_000)
+    assert (job.starts_at, job.ends_at) == (start, None)
     assert world.revision(worker) == 4
     with Session(engine) as session:
         row = session.get_one(Test, test)
@@ -208,7 +211,10 @@ def test_a_job_changed_behind_the_planner_is_a_conflict(engine: Engine, world: W
     with Session(engine) as session, session.begin():
         session.execute(update(Job).values(version=Job.version + 1))
     todo = Difference(create=(), change=(Change(job=existing, values=existing.values),), retire=())
-    with Session(engine) as session, pytest.raises(plan.PlanConflictError, match="no longer at version 1"):
+    with (
+        Session(engine) as session,
+        pytest.raises(plan.PlanConflictError, match="1 of 1 jobs are no longer at the version"),
+    ):
         plan.apply(session, todo)
 
 
