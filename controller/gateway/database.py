@@ -37,6 +37,7 @@ class Database:
         self._url = url
         self._places = asyncio.Semaphore(size)
         self._idle: list[Connection] = []
+        self._closed = False
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -47,16 +48,23 @@ class Database:
                 yield connection
             except BaseException as error:
                 if isinstance(error, psycopg.OperationalError):
-                    await self.close()
-                if connection.info.transaction_status is TransactionStatus.IDLE:
-                    self._idle.append(connection)
-                else:
-                    await connection.close()
+                    await self._drop_idle()
+                await self._take_back(connection)
                 raise
-            self._idle.append(connection)
+            await self._take_back(connection)
 
     async def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections now, those that are lent when they come back."""
+        self._closed = True
+        await self._drop_idle()
+
+    async def _take_back(self, connection: Connection) -> None:
+        if self._closed or connection.info.transaction_status is not TransactionStatus.IDLE:
+            await connection.close()
+        else:
+            self._idle.append(connection)
+
+    async def _drop_idle(self) -> None:
         idle, self._idle = self._idle, []
         for connection in idle:
             await connection.close()
@@ -76,7 +84,11 @@ class Database:
         )
         if connection.info.server_version >= 170_000:
             name, value = _TRANSACTION_LIMIT
-            await connection.execute(f"SET {name} = {value}")
+            try:
+                await connection.execute(f"SET {name} = {value}")
+            except BaseException:
+                await connection.close()
+                raise
         return connection
 
 
