@@ -41,5 +41,6 @@ def init_app(app: Flask) -> None:
     """Give the application its API."""
     if isinstance(app.json, DefaultJSONProvider):
         app.json.sort_keys = False
-    app.url_map.converters["id"] = IdConverter
+    # Every number in a path is an id, on the pages too: one that the database cannot hold names nothing.
+    app.url_map.converters.update({"id": IdConverter, "int": IdConverter})
     app.register_blueprint(blueprint)

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
+from support.clients import PASSWORD, Api
 
 from controller.settings import Settings
 from controller.store.commands import tokens, users
 from controller.store.commands.audit import SYSTEM
 from controller.store.queries.users import Role
 from web import create_app
-
-PASSWORD = "correct horse battery"
-
-
-@dataclass(frozen=True)
-class Api:
-    """A client of the API with a token."""
-
-    client: FlaskClient
-    token: str
-
-    def __call__(self, method: str, path: str, json: Any = None, **more: Any) -> Any:
-        headers = {**more.pop("headers", {})}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        arguments = {"json": json} if json is not None else {}
-        return self.client.open(f"/api/v1{path}", method=method, headers=headers, **arguments, **more)
 
 
 @pytest.fixture
@@ -80,17 +61,3 @@ def make_user(engine: Engine) -> Callable[..., int]:
             return users.create(session, values, actor=SYSTEM).id
 
     return make
-
-
-def csrf_of(client: FlaskClient, path: str = "/login") -> str:
-    """Return the CSRF token in a page's form."""
-    page = client.get(path).get_data(as_text=True)
-    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
-    assert found, page
-    return found.group(1)
-
-
-def log_in(client: FlaskClient, name: str, password: str = PASSWORD, **more: Any) -> Any:
-    """Log in through the form."""
-    data = {"csrf_token": csrf_of(client), "name": name, "password": password, **more}
-    return client.post("/login", data=data)

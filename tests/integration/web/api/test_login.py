@@ -1,0 +1,423 @@
+"""Logging in and out: passwords, links, lock-outs, sessions, forged requests."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+from support.clients import PASSWORD, csrf_of, log_in
+
+from controller.errors import ConfigurationError
+from controller.settings import Settings
+from controller.store.commands import login_links, users
+from controller.store.commands.audit import SYSTEM
+from web import create_app
+
+
+def is_in(client: FlaskClient) -> bool:
+    """Whether the browser is logged in."""
+    return client.get("/api/v1/me").status_code == 200
+
+
+def test_a_user_logs_in_whatever_the_case_of_the_name_and_out_again(
+    app: Flask, make_user: Callable[..., int]
+) -> None:
+    """The session holds until the log-out; the cookie is closed to scripts and to other sites."""
+    make_user("Ada")
+    client = app.test_client()
+    answer = log_in(client, "aDA")
+    assert answer.headers["Location"] == "/"
+    cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert "Secure" not in cookie
+    assert client.get("/api/v1/me").json == {"name": "Ada", "role": "viewer", "by_token": False}
+    assert client.post("/logout").status_code == 400
+    assert is_in(client)
+    assert client.post("/logout", data={"csrf_token": csrf_of(client, "/")}).status_code == 302
+    assert not is_in(client)
+
+
+def test_over_https_the_cookie_is_secure_and_the_browser_stays_with_https(
+    app: Flask, make_user: Callable[..., int]
+) -> None:
+    """Scheme https makes cookies Secure and sends HSTS; the referrer of our own pages suffices for forms."""
+    make_user("ada")
+    client = app.test_client()
+    base = "https://localhost"
+    page = client.get("/login", base_url=base)
+    assert page.headers["Strict-Transport-Security"].startswith("max-age=")
+    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.get_data(as_text=True))
+    assert token
+    data = {"csrf_token": token.group(1), "name": "ada", "password": PASSWORD}
+    assert client.post("/login", data=data, base_url=base).status_code == 400
+    answer = client.post("/login", data=data, base_url=base, headers={"Referer": f"{base}/login"})
+    assert answer.status_code == 302
+    assert "Secure" in answer.headers["Set-Cookie"]
+
+
+def test_the_session_is_another_one_after_the_login(app: Flask, make_user: Callable[..., int]) -> None:
+    """What was planted before the login (a session, a CSRF token) is worth nothing after it."""
+    make_user("ada")
+    client = app.test_client()
+    before = csrf_of(client)
+    planted = client.get_cookie("streamswarm_session")
+    log_in(client, "ada")
+    after = client.get_cookie("streamswarm_session")
+    assert planted
+    assert after
+    assert planted.value != after.value
+    assert client.post("/logout", data={"csrf_token": before}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("wanted", "target"),
+    [
+        ("/tests?kind=ping", "/tests?kind=ping"),
+        ("//evil.example/", "/"),
+        ("/\\evil.example", "/"),
+        ("https://evil.example/", "/"),
+        ("javascript:alert(1)", "/"),
+        ("/\t/evil.example", "/"),
+        ("/logout", "/"),
+        ("", "/"),
+    ],
+)
+def test_after_the_login_only_local_pages_are_gone_to(
+    app: Flask, make_user: Callable[..., int], wanted: str, target: str
+) -> None:
+    """`next` leads to a page of this dashboard or to the first page."""
+    make_user("ada")
+    assert log_in(app.test_client(), "ada", next=wanted).headers["Location"] == target
+
+
+def test_a_page_asked_for_before_the_login_is_come_back_to(app: Flask) -> None:
+    """The way to the login carries the page; a fragment of a page makes the whole page go there."""
+    client = app.test_client()
+    assert client.get("/tests?kind=ping").headers["Location"] == "/login?next=/tests?kind%3Dping"
+    fragment = client.get("/overview/live", headers={"HX-Request": "true"})
+    assert (fragment.status_code, fragment.headers["HX-Redirect"]) == (401, "/login")
+
+
+def test_five_failures_lock_the_account_for_that_address_only(
+    app: Flask, make_user: Callable[..., int], engine: Engine
+) -> None:
+    """Then even the right password is refused from there, and accepted from elsewhere; later it is accepted again."""
+    make_user("ada")
+    client = app.test_client()
+    for _ in range(5):
+        assert log_in(client, "ADA", "wrong wrong wrong").status_code == 401
+    locked = log_in(client, "ada")
+    assert locked.status_code == 429
+    assert "15 minutes" in locked.get_data(as_text=True)
+    elsewhere = app.test_client()
+    elsewhere.environ_base["REMOTE_ADDR"] = "192.0.2.9"
+    assert log_in(elsewhere, "ada").status_code == 302
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE login_attempts SET at = at - interval '16 minutes'"))
+    assert log_in(client, "ada").status_code == 302
+    with engine.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM login_attempts")).scalar_one() == 0
+        reasons = connection.execute(
+            text("SELECT detail->>'reason' FROM audit WHERE action = 'login.failed' ORDER BY id")
+        )
+        assert list(reasons.scalars()) == ["wrong password"] * 5
+
+
+def test_thirty_failures_lock_the_address_for_every_account(
+    app: Flask, make_user: Callable[..., int], engine: Engine
+) -> None:
+    """Trying many names from one place ends too, whether the names exist or not; an IPv6 client is its /64."""
+    make_user("ada")
+    client = app.test_client()
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO login_attempts (account, address) "
+                "SELECT 'user' || n, '2001:db8:1:2::/64' FROM generate_series(1, 29) n"
+            )
+        )
+    client.environ_base["REMOTE_ADDR"] = "2001:db8:1:2::1"
+    assert log_in(client, "nobody", "wrong wrong wrong").status_code == 401
+    client.environ_base["REMOTE_ADDR"] = "2001:db8:1:2:3::4"
+    assert log_in(client, "ada").status_code == 429
+    client.environ_base["REMOTE_ADDR"] = "2001:db8:1:3::4"
+    assert log_in(client, "ada").status_code == 302
+
+
+def test_guesses_made_at_the_same_time_count_each_other(
+    app: Flask, make_user: Callable[..., int], engine: Engine
+) -> None:
+    """Of twelve logins at once, with the right password last to be looked at, no more than five are looked at."""
+    make_user("ada")
+    clients = [app.test_client() for _ in range(12)]
+    tokens = [csrf_of(client) for client in clients]
+    codes: list[int] = []
+
+    def guess(client: FlaskClient, token: str) -> None:
+        data = {"csrf_token": token, "name": "ada", "password": "wrong wrong wrong"}
+        codes.append(client.post("/login", data=data).status_code)
+
+    threads = [threading.Thread(target=guess, args=pair) for pair in zip(clients, tokens, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(codes) == 12
+    with engine.begin() as connection:
+        looked_at = connection.execute(
+            text("SELECT count(*) FROM audit WHERE detail->>'reason' = 'wrong password'")
+        ).scalar_one()
+    assert looked_at <= 5
+
+
+def test_an_unknown_name_takes_as_long_as_a_wrong_password(
+    app: Flask, make_user: Callable[..., int], engine: Engine
+) -> None:
+    """So that nobody can find out which names there are."""
+    make_user("ada")
+    client = app.test_client()
+    token = csrf_of(client)
+    times: dict[str, list[float]] = {"ada": [], "nobody": []}
+    for _ in range(4):
+        for name in times:
+            start = time.perf_counter()
+            data = {"csrf_token": token, "name": name, "password": "wrong wrong wrong"}
+            assert client.post("/login", data=data).status_code == 401
+            times[name].append(time.perf_counter() - start)
+    known, unknown = (statistics.median(times[name]) for name in ("ada", "nobody"))
+    assert 0.25 < known / unknown < 4
+
+
+def test_a_deactivated_user_and_a_changed_password_end_sessions(
+    app: Flask, make_user: Callable[..., int], engine: Engine
+) -> None:
+    """The very next request of every browser of the user is refused."""
+    user_id = make_user("ada")
+    first, second = app.test_client(), app.test_client()
+    log_in(first, "ada")
+    log_in(second, "ada")
+    with Session(engine) as session, session.begin():
+        users.change_password(session, user_id, old=PASSWORD, new="another long one", actor=SYSTEM)
+    assert not is_in(first)
+    assert not is_in(second)
+    assert log_in(first, "ada").status_code == 401
+    log_in(second, "ada", "another long one")
+    assert is_in(second)
+    with Session(engine) as session, session.begin():
+        users.update(session, user_id, {"active": False}, actor=SYSTEM, by_user=None)
+    assert not is_in(second)
+    assert log_in(second, "ada", "another long one").status_code == 401
+
+
+def test_a_session_ends_when_nobody_does_anything(
+    app: Flask, make_user: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages that refresh themselves do not keep it alive; opening a page does."""
+    make_user("ada")
+    client = app.test_client()
+    start = time.time()
+    log_in(client, "ada")
+    monkeypatch.setattr(time, "time", lambda: start + 50 * 60)
+    assert client.get("/", headers={"Accept": "text/html"}).status_code == 200
+    monkeypatch.setattr(time, "time", lambda: start + 100 * 60)
+    assert (
+        client.get("/overview/live", headers={"HX-Request": "true", "Accept": "text/html"}).status_code == 200
+    )
+    assert is_in(client)
+    monkeypatch.setattr(time, "time", lambda: start + 111 * 60)
+    assert not is_in(client)
+
+
+def test_a_session_may_last_for_ever(
+    settings: Settings, make_user: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`web_session_minutes` of 0 ends no session."""
+    app = create_app(replace(settings, web_session_minutes=0))
+    make_user("ada")
+    client = app.test_client()
+    log_in(client, "ada")
+    later = time.time() + 30 * 86_400
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert is_in(client)
+    app.extensions["streamswarm.engine"].dispose()
+
+
+def make_link(engine: Engine, name: str = "ada") -> str:
+    """Return the path of a new link."""
+    with Session(engine) as session, session.begin():
+        return login_links.PATH + login_links.create_login_link(session, name)
+
+
+def test_a_link_logs_in_once(app: Flask, make_user: Callable[..., int], engine: Engine) -> None:
+    """Looking at it uses nothing up; pressing the button does, and no second browser gets in."""
+    make_user("ada", "operator")
+    path = make_link(engine)
+    client, scanner, late = app.test_client(), app.test_client(), app.test_client()
+    for _ in range(3):
+        assert scanner.get(path).status_code == 200
+    assert not is_in(scanner)
+    late_token = csrf_of(late, path)
+    assert client.post(path, data={"csrf_token": csrf_of(client, path)}).headers["Location"] == "/"
+    assert is_in(client)
+    assert late.post(path, data={"csrf_token": late_token}).status_code == 410
+    assert not is_in(late)
+    assert "spent" in late.get(path).get_data(as_text=True)
+
+
+def test_an_expired_a_foreign_and_a_deactivated_link_are_spent(
+    app: Flask, make_user: Callable[..., int], engine: Engine
+) -> None:
+    """Each answers 410 and logs nobody in."""
+    user_id = make_user("ada")
+    path = make_link(engine)
+    client = app.test_client()
+    token = csrf_of(client)
+    with Session(engine) as session, session.begin():
+        users.update(session, user_id, {"active": False}, actor=SYSTEM, by_user=None)
+    assert client.post(path, data={"csrf_token": token}).status_code == 410
+    with Session(engine) as session, session.begin():
+        users.update(session, user_id, {"active": True}, actor=SYSTEM, by_user=None)
+    path = make_link(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE login_links SET expires_at = now() - interval '1 s' WHERE used_at IS NULL")
+        )
+    assert client.post(path, data={"csrf_token": token}).status_code == 410
+    assert client.get(login_links.PATH + "x" * 43).status_code == 410
+    assert client.get(login_links.PATH + "%00").status_code == 410
+    assert not is_in(client)
+
+
+def test_a_cookie_alone_changes_nothing(app: Flask, make_user: Callable[..., int]) -> None:
+    """The API wants the CSRF header of whoever comes with a cookie; a token needs none."""
+    make_user("ada", "operator")
+    client = app.test_client()
+    log_in(client, "ada")
+    body = {"name": "a", "address": "192.0.2.1"}
+    assert client.post("/api/v1/destinations", json=body).status_code == 400
+    assert client.get("/api/v1/destinations").json == {"items": [], "next_cursor": None}
+    headers = {"X-CSRFToken": csrf_of(client, "/")}
+    assert client.post("/api/v1/destinations", json=body, headers=headers).status_code == 201
+
+
+def test_the_first_administrator_is_made_once(engine: Engine, app: Flask) -> None:
+    """Two processes that start at the same time make one administrator, whose password works."""
+    made: list[tuple[str, str] | None] = []
+
+    def start() -> None:
+        with Session(engine) as session, session.begin():
+            made.append(users.ensure_first_admin(session))
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (first,) = [item for item in made if item]
+    client = app.test_client()
+    assert log_in(client, *first).status_code == 302
+    assert client.get("/api/v1/me").json["role"] == "admin"
+
+
+def test_the_key_that_signs_sessions_is_private_and_lasts(settings: Settings) -> None:
+    """It is made for its owner only; one that others can read, or a short one, is refused with what to do."""
+    create_app(settings)
+    key: Path = settings.data_dir / "secrets" / "web.key"
+    content = key.read_bytes()
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert create_app(settings).config["SECRET_KEY"] == content
+    key.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="others than its owner"):
+        create_app(settings)
+    key.chmod(0o600)
+    key.write_bytes(b"short")
+    with pytest.raises(ConfigurationError, match="5 bytes"):
+        create_app(settings)
+
+
+def test_a_name_that_is_not_ours_is_refused(app: Flask, settings: Settings) -> None:
+    """A name that somebody made point here is answered with what to set; addresses and our own names pass."""
+    client = app.test_client()
+    for host in ("localhost", "127.0.0.1:8080", "[::1]:8080", "192.0.2.7"):
+        assert client.get("/login", headers={"Host": host}).status_code == 200, host
+    for host in ("evil.example", "localhost.evil.example", "[", "a b"):
+        assert client.get("/login", headers={"Host": host}).status_code in (400, 421), host
+    named = create_app(replace(settings, web_url="https://mon.example.org", web_hosts=("other.example.org",)))
+    for host in ("mon.example.org", "OTHER.example.org:443"):
+        assert named.test_client().get("/login", headers={"Host": host}).status_code == 200, host
+
+
+def test_forwarded_headers_are_believed_from_as_many_proxies_as_are_named(
+    settings: Settings, make_user: Callable[..., int], engine: Engine
+) -> None:
+    """Without a proxy they are ignored; with one, the address that the proxy saw counts, not what the client says."""
+    make_user("ada")
+    headers = {"X-Forwarded-For": "203.0.113.1, 198.51.100.7", "X-Forwarded-Proto": "https"}
+
+    def failed_from(hops: int) -> str:
+        app = create_app(replace(settings, web_proxy_hops=hops))
+        client = app.test_client()
+        token = csrf_of(client)
+        data = {"csrf_token": token, "name": "ada", "password": "wrong wrong wrong"}
+        more = {"Referer": "https://localhost/login"}
+        assert client.post("/login", data=data, headers={**headers, **more}).status_code == 401
+        app.extensions["streamswarm.engine"].dispose()
+        with engine.begin() as connection:
+            address: str = connection.execute(
+                text("SELECT address FROM login_attempts ORDER BY id DESC LIMIT 1")
+            ).scalar_one()
+            return address
+
+    assert failed_from(0) == "127.0.0.1"
+    assert failed_from(1) == "198.51.100.7"
+
+
+def test_every_answer_carries_the_headers_of_a_closed_house(app: Flask) -> None:
+    """Pages, API, errors and assets alike; nothing inline, nothing from elsewhere, no frames."""
+    client = app.test_client()
+    for path in ("/login", "/api/v1/health", "/nowhere", "/static/img/favicon.svg"):
+        with client.get(path) as answer:
+            policy = answer.headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert "frame-ancestors 'none'" in policy
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert "Access-Control-Allow-Origin" not in answer.headers
+            if not path.startswith("/static"):
+                assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_logins_and_what_they_change_are_in_the_audit_log(
+    app: Flask, make_user: Callable[..., int], engine: Engine
+) -> None:
+    """Who, from where, what; and no password or token anywhere in it."""
+    make_user("ada")
+    path = make_link(engine)
+    client = app.test_client()
+    log_in(client, "ada")
+    client.post(path, data={"csrf_token": csrf_of(client, "/")})
+    with engine.begin() as connection:
+        rows = connection.execute(
+            text("SELECT actor, address, action, detail::text FROM audit ORDER BY id")
+        ).all()
+    assert [(row.actor, row.address, row.action) for row in rows] == [
+        ("system", "", "user.create"),
+        ("system", "", "login_link.create"),
+        ("user:ada", "127.0.0.1", "login"),
+        ("user:ada", "127.0.0.1", "login.link"),
+    ]
+    everything = str(rows)
+    assert PASSWORD not in everything
+    assert path.removeprefix(login_links.PATH) not in everything

@@ -1,0 +1,40 @@
+"""Clients of the application for tests: with a token, or logged in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from flask.testing import FlaskClient
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass(frozen=True)
+class Api:
+    """A client of the API with a token."""
+
+    client: FlaskClient
+    token: str
+
+    def __call__(self, method: str, path: str, json: Any = None, **more: Any) -> Any:
+        headers = {**more.pop("headers", {})}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        arguments = {"json": json} if json is not None else {}
+        return self.client.open(f"/api/v1{path}", method=method, headers=headers, **arguments, **more)
+
+
+def csrf_of(client: FlaskClient, path: str = "/login") -> str:
+    """Return the CSRF token in a page's form."""
+    page = client.get(path).get_data(as_text=True)
+    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
+    assert found, page
+    return found.group(1)
+
+
+def log_in(client: FlaskClient, name: str, password: str = PASSWORD, **more: Any) -> Any:
+    """Log in through the form."""
+    data = {"csrf_token": csrf_of(client), "name": name, "password": password, **more}
+    return client.post("/login", data=data)
