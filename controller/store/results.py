@@ -29,10 +29,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
-from streamswarm import contract
-from streamswarm.contract import Child, ContractError, Kind, Metric
 
 from controller.store.entities import Base
+from streamswarm import contract
+from streamswarm.contract import Child, ContractError, Kind, Metric
 
 ColumnType = Literal["int8", "timestamptz", "float8", "int4", "int2", "bool", "text", "jsonb"]
 
