@@ -132,9 +132,9 @@ class Authority:
         public_key = check_request(request_der)
         if self._now() >= self._signer.certificate.not_valid_after_utc - _INTERMEDIATE_LIFE / 2:
             self._signer = self._open_intermediate()
-        not_before = self._now() - _BACKDATE
         life = dt.timedelta(hours=self._settings.certificate_hours)
-        not_after = min(not_before + _BACKDATE + life, self._signer.certificate.not_valid_after_utc)
+        not_before = self._now() - min(_BACKDATE, life / 10)  # or half of a short life is over at its start
+        not_after = min(self._now() + life, self._signer.certificate.not_valid_after_utc)
         uri = worker_uri(self._settings.trust_domain, worker_id)
         certificate = (
             _builder(f"worker {worker_id}", self._signer.certificate.subject, public_key)

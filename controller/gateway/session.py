@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 #: What a worker may have unacknowledged: results, and bytes of the batches that carry them.
 CREDIT_RESULTS = 1_000
 CREDIT_BYTES = 1_048_576
+#: Framing that a worker does not count, for a thousand batches of one result.
+_CREDIT_SLACK_BYTES = 65_536
 HEARTBEAT_S = 10
 #: A stream without a sign of life for this long is half open.
 _SILENCE_S = 45.0
@@ -299,7 +301,7 @@ class Session:
         self._unacked_results += len(batch.seqs)
         self._unacked_bytes += batch.size
         if self._unacked_results > CREDIT_RESULTS or (
-            self._unacked_bytes > CREDIT_BYTES and self._unacked_bytes > batch.size
+            self._unacked_bytes > CREDIT_BYTES + _CREDIT_SLACK_BYTES and self._unacked_bytes > batch.size
         ):
             self.end(Why.PROTOCOL, "more was sent than the credit allows")
             return

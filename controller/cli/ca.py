@@ -1,0 +1,68 @@
+"""`streamswarm ca`: the certificate authority of this installation."""
+
+from __future__ import annotations
+
+import click
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from sqlalchemy.orm import Session
+
+from controller.gateway.authority import Authority, open_root
+from controller.settings import Settings
+from controller.store import schema
+from controller.store.commands.enrolment import revoke_worker
+from controller.store.engine import make_engine
+
+
+@click.group()
+def ca() -> None:
+    """Look after the certificates by which workers and gateways know each other."""
+
+
+@ca.command()
+def init() -> None:
+    """Make the root and this gateway's intermediate certificate where they are missing. Safe to call again."""
+    settings = Settings.load()
+    open_root(settings)
+    authority = Authority(settings)
+    click.echo(f"the certificate authority is in {authority.folder}")
+    _show(authority)
+
+
+@ca.command()
+def show() -> None:
+    """Show the roots that workers trust, and until when this gateway's certificates hold."""
+    settings = Settings.load()
+    if not (settings.data_dir / "ca" / "root.pem").exists():
+        raise click.ClickException(
+            f"there is no certificate authority in {settings.data_dir / 'ca'}\n  → streamswarm ca init"
+        )
+    _show(Authority(settings))
+
+
+@ca.command()
+@click.argument("worker")
+def revoke(worker: str) -> None:
+    """Revoke WORKER, named by its id or its host: its session ends within seconds, its certificates are void."""
+    engine = make_engine(Settings.load(), application="streamswarm-ca", pool_size=1)
+    try:
+        schema.check(engine)
+        with Session(engine) as session, session.begin():
+            worker_id = revoke_worker(session, worker)
+    finally:
+        engine.dispose()
+    click.echo(f"worker {worker_id} is revoked; a new enrolment token for its host lets it back in")
+
+
+def _show(authority: Authority) -> None:
+    for root in x509.load_pem_x509_certificates(authority.bundle_pem):
+        click.echo(f"root          {_line(root)}")
+    gateway, intermediate = x509.load_pem_x509_certificates(authority.server_identity().chain_pem)
+    click.echo(f"intermediate  {_line(intermediate)}")
+    click.echo(f"gateway       {_line(gateway)}")
+
+
+def _line(certificate: x509.Certificate) -> str:
+    name = certificate.subject.rfc4514_string()
+    fingerprint = certificate.fingerprint(hashes.SHA256()).hex(":")
+    return f"{name}, until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, SHA-256 {fingerprint}"

@@ -1,0 +1,184 @@
+"""The real worker on the real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime as dt
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from controller.gateway.server import running
+from controller.settings import Settings
+from controller.store.commands.enrolment import revoke_worker
+from worker.config import WorkerConfig
+from worker.daemon import Daemon
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def gateway_settings(settings: Settings) -> Settings:
+    """Fixed ports, so that a gateway that comes back is found where it was."""
+    return dataclasses.replace(
+        settings,
+        gateway_listen=f"127.0.0.1:{_free_port()}",
+        enrolment_listen=f"127.0.0.1:{_free_port()}",
+    )
+
+
+@contextlib.asynccontextmanager
+async def _working(deployment: Any, folder: Path) -> AsyncIterator[None]:
+    """Run the worker of `host-a`, enrolled with a token as any other."""
+    folder.mkdir(exist_ok=True)
+    (folder / "ca.pem").write_bytes(deployment.gateway.authority.bundle_pem)
+    if not (folder / "token").exists() and not (folder / "data").exists():
+        (folder / "token").write_text(deployment.token("host-a"))
+    (folder / "policy.yaml").write_text("allow_loopback: true\n")
+    config = WorkerConfig(
+        enrolment=deployment.settings.enrolment_listen,
+        ca_file=folder / "ca.pem",
+        token_file=folder / "token",
+        host_name="host-a",
+        data_dir=folder / "data",
+        policy_file=folder / "policy.yaml",
+    )
+    stop = asyncio.Event()
+    daemon = asyncio.create_task(Daemon(config).run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(daemon, 20)
+
+
+async def _until(true: Callable[[], Any], *, within_s: float = 30) -> None:
+    end = time.monotonic() + within_s
+    while not await asyncio.to_thread(true):
+        assert time.monotonic() < end, f"not within {within_s} s"
+        await asyncio.sleep(0.1)
+
+
+def _plan(deployment: Any, interval_us: int = 200_000) -> int:
+    """Give the worker a job: a TCP connection to the gateway's own port, five times a second."""
+    ((worker_id,),) = deployment.sql("SELECT id FROM workers")
+    job = deployment.job(worker_id, "tcp")
+    deployment.sql(
+        "WITH a AS (UPDATE jobs SET target = %s, interval_us = %s WHERE id = %s) "
+        "UPDATE workers SET jobs_revision = jobs_revision + 1",
+        deployment.settings.gateway_listen,
+        interval_us,
+        job,
+    )
+    return int(job)
+
+
+def _all_spooled_is_stored(deployment: Any) -> None:
+    """What the worker has numbered, up to the watermark, is what the tables hold."""
+    ((acked,),) = deployment.sql("SELECT acked_seq FROM workers")
+    ((stored, distinct),) = deployment.sql(
+        "SELECT count(*), count(DISTINCT (job_id, scheduled_at)) FROM result_tcp"
+    )
+    assert stored == distinct == acked
+    assert deployment.sql("SELECT reason FROM quarantine") == []
+
+
+async def test_a_worker_enrols_measures_and_delivers(deployment: Any, tmp_path: Path) -> None:
+    """From the token to rows in the table; the set of jobs in force is reported back."""
+    async with _working(deployment, tmp_path / "worker"):
+        await _until(lambda: deployment.sql("SELECT 1 FROM workers WHERE connected_at IS NOT NULL"))
+        _plan(deployment)
+        await _until(lambda: deployment.sql("SELECT 1 FROM result_tcp OFFSET 10"))
+        await _until(
+            lambda: deployment.sql(
+                "SELECT 1 FROM workers WHERE jobs_applied = jobs_revision AND kinds ? 'ping'"
+            )
+        )
+    statuses = dict(deployment.sql("SELECT status, count(*) FROM result_tcp GROUP BY status"))
+    assert set(statuses) <= {1, 4}  # a busy machine may miss a start, which is told as such
+    assert statuses[1] > 5
+    _all_spooled_is_stored(deployment)
+
+
+async def test_a_certificate_is_renewed_over_the_stream(
+    gateway_settings: Settings, engine: Any, tools: Any, tmp_path: Path
+) -> None:
+    """With certificates of 8 seconds the worker renews again and again, and no result is lost or doubled."""
+    short = dataclasses.replace(gateway_settings, certificate_hours=8 / 3600)
+    async with running(short, interval_s=0.2) as gateway:
+        deployment = tools.Deployment(gateway, short, engine)
+        async with _working(deployment, tmp_path / "worker"):
+            await _until(lambda: deployment.sql("SELECT 1 FROM workers WHERE connected_at IS NOT NULL"))
+            _plan(deployment)
+            await _until(
+                lambda: deployment.sql("SELECT 1 FROM certificates WHERE first_used_at IS NOT NULL OFFSET 2"),
+                within_s=60,
+            )
+            seen = deployment.sql("SELECT count(*) FROM result_tcp")[0][0]
+            await _until(lambda: deployment.sql("SELECT count(*) FROM result_tcp")[0][0] > seen + 5)
+        good = deployment.sql("SELECT count(*) FROM certificates WHERE superseded_at IS NULL")
+        assert good[0][0] <= 2
+        _all_spooled_is_stored(deployment)
+
+
+async def test_a_gateway_that_goes_away_and_comes_back_gets_everything(
+    gateway_settings: Settings, engine: Any, tools: Any, tmp_path: Path
+) -> None:
+    """The worker measures on meanwhile; afterwards there is no gap on its grid and nothing twice."""
+    async with contextlib.AsyncExitStack() as stack:
+        async with running(gateway_settings, interval_s=0.2) as gateway:
+            deployment = tools.Deployment(gateway, gateway_settings, engine)
+            await stack.enter_async_context(_working(deployment, tmp_path / "worker"))
+            await _until(lambda: deployment.sql("SELECT 1 FROM workers WHERE connected_at IS NOT NULL"))
+            _plan(deployment)
+            await _until(lambda: deployment.sql("SELECT 1 FROM result_tcp"))
+        gone = dt.datetime.now(dt.UTC)
+        await asyncio.sleep(3)
+        async with running(gateway_settings, interval_s=0.2) as gateway:
+            deployment = tools.Deployment(gateway, gateway_settings, engine)
+            await _until(
+                lambda: deployment.sql(
+                    "SELECT 1 FROM result_tcp WHERE scheduled_at > %s", gone + dt.timedelta(seconds=6)
+                )
+            )
+            await stack.aclose()
+        _all_spooled_is_stored(deployment)
+        gaps = deployment.sql(
+            "SELECT count(*) FROM (SELECT scheduled_at - lag(scheduled_at) OVER (ORDER BY scheduled_at) AS step "
+            "FROM result_tcp) s WHERE step > interval '200 ms'"
+        )
+        assert gaps == [(0,)]
+
+
+async def test_a_revoked_worker_is_silent_and_comes_back_by_a_new_token(
+    deployment: Any, tmp_path: Path
+) -> None:
+    """After a revocation nothing more arrives; enrolling the host anew brings the same worker back with its spool."""
+    folder = tmp_path / "worker"
+    async with _working(deployment, folder):
+        await _until(lambda: deployment.sql("SELECT 1 FROM workers WHERE connected_at IS NOT NULL"))
+        _plan(deployment)
+        await _until(lambda: deployment.sql("SELECT 1 FROM result_tcp"))
+        with Session(deployment.engine) as session, session.begin():
+            revoke_worker(session, "host-a")
+        await asyncio.sleep(1)
+        before = deployment.sql("SELECT count(*) FROM result_tcp")
+        await asyncio.sleep(2)
+        assert deployment.sql("SELECT count(*) FROM result_tcp") == before
+    for path in (folder / "data" / "identity").iterdir():
+        path.unlink()
+    (folder / "token").write_text(deployment.token("host-a"))
+    async with _working(deployment, folder):
+        await _until(lambda: deployment.sql("SELECT count(*) FROM result_tcp")[0][0] > before[0][0] + 5)
+    assert deployment.sql("SELECT count(*) FROM workers") == [(1,)]
