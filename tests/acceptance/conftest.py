@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from support.surroundings import free_addresses
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_ports() -> dict[str, str]:
     """Settings that keep this installation away from every other on the machine."""
     names = ("WEB_LISTEN", "GATEWAY_LISTEN", "ENROLMENT_LISTEN", "EXAMPLE_RESOLVER_LISTEN")
@@ -23,10 +24,10 @@ def own_ports() -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A fresh clone of what is committed, without an environment."""
-    folder = tmp_path_factory.mktemp("clone") / "streamswarm"
+@pytest.fixture(scope="module")
+def clone() -> Iterator[Path]:
+    """A fresh clone of what is committed, without an environment; not in pytest's folder, which only its user enters."""
+    folder = Path(tempfile.mkdtemp(prefix="streamswarm-clone-")) / "streamswarm"
     subprocess.run(["git", "clone", "--quiet", "--no-local", str(ROOT), str(folder)], check=True, timeout=120)
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder.parent)

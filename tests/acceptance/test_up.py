@@ -101,28 +101,19 @@ class Newcomer:
             connection.close()
 
 
-@pytest.fixture(params=["root", "ordinary"])
-def newcomer(
-    request: pytest.FixtureRequest,
-    clone: Path,
-    own_ports: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Newcomer]:
+@pytest.fixture(scope="module", params=["root", "ordinary"])
+def newcomer(request: pytest.FixtureRequest, clone: Path, own_ports: dict[str, str]) -> Iterator[Newcomer]:
     """Somebody with a fresh clone: root (where the tests run as root) or an ordinary user."""
     if request.param == "root" and os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("in CI this must run as root")
         pytest.skip("starting as root needs root")
-    home = tmp_path_factory.mktemp("home")
+    home = clone.parent / "home"
+    home.mkdir()
     uid = os.geteuid()
     if request.param == "ordinary" and uid == 0:
         uid = pwd.getpwnam("nobody").pw_uid
-        for folder in (clone, home):
-            for parent in [folder, *folder.parents]:  # pytest keeps its folders to root
-                if parent.stat().st_uid == 0 and parent != Path("/") and parent.name.startswith("pytest-"):
-                    parent.chmod(0o755)
-        for folder in (clone.parent, home):
-            subprocess.run(["chown", "-R", f"{uid}:{uid}", str(folder)], check=True)
+        subprocess.run(["chown", "-R", f"{uid}:{uid}", str(clone.parent)], check=True)
     data_dir = clone / "var"
     environment = clean_environment(**own_ports)
     if request.param == "root":
@@ -136,14 +127,27 @@ def newcomer(
     left = someone.processes()
     for process in left:
         process.kill()
-    for folder in (home, data_dir):
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(data_dir, ignore_errors=True)
 
 
 def may_ping(uid: int) -> bool:
     """Whether the kernel lets that user send ICMP without rights."""
     low, high = (int(word) for word in Path("/proc/sys/net/ipv4/ping_group_range").read_text().split())
     return uid == 0 or low <= uid <= high
+
+
+def test_a_port_in_use_stops_the_start_with_one_message(newcomer: Newcomer) -> None:
+    """The first start meets a port in use: the message names it and its setting; nothing half-done stays."""
+    host, _, port = newcomer.environment["STREAMSWARM_GATEWAY_LISTEN"].rpartition(":")
+    with socket.socket() as sock:
+        sock.bind((host, int(port)))
+        sock.listen()
+        done = newcomer.try_make("up")
+    assert done.returncode != 0
+    assert f"the gateway cannot listen on {host}:{port}" in done.stderr
+    assert "STREAMSWARM_GATEWAY_LISTEN" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert newcomer.processes() == []
 
 
 def test_make_up_from_an_empty_folder(newcomer: Newcomer) -> None:
@@ -184,17 +188,3 @@ def test_make_up_from_an_empty_folder(newcomer: Newcomer) -> None:
     after = newcomer.counts()
     assert all(after[kind] >= before[kind] for kind in ALL_KINDS)
     wait_for("more results", lambda: all(newcomer.counts()[kind] > after[kind] for kind in expected), 30)
-
-
-def test_a_port_in_use_stops_the_start_with_one_message(newcomer: Newcomer) -> None:
-    """The message names the port and the setting; nothing half-done stays."""
-    host, _, port = newcomer.environment["STREAMSWARM_GATEWAY_LISTEN"].rpartition(":")
-    with socket.socket() as sock:
-        sock.bind((host, int(port)))
-        sock.listen()
-        done = newcomer.try_make("up")
-    assert done.returncode != 0
-    assert f"the gateway cannot listen on {host}:{port}" in done.stderr
-    assert "STREAMSWARM_GATEWAY_LISTEN" in done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
-    assert newcomer.processes() == []
