@@ -28,8 +28,22 @@ options:
   _terms:
     description: Name of the inventory host that will enrol.
     required: true
+  site:
+    description: Where the host stands; shown in the dashboard.
+    type: str
+    default: ""
+  labels:
+    description: Labels of the host.
+    type: dict
+    default: {}
+  groups:
+    description: Groups of the inventory that the host is in.
+    type: list
+    elements: str
+    default: []
 notes:
-  - C(STREAMSWARM_ENROLMENT_SOCKET) names the socket of a running C(streamswarm fleet provision), which sets it.
+  - C(STREAMSWARM_ENROLMENT_SOCKET) names the socket of a running C(streamswarm fleet provision), which sets it and
+    knows the inventory itself.
   - Otherwise C(STREAMSWARM_URL) is the dashboard's address and C(STREAMSWARM_TOKEN) an API token.
 """
 
@@ -59,13 +73,18 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[str], variables: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
         self.set_options(var_options=variables, direct=kwargs)
-        return [grant(str(term)) for term in terms]
+        about = {
+            "site": self.get_option("site"),
+            "labels": dict(self.get_option("labels")),
+            "groups": list(self.get_option("groups")),
+        }
+        return [grant({"host": str(term), **about}) for term in terms]
 
 
-def grant(host: str) -> dict[str, Any]:
-    """Return what `host` needs to enrol; raises AnsibleError saying what to do when it cannot be had."""
+def grant(request: dict[str, Any]) -> dict[str, Any]:
+    """Return what a host needs to enrol; raises AnsibleError saying what to do when it cannot be had."""
     desk = os.environ.get("STREAMSWARM_ENROLMENT_SOCKET")
-    answer = ask_desk(desk, host) if desk else ask_controller(host)
+    answer = ask_desk(desk, request["host"]) if desk else ask_controller(request)
     if not isinstance(answer, dict) or any(
         not isinstance(answer.get(key), kind) for key, kind in KEYS.items()
     ):
@@ -91,8 +110,9 @@ def ask_desk(path: str, host: str) -> Any:
     return answer
 
 
-def ask_controller(host: str) -> Any:
+def ask_controller(about: dict[str, Any]) -> Any:
     """Ask the controller's REST API."""
+    host = about["host"]
     url = os.environ.get("STREAMSWARM_URL", "").rstrip("/")
     token = os.environ.get("STREAMSWARM_TOKEN", "")
     if not url or not token:
@@ -105,7 +125,7 @@ def ask_controller(host: str) -> Any:
         raise AnsibleError("STREAMSWARM_URL must begin with https:// or http://.")
     request = urllib.request.Request(  # noqa: S310  the scheme was checked above
         f"{url}/api/v1/enrolment-tokens",
-        data=json.dumps({"host": host}).encode(),
+        data=json.dumps(about).encode(),
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         method="POST",
     )

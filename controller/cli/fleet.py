@@ -1,0 +1,190 @@
+"""`streamswarm fleet`: provision hosts, build bundles, show the inventory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from controller import assets
+from controller.cli.fleet_progress import FleetProgress
+from controller.errors import ConfigurationError
+from controller.fleet.bundles import ensure_bundle
+from controller.fleet.desk import Grant
+from controller.fleet.inventory import InventoryHost, load_inventory
+from controller.fleet.operations import Provisioning
+from controller.fleet.operations import provision as run_provisioning
+from controller.fleet.platforms import Platform
+from controller.settings import Settings
+
+#: The command was stopped before its end, as a shell says it.
+STOPPED = 130
+#: Some host is not as it should be.
+HOSTS_FAILED = 1
+
+_INVENTORY = click.option(
+    "-i",
+    "--inventory",
+    "inventories",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    envvar="STREAMSWARM_INVENTORY",
+    help="Inventory file or folder; may be given again. [default: inventory/hosts.ini or hosts.yml]",
+)
+
+
+@click.group()
+def fleet() -> None:
+    """Hosts of the inventory and the workers on them."""
+
+
+@fleet.command()
+@_INVENTORY
+@click.option("-l", "--limit", default="", help="Only these hosts or groups (an Ansible host pattern).")
+@click.option("--check", is_flag=True, help="Only say what would change.")
+@click.option(
+    "--forks", type=click.IntRange(1, 200), default=10, show_default=True, help="Hosts at the same time."
+)
+@click.option(
+    "-e",
+    "--variables",
+    "variable_files",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="YAML file with further variables; may be given again.",
+)
+def provision(
+    inventories: tuple[Path, ...], limit: str, check: bool, forks: int, variable_files: tuple[Path, ...]
+) -> None:
+    """Install the worker on hosts and let it enrol.
+
+    Enrolment tokens come from the controller of this machine, or from the one that STREAMSWARM_URL and
+    STREAMSWARM_TOKEN name. Ends with 0 when every host
+    is as it should be, 1 when some are not, 2 when a setting is wrong, 130 when stopped.
+    """
+    from controller.cli.client import Client
+
+    client = Client.from_environment()
+
+    def grant_for(host: InventoryHost) -> Grant:
+        about = {
+            "host": host.name,
+            "site": host.site,
+            "labels": dict(host.labels),
+            "groups": list(host.groups),
+        }
+        return Grant.from_answer(client.post("/enrolment-tokens", about))
+
+    request = Provisioning(
+        inventories=_inventories(inventories),
+        limit=limit,
+        check=check,
+        forks=forks,
+        variables=_variables(variable_files),
+    )
+    console = Console(stderr=True)
+    with _stop_by_signal() as stopped, FleetProgress(console) as progress:
+        recap = run_provisioning(
+            request, grant_for=grant_for, on_event=progress.take, cancelled=stopped.is_set
+        )
+    progress.show(recap)
+    if recap.cancelled:
+        console.print("Stopped. Provisioning the same hosts again goes on where it was.")
+        sys.exit(STOPPED)
+    sys.exit(0 if recap.succeeded else HOSTS_FAILED)
+
+
+@fleet.command()
+@click.option("--python", required=True, help="Full version of the host's Python, for example 3.11.2.")
+@click.option("--architecture", required=True, help="x86_64 or aarch64.")
+@click.option("--libc", required=True, help="C library of the host, for example glibc-2.36 or musl-1.2.")
+@click.option("--json", "as_json", is_flag=True, help="Print the bundle's description as JSON.")
+def bundle(python: str, architecture: str, libc: str, as_json: bool) -> None:
+    """Build the worker bundle for a platform, unless it lies ready, and print its path."""
+    platform = Platform.parse(python=python, architecture=architecture, libc=libc)
+    folder = Settings.load().data_dir / "bundles"
+    built = ensure_bundle(platform, folder=folder, report=lambda text: click.echo(f"  {text}", err=True))
+    click.echo(json.dumps(built.description()) if as_json else str(built.path))
+
+
+@fleet.command()
+@_INVENTORY
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def inventory(inventories: tuple[Path, ...], as_json: bool) -> None:
+    """Show the hosts of the inventory as StreamSwarm sees them."""
+    hosts = load_inventory(_inventories(inventories))
+    if as_json:
+        keys = ("name", "address", "port", "user", "groups", "measured_address", "site", "labels")
+        click.echo(
+            json.dumps([{key: getattr(host, key) for key in keys} for host in hosts], indent=2, default=dict)
+        )
+        return
+    table = Table("host", "address", "user", "groups", "site", "labels", box=None)
+    for host in hosts:
+        labels = ", ".join(f"{key}={value}" for key, value in host.labels.items())
+        where = host.address if host.port == 22 else f"{host.address} port {host.port}"
+        cells = (host.name, where, host.user, ", ".join(host.groups), host.site, labels)
+        table.add_row(*(click.unstyle(cell) for cell in cells))
+    Console(markup=False).print(table)
+
+
+def _inventories(given: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return the inventories to use: those given, else the first of the usual places that is there."""
+    if given:
+        return given
+    usual = [Path("inventory/hosts.ini"), Path("inventory/hosts.yml")]
+    root = assets.checkout()
+    if root is not None:
+        usual += [root / path for path in list(usual)]
+    for path in usual:
+        if path.is_file():
+            return (path,)
+    raise ConfigurationError(
+        "no inventory was named and there is none in the usual places (inventory/hosts.ini, inventory/hosts.yml)",
+        mend="copy inventory/example.ini to inventory/hosts.ini and edit it, or name one with --inventory",
+    )
+
+
+def _variables(files: tuple[Path, ...]) -> dict[str, Any]:
+    """Read the variables' files; later ones win."""
+    variables: dict[str, Any] = {}
+    for path in files:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigurationError(
+                f"the variables in {path} cannot be read: {error}", mend="mend the file"
+            ) from error
+        if not isinstance(content, dict):
+            raise ConfigurationError(f"{path} must hold `variable: value` lines", mend="mend the file")
+        variables |= content
+    return variables
+
+
+@contextmanager
+def _stop_by_signal() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C or SIGTERM into a flag, so that a playbook is ended in order; a second one ends at once."""
+    stopped = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if stopped.is_set():
+            os._exit(STOPPED)
+        stopped.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

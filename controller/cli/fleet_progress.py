@@ -1,0 +1,78 @@
+"""Shows how a playbook gets on: a living line for each host on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from controller.fleet.events import TaskEvent, TaskState
+from controller.fleet.operations import Recap
+
+_STYLES = {TaskState.CHANGED: "yellow", TaskState.FAILED: "red", TaskState.UNREACHABLE: "red"}
+
+
+class FleetProgress:
+    """Takes events while a playbook runs and shows the recap afterwards. Used as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lines: dict[str, TaskID] = {}
+        self._live = console.is_terminal
+        # Host and task names come from files: nothing in them is markup.
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[doing]}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not self._live,
+        )
+
+    def __enter__(self) -> FleetProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def take(self, event: TaskEvent) -> None:
+        """Show one event."""
+        if self._live:
+            self._update(event)
+        if event.state in _STYLES:
+            line = Text.assemble(
+                (f"{event.state.value:12}", _STYLES[event.state]),
+                f"{_plain(event.host)}: {_plain(event.task)}",
+            )
+            self._progress.console.print(line)
+
+    def show(self, recap: Recap) -> None:
+        """Print how each host came out of it."""
+        if not recap.hosts:
+            return
+        table = Table("host", "", "changed", "failed", box=None)
+        for host in recap.hosts:
+            verdict = Text("ready", "green")
+            if not host.succeeded:
+                verdict = Text("unreachable" if host.unreachable else "failed", "red")
+            table.add_row(Text(_plain(host.host)), verdict, str(host.changed), str(host.failed))
+        self._console.print(table)
+        for host in recap.hosts:
+            if host.message:
+                self._console.print(Text(f"{_plain(host.host)}: {_plain(host.message)}"))
+
+    def _update(self, event: TaskEvent) -> None:
+        if event.host not in self._lines:
+            self._lines[event.host] = self._progress.add_task(_plain(event.host), total=None, doing="")
+        self._progress.update(self._lines[event.host], doing=_plain(event.task))
+
+
+def _plain(text: str) -> str:
+    """Return text without control characters other than line ends: what hosts say must not steer the terminal."""
+    return "".join(sign if sign == "\n" or sign.isprintable() else "�" for sign in text)

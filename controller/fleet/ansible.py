@@ -1,0 +1,58 @@
+"""How Ansible is started here: always this Python's own, always with host key checking, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Make a folder that only this user can enter, for everything that a run of Ansible writes; removed afterwards.
+
+    Its path is short: OpenSSH's control sockets and our own lie in it, and a socket's path has room for 107 bytes.
+    """
+    with tempfile.TemporaryDirectory(prefix="sw-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        try:
+            yield folder
+        finally:
+            _close_connections(folder / "cp")
+
+
+def environment(private: Path) -> dict[str, str]:
+    """Return the variables under which Ansible runs, on top of this process's own."""
+    programs = str(Path(sys.executable).parent)
+    return {
+        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '/usr/bin:/bin')}",
+        # Ansible refuses to start under any locale that is not UTF-8.
+        "LC_ALL": "C.UTF-8",
+        "ANSIBLE_HOME": str(private / "home"),
+        "ANSIBLE_LOCAL_TEMP": str(private / "tmp"),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "cp"),
+        "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_PIPELINING": "True",
+        "ANSIBLE_RETRY_FILES_ENABLED": "False",
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
+        "ANSIBLE_NOCOLOR": "True",
+        "ANSIBLE_FORCE_COLOR": "False",
+    }
+
+
+def _close_connections(folder: Path) -> None:
+    """End the SSH connections that Ansible keeps open for a while, so that no process outlives the run."""
+    for control in folder.glob("*") if folder.is_dir() else ():
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                ["ssh", "-o", f"ControlPath={control}", "-O", "exit", "unused"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=5,
+                check=False,
+            )

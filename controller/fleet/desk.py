@@ -1,0 +1,119 @@
+"""The enrolment desk: hands tokens to the playbook while it runs, one host at a time, when the host needs one.
+
+The role's look-up plug-in asks over a socket in the run's private folder. So a token is made only for a host that
+has no identity, is as young as can be when it arrives there, and never stands in an argument list, a variable of
+the environment or a file on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.errors import StreamSwarmError
+from controller.fleet.inventory import InventoryHost
+
+#: The environment variable that names the socket to the look-up plug-in.
+SOCKET_VARIABLE = "STREAMSWARM_ENROLMENT_SOCKET"
+#: Longest request, bytes.
+LONGEST = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """What one host needs to enrol."""
+
+    #: The one-time token; a secret.
+    token: str
+    #: Certificates of the controller's CA, PEM.
+    ca_pem: str
+    #: Where workers enrol, `host:port`.
+    enrolment: str
+    #: Where workers hold their sessions, `host:port` each.
+    gateways: tuple[str, ...]
+
+    @classmethod
+    def from_answer(cls, answer: Mapping[str, Any]) -> Grant:
+        """Return the grant in the REST API's answer; raises StreamSwarmError when it is none."""
+        try:
+            gateways = answer["gateways"]
+            grant = cls(
+                token=answer["token"],
+                ca_pem=answer["ca_pem"],
+                enrolment=answer["enrolment"],
+                gateways=tuple(gateways) if isinstance(gateways, list) else (),
+            )
+        except KeyError as error:
+            raise StreamSwarmError(
+                f"the controller's answer about enrolment lacks {error}",
+                mend="use the same release on both sides",
+            ) from error
+        texts = (grant.token, grant.ca_pem, grant.enrolment, *grant.gateways)
+        if not grant.gateways or not all(isinstance(text, str) and text for text in texts):
+            raise StreamSwarmError(
+                "the controller's answer about enrolment is incomplete",
+                mend="use the same release on both sides",
+            )
+        return grant
+
+    def __repr__(self) -> str:
+        return f"Grant(enrolment={self.enrolment!r}, gateways={self.gateways!r}, token=…)"
+
+
+#: Gets a grant for a host of the inventory: over REST, or in the controller's own process.
+GrantFor = Callable[[InventoryHost], Grant]
+
+
+@contextmanager
+def open_desk(path: Path, *, hosts: Collection[InventoryHost], grant_for: GrantFor) -> Iterator[None]:
+    """Answer at the socket `path` for these hosts until the block ends."""
+    known = {host.name: host for host in hosts}
+
+    class Handler(socketserver.StreamRequestHandler):
+        timeout = 30
+
+        def handle(self) -> None:
+            answer = _answer(self.rfile.readline(LONGEST), known, grant_for)
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+    with _Desk(str(path), Handler) as desk:
+        path.chmod(0o600)
+        thread = threading.Thread(
+            target=desk.serve_forever, kwargs={"poll_interval": 0.1}, name="enrolment-desk"
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            desk.shutdown()
+            thread.join()
+
+
+class _Desk(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+def _answer(line: bytes, hosts: Mapping[str, InventoryHost], grant_for: GrantFor) -> dict[str, Any]:
+    try:
+        host = hosts.get(str(json.loads(line)["host"]))
+    except (ValueError, KeyError, TypeError):
+        return {"error": "the request is not understood"}
+    if host is None:
+        return {"error": "this run is not about that host"}
+    try:
+        grant = grant_for(host)
+    except StreamSwarmError as error:
+        return {"error": str(error)}
+    return {
+        "token": grant.token,
+        "ca_pem": grant.ca_pem,
+        "enrolment": grant.enrolment,
+        "gateways": list(grant.gateways),
+    }

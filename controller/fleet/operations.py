@@ -1,0 +1,123 @@
+"""Runs the playbooks through ansible-runner, with progress for each host while they run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from controller import assets
+from controller.errors import StreamSwarmError
+from controller.fleet.ansible import environment, private_folder
+from controller.fleet.desk import SOCKET_VARIABLE, GrantFor, open_desk
+from controller.fleet.events import EventReader, HostRecap, TaskEvent
+from controller.fleet.inventory import load_inventory
+
+OnEvent = Callable[[TaskEvent], None]
+
+
+class OperationError(StreamSwarmError):
+    """A playbook could not run at all. Hosts on which it failed are in the recap instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provisioning:
+    """What is to be provisioned, and how."""
+
+    #: Inventory files or folders.
+    inventories: tuple[Path, ...]
+    #: Ansible's host pattern to narrow the run down to; empty for all workers.
+    limit: str = ""
+    #: Only say what would change.
+    check: bool = False
+    #: Hosts worked on at the same time.
+    forks: int = 10
+    #: Variables on top of the inventory's. Not for secrets: use vault in the inventory.
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recap:
+    """How a run ended."""
+
+    hosts: tuple[HostRecap, ...]
+    #: Whether it was stopped from here before its end.
+    cancelled: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every host is as the playbook wants it."""
+        return not self.cancelled and all(host.succeeded for host in self.hosts)
+
+
+def provision(
+    request: Provisioning,
+    *,
+    grant_for: GrantFor,
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Recap:
+    """Provision the workers; returns how each host came out of it.
+
+    `grant_for` is called, from another thread, for each host that has to enrol, and once more for the gateways and
+    the CA. `on_event` is told of each task on each host. When `cancelled` becomes true the run is stopped.
+    Raises OperationError when the playbook could not run at all.
+    """
+    hosts = load_inventory(request.inventories)
+    with private_folder() as private:
+        desk = private / "desk"
+        with open_desk(desk, hosts=hosts, grant_for=grant_for):
+            return _run("provision.yml", request, private, {SOCKET_VARIABLE: str(desk)}, on_event, cancelled)
+
+
+def _run(
+    playbook: str,
+    request: Provisioning,
+    private: Path,
+    extra_environment: Mapping[str, str],
+    on_event: OnEvent,
+    cancelled: Callable[[], bool],
+) -> Recap:
+    try:
+        import ansible_runner
+    except ImportError as error:
+        raise OperationError(
+            f"running playbooks needs the package {error.name}", mend="pip install 'streamswarm[controller]'"
+        ) from error
+    reader = EventReader()
+
+    def handle(raw: Mapping[str, Any]) -> bool:
+        event = reader.read(raw)
+        if event is not None:
+            on_event(event)
+        return False  # nothing of the stream is kept on disk
+
+    variables = private / "variables.json"
+    variables.write_text(json.dumps(dict(request.variables)), encoding="utf-8")
+    words = ["--extra-vars", f"@{variables}", "--forks", str(request.forks)]
+    if request.check:
+        words += ["--check", "--diff"]
+    runner = ansible_runner.run(
+        private_data_dir=str(private),
+        project_dir=str(assets.playbooks()),
+        playbook=playbook,
+        inventory=[str(path.absolute()) for path in request.inventories],
+        limit=request.limit or None,
+        cmdline=shlex.join(words),
+        envvars={**environment(private), **extra_environment},
+        event_handler=handle,
+        cancel_callback=cancelled,
+        quiet=True,
+    )
+    if runner.status == "canceled":
+        return Recap(hosts=reader.recaps, cancelled=True)
+    if not reader.recaps:
+        said = "\n    ".join(reader.remarks[-10:]) or f"it ended with status {runner.status}"
+        raise OperationError(
+            f"the playbook {playbook} reached no host; Ansible said:\n    {said}",
+            mend="check the inventory, its group `workers`, and --limit",
+        )
+    return Recap(hosts=reader.recaps)
