@@ -300,12 +300,12 @@ def check_request(request_der: bytes) -> ec.EllipticCurvePublicKey:
 def server_names(settings: Settings) -> list[x509.GeneralName]:
     """Return the names of a gateway's certificate: where it listens, where it is dialled, its SPIFFE id."""
     dialled = [
-        *settings.public_gateways,
-        settings.gateway_listen,
-        settings.public_enrolment,
-        settings.enrolment_listen,
+        *((address, "STREAMSWARM_GATEWAY_ADDRESSES") for address in settings.gateway_addresses),
+        (settings.gateway_listen, "STREAMSWARM_GATEWAY_LISTEN"),
+        *((address, "STREAMSWARM_ENROLMENT_ADDRESS") for address in (settings.enrolment_address,) if address),
+        (settings.enrolment_listen, "STREAMSWARM_ENROLMENT_LISTEN"),
     ]
-    hosts = [split_address(text, what="a gateway's address")[0] for text in dialled]
+    hosts = [split_address(address, what=variable)[0] for address, variable in dialled]
     hosts.extend(settings.gateway_names)
     if any(_is_loopback(host) for host in hosts):
         hosts.extend(("localhost", "127.0.0.1", "::1"))
