@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from controller.errors import (
+    ConfigurationError,
     ConflictError,
     DatabaseUnavailableError,
     NotFoundError,
@@ -33,6 +34,7 @@ _STATUS: tuple[tuple[type[StreamSwarmError], HTTPStatus], ...] = (
     (LockedError, HTTPStatus.TOO_MANY_REQUESTS),
     (DatabaseUnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (SchemaError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (ConfigurationError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 _RETRY_AFTER = {HTTPStatus.SERVICE_UNAVAILABLE: 5}
 _TITLES = {

@@ -80,25 +80,23 @@ def test_the_session_is_another_one_after_the_login(app: Flask, make_user: Calla
     assert client.post("/logout", data={"csrf_token": before}).status_code == 400
 
 
-@pytest.mark.parametrize(
-    ("wanted", "target"),
-    [
-        ("/tests?kind=ping", "/tests?kind=ping"),
-        ("//evil.example/", "/"),
-        ("/\\evil.example", "/"),
-        ("https://evil.example/", "/"),
-        ("javascript:alert(1)", "/"),
-        ("/\t/evil.example", "/"),
-        ("/logout", "/"),
-        ("", "/"),
-    ],
-)
-def test_after_the_login_only_local_pages_are_gone_to(
-    app: Flask, make_user: Callable[..., int], wanted: str, target: str
-) -> None:
+WANTED = [
+    ("/tests?kind=ping", "/tests?kind=ping"),
+    ("//evil.example/", "/"),
+    ("/\\evil.example", "/"),
+    ("https://evil.example/", "/"),
+    ("javascript:alert(1)", "/"),
+    ("/\t/evil.example", "/"),
+    ("/logout", "/"),
+    ("", "/"),
+]
+
+
+def test_after_the_login_only_local_pages_are_gone_to(app: Flask, make_user: Callable[..., int]) -> None:
     """`next` leads to a page of this dashboard or to the first page."""
     make_user("ada")
-    assert log_in(app.test_client(), "ada", next=wanted).headers["Location"] == target
+    for wanted, target in WANTED:
+        assert log_in(app.test_client(), "ada", next=wanted).headers["Location"] == target
 
 
 def test_a_page_asked_for_before_the_login_is_come_back_to(app: Flask) -> None:

@@ -1,0 +1,489 @@
+"""Destinations, tests, workers, tokens, users, audit and enrolment over the API."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine, text
+from support.clients import PASSWORD, Api, csrf_of, log_in
+
+from controller.settings import Settings
+
+
+@pytest.fixture
+def worker(engine: Engine) -> str:
+    """An enrolled worker with a job's worth of past."""
+    with engine.begin() as connection:
+        return str(
+            connection.execute(
+                text(
+                    "INSERT INTO workers (name, host_name, site, enrolled_at) "
+                    "VALUES ('Alpha', 'alpha.example.org', 'berlin', now()) RETURNING id"
+                )
+            ).scalar_one()
+        )
+
+
+def make_destination(api: Api, name: str = "One", address: str = "192.0.2.1") -> int:
+    """Make a destination and return its id."""
+    answer = api("POST", "/destinations", {"name": name, "address": address})
+    assert answer.status_code == 201, answer.json
+    return int(answer.json["id"])
+
+
+def make_test(api: Api, **values: Any) -> dict[str, Any]:
+    """Make a ping test and return it."""
+    values = {"name": "T", "kind": "ping", "interval_s": 2, **values}
+    if "destinations" not in values:
+        values["destinations"] = [make_destination(api)]
+    answer = api("POST", "/tests", values)
+    assert answer.status_code == 201, answer.json
+    made: dict[str, Any] = answer.json
+    return made
+
+
+def paths(answer: Any) -> dict[str, str]:
+    """Return the faults of a refused input by path."""
+    assert answer.status_code == 422, (answer.status_code, answer.json)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json["status"] == 422
+    return {fault["path"]: fault["message"] for fault in answer.json["errors"]}
+
+
+def deferred(engine: Engine, task: str = "plan") -> list[dict[str, Any]]:
+    """Return the arguments of the tasks that wait."""
+    with engine.connect() as connection:
+        query = text("SELECT args FROM procrastinate_jobs WHERE task_name = :task ORDER BY id")
+        return list(connection.execute(query, {"task": task}).scalars())
+
+
+def test_a_destination_lives_its_life(api: Api) -> None:
+    """Made, read, listed, changed, deleted; its address comes out in its canonical form."""
+    answer = api(
+        "POST", "/destinations", {"name": " Web ", "address": "WWW.Example.Org.", "tags": ["a", "b", "a"]}
+    )
+    assert answer.status_code == 201
+    made = answer.json
+    assert (made["name"], made["address"], made["tags"], made["version"], made["tests"]) == (
+        "Web",
+        "www.example.org",
+        ["a", "b"],
+        1,
+        0,
+    )
+    assert made["created_at"].endswith("Z")
+    assert answer.headers["ETag"] == '"1"'
+    path = f"/destinations/{made['id']}"
+    assert api("GET", path).json == made
+    changed = api("PATCH", path, {"version": 1, "address": "https://example.org/x?y=1"})
+    assert (changed.json["address"], changed.json["version"]) == ("https://example.org/x?y=1", 2)
+    by_header = api("PATCH", path, {"description": "two\nlines"}, headers={"If-Match": '"2"'})
+    assert by_header.json["description"] == "two\nlines"
+    assert api("PATCH", path, {"version": 3, "tags": ["a", "b"]}).json["version"] == 3
+    assert [item["id"] for item in api("GET", "/destinations?search=EXAMPLE&tag=b").json["items"]] == [
+        made["id"]
+    ]
+    assert api("GET", "/destinations?search=%25").json["items"] == []
+    assert api("DELETE", path).status_code == 204
+    assert api("GET", path).status_code == 404
+    assert api("GET", "/destinations").json["items"] == []
+    assert make_destination(api, "Web") != made["id"]
+
+
+def test_a_change_based_on_an_old_version_is_refused(api: Api, engine: Engine) -> None:
+    """Nobody's change is overwritten unseen: 409 on destinations and tests, 422 when no version is sent."""
+    test = make_test(api)
+    for path in (f"/destinations/{test['destinations'][0]['id']}", f"/tests/{test['id']}"):
+        assert api("PATCH", path, {"version": 1, "description": "first"}).status_code == 200
+        answer = api("PATCH", path, {"version": 1, "description": "second"})
+        assert answer.status_code == 409
+        assert "is at version 2, not 1" in answer.json["detail"]
+        assert answer.json["mend"]
+        assert api("GET", path).json["description"] == "first"
+        assert list(paths(api("PATCH", path, {"description": "x"}))) == ["version"]
+
+
+def test_names_are_unique_whatever_their_case(api: Api) -> None:
+    """The second gets 409 with the name; a renaming too; and nothing half-done stays."""
+    make_destination(api, "One")
+    other = make_destination(api, "Two")
+    answer = api("POST", "/destinations", {"name": "ONE", "address": "192.0.2.2"})
+    assert (answer.status_code, "named `ONE`" in answer.json["detail"]) == (409, True)
+    assert api("PATCH", f"/destinations/{other}", {"version": 1, "name": "one"}).status_code == 409
+    assert api("GET", f"/destinations/{other}").json["version"] == 1
+    test = make_test(api, destinations=[other])
+    assert api("POST", "/tests", {"name": "t", "kind": "system", "interval_s": 5}).status_code == 409
+    assert api("DELETE", f"/tests/{test['id']}").status_code == 204
+    assert api("POST", "/tests", {"name": "t", "kind": "system", "interval_s": 5}).status_code == 201
+
+
+def test_a_destination_in_use_stays_and_keeps_a_form_that_its_tests_can_use(api: Api, engine: Engine) -> None:
+    """Deleting names the tests; an address that a test's kind cannot use names the test; a good one is planned."""
+    destination = make_destination(api)
+    test = make_test(api, name="Needs it", destinations=[destination])
+    path = f"/destinations/{destination}"
+    refused = api("DELETE", path)
+    assert (refused.status_code, "`Needs it`" in refused.json["detail"]) == (409, True)
+    unusable = api("PATCH", path, {"version": 1, "address": "https://example.org/"})
+    assert (unusable.status_code, "`Needs it`" in unusable.json["detail"]) == (409, True)
+    assert api("PATCH", path, {"version": 1, "address": "192.0.2.77"}).status_code == 200
+    assert deferred(engine) == [{"test_id": test["id"]}, {"destination_id": destination}]
+    assert api("DELETE", f"/tests/{test['id']}").status_code == 204
+    assert api("DELETE", path).status_code == 204
+
+
+def test_a_test_lives_its_life(api: Api, engine: Engine) -> None:
+    """Made with defaults filled in, changed, paused, resumed, run, deleted; each change is planned."""
+    made = make_test(api, spec={"count": "4"}, tags=["x"])
+    assert made["spec"]["count"] == 4
+    assert made["spec"].keys() > {"count"}
+    assert made["selection"] == {"all": True}
+    assert (made["state"], made["paused"], made["version"], made["jobs"]) == ("active", False, 1, 0)
+    assert made["created_by"] == "token:a-admin"
+    path = f"/tests/{made['id']}"
+    changed = api("PATCH", path, {"version": 1, "interval_s": 10.5, "spec": {"count": 2}})
+    assert (changed.json["interval_s"], changed.json["spec"]["count"]) == (10.5, 2)
+    paused = api("POST", f"{path}/pause").json
+    assert (paused["paused"], paused["state"], paused["version"]) == (True, "paused", 3)
+    assert api("POST", f"{path}/pause").json["version"] == 3
+    assert api("GET", "/tests?paused=true&kind=ping&tag=x").json["items"][0]["id"] == made["id"]
+    assert api("GET", "/tests?paused=false").json["items"] == []
+    assert api("POST", f"{path}/resume", {}).json["paused"] is False
+    run = api("POST", f"{path}/run")
+    assert (run.status_code, run.json["requested_at"][-1]) == (202, "Z")
+    assert [item["test_id"] for item in deferred(engine, "run_now")] == [made["id"]]
+    assert api("PATCH", path, {"version": 4, "ends_at": "2020-01-01T00:00:00+01:00"}).json["state"] == "ended"
+    assert api("POST", f"{path}/run").status_code == 409
+    assert api("DELETE", path).status_code == 204
+    assert api("GET", path).status_code == 404
+    assert deferred(engine) == [{"test_id": made["id"]}]  # merged: no keeper has run meanwhile
+    with engine.connect() as connection:
+        row = connection.execute(text("SELECT deleted_at IS NOT NULL, version FROM tests")).one()
+    assert tuple(row) == (True, 6)
+
+
+def test_every_fault_of_a_test_is_told_at_once_with_its_path(api: Api, worker: str) -> None:
+    """Unknown fields, limits of parameters, destinations that do not suit the kind, spans, selections."""
+    url = make_destination(api, "URL", "https://example.org/")
+    faults = paths(
+        api(
+            "POST",
+            "/tests",
+            {
+                "name": "",
+                "kind": "ping",
+                "colour": "red",
+                "interval_s": 0.5,
+                "spec": {"count": 10**9, "nonsense": 1},
+                "destinations": [url, 4711, url, "x"],
+                "starts_at": "2030-01-02T00:00:00Z",
+                "ends_at": "2030-01-01T00:00:00Z",
+                "selection": {"workers": [str(uuid.UUID(int=7)), "w"], "planets": []},
+                "tags": ["a b"],
+                "paused": "maybe",
+            },
+        )
+    )
+    assert set(faults) == {
+        "colour",
+        "name",
+        "interval_s",
+        "spec.count",
+        "spec.nonsense",
+        "destinations[2]",
+        "destinations[3]",
+        "ends_at",
+        "selection.workers[0]",
+        "selection.workers[1]",
+        "selection.planets",
+        "tags[0]",
+        "paused",
+    }
+    assert "between 1 and" in faults["interval_s"]
+    faults = paths(api("POST", "/tests", {"name": "x", "kind": "ping", "destinations": [url, 4711]}))
+    assert set(faults) == {"destinations[0]", "destinations[1]"}
+    assert set(paths(api("POST", "/tests", {"name": "x", "kind": "ping"}))) == {"destinations"}
+    assert set(paths(api("POST", "/tests", {"name": "x", "kind": "system", "destinations": [url]}))) == {
+        "destinations"
+    }
+    assert "there are ping" in paths(api("POST", "/tests", {"name": "x", "kind": "pong"}))["kind"]
+    assert set(paths(api("POST", "/tests", {"name": "x", "kind": "system", "selection": {}}))) == {
+        "selection"
+    }
+    naive = {"name": "x", "kind": "system", "starts_at": "2030-01-01T00:00:00"}
+    assert "lacks its zone" in paths(api("POST", "/tests", naive))["starts_at"]
+    assert api("GET", "/tests").json["items"] == []
+
+
+def test_the_kind_of_a_test_is_for_good(api: Api) -> None:
+    """Results hang on it; everything else that is not sent stays as it is."""
+    made = make_test(api, tags=["keep"])
+    path = f"/tests/{made['id']}"
+    assert list(paths(api("PATCH", path, {"version": 1, "kind": "tcp"}))) == ["kind"]
+    same = api("PATCH", path, {"version": 1, "kind": "ping", "name": "Renamed"}).json
+    assert {**made, "name": "Renamed", "version": 2, "updated_at": same["updated_at"]} == same
+
+
+def test_workers_are_selected_by_what_they_are(api: Api, worker: str) -> None:
+    """A selection keeps ids, sites, groups and labels in one form."""
+    selection = {"workers": [worker.upper()], "sites": ["berlin"], "labels": {"os": "linux"}, "groups": []}
+    made = make_test(api, selection=selection)
+    assert made["selection"] == {"workers": [worker], "sites": ["berlin"], "labels": {"os": "linux"}}
+    both = {"version": 1, "selection": {"all": True, "sites": ["berlin"]}}
+    assert list(paths(api("PATCH", f"/tests/{made['id']}", both))) == ["selection"]
+
+
+def test_a_worker_lives_its_life(api: Api, worker: str, engine: Engine) -> None:
+    """Listed, renamed, moved, revoked, deleted; a move is planned, and a revocation ends its certificates."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO certificates (serial, worker_id, not_before, not_after) VALUES ('ab', :id, now(), now())"
+            ),
+            {"id": worker},
+        )
+    (listed,) = api("GET", "/workers?site=berlin&search=ALPHA").json["items"]
+    assert (listed["id"], listed["state"], listed["jobs_current"]) == (worker, "offline", True)
+    assert api("GET", "/workers?connected=true").json["items"] == []
+    path = f"/workers/{worker}"
+    renamed = api("PATCH", path, {"name": "Beta"})
+    assert renamed.json["name"] == "Beta"
+    assert deferred(engine) == []
+    moved = api("PATCH", path, {"site": "", "labels": {"rack": "7"}, "groups": ["edge"]}).json
+    assert (moved["site"], moved["labels"], moved["groups"]) == ("", {"rack": "7"}, ["edge"])
+    assert deferred(engine) == [{"worker_id": worker}]
+    assert [item["name"] for item in api("GET", "/workers?label=rack=7").json["items"]] == ["Beta"]
+    assert set(paths(api("PATCH", path, {"host_name": "x", "labels": {"a": 1}}))) == {"host_name", "labels.a"}
+    assert api("POST", f"{path}/revoke").json["state"] == "revoked"
+    assert api("POST", f"{path}/revoke").status_code == 200
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT revoked_at FROM certificates")).scalar_one() is not None
+        revocations = connection.execute(text("SELECT count(*) FROM audit WHERE action = 'worker.revoke'"))
+        assert revocations.scalar_one() == 1
+    assert api("DELETE", path).status_code == 204
+    assert api("GET", path).status_code == 404
+    assert api("GET", "/workers").json["items"] == []
+
+
+def test_a_connected_worker_is_one_whose_gateway_is_alive(api: Api, worker: str, engine: Engine) -> None:
+    """The session of a gateway that has fallen silent counts for nothing."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "WITH p AS (INSERT INTO processes (role, name, host_name, pid, version) "
+                "VALUES ('gateway', 'g', 'h', 1, '0') RETURNING id) UPDATE workers SET gateway_id = p.id FROM p"
+            )
+        )
+    assert api("GET", f"/workers/{worker}").json["state"] == "connected"
+    assert api("GET", "/overview").json["workers_connected"] == 1
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE processes SET heartbeat_at = now() - interval '1 minute'"))
+    assert api("GET", f"/workers/{worker}").json["state"] == "offline"
+    assert api("GET", "/workers?connected=false").json["items"][0]["id"] == worker
+
+
+def test_health_tells_everybody_whether_and_the_logged_in_why(
+    api: Api, stranger: Api, worker: str, engine: Engine
+) -> None:
+    """503 until a gateway, a keeper and a worker are there; then 200. Reasons and processes need a login."""
+    down = stranger("GET", "/health")
+    assert down.status_code == 503
+    assert down.json == {
+        "status": "down",
+        "components": {"database": "ok", "gateway": "down", "keeper": "down", "worker": "down", "web": "ok"},
+    }
+    with engine.begin() as connection:
+        for role in ("gateway", "keeper"):
+            connection.execute(
+                text(
+                    "INSERT INTO processes (role, name, host_name, pid, version, gauges) "
+                    "VALUES (:role, 'one', 'h', 1, '0', '{\"sessions\": 1}')"
+                ),
+                {"role": role},
+            )
+        connection.execute(
+            text("UPDATE workers SET gateway_id = (SELECT id FROM processes WHERE role = 'gateway')")
+        )
+    well = stranger("GET", "/health")
+    assert (well.status_code, well.json["status"]) == (200, "ok")
+    assert set(well.json) == {"status", "components"}
+    told = api("GET", "/health").json
+    assert [process["role"] for process in told["processes"]] == ["gateway", "keeper"]
+    assert told["details"]["worker"]["alive"] == 1
+
+
+def test_tokens_are_shown_once_and_kept_as_hashes(api: Api, engine: Engine, app: Flask) -> None:
+    """A token works until it is revoked or expires; the list tells its beginning and its last use only."""
+    made = api("POST", "/tokens", {"name": "CI", "scope": "operator", "description": "nightly"}).json
+    token = made.pop("token")
+    assert token.startswith("ssw_")
+    assert len(token) == 47
+    assert token.startswith(made["prefix"])
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT token_hash FROM api_tokens WHERE name = 'CI'")).all()
+        assert bytes(rows[0].token_hash) == hashlib.sha256(token.encode()).digest()
+        assert token not in str(connection.execute(text("SELECT detail FROM audit")).all())
+    ci = Api(app.test_client(), token)
+    assert ci("GET", "/me").json == {"name": "CI", "role": "operator", "by_token": True}
+    listed = next(item for item in api("GET", "/tokens").json["items"] if item["name"] == "CI")
+    assert listed["last_used_at"] is not None
+    assert "token" not in listed
+    assert api("POST", f"/tokens/{made['id']}/revoke").json["revoked_at"] is not None
+    assert api("POST", f"/tokens/{made['id']}/revoke").status_code == 409
+    refused = ci("GET", "/me")
+    assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, 'Bearer realm="StreamSwarm"')
+    short = api("POST", "/tokens", {"name": "x", "expires_at": "2100-01-01T00:00:00Z"}).json
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE api_tokens SET expires_at = now() WHERE name = 'x'"))
+    assert Api(app.test_client(), short["token"])("GET", "/me").status_code == 401
+    past = {"name": "x", "expires_at": "2001-01-01T00:00:00Z", "scope": "king"}
+    assert set(paths(api("POST", "/tokens", past))) == {"expires_at", "scope"}
+    for wrong in ("ssw_", "ssw_" + "x" * 43, "x", "ssw_" + "x" * 100_000, "ssw_\u00e9"):
+        headers = {"Authorization": f"Bearer {wrong}"}
+        assert app.test_client().get("/api/v1/me", headers=headers).status_code == 401
+
+
+def test_a_users_token_may_what_the_user_may_and_ends_with_the_user(
+    app: Flask, api: Api, make_user: Callable[..., int]
+) -> None:
+    """Its scope never exceeds the user's role, now or later; others' tokens are not seen."""
+    user = make_user("ada", "operator")
+    client = app.test_client()
+    log_in(client, "ada")
+    headers = {"X-CSRFToken": csrf_of(client, "/")}
+    too_much = client.post("/api/v1/tokens", json={"name": "x", "scope": "admin"}, headers=headers)
+    assert list(paths(too_much)) == ["scope"]
+    made = client.post("/api/v1/tokens", json={"name": "mine", "scope": "operator"}, headers=headers).json
+    assert made["user_name"] == "ada"
+    assert [item["name"] for item in client.get("/api/v1/tokens").json["items"]] == ["mine"]
+    assert {item["name"] for item in api("GET", "/tokens").json["items"]} == {"mine", "a-admin"}
+    foreign = next(item["id"] for item in api("GET", "/tokens").json["items"] if item["name"] == "a-admin")
+    assert client.post(f"/api/v1/tokens/{foreign}/revoke", headers=headers).status_code == 404
+    mine = Api(app.test_client(), made["token"])
+    assert mine("GET", "/me").json["role"] == "operator"
+    assert api("PATCH", f"/users/{user}", {"role": "viewer"}).status_code == 200
+    assert mine("GET", "/me").json["role"] == "viewer"
+    assert api("PATCH", f"/users/{user}", {"active": False}).status_code == 200
+    assert mine("GET", "/me").status_code == 401
+
+
+def test_users_are_looked_after_by_administrators(
+    app: Flask, api: Api, make_user: Callable[..., int]
+) -> None:
+    """Made, changed, given a password and a link, deleted; never a hash in any answer."""
+    values = {"name": "Grace", "email": "grace@example.org", "role": "operator", "password": PASSWORD}
+    answer = api("POST", "/users", values)
+    assert answer.status_code == 201
+    path = f"/users/{answer.json['id']}"
+    assert set(answer.json) == {"id", "name", "email", "role", "active", "created_at", "last_login_at"}
+    assert api("POST", "/users", {**values, "name": "GRACE"}).status_code == 409
+    bad = {"name": "a b", "email": "nobody", "role": "king", "password": "short", "age": 7}
+    assert set(paths(api("POST", "/users", bad))) == {"name", "email", "role", "password", "age"}
+    assert api("PATCH", path, {"email": None}).json["email"] is None
+    assert list(paths(api("POST", f"{path}/password", {"password": "aaaaaaaaaaaa"}))) == ["password"]
+    assert api("POST", f"{path}/password", {"password": "quite another one"}).status_code == 200
+    assert log_in(app.test_client(), "grace", "quite another one").status_code == 302
+    link = api("POST", f"{path}/login-link", {"minutes": 5})
+    assert link.status_code == 201
+    assert app.test_client().get(link.json["path"]).status_code == 200
+    assert api("DELETE", path).status_code == 204
+    assert api("GET", path).status_code == 404
+
+
+def test_there_is_always_an_administrator(app: Flask, api: Api, make_user: Callable[..., int]) -> None:
+    """The last one stays, and none can demote, deactivate or delete themselves."""
+    first = make_user("first", "admin")
+    for change in ({"role": "viewer"}, {"active": False}):
+        answer = api("PATCH", f"/users/{first}", change)
+        assert (answer.status_code, "last active administrator" in answer.json["detail"]) == (409, True)
+    assert api("DELETE", f"/users/{first}").status_code == 409
+    second = make_user("second", "admin")
+    client = app.test_client()
+    log_in(client, "second")
+    headers = {"X-CSRFToken": csrf_of(client, "/")}
+    for change in ({"role": "viewer"}, {"active": False}):
+        own = client.patch(f"/api/v1/users/{second}", json=change, headers=headers)
+        assert (own.status_code, "themselves" in own.json["detail"]) == (409, True)
+    assert client.delete(f"/api/v1/users/{second}", headers=headers).status_code == 409
+    assert client.patch(f"/api/v1/users/{first}", json={"role": "viewer"}, headers=headers).status_code == 200
+
+
+def test_a_host_gets_what_it_needs_to_enrol(api: Api, settings: Settings, engine: Engine) -> None:
+    """Token, roots, addresses; the token is kept as a hash; an odd host name is refused; no roots, no token."""
+    missing = api("POST", "/enrolment-tokens", {"host": "alpha"})
+    assert (missing.status_code, "root certificate" in missing.json["detail"]) == (503, True)
+    folder = settings.data_dir / "ca"
+    folder.mkdir(parents=True)
+    (folder / "root.pem").write_text("-----BEGIN CERTIFICATE-----\nA")
+    (folder / "root-next.pem").write_text("B\n")
+    (folder / "root.key").write_text("secret")
+    values = {"host": "alpha.example.org", "site": "berlin", "labels": {"os": "linux"}, "groups": ["edge"]}
+    answer = api("POST", "/enrolment-tokens", values)
+    assert answer.status_code == 201
+    assert answer.json["ca_pem"] == "-----BEGIN CERTIFICATE-----\nA\nB\n"
+    assert answer.json["enrolment"] == settings.public_enrolment
+    assert answer.json["gateways"] == list(settings.public_gateways)
+    assert answer.json["trust_domain"] == "streamswarm.local"
+    with engine.connect() as connection:
+        row = connection.execute(text("SELECT * FROM enrolment_tokens")).one()
+        assert bytes(row.token_hash) == hashlib.sha256(answer.json["token"].encode()).digest()
+        assert (row.host_name, row.site, row.labels, row.groups) == (
+            "alpha.example.org",
+            "berlin",
+            {"os": "linux"},
+            ["edge"],
+        )
+        assert row.created_by == "token:a-admin"
+        audit = str(connection.execute(text("SELECT detail FROM audit")).all())
+        assert answer.json["token"] not in audit
+    for host in ("", "-x", "a b", "a;b", "$(id)", "a\nb", "a\0b", "{{ x }}", "x" * 300):
+        assert list(paths(api("POST", "/enrolment-tokens", {"host": host}))) == ["host"], host
+
+
+def test_the_audit_log_tells_who_changed_what(api: Api, app: Flask) -> None:
+    """Newest first, page by page, by object; with the difference of the fields."""
+    test = make_test(api)
+    api("PATCH", f"/tests/{test['id']}", {"version": 1, "interval_s": 5})
+    entries = api("GET", f"/audit?object_type=test&object_id={test['id']}").json["items"]
+    assert [entry["action"] for entry in entries] == ["test.update", "test.create"]
+    assert entries[0]["detail"] == {"name": "T", "interval_s": {"from": 2.0, "to": 5.0}}
+    assert (entries[0]["actor"], entries[0]["address"]) == ("token:a-admin", "127.0.0.1")
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = api("GET", f"/audit?limit=1{f'&cursor={cursor}' if cursor else ''}").json
+        seen += [entry["id"] for entry in page["items"]]
+        cursor = page["next_cursor"]
+    assert seen == sorted(seen, reverse=True)
+    assert len(seen) == len(api("GET", "/audit").json["items"]) == 4
+
+
+def test_lists_are_read_page_by_page_while_they_change(api: Api) -> None:
+    """A cursor goes on behind the last row seen, by name, whatever came or went meanwhile."""
+    for name in ("delta", "Alpha", "charlie", "Bravo", "\u00c4gir"):
+        make_destination(api, name)
+    first = api("GET", "/destinations?limit=2").json
+    names = [item["name"] for item in first["items"]]
+    make_destination(api, "0 before all")
+    api("DELETE", f"/destinations/{first['items'][1]['id']}")
+    cursor = first["next_cursor"]
+    while cursor:
+        page = api("GET", f"/destinations?limit=2&cursor={cursor}").json
+        names += [item["name"] for item in page["items"]]
+        cursor = page["next_cursor"]
+    assert sorted(names) == sorted(["Alpha", "Bravo", "charlie", "delta", "\u00c4gir"])
+    assert len(names) == 5
+
+
+def test_kinds_come_from_the_contract(api: Api) -> None:
+    """Parameters with limits and metrics with units, for whoever builds a form or a client."""
+    kinds = {kind["name"]: kind for kind in api("GET", "/kinds").json["items"]}
+    assert {"ping", "tcp", "dns", "http", "system"} <= kinds.keys()
+    count = next(parameter for parameter in kinds["ping"]["parameters"] if parameter["name"] == "count")
+    assert (count["type"], count["min"] >= 1, count["default"] >= 1) == ("integer", True, True)
+    assert api("GET", "/kinds/ping").json == kinds["ping"]
+    assert api("GET", "/kinds/pong").status_code == 404

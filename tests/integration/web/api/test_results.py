@@ -1,0 +1,194 @@
+"""Results over the API: raw runs page by page, and series."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from support.clients import Api
+
+NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
+
+
+class Ground:
+    """A ping test with two workers and two destinations, and runs in the table."""
+
+    def __init__(self, api: Api, engine: Engine) -> None:
+        self.engine = engine
+        self.destinations = [
+            api("POST", "/destinations", {"name": name, "address": f"192.0.2.{number}"}).json["id"]
+            for number, name in enumerate(("One", "Two"), 1)
+        ]
+        values = {"name": "T", "kind": "ping", "interval_s": 10, "destinations": self.destinations}
+        self.test = api("POST", "/tests", values).json["id"]
+        self.jobs: dict[tuple[str, int], int] = {}
+        with engine.begin() as connection:
+            self.workers = [
+                str(
+                    connection.execute(
+                        text("INSERT INTO workers (name, host_name) VALUES (:n, :n) RETURNING id"),
+                        {"n": name},
+                    ).scalar_one()
+                )
+                for name in ("alpha", "beta")
+            ]
+            for worker in self.workers:
+                for destination in self.destinations:
+                    self.jobs[worker, destination] = connection.execute(
+                        text(
+                            "INSERT INTO jobs (test_id, worker_id, destination_id, kind, target, spec, "
+                            "interval_us, anchor_us) VALUES (:t, :w, :d, 'ping', 'x', '{}', 10000000, 0) RETURNING id"
+                        ),
+                        {"t": self.test, "w": worker, "d": destination},
+                    ).scalar_one()
+
+    def run(self, job: int, age_s: float, rtt: float | None, status: int = 1) -> None:
+        """Store one run that was due so long ago."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                text(
+                    "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                    "failure_source, error, rtt_avg_ms) VALUES (:j, :at, :at, 5, 1, :s, :f, :e, :rtt)"
+                ),
+                {
+                    "j": job, "at": NOW - dt.timedelta(seconds=age_s), "s": status,
+                    "f": 0 if status == 1 else 2, "e": None if status == 1 else "no answer", "rtt": rtt,
+                },
+            )  # fmt: skip
+
+
+@pytest.fixture
+def ground(api: Api, engine: Engine) -> Ground:
+    """The test with its jobs."""
+    return Ground(api, engine)
+
+
+def read_all(api: Api, path: str) -> list[dict[str, Any]]:
+    """Return every item, page by page."""
+    items: list[dict[str, Any]] = []
+    cursor = ""
+    while cursor is not None:
+        page = api("GET", f"{path}{f'&cursor={cursor}' if cursor else ''}").json
+        items += page["items"]
+        cursor = page["next_cursor"]
+    return items
+
+
+def test_runs_come_newest_first_and_each_once(api: Api, ground: Ground) -> None:
+    """Also where many jobs were due at the same instant, and the page ends among them."""
+    for age in (0, 10, 20):
+        for job in ground.jobs.values():
+            ground.run(job, age, 1.5)
+    path = f"/tests/{ground.test}/results"
+    runs = read_all(api, f"{path}?limit=5")
+    keys = [(run["scheduled_at"], run["job_id"]) for run in runs]
+    assert len(keys) == 12
+    assert len(set(keys)) == 12
+    assert keys == sorted(keys, reverse=True)
+    first = runs[0]
+    assert (first["status"], first["failure_source"], first["error"], first["worker"]) == (
+        "ok",
+        "none",
+        "",
+        "beta",
+    )
+    assert (first["metrics"]["rtt_avg_ms"], first["metrics"]["rtt_max_ms"]) == (1.5, None)
+    assert (first["destination"], first["job_version"], first["children"]) == ("Two", 1, {})
+
+
+def test_runs_are_filtered_by_worker_destination_and_time(api: Api, ground: Ground) -> None:
+    """`from` is included, `to` is not."""
+    for age in (0, 10, 20):
+        for job in ground.jobs.values():
+            ground.run(job, age, 1.0)
+    worker, destination = ground.workers[0], ground.destinations[1]
+    path = f"/tests/{ground.test}/results?limit=100"
+    runs = read_all(api, f"{path}&worker={worker}&destination={destination}")
+    assert {run["job_id"] for run in runs} == {ground.jobs[worker, destination]}
+    assert len(runs) == 3
+    start, end = ((NOW - dt.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ") for age in (10, 0))
+    assert {run["scheduled_at"] for run in read_all(api, f"{path}&from={start}&to={end}")} == {start}
+
+
+def test_child_rows_come_with_their_run(api: Api, ground: Ground, engine: Engine) -> None:
+    """The interfaces and disks of a system run, by their keys."""
+    test = api("POST", "/tests", {"name": "S", "kind": "system", "interval_s": 10}).json["id"]
+    with engine.begin() as connection:
+        job = connection.execute(
+            text(
+                "INSERT INTO jobs (test_id, worker_id, kind, spec, interval_us, anchor_us) "
+                "VALUES (:t, :w, 'system', '{}', 10000000, 0) RETURNING id"
+            ),
+            {"t": test, "w": ground.workers[0]},
+        ).scalar_one()
+        keys = {"j": job, "at": NOW}
+        connection.execute(
+            text(
+                "INSERT INTO result_system (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                "failure_source) VALUES (:j, :at, :at, 1, 1, 1, 0)"
+            ),
+            keys,
+        )
+        child = connection.execute(
+            text(
+                "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'result\\_system\\_%' "
+                "AND table_name !~ '[0-9]' ORDER BY 1 LIMIT 1"
+            )
+        ).scalar_one()
+        connection.execute(
+            text(
+                f"INSERT INTO {child} (job_id, scheduled_at, key) VALUES (:j, :at, 'first'), (:j, :at, 'second')"
+            ),
+            keys,
+        )
+    (run,) = api("GET", f"/tests/{test}/results").json["items"]
+    assert (run["destination_id"], run["destination"]) == (None, None)
+    name = child.removeprefix("result_system_")
+    assert list(run["children"]) == [name]
+    assert list(run["children"][name]) == ["first", "second"]
+
+
+def test_a_series_has_a_line_for_each_pair_and_gaps_where_nothing_was_measured(
+    api: Api, ground: Ground
+) -> None:
+    """Values as they are, null for a run without one, an empty point where runs are missing."""
+    worker, destination = ground.workers[0], ground.destinations[0]
+    job = ground.jobs[worker, destination]
+    ground.run(job, 60, 1.0)
+    ground.run(job, 50, 2.0)
+    ground.run(job, 40, None, status=2)
+    ground.run(job, 10, 4.0)
+    path = f"/tests/{ground.test}/series"
+    answer = api("GET", f"{path}?metric=rtt_avg_ms").json
+    assert (answer["metric"], answer["unit"], len(answer["lines"])) == ("rtt_avg_ms", "ms", 4)
+    (line,) = (
+        item
+        for item in answer["lines"]
+        if (item["worker_id"], item["destination_id"]) == (worker, destination)
+    )
+    values = [point["value"] for point in line["points"]]
+    assert [value for value in values if value is not None] == [1.0, 2.0, 4.0]
+    assert values[values.index(2.0) + 1] is None
+    only = api("GET", f"{path}?metric=rtt_avg_ms&worker={worker}&destination={destination}").json["lines"]
+    assert only == [line]
+    assert api("GET", path).json["metric"] != ""
+
+
+def test_a_series_that_cannot_be_is_refused(api: Api, ground: Ground) -> None:
+    """An unknown metric names those there are; a span must go forward and not too far."""
+    path = f"/tests/{ground.test}/series"
+    for query, at in (
+        ("metric=nonsense", "metric"),
+        ("from=2030-01-02T00:00:00Z&to=2030-01-01T00:00:00Z", "to"),
+        ("from=2010-01-01T00:00:00Z", "from"),
+        ("from=yesterday", "from"),
+        ("worker=x", "worker"),
+        ("destination=x", "destination"),
+    ):
+        answer = api("GET", f"{path}?{query}")
+        assert answer.status_code == 422, query
+        assert answer.json["errors"][0]["path"] == at, query
+    assert api("GET", "/tests/4711/series").status_code == 404
+    assert api("GET", "/tests/4711/results").status_code == 404
