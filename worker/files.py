@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -22,7 +23,8 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
                 os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what went wrong first is what matters
+                temporary.unlink()
             raise
         sync_folder(path.parent)
     except OSError as error:

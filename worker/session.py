@@ -35,7 +35,9 @@ _LINGER_S = 0.05
 _DEFAULT_HEARTBEAT_S = 10
 #: So many heartbeats without a word from the gateway, and the stream is taken for dead.
 _SILENT_HEARTBEATS = 3
-_LARGEST_SEND_S = 30.0
+#: A message that the stream does not take for so long ends the session.
+_LONGEST_SEND_S = 30.0
+_RENEWAL_ANSWER_S = 30.0
 #: After a refused renewal it is tried again, after this share of the certificate's life.
 _RENEW_AGAIN_SHARE = 0.02
 _LEAST_RENEW_WAIT_S = 1.0
@@ -213,7 +215,7 @@ class Session:
             log.warning("the controller's time differs by %.3f s from what was assumed", correction_us / 1e6)
 
     async def _send(self, message: gateway_pb2.WorkerMessage) -> None:
-        await within(self._clock, _LARGEST_SEND_S, self._stream.send(message))
+        await within(self._clock, _LONGEST_SEND_S, self._stream.send(message))
 
     # -- what comes down ---------------------------------------------------------------------------------------
 
@@ -354,7 +356,12 @@ class Session:
             request = gateway_pb2.RenewRequest(csr_der=self._local.start_renewal())
             self._renewal_answered.clear()
             await self._send(gateway_pb2.WorkerMessage(renew=request))
-            await within(self._clock, _LARGEST_SEND_S, self._wait_renewal())
+            try:
+                await within(self._clock, _RENEWAL_ANSWER_S, self._wait_renewal())
+            except asyncio.TimeoutError:
+                log.warning(
+                    "the gateway did not answer the request to renew the certificate; it is tried again"
+                )
             next_us = self._local.time.now_us() + max(
                 int(life_us * 2 * _RENEW_AGAIN_SHARE), int(_LEAST_RENEW_WAIT_S * 1e6)
             )

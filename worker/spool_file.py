@@ -18,7 +18,7 @@ from pathlib import Path
 
 from worker.errors import StorageError
 from worker.files import sync_folder
-from worker.wal_check import written_frames
+from worker.wal_check import committed_frames
 
 _VERSION = 2
 _SCHEMA = """
@@ -99,7 +99,7 @@ class SpoolFile:
     @classmethod
     def open(cls, path: Path) -> SpoolFile:
         """Open or make the file; raises StorageError or DamageError."""
-        expected = written_frames(path.with_name(path.name + "-wal"))
+        expected = committed_frames(path.with_name(path.name + "-wal"))
         if not path.exists():
             if expected:
                 raise DamageError("there is a log without its file")
@@ -316,7 +316,8 @@ def _make(path: Path) -> None:
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # renamed already, or in a folder that forbids more than this
+            temporary.unlink()
 
 
 def _set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:

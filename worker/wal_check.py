@@ -16,11 +16,12 @@ _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
 _USUAL_PAGE = 4096
 
 
-def written_frames(path: Path) -> int:
-    """Return the number of the last frame that was written since the log was begun anew; 0 when there is none.
+def committed_frames(path: Path) -> int:
+    """Return the number of the last frame that ended a transaction since the log was begun anew, 0 for none.
 
-    Frames of earlier rounds carry other salts. One salt is enough to know a frame again, so that damage to the
-    other does not hide it; a frame of zeros was never written as such.
+    Frames behind the last such frame belong to a transaction that a kill or a loss of power has cut off. Frames of
+    earlier rounds carry other salts. One salt is enough to know a frame again, so that damage to the other does not
+    hide it; a frame header of zeros was never written as such and counts.
     """
     try:
         content = path.read_bytes()
@@ -34,8 +35,10 @@ def written_frames(path: Path) -> int:
     last = 0
     size = _FRAME.size + page_size
     for index in range((len(content) - _HEADER.size) // size):
-        _, _, frame_1, frame_2, _, _ = _FRAME.unpack_from(content, _HEADER.size + index * size)
-        if frame_1 == salt_1 or frame_2 == salt_2 or frame_1 == frame_2 == 0:
+        header = _FRAME.unpack_from(content, _HEADER.size + index * size)
+        _, pages_after_commit, frame_1, frame_2, _, _ = header
+        known = frame_1 == salt_1 or frame_2 == salt_2
+        if (known and pages_after_commit) or not any(header):
             last = index + 1
     return last
 

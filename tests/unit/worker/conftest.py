@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -67,8 +68,10 @@ class FakeClock:
 
 
 async def _settle() -> None:
-    """Let everything run that can."""
-    for _ in range(12):
+    """Let everything run that can, until the loop has nothing left but to wait."""
+    ready: Any = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    await asyncio.sleep(0)
+    while ready:
         await asyncio.sleep(0)
 
 

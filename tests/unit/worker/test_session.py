@@ -1,0 +1,440 @@
+"""The session protocol on a stream in memory: credit, size, damage to the protocol, silence."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from streamswarm.v1 import gateway_pb2, probe_pb2
+from worker.clock import ControllerTime
+from worker.identity import Identity
+from worker.session import End, Local, Session, SessionEnd
+from worker.spool import ImpossibleAckError
+from worker.spool_file import Record
+from worker.transport import Stream, StreamEndedError
+from worker.uplink import Backoff, Uplink
+
+Down = gateway_pb2.GatewayMessage
+
+
+class MemoryStream:
+    """A stream whose other end is the test."""
+
+    def __init__(self) -> None:
+        self.up: list[gateway_pb2.WorkerMessage] = []
+        self.down: asyncio.Queue[Down | StreamEndedError] = asyncio.Queue()
+        self.closed = False
+        self.takes = True
+
+    async def send(self, message: gateway_pb2.WorkerMessage) -> None:
+        if not self.takes:
+            await asyncio.Event().wait()
+        self.up.append(gateway_pb2.WorkerMessage.FromString(message.SerializeToString()))
+
+    async def receive(self) -> Down:
+        message = await self.down.get()
+        if isinstance(message, StreamEndedError):
+            raise message
+        return message
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def batches(self) -> list[gateway_pb2.ResultBatch]:
+        return [message.results for message in self.up if message.HasField("results")]
+
+
+class MemoryQueue:
+    """A spool in memory, with the same promises as the one on disk."""
+
+    def __init__(self, count: int = 0, size: int = 10) -> None:
+        self.spool_id = "a" * 32
+        self.kept: dict[int, bytes] = {}
+        self.next_seq = 1
+        self.highest_sent = 0
+        self.alarm = ""
+        self._grown = asyncio.Event()
+        self.add(count, size)
+
+    def add(self, count: int, size: int = 10) -> None:
+        for _ in range(count):
+            result = probe_pb2.Result(job_id=1, scheduled_at_us=self.next_seq, detail_json="x" * size)
+            self.kept[self.next_seq] = result.SerializeToString()
+            self.next_seq += 1
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    @property
+    def first_unacked_seq(self) -> int:
+        return min(self.kept, default=0)
+
+    @property
+    def records(self) -> int:
+        return len(self.kept)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(map(len, self.kept.values()))
+
+    async def read(self, after_seq: int, *, limit: int, max_bytes: int) -> list[Record]:
+        found: list[Record] = []
+        size = 0
+        for seq in sorted(seq for seq in self.kept if seq > after_seq)[:limit]:
+            size += len(self.kept[seq])
+            if found and size > max_bytes:
+                break
+            found.append(Record(seq, self.kept[seq]))
+        return found
+
+    async def wait_beyond(self, seq: int) -> None:
+        while self.next_seq <= seq + 1:
+            await self._grown.wait()
+
+    def sent(self, seq: int) -> None:
+        self.highest_sent = max(self.highest_sent, seq)
+
+    def acknowledge(self, seq: int) -> None:
+        if seq > self.highest_sent:
+            raise ImpossibleAckError("never sent")
+        self.kept = {number: body for number, body in self.kept.items() if number > seq}
+
+    async def become_another(self, reason: str) -> None:
+        self.spool_id = "b" * 32
+        self.highest_sent = 0
+
+
+class Bench:
+    """A session between a queue and the test."""
+
+    def __init__(self, clock: Any, queue: MemoryQueue) -> None:
+        self.clock = clock
+        self.queue = queue
+        self.stream = MemoryStream()
+        self.jobs: list[gateway_pb2.JobSet] = []
+        self.time = ControllerTime(clock)
+        self.running: asyncio.Future[SessionEnd] = asyncio.ensure_future(
+            Session(self.stream, local_for(clock, queue, self.time, self.jobs)).run()
+        )
+
+    def say(self, **message: Any) -> None:
+        self.stream.down.put_nowait(Down(**message))
+
+    def welcome(self, **more: Any) -> None:
+        values = {
+            "session_epoch": 1,
+            "spool_id": self.queue.spool_id,
+            "credit_results": 1000,
+            "credit_bytes": 1024 * 1024,
+            "heartbeat_s": 10,
+            "clock_us": self.clock.wall_us(),
+            **more,
+        }
+        self.say(welcome=gateway_pb2.Welcome(**values))
+
+    def ack(self, seq: int, spool_id: str | None = None) -> None:
+        self.say(ack=gateway_pb2.Ack(spool_id=spool_id or self.queue.spool_id, acked_seq=seq))
+
+    async def end(self) -> SessionEnd:
+        await self.clock.advance(0.1)
+        assert self.running.done()
+        assert self.stream.closed
+        return self.running.result()
+
+
+def local_for(clock: Any, queue: MemoryQueue, time: ControllerTime, jobs: list[gateway_pb2.JobSet]) -> Local:
+    async def welcomed(welcome: gateway_pb2.Welcome) -> None:
+        pass
+
+    async def take_jobs(change: gateway_pb2.JobSet) -> None:
+        jobs.append(change)
+
+    async def finish(reply: gateway_pb2.RenewReply) -> bool:
+        return not reply.error
+
+    return Local(
+        spool=queue,
+        clock=clock,
+        time=time,
+        hello=gateway_pb2.Hello,
+        welcomed=welcomed,
+        take_jobs=take_jobs,
+        state=lambda: (3, 4),
+        renew_at_us=clock.wall_us() + 3_600_000_000,
+        not_after_us=clock.wall_us() + 7_200_000_000,
+        start_renewal=lambda: b"request",
+        finish_renewal=finish,
+    )
+
+
+async def test_hello_tells_where_the_spool_stands(clock: Any) -> None:
+    """First, before anything else is sent."""
+    bench = Bench(clock, MemoryQueue(5))
+    await clock.advance(0.1)
+    (message,) = bench.stream.up
+    assert (message.hello.first_unacked_seq, message.hello.next_seq) == (1, 6)
+    assert message.hello.spool_id == "a" * 32
+    assert message.hello.clock_us == clock.wall_us() - 100_000
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
+@pytest.mark.parametrize(("credit_results", "credit_bytes"), [(1, 1), (7, 10**6), (1000, 3000), (500, 2**20)])
+async def test_credit_is_never_exceeded(clock: Any, credit_results: int, credit_bytes: int) -> None:
+    """Neither in results nor in bytes, whatever part of them is acknowledged; and everything arrives in order."""
+    queue = MemoryQueue(100, size=200)
+    bench = Bench(clock, queue)
+    bench.welcome(credit_results=credit_results, credit_bytes=credit_bytes)
+    rng = random.Random(5)
+    acked = 0
+    seen: list[int] = []
+    for _ in range(2000):
+        await clock.advance(0.06)
+        seen = [seq for batch in bench.stream.batches() for seq in batch.seqs]
+        on_the_way = [len(queue.kept[seq]) for seq in seen if seq > acked]
+        assert len(on_the_way) <= credit_results
+        assert sum(on_the_way) <= credit_bytes or len(on_the_way) == 1
+        if len(seen) == 100 and acked == 100:
+            break
+        if seen and seen[-1] > acked:
+            acked = rng.randint(acked + 1, seen[-1])
+            bench.ack(acked)
+            await clock.advance(0.01)
+    assert seen == list(range(1, 101))
+    assert queue.kept == {}
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
+async def test_messages_stay_small(clock: Any) -> None:
+    """At most 500 results and less than 512 KiB, but a large result goes alone."""
+    queue = MemoryQueue(1200, size=10)
+    queue.add(20, size=100_000)
+    bench = Bench(clock, queue)
+    bench.welcome(credit_results=10_000, credit_bytes=10**8)
+    await clock.advance(3)
+    batches = bench.stream.batches()
+    assert sum(len(batch.seqs) for batch in batches) == 1220
+    assert all(len(batch.seqs) <= 500 for batch in batches)
+    assert all(batch.ByteSize() < 512 * 1024 for batch in batches)
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
+async def test_after_welcome_only_what_is_not_acknowledged_is_sent(clock: Any) -> None:
+    """The gateway's word counts, if it is for this spool."""
+    queue = MemoryQueue(10)
+    queue.sent(10)
+    bench = Bench(clock, queue)
+    bench.welcome(acked_seq=6)
+    await clock.advance(0.2)
+    assert [list(batch.seqs) for batch in bench.stream.batches()] == [[7, 8, 9, 10]]
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
+async def test_a_watermark_of_another_spool_means_nothing(clock: Any) -> None:
+    """Everything is sent."""
+    queue = MemoryQueue(3)
+    bench = Bench(clock, queue)
+    bench.welcome(acked_seq=2, spool_id="other")
+    await clock.advance(0.2)
+    assert [list(batch.seqs) for batch in bench.stream.batches()] == [[1, 2, 3]]
+    bench.ack(3, spool_id="other")
+    await clock.advance(0.2)
+    assert len(queue.kept) == 3
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
+async def test_an_impossible_watermark_makes_the_spool_another(clock: Any) -> None:
+    """And the session ends, to begin again with the new number."""
+    queue = MemoryQueue(3)
+    bench = Bench(clock, queue)
+    bench.welcome(acked_seq=3)
+    assert (await bench.end()).end is End.RETRY
+    assert queue.spool_id == "b" * 32
+    assert len(queue.kept) == 3
+
+
+@pytest.mark.parametrize(
+    ("reason", "end"),
+    [
+        (gateway_pb2.Goodbye.REASON_UNSPECIFIED, End.RETRY),
+        (gateway_pb2.Goodbye.REASON_SUPERSEDED, End.RETRY),
+        (gateway_pb2.Goodbye.REASON_DRAINING, End.ELSEWHERE),
+        (gateway_pb2.Goodbye.REASON_REVOKED, End.REVOKED),
+        (gateway_pb2.Goodbye.REASON_CONTRACT_NEWER, End.REFUSED),
+        (gateway_pb2.Goodbye.REASON_EXPIRED, End.RETRY),
+        (gateway_pb2.Goodbye.REASON_PROTOCOL, End.RETRY),
+        (77, End.RETRY),
+    ],
+)
+@pytest.mark.parametrize("greeted", [True, False])
+async def test_goodbyes_are_understood(clock: Any, reason: Any, end: End, greeted: bool) -> None:
+    """Before and after Welcome, reasons of the future too; the text comes out safe."""
+    bench = Bench(clock, MemoryQueue())
+    if greeted:
+        bench.welcome()
+    bench.say(goodbye=gateway_pb2.Goodbye(reason=reason, message="bye\n", reconnect_after_ms=2500))
+    outcome = await bench.end()
+    assert outcome.end is end
+    assert outcome.wait_s == 2.5
+    assert outcome.welcomed is greeted
+    assert "bye\\n" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    "first", [Down(ack=gateway_pb2.Ack()), Down(), Down(welcome=gateway_pb2.Welcome(credit_bytes=5))]
+)
+async def test_a_gateway_that_breaks_the_protocol_is_left(clock: Any, first: Down) -> None:
+    """A first message that is no Welcome, or one without credit."""
+    bench = Bench(clock, MemoryQueue())
+    bench.stream.down.put_nowait(first)
+    outcome = await bench.end()
+    assert (outcome.end, outcome.welcomed) == (End.RETRY, False)
+
+
+async def test_messages_of_the_future_are_left_aside(clock: Any) -> None:
+    """The session goes on."""
+    bench = Bench(clock, MemoryQueue(1))
+    bench.welcome()
+    bench.say()
+    bench.say(jobs=gateway_pb2.JobSet(revision=9))
+    await clock.advance(0.1)
+    assert [change.revision for change in bench.jobs] == [9]
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
+async def test_a_gateway_that_never_answers_is_left(clock: Any) -> None:
+    """After Hello, and later when three heartbeats bring nothing."""
+    silent = Bench(clock, MemoryQueue())
+    await clock.advance(19)
+    assert not silent.running.done()
+    await clock.advance(1.1)
+    assert (await silent.end()).end is End.RETRY
+
+    muted = Bench(clock, MemoryQueue())
+    muted.welcome()
+    await clock.advance(29)
+    assert not muted.running.done()
+    beats = [message.heartbeat for message in muted.stream.up if message.HasField("heartbeat")]
+    assert len(beats) == 3
+    assert (beats[0].jobs_revision, beats[0].running) == (3, 4)
+    await clock.advance(1.2)
+    assert "silent" in (await muted.end()).reason
+
+
+async def test_a_gateway_that_does_not_read_is_left(clock: Any) -> None:
+    """A write that never ends does not hold the worker."""
+    bench = Bench(clock, MemoryQueue(5))
+    bench.stream.takes = False
+    await clock.advance(31)
+    assert (await bench.end()).end is End.RETRY
+
+
+async def test_heartbeats_tell_the_time(clock: Any) -> None:
+    """A reply corrects the controller's time by half of its round trip."""
+    bench = Bench(clock, MemoryQueue())
+    bench.welcome(clock_us=clock.wall_us() + 60_000_000)
+    await clock.advance(0.1)
+    assert bench.time.now_us() == pytest.approx(clock.wall_us() + 60_000_000, abs=1000)
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
+async def test_renewal_is_asked_for_at_half_life_and_again_when_refused(clock: Any) -> None:
+    """A certificate that came ends the session, so that the next one uses it."""
+    bench = Bench(clock, MemoryQueue())
+    bench.welcome(heartbeat_s=3600)
+    await clock.advance(3599)
+    assert not any(message.HasField("renew") for message in bench.stream.up)
+    await clock.advance(5)
+    assert [message.renew.csr_der for message in bench.stream.up if message.HasField("renew")] == [b"request"]
+    bench.say(renewed=gateway_pb2.RenewReply(error="not now"))
+    await clock.advance(200)
+    assert sum(message.HasField("renew") for message in bench.stream.up) == 2
+    bench.say(renewed=gateway_pb2.RenewReply())
+    assert (await bench.end()).end is End.RENEWED
+
+
+async def test_waiting_times_have_full_jitter_and_a_cap() -> None:
+    """Anything between nothing and a bound that doubles up to 30 s, and back to the start after a reset."""
+    backoff = Backoff(random.Random(1))
+    waits = [[backoff.next_s() for _ in range(12)] for _ in range(200) if backoff.reset() is None]
+    for position in range(12):
+        column = [row[position] for row in waits]
+        bound = min(30.0, 0.5 * 2**position)
+        assert max(column) <= bound
+        assert max(column) > bound * 0.9
+        assert min(column) < bound * 0.1
+
+
+def _identity(clock: Any, *gateways: str) -> Identity:
+    return Identity(
+        worker_id="w",
+        trust_domain="d",
+        key_pem=b"",
+        chain_pem=b"",
+        ca_pem=b"",
+        not_before_us=clock.wall_us(),
+        not_after_us=clock.wall_us() + 86_400_000_000,
+        gateways=gateways,
+    )
+
+
+async def _dialled(clock: Any, answers: dict[str, Down | StreamEndedError], seconds: float) -> list[str]:
+    """Return the addresses that an uplink dials in some time, in order."""
+    queue = MemoryQueue()
+    dialled: list[str] = []
+
+    async def dial(address: str, identity: Identity) -> Stream:
+        dialled.append(address)
+        stream = MemoryStream()
+        stream.down.put_nowait(answers[address])
+        return stream
+
+    async def identify() -> Identity:
+        return _identity(clock, *answers)
+
+    uplink = Uplink(
+        gateways=(),
+        identify=identify,
+        local=lambda identity: local_for(clock, queue, ControllerTime(clock), []),
+        dial=dial,
+        ended=lambda end: None,
+        clock=clock,
+        rng=random.Random(3),
+    )
+    running = asyncio.ensure_future(uplink.run())
+    await clock.advance(seconds)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return dialled
+
+
+async def test_every_gateway_is_tried_in_turn(clock: Any) -> None:
+    """In random order, and none twice before all have been tried."""
+    answers: dict[str, Down | StreamEndedError] = {
+        f"g{n}:1": StreamEndedError("UNAVAILABLE") for n in range(4)
+    }
+    dialled = await _dialled(clock, answers, 600)
+    rounds = [dialled[start : start + 4] for start in range(0, len(dialled) // 4 * 4, 4)]
+    assert len(rounds) >= 5
+    assert all(sorted(one) == sorted(answers) for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 1
+
+
+async def test_a_refused_worker_dials_every_five_minutes(clock: Any) -> None:
+    """Not faster, and not never."""
+    dialled = await _dialled(clock, {"g:1": StreamEndedError("PERMISSION_DENIED", refused=True)}, 3000)
+    assert 8 <= len(dialled) <= 14
+
+
+async def test_a_lost_gateway_is_dialled_within_half_a_minute(clock: Any) -> None:
+    """However long it has been away."""
+    dialled = await _dialled(clock, {"g:1": StreamEndedError("UNAVAILABLE")}, 3600)
+    assert len(dialled) >= 120
