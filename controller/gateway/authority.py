@@ -10,7 +10,6 @@ that is how two roots overlap while one replaces the other.
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
 import re
 import uuid
 from collections.abc import Callable
@@ -23,8 +22,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from controller.errors import StreamSwarmError
+from controller.gateway.certificates import (
+    authority_usage,
+    builder,
+    check_request,
+    issuer_key,
+    leaf_usage,
+    server_names,
+    worker_uri,
+)
 from controller.gateway.files import exclusive, make_private_folder, write_private
-from controller.settings import Settings, split_address
+from controller.settings import Settings
 
 Clock = Callable[[], dt.datetime]
 
@@ -33,16 +41,11 @@ _INTERMEDIATE_LIFE = dt.timedelta(days=365)
 _GATEWAY_LIFE = dt.timedelta(days=7)
 #: Certificates begin this much before they are made, for hosts whose clocks are a little behind.
 _BACKDATE = dt.timedelta(minutes=1)
-_MOST_REQUEST_BYTES = 8192
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
 
 
 class AuthorityError(StreamSwarmError):
     """The certificate authority's files are missing, damaged or do not belong together."""
-
-
-class RequestRefusedError(Exception):
-    """A certificate request cannot be signed; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +89,6 @@ def serial_text(certificate: x509.Certificate) -> str:
     return f"{certificate.serial_number:x}"
 
 
-def worker_uri(trust_domain: str, worker_id: uuid.UUID) -> str:
-    """Return the SPIFFE id of a worker."""
-    return f"spiffe://{trust_domain}/worker/{worker_id}"
-
-
-def gateway_uri(trust_domain: str, name: str) -> str:
-    """Return the SPIFFE id of a gateway."""
-    return f"spiffe://{trust_domain}/gateway/{name}"
-
-
 class Authority:
     """Signs for one gateway. Opening it makes what is missing; every method may be called from any thread."""
 
@@ -137,14 +130,14 @@ class Authority:
         not_after = min(self._now() + life, self._signer.certificate.not_valid_after_utc)
         uri = worker_uri(self._settings.trust_domain, worker_id)
         certificate = (
-            _builder(f"worker {worker_id}", self._signer.certificate.subject, public_key)
+            builder(f"worker {worker_id}", self._signer.certificate.subject, public_key)
             .not_valid_before(not_before)
             .not_valid_after(not_after)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_leaf_usage(), critical=True)
+            .add_extension(leaf_usage(), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
-            .add_extension(_issuer_key(self._signer.certificate), critical=False)
+            .add_extension(issuer_key(self._signer.certificate), critical=False)
             .sign(self._signer.key, hashes.SHA256())
         )
         return IssuedCertificate(
@@ -176,15 +169,15 @@ class Authority:
             root_key = _key_of(root_key_path)
             root = self.root_certificate
             certificate = (
-                _builder(
+                builder(
                     f"StreamSwarm intermediate {self._settings.gateway_name}", root.subject, key.public_key()
                 )
                 .not_valid_before(self._now() - _BACKDATE)
                 .not_valid_after(min(self._now() + _INTERMEDIATE_LIFE, root.not_valid_after_utc))
                 .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-                .add_extension(_authority_usage(), critical=True)
+                .add_extension(authority_usage(), critical=True)
                 .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-                .add_extension(_issuer_key(root), critical=False)
+                .add_extension(issuer_key(root), critical=False)
                 .sign(root_key, hashes.SHA256())
             )
             write_private(path, _pem(certificate))
@@ -230,14 +223,14 @@ class Authority:
     ) -> x509.Certificate:
         signer = self._signer.certificate
         return (
-            _builder(f"gateway {self._settings.gateway_name}", signer.subject, key.public_key())
+            builder(f"gateway {self._settings.gateway_name}", signer.subject, key.public_key())
             .not_valid_before(self._now() - _BACKDATE)
             .not_valid_after(min(self._now() + _GATEWAY_LIFE, signer.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_leaf_usage(), critical=True)
+            .add_extension(leaf_usage(), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(_issuer_key(signer), critical=False)
+            .add_extension(issuer_key(signer), critical=False)
             .sign(self._signer.key, hashes.SHA256())
         )
 
@@ -268,104 +261,12 @@ def open_root(settings: Settings, *, now: Clock = utc_now) -> x509.Certificate:
             .not_valid_before(now() - _BACKDATE)
             .not_valid_after(now() + _ROOT_LIFE)
             .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-            .add_extension(_authority_usage(), critical=True)
+            .add_extension(authority_usage(), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
         write_private(path, _pem(certificate))
         return certificate
-
-
-def check_request(request_der: bytes) -> ec.EllipticCurvePublicKey:
-    """Return the public key of a request whose sender has shown to hold the private one."""
-    if len(request_der) > _MOST_REQUEST_BYTES:
-        raise RequestRefusedError(
-            f"the certificate request has {len(request_der)} bytes; {_MOST_REQUEST_BYTES} is the most"
-        )
-    try:
-        request = x509.load_der_x509_csr(request_der)
-        public_key = request.public_key()
-        proven = request.is_signature_valid
-    except Exception as error:  # what the parser raises on hostile input is not a closed set
-        raise RequestRefusedError("the certificate request is not a PKCS #10 request in DER") from error
-    if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(
-        public_key.curve, ec.SECP256R1
-    ):
-        raise RequestRefusedError("the certificate request must be for an EC key on curve P-256")
-    if not proven:
-        raise RequestRefusedError("the certificate request is not signed by the key that it is for")
-    return public_key
-
-
-def server_names(settings: Settings) -> list[x509.GeneralName]:
-    """Return the names of a gateway's certificate: where it listens, where it is dialled, its SPIFFE id."""
-    dialled = [
-        *((address, "STREAMSWARM_GATEWAY_ADDRESSES") for address in settings.gateway_addresses),
-        (settings.gateway_listen, "STREAMSWARM_GATEWAY_LISTEN"),
-        *((address, "STREAMSWARM_ENROLMENT_ADDRESS") for address in (settings.enrolment_address,) if address),
-        (settings.enrolment_listen, "STREAMSWARM_ENROLMENT_LISTEN"),
-    ]
-    hosts = [split_address(address, what=variable)[0] for address, variable in dialled]
-    hosts.extend(settings.gateway_names)
-    if any(_is_loopback(host) for host in hosts):
-        hosts.extend(("localhost", "127.0.0.1", "::1"))
-    names: list[x509.GeneralName] = []
-    for host in dict.fromkeys(host.lower() for host in hosts):
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            names.append(x509.DNSName(host))
-            continue
-        if not address.is_unspecified:  # a listener on every address is not dialled by that one
-            names.append(x509.IPAddress(address))
-    names.append(x509.UniformResourceIdentifier(gateway_uri(settings.trust_domain, settings.gateway_name)))
-    return names
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def _builder(
-    common_name: str, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])]))
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-    )
-
-
-def _leaf_usage() -> x509.KeyUsage:
-    return _usage(digital_signature=True)
-
-
-def _authority_usage() -> x509.KeyUsage:
-    return _usage(digital_signature=False)
-
-
-def _usage(*, digital_signature: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=not digital_signature,
-        crl_sign=not digital_signature,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
 def _key_of(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -15,7 +15,8 @@ import grpc
 from grpc import aio
 
 from controller.gateway import roster
-from controller.gateway.authority import Authority, IssuedCertificate, RequestRefusedError, check_request
+from controller.gateway.authority import Authority, IssuedCertificate
+from controller.gateway.certificates import RequestRefusedError, check_request
 from controller.gateway.database import Connection, Database, is_transient
 from controller.gateway.identity import NotIdentifiedError, check_transport
 from controller.gateway.limits import RateLimit, limit_key, peer_address

@@ -11,8 +11,9 @@ from typing import Any
 import grpc
 from grpc import aio
 
+from controller.gateway.ending import Why
 from controller.gateway.identity import NotIdentifiedError, Peer, identify
-from controller.gateway.session import Session, Stream, Why
+from controller.gateway.session import Session, Stream
 from streamswarm.v1 import gateway_pb2_grpc
 from streamswarm.v1.gateway_pb2 import GatewayMessage, WorkerMessage
 

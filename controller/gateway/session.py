@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import logging
 import math
 import time
 import uuid
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from controller.gateway import roster
-from controller.gateway.authority import Authority, RequestRefusedError, utc_now
+from controller.gateway.authority import Authority, utc_now
+from controller.gateway.certificates import RequestRefusedError
 from controller.gateway.database import Database, is_transient
+from controller.gateway.ending import REASONS, Ending, Why, goodbye
 from controller.gateway.identity import Peer
 from controller.gateway.ingest import Batch, Ingest
 from controller.gateway.jobs import JobRoll
@@ -26,7 +26,7 @@ from controller.gateway.outbox import Outbox
 from controller.gateway.roster import NotListedError, Pulse, Standing
 from streamswarm import CONTRACT_VERSION
 from streamswarm.v1 import gateway_pb2
-from streamswarm.v1.gateway_pb2 import GatewayMessage, Goodbye, Hello, ResultBatch, WorkerMessage
+from streamswarm.v1.gateway_pb2 import GatewayMessage, Hello, ResultBatch, WorkerMessage
 
 _log = logging.getLogger(__name__)
 
@@ -46,41 +46,6 @@ _DRAIN_S = 10.0
 _GOODBYE_S = 2.0
 _RENEWAL_PAUSE_S = 10.0
 _MOST_NAME = 100
-
-
-class Why(enum.Enum):
-    """Why a session ended."""
-
-    #: The worker closed the stream, or the connection broke.
-    GONE = "gone"
-    SUPERSEDED = "superseded"
-    DRAINING = "draining"
-    REVOKED = "revoked"
-    CONTRACT_NEWER = "contract newer"
-    EXPIRED = "expired"
-    PROTOCOL = "protocol"
-    #: The database could not be reached for the Hello, or the worker neither spoke nor took anything.
-    UNAVAILABLE = "unavailable"
-
-
-_REASONS = {
-    Why.SUPERSEDED: Goodbye.REASON_SUPERSEDED,
-    Why.DRAINING: Goodbye.REASON_DRAINING,
-    Why.REVOKED: Goodbye.REASON_REVOKED,
-    Why.CONTRACT_NEWER: Goodbye.REASON_CONTRACT_NEWER,
-    Why.EXPIRED: Goodbye.REASON_EXPIRED,
-    Why.PROTOCOL: Goodbye.REASON_PROTOCOL,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """How a session ended."""
-
-    why: Why
-    message: str
-    #: The worker should wait this long before it dials again.
-    reconnect_after_ms: int = 0
 
 
 class Stream(Protocol):
@@ -182,8 +147,8 @@ class Session:
         """Hold the session until it ends."""
         if not await self._greet():
             ending = self._ended.result()
-            if ending.why in _REASONS:
-                await self._write_last(_goodbye(ending))
+            if ending.why in REASONS:
+                await self._write_last(goodbye(ending))
             return ending
         self._registry.add(self)
         writer = asyncio.create_task(self._write())
@@ -193,7 +158,7 @@ class Session:
             if ending.why is Why.DRAINING:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._settled.wait(), _DRAIN_S)
-            self._outbox.finish(_goodbye(ending) if ending.why in _REASONS else None)
+            self._outbox.finish(goodbye(ending) if ending.why in REASONS else None)
             await asyncio.wait([writer], timeout=_GOODBYE_S)
         finally:
             self._registry.remove(self)
@@ -410,16 +375,6 @@ def _hello_fault(hello: Hello) -> str:
     if hello.first_unacked_seq < 0 or hello.next_seq < 0:
         return "sequence numbers are never negative"
     return ""
-
-
-def _goodbye(ending: Ending) -> GatewayMessage:
-    return GatewayMessage(
-        goodbye=Goodbye(
-            reason=_REASONS[ending.why],
-            message=ending.message,
-            reconnect_after_ms=ending.reconnect_after_ms,
-        )
-    )
 
 
 def _clock_us() -> int:

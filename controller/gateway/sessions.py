@@ -13,8 +13,9 @@ import uuid
 
 from controller.gateway import jobs, roster
 from controller.gateway.database import Connection, Database, is_transient
+from controller.gateway.ending import Why
 from controller.gateway.roster import Pulse
-from controller.gateway.session import Session, Why
+from controller.gateway.session import Session
 
 _log = logging.getLogger(__name__)
 

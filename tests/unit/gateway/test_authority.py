@@ -15,13 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller.gateway import authority as module
-from controller.gateway.authority import (
-    Authority,
-    AuthorityError,
-    RequestRefusedError,
-    check_request,
-    open_root,
-)
+from controller.gateway.authority import Authority, AuthorityError, open_root
+from controller.gateway.certificates import RequestRefusedError, check_request, server_names
 from controller.settings import Settings
 
 
@@ -156,7 +151,7 @@ def test_a_listener_on_every_address_names_none(settings: Settings) -> None:
         enrolment_listen="[::]:7444",
         gateway_addresses=("gw.example:7443",),
     )
-    assert module.server_names(everywhere)[:-1] == [x509.DNSName("gw.example")]
+    assert server_names(everywhere)[:-1] == [x509.DNSName("gw.example")]
 
 
 def test_the_intermediate_is_renewed_while_the_root_key_is_there(settings: Settings) -> None:
