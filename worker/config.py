@@ -44,7 +44,7 @@ class WorkerConfig:
     #: The oldest result may wait this long before no further run is started.
     spool_days: int = 30
     #: Runs under way at the same time.
-    concurrent_runs: int = 64
+    concurrent_runs: int = 256
     #: `debug`, `info`, `warning` or `error`.
     log_level: str = "info"
 

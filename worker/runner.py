@@ -55,7 +55,7 @@ class Runner:
         controller_time: ControllerTime,
         load: Callable[[str], Any],
         resolve: Resolver,
-        places: int = 64,
+        places: int = 256,
     ) -> None:
         self._policy = policy
         self._clock = clock

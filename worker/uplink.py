@@ -107,6 +107,8 @@ class Uplink:
         self._told = ended
         self._clock = clock
         self._rng = rng or random.SystemRandom()
+        self._known: tuple[str, ...] = ()
+        #: Gateways that are to be tried before any is tried again; the last one first.
         self._queue: list[str] = []
 
     async def run(self) -> None:
@@ -131,8 +133,9 @@ class Uplink:
             return SessionEnd(end=End.RETRY, reason=f"{type(error).__name__}: {error}", welcomed=False)
 
     def _next_gateway(self, identity: Identity) -> str:
+        self._known = self._gateways or identity.gateways
         if not self._queue:
-            self._queue = list(self._gateways or identity.gateways)
+            self._queue = list(self._known)
             self._rng.shuffle(self._queue)
         if not self._queue:
             raise WorkerError(
@@ -158,7 +161,7 @@ class Uplink:
         else:
             wait_s = end.wait_s * self._rng.uniform(1.0, 1.5) + backoff.next_s()
             log.warning("session with %s ended: %s; dialling again in %.1f s", address, end.reason, wait_s)
-            if end.end is End.ELSEWHERE and len(self._queue) == 0 and len(self._gateways) > 1:
-                self._queue = [other for other in self._gateways if other != address]
+            if end.end is End.ELSEWHERE and not self._queue:
+                self._queue = [other for other in self._known if other != address]
                 self._rng.shuffle(self._queue)
         await self._clock.sleep(wait_s)

@@ -87,6 +87,60 @@ def test_what_append_has_returned_survives_a_kill(tmp_path: Path) -> None:
     assert len(told) > 100
 
 
+_ONE_BY_ONE = """
+import asyncio, os, sys
+from pathlib import Path
+from streamswarm.v1 import probe_pb2
+from worker.clock import SystemClock
+from worker.spool import Spool
+
+async def main() -> None:
+    spool = Spool(Path(sys.argv[1]), clock=SystemClock())
+    await spool.open()
+    for number in range(30):
+        await spool.append(probe_pb2.Result(job_id=1, scheduled_at_us=number))
+        os.write(1, b"told")
+    await spool.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed (apt-get install strace)")
+def test_append_returns_after_the_disk_has_the_result(tmp_path: Path) -> None:
+    """Every number is told only after the log was written and then synchronised."""
+    trace = tmp_path / "trace"
+    calls = "trace=pwrite64,fdatasync,fsync,write"
+    subprocess.run(
+        [
+            "strace",
+            "-f",
+            "-y",
+            "-e",
+            calls,
+            "-o",
+            str(trace),
+            sys.executable,
+            "-c",
+            _ONE_BY_ONE,
+            str(tmp_path / "s"),
+        ],
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=60,
+    )
+    state, told = "", 0
+    for line in trace.read_text(errors="replace").splitlines():
+        if "pwrite64(" in line and "-wal>" in line:
+            state = "written"
+        elif "sync(" in line and "-wal>" in line and state == "written":
+            state = "synchronised"
+        elif '"told"' in line and "write(1" in line:
+            assert state == "synchronised", f"result {told} was told before it was durable"
+            state, told = "", told + 1
+    assert told == 30
+
+
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
     """A file system of two megabytes."""
@@ -166,7 +220,10 @@ async def test_the_process_stops_in_order(
     process = _start(ordinary, tmp_path)
     try:
         await until(lambda: len(gateway.stored) >= 5, timeout_s=20)
-        assert Path(f"/proc/{process.pid}").stat().st_uid != 0 or os.geteuid() != 0
+        if os.geteuid() == 0:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            assert "Uid:\t0" not in status
+            assert "\nCapEff:\t0000000000002000\n" in status, "not CAP_NET_RAW alone"
         second = _start(ordinary, tmp_path)
         _, errors = await asyncio.to_thread(second.communicate, timeout=20)
         assert second.returncode == 1

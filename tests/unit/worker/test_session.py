@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from typing import Any
 
@@ -426,6 +427,15 @@ async def test_every_gateway_is_tried_in_turn(clock: Any) -> None:
     assert len(rounds) >= 5
     assert all(sorted(one) == sorted(answers) for one in rounds)
     assert len({tuple(one) for one in rounds}) > 1
+
+
+async def test_a_draining_gateway_is_not_dialled_next(clock: Any) -> None:
+    """Another one is, where there is one."""
+    draining = Down(goodbye=gateway_pb2.Goodbye(reason=gateway_pb2.Goodbye.REASON_DRAINING))
+    dialled = await _dialled(clock, {"g1:1": draining, "g2:1": draining, "g3:1": draining}, 300)
+    assert len(dialled) > 10
+    assert all(one != other for one, other in itertools.pairwise(dialled))
+    assert len(await _dialled(clock, {"g1:1": draining}, 300)) > 5
 
 
 async def test_a_refused_worker_dials_every_five_minutes(clock: Any) -> None:
