@@ -95,13 +95,13 @@ def chart_line(
             .order_by(table.c.scheduled_at.desc())
             .limit(most)
         )
-        rows = list(reversed(session.execute(query).tuples().all()))
+        rows = list(reversed(session.execute(query).all()))
         return _assemble(line, metrics, rows, width=1)
     begin = func.date_bin(cast(literal(bucket), INTERVAL), table.c.scheduled_at, literal(_EPOCH))
     counts = (func.count().filter(table.c.status == status) for status in _BAD)
     spreads = (part for value in values for part in (func.avg(value), func.min(value), func.max(value)))
     query = select(begin + bucket / 2, *counts, *spreads).where(*conditions).group_by(begin).order_by(begin)
-    return _assemble(line, metrics, session.execute(query).tuples().all(), width=3)
+    return _assemble(line, metrics, session.execute(query).all(), width=3)
 
 
 _BAD = (probe_pb2.STATUS_FAILED, probe_pb2.STATUS_ERROR, probe_pb2.STATUS_MISSED)

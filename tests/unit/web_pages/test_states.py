@@ -93,5 +93,8 @@ def test_the_value_is_the_mean_of_what_was_measured() -> None:
 
 def test_every_failure_source_has_words() -> None:
     """The contract's failure sources are all spelled out for people."""
-    names = {name.removeprefix("FAILURE_SOURCE_").lower() for name in probe_pb2.FailureSource.DESCRIPTOR.values_by_name}
+    names = {
+        name.removeprefix("FAILURE_SOURCE_").lower()
+        for name in probe_pb2.FailureSource.DESCRIPTOR.values_by_name
+    }
     assert set(SOURCES) == names

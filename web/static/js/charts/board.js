@@ -36,7 +36,9 @@ class Board {
     root.querySelectorAll("[data-magnify]").forEach((button) =>
       button.addEventListener("click", () => this.magnify(Number(button.dataset.magnify))),
     );
-    root.addEventListener("toggle", () => this.load(), true);
+    root.querySelector("details.more")?.addEventListener("toggle", (event) => {
+      if (event.target === event.currentTarget) this.load();
+    });
     document.addEventListener("streamswarm:results", ({ detail }) => {
       if (!detail.tests || detail.tests.includes(this.test)) this.fresh(detail.tests === null);
     });

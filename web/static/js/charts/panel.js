@@ -34,7 +34,7 @@ export class Panel {
   }
 
   get open() {
-    return this.element.offsetParent !== null;
+    return this.element.closest("details:not([open])") === null;
   }
 
   // With one series every metric of the group is a line; with several, one metric at a time is compared.
@@ -142,8 +142,7 @@ export class Panel {
   }
 
   resize() {
-    if (!this.plot && this.open) this.board.load();
-    else if (this.plot && this.open) this.plot.setSize(this.size());
+    if (this.plot && this.open) this.plot.setSize(this.size());
   }
 
   scale() {

@@ -1,0 +1,318 @@
+"""The dashboard in a real browser: forms, live charts, recovery, themes, and what assistive technology finds."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from controller.store.entities import Destination, Test
+from streamswarm.v1 import probe_pb2
+
+pytestmark = pytest.mark.browser
+
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+POINTS = "document.querySelector('[data-charts]').dataset.points"
+
+
+def now(seconds: float = 0) -> dt.datetime:
+    """Return an instant so many seconds from now."""
+    return dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
+
+
+def wait_for_points(page: Page, count: int) -> None:
+    """Wait until the charts hold so many runs."""
+    # Asked from here: the policy forbids the page to make code of text, as a condition of the browser's would.
+    deadline = time.monotonic() + 20
+    while int(page.evaluate(POINTS) or 0) < count:
+        assert time.monotonic() < deadline, f"the charts hold {page.evaluate(POINTS)} runs, not {count}"
+        page.wait_for_timeout(100)
+
+
+def violations(page: Page) -> list[str]:
+    """Return what axe finds against WCAG 2.2 A and AA."""
+    # Playwright runs it in the page's own world past the policy, as a browser's extension would.
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate(
+        "axe.run(document, {runOnly: ['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa','best-practice']})"
+    )
+    return [
+        f"{item['id']} ({item['impact']}): {[node['html'][:200] for node in item['nodes'][:3]]}"
+        for item in found["violations"]
+    ]
+
+
+@pytest.fixture
+def world(rows: Any) -> dict[str, Any]:
+    """A fleet with something of everything: results, failures, an unavailable kind, a lost worker."""
+    edge = rows.worker("edge-1", site="ams")
+    kinds = {"ping": {"available": False, "reason": "no ICMP sockets here", "mend": "sysctl -w it"}}
+    rows.worker("edge-2", kinds=kinds)
+    rows.worker("gone", connected=False)
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test("Round trip", "ping", destinations=[place])
+    job = rows.job(test, edge, place)
+    for index in range(30):
+        if not 10 <= index < 15:
+            rows.run(job, now(index * 2 - 62), rtt_avg_ms=10 + index % 4, rtt_min_ms=9, loss_pct=0.0)
+    rows.run(
+        job,
+        now(-1),
+        status=probe_pb2.STATUS_FAILED,
+        source=probe_pb2.FAILURE_SOURCE_NETWORK,
+        error="no reply within 1000 ms",
+    )
+    return {"test": test, "job": job, "worker": edge, "place": place}
+
+
+def test_from_login_to_a_live_chart(open_window: Callable[..., Any], rows: Any, engine: Any) -> None:
+    """A destination and a test are made through the forms; results appear on the chart without a reload."""
+    worker = rows.worker("edge-1")
+    window = open_window()
+    page = window.log_in()
+    page.get_by_role("link", name="Destinations", exact=True).click()
+    page.get_by_role("link", name="Add the first destination").click()
+    page.get_by_label("Name", exact=True).fill("Router")
+    page.get_by_label("Address").fill("192.0.2.1")
+    page.get_by_role("button", name="Add destination").click()
+    expect(page.get_by_role("status").filter(has_text="is there")).to_be_visible()
+
+    page.get_by_role("link", name="Tests", exact=True).click()
+    page.get_by_role("link", name="Create the first test").click()
+    page.get_by_label("Name", exact=True).fill("Connects")
+    expect(page.get_by_label("Packets")).to_be_visible()
+    page.get_by_role("radio", name="TCP connect").check()
+    expect(page.get_by_label("Packets")).to_have_count(0)
+    page.get_by_role("spinbutton", name="Port").fill("8443")
+    page.get_by_role("checkbox", name="Router").check()
+    page.get_by_label("Interval", exact=True).fill("2")
+    page.get_by_role("button", name="Create test").click()
+    expect(page.get_by_role("heading", name="Connects", level=1)).to_be_visible()
+    with Session(engine) as session:
+        test = session.scalars(select(Test)).one()
+        place = session.scalars(select(Destination)).one()
+        assert (test.kind, test.spec["port"], test.interval_s) == ("tcp", 8443, 2.0)
+
+    expect(page.locator("[data-live-state]")).to_have_text("Live", timeout=15_000)
+    page.evaluate("window.stayed = true")
+    job = rows.job(test.id, worker, place.id)
+    for index in range(3):
+        rows.run(job, now(index * 2 - 6), connect_ms=12.0 + index)
+    wait_for_points(page, 3)
+    expect(page.locator("#results")).to_contain_text("14 ms", timeout=15_000)
+    rows.run(
+        job,
+        now(),
+        status=probe_pb2.STATUS_FAILED,
+        source=probe_pb2.FAILURE_SOURCE_TARGET,
+        error="connection refused",
+    )
+    wait_for_points(page, 4)
+    expect(page.locator("#results")).to_contain_text("destination: connection refused", timeout=15_000)
+    expect(page.locator("[data-summary]").first).to_contain_text("1 failed")
+    assert page.evaluate("window.stayed"), "the page must not have been loaded anew"
+    assert page.locator("canvas").count() >= 1
+    assert window.troubles == []
+
+
+def test_ranges_zoom_legend_and_table(open_window: Callable[..., Any], world: dict[str, Any]) -> None:
+    """Range buttons, zooming by drag and by keyboard, hiding a line, and the table that says the same."""
+    window = open_window()
+    page = window.log_in()
+    window.open(f"/tests/{world['test']}")
+    wait_for_points(page, 26)
+    hour = page.get_by_role("button", name="1 h", exact=True)
+    hour.click()
+    expect(hour).to_have_attribute("aria-pressed", "true")
+    over = page.locator(".u-over").first
+    box = over.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + 60, steps=5)
+    page.mouse.up()
+    back = page.get_by_role("button", name="Back to live")
+    expect(back).to_be_visible()
+    expect(page.locator("[data-span]")).not_to_be_empty()
+    expect(hour).to_have_attribute("aria-pressed", "false")
+    back.click()
+    expect(back).to_be_hidden()
+    wait_for_points(page, 26)
+    chart = page.get_by_role("group", name="Chart of Round-trip time")
+    chart.focus()
+    page.keyboard.press("End")
+    expect(page.locator(".readout").first).to_be_visible()
+    page.keyboard.press("+")
+    expect(back).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(back).to_be_hidden()
+    line = page.get_by_role("button", name="RTT minimum")
+    line.click()
+    expect(line).to_have_attribute("aria-pressed", "false")
+    page.get_by_text("As a table").first.click()
+    table = page.get_by_role("region", name="Values of Round-trip time")
+    expect(table.get_by_role("columnheader", name="RTT average")).to_be_visible()
+    expect(table).to_contain_text("13 ms")
+    assert window.troubles == []
+
+
+def test_gaps_are_never_bridged(open_window: Callable[..., Any]) -> None:
+    """Between runs that are further apart than the interval a line has a hole, and silence is known as such."""
+    window = open_window()
+    page = window.log_in()
+    found = page.evaluate(
+        """async () => {
+            const { lineOf, silences, merge } = await import('/static/js/charts/lines.js');
+            const t = [0, 2000, 4000, 20000, 22000];
+            const none = [0, 0, 0, 0, 0];
+            const series = {id: 'a', interval_ms: 2000, t, failed: none, error: none, missed: none,
+                            metrics: {m: {mean: [1, null, 3, 4, 5]}}};
+            const late = {...series, t: [22000, 24000], failed: [0, 1], error: [0, 0], missed: [0, 0],
+                          metrics: {m: {mean: [9, null]}}};
+            return {line: lineOf(series, 'm', 0), silences: silences([series], 0, 0, 22),
+                    merged: merge([series], [late], 2000)[0]};
+        }"""
+    )
+    assert found["line"]["t"] == [0, 2, 4, 6, 20, 22]
+    assert found["line"]["value"] == [1, None, 3, None, 4, 5]
+    assert found["silences"] == [[6, 20]]
+    assert found["merged"]["t"] == [2000, 4000, 20000, 22000, 24000]
+    assert found["merged"]["metrics"]["m"]["mean"] == [None, 3, 4, 9, None]
+    assert found["merged"]["failed"] == [0, 0, 0, 0, 1]
+
+
+def test_live_updates_recover_by_themselves(
+    open_window: Callable[..., Any], world: dict[str, Any], rows: Any, engine: Any
+) -> None:
+    """The listening connection is cut: what arrived meanwhile appears, and later events are heard again."""
+    window = open_window()
+    page = window.log_in()
+    window.open(f"/tests/{world['test']}")
+    expect(page.locator("[data-live-state]")).to_have_text("Live", timeout=15_000)
+    wait_for_points(page, 26)
+    with engine.begin() as connection:
+        cut = connection.execute(
+            text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+        ).all()
+    assert len(cut) == 1
+    rows.run(world["job"], now(-0.5), rtt_avg_ms=20.0)
+    wait_for_points(page, 27)
+    expect(page.locator("[data-live-state]")).to_have_text("Live", timeout=15_000)
+    rows.run(world["job"], now(), rtt_avg_ms=21.0)
+    wait_for_points(page, 28)
+    assert window.troubles == []
+
+
+def test_a_full_server_makes_pages_poll(
+    open_window: Callable[..., Any], world: dict[str, Any], rows: Any, app: Any
+) -> None:
+    """Where every place for a stream is taken the page asks every few seconds, and says so."""
+    app.extensions["live"].capacity = 0
+    window = open_window()
+    page = window.log_in()
+    window.open(f"/tests/{world['test']}")
+    expect(page.locator("[data-live-state]")).to_have_text("Live, every 5 s", timeout=15_000)
+    wait_for_points(page, 26)
+    rows.run(world["job"], now(), rtt_avg_ms=20.0)
+    wait_for_points(page, 27)
+
+
+def test_one_stream_serves_all_pages_of_a_browser(
+    open_window: Callable[..., Any], world: dict[str, Any], app: Any
+) -> None:
+    """Browsers allow six connections to a host: three windows share one stream."""
+    window = open_window()
+    pages = [window.log_in()]
+    for _ in range(2):
+        another = pages[0].context.new_page()
+        another.goto(f"{window.address}/tests/{world['test']}")
+        pages.append(another)
+    for page in pages:
+        expect(page.locator("[data-live-state]")).to_have_text("Live", timeout=15_000)
+    assert app.extensions["live"].streams == 1
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_pages_are_accessible(open_window: Callable[..., Any], world: dict[str, Any], scheme: str) -> None:
+    """Axe finds nothing on any page, in dark and in light."""
+    window = open_window(color_scheme=scheme)
+    found = {"/login": violations(window.open("/login"))}
+    page = window.log_in()
+    paths = [
+        "/",
+        "/tests",
+        f"/tests/{world['test']}",
+        f"/tests/{world['test']}/edit",
+        "/tests/new",
+        "/destinations",
+        f"/destinations/{world['place']}",
+        "/destinations/new",
+        "/workers",
+        f"/workers/{world['worker']}",
+    ]
+    for path in paths:
+        window.open(path)
+        if path == f"/tests/{world['test']}":
+            wait_for_points(page, 26)
+        page.wait_for_timeout(200)
+        found[path] = violations(page)
+    assert {path: items for path, items in found.items() if items} == {}
+    assert window.troubles == []
+
+
+def test_the_theme_is_a_choice_that_lasts(open_window: Callable[..., Any]) -> None:
+    """The system's preference rules until a button is pressed; then the choice holds on every page."""
+    window = open_window(color_scheme="dark")
+    page = window.log_in()
+    background = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(background)
+    page.get_by_role("button", name="Use light colours").click()
+    light = page.evaluate(background)
+    assert dark != light
+    window.open("/tests")
+    assert page.evaluate(background) == light
+    page.get_by_role("button", name="Use dark colours").click()
+    assert page.evaluate(background) == dark
+
+
+@pytest.mark.parametrize("width", [390, 768, 1600])
+def test_nothing_is_wider_than_the_window(
+    open_window: Callable[..., Any], world: dict[str, Any], width: int
+) -> None:
+    """From a telephone to a wide screen no page scrolls sideways, and the menu can be reached."""
+    window = open_window(viewport={"width": width, "height": 850})
+    page = window.log_in()
+    for path in ("/", "/tests", f"/tests/{world['test']}", "/tests/new", f"/workers/{world['worker']}"):
+        window.open(path)
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    if width < 900:
+        page.get_by_role("button", name="Menu").click()
+    page.get_by_role("link", name="Destinations", exact=True).click()
+    expect(page.get_by_role("heading", name="Destinations", level=1)).to_be_visible()
+
+
+def test_deleting_asks_first(open_window: Callable[..., Any], world: dict[str, Any], engine: Any) -> None:
+    """The dialog can be left without harm by keyboard, and does what it says when confirmed."""
+    window = open_window()
+    page = window.log_in()
+    window.open(f"/tests/{world['test']}")
+    opener = page.get_by_role("button", name="Delete…")
+    opener.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("button", name="Keep it")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(opener).to_be_focused()
+    opener.click()
+    dialog.get_by_role("button", name="Delete test").click()
+    expect(page.get_by_role("heading", name="Tests", level=1)).to_be_visible()
+    with Session(engine) as session:
+        assert session.get_one(Test, world["test"]).deleted_at is not None

@@ -1,0 +1,113 @@
+"""The data of charts: runs as they are or buckets, failures counted, nothing invented where nothing was measured."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from streamswarm.v1 import probe_pb2
+
+
+def milliseconds(instant: dt.datetime) -> int:
+    """Return an instant as pages name it."""
+    return round(instant.timestamp() * 1000)
+
+
+@pytest.fixture
+def begin() -> dt.datetime:
+    """An instant on a whole minute, an hour ago."""
+    return dt.datetime.now(dt.UTC).replace(second=0, microsecond=0) - dt.timedelta(hours=1)
+
+
+@pytest.fixture
+def job(rows) -> tuple[int, int]:
+    """A ping test and its job."""
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test("Alpha", "ping", destinations=[place])
+    return test, rows.job(test, rows.worker("edge-1"), place)
+
+
+def ask(operator, test: int, start: dt.datetime, end: dt.datetime, metrics: str, **more: str) -> Any:
+    """Ask as a page does."""
+    query = {"from": milliseconds(start), "to": milliseconds(end), "metrics": metrics, **more}
+    response = operator.client.get(f"/tests/{test}/chart.json", query_string=query)
+    assert response.status_code == 200, response.get_data(as_text=True)
+    return response.get_json()
+
+
+def test_single_runs_come_as_they_are(operator, rows, job, begin) -> None:
+    """Values, None where nothing was measured, and how each run ended; several metrics in one answer."""
+    test, number = job
+    rows.run(number, begin, rtt_avg_ms=10.5, packets_sent=5, kernel_timestamps=True)
+    rows.run(number, begin + dt.timedelta(seconds=2), status=probe_pb2.STATUS_FAILED, packets_sent=5)
+    rows.run(number, begin + dt.timedelta(seconds=4), status=probe_pb2.STATUS_MISSED)
+    rows.run(number, begin + dt.timedelta(minutes=30), rtt_avg_ms=99.0)
+    found = ask(
+        operator, test, begin, begin + dt.timedelta(minutes=5), "rtt_avg_ms,packets_sent,kernel_timestamps"
+    )
+    assert found["step"] == 0
+    (series,) = found["series"]
+    assert series["label"] == "edge-1 → Router"
+    assert series["interval_ms"] == 2000
+    assert series["t"] == [milliseconds(begin) + offset for offset in (0, 2000, 4000)]
+    assert series["metrics"]["rtt_avg_ms"] == {"mean": [10.5, None, None]}
+    assert series["metrics"]["packets_sent"] == {"mean": [5.0, 5.0, None]}
+    assert series["metrics"]["kernel_timestamps"] == {"mean": [1.0, None, None]}
+    assert (series["failed"], series["error"], series["missed"]) == ([0, 1, 0], [0, 0, 0], [0, 0, 1])
+
+
+def test_many_runs_come_in_buckets(operator, rows, job, begin) -> None:
+    """Mean, extremes and counts of each bucket; a bucket without runs is not there."""
+    test, number = job
+    for index in range(600):
+        if not 200 <= index < 300:
+            failed = index % 50 == 0
+            rows.run(
+                number,
+                begin + dt.timedelta(seconds=index * 2),
+                status=probe_pb2.STATUS_FAILED if failed else probe_pb2.STATUS_OK,
+                rtt_avg_ms=None if failed else float(index % 10),
+            )
+    span = dt.timedelta(minutes=50)
+    found = ask(operator, test, begin, begin + span, "rtt_avg_ms", step="")
+    assert found["step"] == 0, "500 runs are few enough"
+    rows.run(number, begin + dt.timedelta(seconds=1201), rtt_avg_ms=500.0)
+    found = ask(operator, test, begin, begin + span, "rtt_avg_ms")
+    assert found["step"] == 10000
+    (series,) = found["series"]
+    assert len(series["t"]) <= 500
+    band = series["metrics"]["rtt_avg_ms"]
+    assert len(band["mean"]) == len(band["low"]) == len(band["high"]) == len(series["t"])
+    assert max(band["high"]) == 500.0
+    assert min(value for value in band["low"] if value is not None) == 0.0
+    assert sum(series["failed"]) == 10
+    silent = range(milliseconds(begin) + 400_000, milliseconds(begin) + 600_000)
+    assert not [at for at in series["t"] if at in silent]
+
+
+def test_the_newest_runs_can_be_had_singly(operator, rows, job, begin) -> None:
+    """A page that only lacks the newest runs gets runs, not buckets."""
+    test, number = job
+    rows.run(number, begin, rtt_avg_ms=1.0)
+    found = ask(operator, test, begin, begin + dt.timedelta(days=300), "rtt_avg_ms", step="0")
+    assert found["step"] == 0
+    assert found["series"][0]["metrics"]["rtt_avg_ms"]["mean"] == [1.0]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"from": "1", "to": "1"},
+        {"from": "9" * 30, "to": "1"},
+        {"from": "-5", "to": "1"},
+        {"from": "0", "to": "1", "metrics": "rtt_avg_ms,password_hash"},
+        {"from": "0", "to": "1", "metrics": "scheduled_at"},
+    ],
+)
+def test_nonsense_is_refused(operator, job, query) -> None:
+    """Instants that are none and metrics that the kind lacks are answered 422, never by a fault."""
+    response = operator.client.get(f"/tests/{job[0]}/chart.json", query_string=query)
+    assert response.status_code == 422

@@ -1,0 +1,233 @@
+"""Forms: making, changing, pausing, running and deleting, with every fault at its field."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controller.store.entities import AuditEntry, Destination, Test
+
+
+def one(engine: Any, entity: Any) -> Any:
+    """Return the only row of an entity."""
+    with Session(engine) as session:
+        return session.scalars(select(entity)).one()
+
+
+def problem_at(page: str, path: str) -> bool:
+    """Whether a field shows a problem and says so to screen readers."""
+    name = f"field-{path}"
+    return f'id="{name}-problem"' in page and bool(
+        re.search(rf'id="{name}"[^>]*aria-invalid="true"|aria-invalid="true"[^>]*id="{name}"', page)
+    )
+
+
+def test_a_destination_is_made_changed_and_deleted(operator, engine) -> None:
+    """The whole life of a destination through its forms, written down in the audit log under the user's name."""
+    sent = operator.post(
+        "/destinations/new", {"name": "Router", "address": "192.0.2.1", "tags": "core, edge"}
+    )
+    assert sent.status_code == 302
+    made = one(engine, Destination)
+    assert (made.address, made.tags) == ("192.0.2.1", ["core", "edge"])
+    path = f"/destinations/{made.id}"
+    change = {"name": "Router", "address": "192.0.2.2", "tags": "", "version": str(made.version)}
+    assert operator.post(path, change).status_code == 302
+    assert one(engine, Destination).address == "192.0.2.2"
+    assert operator.post(f"{path}/delete").status_code == 302
+    assert one(engine, Destination).deleted_at is not None
+    with Session(engine) as session:
+        entries = session.execute(
+            select(AuditEntry.action, AuditEntry.actor).where(AuditEntry.object_type == "destination")
+        ).all()
+    assert [tuple(entry) for entry in entries] == [
+        ("destination.create", "user:the-operator"),
+        ("destination.update", "user:the-operator"),
+        ("destination.delete", "user:the-operator"),
+    ]
+
+
+def test_a_bad_address_is_told_at_its_field(operator, engine) -> None:
+    """What was typed stays, the fault stands at the field, and nothing is stored."""
+    for address in ("", "2852039166", "http://user:pw@host/", "a b", "file:///etc/passwd"):
+        sent = operator.post("/destinations/new", {"name": "<b>Bad</b>", "address": address})
+        page = sent.get_data(as_text=True)
+        assert sent.status_code == 422, address
+        assert problem_at(page, "address"), address
+        assert "&lt;b&gt;Bad&lt;/b&gt;" in page
+        assert "<b>Bad" not in page
+    with Session(engine) as session:
+        assert session.scalars(select(Destination)).all() == []
+
+
+def test_a_taken_name_is_told_at_the_name(operator, rows) -> None:
+    """Names are the same whatever their case."""
+    rows.destination("Router", "192.0.2.1")
+    sent = operator.post("/destinations/new", {"name": "ROUTER", "address": "192.0.2.9"})
+    assert sent.status_code == 422
+    assert problem_at(sent.get_data(as_text=True), "name")
+
+
+def test_somebody_elses_change_is_not_overwritten(operator, rows) -> None:
+    """A form that was filled from an older version is refused, and says so."""
+    place = rows.destination("Router", "192.0.2.1")
+    change = {"name": "Router", "address": "192.0.2.2", "version": "1"}
+    assert operator.post(f"/destinations/{place}", change).status_code == 302
+    late = operator.post(f"/destinations/{place}", change | {"address": "192.0.2.3"})
+    assert late.status_code == 422
+    assert "has changed meanwhile" in late.get_data(as_text=True)
+    assert operator.post(f"/destinations/{place}", {"name": "x", "address": "192.0.2.1"}).status_code == 400
+
+
+def test_a_destination_in_use_is_not_deleted(operator, rows, engine) -> None:
+    """The page names the test that aims at it."""
+    place = rows.destination("Router", "192.0.2.1")
+    rows.test("Alpha", "ping", destinations=[place])
+    operator.post(f"/destinations/{place}/delete")
+    assert one(engine, Destination).deleted_at is None
+    assert "is aimed at by `Alpha`" in operator.get(f"/destinations/{place}")
+
+
+def test_the_form_follows_the_kind(operator, rows) -> None:
+    """Another kind brings its own parameters and the destinations that suit it, keeping those that were ticked."""
+    host = rows.destination("Router", "192.0.2.1")
+    rows.destination("Shop", "https://shop.example.org/")
+    ping = operator.fragment(f"/tests/fields?kind=ping&destinations={host}")
+    assert 'name="spec.count"' in ping
+    assert "Shop" not in ping
+    assert re.search(rf'value="{host}" checked', ping)
+    http = operator.fragment("/tests/fields?kind=http")
+    assert 'name="spec.method"' in http
+    assert "Router" not in http
+    assert "has no destination" in operator.fragment("/tests/fields?kind=system")
+    assert 'name="spec.count"' in operator.fragment("/tests/fields?kind=nonsense")
+
+
+def a_test(place: int, **more: Any) -> dict[str, Any]:
+    """Return what a browser sends for a ping test."""
+    return {
+        "name": "Alpha",
+        "kind": "ping",
+        "destinations": [str(place)],
+        "spec.count": "4",
+        "spec.interval_ms": "100",
+        "spec.timeout_ms": "500",
+        "spec.size_bytes": "56",
+        "spec.dscp": "46",
+        "spec.ttl": "64",
+        "spec.dont_fragment": "true",
+        "spec.address_family": "ipv4",
+        "which": "all",
+        "repeat": "interval",
+        "interval_s": "2.5",
+        **more,
+    }
+
+
+def test_a_test_is_made_and_changed(operator, rows, engine) -> None:
+    """What the form sends is what is stored; the form of the stored test shows it again."""
+    place = rows.destination("Router", "192.0.2.1")
+    worker = rows.worker("w1", site="ams", labels={"tier": "edge"})
+    sent = operator.post("/tests/new", a_test(place))
+    assert sent.status_code == 302, sent.get_data(as_text=True)
+    made = one(engine, Test)
+    assert made.spec["count"] == 4
+    assert made.spec["dscp"] == 46
+    assert made.spec["dont_fragment"] is True
+    assert made.spec["address_family"] == "ipv4"
+    assert (made.interval_s, made.selection, made.created_by) == (2.5, {"all": True}, "user:the-operator")
+    form = operator.get(f"/tests/{made.id}/edit")
+    assert re.search(r'name="spec.count" value="4"', form)
+    assert re.search(r'name="spec.dont_fragment" value="true" checked', form)
+    change = a_test(
+        place,
+        version=str(made.version),
+        which="some",
+        workers=[str(worker)],
+        sites=["ams"],
+        labels=["tier=edge"],
+        starts_at="2031-01-01T10:00:00.000Z",
+        ends_at="2031-01-02T10:00:00.000Z",
+    )
+    del change["spec.dont_fragment"]
+    sent = operator.post(f"/tests/{made.id}/edit", change)
+    assert sent.status_code == 302, sent.get_data(as_text=True)
+    changed = one(engine, Test)
+    assert changed.spec["dont_fragment"] is False
+    assert changed.selection == {"workers": [str(worker)], "sites": ["ams"], "labels": {"tier": "edge"}}
+    assert changed.starts_at.isoformat() == "2031-01-01T10:00:00+00:00"
+
+
+def test_every_fault_of_a_test_stands_at_its_field(operator, rows, engine) -> None:
+    """Several faults at once: each at its field and in the list above, and nothing is stored."""
+    place = rows.destination("Router", "192.0.2.1")
+    bad = a_test(place, name="", interval_s="0.2", which="some", **{"spec.count": "0", "spec.dscp": "sixty"})
+    bad["destinations"] = []
+    sent = operator.post("/tests/new", bad)
+    page = sent.get_data(as_text=True)
+    assert sent.status_code == 422
+    for path in ("name", "interval-s", "spec-count", "spec-dscp"):
+        assert problem_at(page, path), path
+    assert "names no worker" in page
+    assert "must name at least one destination" in page
+    assert "6\u00a0things need" in page
+    assert 'value="sixty"' in page
+    assert re.search(r"<details class=\"more\" open>", page), "a fault in a folded field opens the fold"
+    with Session(engine) as session:
+        assert session.scalars(select(Test)).all() == []
+
+
+def test_a_test_that_runs_once_and_one_without_destination(operator, rows, engine) -> None:
+    """Once means no interval; the system kind takes no destination even when one was ticked before."""
+    place = rows.destination("Router", "192.0.2.1")
+    sent = operator.post(
+        "/tests/new",
+        {"name": "Hosts", "kind": "system", "destinations": [str(place)], "which": "all", "repeat": "once"},
+    )
+    assert sent.status_code == 302, sent.get_data(as_text=True)
+    made = one(engine, Test)
+    assert made.interval_s is None
+    assert made.kind == "system"
+
+
+def test_a_test_is_paused_resumed_run_and_deleted(operator, rows, engine) -> None:
+    """Each button does what it says and comes back with a word about it."""
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test("Alpha", "ping", destinations=[place])
+    path = f"/tests/{test}"
+    assert operator.post(f"{path}/pause").status_code == 302
+    assert one(engine, Test).paused
+    assert "Resume" in operator.get(path)
+    assert operator.post(f"{path}/resume").status_code == 302
+    assert not one(engine, Test).paused
+    assert operator.post(f"{path}/run").status_code == 302
+    assert "runs it once more" in operator.get(path)
+    assert operator.post(f"{path}/delete").status_code == 302
+    assert one(engine, Test).deleted_at is not None
+    assert operator.client.get(path).status_code == 404
+
+
+def test_viewers_change_nothing(viewer, rows) -> None:
+    """No form, no button, and the routes behind them refuse."""
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test("Alpha", "ping", destinations=[place])
+    page = viewer.get(f"/tests/{test}")
+    assert "Delete" not in page
+    assert "Run now" not in page
+    assert "<form" not in viewer.get(f"/destinations/{place}").split("<main")[1]
+    for path in ("/tests/new", f"/tests/{test}/edit", "/destinations/new"):
+        assert viewer.client.get(path).status_code == 403, path
+    for path in (f"/tests/{test}/delete", f"/tests/{test}/run", f"/destinations/{place}/delete"):
+        assert viewer.post(path, form="/").status_code == 403, path
+
+
+def test_a_form_without_the_sessions_token_is_refused(operator, rows, engine) -> None:
+    """A forged form changes nothing and is answered by a page."""
+    place = rows.destination("Router", "192.0.2.1")
+    answer = operator.client.post(f"/destinations/{place}/delete")
+    assert answer.status_code == 400
+    assert "does not belong to this session" in answer.get_data(as_text=True)
+    assert one(engine, Destination).deleted_at is None

@@ -1,0 +1,165 @@
+"""Pages that list: search, filters, empty states, latest state, what a role may see."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from sqlalchemy import update
+
+from controller.store.entities import Worker
+from streamswarm.v1 import probe_pb2
+from web.live import Hub
+
+
+def ago(seconds: float) -> dt.datetime:
+    """Return an instant before now."""
+    return dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds)
+
+
+def test_an_empty_installation_says_what_to_do_next(operator, viewer) -> None:
+    """Every list that is empty tells its next step, and offers it only to those who may."""
+    assert "Create the first test" in operator.get("/")
+    assert "streamswarm fleet provision" in operator.get("/workers")
+    assert "Add the first destination" in operator.get("/destinations")
+    assert "Create the first test" in operator.get("/tests")
+    for path in ("/", "/destinations", "/tests"):
+        page = viewer.get(path)
+        assert "first test" not in page
+        assert "first destination" not in page
+
+
+def test_the_overview_shows_fleet_tests_failures_and_what_needs_attention(operator, rows) -> None:
+    """Each figure comes from rows: connected and lost workers, states of tests, errors of runs, mending commands."""
+    kinds = {"ping": {"available": False, "reason": "no ICMP sockets here", "mend": "sysctl -w it"}}
+    rows.worker("well")
+    rows.worker("lame", kinds=kinds)
+    gone = rows.worker("gone", connected=False)
+    place = rows.destination("router", "192.0.2.1")
+    good, bad = (
+        rows.test("smooth", "ping", destinations=[place]),
+        rows.test("rough", "tcp", destinations=[place]),
+    )
+    rows.run(rows.job(good, gone, place), ago(3), rtt_avg_ms=12.345)
+    rows.run(
+        rows.job(bad, gone, place),
+        ago(3),
+        status=probe_pb2.STATUS_FAILED,
+        source=probe_pb2.FAILURE_SOURCE_TARGET,
+        error="connection refused <by> 192.0.2.1",
+    )
+    page = operator.get("/")
+    assert "2<small> / 3</small>" in page
+    assert "12.3\u00a0ms" in page
+    assert "connection refused &lt;by&gt; 192.0.2.1" in page
+    assert "no ICMP sockets here" in page
+    assert "sysctl -w it" in page
+    assert 'data-state="offline"' in page
+    assert operator.fragment("/overview/live").strip().startswith('<div class="tiles">')
+
+
+def test_what_is_overdue_is_silent_not_down(operator, rows) -> None:
+    """A test whose results stopped is unknown, even though its last run failed."""
+    place = rows.destination("router", "192.0.2.1")
+    test = rows.test("quiet", "ping", destinations=[place])
+    rows.run(rows.job(test, rows.worker("w"), place), ago(300), status=probe_pb2.STATUS_FAILED)
+    page = operator.get("/tests")
+    assert "silent" in page
+    assert 'data-state="failed"' not in page
+
+
+def test_tests_are_found_by_name_kind_and_state(operator, rows) -> None:
+    """Search and filters narrow the list; a fragment holds rows alone; nothing found is said."""
+    place = rows.destination("router", "192.0.2.1")
+    rows.test("Alpha", "ping", destinations=[place])
+    rows.test("Beta 100%", "tcp", destinations=[place], paused=True)
+    assert "Alpha" not in operator.get("/tests?kind=tcp")
+    assert "Beta" in operator.get("/tests?paused=yes")
+    found = operator.fragment("/tests?q=100%25")
+    assert "Beta 100%" in found
+    assert "Alpha" not in found
+    assert "<html" not in found
+    assert "Nothing found" in operator.fragment("/tests?q=omega")
+
+
+def test_a_long_list_goes_on(operator, rows) -> None:
+    """The end of the rows asks for those that follow, and each test is listed exactly once."""
+    place = rows.destination("router", "192.0.2.1")
+    for number in range(53):
+        rows.test(f"test {number:02}", "ping", destinations=[place])
+    first = operator.get("/tests")
+    assert first.count('class="name"') == 50
+    (address,) = [part.split('"')[0] for part in first.split('hx-get="') if part.startswith("/tests?cursor")]
+    rest = operator.fragment(address.replace("&amp;", "&"))
+    assert rest.count('class="name"') == 3
+    assert "<table" not in rest
+    assert "test 52" in rest
+
+
+def test_destinations_tell_which_kinds_they_suit(operator, rows) -> None:
+    """An address with a port suits TCP and DNS, a URL suits HTTP; search looks into addresses."""
+    rows.destination("shop", "https://shop.example.org/")
+    rows.destination("database", "db.example.org:5432")
+    assert "HTTP" in operator.fragment("/destinations?q=shop")
+    found = operator.fragment("/destinations?q=5432")
+    assert "TCP connect, DNS" in found
+    assert "shop" not in found
+
+
+def test_a_worker_page_tells_facts_kinds_jobs_and_policy(operator, rows) -> None:
+    """What the worker announced stands there, unavailable kinds with reason and mending command."""
+    worker = rows.worker("edge-1", site="ams", facts={"memory_bytes": 2**31}, policy={"deny": ["10.0.0.0/8"]})
+    rows.execute(
+        update(Worker)
+        .where(Worker.id == worker)
+        .values(
+            kinds={"ping": {"available": False, "reason": "not <allowed>", "mend": "setcap it"}},
+            clock_offset_ms=-7210.0,
+            spool_alarm="the disk is full",
+        )
+    )
+    place = rows.destination("router", "192.0.2.1")
+    rows.job(rows.test("Alpha", "tcp", destinations=[place]), worker, place)
+    page = operator.get(f"/workers/{worker}")
+    for text in (
+        "not &lt;allowed&gt;",
+        "setcap it",
+        "2\u00a0GiB",
+        "10.0.0.0/8",
+        "Alpha",
+        "\u22127\u202f210\u00a0ms",
+        "the disk is full",
+    ):
+        assert text in page, text
+    assert "Revoke" not in page
+
+
+def test_what_is_not_there_is_a_styled_404(operator) -> None:
+    """Unknown ids of every kind of page answer 404 with a way back."""
+    for path in (
+        "/tests/99",
+        "/destinations/99",
+        "/workers/00000000-0000-0000-0000-000000000000",
+        "/nowhere",
+    ):
+        response = operator.client.get(path)
+        assert response.status_code == 404, path
+        page = response.get_data(as_text=True)
+        assert "To the overview" in page
+        assert "404" in page
+
+
+def test_live_streams_are_capped(app, operator) -> None:
+    """Beyond the cap the answer is 503, so that pages keep their threads; a place that is freed is given again."""
+    hub: Hub = app.extensions["live"]
+    streams = [hub.open() for _ in range(hub.capacity)]
+    refused = operator.client.get("/live")
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"]
+    hub.close(streams.pop())
+    accepted = operator.client.get("/live")
+    assert accepted.status_code == 200
+    assert accepted.mimetype == "text/event-stream"
+    accepted.close()
+    assert hub.streams == hub.capacity - 1
+    for stream in streams:
+        hub.close(stream)
