@@ -51,9 +51,9 @@ def test_a_link_to_the_release_can_move_while_the_worker_runs(release: Path, tmp
             time.sleep(0.01)
         current.unlink()
         current.symlink_to(tmp_path)
-        said, _ = worker.communicate('{"jobId": "1", "system": {}}\n', timeout=60)
+        said, _ = worker.communicate('{"jobId": "7", "spec": {"system": {"windowMs": 200}}}\n', timeout=60)
     assert worker.returncode == 0
-    assert json.loads(said)["jobId"] == "1"
+    assert json.loads(said)["job_id"] == "7"
 
 
 def test_a_bundle_describes_itself(release: Path, host_bundle: Bundle) -> None:
