@@ -292,6 +292,7 @@ class Session:
             Pulse(
                 worker_id=self.worker_id,
                 epoch=self.epoch,
+                process_id=self._process_id,
                 jobs_revision=heartbeat.jobs_revision,
                 spool_records=heartbeat.spool_records,
                 spool_alarm=heartbeat.spool_alarm,

@@ -116,14 +116,16 @@ class Sessions:
         for worker_id, epoch in list(self._closed):
             await roster.close_session(connection, worker_id, epoch)
             del self._closed[worker_id, epoch]
+        for pulse in list(self._pulses.values()):
+            session = self._open.get(pulse.worker_id)
+            if session is None or session.epoch != pulse.epoch:
+                del self._pulses[pulse.worker_id]
         pulses = list(self._pulses.values())
         if not pulses:
             return
         written = await roster.write_pulses(connection, pulses)
         for pulse in pulses:
-            session = self._open.get(pulse.worker_id)
-            stale = session is None or session.epoch != pulse.epoch
-            if (pulse.worker_id in written or stale) and self._pulses[pulse.worker_id] is pulse:
+            if pulse.worker_id in written and self._pulses[pulse.worker_id] is pulse:
                 del self._pulses[pulse.worker_id]
 
 

@@ -331,6 +331,20 @@ async def test_heartbeats_are_written_together(deployment: Any) -> None:
     ) == [("host-a", 3, 7, 1.5), ("host-b", 0, 0, None)]
 
 
+async def test_a_heartbeat_takes_back_what_a_keeper_let_go_of(deployment: Any) -> None:
+    """A gateway that was paused for long lost its workers on paper; their next heartbeat shows them as connected."""
+    worker = await deployment.enrol("host-a")
+    async with deployment.session(worker) as session:
+        await session.hello()
+        gateway = deployment.sql("SELECT gateway_id FROM workers")
+        deployment.sql("UPDATE workers SET gateway_id = NULL, disconnected_at = now() RETURNING 1")
+        await session.send(heartbeat={"jobs_revision": 3})
+        async with asyncio.timeout(5):
+            while deployment.sql("SELECT gateway_id FROM workers") != gateway:
+                await asyncio.sleep(0.05)
+        assert deployment.sql("SELECT disconnected_at FROM workers") == [(None,)]
+
+
 async def test_a_stopping_gateway_finishes_what_it_has_read(deployment: Any, tools: Any) -> None:
     """Results that were read before the drain are stored and acknowledged before the goodbye."""
     worker = await deployment.enrol("host-a")
