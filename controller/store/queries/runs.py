@@ -127,9 +127,7 @@ def _children(session: Session, kind: str, rows: Any) -> dict[tuple[int, dt.date
             if column.metric
         ]
         query = (
-            select(table)
-            .where(tuple_(table.c.job_id, table.c.scheduled_at).in_(runs))
-            .order_by(table.c.key)
+            select(table).where(tuple_(table.c.job_id, table.c.scheduled_at).in_(runs)).order_by(table.c.key)
         )
         for row in session.execute(query).mappings():
             of_run = found.setdefault((row["job_id"], row["scheduled_at"]), {})
