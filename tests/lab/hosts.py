@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.base import DEPLOY_USER
+from lab.cgroups import add_group, machine_has_systemd, within_group
 from lab.commands import call, environment
 from lab.errors import LabError
 from lab.mounts import mount_overlay
@@ -63,7 +64,8 @@ class Host:
         while time.monotonic() < deadline:
             try:
                 answer = subprocess.run(
-                    self.ssh_command(["systemctl", "is-system-running"]),
+                    # As the ordinary user: root may log in before the host has come up.
+                    self.ssh_command(["systemctl", "is-system-running"], user=DEPLOY_USER),
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     text=True,
@@ -96,7 +98,7 @@ def start_host(
     folder.mkdir()
     root = mount_overlay(base, folder)
     _give_identity(root, name, public_key)
-    command: list[str | Path] = [
+    command: Sequence[str | Path] = [
         "systemd-nspawn",
         "--quiet",
         "--boot",
@@ -106,13 +108,14 @@ def start_host(
         f"--network-namespace-path={NAMESPACES / namespace}",
         "--capability=CAP_NET_ADMIN,CAP_NET_RAW",
         "--register=no",
-        "--keep-unit",
         "--settings=no",
         "--resolv-conf=off",
         "--timezone=off",
         "--link-journal=no",
         "--console=pipe",
     ]
+    if not machine_has_systemd():
+        command = within_group(add_group(namespace), [*command, "--keep-unit"])
     with (folder / "console.log").open("wb") as console:
         process = subprocess.Popen(
             command,

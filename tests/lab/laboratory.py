@@ -28,6 +28,7 @@ from typing import Any
 
 from lab import network
 from lab.base import DEPLOY_USER, ensure_base
+from lab.cgroups import delete_groups
 from lab.commands import call, environment
 from lab.hosts import Host, forget_machine, make_key, start_host
 from lab.mounts import remove_tree
@@ -210,6 +211,7 @@ def take_down(run: str, folder: Path) -> None:
     if controller in network.namespaces_of(run):
         end_all(network.processes_in(controller), patience=PATIENCE)
     _end_containers(run, folder, deadline=time.monotonic() + 10)
+    delete_groups(run)
     for name in network.namespaces_of(run):
         network.delete_namespace(name)
         forget_machine(name)

@@ -33,6 +33,18 @@ def test_hosts_run_systemd_and_are_reached_by_ssh(lab: Lab) -> None:
         assert host.ssh("sudo", "id", "-un", user="deploy") == "root\n"
 
 
+def test_services_of_one_name_on_two_hosts_are_two_services(lab: Lab) -> None:
+    """Killing and stopping a service on one host leaves the other host's service of that name alone."""
+    first, second, _ = lab.hosts
+    for host in (first, second):
+        host.ssh("systemd-run", "--quiet", "--unit=twin", "sleep", "600")
+    process = second.ssh("systemctl", "show", "--property=MainPID", "twin")
+    first.ssh("systemctl", "kill", "--signal=KILL", "twin")
+    first.ssh("systemctl", "reset-failed", "twin")
+    assert second.ssh("systemctl", "is-active", "twin") == "active\n"
+    assert second.ssh("systemctl", "show", "--property=MainPID", "twin") == process
+
+
 def test_hosts_and_controller_reach_each_other(lab: Lab) -> None:
     """The hosts reach the controller and one another over IPv4 and IPv6."""
     first, second, _ = lab.hosts
