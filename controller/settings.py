@@ -104,12 +104,16 @@ class Settings:
     @property
     def public_gateways(self) -> tuple[str, ...]:
         """`host:port` of the session listeners as workers dial them."""
-        return self.gateway_addresses or (self.gateway_listen,)
+        return self.gateway_addresses or (
+            _dialled(self.gateway_listen, "GATEWAY_LISTEN", "GATEWAY_ADDRESSES"),
+        )
 
     @property
     def public_enrolment(self) -> str:
         """`host:port` of the enrolment listener as workers dial it."""
-        return self.enrolment_address or self.enrolment_listen
+        return self.enrolment_address or _dialled(
+            self.enrolment_listen, "ENROLMENT_LISTEN", "ENROLMENT_ADDRESS"
+        )
 
     @property
     def public_web_url(self) -> str:
@@ -135,6 +139,16 @@ def split_address(text: str, *, what: str) -> tuple[str, int]:
             mend="write it as `127.0.0.1:7443` or `[::1]:7443`",
         )
     return host, int(port)
+
+
+def _dialled(listen: str, listening: str, dialling: str) -> str:
+    """Return where to dial for an address that is listened on; a wildcard is no place to dial."""
+    if split_address(listen, what=PREFIX + listening)[0] in ("0.0.0.0", "::"):  # noqa: S104  a comparison
+        raise ConfigurationError(
+            f"{PREFIX}{listening} is `{listen}`, every address of this machine, and workers need one to dial",
+            mend=f"say how they reach it: {PREFIX}{dialling}=monitor.example.org:{listen.rpartition(':')[2]}",
+        )
+    return listen
 
 
 def _read_file(path: str) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ from worker.session import End, Local, SessionEnd
 from worker.spool import Limits, Spool
 from worker.spool_file import Used
 from worker.transport import Dial, dial
-from worker.uplink import Renewal, Uplink
+from worker.uplink import Backoff, Renewal, Uplink
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,6 @@ _FIRST_CONTACT_S = 10.0
 _RUNS_END_S = 5.0
 _LAST_DELIVERY_S = 2.0
 _KEEP_TIME_S = 30.0
-_IDENTITY_RETRY_S = 30.0
 _DISK_RETRY_S = 5.0
 #: Used instants of jobs that are gone are forgotten after a week.
 _FORGET_US = 7 * 86_400_000_000
@@ -185,6 +184,7 @@ class Daemon:
 
     async def _identify(self) -> Identity:
         """Return this worker's identity, enrolling it if need be; waits as long as there is none."""
+        pauses = Backoff(self._rng or random.Random())  # noqa: S311  spreads the workers, hides nothing
         while True:
             try:
                 identity = self._identity or self._identities.load()
@@ -199,7 +199,7 @@ class Daemon:
                 log.error("not connected: %s", error)
                 if isinstance(error, IdentityError):
                     self._identity = None
-            await self._clock.sleep(_IDENTITY_RETRY_S)
+            await self._clock.sleep(pauses.next_s())
 
     def _local(self, identity: Identity) -> Local:
         renewal = Renewal(identity, self._take_identity)

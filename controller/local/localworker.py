@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from sqlalchemy.orm import Session
 
-from controller.settings import Settings, split_address
+from controller.settings import Settings
 from controller.store.commands.enrolment import make_enrolment_token
 
 #: Its name in the inventory of hosts.
@@ -30,8 +30,8 @@ def prepare(session: Session, settings: Settings) -> Path:
     roots = sorted((settings.data_dir / "ca").glob("root*.pem"))
     (folder / "ca.pem").write_bytes(b"".join(path.read_bytes() for path in roots))
     configuration = {
-        "gateways": [_dialled(address) for address in settings.public_gateways],
-        "enrolment": _dialled(settings.public_enrolment),
+        "gateways": list(settings.public_gateways),
+        "enrolment": settings.public_enrolment,
         "ca_file": str(folder / "ca.pem"),
         "token_file": str(folder / "token"),
         "host_name": HOST_NAME,
@@ -47,12 +47,6 @@ def prepare(session: Session, settings: Settings) -> Path:
             make_enrolment_token(session, HOST_NAME, minutes=settings.enrolment_token_minutes),
         )
     return folder / "worker.yaml"
-
-
-def _dialled(address: str) -> str:
-    """Return where to dial for an address that is listened on: a wildcard is reached over loopback."""
-    host, port = split_address(address, what="address")
-    return {"0.0.0.0": f"127.0.0.1:{port}", "::": f"[::1]:{port}"}.get(host, address)  # noqa: S104  a comparison
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -67,6 +67,10 @@ class Supervisor:
 
     def _start(self) -> Ready:
         settings = self._settings
+        _ = (
+            settings.public_gateways,
+            settings.public_enrolment,
+        )  # an address that nobody can dial is refused first
         self._check_ports()
         if self._embedded is not None:
             self._tell(Step(text="Database: embedded PostgreSQL"))

@@ -12,12 +12,12 @@ from typing import Any
 
 from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.orm import Session
-from streamswarm.contract import InvalidInputError, Problem
-from streamswarm.targets import shown
 
 from controller.errors import NotFoundError
 from controller.store.commands.audit import SYSTEM, Actor, record
 from controller.store.entities import Certificate, EnrolmentToken, Worker
+from streamswarm.contract import InvalidInputError, Problem
+from streamswarm.targets import shown
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
 

@@ -92,6 +92,17 @@ def test_half_addresses_are_refused(text: str) -> None:
         split_address(text, what="STREAMSWARM_X")
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0:7443", "[::]:7443"])
+def test_a_wildcard_is_no_place_to_dial(listen: str) -> None:
+    """Who listens on every address must say which one workers dial; then that one is used."""
+    with pytest.raises(ConfigurationError, match="STREAMSWARM_GATEWAY_LISTEN") as caught:
+        _ = Settings(gateway_listen=listen).public_gateways
+    assert "STREAMSWARM_GATEWAY_ADDRESSES" in caught.value.mend
+    assert Settings(gateway_listen=listen, gateway_addresses=("a:1",)).public_gateways == ("a:1",)
+    with pytest.raises(ConfigurationError, match="STREAMSWARM_ENROLMENT_LISTEN"):
+        _ = Settings(enrolment_listen=listen).public_enrolment
+
+
 def test_every_setting_is_documented() -> None:
     """The reference page has a row for each setting, and for nothing else."""
     rows = {line.split("`")[1] for line in REFERENCE.read_text().splitlines() if line.startswith("| `")}
