@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab import network
 from lab.hosts import Host
 from lab.laboratory import Lab
 
@@ -57,11 +58,14 @@ class Run:
 
 @pytest.fixture(scope="module")
 def provisioned(controller: Any) -> Run:
-    """host1, provisioned for the first time; host2 stays as it is."""
-    before = _private_folders()
-    run = Run(controller, limit="host1", build=True)
+    """host1, provisioned for the first time; host2 stays as it is. No file and no process of Ansible's is left."""
+    before = network.processes_in(controller.lab.namespace)
+    with tempfile.TemporaryDirectory(prefix="own-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", folder)
+        run = Run(controller, limit="host1", build=True)
+        assert list(Path(folder).iterdir()) == []
     assert run.recap.succeeded, run.message()
-    assert _private_folders() == before
+    assert network.processes_in(controller.lab.namespace) == before
     return run
 
 
@@ -334,7 +338,3 @@ def _other_bundle(bundle: Bundle, folder: Path, suffix: str) -> Bundle:
     other = dataclasses.replace(bundle, path=path, version=version, sha256=archive.file_hash(path))
     path.with_name(path.name + ".json").write_text(json.dumps(other.description()))
     return other
-
-
-def _private_folders() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob("sw-*")}
