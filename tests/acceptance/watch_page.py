@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
@@ -23,6 +24,15 @@ FLAGS = [
 def points(page: Page) -> int:
     """Rows of the main chart's table, which has what the chart has."""
     return page.locator(".chart-main tbody tr").count()
+
+
+def wait_for_points(page: Page, count: int, within_s: float = 30) -> None:
+    """Wait for the chart to have so many; by looking again and again, since the page's policy forbids `eval`."""
+    deadline = time.monotonic() + within_s
+    while points(page) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the chart has {points(page)} points after {within_s:g} s, not {count}")
+        page.wait_for_timeout(200)
 
 
 def watch(page: Page, link: str, address: str, picture: str | None) -> dict[str, Any]:
@@ -39,11 +49,9 @@ def watch(page: Page, link: str, address: str, picture: str | None) -> dict[str,
     loads: list[str] = []
     page.on("framenavigated", lambda frame: loads.append(frame.url))
     page.locator(".chart-main details > summary").first.click()
-    page.wait_for_function("document.querySelectorAll('.chart-main tbody tr').length > 0", timeout=20_000)
+    wait_for_points(page, 1)
     before = points(page)
-    page.wait_for_function(
-        f"document.querySelectorAll('.chart-main tbody tr').length >= {before} + 2", timeout=30_000
-    )
+    wait_for_points(page, before + 2)
     seen = {
         "points_before": before,
         "points_after": points(page),
