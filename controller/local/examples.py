@@ -23,6 +23,9 @@ def create_once(session: Session, settings: Settings, *, host_name: str) -> tupl
     """
     if session.scalar(select(func.count()).select_from(Test)):
         return ()
+    worker_id = session.scalar(
+        select(Worker.id).where(Worker.host_name == host_name, Worker.deleted_at.is_(None))
+    )
     unavailable = {kind for kind, _, _ in unavailable_kinds(session, host_name)}
     names = []
     for kind, destination, spec in _examples(settings):
@@ -41,6 +44,7 @@ def create_once(session: Session, settings: Settings, *, host_name: str) -> tupl
                 "kind": kind,
                 "spec": spec,
                 "destinations": aimed,
+                "selection": {"workers": [str(worker_id)]},  # other hosts may not probe loopback
                 "interval_s": _INTERVAL_S,
                 "tags": ["example"],
             },

@@ -41,7 +41,7 @@ def prepare(session: Session, settings: Settings) -> Path:
     _write_private(folder / "worker.yaml", yaml.safe_dump(configuration, sort_keys=False))
     if not (folder / "policy.yaml").exists():
         _write_private(folder / "policy.yaml", _POLICY)
-    if not any((folder / "identity").glob("*.pem")):
+    if not (folder / "identity" / "identity.json").exists():
         _write_private(
             folder / "token",
             make_enrolment_token(session, HOST_NAME, minutes=settings.enrolment_token_minutes),

@@ -273,8 +273,8 @@ def test_kills_under_load_lose_and_duplicate_nothing(road: Road, measured: int) 
         if number % 3 != 0:
             victims[number % 2].ssh("systemctl", "kill", "-s", "KILL", "streamswarm-worker")
         time.sleep(3)
-    for test in [*tests, measured]:
-        road.api("POST", f"/tests/{test}/pause")
+    for test in road.api("GET", "/tests")["items"]:
+        road.api("POST", f"/tests/{test['id']}/pause")
     names = {host.name for host in road.lab.hosts}
     wait_for(
         "all workers back and paused",
