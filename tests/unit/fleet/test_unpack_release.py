@@ -39,7 +39,7 @@ def releases(tmp_path: Path) -> Path:
     return folder
 
 
-def _bundle(folder: Path, version: str = "1.0+abc", **described: str) -> Path:
+def _bundle(folder: Path, version: str = "1.0+abc", /, **described: object) -> Path:
     tree = folder / f"tree-{version}"
     (tree / "lib/worker").mkdir(parents=True)
     (tree / "bin").mkdir()
@@ -57,8 +57,16 @@ def _bundle(folder: Path, version: str = "1.0+abc", **described: str) -> Path:
     return packed
 
 
-def _unpack(program: Any, packed: Path, releases: Path, *, keep: int = 2, sha256: str = "") -> Path:
-    release = program.unpack(packed, sha256 or archive.file_hash(packed), releases, keep)
+def _unpack(
+    program: Any,
+    packed: Path,
+    releases: Path,
+    *,
+    version: str = "1.0+abc",
+    keep: int = 2,
+    sha256: str = "",
+) -> Path:
+    release = program.unpack(packed, sha256 or archive.file_hash(packed), releases, keep, version)
     assert isinstance(release, Path)
     return release
 
@@ -117,16 +125,36 @@ def test_members_that_lead_outside_are_refused(
     assert list(releases.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "version", ["/abs", "../../kept", "..", ".", "", "1.0/../../kept", "1.0\n", "a1", None, 1]
+)
+@pytest.mark.parametrize("meant", ["the same", "1.0"])
+def test_a_version_that_is_no_plain_name_is_refused(
+    program: ModuleType, releases: Path, tmp_path: Path, version: Any, meant: str
+) -> None:
+    """A version that leads elsewhere, or is another than the one that was meant, neither writes nor deletes."""
+    kept = tmp_path / "kept" / "file"
+    kept.parent.mkdir()
+    kept.touch()
+    packed = _bundle(tmp_path, "1.0+abc", version=version)
+    asked = str(version) if meant == "the same" else meant
+    with pytest.raises(program.UnpackError, match=r"is no version of a release|holds version"):
+        _unpack(program, packed, releases, version=asked)
+    assert kept.exists()
+    assert list(releases.iterdir()) == []
+    assert sorted(path.name for path in releases.parent.iterdir()) == ["releases"]
+
+
 def test_old_releases_go_but_never_the_current_one(
     program: ModuleType, releases: Path, tmp_path: Path
 ) -> None:
     """Of earlier releases the one in use and the newest stay, as many as asked for; abandoned halves go."""
     for number in range(4):
-        release = _unpack(program, _bundle(tmp_path, f"1.{number}"), releases, keep=9)
+        release = _unpack(program, _bundle(tmp_path, f"1.{number}"), releases, version=f"1.{number}", keep=9)
         os.utime(release, (number, number))
     (releases.parent / "current").symlink_to("releases/1.0")
     (releases / ".partial-old").mkdir()
-    _unpack(program, _bundle(tmp_path, "2.0"), releases, keep=2)
+    _unpack(program, _bundle(tmp_path, "2.0"), releases, version="2.0", keep=2)
     assert sorted(path.name for path in releases.iterdir()) == ["1.0", "1.3", "2.0"]
 
 
@@ -149,7 +177,8 @@ def test_the_command_says_what_is_wrong(
 ) -> None:
     """As a command it ends with 1 and one plain message."""
     missing = tmp_path / "missing.tar.gz"
-    arguments = ["--archive", str(missing), "--sha256", "0", "--releases", str(releases), "--keep", "1"]
+    arguments = ["--archive", str(missing), "--sha256", "0", "--version", "1.0"]
+    arguments += ["--releases", str(releases), "--keep", "1"]
     monkeypatch.setattr(sys, "argv", ["unpack_release.py", *arguments])
     umask = os.umask(0o022)
     try:

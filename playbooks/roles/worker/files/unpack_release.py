@@ -12,35 +12,40 @@ import json
 import os
 import platform
 import py_compile
+import re
 import shutil
 import sys
 import tarfile
 import tempfile
 from pathlib import Path, PurePosixPath
 
+#: What a release may be called; it becomes the name of a folder.
+_VERSION = re.compile(r"[0-9][A-Za-z0-9.+_-]{0,80}")
+
 
 class UnpackError(Exception):
     """The bundle cannot become a release; the message says why and what to do."""
 
 
-def unpack(archive: Path, sha256: str, releases: Path, keep: int) -> Path:
+def unpack(archive: Path, sha256: str, releases: Path, keep: int, version: str) -> Path:
     """Unpack `archive` below `releases` and return the release's folder; the archive is removed."""
     check_hash(archive, sha256)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=releases))
     try:
         extract(archive, partial)
         described = json.loads((partial / "release.json").read_text(encoding="utf-8"))
+        check_version(described, version)
         check_platform(described)
         # Never checked again against the sources: those never change within a release.
         compileall.compile_dir(
             str(partial / "lib"),
             quiet=2,
             stripdir=str(partial),
-            prependdir=str(releases / described["version"]),
+            prependdir=str(releases / version),
             invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         )
         partial.chmod(0o755)
-        release = releases / described["version"]
+        release = releases / version
         if release.exists():
             shutil.rmtree(release)
         partial.rename(release)
@@ -62,6 +67,21 @@ def check_hash(archive: Path, sha256: str) -> None:
         raise UnpackError(
             f"the bundle that arrived has the SHA-256 {total.hexdigest()}, not {sha256}: it was changed or cut off "
             "on its way. Provision the host again; if this repeats, remove the bundle on the controller."
+        )
+
+
+def check_version(described: dict[str, str], version: str) -> None:
+    """Raise UnpackError unless the bundle is of the version that was meant, and that can be a folder's name."""
+    if not _VERSION.fullmatch(version):
+        raise UnpackError(
+            f"{version!r} is no version of a release: digits, letters and `.+_-`, a digit first. Build the bundle "
+            "again on the controller."
+        )
+    found = described.get("version")
+    if found != version:
+        raise UnpackError(
+            f"the bundle holds version {found!r}, but its description says {version!r}: they do not belong together. "
+            "Remove both on the controller, so that the bundle is built again."
         )
 
 
@@ -112,12 +132,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Turn a worker bundle into a release.")
     parser.add_argument("--archive", type=Path, required=True)
     parser.add_argument("--sha256", required=True)
+    parser.add_argument("--version", required=True)
     parser.add_argument("--releases", type=Path, required=True)
     parser.add_argument("--keep", type=int, required=True)
     arguments = parser.parse_args()
     os.umask(0o022)
     try:
-        release = unpack(arguments.archive, arguments.sha256, arguments.releases, arguments.keep)
+        release = unpack(
+            arguments.archive, arguments.sha256, arguments.releases, arguments.keep, arguments.version
+        )
     except UnpackError as error:
         sys.stderr.write(f"{error}\n")
         return 1
