@@ -7,12 +7,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := controller worker web proto tests
 
-# An ordinary user's data stay in the checkout; root's lie in /var/lib/streamswarm, where the account that the
-# processes run under can reach them.
-ifneq ($(shell id -u),0)
-export STREAMSWARM_DATA_DIR ?= $(CURDIR)/var
-endif
-
 .PHONY: help up down status dev test lint format bench soak lab proto migrations clean
 
 help: ## Show what can be made

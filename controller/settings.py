@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from controller import assets
 from controller.errors import ConfigurationError
 
 PREFIX = "STREAMSWARM_"
@@ -122,9 +123,12 @@ class Settings:
 
 
 def default_data_dir() -> Path:
-    """Return `/var/lib/streamswarm` for root, else the user's data folder."""
+    """Return `/var/lib/streamswarm` for root, `var` of the checkout that this runs from, else the user's data folder."""
     if sys.platform != "win32" and os.geteuid() == 0:
         return Path("/var/lib/streamswarm")
+    checkout = assets.checkout()
+    if checkout is not None:
+        return checkout / "var"
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "streamswarm"
 
