@@ -17,6 +17,8 @@ _DAY_S = 86_400.0
 _RULES = {
     "login_attempts": "at < now() - interval '1 day'",
     "login_links": "expires_at < now() - interval '1 day'",
+    # None lives so long, whatever has become of it.
+    "web_sessions": "created_at < now() - interval '1 day'",
     "enrolment_tokens": "expires_at < now() - interval '7 days'",
     "api_tokens": "expires_at < now() - interval '30 days'",
     "procrastinate_jobs": (
@@ -30,7 +32,7 @@ _EPOCH: ColumnElement[Any] = literal_column("timestamptz 'epoch'")
 
 
 def prune(engine: Engine) -> dict[str, int]:
-    """Delete old attempts, links, tokens, tasks and processes; return how many of each."""
+    """Delete old attempts, links, sessions, tokens, tasks and processes; return how many of each."""
     done: dict[str, int] = {}
     for table, condition in _RULES.items():
         with engine.begin() as connection:

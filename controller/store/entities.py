@@ -113,6 +113,22 @@ class LoginLink(Base):
     created_at: Mapped[dt.datetime] = _now()
 
 
+class WebSession(Base):
+    """A browser that is logged in, or was: its cookie is good for as long as this row says so."""
+
+    __tablename__ = "web_sessions"
+    __table_args__ = (Index(None, "user_id"), Index(None, "created_at"))
+
+    #: SHA-256 of the random id in the cookie.
+    id_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    created_at: Mapped[dt.datetime] = _now()
+    #: When a person last did something with it; written every half minute at the most.
+    seen_at: Mapped[dt.datetime] = _now()
+    #: Set by the log-out.
+    ended_at: Mapped[dt.datetime | None]
+
+
 class ApiToken(Base):
     """A token for machines. The token itself is shown once and kept only as a hash."""
 

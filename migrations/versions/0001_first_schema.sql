@@ -307,6 +307,20 @@ CREATE TABLE login_links (
     CONSTRAINT uq_login_links_token_hash UNIQUE (token_hash)
 );
 
+CREATE TABLE web_sessions (
+    id_hash BYTEA NOT NULL,
+    user_id BIGINT NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    seen_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    ended_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_web_sessions PRIMARY KEY (id_hash),
+    CONSTRAINT fk_web_sessions_user_id FOREIGN KEY(user_id) REFERENCES users (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_web_sessions_user_id ON web_sessions (user_id);
+
+CREATE INDEX ix_web_sessions_created_at ON web_sessions (created_at);
+
 CREATE TABLE api_tokens (
     id BIGINT GENERATED ALWAYS AS IDENTITY,
     name TEXT NOT NULL,

@@ -1,28 +1,28 @@
-"""Sessions of the browser: a signed cookie that names the user and the user's session generation.
+"""Sessions of the browser: a signed cookie that carries the session's id and the user's session generation.
 
-The cookie is good for as long as its generation is the user's (a changed password, role or activation makes a new
-one) and as long as the user does something: pages that refresh themselves do not count.
+The cookie is good for as long as the session is on record as going on (a log-out ends it, also for copies of the
+cookie), its generation is the user's (a changed password, role or activation makes a new one), and the user does
+something: pages that refresh themselves do not count.
 """
 
 from __future__ import annotations
 
-import time
+import datetime as dt
 from dataclasses import dataclass
 
 import flask_login
-from flask import Flask, Request, Response, request, session
+from flask import Flask, Request, request, session
 from flask.sessions import SecureCookieSessionInterface
+from sqlalchemy.orm import Session
 
 from controller.settings import Settings
-from controller.store.entities import User
-from controller.store.queries import users
+from controller.store.commands import web_sessions
 from controller.store.queries.users import UserRecord
 from web.database import transaction
 
 COOKIE = "streamswarm_session"
-#: The time of last activity is written no more often than this, seconds.
-_NOTED_S = 30
-_SEEN = "seen"
+#: Where the login manager keeps what `SessionUser.get_id` gives.
+_USER = "_user_id"
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,12 @@ class SessionUser(flask_login.UserMixin):  # type: ignore[misc]
     """A user as the login manager knows it."""
 
     record: UserRecord
+    #: The random id of this session.
+    session_id: str
 
     def get_id(self) -> str:
         """Return what the cookie carries."""
-        return f"{self.record.id}.{self.record.session_generation}"
+        return f"{self.session_id}.{self.record.session_generation}"
 
 
 class _Sessions(SecureCookieSessionInterface):
@@ -55,38 +57,31 @@ def init_app(app: Flask, settings: Settings, key: bytes) -> None:
     app.session_interface = _Sessions()
     manager = flask_login.LoginManager()
     manager.init_app(app)
-    idle_s = settings.web_session_minutes * 60
+    minutes = settings.web_session_minutes
+    idle = dt.timedelta(minutes=minutes) if minutes else None
 
     @manager.user_loader  # type: ignore[untyped-decorator]
     def load(cookie: str) -> SessionUser | None:
-        if idle_s and not 0 <= time.time() - _seen() <= idle_s:
-            return None
-        user_id, _, generation = cookie.partition(".")
-        if not user_id.isdigit() or not generation.isdigit():
-            return None
+        session_id, _, generation = cookie.partition(".")
         with transaction() as database:
-            entity = database.get(User, int(user_id))
-            record = None if entity is None else users.record(entity)
-        if record is None or not record.active or record.session_generation != int(generation):
+            record = web_sessions.resume(database, session_id, idle=idle, active=is_activity(request))
+        if record is None or generation != str(record.session_generation):
             return None
-        return SessionUser(record)
-
-    @app.after_request
-    def note_activity(response: Response) -> Response:
-        if "_user_id" in session and is_activity(request) and time.time() - _seen() > _NOTED_S:
-            session[_SEEN] = int(time.time())
-        return response
+        return SessionUser(record, session_id)
 
 
 def start(user: UserRecord) -> None:
-    """Begin a session for a user; what an earlier one held, its CSRF token too, is gone."""
+    """Begin a session for a user; what an earlier one of this browser held, its CSRF token too, is gone."""
+    with transaction() as database:
+        _end(database)
+        session_id = web_sessions.begin(database, user.id)
     session.clear()
-    flask_login.login_user(SessionUser(user))
-    session[_SEEN] = int(time.time())
+    flask_login.login_user(SessionUser(user, session_id))
 
 
-def end() -> None:
-    """End the session of this browser."""
+def end(database: Session) -> None:
+    """End the session of this browser, and of whoever has copied its cookie."""
+    _end(database)
     flask_login.logout_user()
     session.clear()
 
@@ -99,6 +94,7 @@ def is_activity(asked: Request) -> bool:
     return not by_htmx and "text/html" in asked.headers.get("Accept", "")
 
 
-def _seen() -> float:
-    seen = session.get(_SEEN)
-    return float(seen) if isinstance(seen, int | float) else 0.0
+def _end(database: Session) -> None:
+    cookie = session.get(_USER)
+    if isinstance(cookie, str):
+        web_sessions.end(database, cookie.partition(".")[0])

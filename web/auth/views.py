@@ -82,10 +82,10 @@ def use_login_link(token: str) -> tuple[str, int] | BaseResponse:
 def logout() -> BaseResponse:
     """End the session of this browser."""
     found = current()
-    if found is not None:
-        with transaction() as database:
+    with transaction() as database:
+        if found is not None:
             audit.record(database, found.actor, "logout", "user", found.user_id or "", {"name": found.name})
-    sessions.end()
+        sessions.end(database)
     return redirect(url_for("auth.login"))
 
 

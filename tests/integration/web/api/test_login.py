@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import statistics
 import threading
@@ -18,6 +19,7 @@ from sqlalchemy.orm import Session
 from support.clients import PASSWORD, csrf_of, log_in
 
 from controller.errors import ConfigurationError
+from controller.keeper.prune import prune
 from controller.settings import Settings
 from controller.store.commands import login_links, users
 from controller.store.commands.audit import SYSTEM
@@ -218,37 +220,109 @@ def test_a_deactivated_user_and_a_changed_password_end_sessions(
     assert log_in(second, "ada", "another long one").status_code == 401
 
 
+def later(engine: Engine, interval: str) -> None:
+    """Let time go by for all sessions."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE web_sessions SET created_at = created_at - CAST(:by AS interval), "
+                "seen_at = seen_at - CAST(:by AS interval)"
+            ),
+            {"by": interval},
+        )
+
+
+def test_logging_out_ends_the_session_for_copies_of_the_cookie_too(
+    app: Flask, make_user: Callable[..., int]
+) -> None:
+    """A copied cookie works until the log-out and not after it; other sessions of the user go on."""
+    make_user("ada")
+    client, thief, elsewhere = app.test_client(), app.test_client(), app.test_client()
+    log_in(client, "ada")
+    log_in(elsewhere, "ada")
+    cookie = client.get_cookie("streamswarm_session")
+    assert cookie is not None
+    thief.set_cookie("streamswarm_session", cookie.value)
+    assert is_in(thief)
+    client.post("/logout", data={"csrf_token": csrf_of(client, "/")})
+    thief.set_cookie("streamswarm_session", cookie.value)
+    assert not is_in(thief)
+    assert not is_in(client)
+    assert is_in(elsewhere)
+
+
+def test_a_second_login_in_the_same_browser_ends_the_first(app: Flask, make_user: Callable[..., int]) -> None:
+    """The cookie of before is as good as logged out."""
+    make_user("ada")
+    client, thief = app.test_client(), app.test_client()
+    log_in(client, "ada")
+    first = client.get_cookie("streamswarm_session")
+    assert first is not None
+    token = csrf_of(client, "/")
+    data = {"csrf_token": token, "name": "ada", "password": PASSWORD}
+    assert client.post("/login", data=data).status_code == 302
+    thief.set_cookie("streamswarm_session", first.value)
+    assert not is_in(thief)
+    assert is_in(client)
+
+
+def test_the_database_does_not_hold_what_the_cookie_does(
+    app: Flask, make_user: Callable[..., int], engine: Engine
+) -> None:
+    """Only a hash of the session's id is kept."""
+    make_user("ada")
+    client = app.test_client()
+    log_in(client, "ada")
+    with client.session_transaction() as held:
+        session_id = held["_user_id"].partition(".")[0]
+    with engine.begin() as connection:
+        (kept,) = connection.execute(text("SELECT id_hash FROM web_sessions")).scalars()
+    assert bytes(kept) == hashlib.sha256(session_id.encode()).digest()
+
+
 def test_a_session_ends_when_nobody_does_anything(
-    app: Flask, make_user: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    app: Flask, make_user: Callable[..., int], engine: Engine
 ) -> None:
     """Pages that refresh themselves do not keep it alive; opening a page does."""
     make_user("ada")
     client = app.test_client()
-    start = time.time()
     log_in(client, "ada")
-    monkeypatch.setattr(time, "time", lambda: start + 50 * 60)
+    later(engine, "50 minutes")
     assert client.get("/", headers={"Accept": "text/html"}).status_code == 200
-    monkeypatch.setattr(time, "time", lambda: start + 100 * 60)
+    later(engine, "50 minutes")
     assert (
         client.get("/overview/live", headers={"HX-Request": "true", "Accept": "text/html"}).status_code == 200
     )
     assert is_in(client)
-    monkeypatch.setattr(time, "time", lambda: start + 111 * 60)
+    later(engine, "11 minutes")
     assert not is_in(client)
 
 
-def test_a_session_may_last_for_ever(
-    settings: Settings, make_user: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+def test_a_busy_session_ends_after_twelve_hours(
+    settings: Settings, make_user: Callable[..., int], engine: Engine
 ) -> None:
-    """`web_session_minutes` of 0 ends no session."""
+    """`web_session_minutes` of 0 lets nobody be idle for too long; the day ends it all the same."""
     app = create_app(replace(settings, web_session_minutes=0))
     make_user("ada")
     client = app.test_client()
     log_in(client, "ada")
-    later = time.time() + 30 * 86_400
-    monkeypatch.setattr(time, "time", lambda: later)
+    later(engine, "11 hours 59 minutes")
+    assert client.get("/", headers={"Accept": "text/html"}).status_code == 200
     assert is_in(client)
+    later(engine, "2 minutes")
+    assert not is_in(client)
     app.extensions["streamswarm.engine"].dispose()
+
+
+def test_sessions_of_yesterday_are_pruned(app: Flask, make_user: Callable[..., int], engine: Engine) -> None:
+    """A session that goes on stays, one that began a day ago goes."""
+    make_user("ada")
+    old, new = app.test_client(), app.test_client()
+    log_in(old, "ada")
+    later(engine, "25 hours")
+    log_in(new, "ada")
+    assert prune(engine)["web_sessions"] == 1
+    assert is_in(new)
 
 
 def make_link(engine: Engine, name: str = "ada") -> str:
