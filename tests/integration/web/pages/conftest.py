@@ -252,9 +252,9 @@ def address(app: Flask) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's chromium, headless."""
+    """Debian's chromium, headless. Ended with its module: its driver's event loop would be in others' way."""
     if not CHROMIUM.exists():
         reason = f"{CHROMIUM} is missing; apt-get install chromium"
         if os.environ.get("CI") == "true":
