@@ -29,13 +29,13 @@ _log = logging.getLogger(__name__)
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
 #: One text for every fault of a token: whoever tries tokens learns nothing from the answers.
 _REFUSED = (
-    "the enrolment token is not valid for this host: it is unknown, used, expired or made for another host; "
+    "the enrolment token is not valid for this host: it is unknown, used, expired, revoked or made for another host; "
     "make a new one for exactly this host name"
 )
 
 
 class TokenRefusedError(Exception):
-    """The token is unknown, used, expired or made for another host."""
+    """The token is unknown, used, expired, older than a revocation, or made for another host."""
 
 
 async def enrol(
@@ -44,11 +44,21 @@ async def enrol(
     """Use up the token and return the new worker's certificate; raises TokenRefusedError or RequestRefusedError."""
     check_request(request.csr_der)  # before the token is spent
     async with connection.transaction():
+        shown = {"hash": hash_token(request.token), "host": request.host_name}
+        # The worker before the token, as revocation locks them; only for who has a token of this host.
+        await connection.execute(
+            "SELECT FROM workers WHERE host_name = %(host)s AND deleted_at IS NULL AND EXISTS "
+            "(SELECT FROM enrolment_tokens WHERE token_hash = %(hash)s AND host_name = %(host)s) FOR UPDATE",
+            shown,
+        )
+        # A token that is older than a revocation of its host never brings the worker back.
         cursor = await connection.execute(
-            "UPDATE enrolment_tokens SET used_at = now() "
-            "WHERE token_hash = %s AND host_name = %s AND used_at IS NULL AND expires_at > now() "
+            "UPDATE enrolment_tokens AS token SET used_at = now() "
+            "WHERE token_hash = %(hash)s AND host_name = %(host)s AND used_at IS NULL AND expires_at > now() "
+            "AND NOT EXISTS (SELECT FROM workers "
+            "WHERE workers.host_name = token.host_name AND workers.revoked_at >= token.created_at) "
             "RETURNING id, site, labels, groups",
-            (hash_token(request.token), request.host_name),
+            shown,
         )
         token = await cursor.fetchone()
         if token is None:

@@ -72,7 +72,8 @@ def make_enrolment_token(
 def revoke_worker(session: Session, name: str, *, actor: Actor = SYSTEM) -> uuid.UUID:
     """Revoke a worker, named by id, host name or name: its sessions end and no certificate of it is heard again.
 
-    Enrolling its host anew, with a new token, brings it back. Raises NotFoundError.
+    Enrolling its host anew brings it back, with a token that is made after this: those that are open end here.
+    Raises NotFoundError.
     """
     found = session.scalars(
         select(Worker)
@@ -101,5 +102,19 @@ def revoke_worker(session: Session, name: str, *, actor: Actor = SYSTEM) -> uuid
         .where(Certificate.worker_id == worker.id, Certificate.revoked_at.is_(None))
         .values(revoked_at=func.now())
     )
+    expire_tokens(session, worker.host_name)
     record(session, actor, "worker.revoke", "worker", worker.id, {"host_name": worker.host_name})
     return worker.id
+
+
+def expire_tokens(session: Session, host_name: str) -> None:
+    """End all open enrolment tokens of a host; its worker's row is locked first, as enrolment does."""
+    session.execute(
+        update(EnrolmentToken)
+        .where(
+            EnrolmentToken.host_name == host_name,
+            EnrolmentToken.used_at.is_(None),
+            EnrolmentToken.expires_at > func.now(),
+        )
+        .values(expires_at=func.now())
+    )

@@ -67,6 +67,8 @@ def delete(session: Session, worker_id: uuid.UUID, *, actor: Actor) -> None:
     entity = _locked(session, worker_id)
     if entity.revoked_at is None:
         enrolment.revoke_worker(session, str(worker_id), actor=actor)
+    else:
+        enrolment.expire_tokens(session, entity.host_name)  # those that were made since
     entity.deleted_at = func.now()
     audit.record(
         session,

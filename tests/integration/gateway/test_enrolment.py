@@ -18,6 +18,8 @@ from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
 from controller.gateway.limits import RateLimit
+from controller.store.commands import workers
+from controller.store.commands.audit import SYSTEM
 from controller.store.commands.enrolment import make_enrolment_token, revoke_worker
 from streamswarm.contract import InvalidInputError
 
@@ -134,6 +136,38 @@ async def test_enrolling_a_host_again_keeps_the_worker_and_ends_its_old_certific
         assert await session.ending() == ("REVOKED", grpc.StatusCode.UNAUTHENTICATED)
     async with deployment.session(new) as session:
         await session.hello()
+
+
+@pytest.mark.parametrize("end", ["revoke", "delete", "delete after revoke"])
+async def test_an_older_token_does_not_bring_a_revoked_worker_back(
+    deployment: Any, tools: Any, end: str
+) -> None:
+    """Tokens made before the end of a worker are worth nothing after it, even if their life is prolonged."""
+    worker = await deployment.enrol("host-a")
+    older, others = deployment.token("host-a"), deployment.token("host-b")
+    csr = tools.make_csr(tools.make_key())
+    if end == "delete after revoke":
+        with Session(deployment.engine) as session, session.begin():
+            workers.revoke(session, worker.worker_id, actor=SYSTEM)
+        between = deployment.token("host-a")
+    with Session(deployment.engine) as session, session.begin():
+        command = workers.revoke if end == "revoke" else workers.delete
+        command(session, worker.worker_id, actor=SYSTEM)
+    open_tokens = "SELECT host_name FROM enrolment_tokens WHERE used_at IS NULL AND expires_at > now()"
+    assert deployment.sql(open_tokens) == [("host-b",)]
+    stale = [older] if end != "delete after revoke" else [older, between]
+    for turn in range(2):
+        for token in stale:
+            with pytest.raises(aio.AioRpcError) as refused:
+                await deployment.request_enrolment(token, "host-a", csr)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        if turn == 0:
+            # What was made after the revocation is held back by its expiry alone.
+            stale = [older]
+            deployment.sql("UPDATE enrolment_tokens SET expires_at = now() + interval '1 hour'")
+    await deployment.request_enrolment(others, "host-b", csr)
+    reply = await deployment.request_enrolment(deployment.token("host-a"), "host-a", csr)
+    assert (reply.worker_id == str(worker.worker_id)) is (end == "revoke")
 
 
 async def test_too_many_knocks_are_turned_away(deployment: Any, tools: Any) -> None:
