@@ -41,9 +41,11 @@ _CARRIERS: tuple[tuple[Network, int], ...] = (
     (Network.parse("::/96"), 0),  # compatible
     (Network.parse("::ffff:0:0:0/96"), 0),  # translated, RFC 2765
     (Network.parse("64:ff9b::/96"), 0),  # NAT64, RFC 6052
-    (Network.parse("64:ff9b:1::/48"), 0),  # NAT64 for local use, RFC 8215, in its usual /96 form
     (Network.parse("2002::/16"), 80),  # 6to4, RFC 3056
 )
+# NAT64 for local use, RFC 8215. Whoever runs the translator chooses the length of its prefix.
+LOCAL_NAT64 = Network.parse("64:ff9b:1::/48")
+_LOCAL_NAT64_LENGTHS = (48, 56, 64, 96)
 _TEREDO = Network.parse("2001::/32")
 _MASK_32 = 0xFFFFFFFF
 _SITE_TUNNEL = 0x5EFE  # ISATAP, RFC 5214: the interface part is 0000:5efe or 0200:5efe, then the IPv4 address
@@ -63,8 +65,23 @@ def reachable_as(address: IPAddress) -> Iterator[IPAddress]:
     for carrier, shift in _CARRIERS:
         if plain in carrier:
             yield ipaddress.IPv4Address((number >> shift) & _MASK_32)
+    if plain in LOCAL_NAT64:
+        yield from _translated(number)
     if plain in _TEREDO:
         yield ipaddress.IPv4Address((number >> 64) & _MASK_32)
         yield ipaddress.IPv4Address(~number & _MASK_32)
     if (number >> 32) & 0xFDFFFFFF == _SITE_TUNNEL:
         yield ipaddress.IPv4Address(number & _MASK_32)
+
+
+def _translated(number: int) -> Iterator[IPAddress]:
+    """Yield the IPv4 address under each length that the translator's prefix may have, RFC 6052, section 2.2."""
+    octets = number.to_bytes(16, "big")
+    for length in _LOCAL_NAT64_LENGTHS:
+        start = length // 8
+        # Octet 8 is kept free where the address would run across it.
+        carried = octets[start:8] + octets[9:] if start <= 8 else octets[start:]
+        embedded = ipaddress.IPv4Address(carried[:4])
+        # Under lengths that are not the translator's own, zeros stand for its prefix or for what is left over.
+        if carried[0]:
+            yield embedded

@@ -17,7 +17,7 @@ import yaml
 from streamswarm import contract
 from streamswarm.targets import TargetError, parse_host, shown
 from streamswarm.v1 import probe_pb2
-from worker.networks import Network, reachable_as
+from worker.networks import LOCAL_NAT64, Network, reachable_as
 from worker.probing import IPAddress, ProbeFailure, Resolved, Resolver
 
 # Nothing there is ever a destination: "this host", multicast, broadcast.
@@ -30,7 +30,9 @@ _METADATA = tuple(
         "100.100.100.200",
         "168.63.129.16",
         "192.0.0.192",
-        "fd00:ec2::254",
+        "fd00:ec2::/32",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:42::42",
         "fd20:ce::254",
     )
 )
@@ -155,6 +157,8 @@ class Policy:
             return "in a network under `deny`"
         if any(address in network and not self._named_inside(address, network) for network in _METADATA):
             return "a cloud's metadata service"
+        if self._in_unnamed(address, (LOCAL_NAT64,)):
+            return "an address of a local NAT64 translator"
         if not self.allow_link_local and self._in_unnamed(address, _LINK_LOCAL):
             return "a link-local address"
         if not self.allow_loopback and self._in_unnamed(address, _LOOPBACK):

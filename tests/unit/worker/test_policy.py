@@ -35,6 +35,9 @@ METADATA = [
     "100.100.100.200",
     "168.63.129.16",
     "fd00:ec2::254",
+    "fd00:ec2::23",  # the same cloud's name server
+    "fd00:c1::a9fe:a9fe",
+    "fd00:42::42",
     "fd20:ce::254",
     "192.0.0.192",
 ]
@@ -43,6 +46,11 @@ HIDDEN = [
     "::169.254.169.254",
     "64:ff9b::a9fe:a9fe",
     "64:ff9b:1::a9fe:a9fe",
+    "64:ff9b:1:a9fe:a9:fe00::",  # /48
+    "64:ff9b:1:a9:fe:a9fe::",  # /56
+    "64:ff9b:1:0:a9:fea9:fe00:0",  # /64
+    "64:ff9b:1::808:808",
+    "64:ff9b:1:ffff:ffff:ffff:ffff:ffff",
     "2002:a9fe:a9fe::1",
     "2001:0:a9fe:a9fe::1",
     "2001:0:808:808::5601:5601",  # Teredo: the client's address, inverted
@@ -68,11 +76,41 @@ def test_the_defaults_deny(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["192.0.2.1", "10.0.0.1", "172.16.0.1", "8.8.8.8", "100.64.0.1", "2001:db8::1", "fd00::1", "192.0.0.10"],
+    [
+        "192.0.2.1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "8.8.8.8",
+        "100.64.0.1",
+        "2001:db8::1",
+        "fd00::1",
+        "64:ff9b::808:808",
+        "192.0.0.10",
+    ],
 )
 def test_the_defaults_allow_ordinary_addresses(address: str) -> None:
     """Private networks are what this product measures."""
     assert _allows(Policy(), address, 443)
+
+
+@pytest.mark.parametrize(
+    ("named", "address", "allowed"),
+    [
+        ("64:ff9b:1::/48", "64:ff9b:1::808:808", True),
+        ("64:ff9b:1::/48", "64:ff9b:1:808:8:800::", True),
+        ("64:ff9b:1:5::/96", "64:ff9b:1:5::808:808", True),
+        ("64:ff9b:1:5::/96", "64:ff9b:1::808:808", False),
+        ("::/0", "64:ff9b:1::808:808", False),
+        ("64:ff9b:1::/48", "64:ff9b:1::a9fe:a9fe", False),
+        ("64:ff9b:1::/48", "64:ff9b:1:a9fe:a9:fe00::", False),
+        ("64:ff9b:1::/48", "64:ff9b:1:a9:fe:a9fe::", False),
+        ("64:ff9b:1::/48", "64:ff9b:1:0:a9:fea9:fe00:0", False),
+        ("64:ff9b:1::/48", "64:ff9b:1:7f00:0:100::", False),
+    ],
+)
+def test_a_local_translator_must_be_named_and_hides_nothing(named: str, address: str, allowed: bool) -> None:
+    """RFC 8215: denied whole unless `allow` names it; then the IPv4 address behind it is looked at in every form."""
+    assert _allows(Policy.parse({"allow": [named]}), address) is allowed
 
 
 @pytest.mark.parametrize("address", METADATA + NOWHERE)
