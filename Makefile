@@ -49,7 +49,7 @@ bench: $(VENV)/.ready ## Benchmarks against named peers; NAME=… for one
 
 soak: $(VENV)/.ready ## The long forms of the fault tests
 	@.ci/setup tests
-	@STREAMSWARM_KILLS=200 $(BIN)/pytest tests/acceptance/test_road.py --timeout 3600 $(PYTEST)
+	@ACCEPTANCE_KILLS=200 $(BIN)/pytest tests/acceptance/test_road.py --timeout 3600 $(PYTEST)
 
 lab: $(VENV)/.ready ## Boot three real systemd hosts in namespaces and stay until interrupted
 	@.ci/setup tests

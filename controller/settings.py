@@ -7,9 +7,10 @@ names, else its default. Secrets may be given by file: `STREAMSWARM_DATABASE_URL
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from controller import assets
 from controller.errors import ConfigurationError
 
 PREFIX = "STREAMSWARM_"
+#: Variables of the command line and the playbooks.
+_OTHERS = {
+    PREFIX + name for name in ("CONFIG", "URL", "TOKEN", "TOKEN_FILE", "INVENTORY", "ENROLMENT_SOCKET")
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,8 @@ class Settings:
     enrolment_token_minutes: float = 15.0
     #: Days for which partitions are made ahead.
     partitions_ahead_days: int = 7
+    #: Where worker bundles are kept; unset: `/var/cache/streamswarm/bundles` for root, else `bundles` in `data_dir`.
+    bundle_dir: Path | None = None
     #: Where the name server of the example test answers, when `streamswarm up` runs.
     example_resolver_listen: str = "127.0.0.1:7453"
     #: `debug`, `info`, `warning` or `error`.
@@ -74,6 +81,7 @@ class Settings:
         values: dict[str, Any] = {}
         from_file = _read_file(env.get(PREFIX + "CONFIG", ""))
         known = {item.name: item for item in fields(cls)}
+        _refuse_unknown(env, known)
         for key in from_file:
             if key not in known:
                 raise ConfigurationError(
@@ -99,7 +107,10 @@ class Settings:
         result: dict[str, str] = {}
         for item in fields(self):
             value = getattr(self, item.name)
-            result[PREFIX + item.name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
+            if value is not None:
+                result[PREFIX + item.name.upper()] = (
+                    ",".join(value) if isinstance(value, tuple) else str(value)
+                )
         return result
 
     @property
@@ -119,12 +130,26 @@ class Settings:
     @property
     def public_web_url(self) -> str:
         """Address of the dashboard as people type it, without a trailing slash."""
-        return (self.web_url or f"http://{self.web_listen}").rstrip("/")
+        return (self.web_url or f"http://{on_this_machine(self.web_listen)}").rstrip("/")
+
+    @property
+    def bundles(self) -> Path:
+        """Where bundles are kept: what root ships to hosts lies where nobody else may write."""
+        if self.bundle_dir is not None:
+            return self.bundle_dir
+        return Path("/var/cache/streamswarm/bundles") if _is_root() else self.data_dir / "bundles"
+
+    def check(self) -> None:
+        """Raise ConfigurationError for addresses that cannot be used, before anything is started."""
+        for name in ("gateway_listen", "enrolment_listen", "web_listen", "example_resolver_listen"):
+            split_address(getattr(self, name), what=PREFIX + name.upper())
+        for address in (*self.public_gateways, self.public_enrolment):
+            split_address(address, what="an address that workers dial")
 
 
 def default_data_dir() -> Path:
     """Return `/var/lib/streamswarm` for root, `var` of the checkout that this runs from, else the user's data folder."""
-    if sys.platform != "win32" and os.geteuid() == 0:
+    if _is_root():
         return Path("/var/lib/streamswarm")
     checkout = assets.checkout()
     if checkout is not None:
@@ -145,6 +170,17 @@ def split_address(text: str, *, what: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def on_this_machine(listen: str) -> str:
+    """Return where this machine itself reaches what listens on an address: a wildcard over loopback."""
+    host, port = split_address(listen, what="address")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  a comparison
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_root() -> bool:
+    return sys.platform != "win32" and os.geteuid() == 0
+
+
 def _dialled(listen: str, listening: str, dialling: str) -> str:
     """Return where to dial for an address that is listened on; a wildcard is no place to dial."""
     if split_address(listen, what=PREFIX + listening)[0] in ("0.0.0.0", "::"):  # noqa: S104  a comparison
@@ -153,6 +189,22 @@ def _dialled(listen: str, listening: str, dialling: str) -> str:
             mend=f"say how they reach it: {PREFIX}{dialling}=monitor.example.org:{listen.rpartition(':')[2]}",
         )
     return listen
+
+
+def _refuse_unknown(env: Mapping[str, str], known: Iterable[str]) -> None:
+    """A misspelt variable would be passed over silently, and the default used."""
+    allowed = {PREFIX + name.upper() + end for name in known for end in ("", "_FILE")} | _OTHERS
+    for variable in env:
+        if (
+            variable.startswith(PREFIX)
+            and variable not in allowed
+            and not variable.startswith(PREFIX + "LAB_")
+        ):
+            near = difflib.get_close_matches(variable, allowed, n=1)
+            raise ConfigurationError(
+                f"there is no setting {variable}",
+                mend=f"did you mean {near[0]}?" if near else "unset it, or see docs/reference/settings.md",
+            )
 
 
 def _read_file(path: str) -> Mapping[str, Any]:
@@ -185,7 +237,7 @@ def _read_secret(path: str, variable: str) -> str:
 
 def _convert(type_name: str, value: Any, where: str) -> Any:
     try:
-        if type_name == "Path":
+        if type_name.startswith("Path"):
             return Path(str(value)).expanduser().absolute()
         if type_name == "int":
             return int(value)

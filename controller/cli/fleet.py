@@ -113,7 +113,7 @@ def provision(
 def bundle(python: str, architecture: str, libc: str, as_json: bool) -> None:
     """Build the worker bundle for a platform, unless it lies ready, and print its path."""
     platform = Platform.parse(python=python, architecture=architecture, libc=libc)
-    folder = Settings.load().data_dir / "bundles"
+    folder = Settings.load().bundles
     built = ensure_bundle(platform, folder=folder, report=lambda text: click.echo(f"  {text}", err=True))
     click.echo(json.dumps(built.description()) if as_json else str(built.path))
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 import httpx
@@ -17,9 +16,10 @@ import psutil
 from controller.errors import ConfigurationError, StreamSwarmError
 from controller.local import account, runtime
 from controller.local.lock import running_supervisor
-from controller.local.progress import Failed, Listener, from_pipe, to_pipe, to_terminal
+from controller.local.progress import Event, Failed, Listener, Ready, from_pipe, to_pipe, to_terminal
 from controller.local.supervisor import Supervisor
 from controller.settings import Settings
+from controller.store.embedded import EmbeddedPostgres
 
 _STOP_WITHIN_S = 90.0
 
@@ -34,6 +34,7 @@ def up(detach: bool, reload: bool, events: int | None) -> None:
     """Run everything on this machine: database, gateway, keeper, dashboard, one worker, example tests."""
     settings = Settings.load()
     if events is not None:
+        _log_to(settings.data_dir / "logs" / "supervisor.log")
         _supervise(settings, to_pipe(events), reload=reload)
         return
     pid = running_supervisor(settings.data_dir)
@@ -43,13 +44,18 @@ def up(detach: bool, reload: bool, events: int | None) -> None:
             mend="see how it is: streamswarm status; stop it: streamswarm down",
         )
     click.echo("StreamSwarm is starting")
-    command = [sys.executable, "-m", "controller.cli", "up", *(["--reload"] if reload else [])]
-    environment = {**os.environ, **settings.environment()}
-    if account.is_root():
-        command, environment = _as_account(settings, command, environment)
-    elif not detach:
+    if not account.is_root() and not detach:
         _supervise(settings, to_terminal(), reload=reload)
         return
+    words = ["up", *(["--reload"] if reload else [])]
+    command, environment = [sys.executable, "-m", "controller.cli", *words], dict(os.environ)
+    if account.is_root():
+        runner = account.ensure(settings.data_dir)
+        account.claim(settings.data_dir, runner)
+        runtime.compile_sources()
+        command = account.command(settings, words, runner, raw_sockets=True)
+        environment = account.environment(settings, runner)
+        click.echo(f"  Account: {runner.name} (nothing keeps running as root)")
     _launch(settings, command, environment, detach=detach)
 
 
@@ -63,82 +69,47 @@ def _supervise(settings: Settings, tell: Listener, *, reload: bool) -> None:
         raise
 
 
-def _as_account(
-    settings: Settings, command: list[str], environment: dict[str, str]
-) -> tuple[list[str], dict[str, str]]:
-    """Return command and environment for running under the account `streamswarm`."""
-    data_dir = settings.data_dir
-    runner = account.ensure(data_dir)
-    runtime.compile_sources()  # the account cannot write bytecode beside root's files, and each process would compile anew
-    account.own(data_dir, runner)
-    if not account.can_reach(data_dir, runner):
-        raise ConfigurationError(
-            f"the account {runner.name}, under which root runs everything, cannot reach the data folder {data_dir}",
-            mend="name one that every account may reach: STREAMSWARM_DATA_DIR=/var/lib/streamswarm",
-        )
-    environment = {**environment, "HOME": str(data_dir), "USER": runner.name, "LOGNAME": runner.name}
-    if not account.can_run(Path(sys.executable), runner, environment):
-        click.echo(
-            f"  Program: a copy in {data_dir / 'program'}, because the account {runner.name} cannot read the original"
-        )
-        command = [str(runtime.lay(data_dir / "program")), *command[1:]]
-        if not account.can_run(Path(command[0]), runner, environment):
-            raise ConfigurationError(
-                f"the account {runner.name} cannot run the program, nor its copy in {data_dir / 'program'}",
-                mend="make the environment with the system's interpreter: make clean; make up PYTHON=/usr/bin/python3",
-            )
-    click.echo(f"  Account: {runner.name} (nothing keeps running as root)")
-    return account.drop(command, runner), environment
-
-
 def _launch(settings: Settings, command: list[str], environment: dict[str, str], *, detach: bool) -> None:
     """Start the supervisor as a process of its own and tell what it reports."""
     reading, writing = os.pipe()
-    log_file = settings.data_dir / "logs" / "supervisor.log"
-    with _log_of(log_file) as log:
-        process = subprocess.Popen(
-            [*command, "--events", str(writing)],
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=(writing,),
-            start_new_session=True,
-        )
+    process = subprocess.Popen(
+        [*command, "--events", str(writing)],
+        env={**environment, **settings.environment()},
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        pass_fds=(writing,),
+        start_new_session=True,
+    )
     os.close(writing)
     show = to_terminal(detached=detach)
-    failed: Failed | None = None
-    ready = False
+    last: Event | None = None
     try:
         with os.fdopen(reading, "rb") as pipe:
-            for event in from_pipe(pipe):
-                failed = event if isinstance(event, Failed) else None
-                show(event)
-                ready = not isinstance(event, Failed)
-        if failed is None and ready and not detach:
+            for last in from_pipe(pipe):
+                show(last)
+        if isinstance(last, Ready) and not detach:
             process.wait()
     except KeyboardInterrupt:
         click.echo("\nstopping")
         process.terminate()
         process.wait()
         return
-    if failed is not None:
-        click.echo(f"streamswarm: {failed.text}", err=True)
-        sys.exit(failed.exit_code)
-    if not ready or (detach and process.poll() is not None):
-        raise StreamSwarmError("the supervisor ended while starting", mend=f"see {log_file}")
+    if isinstance(last, Failed):
+        click.echo(f"streamswarm: {last.text}", err=True)
+        sys.exit(last.exit_code)
+    if not isinstance(last, Ready):
+        raise StreamSwarmError(
+            "the supervisor ended while starting", mend=f"see {settings.data_dir / 'logs'}"
+        )
 
 
-def _log_of(path: Path) -> BinaryIO:
+def _log_to(path: Path) -> None:
+    """Send this process's output to the end of a file from now on; the terminal is somebody else's."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = not path.exists()
-    log = path.open("ab")
-    if fresh and account.is_root():
-        owner = path.parent.parent.stat()
-        for item in (path.parent, path):
-            os.chown(item, owner.st_uid, owner.st_gid)
-    return log
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.close(descriptor)
 
 
 @click.command()
@@ -147,7 +118,12 @@ def down() -> None:
     settings = Settings.load()
     pid = running_supervisor(settings.data_dir)
     if pid is None:
-        click.echo(f"nothing runs with the data in {settings.data_dir}")
+        if _stop_left_database(settings):
+            click.echo(
+                f"stopped the database, which a killed supervisor had left; the data stay in {settings.data_dir}"
+            )
+        else:
+            click.echo(f"nothing runs with the data in {settings.data_dir}")
         return
     supervisor = psutil.Process(pid)
     family = [supervisor, *supervisor.children(recursive=True)]
@@ -167,6 +143,16 @@ def down() -> None:
             f"still running after {_STOP_WITHIN_S:g} s: {names}", mend=f"see {settings.data_dir / 'logs'}"
         )
     click.echo(f"stopped; the data stay in {settings.data_dir}")
+
+
+def _stop_left_database(settings: Settings) -> bool:
+    """Stop an embedded PostgreSQL that runs without a supervisor; whether there was one."""
+    if settings.database_url or not (settings.data_dir / "postgres").is_dir():
+        return False
+    embedded = EmbeddedPostgres.find(settings.data_dir)
+    running = embedded.status().running
+    embedded.stop()
+    return running
 
 
 @click.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -63,7 +64,27 @@ class _Lazy(click.Group):
             sys.exit(error.exit_code)
 
 
+#: Commands that work in the data folder. Root runs them as the account that owns it: what lies there is that
+#: account's, and could be a link to anywhere.
+_AS_OWNER = {"down", "status", "user", "token", "db", "ca"}
+
+
 @click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="streamswarm")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Distributed network monitoring: tests, workers, results."""
+    if context.invoked_subcommand in _AS_OWNER and hasattr(os, "geteuid") and os.geteuid() == 0:
+        _become_owner()
+
+
+def _become_owner() -> None:
+    """Replace this process of root's by the same command under the account that owns the data folder, if there is one."""
+    from controller.local import account
+    from controller.settings import Settings
+
+    settings = Settings.load()
+    owner = account.owner_of(settings.data_dir)
+    if owner is not None:
+        command = account.command(settings, sys.argv[1:], owner)
+        os.execve(command[0], command, account.environment(settings, owner))  # noqa: S606  no shell wanted

@@ -1,7 +1,8 @@
 """Root starts StreamSwarm; an account without rights runs it.
 
-Nothing that listens or probes keeps running as root. The account keeps one capability, CAP_NET_RAW, and the
-supervisor hands it to the worker only.
+Nothing that listens or probes keeps running as root, and root does nothing by path inside a folder that the account
+can write: what lies there may be a link to anywhere. Root's part is to make the account and an empty data
+folder, and to start the program under the account.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from controller.errors import ConfigurationError
+from controller.local import runtime
+from controller.local.environment import inherited
+from controller.settings import Settings
 
 NAME = "streamswarm"
 #: Modules without which nothing starts: importing them shows that the account can read the program.
@@ -46,18 +51,10 @@ def ensure(home: Path) -> Account:
                 f"there is no account `{NAME}` to run under, and no `useradd` to make it with",
                 mend=f"make a system account named {NAME}, or start as an ordinary user",
             ) from None
-        argv = [
-            useradd,
-            "--system",
-            "--user-group",
-            "--home-dir",
-            str(home),
-            "--no-create-home",
-            "--shell",
-            "/usr/sbin/nologin",
-            NAME,
-        ]
-        made = subprocess.run(argv, capture_output=True, text=True, check=False)
+        argv = [useradd, "--system", "--user-group", "--home-dir", str(home), "--no-create-home"]
+        made = subprocess.run(
+            [*argv, "--shell", "/usr/sbin/nologin", NAME], capture_output=True, text=True, check=False
+        )
         if made.returncode:
             raise ConfigurationError(
                 f"the account `{NAME}` could not be made: {made.stderr.strip()}",
@@ -67,44 +64,93 @@ def ensure(home: Path) -> Account:
     return Account(name=NAME, uid=entry.pw_uid, gid=entry.pw_gid)
 
 
-def own(folder: Path, account: Account) -> None:
-    """Make `folder` a private folder of the account, with all that is in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _give(folder, account)
-    folder.chmod(0o700)
-    for directory, names, files in os.walk(folder):
-        for name in (*names, *files):
-            _give(Path(directory, name), account)
-
-
-def _give(path: Path, account: Account) -> None:
-    status = path.lstat()
-    if status.st_uid == 0:  # never take over what belongs to a third account
-        os.lchown(path, account.uid, account.gid)
-
-
-def can_reach(folder: Path, account: Account) -> bool:
-    """Whether the account can write into the folder, through all the folders above it."""
-    proof = subprocess.run(
-        ["test", "-w", folder], user=account.uid, group=account.gid, extra_groups=[], cwd="/", check=False
-    )
-    return proof.returncode == 0
-
-
-def can_run(python: Path, account: Account, environment: dict[str, str]) -> bool:
-    """Whether the account can run this program with that interpreter."""
+def owner_of(folder: Path) -> Account | None:
+    """Return the account that owns a folder; None when there is no such folder, or it is root's."""
     try:
-        proof = subprocess.run(
-            [python, "-c", _PROOF], user=account.uid, group=account.gid, extra_groups=[], cwd="/",
-            env=environment, capture_output=True, check=False, timeout=60,
+        found = folder.lstat()
+    except FileNotFoundError:
+        return None
+    if found.st_uid == 0 or not stat.S_ISDIR(found.st_mode):
+        return None
+    try:
+        name = pwd.getpwuid(found.st_uid).pw_name
+    except KeyError:
+        name = str(found.st_uid)
+    return Account(name=name, uid=found.st_uid, gid=found.st_gid)
+
+
+def claim(folder: Path, account: Account) -> None:
+    """See to it that the data folder is the account's: made when it is missing, given away when it is empty.
+
+    What lies in a folder is never touched.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.is_symlink():
+        folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data folder {folder} is no folder of its own: {error.strerror}",
+            mend="name another: STREAMSWARM_DATA_DIR=/var/lib/streamswarm",
+        ) from error
+    try:
+        owner = os.fstat(descriptor).st_uid
+        if owner == 0 and not os.listdir(descriptor):  # noqa: PTH208  by descriptor, not by path
+            os.fchmod(descriptor, 0o700)
+            os.fchown(descriptor, account.uid, account.gid)
+        elif owner != account.uid:
+            raise ConfigurationError(
+                f"the data folder {folder} belongs to user id {owner}, and root runs everything under {account.name}",
+                mend=f"start as its owner, or give it away: chown -R {account.name}: {folder}",
+            )
+    finally:
+        os.close(descriptor)
+    if not _as(account, ["test", "-w", str(folder)]):
+        raise ConfigurationError(
+            f"the account {account.name}, under which root runs everything, cannot reach the data folder {folder}",
+            mend="name one that every account may reach: STREAMSWARM_DATA_DIR=/var/lib/streamswarm",
+        )
+
+
+def command(
+    settings: Settings, words: list[str], account: Account, *, raw_sockets: bool = False
+) -> list[str]:
+    """Return the command that runs `streamswarm` with `words` under the account.
+
+    When the account cannot read this program, it runs from a copy beside the data folder.
+    """
+    python = Path(sys.executable)
+    if not _as(account, [str(python), "-c", _PROOF]):
+        python = runtime.lay(settings.data_dir.with_name(settings.data_dir.name + "-program"))
+        if not _as(account, [str(python), "-c", _PROOF]):
+            raise ConfigurationError(
+                f"the account {account.name} can run neither the program nor its copy, {python}",
+                mend="make the environment with the system's interpreter: make clean; make up PYTHON=/usr/bin/python3",
+            )
+    return [*_drop(account, raw_sockets=raw_sockets), str(python), "-m", "controller.cli", *words]
+
+
+def environment(settings: Settings, account: Account) -> dict[str, str]:
+    """Return the environment of a program that runs under the account: nothing of root's own but what it needs."""
+    whose = {"HOME": str(settings.data_dir), "USER": account.name, "LOGNAME": account.name}
+    return {**inherited(), **whose, **settings.environment()}
+
+
+def _as(account: Account, argv: list[str]) -> bool:
+    """Whether a command succeeds under the account."""
+    try:
+        done = subprocess.run(
+            argv, user=account.uid, group=account.gid, extra_groups=[], cwd="/", env=inherited(),
+            capture_output=True, check=False, timeout=60,
         )  # fmt: skip
     except OSError:
         return False
-    return proof.returncode == 0
+    return done.returncode == 0
 
 
-def drop(argv: list[str], account: Account) -> list[str]:
-    """Return the command that runs `argv` as the account, with CAP_NET_RAW where this machine gives it."""
+def _drop(account: Account, *, raw_sockets: bool) -> list[str]:
+    """Return the beginning of a command that gives up root's rights, but for CAP_NET_RAW where it is wanted and there."""
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise ConfigurationError(
@@ -118,12 +164,13 @@ def drop(argv: list[str], account: Account) -> list[str]:
         "--clear-groups",
         "--no-new-privs",
     ]
-    keeping = [
-        *identity,
-        "--inh-caps=-all,+net_raw",
-        "--ambient-caps=-all,+net_raw",
-        "--bounding-set=-all,+net_raw",
-    ]
-    if subprocess.run([*keeping, "true"], capture_output=True, check=False).returncode == 0:
-        return [*keeping, *argv]
-    return [*identity, "--inh-caps=-all", *argv]
+    if raw_sockets:
+        keeping = [
+            *identity,
+            "--inh-caps=-all,+net_raw",
+            "--ambient-caps=-all,+net_raw",
+            "--bounding-set=-all,+net_raw",
+        ]
+        if subprocess.run([*keeping, "true"], capture_output=True, check=False).returncode == 0:
+            return keeping
+    return [*identity, "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"]

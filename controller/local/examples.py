@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from controller.local.resolver import ZONE
-from controller.settings import Settings
+from controller.settings import Settings, on_this_machine
 from controller.store.commands import destinations, tests
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Test, Worker
@@ -72,7 +72,15 @@ def _examples(settings: Settings) -> list[tuple[str, tuple[str, str] | None, dic
     return [
         ("ping", ("This machine", "127.0.0.1"), {"count": 3, "interval_ms": 50}),
         ("tcp", ("Gateway of this machine", settings.public_gateways[0]), {}),
-        ("dns", ("Example name server", settings.example_resolver_listen), {"query_name": ZONE.rstrip(".")}),
-        ("http", ("Dashboard of this machine", f"http://{settings.web_listen}/api/v1/health"), {}),
+        (
+            "dns",
+            ("Example name server", on_this_machine(settings.example_resolver_listen)),
+            {"query_name": ZONE.rstrip(".")},
+        ),
+        (
+            "http",
+            ("Dashboard of this machine", f"http://{on_this_machine(settings.web_listen)}/api/v1/health"),
+            {},
+        ),
         ("system", None, {}),
     ]

@@ -48,7 +48,8 @@ def pid_file(data_dir: Path) -> Path:
 def running_supervisor(data_dir: Path) -> int | None:
     """Return the process id of the supervisor that holds the data folder, or None."""
     try:
-        descriptor = os.open(pid_file(data_dir), os.O_RDONLY | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(pid_file(data_dir), flags)
     except FileNotFoundError:
         return None
     except PermissionError as error:

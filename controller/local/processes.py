@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +15,15 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAP_NET_RAW = 13
 
 #: Pause before a restart grows from the first to the second figure, seconds; it shrinks back after a steady minute.
 _PAUSES = (0.5, 15.0)
 _STEADY_S = 60.0
-_LOG_LIMIT = 16 * 1024 * 1024
+#: A log that is longer is begun anew; one older part is kept.
+LOG_LIMIT = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +126,19 @@ class Family:
                 child.process.wait()
 
 
+def rotate(folder: Path, *, limit: int = LOG_LIMIT) -> None:
+    """Begin every log in the folder anew that has grown beyond the limit, keeping one older part.
+
+    The processes go on writing to the same files, which they have opened for appending.
+    """
+    for path in folder.glob("*.log"):
+        if path.stat().st_size > limit:
+            shutil.copyfile(path, path.with_suffix(".log.1"))
+            os.truncate(path, 0)
+
+
 def _spawn(program: Program) -> subprocess.Popen[bytes]:
     program.log.parent.mkdir(parents=True, exist_ok=True)
-    if program.log.exists() and program.log.stat().st_size > _LOG_LIMIT:
-        program.log.replace(program.log.with_suffix(".log.1"))
     with program.log.open("ab") as log:
         return subprocess.Popen(
             program.argv,
@@ -137,17 +150,24 @@ def _spawn(program: Program) -> subprocess.Popen[bytes]:
         )
 
 
-def _in_child_with_raw_sockets() -> None:
+def keep_rights_to_myself() -> None:
+    """See to it that no child inherits CAP_NET_RAW, unless its program asks for it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+
+
+def _in_child() -> None:
     """End with the supervisor, also when that is killed; have an own group, so that ^C reaches the supervisor only."""
     os.setpgid(0, 0)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def _in_child() -> None:
-    _in_child_with_raw_sockets()
+def _in_child_with_raw_sockets() -> None:
+    """Hand CAP_NET_RAW on; where the supervisor has it not, the kernel refuses and the child does without."""
+    _in_child()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_NET_RAW, 0, 0)
 
 
 def _how(code: int) -> str:

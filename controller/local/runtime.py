@@ -1,12 +1,14 @@
 """A copy of the program for an account that cannot read the original.
 
-A checkout below `/root` is closed to every other account. Root then lays a copy of the environment and the
-sources into the data folder, as hard links where it can, and the account runs from there.
+A checkout below `/root` is closed to every other account. Root then lays a copy of the environment and the sources
+beside the data folder, in a folder of root's own, and the account runs from there. It is a true copy: a hard link
+would share its owner and mode with the original.
 """
 
 from __future__ import annotations
 
 import compileall
+import hashlib
 import os
 import shutil
 import subprocess
@@ -18,18 +20,50 @@ from controller import assets
 from controller.errors import ConfigurationError
 
 SOURCES = ("controller", "worker", "web", "proto", "migrations", "playbooks", "inventory")
+_PACKAGES = ("controller", "worker", "web", "proto")
+#: Names the libraries that a copy was made of; the same ones are not copied again.
+_STAMP = "libraries.sha256"
 
 
 def compile_sources() -> None:
-    """Write bytecode beside the sources of a checkout, where that is missing or old."""
+    """Write bytecode beside the sources of a checkout, where that is missing or old.
+
+    An account that cannot write there would compile them anew in each process.
+    """
     checkout = assets.checkout()
     if checkout is not None:
-        for name in ("controller", "worker", "web", "proto"):
+        for name in _PACKAGES:
             compileall.compile_dir(checkout / name, quiet=2, workers=1)
 
 
 def lay(folder: Path) -> Path:
-    """Lay the program into `folder`, replacing an older copy, and return the copy's interpreter."""
+    """Bring the copy in `folder` up to date and return its interpreter. Needs root, in a folder of root's."""
+    parent = folder.parent.lstat()
+    if parent.st_uid != os.geteuid() or parent.st_mode & 0o022:
+        raise ConfigurationError(
+            f"a copy of the program cannot be laid into {folder.parent}: others may write there",
+            mend="name a data folder below one that only root may write: STREAMSWARM_DATA_DIR=/var/lib/streamswarm",
+        )
+    stamp = _libraries_stamp()
+    kept = folder / _STAMP
+    if folder.is_symlink() or not kept.is_file() or kept.read_text(encoding="ascii") != stamp:
+        _lay_environment(folder, stamp)
+    libraries = folder / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+    checkout = assets.checkout()
+    if checkout is not None:
+        for old in (*libraries.glob("*streamswarm*.pth"), *libraries.glob("*streamswarm*.py")):
+            old.unlink()
+        shutil.rmtree(folder / "src", ignore_errors=True)
+        for name in SOURCES:
+            shutil.copytree(checkout / name, folder / "src" / name)
+        shutil.copy2(checkout / "pyproject.toml", folder / "src")
+        paths = f"{folder / 'src'}\n{folder / 'src' / 'proto'}\n"
+        (libraries / "streamswarm-sources.pth").write_text(paths, encoding="utf-8")
+    _open(folder)
+    return folder / "bin" / "python"
+
+
+def _lay_environment(folder: Path, stamp: str) -> None:
     base = Path(os.path.realpath(sys._base_executable))  # type: ignore[attr-defined]
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -45,44 +79,25 @@ def lay(folder: Path) -> Path:
             mend="make room there, or start as an ordinary user",
         )
     libraries = fresh / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
-    shutil.copytree(sysconfig.get_path("purelib"), libraries, copy_function=_link_or_copy, dirs_exist_ok=True)
-    checkout = assets.checkout()
-    if checkout is not None:
-        for old in (*libraries.glob("*streamswarm*.pth"), *libraries.glob("*streamswarm*.py")):
-            old.unlink()
-        for name in SOURCES:
-            shutil.copytree(
-                checkout / name, fresh / "src" / name, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        shutil.copy2(checkout / "pyproject.toml", fresh / "src")
-        (libraries / "streamswarm-sources.pth").write_text(
-            f"{folder / 'src'}\n{folder / 'src' / 'proto'}\n", encoding="utf-8"
-        )
-    _open(fresh)
+    shutil.copytree(sysconfig.get_path("purelib"), libraries, dirs_exist_ok=True)
+    (fresh / _STAMP).write_text(stamp, encoding="ascii")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
-    return folder / "bin" / "python"
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    if Path(source).stat().st_mode & 0o004:
-        try:
-            os.link(source, target)
-        except OSError:  # another file system, or links are forbidden there
-            shutil.copy2(source, target)
-        return
-    shutil.copy2(source, target)
+def _libraries_stamp() -> str:
+    """Return a digest of what is installed: names, versions and when."""
+    records = sorted(Path(sysconfig.get_path("purelib")).glob("*.dist-info/RECORD"))
+    listed = "\n".join(f"{record.parent.name} {record.stat().st_mtime_ns}" for record in records)
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def _open(folder: Path) -> None:
-    """Let everyone read what a strict umask has closed; hard links are open already."""
+    """Let everyone read what a strict umask has closed."""
     folder.chmod(0o755)
     for directory, names, files in os.walk(folder):
-        for name in names:
+        for name in (*names, *files):
             path = Path(directory, name)
             if not path.is_symlink():
-                path.chmod(path.stat().st_mode | 0o055)
-        for name in files:
-            path = Path(directory, name)
-            if not path.is_symlink() and not path.stat().st_mode & 0o004:
-                path.chmod(path.stat().st_mode | 0o044)
+                mode = path.stat().st_mode
+                path.chmod(mode | (0o055 if path.is_dir() or mode & 0o100 else 0o044))

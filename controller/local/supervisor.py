@@ -7,7 +7,6 @@ its children end too, and the next start finds everything again.
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sys
@@ -24,10 +23,11 @@ from sqlalchemy.orm import Session
 from controller import assets
 from controller.errors import ConfigurationError, PortInUseError, StreamSwarmError
 from controller.local import examples, localworker
+from controller.local.environment import inherited
 from controller.local.lock import only_one
-from controller.local.processes import Family, Program
+from controller.local.processes import Family, Program, keep_rights_to_myself, rotate
 from controller.local.progress import Listener, Ready, Step
-from controller.settings import Settings, split_address
+from controller.settings import Settings, on_this_machine, split_address
 from controller.store import schema
 from controller.store.commands import login_links, tokens
 from controller.store.commands.users import ensure_first_admin
@@ -37,6 +37,10 @@ from controller.store.entities import User
 
 _HEALTHY_WITHIN_S = 60.0
 _WATCH_EVERY_S = 0.2
+#: Logs and the embedded database are looked after less often.
+_LOOK_EVERY_S = 2.0
+#: Programs that work with the controller's settings.
+CONTROLLER = ("gateway", "keeper", "web")
 
 
 class Supervisor:
@@ -55,6 +59,7 @@ class Supervisor:
         """Start everything, report readiness, watch until SIGTERM or SIGINT, stop everything."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
+        keep_rights_to_myself()
         started = time.monotonic()
         with only_one(self._settings.data_dir):
             try:
@@ -122,18 +127,13 @@ class Supervisor:
         )
 
     def _start_program(self, name: str, module: str, *arguments: str, raw_sockets: bool = False) -> None:
-        environment = {**os.environ, **self._settings.environment(), "PYTHONUNBUFFERED": "1"}
-        if (
-            raw_sockets
-        ):  # the worker needs none of the controller's settings, the database's password least of all
-            environment = {
-                key: value for key, value in environment.items() if not key.startswith("STREAMSWARM_")
-            }
+        """Start one of the programs. Only those of the controller get its settings, the database's password among them."""
+        settings = self._settings.environment() if name in CONTROLLER else {}
         self._family.start(
             Program(
                 name=name,
                 argv=(sys.executable, "-m", module, *arguments),
-                environment=environment,
+                environment={**inherited(), **settings, "PYTHONUNBUFFERED": "1"},
                 log=self._logs / f"{name}.log",
                 raw_sockets=raw_sockets,
             )
@@ -177,11 +177,7 @@ class Supervisor:
 
     def _wait_until_healthy(self) -> None:
         self._tell(Step(text="Waiting until everything is healthy"))
-        host, port = split_address(self._settings.web_listen, what="STREAMSWARM_WEB_LISTEN")
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  a comparison
-        url = (
-            f"http://[{host}]:{port}/api/v1/health" if ":" in host else f"http://{host}:{port}/api/v1/health"
-        )
+        url = f"http://{on_this_machine(self._settings.web_listen)}/api/v1/health"
         seen = ["no answer from the dashboard"]
         for _ in self._patience(lambda: f"not everything became healthy: {seen[-1]}"):
             try:
@@ -212,11 +208,28 @@ class Supervisor:
 
     def _watch(self) -> None:
         changed = _Sources() if self._reload else None
+        next_look = 0.0
         while not self._stop.wait(_WATCH_EVERY_S):
             self._family.watch()
+            if time.monotonic() >= next_look:
+                rotate(self._logs)
+                self._revive_database()
+                next_look = time.monotonic() + _LOOK_EVERY_S
             if changed is not None and changed.since_last_look():
                 _log("sources changed; restarting")
                 self._family.restart({"gateway", "keeper", "web", "worker"})
+
+    def _revive_database(self) -> None:
+        """Start the embedded PostgreSQL again when it has ended by itself."""
+        if self._embedded is None or self._embedded.status().running:
+            return
+        _log("the embedded PostgreSQL has ended; it is started again")
+        try:
+            self._embedded.start()
+        except StreamSwarmError as error:  # a full disk, say: it is tried again at the next look
+            _log(f"the embedded PostgreSQL did not start: {error}")
+        else:
+            _log("the embedded PostgreSQL runs again")
 
     def _end(self) -> None:
         _log("stopping")

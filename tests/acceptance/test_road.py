@@ -115,6 +115,7 @@ def road(lab_hosts: Callable[[int], Lab], tmp_path_factory: pytest.TempPathFacto
         STREAMSWARM_GATEWAY_ADDRESSES=f"{lab.address}:7443",
         STREAMSWARM_ENROLMENT_ADDRESS=f"{lab.address}:7444",
         STREAMSWARM_WEB_LISTEN="127.0.0.1:8080",
+        STREAMSWARM_BUNDLE_DIR=str(home / "bundles"),
         HOME=str(home),
     )
     web = "http://127.0.0.1:8080"
@@ -267,7 +268,7 @@ def test_kills_under_load_lose_and_duplicate_nothing(road: Road, measured: int) 
     ]  # fmt: skip
     wait_for("load under way", lambda: rows_of(road, tests) > 3 * LOAD_TESTS, 30)
     victims = road.lab.hosts[:2]
-    for number in range(int(os.environ.get("STREAMSWARM_KILLS", "6"))):
+    for number in range(int(os.environ.get("ACCEPTANCE_KILLS", "6"))):
         if number % 3 != 1:
             road.process("controller.gateway").kill()
         if number % 3 != 0:
