@@ -6,9 +6,7 @@ two lines in the oneofs and one probe. Nothing else in the product switches on a
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -19,8 +17,28 @@ from google.protobuf.message_factory import GetMessageClass
 
 from streamswarm.targets import Target, TargetError, parse_host, parse_host_port, parse_url, shown
 from streamswarm.v1 import options_pb2, probe_pb2
+from streamswarm.values import InvalidInputError, Parameter, Problem, ValueType, check_value
 
-ValueType = Literal["integer", "number", "boolean", "string"]
+__all__ = [
+    "Child",
+    "Contract",
+    "ContractError",
+    "InvalidInputError",
+    "Kind",
+    "Metric",
+    "Parameter",
+    "Problem",
+    "UnknownKindError",
+    "check_spec",
+    "kind",
+    "kind_of",
+    "kinds",
+    "make_spec",
+    "parse_target",
+    "result_kind",
+    "spec_values",
+]
+
 
 _TYPES: dict[int, ValueType] = {
     FieldDescriptor.TYPE_BOOL: "boolean",
@@ -49,50 +67,6 @@ class UnknownKindError(KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One thing wrong with an input."""
-
-    #: Where: `spec.count`, `target`, `spec.valid_status[2]`.
-    path: str
-    #: What, and what would be right.
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
-
-
-class InvalidInputError(ValueError):
-    """An input breaks the contract; `problems` has every fault found, each with its path."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("; ".join(str(problem) for problem in problems))
-        self.problems = tuple(problems)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """One parameter of a kind."""
-
-    name: str
-    type: ValueType
-    #: True for a list of `type`.
-    repeated: bool
-    label: str
-    description: str
-    #: UCUM, or empty.
-    unit: str
-    #: Value used when none is given; None means that the probe does without.
-    default: Any
-    #: Inclusive bounds: of a number, or of the length of a string; lists: of each number, or of the list's length.
-    min: float | None
-    max: float | None
-    pattern: str
-    choices: tuple[str, ...]
-    #: Folded away on forms.
-    advanced: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,9 +166,7 @@ class Contract:
             raise ContractError(
                 "Spec.kind and Result.metrics must list the same kinds under the same numbers"
             )
-        return {
-            name: _read_kind(name, _message(specs[name]), _message(results[name])) for name in specs
-        }
+        return {name: _read_kind(name, _message(specs[name]), _message(results[name])) for name in specs}
 
     def kind(self, name: str) -> Kind:
         """Return a kind by name, or raise UnknownKindError."""
@@ -230,7 +202,7 @@ class Contract:
                 value = parameter.default
             if value is None:
                 continue
-            checked[parameter.name] = _check(parameter, value, f"{path}.{parameter.name}", problems)
+            checked[parameter.name] = check_value(parameter, value, f"{path}.{parameter.name}", problems)
         if problems:
             raise InvalidInputError(problems)
         envelope = cast("Any", self._spec_class())
@@ -358,7 +330,7 @@ def _read_parameter(field: FieldDescriptor) -> Parameter:
         advanced=options.advanced,
     )
     problems: list[Problem] = []
-    default = _check(parameter, options.default, field.full_name, problems) if options.default else None
+    default = check_value(parameter, options.default, field.full_name, problems) if options.default else None
     if problems:
         raise ContractError(f"the default of {problems[0]}")
     return Parameter(**{**parameter.__dict__, "default": default})
@@ -404,99 +376,3 @@ def _read_child(field: FieldDescriptor) -> Child:
 
 def _enum_word(name: str) -> str:
     return name.split("_", 1)[1].lower()
-
-
-def _check(parameter: Parameter, value: Any, path: str, problems: list[Problem]) -> Any:
-    """Return value as the parameter's type; faults go to problems."""
-    if parameter.repeated:
-        return list(_check_list(parameter, value, path, problems))
-    try:
-        return _check_one(parameter, value)
-    except ValueError as error:
-        problems.append(Problem(path=path, message=str(error)))
-        return None
-
-
-def _check_list(parameter: Parameter, value: Any, path: str, problems: list[Problem]) -> Iterator[Any]:
-    items = [part for part in re.split(r"[\s,]+", value) if part] if isinstance(value, str) else value
-    if not isinstance(items, list | tuple):
-        problems.append(Problem(path=path, message="must be a list"))
-        return
-    if len(items) > 100:
-        problems.append(Problem(path=path, message=f"has {len(items)} entries; 100 is the most"))
-        return
-    for index, item in enumerate(items):
-        try:
-            yield _check_one(parameter, item)
-        except ValueError as error:
-            problems.append(Problem(path=f"{path}[{index}]", message=str(error)))
-
-
-def _check_one(parameter: Parameter, value: Any) -> Any:
-    unit = f" {parameter.unit}" if parameter.unit else ""
-    if parameter.type == "boolean":
-        return _as_boolean(value)
-    if parameter.type == "string":
-        return _as_string(parameter, value)
-    number = _as_integer(value) if parameter.type == "integer" else _as_number(value)
-    if parameter.min is not None and number < parameter.min:
-        raise ValueError(f"{number:g}{unit} is below the smallest value, {parameter.min:g}{unit}")
-    if parameter.max is not None and number > parameter.max:
-        raise ValueError(f"{number:g}{unit} is above the largest value, {parameter.max:.15g}{unit}")
-    return number
-
-
-def _as_boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in ("true", "yes", "on", "1"):
-        return True
-    if isinstance(value, str) and value.lower() in ("false", "no", "off", "0", ""):
-        return False
-    raise ValueError(f"`{shown(str(value))}` is neither true nor false")
-
-
-def _as_integer(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        number = value
-    elif (isinstance(value, float) and value.is_integer()) or (
-        isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,19}\s*", value, re.ASCII)
-    ):
-        number = int(value)
-    else:
-        raise ValueError(f"`{shown(str(value))}` is not a whole number")
-    if not -(2**31) <= number < 2**31:
-        raise ValueError(f"{shown(str(number))} does not fit into 32 bits")
-    return number
-
-
-def _as_number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"`{shown(str(value))}` is not a number")
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        raise ValueError(f"`{shown(str(value))}` is not a number") from None
-    if not math.isfinite(number):
-        raise ValueError(f"`{shown(str(value))}` is not a finite number")
-    return number
-
-
-def _as_string(parameter: Parameter, value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"`{shown(str(value))}` is not text")
-    if "\0" in value:
-        raise ValueError("has a NUL character, which no text may have")
-    if parameter.choices:
-        if value not in parameter.choices:
-            raise ValueError(f"`{shown(value)}` is not one of {', '.join(parameter.choices)}")
-        return value
-    if parameter.min is not None and len(value) < parameter.min:
-        raise ValueError(f"has {len(value)} characters; {parameter.min:g} is the fewest")
-    if parameter.max is not None and len(value) > parameter.max:
-        raise ValueError(f"has {len(value)} characters; {parameter.max:g} is the most")
-    if parameter.pattern and not re.fullmatch(parameter.pattern, value):
-        raise ValueError(
-            f"`{shown(value)}` has characters that are not allowed here (pattern {parameter.pattern})"
-        )
-    return value

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, UnknownKindError
+from streamswarm.values import shown_number
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -136,3 +138,16 @@ def test_a_specification_from_the_wire_is_checked_again() -> None:
     spec.ping.count = 5000
     with pytest.raises(InvalidInputError, match=r"spec\.count: 5000 is above the largest value, 1000"):
         contract.check_spec(spec)
+
+
+def test_messages_show_numbers_exactly() -> None:
+    """A refused value never looks smaller than the limit that it exceeds."""
+    assert problems("http", {"max_body_bytes": 1073741825})["spec.max_body_bytes"] == (
+        "1073741825 By is above the largest value, 1073741824 By"
+    )
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_shown_number_reads_back_the_same(number: float) -> None:
+    """No digit is lost between a page and the form that comes back from it."""
+    assert float(shown_number(number)) == number

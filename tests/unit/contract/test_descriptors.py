@@ -146,7 +146,14 @@ def test_a_kind_is_added_by_its_own_file_and_two_lines(tmp_path: Path) -> None:
     text = text.replace("PingResult ping = 101;", "PingResult ping = 101;\n    EchoResult echo = 199;")
     envelope.write_text(text)
     generate_into(tmp_path, tmp_path)
-    for name in ("__init__.py", "contract.py", "targets.py", "v1/__init__.py", "v1/probes/__init__.py"):
+    for name in (
+        "__init__.py",
+        "contract.py",
+        "targets.py",
+        "values.py",
+        "v1/__init__.py",
+        "v1/probes/__init__.py",
+    ):
         (tmp_path / "streamswarm" / name).write_text((PROTO / "streamswarm" / name).read_text())
     code = """
 import json, sys

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError
 from streamswarm.targets import TargetError, parse_host, parse_host_port, parse_url
