@@ -6,8 +6,9 @@ A bundle unpacks to a release:
     lib/                        our packages and the wheels of the base requirements, unpacked
     release.json                version and platform
 
-Bundles are kept in `<data_dir>/bundles` under a key of everything that decides their content, each beside a small
-JSON file that describes it; the role `worker` reads both.
+Bundles are kept in one folder (the setting `bundle_dir`) under a key of everything that decides their content, each beside a small
+JSON file that describes it; the role `worker` reads both. They run on every host, and their hash lies beside them, so
+nobody but the user who builds them may be able to write there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import errno
 import fcntl
 import hashlib
 import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -67,7 +70,7 @@ def ensure_bundle(platform: Platform, *, folder: Path, report: Report = lambda _
     nothing half-built ever has a bundle's name.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_own(folder)
         path = folder / f"streamswarm-worker-{distribution.version()}-{platform.tag}-{_key(platform)}.tar.gz"
         with _exclusively(folder / ".lock", report):
             known = _load(path, platform)
@@ -81,8 +84,31 @@ def ensure_bundle(platform: Platform, *, folder: Path, report: Report = lambda _
             f"the worker bundle cannot be written to {folder}: {error.strerror or error}",
             mend="make room there"
             if full
-            else "make the folder writable, or set STREAMSWARM_DATA_DIR to another",
+            else "make the folder writable, or set STREAMSWARM_BUNDLE_DIR to another",
         ) from error
+
+
+def _make_own(folder: Path) -> None:
+    """Make the folder, for this user alone; raises BundleError when others own it or can write there."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(handle)
+        if found.st_uid != os.geteuid():
+            raise BundleError(
+                f"the folder {folder} for worker bundles belongs to another user (uid {found.st_uid}), who could "
+                "change what is installed on the hosts",
+                mend="set STREAMSWARM_BUNDLE_DIR to a folder of your own, or provision as the user who owns this one",
+            )
+        if found.st_mode & 0o022:
+            raise BundleError(
+                f"the folder {folder} for worker bundles can be written by others (mode "
+                f"{stat.S_IMODE(found.st_mode):04o}), who could have changed what is installed on the hosts",
+                mend=f"remove the bundles in it and close it: rm -r {folder}",
+            )
+        os.fchmod(handle, 0o700)
+    finally:
+        os.close(handle)
 
 
 def _key(platform: Platform) -> str:
@@ -208,7 +234,9 @@ def _description_of(path: Path) -> Path:
 
 @contextmanager
 def _exclusively(lock: Path, report: Report) -> Iterator[None]:
-    with lock.open("w") as handle:
+    # Neither truncated nor followed: a link there must not touch the file that it leads to.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(lock, flags, 0o600), "r+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

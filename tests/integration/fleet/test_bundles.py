@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import stat
 import subprocess
 import tarfile
 import threading
@@ -141,7 +143,43 @@ def test_a_folder_that_cannot_be_written_is_told(host_bundle: Bundle, tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(BundleError, match="cannot be written") as caught:
         ensure_bundle(host_bundle.platform, folder=tmp_path / "file" / "bundles")
-    assert "STREAMSWARM_DATA_DIR" in caught.value.mend
+    assert "STREAMSWARM_BUNDLE_DIR" in caught.value.mend
+
+
+def test_a_cache_that_others_can_write_is_not_believed(host_bundle: Bundle, tmp_path: Path) -> None:
+    """A bundle in a folder that others can write or own is refused; one of one's own is closed to others."""
+    folder = tmp_path / "bundles"
+    shutil.copytree(host_bundle.path.parent, folder)
+    for mode in (0o777, 0o770, 0o702):
+        folder.chmod(mode)
+        with pytest.raises(BundleError, match=f"written by others .mode {mode:04o}") as caught:
+            ensure_bundle(host_bundle.platform, folder=folder)
+        assert str(folder) in caught.value.mend
+    folder.chmod(0o755)
+    assert ensure_bundle(host_bundle.platform, folder=folder).sha256 == host_bundle.sha256
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    os.chown(folder, 65534, 65534)
+    with pytest.raises(BundleError, match=r"belongs to another user .uid 65534"):
+        ensure_bundle(host_bundle.platform, folder=folder)
+
+
+def test_the_lock_touches_no_other_file(host_bundle: Bundle, tmp_path: Path) -> None:
+    """A link in the lock's place is not followed, and what stands in a lock file stays."""
+    folder = tmp_path / "bundles"
+    shutil.copytree(host_bundle.path.parent, folder)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (folder / ".lock").unlink()
+    (folder / ".lock").symlink_to(victim)
+    with pytest.raises(BundleError, match="cannot be written"):
+        ensure_bundle(host_bundle.platform, folder=folder)
+    assert victim.read_text() == "precious"
+    (folder / ".lock").unlink()
+    os.link(victim, folder / ".lock")
+    ensure_bundle(host_bundle.platform, folder=folder)
+    assert victim.read_text() == "precious"
 
 
 def test_the_command_prints_what_the_role_reads(host_bundle: Bundle) -> None:
@@ -151,7 +189,7 @@ def test_the_command_prints_what_the_role_reads(host_bundle: Bundle) -> None:
     result = CliRunner().invoke(
         cli,
         [*words, "--libc", platform.libc, "--json"],
-        env={"STREAMSWARM_DATA_DIR": str(host_bundle.path.parent.parent)},
+        env={"STREAMSWARM_BUNDLE_DIR": str(host_bundle.path.parent)},
     )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == host_bundle.description()

@@ -41,7 +41,7 @@ class Run:
         request = Provisioning(inventories=(controller.lab.inventory,), **options)
         with pytest.MonkeyPatch.context() as patch, controller.lab.inside():
             # With `build` the role's own command finds the bundle that lies ready there.
-            patch.setenv("STREAMSWARM_DATA_DIR", str(controller.settings.data_dir))
+            patch.setenv("STREAMSWARM_BUNDLE_DIR", str(controller.bundle.path.parent))
             self.recap: Recap = provision(
                 request, grant_for=controller.grant_for, on_event=self.events.append
             )
