@@ -115,7 +115,7 @@ def newcomer(request: pytest.FixtureRequest, clone: Path, own_ports: dict[str, s
         uid = pwd.getpwnam("nobody").pw_uid
         subprocess.run(["chown", "-R", f"{uid}:{uid}", str(clone.parent)], check=True)
     data_dir = clone / "var"
-    environment = clean_environment(**own_ports)
+    environment = clean_environment(**own_ports, SECRET_OF_THE_NEWCOMER="hunter2")
     if request.param == "root":
         data_dir = Path("/var/lib") / f"streamswarm-test-{os.getpid()}-{clone.parent.name}"
         environment["STREAMSWARM_DATA_DIR"] = str(data_dir)
@@ -134,6 +134,19 @@ def may_ping(uid: int) -> bool:
     """Whether the kernel lets that user send ICMP without rights."""
     low, high = (int(word) for word in Path("/proc/sys/net/ipv4/ping_group_range").read_text().split())
     return uid == 0 or low <= uid <= high
+
+
+def one(newcomer: Newcomer, part: str) -> psutil.Process:
+    """The process of this installation whose command line has that part."""
+    return next(process for process in newcomer.processes() if part in " ".join(process.cmdline()))
+
+
+def healthy(newcomer: Newcomer) -> bool:
+    """Whether the health report says that everything is well."""
+    try:
+        return bool(httpx.get(f"{newcomer.web}/api/v1/health", trust_env=False).json()["status"] == "ok")
+    except (httpx.HTTPError, ValueError):
+        return False
 
 
 def test_a_port_in_use_stops_the_start_with_one_message(newcomer: Newcomer) -> None:
@@ -175,7 +188,28 @@ def test_make_up_from_an_empty_folder(newcomer: Newcomer) -> None:
         "something keeps running as root"
     )
 
+    for process in running:
+        own = {name: value for name, value in process.environ().items() if "SECRET_OF_THE_NEWCOMER" in name}
+        assert own == {}, "nothing of the starter's own environment is handed on"
+        effective = re.search(r"CapEff:\s+(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+        listens = any(
+            part in " ".join(process.cmdline())
+            for part in ("controller.gateway", "-m web", "postgres", "resolver")
+        )
+        assert effective is not None
+        assert int(effective[1], 16) == 0 or not listens, "what listens has no rights"
+
     before = newcomer.counts()
+    one(newcomer, "postgres -D").kill()
+    wait_for("the killed database to come back", lambda: healthy(newcomer), 40)
+    assert all(count >= before[kind] for kind, count in newcomer.counts().items())
+
+    before = newcomer.counts()
+    one(newcomer, "controller.cli up").kill()
+    newcomer.make("down")
+    assert newcomer.processes() == [], "a killed supervisor leaves nothing that `make down` does not end"
+    newcomer.make("up")
+
     newcomer.make("down")
     assert newcomer.processes() == [], "make down leaves no process"
     for name in ("WEB_LISTEN", "GATEWAY_LISTEN", "ENROLMENT_LISTEN"):

@@ -16,9 +16,22 @@ def test_dig_gets_the_answer(transport: str) -> None:
     host, _, port = free_addresses(1)[0].rpartition(":")
     server = subprocess.Popen([sys.executable, "-m", "controller.local.resolver", host, port])
     try:
-        command = ["dig", f"@{host}", "-p", port, transport, "+short", "+tries=1", "+time=1", "streamswarm.test", "A"]
+        command = [
+            "dig",
+            f"@{host}",
+            "-p",
+            port,
+            transport,
+            "+short",
+            "+tries=1",
+            "+time=1",
+            "streamswarm.test",
+            "A",
+        ]
         for _ in range(20):
-            answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
+            answer = subprocess.run(
+                command, capture_output=True, text=True, timeout=20, check=False
+            ).stdout.strip()
             if answer == "127.0.0.1":
                 break
             time.sleep(0.2)
