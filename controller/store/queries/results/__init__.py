@@ -1,0 +1,41 @@
+"""Reads results: the latest of each job, series for charts, recent runs, counts by status.
+
+Names of kinds and metrics are looked up in the contract before they come near SQL. What was not measured stays
+missing.
+"""
+
+from controller.store.queries.results.records import (
+    Counts,
+    Line,
+    LineResult,
+    ResultRecord,
+    counts,
+    latest,
+    lines,
+    recent,
+)
+from controller.store.queries.results.series import (
+    MAX_POINTS,
+    Point,
+    Series,
+    bucket_width,
+    child_series,
+    series,
+)
+
+__all__ = [
+    "MAX_POINTS",
+    "Counts",
+    "Line",
+    "LineResult",
+    "Point",
+    "ResultRecord",
+    "Series",
+    "bucket_width",
+    "child_series",
+    "counts",
+    "latest",
+    "lines",
+    "recent",
+    "series",
+]
