@@ -16,7 +16,6 @@ from typing import Any, NoReturn, cast
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
-from gunicorn.workers.gthread import ThreadWorker
 
 from controller.errors import ConfigurationError, DatabaseUnavailableError, PortInUseError
 from controller.settings import Settings, split_address
@@ -25,6 +24,7 @@ from controller.store.engine import make_engine
 from web import create_app, logs
 from web.auth import read_key
 from web.presence import Presence
+from web.reception import ReceivingWorker
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def _check_database(settings: Settings) -> None:
         engine.dispose()
 
 
-class _Worker(ThreadWorker):
+class _Worker(ReceivingWorker):
     """Ends live streams as soon as it is told to end: they would hold it up for all of their lives."""
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
@@ -97,6 +97,12 @@ class _Worker(ThreadWorker):
         application = cast("Flask", self.wsgi)
         # Not here: the signal may have interrupted somebody who holds the hub's lock.
         threading.Thread(target=application.extensions["live"].stop, name="end-streams", daemon=True).start()
+
+
+class _ProxiedWorker(_Worker):
+    """The same behind a proxy, whose address all clients have."""
+
+    counts_addresses = False
 
 
 class _Server(BaseApplication):
@@ -113,7 +119,7 @@ class _Server(BaseApplication):
             "bind": f"fd://{self._listener.detach()}",
             "workers": 1,
             "threads": self._settings.web_threads,
-            "worker_class": _Worker,
+            "worker_class": _ProxiedWorker if self._settings.web_proxy_hops else _Worker,
             "worker_connections": self._settings.web_threads * 4,
             "graceful_timeout": _GRACE_S,
             "timeout": 60,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -191,3 +191,96 @@ def test_a_database_that_is_away_is_said_and_waited_for(
             assert time.monotonic() < deadline, again
             time.sleep(0.1)
     server.dispose()
+
+
+HALVES = [
+    b"GET /login HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+    b"\r\n\r\nGET /login HTTP/1.1\r\n",
+    b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 500\r\n\r\nname=",
+    b"",
+]
+
+
+@pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"])
+def test_half_sent_requests_keep_nobody_waiting(
+    environment: dict[str, str], port: int, tmp_path: Path, source: str
+) -> None:
+    """While 150 connections hold half a request each, the login answers at once, from the same address too."""
+    log = tmp_path / "log"
+    url = f"http://127.0.0.1:{port}/login"
+    with running(environment, log) as process, ExitStack() as held:
+        answer(url, process, log)
+        for number in range(150):
+            raw = held.enter_context(
+                socket.create_connection(("127.0.0.1", port), source_address=(source, 0))
+            )
+            raw.sendall(HALVES[number % len(HALVES)])
+        for _ in range(5):
+            start = time.monotonic()
+            assert httpx.get(url, trust_env=False, timeout=5).status_code == 200
+            assert time.monotonic() - start < 2
+        assert "Traceback" not in log.read_text()
+
+
+def test_one_address_has_only_so_many_connections(
+    environment: dict[str, str], port: int, tmp_path: Path
+) -> None:
+    """As many as there are threads; a further one takes the place of the oldest that has not asked yet."""
+    log = tmp_path / "log"
+    environment["STREAMSWARM_WEB_THREADS"] = "40"
+    with running(environment, log) as process, ExitStack() as held:
+        answer(f"http://127.0.0.1:{port}/login", process, log)
+        raws = [
+            held.enter_context(socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.3", 0)))
+            for _ in range(41)
+        ]
+        raws[0].settimeout(2)
+        assert raws[0].recv(1) == b""
+        raws[1].settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            raws[1].recv(1)
+
+
+def exchange(port: int, *pieces: bytes, pause: float = 0.05) -> bytes:
+    """Send pieces of a request one after the other and return all that comes back."""
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.settimeout(20)
+        for piece in pieces:
+            raw.sendall(piece)
+            time.sleep(pause)
+        received = b""
+        while piece := raw.recv(4096):
+            received += piece
+        return received
+
+
+def test_requests_are_taken_in_whole(environment: dict[str, str], port: int, tmp_path: Path) -> None:
+    """In pieces, two in a row, awaited bodies: answered; too slow, too long or in chunks: refused with a word."""
+    log = tmp_path / "log"
+    host = b"Host: 127.0.0.1\r\n"
+    last = host + b"Connection: close\r\n"
+    post = b"POST /api/v1/tests HTTP/1.1\r\n"
+    with running(environment, log) as process:
+        answer(f"http://127.0.0.1:{port}/login", process, log)
+        pieces = [b"GET /api/v1/hea", b"lth HTTP/1.1\r\n" + last + b"\r", b"\n"]
+        assert exchange(port, *pieces).startswith(b"HTTP/1.1 503")
+        asked = b"GET /login HTTP/1.1\r\n" + host + b"\r\n"
+        half = b"GET /login HTTP/1.1\r\n" + last
+        assert exchange(port, asked + half, b"\r\n").count(b"HTTP/1.1 200") == 2
+        head = (
+            post
+            + last
+            + b"Content-Length: 4\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n\r\n"
+        )
+        got = exchange(port, head, b"{", b"}  ")
+        assert got.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert b"HTTP/1.1 401" in got
+        chunked = post + last + b"Transfer-Encoding: chunked\r\n\r\n"
+        assert exchange(port, chunked).startswith(b"HTTP/1.1 411")
+        assert exchange(port, post + last + b"Content-Length: 9999999\r\n\r\n").startswith(b"HTTP/1.1 413")
+        assert exchange(port, b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000).startswith(b"HTTP/1.1 431")
+        start = time.monotonic()
+        assert exchange(port, b"GET / HTTP/1.1\r\n", pause=0.5).startswith(b"HTTP/1.1 408")
+        assert time.monotonic() - start < 8
+        assert exchange(port, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
+    assert process.returncode == 0
