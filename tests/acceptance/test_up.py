@@ -16,6 +16,7 @@ import httpx
 import psutil
 import psycopg2
 import pytest
+from support.clones import fresh_clone, own_ports
 from support.surroundings import clean_environment, wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -102,32 +103,42 @@ class Newcomer:
 
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])
-def newcomer(request: pytest.FixtureRequest, clone: Path, own_ports: dict[str, str]) -> Iterator[Newcomer]:
+def newcomer(request: pytest.FixtureRequest) -> Iterator[Newcomer]:
     """Somebody with a fresh clone: root (where the tests run as root) or an ordinary user."""
     if request.param == "root" and os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("in CI this must run as root")
         pytest.skip("starting as root needs root")
+    with fresh_clone() as clone:
+        someone = settle(clone, as_root=request.param == "root")
+        yield someone
+        someone.try_make("down")
+        for process in someone.processes():
+            process.kill()
+        program = someone.data_dir.with_name(someone.data_dir.name + "-program")
+        for folder in (someone.data_dir, program):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def settle(clone: Path, *, as_root: bool) -> Newcomer:
+    """Somebody who has just cloned: root, or an ordinary user with a home of their own."""
+    environment = clean_environment(**own_ports(), SECRET_OF_THE_NEWCOMER="hunter2")
+    if as_root:
+        data_dir = Path("/var/lib") / f"streamswarm-test-{clone.parent.name}"
+        return Newcomer(
+            folder=clone,
+            data_dir=data_dir,
+            environment={**environment, "STREAMSWARM_DATA_DIR": str(data_dir)},
+            uid=0,
+        )
     home = clone.parent / "home"
     home.mkdir()
     uid = os.geteuid()
-    if request.param == "ordinary" and uid == 0:
+    if uid == 0:
         uid = pwd.getpwnam("nobody").pw_uid
         subprocess.run(["chown", "-R", f"{uid}:{uid}", str(clone.parent)], check=True)
-    data_dir = clone / "var"
-    environment = clean_environment(**own_ports, SECRET_OF_THE_NEWCOMER="hunter2")
-    if request.param == "root":
-        data_dir = Path("/var/lib") / f"streamswarm-test-{os.getpid()}-{clone.parent.name}"
-        environment["STREAMSWARM_DATA_DIR"] = str(data_dir)
-    else:
-        environment |= {"HOME": str(home), "TMPDIR": str(home)}
-    someone = Newcomer(folder=clone, data_dir=data_dir, environment=environment, uid=uid)
-    yield someone
-    someone.try_make("down")
-    left = someone.processes()
-    for process in left:
-        process.kill()
-    shutil.rmtree(data_dir, ignore_errors=True)
+    environment |= {"HOME": str(home), "TMPDIR": str(home)}
+    return Newcomer(folder=clone, data_dir=clone / "var", environment=environment, uid=uid)
 
 
 def may_ping(uid: int) -> bool:
