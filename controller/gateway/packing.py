@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from controller.gateway.plain import without_nul
 from controller.store import results
 from controller.store.results import ResultColumn
 from streamswarm import contract
@@ -251,7 +252,7 @@ def _detail(result: probe_pb2.Result) -> bytes | None:
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
         if "\\u" in text:  # escapes may hide what PostgreSQL refuses: NUL, half of a surrogate pair
-            text = json.dumps(_without_nul(value), ensure_ascii=False)
+            text = json.dumps(without_nul(value), ensure_ascii=False)
     except (ValueError, RecursionError) as error:
         raise UnstorableError(f"detail is not JSON: {error}") from error
     if not isinstance(value, dict):
@@ -261,13 +262,3 @@ def _detail(result: probe_pb2.Result) -> bytes | None:
 
 def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is not a JSON value")
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\0", "")
-    if isinstance(value, list):
-        return [_without_nul(inner) for inner in value]
-    if isinstance(value, dict):
-        return {name.replace("\0", ""): _without_nul(inner) for name, inner in value.items()}
-    return value

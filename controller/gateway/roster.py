@@ -11,6 +11,7 @@ from typing import Any
 from controller.gateway.authority import IssuedCertificate
 from controller.gateway.database import Connection
 from controller.gateway.identity import Peer
+from controller.gateway.plain import storable_json
 from controller.store.queue import plan_worker_async
 from streamswarm.v1 import gateway_pb2
 
@@ -99,7 +100,7 @@ async def open_session(
                 "boot": _text(hello.boot_id, 100),
                 "facts": _facts(hello),
                 "policy": _policy(hello.policy_json),
-                "kinds": _json(kinds),
+                "kinds": storable_json(kinds),
                 "spool": hello.spool_id,
                 "next": hello.next_seq,
                 "first": hello.first_unacked_seq or hello.next_seq,
@@ -222,7 +223,7 @@ def _facts(hello: gateway_pb2.Hello) -> str:
     for field in hello.facts.DESCRIPTOR.fields:
         value = getattr(hello.facts, field.name)
         facts[field.name] = list(value) if field.is_repeated else value
-    return _json(facts)
+    return storable_json(facts)
 
 
 def _kinds(hello: gateway_pb2.Hello) -> dict[str, Any]:
@@ -239,12 +240,6 @@ def _kinds(hello: gateway_pb2.Hello) -> dict[str, Any]:
 def _policy(text: str) -> str:
     try:
         policy = json.loads(text[:_MOST_JSON]) if text else {}
+        return storable_json(policy) if isinstance(policy, dict) else "{}"
     except (ValueError, RecursionError):
         return "{}"
-    return _json(policy) if isinstance(policy, dict) else "{}"
-
-
-def _json(value: dict[str, Any]) -> str:
-    """Return JSON that PostgreSQL takes: no NUL, no half of a surrogate pair."""
-    text = json.dumps(value, ensure_ascii=False).replace("\\u0000", "")
-    return text.encode("utf-8", "replace").decode()

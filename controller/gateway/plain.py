@@ -1,0 +1,29 @@
+"""Values as PostgreSQL takes them in `jsonb`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def without_nul(value: Any) -> Any:
+    """Return a value of JSON without the character NUL, which PostgreSQL cannot store, in its texts and names.
+
+    The value is cleaned, not its JSON: there the same six characters can be the end of a text with a backslash.
+    """
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, list):
+        return [without_nul(inner) for inner in value]
+    if isinstance(value, dict):
+        return {name.replace("\0", ""): without_nul(inner) for name, inner in value.items()}
+    return value
+
+
+def storable_json(value: dict[str, Any]) -> str:
+    """Return JSON that PostgreSQL takes: no NUL, no half of a surrogate pair.
+
+    Raises ValueError for numbers that JSON does not have, RecursionError for what is nested too deep.
+    """
+    text = json.dumps(without_nul(value), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "replace").decode()
