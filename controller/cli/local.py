@@ -95,6 +95,7 @@ def _launch(settings: Settings, command: list[str], environment: dict[str, str],
         process.wait()
         return
     if isinstance(last, Failed):
+        process.wait()
         click.echo(f"streamswarm: {last.text}", err=True)
         sys.exit(last.exit_code)
     if not isinstance(last, Ready):
