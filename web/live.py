@@ -2,8 +2,8 @@
 
 One connection per process listens to PostgreSQL; what it hears is handed to every open stream, at most one event
 a second each. Events are hints: a page that hears one fetches what it lacks, and after any break it fetches anew,
-so nothing depends on an event having arrived. Each stream holds a thread of the server; so there is a hard cap,
-beyond which the answer is 503 and pages poll instead.
+so nothing depends on an event having arrived. Each stream holds a thread of the server; so there is a hard cap, for all
+and for each viewer, beyond which the answer is 503 and pages poll instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from controller.store.channels import RESULTS
-from web.auth import requires
+from web.auth import principal, requires
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 THREADS_FOR_PAGES = 32
 HEARTBEAT_S = 15.0
 COALESCE_S = 1.0
+#: Streams of one viewer, a user or a token: nobody can take every place.
+MOST_PER_VIEWER = 8
 #: A stream ends after this time and the browser opens the next: whoever was logged out is noticed then.
 LIFE_S = 600.0
 _RETRY_S = 2.0
@@ -42,7 +44,7 @@ blueprint = Blueprint("live", __name__)
 
 
 class StreamsFullError(Exception):
-    """Every place for a stream is taken."""
+    """Every place for a stream, or every place that this viewer may have, is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,9 @@ class Update:
 class Stream:
     """One open stream: collects what is new until it is asked."""
 
-    def __init__(self, *, listening: bool) -> None:
+    def __init__(self, *, listening: bool, viewer: str = "") -> None:
+        #: Whom it counts for.
+        self.viewer = viewer
         self._changed = threading.Condition()
         # A stream begins with "anything may be new", as soon as the database is heard.
         self._tests: set[int] | None = None if listening else set()
@@ -128,12 +132,13 @@ class Hub:
         """How many streams are open."""
         return len(self._streams)
 
-    def open(self) -> Stream:
-        """Return a new stream or raise StreamsFullError."""
+    def open(self, viewer: str) -> Stream:
+        """Return a new stream for a viewer or raise StreamsFullError."""
         with self._lock:
-            if self._stopped or len(self._streams) >= self.capacity:
+            own = sum(stream.viewer == viewer for stream in self._streams)
+            if self._stopped or len(self._streams) >= self.capacity or own >= MOST_PER_VIEWER:
                 raise StreamsFullError
-            stream = Stream(listening=self._listening)
+            stream = Stream(listening=self._listening, viewer=viewer)
             self._streams.add(stream)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="live", daemon=True)
@@ -268,7 +273,7 @@ def stream() -> Response:
     """Open a stream of events, or answer 503 when every place is taken."""
     hub: Hub = current_app.extensions["live"]
     try:
-        opened = hub.open()
+        opened = hub.open(principal().key)
     except StreamsFullError:
         return Response(
             "Every place for live updates is taken; the page asks every few seconds instead.\n",

@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from controller.store.entities import Worker
 from streamswarm.v1 import probe_pb2
-from web.live import Hub
+from web.live import MOST_PER_VIEWER, Hub
 
 
 def ago(seconds: float) -> dt.datetime:
@@ -151,7 +151,7 @@ def test_what_is_not_there_is_a_styled_404(operator) -> None:
 def test_live_streams_are_capped(app, operator) -> None:
     """Beyond the cap the answer is 503, so that pages keep their threads; a place that is freed is given again."""
     hub: Hub = app.extensions["live"]
-    streams = [hub.open() for _ in range(hub.capacity)]
+    streams = [hub.open(f"user:{number}") for number in range(hub.capacity)]
     refused = operator.client.get("/live")
     assert refused.status_code == 503
     assert refused.headers["Retry-After"]
@@ -163,3 +163,16 @@ def test_live_streams_are_capped(app, operator) -> None:
     assert hub.streams == hub.capacity - 1
     for stream in streams:
         hub.close(stream)
+
+
+def test_one_viewer_cannot_take_every_stream(app, operator, visit) -> None:
+    """The ninth stream of a viewer is refused while others still get theirs."""
+    hub: Hub = app.extensions["live"]
+    opened = [operator.client.get("/live") for _ in range(MOST_PER_VIEWER)]
+    assert {response.status_code for response in opened} == {200}
+    assert operator.client.get("/live").status_code == 503
+    other = visit("viewer").client.get("/live")
+    assert other.status_code == 200
+    for response in (*opened, other):
+        response.close()
+    assert hub.streams == 0
