@@ -15,6 +15,7 @@ import psutil
 
 from controller.errors import ConfigurationError, StreamSwarmError
 from controller.local import account, runtime
+from controller.local.environment import inherited
 from controller.local.lock import running_supervisor
 from controller.local.progress import Event, Failed, Listener, Ready, from_pipe, to_pipe, to_terminal
 from controller.local.supervisor import Supervisor
@@ -48,7 +49,7 @@ def up(detach: bool, reload: bool, events: int | None) -> None:
         _supervise(settings, to_terminal(), reload=reload)
         return
     words = ["up", *(["--reload"] if reload else [])]
-    command, environment = [sys.executable, "-m", "controller.cli", *words], dict(os.environ)
+    command, environment = [sys.executable, "-m", "controller.cli", *words], inherited()
     if account.is_root():
         runner = account.ensure(settings.data_dir)
         account.claim(settings.data_dir, runner)
