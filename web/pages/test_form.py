@@ -14,6 +14,7 @@ from controller.store.queries import destinations, tests, workers
 from controller.store.queries.tests import TestRecord
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, Problem
+from streamswarm.values import shown_number
 from web.auth import requires
 from web.database import transaction
 from web.forms import parameter_fields, read_parameters
@@ -222,7 +223,7 @@ def _stored(found: TestRecord) -> dict[str, Any]:
         "description": found.description,
         "tags": ", ".join(found.tags),
         "kind": found.kind,
-        "interval_s": "" if found.interval_s is None else f"{found.interval_s:g}",
+        "interval_s": "" if found.interval_s is None else shown_number(found.interval_s),
         "once": found.interval_s is None,
         "starts_at": found.starts_at.isoformat() if found.starts_at else "",
         "ends_at": found.ends_at.isoformat() if found.ends_at else "",

@@ -15,6 +15,7 @@ from typing import Any
 
 from streamswarm.contract import InvalidInputError, Problem
 from streamswarm.targets import shown
+from streamswarm.values import shown_number
 
 _WORD = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.:/-]{0,61}[A-Za-z0-9])?\Z")
 MAX_TAGS = 32
@@ -96,7 +97,8 @@ class Checker:
             self.add(name, "must be a number")
             return None
         if not smallest <= number <= largest:
-            self.add(name, f"must lie between {smallest:g} and {largest:g}{' ' + unit if unit else ''}")
+            limits = f"{shown_number(smallest)} and {shown_number(largest)}{' ' + unit if unit else ''}"
+            self.add(name, f"must lie between {limits}")
             return None
         return number
 

@@ -231,3 +231,30 @@ def test_a_form_without_the_sessions_token_is_refused(operator, rows, engine) ->
     assert answer.status_code == 400
     assert "does not belong to this session" in answer.get_data(as_text=True)
     assert one(engine, Destination).deleted_at is None
+
+
+def test_an_interval_that_is_shown_is_the_one_that_is_kept(operator, rows, engine) -> None:
+    """However long or odd: the form shows every digit, and saving it unchanged keeps the number."""
+    place = rows.destination("Place", "192.0.2.1")
+    for interval in (1234567, 123456.7, 2.5):
+        test = rows.test(f"Every {interval}", "ping", destinations=[place], interval_s=interval)
+        page = operator.get(f"/tests/{test}/edit")
+        field = re.search(r'<input[^>]*name="interval_s"[^>]*>', page)
+        assert field
+        shown = re.search(r'value="([^"]*)"', field.group(0))
+        assert shown
+        assert shown.group(1) == str(interval)
+        version = re.search(r'name="version" value="(\d+)"', page)
+        assert version
+        form = a_test(place, name=f"Every {interval}", interval_s=shown.group(1), version=version.group(1))
+        assert operator.post(f"/tests/{test}/edit", form).status_code == 302
+        with Session(engine) as session:
+            assert session.get_one(Test, test).interval_s == interval
+
+
+def test_limits_are_told_to_the_digit(operator, rows) -> None:
+    """A limit is a number that would be taken, not a rounded one."""
+    place = rows.destination("Place", "192.0.2.1")
+    sent = operator.post("/tests/new", a_test(place, interval_s="99999999"))
+    assert sent.status_code == 422
+    assert "must lie between 1 and 2678400 s" in sent.get_data(as_text=True)
