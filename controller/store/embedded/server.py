@@ -1,0 +1,181 @@
+"""The life of the embedded server: made, started, found, stopped."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from controller.errors import ConfigurationError, DatabaseUnavailableError
+from controller.store.embedded import processes
+from controller.store.embedded.cluster import ROLE, Cluster
+from controller.store.embedded.failures import absent, failure
+from controller.store.embedded.files import private_folder, socket_dir, tail
+from controller.store.embedded.programs import Programs
+
+DATABASE = "streamswarm"
+_START_SECONDS = 120
+_STOP_SECONDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedStatus:
+    """Whether the embedded server runs."""
+
+    running: bool
+    #: Process id of the postmaster, when it runs.
+    pid: int | None
+
+
+class EmbeddedPostgres:
+    """The embedded server of one data directory.
+
+    `user` names the account that the server runs as; it is needed, and used, only when the caller is root.
+    """
+
+    def __init__(self, data_dir: Path, *, user: str | None = None) -> None:
+        self._data_dir = data_dir.absolute()
+        self._password_file = self._data_dir / "secrets" / "postgres-password"
+        self._log_file = self._data_dir / "logs" / "postgres.log"
+        self._programs = Programs(user)
+        self._socket_dir = socket_dir(self._data_dir, self._programs.account.pw_uid)
+        self._cluster = Cluster(
+            self._data_dir / "postgres",
+            self._programs,
+            password_file=self._password_file,
+            log_file=self._log_file,
+        )
+
+    @classmethod
+    def find(cls, data_dir: Path) -> EmbeddedPostgres:
+        """Return the embedded server that was set up in a data folder; DatabaseUnavailableError when none was."""
+        cluster = data_dir / "postgres"
+        try:
+            return cls(data_dir, user=cluster.owner())
+        except FileNotFoundError as error:
+            raise absent(data_dir) from error
+        except (KeyError, PermissionError) as error:
+            raise ConfigurationError(
+                f"the embedded database in {cluster} belongs to somebody else",
+                mend=f"run this as the owner of {data_dir}, or set STREAMSWARM_DATA_DIR",
+            ) from error
+
+    @property
+    def log_file(self) -> Path:
+        """The server's log."""
+        return self._log_file
+
+    def url(self, database: str = DATABASE) -> str:
+        """Return the URL of a database on this server, password included."""
+        try:
+            password = self._password_file.read_text(encoding="ascii").strip()
+        except FileNotFoundError as error:
+            raise absent(self._data_dir) from error
+        except OSError as error:
+            raise ConfigurationError(
+                f"the database password in {self._password_file} cannot be read: {error.strerror}",
+                mend=f"run this as the owner of {self._data_dir}",
+            ) from error
+        return f"postgresql://{ROLE}:{password}@/{database}?host={quote(str(self._socket_dir), safe='')}"
+
+    def status(self) -> EmbeddedStatus:
+        """Return whether the server runs."""
+        pid = processes.postmaster(self._cluster.path)
+        return EmbeddedStatus(running=pid is not None, pid=pid)
+
+    def start(self) -> str:
+        """Make the cluster if there is none, start the server if it does not run, and return its URL."""
+        try:
+            self._make_folders()
+            with self._only_one():
+                if not self._cluster.exists():
+                    self._cluster.initialise()
+                self._cluster.check_version()
+                if not self.status().running:
+                    self._cluster.write_configuration(self._socket_dir)
+                    processes.forget_stale_locks(self._cluster.path, self._socket_dir)
+                    self._launch()
+                self._make_database()
+        except OSError as error:
+            raise self._unusable(error) from error
+        return self.url()
+
+    def stop(self) -> None:
+        """Stop the server, open transactions rolled back; does nothing when it does not run."""
+        if not self.status().running:
+            return
+        done = self._programs.run(
+            [
+                str(self._programs.folder() / "pg_ctl"),
+                *("-D", str(self._cluster.path), "-m", "fast", "-w", "-t", str(_STOP_SECONDS), "stop"),
+            ]
+        )
+        if done.returncode != 0 and self.status().running:
+            raise DatabaseUnavailableError(
+                f"the embedded PostgreSQL in {self._cluster.path} did not stop within {_STOP_SECONDS} s",
+                mend=f"see {self._log_file}",
+            )
+
+    def _make_folders(self) -> None:
+        mode = 0o711 if self._programs.as_other else 0o700
+        self._data_dir.mkdir(parents=True, exist_ok=True, mode=mode)
+        for folder in (self._password_file.parent, self._log_file.parent):
+            folder.mkdir(exist_ok=True, mode=mode)
+        private_folder(self._socket_dir, self._programs.account)
+        self._log_file.touch(mode=0o600)
+        self._programs.give(self._log_file)
+
+    def _unusable(self, error: OSError) -> ConfigurationError | DatabaseUnavailableError:
+        if error.errno == errno.ENOSPC:
+            return self._failure("the embedded PostgreSQL did not start", str(error))
+        return ConfigurationError(
+            f"the data folder {self._data_dir} cannot be used: {error.strerror}: {error.filename}",
+            mend="make it writable, or set STREAMSWARM_DATA_DIR to another folder",
+        )
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Hold off a second `start` of the same data folder."""
+        descriptor = os.open(self._data_dir / "postgres.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _launch(self) -> None:
+        command = [
+            str(self._programs.folder() / "pg_ctl"),
+            *("-D", str(self._cluster.path), "-l", str(self._log_file)),
+            *("-w", "-t", str(_START_SECONDS), "start"),
+        ]
+        seen = self._log_file.stat().st_size
+        done = self._programs.run(command)
+        if done.returncode != 0:
+            said = tail(self._log_file, since=seen)
+            raise self._failure("the embedded PostgreSQL did not start", said or done.stderr)
+
+    def _make_database(self) -> None:
+        import psycopg2
+        from psycopg2 import sql
+
+        try:
+            connection = psycopg2.connect(self.url("postgres"), connect_timeout=10)
+        except psycopg2.OperationalError as error:
+            raise self._failure("the embedded PostgreSQL cannot be reached", str(error)) from error
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
+                if cursor.fetchone() is None:
+                    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        finally:
+            connection.close()
+
+    def _failure(self, what: str, said: str) -> DatabaseUnavailableError:
+        return failure(what, said, log_file=self._log_file)
