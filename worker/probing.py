@@ -10,8 +10,9 @@ The runner adds the envelope (when, how long, which job) and turns exceptions in
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
 
@@ -24,7 +25,8 @@ class ProbeFailure(Exception):  # noqa: N818  a measured failure is an outcome, 
     """A run that ended without the wanted answer.
 
     `status` is STATUS_FAILED when the destination or the way to it is at fault, STATUS_ERROR when nothing could
-    be measured. `metrics` has what was measured until then, or None.
+    be measured. `metrics` has what was measured until then, or None; `detail` what is known beside it, such as the
+    address that was used, and must survive JSON.
     """
 
     def __init__(
@@ -34,12 +36,24 @@ class ProbeFailure(Exception):  # noqa: N818  a measured failure is an outcome, 
         source: probe_pb2.FailureSource,
         status: probe_pb2.Status = probe_pb2.STATUS_FAILED,
         metrics: Any = None,
+        detail: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.source = source
         self.status = status
         self.metrics = metrics
+        self.detail = detail or {}
+
+
+@contextlib.contextmanager
+def failing_with(detail: dict[str, Any]) -> Iterator[None]:
+    """Add to the failures that pass through what is known of the run; what a failure knows itself goes first."""
+    try:
+        yield
+    except ProbeFailure as failure:
+        failure.detail = detail | failure.detail
+        raise
 
 
 class TargetGuard(Protocol):

@@ -186,6 +186,10 @@ class Runner:
                 _fill(result, contract.kind_of(job.spec), failure.metrics)
             except TypeError as error:
                 log.warning("job %d: %s", job.job_id, error)
+        try:
+            _add_detail(result, failure.detail)
+        except (TypeError, ValueError) as error:
+            log.warning("job %d: its detail cannot be told: %s", job.job_id, error)
         ended(result, failure.status, failure.source, failure.message)
 
     def _availability(self, kind: str) -> Availability:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
+from typing import Any
 
 import dns.exception
 import dns.flags
@@ -15,7 +15,7 @@ import dns.rdatatype
 from streamswarm.targets import Target, shown
 from streamswarm.v1.probes.dns_pb2 import DnsResult, DnsSpec
 from worker.failures import internal_failure, network_failure, target_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, failing_with
 from worker.wire import icmp_messages, stamps
 from worker.wire.addresses import endpoint
 from worker.wire.connect import connect, failure_at_once, failure_of
@@ -33,27 +33,22 @@ async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
     resolved = await context.resolve(target.host, "any")
     address = resolved.addresses[0]
     port = target.port or spec.port
-    context.guard.check(address, port)
-    metrics = DnsResult(bytes_sent=0, bytes_received=0)
-    ask = _over_tcp if spec.transport == "tcp" else _over_udp
-    try:
-        answer = await asyncio.wait_for(ask(query, address, port, metrics), spec.timeout_ms / 1000)
-    except asyncio.TimeoutError:
-        metrics.ClearField("query_ms")
-        raise network_failure(
-            f"{endpoint(address, port)} gave no answer within {spec.timeout_ms} ms", metrics
-        ) from None
-    _fill(metrics, answer)
-    _check(answer, spec, metrics)
-    records = [record for rrset in answer.answer for record in rrset.to_text().splitlines()]
-    return Outcome(
-        metrics=metrics,
-        detail={
-            "address": str(address),
-            "port": port,
-            "answer": [shown(record, 255) for record in records[:_SHOWN_RECORDS]],
-        },
-    )
+    detail: dict[str, Any] = {"address": str(address), "port": port}
+    with failing_with(detail):
+        context.guard.check(address, port)
+        metrics = DnsResult(bytes_sent=0, bytes_received=0)
+        ask = _over_tcp if spec.transport == "tcp" else _over_udp
+        try:
+            answer = await asyncio.wait_for(ask(query, address, port, metrics), spec.timeout_ms / 1000)
+        except asyncio.TimeoutError:
+            raise network_failure(
+                f"{endpoint(address, port)} gave no answer within {spec.timeout_ms} ms", metrics
+            ) from None
+        _fill(metrics, answer)
+        records = [record for rrset in answer.answer for record in rrset.to_text().splitlines()]
+        detail["answer"] = [shown(record, 255) for record in records[:_SHOWN_RECORDS]]
+        _check(answer, spec, metrics)
+    return Outcome(metrics=metrics, detail=detail)
 
 
 def availability() -> Availability:
@@ -98,30 +93,32 @@ async def _over_udp(
                 metrics.bytes_received += len(received.data)
                 answer = _parse(received.data, where, metrics)
                 if query.is_response(answer):
-                    metrics.query_ms = exchange.elapsed_ms(received)
+                    udp_ms = exchange.elapsed_ms(received)
                     break
     except OSError as error:
         raise failure_at_once(error, where, metrics) from error
     metrics.truncated = bool(answer.flags & dns.flags.TC)
     if not metrics.truncated:
+        metrics.query_ms = udp_ms
         return answer
-    udp_ms = metrics.query_ms
-    started_ns = time.perf_counter_ns()
-    answer = await _over_tcp(query, address, port, metrics)
-    metrics.query_ms = udp_ms + (time.perf_counter_ns() - started_ns) / 1e6
-    return answer
+    return await _over_tcp(query, address, port, metrics, before_ms=udp_ms)
 
 
 async def _over_tcp(
-    query: dns.message.QueryMessage, address: IPAddress, port: int, metrics: DnsResult
+    query: dns.message.QueryMessage,
+    address: IPAddress,
+    port: int,
+    metrics: DnsResult,
+    *,
+    before_ms: float = 0,
 ) -> dns.message.Message:
+    """Ask over a connection of its own; its handshake is waited for as well, so it is part of the query time."""
     where = endpoint(address, port)
     data = query.to_wire()
     connection = await connect(address, port, timeout_s=None, metrics=metrics)
     with connection.sock as sock:
         stream = ByteStream(sock)
         try:
-            sent_ns = time.perf_counter_ns()
             await stream.send(len(data).to_bytes(2, "big") + data)
             metrics.bytes_sent += len(data)
             length = int.from_bytes(await stream.receive_exactly(2), "big")
@@ -130,7 +127,7 @@ async def _over_tcp(
             raise target_failure(f"{where} {error}", metrics) from error
         except OSError as error:
             raise failure_of(error, where, metrics) from error
-        metrics.query_ms = (stream.received_ns - sent_ns) / 1e6
+        metrics.query_ms = before_ms + (stream.received_ns - connection.started_ns) / 1e6
     metrics.bytes_received += len(received)
     answer = _parse(received, where, metrics)
     if not query.is_response(answer):

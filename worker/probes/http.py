@@ -53,15 +53,17 @@ async def run(target: Target, spec: HttpSpec, context: ProbeContext) -> Outcome:
     except asyncio.TimeoutError:
         hop = hops[-1]
         failure = resolver_failure if hop.address is None else network_failure
-        raise failure(
-            f"{shown(hop.url)}: not finished within {spec.timeout_ms} ms, while {hop.phase}",
-            _metrics(hops),
-        ) from None
+        failed = failure(
+            f"{shown(hop.url)}: not finished within {spec.timeout_ms} ms, while {hop.phase}", _metrics(hops)
+        )
+        failed.detail = _detail(hops)
+        raise failed from None
     except ProbeFailure as failed:
         if failed.metrics is None:
             failed.metrics = _metrics(hops, started_ns if hops[-1].exchange.end_ns else None)
+        failed.detail = _detail(hops)
         raise
-    return Outcome(metrics=metrics, detail={"hops": [_hop_detail(hop) for hop in hops]})
+    return Outcome(metrics=metrics, detail=_detail(hops))
 
 
 def availability() -> Availability:
@@ -220,10 +222,14 @@ def _phases(hop: _Hop) -> dict[str, float | None]:
     }
 
 
+def _detail(hops: list[_Hop]) -> dict[str, Any]:
+    return {"hops": [_hop_detail(hop) for hop in hops]}
+
+
 def _hop_detail(hop: _Hop) -> dict[str, Any]:
     detail: dict[str, Any] = {
         "url": shown(hop.url, 500),
-        "address": str(hop.address),
+        "address": None if hop.address is None else str(hop.address),
         "status": hop.exchange.status,
         "tls_version": hop.tls_version,
     }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from typing import Any
 
 from streamswarm.targets import Target
 from streamswarm.v1.probes.ping_pb2 import PingResult, PingSpec
 from worker import statistics
 from worker.failures import error_text, network_failure, vantage_failure
-from worker.probing import Availability, Outcome, ProbeContext
+from worker.probing import Availability, Outcome, ProbeContext, failing_with
 from worker.wire import icmp_messages
 from worker.wire.echo import EchoPlan, EchoRecord, EchoReply, EchoSendError, EchoUnavailableError
 
@@ -23,33 +24,34 @@ async def run(target: Target, spec: PingSpec, context: ProbeContext) -> Outcome:
     """Ping the first address that the resolver gives."""
     resolved = await context.resolve(target.host, spec.address_family)
     address = resolved.addresses[0]
-    context.guard.check(address)
-    plan = EchoPlan(
-        address=address,
-        count=spec.count,
-        interval_s=spec.interval_ms / 1000,
-        timeout_s=spec.timeout_ms / 1000,
-        size=spec.size_bytes,
-        dscp=spec.dscp,
-        ttl=spec.ttl,
-        dont_fragment=spec.dont_fragment,
-    )
-    try:
-        record = await echo(plan)
-    except EchoUnavailableError as error:
-        raise vantage_failure(f"ping cannot run on this host: {error}") from error
-    except EchoSendError as error:
-        raise vantage_failure(f"this host cannot send to {address}: {error_text(error)}") from error
-    if record.sent == 0:
-        raise vantage_failure(f"this host sent no request to {address}: {_refusals(record)}")
-    metrics = summarise(record, spec.timeout_ms)
-    if metrics.packets_received == 0:
-        raise network_failure(_silence(record, plan, metrics), metrics)
-    detail: dict[str, object] = {"address": str(address)}
-    if record.refused:
-        detail["not_sent"] = _refusals(record)
-    if record.errors:
-        detail["icmp_errors"] = _errors(record, address.version)
+    detail: dict[str, Any] = {"address": str(address)}
+    with failing_with(detail):
+        context.guard.check(address)
+        plan = EchoPlan(
+            address=address,
+            count=spec.count,
+            interval_s=spec.interval_ms / 1000,
+            timeout_s=spec.timeout_ms / 1000,
+            size=spec.size_bytes,
+            dscp=spec.dscp,
+            ttl=spec.ttl,
+            dont_fragment=spec.dont_fragment,
+        )
+        try:
+            record = await echo(plan)
+        except EchoUnavailableError as error:
+            raise vantage_failure(f"ping cannot run on this host: {error}") from error
+        except EchoSendError as error:
+            raise vantage_failure(f"this host cannot send to {address}: {error_text(error)}") from error
+        if record.sent == 0:
+            raise vantage_failure(f"this host sent no request to {address}: {_refusals(record)}")
+        metrics = summarise(record, spec.timeout_ms)
+        if record.refused:
+            detail["not_sent"] = _refusals(record)
+        if record.errors:
+            detail["icmp_errors"] = _errors(record, address.version)
+        if metrics.packets_received == 0:
+            raise network_failure(_silence(record, plan, metrics), metrics)
     return Outcome(metrics=metrics, detail=detail)
 
 

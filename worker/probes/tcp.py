@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamswarm.targets import Target
 from streamswarm.v1.probes.tcp_pb2 import TcpResult, TcpSpec
-from worker.probing import Availability, Outcome, ProbeContext
+from worker.probing import Availability, Outcome, ProbeContext, failing_with
 from worker.wire import tcp_info
 from worker.wire.connect import Connection, connect
 
@@ -14,18 +14,20 @@ async def run(target: Target, spec: TcpSpec, context: ProbeContext) -> Outcome:
     resolved = await context.resolve(target.host, spec.address_family)
     address = resolved.addresses[0]
     port = target.port or spec.port
-    context.guard.check(address, port)
+    detail = {"address": str(address), "port": port}
     metrics = TcpResult()
     if resolved.elapsed_ms is not None:
         metrics.dns_ms = resolved.elapsed_ms
-    connection = await connect(
-        address, port, timeout_s=spec.timeout_ms / 1000, dscp=spec.dscp, metrics=metrics
-    )
+    with failing_with(detail):
+        context.guard.check(address, port)
+        connection = await connect(
+            address, port, timeout_s=spec.timeout_ms / 1000, dscp=spec.dscp, metrics=metrics
+        )
     try:
         _measure(connection, metrics)
     finally:
         connection.sock.close()
-    return Outcome(metrics=metrics, detail={"address": str(address), "port": port})
+    return Outcome(metrics=metrics, detail=detail)
 
 
 def availability() -> Availability:

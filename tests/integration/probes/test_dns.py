@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import dns.flags
 import pytest
@@ -14,6 +16,7 @@ from integration.probes.peers import Path3, Probe, RecordingGuard
 
 from streamswarm.v1 import probe_pb2
 from worker.probing import ProbeFailure
+from worker.wire.connect import Connection, connect
 
 
 @pytest.fixture
@@ -72,6 +75,48 @@ async def test_a_truncated_answer_is_asked_for_again_over_tcp(
     assert received is not None
     assert outcome.metrics.bytes_received > int(received[1])
     assert len(outcome.detail["answer"]) == 20
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_the_query_time_is_what_a_resolver_waits_for(
+    server: NameServer, probe: Probe, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    """The handshake counts, and after a cut answer the time over UDP, the handshake and the time over TCP."""
+    handshake_s = 0.2
+
+    async def slow(*arguments: Any, **options: Any) -> Connection:
+        connection = await connect(*arguments, **options)
+        await asyncio.sleep(handshake_s)
+        return connection
+
+    monkeypatch.setattr("worker.probes.dns.connect", slow)
+    started = time.perf_counter()
+    outcome = await probe(
+        "dns", f"127.0.0.1:{server.port}", query_name="long.test", record_type="TXT", transport=transport
+    )
+    whole_ms = (time.perf_counter() - started) * 1000
+    assert outcome.metrics.HasField("truncated") is (transport == "udp")
+    assert handshake_s * 1000 < outcome.metrics.query_ms < whole_ms
+
+
+async def test_a_failed_run_keeps_the_answer_and_the_address(
+    server: NameServer, probe: Probe, free_port: int
+) -> None:
+    """Whoever looks into a failure sees what the server said, or at least which one was asked."""
+    where = {"address": "127.0.0.1", "port": server.port}
+    with pytest.raises(ProbeFailure) as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test", answer_pattern="192.0.2.9")
+    assert caught.value.detail["answer"][0].startswith(("a.test. 300", "b.test. 60"))
+    assert len(caught.value.detail["answer"]) == 3
+    with pytest.raises(ProbeFailure) as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="none.test")
+    assert caught.value.detail == where | {"answer": []}
+    with pytest.raises(ProbeFailure) as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="silent.test", timeout_ms=50)
+    assert caught.value.detail == where
+    with pytest.raises(ProbeFailure) as caught:
+        await probe("dns", f"127.0.0.1:{free_port}", query_name="a.test")
+    assert caught.value.detail == where | {"port": free_port}
 
 
 async def test_tcp_from_the_start(server: NameServer, probe: Probe, no_leak: None) -> None:

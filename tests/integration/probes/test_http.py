@@ -310,6 +310,9 @@ async def test_silence_is_the_networks_and_says_in_which_phase(
     assert not metrics.HasField("ttfb_ms")
     assert not metrics.HasField("total_ms")
     assert not metrics.HasField("status")
+    [hop] = caught.value.detail["hops"]
+    assert hop.keys() == {"url", "address", "connect_ms"}
+    assert hop["address"] == "127.0.0.1"
 
 
 async def test_the_timeout_spans_all_hops(server: WebServer, probe: Probe) -> None:

@@ -94,6 +94,7 @@ async def test_a_closed_port_is_the_targets_refusal(probe: Probe, free_port: int
         await probe("tcp", f"127.0.0.1:{free_port}")
     assert caught.value.status == probe_pb2.STATUS_FAILED
     assert caught.value.source == probe_pb2.FAILURE_SOURCE_TARGET
+    assert caught.value.detail == {"address": "127.0.0.1", "port": free_port}
 
 
 async def test_silence_is_the_networks(probe: Probe, no_leak: None) -> None:

@@ -65,7 +65,10 @@ async def test_a_failure_keeps_what_was_measured() -> None:
 
     async def run(target: Any, spec: Any, context: Any) -> Outcome:
         raise ProbeFailure(
-            "refused\n", source=probe_pb2.FAILURE_SOURCE_TARGET, metrics=TcpResult(connect_ms=2)
+            "refused\n",
+            source=probe_pb2.FAILURE_SOURCE_TARGET,
+            metrics=TcpResult(connect_ms=2),
+            detail={"address": "192.0.2.1"},
         )
 
     result = await _runner(run).run(_job(), 1)
@@ -75,6 +78,7 @@ async def test_a_failure_keeps_what_was_measured() -> None:
     )
     assert result.error == "refused\\n"
     assert result.tcp.connect_ms == 2
+    assert json.loads(result.detail_json) == {"address": "192.0.2.1"}
 
 
 async def test_a_failure_without_metrics_names_its_kind() -> None:
