@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -15,6 +16,9 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAP_NET_RAW = 13
 _CAPABILITY_VERSION_3 = 0x20080522
+# How entries of the data folder are opened; Windows has none of these and never gets there.
+_FOLDER = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_DIRECTORY", 0)
+_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class _Header(ctypes.Structure):
@@ -63,13 +67,57 @@ def leave_root(user: str, data_dir: Path) -> None:
 
 
 def _give(folder: Path, uid: int, gid: int) -> None:
-    """Make the data folder and give it with its content to a user; links are not followed."""
+    """Make the data folder and give what root owns of it to a user; raises ConfigurationError for what is others'.
+
+    The user may be at work in there while root walks through it. So every entry is held open while it is looked at
+    and given away, no link is followed, and a file that also lies elsewhere is not given away.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.chown(folder, uid, gid)
-    for root, names, files in os.walk(folder):
-        for name in (*names, *files):
-            with contextlib.suppress(FileNotFoundError):
-                os.chown(Path(root) / name, uid, gid, follow_symlinks=False)
+    try:
+        handle = os.open(folder, _FOLDER)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data folder {folder} is no folder: {error.strerror}",
+            mend="set `data_dir` to the folder itself, not to a link to it",
+        ) from error
+    try:
+        _give_open(handle, folder, uid, gid)
+        _give_content(handle, folder, uid, gid)
+    finally:
+        os.close(handle)
+
+
+def _give_content(folder: int, path: Path, uid: int, gid: int) -> None:
+    for name in os.listdir(folder):
+        # It may be gone by now, or be something else than it was: then it is not root's, and no concern of ours.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                continue
+            handle = os.open(name, _FOLDER if stat.S_ISDIR(mode) else _FILE, dir_fd=folder)
+            try:
+                _give_open(handle, path / name, uid, gid)
+                if stat.S_ISDIR(mode):
+                    _give_content(handle, path / name, uid, gid)
+            finally:
+                os.close(handle)
+
+
+def _give_open(handle: int, path: Path, uid: int, gid: int) -> None:
+    found = os.fstat(handle)
+    if found.st_uid == uid:
+        return
+    if found.st_uid != 0:
+        raise ConfigurationError(
+            f"{path} belongs to another user (uid {found.st_uid}) than the one that the worker becomes (uid {uid})",
+            mend="give it to that user, or set `data_dir` to another folder",
+        )
+    if stat.S_ISREG(found.st_mode) and found.st_nlink != 1:
+        raise ConfigurationError(
+            f"{path} is root's and has {found.st_nlink} names: under another it may be no file of the worker's",
+            mend=f"look at what it is, then remove {path}",
+        )
+    os.fchown(handle, uid, gid)
 
 
 def _keep_only_raw_packets(libc: ctypes.CDLL) -> None:
