@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -14,7 +13,7 @@ import httpx
 import psutil
 
 from controller.errors import ConfigurationError, StreamSwarmError
-from controller.local import account, runtime
+from controller.local import account, leftovers, runtime
 from controller.local.environment import inherited
 from controller.local.lock import running_supervisor
 from controller.local.progress import Event, Failed, Listener, Ready, from_pipe, to_pipe, to_terminal
@@ -120,10 +119,13 @@ def down() -> None:
     settings = Settings.load()
     pid = running_supervisor(settings.data_dir)
     if pid is None:
-        if _stop_left_database(settings):
-            click.echo(
-                f"stopped the database, which a killed supervisor had left; the data stay in {settings.data_dir}"
-            )
+        left = leftovers.find(settings.data_dir)
+        for process in left:
+            process.terminate()
+        database = _stop_left_database(settings)
+        _wait_for(left, settings)
+        if left or database:
+            click.echo(f"stopped what a killed supervisor had left; the data stay in {settings.data_dir}")
         else:
             click.echo(f"nothing runs with the data in {settings.data_dir}")
         return
@@ -135,16 +137,18 @@ def down() -> None:
         raise ConfigurationError(
             f"process {pid} belongs to another account", mend="stop it as that account, or as root"
         ) from error
-    deadline = time.monotonic() + _STOP_WITHIN_S
-    while supervisor.is_running() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    _, alive = psutil.wait_procs(family, timeout=5)
-    if alive:
-        names = ", ".join(f"{process.pid}" for process in alive)
+    _wait_for(family, settings)
+    click.echo(f"stopped; the data stay in {settings.data_dir}")
+
+
+def _wait_for(processes: list[psutil.Process], settings: Settings) -> None:
+    """Wait for processes that have been told to end; name those that do not."""
+    stubborn = leftovers.wait(processes, within_s=_STOP_WITHIN_S)
+    if stubborn:
+        names = ", ".join(str(process.pid) for process in stubborn)
         raise StreamSwarmError(
             f"still running after {_STOP_WITHIN_S:g} s: {names}", mend=f"see {settings.data_dir / 'logs'}"
         )
-    click.echo(f"stopped; the data stay in {settings.data_dir}")
 
 
 def _stop_left_database(settings: Settings) -> bool:

@@ -27,7 +27,7 @@ from controller.local.environment import inherited
 from controller.local.lock import only_one
 from controller.local.processes import Family, Program, keep_rights_to_myself, rotate
 from controller.local.progress import Listener, Ready, Step
-from controller.settings import Settings, on_this_machine, split_address
+from controller.settings import PREFIX, Settings, on_this_machine, split_address
 from controller.store import schema
 from controller.store.commands import login_links, tokens
 from controller.store.commands.users import ensure_first_admin
@@ -39,6 +39,8 @@ _HEALTHY_WITHIN_S = 60.0
 _WATCH_EVERY_S = 0.2
 #: Logs and the embedded database are looked after less often.
 _LOOK_EVERY_S = 2.0
+#: Every program carries the data folder's name, by which `streamswarm down` knows whose it is.
+_MARK = PREFIX + "DATA_DIR"
 #: Programs that work with the controller's settings.
 CONTROLLER = ("gateway", "keeper", "web")
 
@@ -128,7 +130,9 @@ class Supervisor:
 
     def _start_program(self, name: str, module: str, *arguments: str, raw_sockets: bool = False) -> None:
         """Start one of the programs. Only those of the controller get its settings, the database's password among them."""
-        settings = self._settings.environment() if name in CONTROLLER else {}
+        settings = self._settings.environment()
+        if name not in CONTROLLER:
+            settings = {_MARK: settings[_MARK]}
         self._family.start(
             Program(
                 name=name,
