@@ -12,11 +12,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine
 
 from controller.settings import Settings
 from controller.store import partitions, schema
 from controller.store.embedded import EmbeddedPostgres
+from controller.store.embedded.roles import ROLE
 from controller.store.engine import make_engine
 
 _numbers = itertools.count(1)
@@ -28,28 +29,32 @@ def unprivileged_user() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """URL of a running embedded server's maintenance database; the role may make databases."""
+def embedded_postgres() -> Iterator[EmbeddedPostgres]:
+    """A running embedded server."""
     # Not below pytest's own folder: that is closed to the user whom PostgreSQL runs as.
     folder = Path(tempfile.mkdtemp(prefix="streamswarm-test-"))
     folder.chmod(0o711)
     server = EmbeddedPostgres(folder, user=unprivileged_user())
     try:
         server.start()
-        yield server.url("postgres")
+        yield server
     finally:
         server.stop()
         shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: str) -> str:
+def postgres_server(embedded_postgres: EmbeddedPostgres) -> str:
+    """URL of the server's maintenance database for its superuser, who makes databases."""
+    return embedded_postgres.superuser_url()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(embedded_postgres: EmbeddedPostgres) -> str:
     """Name of a migrated database, with partitions from two days ago to two days ahead, to copy from."""
     name = "template_streamswarm"
-    _execute(postgres_server, f"CREATE DATABASE {name}")
-    engine = make_engine(
-        Settings(database_url=_with_database(postgres_server, name)), application="test-template"
-    )
+    _create(embedded_postgres, name, "template0")
+    engine = make_engine(Settings(database_url=embedded_postgres.url(name)), application="test-template")
     schema.upgrade_engine(engine)
     partitions.ensure_all(engine, partitions.days_around(dt.datetime.now(dt.UTC), ahead=2, back=2))
     engine.dispose()
@@ -57,15 +62,15 @@ def postgres_template(postgres_server: str) -> str:
 
 
 @pytest.fixture
-def empty_postgres_url(postgres_server: str) -> Iterator[str]:
+def empty_postgres_url(embedded_postgres: EmbeddedPostgres) -> Iterator[str]:
     """URL of a fresh database without any schema."""
-    yield from _database(postgres_server, "template0")
+    yield from _database(embedded_postgres, "template0")
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+def postgres_url(embedded_postgres: EmbeddedPostgres, postgres_template: str) -> Iterator[str]:
     """URL of a fresh, migrated database."""
-    yield from _database(postgres_server, postgres_template)
+    yield from _database(embedded_postgres, postgres_template)
 
 
 @pytest.fixture
@@ -82,17 +87,18 @@ def engine(settings: Settings) -> Iterator[Engine]:
     engine.dispose()
 
 
-def _database(server: str, template: str) -> Iterator[str]:
+def _database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
-    _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield _with_database(server, name)
+    _create(server, name, template)
+    yield server.url(name)
     _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _with_database(server: str, name: str) -> str:
-    return make_url(server).set(database=name).render_as_string(hide_password=False)
+def _create(server: EmbeddedPostgres, name: str, template: str) -> None:
+    """Make a database that belongs to the application's role, as it does in production."""
+    _execute(server, f"CREATE DATABASE {name} OWNER {ROLE} TEMPLATE {template}")
 
 
-def _execute(server: str, statement: str) -> None:
-    with psycopg.connect(server, autocommit=True) as connection:
+def _execute(server: EmbeddedPostgres, statement: str) -> None:
+    with psycopg.connect(server.superuser_url(), autocommit=True) as connection:
         connection.execute(statement.encode())

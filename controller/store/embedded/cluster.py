@@ -10,8 +10,7 @@ from controller.errors import ConfigurationError
 from controller.store.embedded.failures import failure
 from controller.store.embedded.files import write_private
 from controller.store.embedded.programs import MAJOR_VERSION, Programs
-
-ROLE = "streamswarm"
+from controller.store.embedded.roles import SUPERUSER
 
 _CONFIGURATION = """\
 # Written anew at every start; put your own settings into postgresql.local.conf, which is read last.
@@ -67,7 +66,7 @@ class Cluster:
         fresh = self.path.with_name("postgres.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        password_copy = fresh.with_name("postgres-password.new")
+        password_copy = fresh.with_name("postgres-superuser-password.new")
         password_copy.unlink(missing_ok=True)
         try:
             write_private(self._password_file, secrets.token_urlsafe(32))
@@ -77,7 +76,7 @@ class Cluster:
             done = self._programs.run(
                 [
                     str(self._programs.folder() / "initdb"),
-                    *("-D", str(fresh), "-U", ROLE, "--pwfile", str(password_copy)),
+                    *("-D", str(fresh), "-U", SUPERUSER, "--pwfile", str(password_copy)),
                     *("--auth-local=scram-sha-256", "--auth-host=reject", "--data-checksums"),
                     *("--encoding=UTF8", "--locale=C"),
                     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),

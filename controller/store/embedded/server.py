@@ -5,20 +5,24 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from controller.errors import ConfigurationError, DatabaseUnavailableError
-from controller.store.embedded import processes
-from controller.store.embedded.cluster import ROLE, Cluster
-from controller.store.embedded.failures import absent, failure
-from controller.store.embedded.files import private_folder, socket_dir, tail
-from controller.store.embedded.programs import Programs
+import psycopg2
 
-DATABASE = "streamswarm"
+from controller.errors import ConfigurationError, DatabaseUnavailableError
+from controller.store.embedded import processes, roles
+from controller.store.embedded.cluster import Cluster
+from controller.store.embedded.failures import absent, failure
+from controller.store.embedded.files import private_folder, socket_dir, tail, write_private
+from controller.store.embedded.programs import Programs
+from controller.store.embedded.roles import DATABASE, ROLE, SUPERUSER
+
 _START_SECONDS = 120
 _STOP_SECONDS = 60
 
@@ -41,13 +45,14 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: Path, *, user: str | None = None) -> None:
         self._data_dir = data_dir.absolute()
         self._password_file = self._data_dir / "secrets" / "postgres-password"
+        self._superuser_password_file = self._password_file.with_name("postgres-superuser-password")
         self._log_file = self._data_dir / "logs" / "postgres.log"
         self._programs = Programs(user)
         self._socket_dir = socket_dir(self._data_dir, self._programs.account.pw_uid)
         self._cluster = Cluster(
             self._data_dir / "postgres",
             self._programs,
-            password_file=self._password_file,
+            password_file=self._superuser_password_file,
             log_file=self._log_file,
         )
 
@@ -71,17 +76,29 @@ class EmbeddedPostgres:
         return self._log_file
 
     def url(self, database: str = DATABASE) -> str:
-        """Return the URL of a database on this server, password included."""
+        """Return the URL of a database on this server for the application's role, password included."""
+        return self._url(ROLE, self._password_file, database)
+
+    def superuser_url(self, database: str = SUPERUSER) -> str:
+        """Return the URL of a database on this server for the superuser; for setting up, never for the application."""
+        return self._url(SUPERUSER, self._superuser_password_file, database)
+
+    def _url(self, role: str, password_file: Path, database: str) -> str:
         try:
-            password = self._password_file.read_text(encoding="ascii").strip()
+            password = password_file.read_text(encoding="ascii").strip()
         except FileNotFoundError as error:
+            if self._cluster.exists():
+                raise ConfigurationError(
+                    f"the database password in {password_file} is missing",
+                    mend=f"put the file back, or move {self._cluster.path} away and start with an empty database",
+                ) from error
             raise absent(self._data_dir) from error
         except OSError as error:
             raise ConfigurationError(
-                f"the database password in {self._password_file} cannot be read: {error.strerror}",
+                f"the database password in {password_file} cannot be read: {error.strerror}",
                 mend=f"run this as the owner of {self._data_dir}",
             ) from error
-        return f"postgresql://{ROLE}:{password}@/{database}?host={quote(str(self._socket_dir), safe='')}"
+        return f"postgresql://{role}:{password}@/{database}?host={quote(str(self._socket_dir), safe='')}"
 
     def status(self) -> EmbeddedStatus:
         """Return whether the server runs."""
@@ -96,11 +113,7 @@ class EmbeddedPostgres:
                 if not self._cluster.exists():
                     self._cluster.initialise()
                 self._cluster.check_version()
-                if not self.status().running:
-                    self._cluster.write_configuration(self._socket_dir)
-                    processes.forget_stale_locks(self._cluster.path, self._socket_dir)
-                    self._launch()
-                self._make_database()
+                self._make_ready()
         except OSError as error:
             raise self._unusable(error) from error
         return self.url()
@@ -160,22 +173,33 @@ class EmbeddedPostgres:
             said = tail(self._log_file, since=seen)
             raise self._failure("the embedded PostgreSQL did not start", said or done.stderr)
 
-    def _make_database(self) -> None:
-        import psycopg2
-        from psycopg2 import sql
+    def _make_ready(self) -> None:
+        """Start the server where it does not run, and make or repair the application's role and database.
 
-        try:
-            connection = psycopg2.connect(self.url("postgres"), connect_timeout=10)
-        except psycopg2.OperationalError as error:
-            raise self._failure("the embedded PostgreSQL cannot be reached", str(error)) from error
-        try:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
-                if cursor.fetchone() is None:
-                    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-        finally:
-            connection.close()
+        A server that was found running may still recover from a crash, or be about to end: it is waited for.
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            if not self.status().running:
+                self._cluster.write_configuration(self._socket_dir)
+                processes.forget_stale_locks(self._cluster.path, self._socket_dir)
+                self._launch()
+            try:
+                self._make_database()
+            except psycopg2.OperationalError as error:
+                passing = "the database system is" in str(error) or not self.status().running
+                if not passing or time.monotonic() > deadline:
+                    raise self._failure("the embedded PostgreSQL cannot be reached", str(error)) from error
+                time.sleep(0.1)
+            else:
+                return
+
+    def _make_database(self) -> None:
+        if not self._password_file.exists():
+            write_private(self._password_file, secrets.token_urlsafe(32))
+        if not roles.is_right(self.url(), cluster=str(self._cluster.path)):
+            password = self._password_file.read_text(encoding="ascii").strip()
+            roles.repair(self.superuser_url(), password=password)
 
     def _failure(self, what: str, said: str) -> DatabaseUnavailableError:
         return failure(what, said, log_file=self._log_file)

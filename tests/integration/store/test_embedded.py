@@ -94,6 +94,7 @@ def test_from_nothing_to_a_safe_private_server(folder: Path) -> None:
         assert lower == ("äöü",)
     for path, mode in (
         (folder / "secrets" / "postgres-password", 0o600),
+        (folder / "secrets" / "postgres-superuser-password", 0o600),
         (folder / "postgres", 0o700),
         (folder / "postgres-socket", 0o700),
         (folder / "logs" / "postgres.log", 0o600),
