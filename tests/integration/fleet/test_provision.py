@@ -239,8 +239,15 @@ def test_plain_ansible_playbook_delivers_a_policy(
 def test_a_lost_identity_is_made_anew_on_request(host: Host, controller: Any) -> None:
     """With streamswarm_worker_enrol_again the old identity goes and the worker enrols with a fresh token."""
     before = host.ssh("sha256sum", "/var/lib/streamswarm-worker/identity/identity.json")
+    # The worker owns the folder: a link that it leaves there must not make root write elsewhere.
+    host.ssh("mkdir", "/etc/elsewhere")
+    host.ssh("chown", "streamswarm-worker", "/etc/elsewhere")
+    as_worker = ("runuser", "-u", "streamswarm-worker", "--")
+    host.ssh(*as_worker, "ln", "-s", "/etc/elsewhere/token", "/var/lib/streamswarm-worker/token")
     run = Run(controller, limit="host1", variables={"streamswarm_worker_enrol_again": True})
     assert run.recap.succeeded, run.message()
+    assert host.ssh("ls", "/etc/elsewhere") == ""
+    assert "token" not in host.ssh("ls", "/var/lib/streamswarm-worker")
     assert host.ssh("sha256sum", "/var/lib/streamswarm-worker/identity/identity.json") != before
 
 
