@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from flask import Flask, Response, jsonify, redirect, render_template, request, url_for
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from controller.errors import (
@@ -36,6 +36,8 @@ _STATUS: tuple[tuple[type[StreamSwarmError], HTTPStatus], ...] = (
     (SchemaError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ConfigurationError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
+_LOST = "look at the address, or begin at the overview"
+_LOST_API = "look at the path and its ids; docs/reference/api.md has every call below `/api/v1`"
 _RETRY_AFTER = {HTTPStatus.SERVICE_UNAVAILABLE: 5}
 _TITLES = {
     HTTPStatus.BAD_REQUEST: "This request makes no sense",
@@ -155,7 +157,21 @@ def init_app(app: Flask) -> None:
     def http(error: HTTPException) -> BaseResponse:
         if error.response is not None or error.code is None or error.code < 400:
             return error.get_response()
-        response = answer(Fault(status=HTTPStatus(error.code), message=error.description or ""))
+        fault = Fault(status=HTTPStatus(error.code), message=error.description or "")
+        if isinstance(error, NotFound):
+            fault = Fault(
+                status=HTTPStatus.NOT_FOUND,
+                message=f"there is nothing at `{shown(request.path, 200)}`",
+                mend=_LOST_API if _is_api() else _LOST,
+            )
+        elif isinstance(error, MethodNotAllowed):
+            allowed = ", ".join(sorted(error.valid_methods or ()))
+            fault = Fault(
+                status=HTTPStatus.METHOD_NOT_ALLOWED,
+                message=f"`{shown(request.path, 200)}` does not take {shown(request.method, 20)}",
+                mend=f"use one of {allowed}" if allowed else "",
+            )
+        response = answer(fault)
         for name, value in error.get_headers():
             if name.lower() == "allow":
                 response.headers[name] = value

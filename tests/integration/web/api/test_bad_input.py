@@ -74,6 +74,10 @@ def test_what_is_not_there_is_not_there(api: Api) -> None:
         answer = api("GET", path)
         found = (answer.status_code, answer.headers["Content-Type"])
         assert found == (404, "application/problem+json"), path
+        assert "The requested URL" not in answer.json["detail"]
+    lost = api("GET", "/nothing").json
+    assert lost["detail"] == "there is nothing at `/api/v1/nothing`"
+    assert "docs/reference/api.md" in lost["mend"]
 
 
 def test_a_method_that_a_route_has_not_is_answered_with_those_it_has(api: Api) -> None:
@@ -82,6 +86,8 @@ def test_a_method_that_a_route_has_not_is_answered_with_those_it_has(api: Api) -
     assert (answer.status_code, set(answer.headers["Allow"].split(", "))) == (
         405, {"GET", "HEAD", "POST", "OPTIONS"},
     )  # fmt: skip
+    assert answer.json["detail"] == "`/api/v1/tests` does not take PUT"
+    assert answer.json["mend"] == "use one of GET, HEAD, OPTIONS, POST"
 
 
 ADDRESSES = ["-f", "--help", "$(id)", "a;b", "a\0b", "a\r\nb", "x" * 254, "2852039166", "0xa9fea9fe", "0", "",
