@@ -7,8 +7,10 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from controller.planning.records import Skip
 from controller.store.commands import tests as commands
-from controller.store.queries import tests
+from controller.store.queries import plans, tests
+from controller.store.queries.plans import MENDS
 from controller.store.queries.tests import TestRecord
 from web.api.asking import Query, body, take_version
 from web.api.blueprint import blueprint, listed, shown_version
@@ -55,7 +57,8 @@ def show_test(test_id: int) -> Response:
     """Show one test."""
     with transaction() as database:
         record = tests.get(database, test_id)
-    return shown_version(record, _shown(record))
+        skips = plans.read_skips(database, test_id, now=dt.datetime.now(dt.UTC))
+    return shown_version(record, {**_shown(record), "unplanned": [_unplanned(skip) for skip in skips]})
 
 
 @blueprint.patch("/tests/<id:test_id>")
@@ -105,6 +108,17 @@ def run_test(test_id: int) -> tuple[Response, int]:
     with transaction() as database:
         due = commands.run_now(database, test_id, actor=principal().actor)
     return jsonify({"requested_at": instant(due)}), 202
+
+
+def _unplanned(skip: Skip) -> dict[str, str | None]:
+    """Return what is not planned; planning tells what mends it behind the reason."""
+    reason, _, mend = skip.reason.partition(MENDS)
+    return {
+        "worker": skip.worker_name or None,
+        "destination": skip.destination_name or None,
+        "reason": reason,
+        "mend": mend,
+    }
 
 
 def _shown(record: TestRecord) -> dict[str, Any]:

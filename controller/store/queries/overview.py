@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from controller.store.entities import Destination, Job, Quarantine, Test, Worker
+from controller.store.queries.tests import state_now
 from controller.store.queries.workers import is_connected
 
 
@@ -23,8 +24,12 @@ class Overview:
     #: Results that wait on workers' disks.
     spooled_results: int
     destinations_total: int
+    #: All tests; the next four say how many are in which state.
     tests_total: int
+    tests_active: int
     tests_paused: int
+    tests_waiting: int
+    tests_ended: int
     jobs_total: int
     #: Results of the last day that could not be stored.
     quarantined: int
@@ -45,9 +50,13 @@ def read(session: Session) -> Overview:
         .select_from(Worker)
         .where(Worker.deleted_at.is_(None), Worker.revoked_at.is_(None))
     ).one()
-    tests = session.execute(
-        select(func.count(), func.count().filter(Test.paused)).where(Test.deleted_at.is_(None))
-    ).one()
+    states = select(state_now().label("state")).where(Test.deleted_at.is_(None)).subquery()
+    tests: dict[str, int] = {
+        row.state: row.tests
+        for row in session.execute(
+            select(states.c.state, func.count().label("tests")).group_by(states.c.state)
+        )
+    }
     return Overview(
         workers_total=workers[0],
         workers_connected=workers[1],
@@ -56,8 +65,11 @@ def read(session: Session) -> Overview:
         destinations_total=session.execute(
             select(func.count()).select_from(Destination).where(Destination.deleted_at.is_(None))
         ).scalar_one(),
-        tests_total=tests[0],
-        tests_paused=tests[1],
+        tests_total=sum(tests.values()),
+        tests_active=tests.get("active", 0),
+        tests_paused=tests.get("paused", 0),
+        tests_waiting=tests.get("waiting", 0),
+        tests_ended=tests.get("ended", 0),
         jobs_total=session.execute(
             select(func.count()).select_from(Job).where(Job.retired_at.is_(None), ~Job.one_shot)
         ).scalar_one(),

@@ -20,6 +20,9 @@ from controller.planning.records import (
 )
 from controller.store.entities import Job, Test, Worker, test_destinations
 
+#: Stands between the reason of a skip and what mends it.
+MENDS = "; mend it with: "
+
 
 def read_tests(
     session: Session, *, ids: Collection[int] | None = None, lock: bool = False

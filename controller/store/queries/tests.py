@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
+from controller.planning.schedule import ONE_SHOT_GRACE
 from controller.store.entities import Job, Test, test_destinations
 from controller.store.queries.destinations import contains
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
@@ -50,6 +51,8 @@ class TestRecord:
     paused: bool
     #: Jobs that exist for it now: pairs of worker and destination.
     jobs: int
+    #: Whether it runs once, was planned, and has no job left that could still run.
+    finished: bool = False
     #: Hand it back with a change, so that nobody's change is overwritten unseen.
     version: int
     #: The version that the jobs were planned from; behind `version` until the keeper has planned.
@@ -59,14 +62,14 @@ class TestRecord:
     updated_at: dt.datetime
 
     def state(self, now: dt.datetime) -> TestState:
-        """Return whether it runs: `waiting` is before its start, `ended` after its end."""
+        """Return whether it runs: `waiting` is before its start, `ended` after its end or its only run."""
         if self.ends_at is not None and now >= self.ends_at:
             return "ended"
         if self.paused:
             return "paused"
         if self.starts_at is not None and now < self.starts_at:
             return "waiting"
-        return "active"
+        return "ended" if self.finished else "active"
 
 
 def get(session: Session, test_id: int) -> TestRecord:
@@ -119,17 +122,44 @@ def using_destination(session: Session, destination_id: int) -> tuple[tuple[int,
     return tuple((row.id, row.name, row.kind) for row in rows)
 
 
+def state_now() -> ColumnElement[str]:
+    """Return the state of a test, as `TestRecord.state` tells it, for a query over `Test`."""
+    return case(
+        (Test.ends_at <= func.now(), "ended"),
+        (Test.paused, "paused"),
+        (Test.starts_at > func.now(), "waiting"),
+        (_is_finished(), "ended"),
+        else_="active",
+    )
+
+
+def _is_finished() -> ColumnElement[bool]:
+    """Whether a test that runs once is over: its jobs are, or its instant has passed without any."""
+    jobs = select(Job.id).where(Job.test_id == Test.id).correlate(Test)
+    return and_(
+        Test.interval_s.is_(None),
+        Test.planned_version >= Test.version,
+        ~jobs.where(Job.retired_at.is_(None)).exists(),
+        or_(jobs.exists(), func.coalesce(Test.starts_at, Test.created_at) + ONE_SHOT_GRACE < func.now()),
+    )
+
+
 def _select() -> Select[Any]:
     jobs = (
         select(func.count())
         .select_from(Job)
-        .where(Job.test_id == Test.id, Job.retired_at.is_(None), ~Job.one_shot)
+        .where(
+            Job.test_id == Test.id, Job.retired_at.is_(None), or_(~Job.one_shot, Test.interval_s.is_(None))
+        )
         .correlate(Test)
         .scalar_subquery()
     )
-    return select(Test, jobs.label("jobs"), func.lower(Test.name).label("lowered")).where(
-        Test.deleted_at.is_(None)
-    )
+    return select(
+        Test,
+        jobs.label("jobs"),
+        _is_finished().label("finished"),
+        func.lower(Test.name).label("lowered"),
+    ).where(Test.deleted_at.is_(None))
 
 
 def _record(row: Any) -> TestRecord:
@@ -151,6 +181,7 @@ def _record(row: Any) -> TestRecord:
         ends_at=entity.ends_at,
         paused=entity.paused,
         jobs=row.jobs,
+        finished=row.finished,
         version=entity.version,
         planned_version=entity.planned_version,
         created_by=entity.created_by,

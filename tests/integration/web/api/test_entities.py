@@ -487,3 +487,66 @@ def test_kinds_come_from_the_contract(api: Api) -> None:
     assert (count["type"], count["min"] >= 1, count["default"] >= 1) == ("integer", True, True)
     assert api("GET", "/kinds/ping").json == kinds["ping"]
     assert api("GET", "/kinds/pong").status_code == 404
+
+
+def test_a_test_that_ran_once_has_ended(api: Api, worker: str, engine: Engine) -> None:
+    """Active until it is planned and while a job is left; then ended, in the overview too, until it is run again."""
+    made = make_test(api, interval_s=None)
+    path = f"/tests/{made['id']}"
+    assert api("GET", path).json["state"] == "active"
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE tests SET planned_version = version"))
+        job = connection.execute(
+            text(
+                "INSERT INTO jobs (test_id, worker_id, destination_id, kind, spec, interval_us, anchor_us, one_shot) "
+                "SELECT t.id, :worker, d.destination_id, t.kind, t.spec, 0, 0, true "
+                "FROM tests t JOIN test_destinations d ON d.test_id = t.id RETURNING id"
+            ),
+            {"worker": worker},
+        ).scalar_one()
+    shown = api("GET", path).json
+    assert (shown["state"], shown["finished"], shown["jobs"]) == ("active", False, 1)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET retired_at = now() WHERE id = :id"), {"id": job})
+    shown = api("GET", path).json
+    assert (shown["state"], shown["finished"], shown["jobs"]) == ("ended", True, 0)
+    figures = api("GET", "/overview").json
+    assert (figures["tests_total"], figures["tests_active"], figures["tests_ended"]) == (1, 0, 1)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET retired_at = NULL WHERE id = :id"), {"id": job})
+    assert api("GET", path).json["state"] == "active"
+
+
+def test_a_test_that_nobody_could_run_once_ends_when_its_time_is_over(api: Api, engine: Engine) -> None:
+    """Without any job it waits for a worker for ten minutes."""
+    made = make_test(api, interval_s=None)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE tests SET planned_version = version"))
+    assert api("GET", f"/tests/{made['id']}").json["state"] == "active"
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE tests SET created_at = now() - interval '11 minutes'"))
+    assert api("GET", f"/tests/{made['id']}").json["state"] == "ended"
+
+
+def test_what_is_not_planned_is_told_with_its_reason(api: Api, worker: str, engine: Engine) -> None:
+    """Which worker, why, and what mends it; nothing when all is planned."""
+    made = make_test(api)
+    path = f"/tests/{made['id']}"
+    assert api("GET", path).json["unplanned"] == []
+    announced = '{"ping": {"available": false, "reason": "no ICMP sockets", "mend": "sysctl -w it"}}'
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE workers SET kinds = CAST(:kinds AS jsonb)"), {"kinds": announced})
+    assert api("GET", path).json["unplanned"] == [
+        {
+            "worker": "Alpha",
+            "destination": None,
+            "reason": "the worker cannot run `ping`: no ICMP sockets",
+            "mend": "sysctl -w it",
+        }
+    ]
+
+
+def test_numbers_may_come_as_text(api: Api) -> None:
+    """As forms send them; answers have numbers."""
+    made = make_test(api, interval_s="5", spec={"count": "5"})
+    assert (made["interval_s"], made["spec"]["count"]) == (5, 5)
