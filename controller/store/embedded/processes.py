@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -10,12 +12,34 @@ import psutil
 from controller.store.embedded.files import SOCKET_FILE
 
 _ORPHAN_SECONDS = 15
+_END_SECONDS = 5
 
 
 def postmaster(cluster: Path) -> int | None:
-    """Return the process id of the cluster's postmaster; None when it does not run."""
+    """Return the process id of the cluster's postmaster; None when it does not run, dead and not yet reaped included."""
     pid = _noted_pid(cluster)
     return pid if pid is not None and _is_of(pid, cluster) else None
+
+
+def await_end(pid: int, cluster: Path) -> None:
+    """Wait until a postmaster that has given up its lock file is gone, and reap it if it is the caller's child."""
+    deadline = time.monotonic() + _END_SECONDS
+    while _is_of(pid, cluster) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    reap()
+
+
+def reap() -> None:
+    """Reap the dead processes of servers that have become the caller's children.
+
+    That happens to process 1 of a container and to subreapers. Every process of a server leads a session of its
+    own, which tells them from programs that the caller has started and waits for elsewhere.
+    """
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, ChildProcessError):
+            dead = child.status() == psutil.STATUS_ZOMBIE and child.name() == "postgres"
+            if dead and os.getsid(child.pid) == child.pid:
+                os.waitpid(child.pid, os.WNOHANG)
 
 
 def forget_stale_locks(cluster: Path, socket_dir: Path) -> None:
@@ -30,6 +54,7 @@ def forget_stale_locks(cluster: Path, socket_dir: Path) -> None:
         if time.monotonic() > deadline:
             return
         time.sleep(0.05)
+    reap()
     for lock in (cluster / "postmaster.pid", socket_dir / f"{SOCKET_FILE}.lock"):
         lock.unlink(missing_ok=True)
 
@@ -46,7 +71,11 @@ def _is_of(pid: int, cluster: Path) -> bool:
     """Return whether that process is the postmaster of the cluster, and not another with a reused id."""
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(cluster.resolve())
+        if process.status() == psutil.STATUS_ZOMBIE:
+            if process.ppid() == os.getpid():
+                reap()
+            return False
+        return process.cwd() == str(cluster.resolve())
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

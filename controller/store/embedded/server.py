@@ -120,7 +120,8 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Stop the server, open transactions rolled back; does nothing when it does not run."""
-        if not self.status().running:
+        pid = self.status().pid
+        if pid is None:
             return
         done = self._programs.run(
             [
@@ -133,6 +134,7 @@ class EmbeddedPostgres:
                 f"the embedded PostgreSQL in {self._cluster.path} did not stop within {_STOP_SECONDS} s",
                 mend=f"see {self._log_file}",
             )
+        processes.await_end(pid, self._cluster.path)
 
     def _make_folders(self) -> None:
         mode = 0o711 if self._programs.as_other else 0o700
