@@ -1,9 +1,9 @@
 """`python -m controller.gateway`: run the gateway with the settings of the environment."""
 
 import asyncio
-import logging
 import sys
 
+from controller import logs
 from controller.errors import StreamSwarmError
 from controller.gateway.server import serve
 from controller.settings import Settings
@@ -13,9 +13,7 @@ def main() -> int:
     """Run until stopped; return the exit code."""
     try:
         settings = Settings.load()
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        logs.set_up(settings.log_level)
         asyncio.run(serve(settings))
     except StreamSwarmError as error:
         print(error, file=sys.stderr)  # noqa: T201  the command line's own output

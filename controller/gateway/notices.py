@@ -11,13 +11,15 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
-from controller.gateway.database import Connection, Database, is_transient
+from controller.gateway.database import BackOff, Connection, Database, is_transient
+from controller.logs import Trouble, reason
 from controller.store import channels
 
 _log = logging.getLogger(__name__)
 
 #: PostgreSQL takes payloads below 8,000 bytes.
 _MOST_PAYLOAD = 7_900
+_LONGEST_PAUSE_S = 5.0
 
 
 class Notices:
@@ -38,7 +40,13 @@ class Notices:
             self._something.set()
 
     async def run(self) -> None:
-        """Send and retire until cancelled."""
+        """Send and retire until cancelled; what could not be sent stays noted until it can."""
+        trouble = Trouble(
+            _log,
+            failing="live pages and one-shot jobs have to wait for the database",
+            working="live pages are told of results again",
+        )
+        back_off = BackOff(first_s=self._interval_s, most_s=_LONGEST_PAUSE_S)
         while True:
             await self._something.wait()
             self._something.clear()
@@ -51,8 +59,13 @@ class Notices:
             except Exception as error:
                 if not is_transient(error):
                     raise
-                _log.warning("live pages are not told of %s tests: %s", len(tests), error)
-                self._something.set()  # for the one-shot jobs, which stay noted
+                self._tests |= tests
+                self._something.set()
+                trouble.failed(reason(error))
+                await back_off.wait()
+                continue
+            trouble.worked()
+            back_off = BackOff(first_s=self._interval_s, most_s=_LONGEST_PAUSE_S)
             await asyncio.sleep(self._interval_s)
 
     async def _retire(self, connection: Connection) -> None:

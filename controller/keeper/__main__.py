@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 
+from controller import logs
 from controller.errors import StreamSwarmError
 from controller.keeper.app import serve
 from controller.settings import Settings
@@ -15,12 +16,14 @@ def main() -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
     try:
         settings = Settings.load()
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        logs.set_up(settings.log_level)
         # The queue tells of every single task; that is of interest only when looking for a fault in it.
         logging.getLogger("procrastinate").setLevel(
             logging.INFO if settings.log_level == "debug" else logging.WARNING
+        )
+        # The pool tells of every attempt to connect; the keeper itself tells when the database goes and comes.
+        logging.getLogger("psycopg.pool").setLevel(
+            logging.INFO if settings.log_level == "debug" else logging.ERROR
         )
         asyncio.run(serve(settings))
     except StreamSwarmError as error:

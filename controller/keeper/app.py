@@ -24,6 +24,7 @@ from sqlalchemy.exc import OperationalError
 from controller.errors import DatabaseUnavailableError
 from controller.keeper.rescue import rescue
 from controller.keeper.tasks import Tools, add_tasks
+from controller.logs import Trouble, reason
 from controller.settings import Settings
 from controller.store import health, schema
 from controller.store.engine import libpq_url, make_engine
@@ -83,16 +84,20 @@ async def run(settings: Settings, engine: Engine, stop: asyncio.Event) -> None:
     tools = Tools(engine=engine, settings=settings)
     pulse = asyncio.create_task(_keep_pulse(engine, stop))
     pause = 0.1
+    trouble = Trouble(
+        _log, failing="the keeper lost its queue and looks for it", working="the keeper has its queue again"
+    )
     _log.info("the keeper starts")
     try:
         while not stop.is_set():
             try:
-                await _work(make_app(settings), tools, stop)
+                await _work(make_app(settings), tools, stop, trouble)
                 pause = 0.1
+                why = "its worker ended by itself"
             except (ConnectorException, psycopg.Error, psycopg_pool.PoolTimeout, OperationalError) as error:
-                _log.warning("the queue cannot be reached: %s", error)
+                why = reason(error)
             if not stop.is_set():
-                _log.warning("the keeper lost its queue and looks for it again")
+                trouble.failed(why)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), random.uniform(pause / 2, pause))  # noqa: S311
                 pause = min(pause * 2, _LONGEST_PAUSE_S)
@@ -102,12 +107,13 @@ async def run(settings: Settings, engine: Engine, stop: asyncio.Event) -> None:
     _log.info("the keeper has stopped")
 
 
-async def _work(app: App, tools: Tools, stop: asyncio.Event) -> None:
+async def _work(app: App, tools: Tools, stop: asyncio.Event, trouble: Trouble) -> None:
     """Take tasks until `stop` is set or the queue fails."""
     async with app.open_async():
         # Not in an hour: the tables of a new installation have no partitions at all.
         with contextlib.suppress(AlreadyEnqueued):
             await app.configure_task("partitions").defer_async(timestamp=int(time.time()))
+        trouble.worked()
         worker = asyncio.create_task(
             app.run_worker_async(
                 name=f"keeper@{socket.gethostname()}",
@@ -133,12 +139,16 @@ async def _work(app: App, tools: Tools, stop: asyncio.Event) -> None:
 async def _keep_pulse(engine: Engine, stop: asyncio.Event) -> None:
     """Refresh this keeper's heartbeat, look after dead gateways and rescue tasks, every few seconds."""
     process_id: int | None = None
+    trouble = Trouble(
+        _log, failing="the database cannot be reached", working="the database can be reached again"
+    )
     while not stop.is_set():
         try:
             process_id = await asyncio.to_thread(_beat, engine, process_id)
             await asyncio.to_thread(rescue, engine)
+            trouble.worked()
         except (OperationalError, DatabaseUnavailableError) as error:
-            _log.warning("the database cannot be reached: %s", error)
+            trouble.failed(reason(error))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), health.HEARTBEAT_S)
     if process_id is not None:
