@@ -61,6 +61,8 @@ class TestLook:
     last_at: dt.datetime | None
     #: Mean of the newest values of its lines; None where nothing was measured.
     value: float | None
+    #: How many lines that mean is of.
+    measured: int
 
 
 def run_state(status: str) -> tuple[str, str]:
@@ -82,7 +84,7 @@ def test_look(test: TestRecord, runs: Sequence[ResultRecord], now: dt.datetime) 
     values = [value for run in runs if (value := run.metrics[headline]) is not None]
     value = sum(values) / len(values) if values else None
     state, word = _state(test, runs, last_at, now)
-    return TestLook(state=state, word=word, last_at=last_at, value=value)
+    return TestLook(state=state, word=word, last_at=last_at, value=value, measured=len(values))
 
 
 test_look.__test__ = False  # type: ignore[attr-defined]  # a function of the product, not a test
@@ -94,7 +96,7 @@ def _state(
     planned = test.state(now)
     if planned == "paused":
         return "paused", "paused"
-    if planned == "ended":
+    if planned == "ended" and not (test.finished and runs):
         return "waiting", "ended"
     if planned == "waiting":
         return "waiting", "not started yet"

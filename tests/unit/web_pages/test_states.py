@@ -71,6 +71,8 @@ def run(status: str, age_s: float = 5, value: float | None = None) -> ResultReco
         ({}, [run("ok", age_s=31)], "stale", "silent"),
         ({}, [run("failed", age_s=31)], "stale", "silent"),
         ({"interval_s": None}, [run("ok", age_s=3600)], "ok", "ok"),
+        ({"interval_s": None, "jobs": 0, "finished": True}, [], "waiting", "ended"),
+        ({"interval_s": None, "jobs": 0, "finished": True}, [run("failed")], "failed", "failed"),
         ({"paused": True}, [run("failed")], "paused", "paused"),
         ({"ends_at": NOW}, [run("ok")], "waiting", "ended"),
         ({"starts_at": NOW + dt.timedelta(hours=1)}, [], "waiting", "not started yet"),
@@ -87,8 +89,10 @@ def test_the_state_follows_from_the_newest_runs(
 
 def test_the_value_is_the_mean_of_what_was_measured() -> None:
     """Lines that measured nothing do not pull the mean to zero."""
-    assert test_look(a_test(), [run("ok", value=2.0), run("ok", value=4.0), run("failed")], NOW).value == 3.0
-    assert test_look(a_test(), [run("failed")], NOW).value is None
+    look = test_look(a_test(), [run("ok", value=2.0), run("ok", value=4.0), run("failed")], NOW)
+    assert (look.value, look.measured) == (3.0, 2)
+    look = test_look(a_test(), [run("failed")], NOW)
+    assert (look.value, look.measured) == (None, 0)
 
 
 def test_every_failure_source_has_words() -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 
 from sqlalchemy import update
 
-from controller.store.entities import Worker
+from controller.store.entities import Test, Worker
 from streamswarm.v1 import probe_pb2
 from web.live import MOST_PER_VIEWER, Hub
 
@@ -176,3 +176,57 @@ def test_one_viewer_cannot_take_every_stream(app, operator, visit) -> None:
     for response in (*opened, other):
         response.close()
     assert hub.streams == 0
+
+
+def test_a_mean_says_of_how_many_jobs_it_is(operator, rows) -> None:
+    """Jobs that measured nothing are not in the mean, and the page says so."""
+    workers = [rows.worker(f"w{number}") for number in range(3)]
+    place = rows.destination("router", "192.0.2.1")
+    test = rows.test("smooth", "ping", destinations=[place])
+    jobs = [rows.job(test, worker, place) for worker in workers]
+    rows.run(jobs[0], ago(3), rtt_avg_ms=12.5)
+    page = operator.get(f"/tests/{test}")
+    assert "mean of 1 of 3\u00a0jobs" in page, page.partition("mean of")[2][:80]
+    for job in jobs[1:]:
+        rows.run(job, ago(3), rtt_avg_ms=12.5)
+    assert "mean of 3\u00a0jobs" in operator.get(f"/tests/{test}")
+
+
+def test_the_overview_says_only_what_is_known_of_runs(operator, rows) -> None:
+    """What came went well; whether all that was due has come is not known here."""
+    place = rows.destination("router", "192.0.2.1")
+    test = rows.test("smooth", "ping", destinations=[place])
+    rows.run(rows.job(test, rows.worker("w"), place), ago(3), rtt_avg_ms=12.5)
+    page = operator.get("/")
+    assert "Every result of the last 15 minutes went well." in page
+    assert "was due" not in page
+
+
+def test_the_legend_of_the_charts_has_all_marks(operator, rows) -> None:
+    """The grey area is in it too."""
+    test = rows.test("smooth", "ping", destinations=[rows.destination("router", "192.0.2.1")])
+    page = operator.get(f"/tests/{test}")
+    marks = page.partition('class="marks"')[2].partition("</div>")[0]
+    for word in ("failed", "not measured", "missed", "no runs"):
+        assert word in marks
+
+
+def test_the_overview_counts_tests_that_run_as_running(operator, rows) -> None:
+    """Paused, waiting and ended ones do not run."""
+    place = rows.destination("router", "192.0.2.1")
+    rows.test("runs", "ping", destinations=[place])
+    rows.test("rests", "ping", destinations=[place], paused=True)
+    rows.test("comes", "ping", destinations=[place], starts_at=ago(-3600))
+    over = rows.test("was", "ping", destinations=[place])
+    rows.execute(update(Test).where(Test.id == over).values(ends_at=ago(60)))
+    assert "1<small> / 4</small>" in operator.get("/").partition("Tests running")[2]
+
+
+def test_a_workers_jobs_have_destinations(operator, rows) -> None:
+    """The column has the word that all other pages have."""
+    place = rows.destination("router", "192.0.2.1")
+    worker = rows.worker("w")
+    rows.job(rows.test("smooth", "ping", destinations=[place]), worker, place)
+    page = operator.get(f"/workers/{worker}")
+    assert '<th scope="col">Destination</th>' in page
+    assert "Target" not in page
