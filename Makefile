@@ -5,6 +5,8 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Test processes: most tests wait more than they work.
+PROCESSES ?= 3
 SOURCES := controller worker web proto tests
 
 .PHONY: help up down status dev test lint format bench soak lab proto migrations clean
@@ -31,7 +33,7 @@ dev: $(VENV)/.ready ## Run in the foreground and restart on every change of the 
 test: $(VENV)/.ready ## Set everything up and run every check and test
 	@.ci/setup tests
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/pytest $(PYTEST)
+	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile $(PYTEST)
 
 lint: $(VENV)/.ready ## Style, types, import rules, playbooks
 	@$(BIN)/ruff check $(SOURCES) migrations

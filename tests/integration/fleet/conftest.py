@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from lab.fixtures import lab_hosts, laboratory_possible
 from lab.laboratory import Lab
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from controller.fleet.bundles import Bundle, ensure_bundle
@@ -24,6 +24,8 @@ from controller.fleet.inventory import InventoryHost
 from controller.fleet.platforms import Platform
 from controller.settings import Settings
 from controller.store.commands.enrolment import make_enrolment_token
+from controller.store.embedded import EmbeddedPostgres
+from controller.store.embedded.roles import ROLE
 from controller.store.engine import make_engine
 
 __all__ = ["lab_hosts", "laboratory_possible"]
@@ -86,16 +88,16 @@ class Controller:
 def controller(
     lab: Lab,
     host_bundle: Bundle,
-    postgres_server: str,
+    embedded_postgres: EmbeddedPostgres,
     postgres_template: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Controller]:
     """A gateway that the hosts reach, with a database of its own."""
     name = f"fleet_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{postgres_template}"')
+    with psycopg.connect(embedded_postgres.superuser_url(), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" OWNER "{ROLE}" TEMPLATE "{postgres_template}"')
     settings = Settings(
-        database_url=make_url(postgres_server).set(database=name).render_as_string(hide_password=False),
+        database_url=embedded_postgres.url(name),
         # Here the role finds the bundle that lies ready: inside the laboratory nothing can be downloaded.
         data_dir=host_bundle.path.parent.parent,
         gateway_listen=f"{lab.address}:7443",

@@ -62,6 +62,18 @@ def defer_plan(engine: Engine, test: int) -> None:
         queue.plan_test(connection, test)
 
 
+def settled(engine: Engine) -> bool:
+    """Whether the look over all tests that a keeper takes at its start is over; it holds the lock of planning."""
+    with engine.connect() as connection:
+        deferred = connection.execute(
+            text("SELECT count(*) FROM procrastinate_periodic_defers WHERE task_name = 'reconcile'")
+        )
+        left = connection.execute(
+            text("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'reconcile'")
+        )
+        return bool(deferred.scalar_one()) and not left.scalar_one()
+
+
 def test_jobs_follow_a_new_test_at_once(engine: Engine, world: World, keepers: Keepers) -> None:
     """A test that is written and deferred in one transaction has its jobs within a second, ten times over."""
     worker = world.worker("a")
@@ -113,9 +125,9 @@ def test_two_keepers_one_effect(engine: Engine, world: World, keepers: Keepers) 
 def test_a_keeper_killed_in_the_middle_of_a_task(engine: Engine, world: World, keepers: Keepers) -> None:
     """A task whose keeper is killed with kill -9 is taken up by the other one and done once."""
     world.worker("a")
-    test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
     victim = keepers.start()
-    wait_for(lambda: alive(engine) == 1, seconds=10, what="a keeper's heartbeat")
+    wait_for(lambda: alive(engine) == 1 and settled(engine), seconds=10, what="a keeper at rest")
+    test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
     with Session(engine) as session, session.begin():
         session.get_one(Test, test, with_for_update=True)
         defer_plan(engine, test)
@@ -135,7 +147,7 @@ def test_a_keeper_stopped_inside_a_transaction(engine: Engine, world: World, kee
     worker = world.worker("a")
     test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
     paused = keepers.start()
-    wait_for(lambda: alive(engine) == 1, seconds=10, what="a keeper's heartbeat")
+    wait_for(lambda: alive(engine) == 1 and settled(engine), seconds=10, what="a keeper at rest")
     with Session(engine) as session, session.begin():
         session.get_one(Test, test, with_for_update=True)
         defer_plan(engine, test)
