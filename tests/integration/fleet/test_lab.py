@@ -16,7 +16,7 @@ from lab.errors import LabError
 from lab.laboratory import Lab, state_folder, sweep
 from lab.mounts import mounts_below
 
-pytestmark = [pytest.mark.hosts, pytest.mark.namespaces]
+pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.usefixtures("laboratory_possible")]
 
 
 @pytest.fixture(scope="module")
