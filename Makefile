@@ -33,7 +33,7 @@ dev: $(VENV)/.ready ## Run in the foreground and restart on every change of the 
 test: $(VENV)/.ready ## Set everything up and run every check and test
 	@.ci/setup tests
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST)
+	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --reruns 2 --reruns-delay 2 $(PYTEST)
 
 lint: $(VENV)/.ready ## Style, types, import rules, playbooks
 	@$(BIN)/ruff check $(SOURCES) migrations
