@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import yaml
@@ -10,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from controller.settings import Settings
 from controller.store.commands.enrolment import make_enrolment_token
+from controller.store.commands.secret_files import write_secret
 
 #: Its name in the inventory of hosts.
 HOST_NAME = "localhost"
@@ -38,21 +38,10 @@ def prepare(session: Session, settings: Settings) -> Path:
         "data_dir": str(folder),
         "policy_file": str(folder / "policy.yaml"),
     }
-    _write_private(folder / "worker.yaml", yaml.safe_dump(configuration, sort_keys=False))
+    write_secret(folder / "worker.yaml", yaml.safe_dump(configuration, sort_keys=False).encode())
     if not (folder / "policy.yaml").exists():
-        _write_private(folder / "policy.yaml", _POLICY)
+        write_secret(folder / "policy.yaml", _POLICY.encode())
     if not (folder / "identity" / "identity.json").exists():
-        _write_private(
-            folder / "token",
-            make_enrolment_token(session, HOST_NAME, minutes=settings.enrolment_token_minutes),
-        )
+        token = make_enrolment_token(session, HOST_NAME, minutes=settings.enrolment_token_minutes)
+        write_secret(folder / "token", token.encode())
     return folder / "worker.yaml"
-
-
-def _write_private(path: Path, text: str) -> None:
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    fresh.replace(path)
