@@ -125,6 +125,11 @@ class EventReader:
         return tuple(recaps)
 
 
+#: A message that says more is cut in its middle: its beginning says what failed, its end is a log's newest lines.
+_LONGEST_MESSAGE = 3000
+_BEGINNING = 1000
+_CUT = "\n[…]\n"
+
 #: What ssh says when a command with a terminal ends; it is no reason for anything.
 _CLOSED = re.compile(r"Shared connection to \S+ closed\.")
 
@@ -136,5 +141,11 @@ def failure_message(result: Any) -> str:
     for key in ("stderr", "module_stderr", "stdout", "msg"):
         text = result.get(key)
         if isinstance(text, str) and (said := _CLOSED.sub("", text).strip()):
-            return said[-2000:]
+            return _shortened(said)
     return ""
+
+
+def _shortened(said: str) -> str:
+    if len(said) <= _LONGEST_MESSAGE:
+        return said
+    return said[:_BEGINNING] + _CUT + said[_BEGINNING + len(_CUT) - _LONGEST_MESSAGE :]

@@ -94,3 +94,17 @@ def test_remarks_are_kept() -> None:
 def test_a_program_speaks_before_ansible(result: Any, message: str) -> None:
     """What the program itself said comes before what Ansible says about it."""
     assert failure_message(result) == message
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
+    """What failed stands first and a log's newest line last: both are told, however long the log between them is."""
+    said = failure_message({"msg": "The worker has no identity." + "x" * 10_000 + "connection refused"})
+    assert said.startswith("The worker has no identity.x")
+    assert said.endswith("xconnection refused")
+    assert "[…]" in said
+    assert len(said) == 3000
+
+
+def test_a_message_of_just_the_longest_length_is_whole() -> None:
+    """Nothing is cut from a message that fits."""
+    assert failure_message({"msg": "x" * 3000}) == "x" * 3000
