@@ -112,12 +112,18 @@ def newcomer(request: pytest.FixtureRequest) -> Iterator[Newcomer]:
     with fresh_clone() as clone:
         someone = settle(clone, as_root=request.param == "root")
         yield someone
-        someone.try_make("down")
-        for process in someone.processes():
-            process.kill()
         program = someone.data_dir.with_name(someone.data_dir.name + "-program")
         for folder in (someone.data_dir, program):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def stopped_afterwards(newcomer: Newcomer) -> Iterator[None]:
+    """Nothing of a test runs on, so that the next one, or the same tried again, starts from rest."""
+    yield
+    newcomer.try_make("down")
+    for process in newcomer.processes():
+        process.kill()
 
 
 def settle(clone: Path, *, as_root: bool) -> Newcomer:
