@@ -68,7 +68,7 @@ async def no_leak() -> AsyncIterator[None]:
     deadline = time.monotonic() + 1
     while _descriptors() > before and time.monotonic() < deadline:
         time.sleep(0.01)  # a thread of the resolver may still hold one
-    assert _descriptors() == before
+    assert _descriptors() <= before
 
 
 def _descriptors() -> int:
