@@ -121,7 +121,7 @@ class Checker:
         if value.year not in _YEARS:
             self.add(name, f"must lie between the years {_YEARS.start} and {_YEARS.stop - 1}")
             return None
-        return value.astimezone(dt.UTC)
+        return value.astimezone(dt.timezone.utc)
 
     def words(self, name: str, *, most: int = MAX_TAGS) -> list[str]:
         """Return a list of short words (tags, groups, sites) without repetitions, in the order given."""

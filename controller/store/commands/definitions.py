@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S
 from controller.store.commands.checking import Checker
 from controller.store.entities import Destination, Worker
 from streamswarm import contract
@@ -29,9 +30,6 @@ FIELDS = (
     "ends_at",
     "paused",
 )
-#: Seconds between two runs of a job. Below a second, a run and its bookkeeping would crowd out the next.
-SHORTEST_INTERVAL_S = 1.0
-LONGEST_INTERVAL_S = 31 * 86_400.0
 MAX_DESTINATIONS = 100
 #: Ways in which a selection names workers, beside `all`.
 _SELECTORS = ("workers", "sites", "groups", "labels")
