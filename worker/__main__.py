@@ -11,7 +11,7 @@ import click
 
 from streamswarm import __version__
 from worker.config import DEFAULT_PATH, DEFAULT_POLICY, WorkerConfig
-from worker.errors import WorkerError
+from worker.errors import ConfigurationError, WorkerError
 from worker.logs import set_up_logs
 
 _CONFIG = click.option(
@@ -57,7 +57,7 @@ def cli(
     set_up_logs("warning")
     policy = Policy() if policy_path is None else Policy.load(policy_path, required=True)
     if policy.broken:
-        raise click.ClickException(policy.broken)
+        raise ConfigurationError(policy.broken, mend=f"mend {policy_path}")
     if allow_loopback:
         policy = policy.with_loopback()
     lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="replace")

@@ -137,7 +137,7 @@ class _Reader:
 
     def _scalar(self, node: Node) -> Any:
         try:
-            return self._constructor.construct_object(node)  # type: ignore[no-untyped-call]
+            return self._constructor.construct_object(node)
         except (ConstructorError, ValueError, OverflowError) as error:
             why = error.problem if isinstance(error, ConstructorError) else str(error)
             raise self._fault(node, shown(str(why), 200)) from error

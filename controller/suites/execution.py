@@ -163,8 +163,13 @@ def _measure(
         # 1 says that some job could not be run; its result tells why.
         if code not in (0, 1):
             log.seek(0)
-            said = log.read().decode("utf-8", "replace").strip()
-            words = (
-                "\n".join(shown(line, 500) for line in said[-_LAST_WORDS:].splitlines()) or f"status {code}"
-            )
-            raise ExecutionError(words.removeprefix("Error: "))
+            raise ExecutionError(_last_words(log.read(), code))
+
+
+def _last_words(said: bytes, code: int) -> str:
+    """Return what the process said before it ended, or how it ended when it said nothing."""
+    lines = said.decode("utf-8", "replace").strip()[-_LAST_WORDS:].splitlines()
+    if not lines:
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        return f"the process that measures {how} before it had measured everything"
+    return "\n".join(shown(line, 500) for line in lines).removeprefix("Error: ")

@@ -207,6 +207,7 @@ class _Reader:
             )
         except TargetError as error:
             checker.add("address", str(error))
+            address = ""
         if name.lower() in self._named:
             checker.add("name", f"`{shown(name)}` is there twice")
         made = SuiteDestination(

@@ -332,7 +332,6 @@ class _Parser:
             self._depth -= 1
 
     def _comparison(self) -> Expression:
-        at = self._next.column
         selector = self._selector()
         metric = selector.metric
         if self._took("in"):
@@ -351,7 +350,7 @@ class _Parser:
             sign = self._take() if self._next.text in _INSTEAD else self._next
             raise ExpressionError(
                 f"`{metric.name}` is a number; compare it, for example `{metric.name} < 20`",
-                max(at, sign.column),
+                sign.column,
             )
         return Comparison(selector=selector, operator="==", values=(True,))
 
@@ -411,7 +410,8 @@ class _Parser:
         token = self._next
         if token.text == "%":
             return self._take()
-        if token.sort != "name" or token.text in _WORDS:
+        metrics = (metric.name for metric in self._kind.metrics)
+        if token.sort != "name" or token.text in (*_WORDS, *metrics):
             return None
         self._take()
         if self._next.text != "/":
