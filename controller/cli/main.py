@@ -15,6 +15,9 @@ from streamswarm import __version__
 #: Command → module and attribute that hold it, loaded when it is called: the base installation has not all of them.
 _COMMANDS = {
     "run": ("controller.cli.run", "run"),
+    "plan": ("controller.cli.suites", "plan"),
+    "apply": ("controller.cli.suites", "apply"),
+    "export": ("controller.cli.suites", "export"),
     "up": ("controller.cli.local", "up"),
     "down": ("controller.cli.local", "down"),
     "status": ("controller.cli.local", "status"),

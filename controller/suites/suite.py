@@ -104,7 +104,8 @@ class SuiteTest:
     interval_s: float | None
     starts_at: dt.datetime | None
     ends_at: dt.datetime | None
-    paused: bool
+    #: None leaves it as it is on the controller.
+    paused: bool | None
     #: Where it stands: `office.yaml:12`.
     at: str
 
@@ -123,7 +124,12 @@ class Suite:
     @property
     def slug(self) -> str:
         """The name as a word, for tags and files."""
-        return _NO_WORD.sub("-", self.name.lower()).strip("-")[:50].strip("-") or "suite"
+        return slug(self.name)
+
+
+def slug(name: str) -> str:
+    """Return a suite's name as a word."""
+    return _NO_WORD.sub("-", name.lower()).strip("-")[:50].strip("-") or "suite"
 
 
 def load(path: Path) -> Suite:
@@ -244,7 +250,7 @@ class _Reader:
             ),
             starts_at=checker.instant("starts_at"),
             ends_at=checker.instant("ends_at"),
-            paused=checker.given("paused") and checker.flag("paused"),
+            paused=checker.flag("paused") if checker.given("paused") else None,
             at=self._doc.at(path),
         )
         if made.starts_at and made.ends_at and made.ends_at <= made.starts_at:
