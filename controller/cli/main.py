@@ -18,6 +18,7 @@ _COMMANDS = {
     "plan": ("controller.cli.suites", "plan"),
     "apply": ("controller.cli.suites", "apply"),
     "export": ("controller.cli.suites", "export"),
+    "schema": ("controller.cli.suites", "schema"),
     "up": ("controller.cli.local", "up"),
     "down": ("controller.cli.local", "down"),
     "status": ("controller.cli.local", "status"),

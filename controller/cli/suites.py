@@ -1,7 +1,8 @@
-"""`streamswarm plan`, `apply` and `export`: tests as code, over the REST API."""
+"""`streamswarm plan`, `apply`, `export` and `schema`: tests as code, over the REST API."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from controller.suites import suite as suites
 from controller.suites.applying import apply as apply_changes
 from controller.suites.changes import MARK, Change, Changes, compare
 from controller.suites.exporting import export as export_suite
+from controller.suites.schema import suite_schema
 from controller.suites.state import read_state
 from streamswarm.targets import shown
 
@@ -119,6 +121,12 @@ def export(name: str, tags: tuple[str, ...], from_suite: str | None, output: Pat
         raise ConfigurationError(
             f"{output}: cannot be written: {error.strerror}", mend="name another file"
         ) from error
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of suites, for editors."""
+    click.echo(json.dumps(suite_schema(), indent=2))
 
 
 def _agreed(file: Path) -> bool:
