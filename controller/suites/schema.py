@@ -128,8 +128,13 @@ def _of_kind(kind: Kind) -> dict[str, Any]:
 
 def _selection() -> dict[str, Any]:
     labels = {"type": "object", "additionalProperties": _WORD, "maxProperties": 32}
-    named = {"workers": _WORDS, "sites": _WORDS, "groups": _WORDS}
-    chosen = {name: {**schema, "maxItems": 1000} for name, schema in named.items()}
+    chosen: dict[str, Any] = {name: {**_WORDS, "maxItems": 1000} for name in ("sites", "groups")}
+    chosen["workers"] = {
+        "type": "array",
+        "items": {"type": "string", "minLength": 1},
+        "maxItems": 10_000,
+        "description": "Names of workers.",
+    }
     return {
         "description": "Which workers of a controller; all unless it is given.",
         "oneOf": [

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from controller.checking import Checker, read_selection
 from controller.errors import ConfigurationError
 from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S
-from controller.store.commands.checking import Checker
 from controller.suites import document
 from controller.suites.document import Document
 from streamswarm import contract
@@ -40,7 +40,6 @@ TEST_FIELDS = (
     "ends_at",
     "paused",
 )
-SELECTORS = ("all", "workers", "sites", "groups", "labels")
 MAX_TESTS = 1000
 MAX_DESTINATIONS = 100
 _MOST_ASSERTIONS = 50
@@ -342,28 +341,17 @@ def _assertions(checker: Checker, kind: Kind | None) -> tuple[Assertion, ...]:
 
 
 def _selection(checker: Checker) -> Mapping[str, Any]:
-    value = checker.value("selection")
-    if value is None:
+    if checker.value("selection") is None:
         return {"all": True}
-    if not isinstance(value, Mapping):
-        checker.add("selection", f"must be `all: true` or a mapping of {', '.join(SELECTORS[1:])}")
-        return {}
-    for name in value:
-        if name not in SELECTORS:
-            checker.add(
-                f"selection.{shown(str(name))}", f"there is no such field; there are {', '.join(SELECTORS)}"
-            )
-    if "all" in value:
-        if value["all"] is not True or len(value) > 1:
-            checker.add("selection.all", "must be true and stand alone")
-        return {"all": True}
-    named = {
-        "workers": checker.words_of("selection.workers", value.get("workers"), most=10_000),
-        "sites": checker.words_of("selection.sites", value.get("sites"), most=1000),
-        "groups": checker.words_of("selection.groups", value.get("groups"), most=1000),
-        "labels": checker.labels_of("selection.labels", value.get("labels")),
-    }
-    chosen = {name: found for name, found in named.items() if found}
-    if not chosen and not any(problem.path.startswith("selection") for problem in checker.problems):
-        checker.add("selection", "names no worker; select all, or name workers, sites, groups or labels")
-    return chosen
+    return read_selection(checker, lambda value: _worker_names(checker, value))
+
+
+def _worker_names(checker: Checker, value: Any) -> list[str]:
+    """Return names of workers: ids differ from controller to controller, so a file cannot name them."""
+    names = []
+    for index, item in enumerate(checker.items("selection.workers", value, most=10_000)):
+        if isinstance(item, str) and item.strip():
+            names.append(item.strip())
+        else:
+            checker.add(f"selection.workers[{index}]", f"`{shown(str(item))}` is not the name of a worker")
+    return sorted(set(names))

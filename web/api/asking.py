@@ -13,7 +13,7 @@ from flask import request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import IntegerConverter
 
-from controller.store.commands.checking import MAX_ID, Checker
+from controller.checking import MAX_ID, Checker
 from controller.store.queries.paging import DEFAULT_LIMIT, MAX_LIMIT
 from streamswarm.contract import InvalidInputError, Problem
 from streamswarm.targets import shown

@@ -8,9 +8,9 @@ from typing import cast
 
 from flask import Response, current_app, jsonify
 
+from controller.checking import Checker
 from controller.errors import ConfigurationError
 from controller.settings import Settings
-from controller.store.commands.checking import Checker
 from controller.store.commands.enrolment import make_enrolment_token
 from streamswarm.contract import InvalidInputError, Problem
 from web.api.asking import body

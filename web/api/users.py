@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Response, jsonify
 
+from controller.checking import Checker
 from controller.store.commands import login_links
 from controller.store.commands import users as commands
-from controller.store.commands.checking import Checker
 from controller.store.queries import users
 from controller.store.queries.users import UserRecord
 from web.api.asking import Query, body

@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
+from controller.checking import Checker
 from controller.errors import ConflictError, NotFoundError
 from controller.store.commands import audit
 from controller.store.commands.audit import SYSTEM, Actor
-from controller.store.commands.checking import Checker
 from controller.store.commands.secret_files import write_secret
 from controller.store.entities import ApiToken, User
 from controller.store.queries import tokens

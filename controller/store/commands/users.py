@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from controller.checking import Checker
 from controller.errors import ConflictError, NotFoundError
 from controller.store.commands import audit, passwords
 from controller.store.commands.audit import SYSTEM, Actor
-from controller.store.commands.checking import Checker
 from controller.store.commands.saving import flush_unique
 from controller.store.entities import User
 from controller.store.queries import users
