@@ -9,16 +9,24 @@ from flask import Response, jsonify
 from controller.errors import NotFoundError
 from controller.store.commands import tokens as commands
 from controller.store.queries import tokens
+from controller.store.queries.tokens import TokenRecord
+from web.api import bodies
 from web.api.asking import Query, body
 from web.api.blueprint import blueprint, listed
+from web.api.describing import described
 from web.api.plain import plain
+from web.api.schemas import record as schema_of
 from web.auth import Principal, principal, requires
 from web.database import transaction
 from web.errors import ForbiddenError
 
+_SHOWN = schema_of(TokenRecord)
+_MADE = schema_of(TokenRecord, token={"type": "string", "description": "In this answer only."})
+
 
 @blueprint.get("/tokens")
 @requires("viewer")
+@described(paged=True, answers=_SHOWN)
 def list_tokens() -> Response:
     """List tokens, newest first: the caller's own, or all for an administrator."""
     found = _caretaker()
@@ -37,6 +45,7 @@ def list_tokens() -> Response:
 
 @blueprint.post("/tokens")
 @requires("viewer")
+@described(body=bodies.TOKEN, answers=_MADE, status=201)
 def create_token() -> tuple[Response, int]:
     """Make a token; the answer is the only one that ever shows it."""
     found = _caretaker()
@@ -50,6 +59,7 @@ def create_token() -> tuple[Response, int]:
 
 @blueprint.post("/tokens/<id:token_id>/revoke")
 @requires("viewer")
+@described(body=bodies.NOTHING, body_optional=True, answers=_SHOWN, conflicts=True)
 def revoke_token(token_id: int) -> Response:
     """End a token at once and for good."""
     found = _caretaker()

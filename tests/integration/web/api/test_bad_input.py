@@ -77,7 +77,7 @@ def test_what_is_not_there_is_not_there(api: Api) -> None:
         assert "The requested URL" not in answer.json["detail"]
     lost = api("GET", "/nothing").json
     assert lost["detail"] == "there is nothing at `/api/v1/nothing`"
-    assert "docs/reference/api.md" in lost["mend"]
+    assert "/api/v1/openapi.json" in lost["mend"]
 
 
 def test_a_method_that_a_route_has_not_is_answered_with_those_it_has(api: Api) -> None:

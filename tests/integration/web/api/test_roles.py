@@ -24,6 +24,7 @@ NEEDED = {
     "auth.use_login_link": "public",
     "auth.logout": "public",
     "api.show_health": "public",
+    "api.show_openapi": "public",
     "api.create_destination": "operator",
     "api.create_enrolment_token": "operator",
     "api.create_login_link": "admin",
