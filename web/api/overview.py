@@ -1,16 +1,15 @@
-"""`/overview`: the figures of the first page, and `/me`: who asks."""
+"""`/overview`: the figures of the first page."""
 
 from __future__ import annotations
 
 from flask import Response, jsonify
 
 from controller.store.queries import overview
-from controller.store.queries.users import ROLES
 from web.api.blueprint import blueprint
 from web.api.describing import described
 from web.api.plain import plain
-from web.api.schemas import closed, record
-from web.auth import principal, requires
+from web.api.schemas import record
+from web.auth import requires
 from web.database import transaction
 
 
@@ -21,16 +20,3 @@ def show_overview() -> Response:
     """Show how much there is, and how much of it is well."""
     with transaction() as database:
         return jsonify(plain(overview.read(database)))
-
-
-@blueprint.get("/me")
-@requires("viewer")
-@described(
-    answers=closed(
-        {"name": {"type": "string"}, "role": {"enum": list(ROLES)}, "by_token": {"type": "boolean"}}
-    )
-)
-def show_me() -> Response:
-    """Show who asks and what they may do."""
-    found = principal()
-    return jsonify({"name": found.name, "role": found.role, "by_token": found.by_token})

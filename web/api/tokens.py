@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from flask import Response, jsonify
+from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
 from controller.store.commands import tokens as commands
@@ -57,6 +56,41 @@ def create_token() -> tuple[Response, int]:
     return jsonify({**plain(record), "token": token}), 201
 
 
+@blueprint.get("/tokens/<id:token_id>")
+@requires("viewer")
+@described(answers=_SHOWN)
+def show_token(token_id: int) -> Response:
+    """Show one token."""
+    found = _caretaker()
+    with transaction() as database:
+        return jsonify(plain(_own(database, token_id, found)))
+
+
+@blueprint.patch("/tokens/<id:token_id>")
+@requires("viewer")
+@described(body=bodies.TOKEN_CHANGE, answers=_SHOWN, conflicts=True)
+def update_token(token_id: int) -> Response:
+    """Change name, description or end of a token."""
+    found, values = _caretaker(), body()
+    with transaction() as database:
+        _own(database, token_id, found)
+        record = commands.update(database, token_id, values, actor=found.actor)
+    return jsonify(plain(record))
+
+
+@blueprint.post("/tokens/<id:token_id>/regenerate")
+@requires("viewer")
+@described(body=bodies.NOTHING, body_optional=True, answers=_MADE, conflicts=True)
+def regenerate_token(token_id: int) -> Response:
+    """Give a token another secret; the answer is the only one that ever shows it."""
+    found = _caretaker()
+    body(optional=True)
+    with transaction() as database:
+        _own(database, token_id, found)
+        record, token = commands.regenerate(database, token_id, actor=found.actor)
+    return jsonify({**plain(record), "token": token})
+
+
 @blueprint.post("/tokens/<id:token_id>/revoke")
 @requires("viewer")
 @described(body=bodies.NOTHING, body_optional=True, answers=_SHOWN, conflicts=True)
@@ -65,9 +99,7 @@ def revoke_token(token_id: int) -> Response:
     found = _caretaker()
     body(optional=True)
     with transaction() as database:
-        record = tokens.get(database, token_id)
-        if not found.allows("admin") and (found.user_id is None or record.user_id != found.user_id):
-            _hide(token_id)
+        _own(database, token_id, found)
         record = commands.revoke(database, token_id, actor=found.actor)
     return jsonify(plain(record))
 
@@ -83,6 +115,9 @@ def _caretaker() -> Principal:
     return found
 
 
-def _hide(token_id: int) -> NoReturn:
-    # As if it did not exist: others' tokens are nobody's business.
-    raise NotFoundError(f"there is no token {token_id}", mend="list the tokens")
+def _own(database: Session, token_id: int, asks: Principal) -> TokenRecord:
+    """Return a token that the caller may look after; others' do not exist for them."""
+    record = tokens.get(database, token_id)
+    if not asks.allows("admin") and (asks.user_id is None or record.user_id != asks.user_id):
+        raise NotFoundError(f"there is no token {token_id}", mend="list the tokens")
+    return record

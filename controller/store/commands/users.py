@@ -94,6 +94,16 @@ def end_sessions(session: Session, user_id: int, *, actor: Actor) -> UserRecord:
     return users.record(entity)
 
 
+def note_login(session: Session, entity: User, *, address: str, how: str) -> UserRecord:
+    """Note that a user has logged in; `how` is the action that the audit log shows."""
+    entity.last_login_at = func.now()
+    session.flush()
+    session.refresh(entity)
+    actor = Actor(name=f"user:{entity.name}", address=address)
+    audit.record(session, actor, how, "user", entity.id, {"name": entity.name})
+    return users.record(entity)
+
+
 def delete(session: Session, user_id: int, *, actor: Actor, by_user: int | None) -> None:
     """Delete a user with the user's tokens and links."""
     entity = _locked(session, user_id)

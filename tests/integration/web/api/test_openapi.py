@@ -174,3 +174,26 @@ def attack(operation: Any, token: str) -> int:
 
     call()
     return tried
+
+
+def test_a_list_links_to_its_next_page(api: Api) -> None:
+    """The header says the same as `next_cursor`, with the rest of the query kept."""
+    for name in ("a1", "a2", "b"):
+        api("POST", "/destinations", {"name": name, "address": "192.0.2.1"})
+    first = api("GET", "/destinations?search=a&limit=1")
+    link = first.headers["Link"]
+    assert link.startswith("</api/v1/destinations?")
+    assert link.endswith('>; rel="next"')
+    following = api("GET", link.split(">")[0].removeprefix("</api/v1"))
+    assert [item["name"] for item in following.json["items"]] == ["a2"]
+    assert "Link" not in following.headers
+
+
+def test_limits_are_told(api: Api, stranger: Api) -> None:
+    """Each answer says what the limit is and what is left; being refused tells when to come back."""
+    first, second = api("GET", "/me"), api("GET", "/me")
+    assert first.headers["RateLimit-Policy"] == '"calls";q=600;w=60'
+    left = [int(answer.headers["RateLimit"].split(";")[1].removeprefix("r=")) for answer in (first, second)]
+    assert left[0] == left[1] + 1
+    assert 0 < int(second.headers["RateLimit"].split("t=")[1]) <= 61
+    assert stranger("GET", "/me").headers["RateLimit-Policy"] == '"stranger";q=600;w=60'
