@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PROCESSES ?= 3
 SOURCES := controller worker web proto tests
 
-.PHONY: help up down status dev test lint format bench soak lab proto migrations clean
+.PHONY: help up down status dev test lint format bench soak lab dist proto migrations clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -57,8 +57,12 @@ lab: $(VENV)/.ready ## Boot three real systemd hosts in namespaces and stay unti
 	@.ci/setup tests
 	@PYTHONPATH=tests $(BIN)/python -m lab
 
+dist: $(VENV)/.ready ## Build sdist and wheel into dist/, the same bytes for the same commit
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/uv build --quiet --out-dir dist .
+	@ls -l dist
+
 proto: $(VENV)/.ready ## Generate code from the contract
 	@$(BIN)/python proto/generate.py
 
 clean: ## Remove the environment and caches; the data stay
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -53,10 +53,7 @@ class _Lazy(click.Group):
                 "streamswarm",
             ):
                 raise
-            raise click.ClickException(
-                f"`streamswarm {cmd_name}` needs the package {error.name}, which the base installation leaves out\n"
-                "  → pip install 'streamswarm[controller]'"
-            ) from error
+            return _missing(cmd_name, error.name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}.{attribute} is no command")
         return command
@@ -67,6 +64,24 @@ class _Lazy(click.Group):
         except StreamSwarmError as error:
             click.echo(f"streamswarm: {error}", err=True)
             sys.exit(error.exit_code)
+
+
+def _missing(name: str, package: str) -> click.Command:
+    """Return what stands in for a command of the controller's side that is not installed."""
+
+    def refuse() -> None:
+        raise click.ClickException(
+            f"`streamswarm {name}` needs the package {package}, which the base installation leaves out\n"
+            "  → pip install 'streamswarm[controller]'"
+        )
+
+    taking_anything = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    return click.Command(
+        name,
+        callback=refuse,
+        context_settings=taking_anything,
+        short_help="(not installed: the controller's side)",
+    )
 
 
 #: Commands that work in the data folder. Root runs them as the account that owns it: what lies there is that

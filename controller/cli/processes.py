@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 
 import click
+
+#: Stands for the controller's side: without it, these commands are as missing as those that import it.
+_NEEDED = "sqlalchemy"
+if importlib.util.find_spec(_NEEDED) is None:
+    raise ModuleNotFoundError(f"No module named '{_NEEDED}'", name=_NEEDED)
 
 
 @click.command()
