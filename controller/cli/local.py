@@ -18,6 +18,7 @@ from controller.local.environment import inherited
 from controller.local.lock import running_supervisor
 from controller.local.progress import Event, Failed, Listener, Ready, from_pipe, to_pipe, to_terminal
 from controller.local.supervisor import Supervisor
+from controller.programs import module_command
 from controller.settings import Settings
 from controller.store.embedded import EmbeddedPostgres
 
@@ -48,7 +49,7 @@ def up(detach: bool, reload: bool, events: int | None) -> None:
         _supervise(settings, to_terminal(), reload=reload)
         return
     words = ["up", *(["--reload"] if reload else [])]
-    command, environment = [sys.executable, "-m", "controller.cli", *words], inherited()
+    command, environment = module_command("controller.cli", *words), inherited()
     if account.is_root():
         runner = account.ensure(settings.data_dir)
         account.claim(settings.data_dir, runner)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 
 import click
 
-#: Stands for the controller's side: without it, these commands are as missing as those that import it.
-_NEEDED = "sqlalchemy"
-if importlib.util.find_spec(_NEEDED) is None:
-    raise ModuleNotFoundError(f"No module named '{_NEEDED}'", name=_NEEDED)
+from controller.programs import module_command
 
 
 @click.command()
@@ -34,4 +30,4 @@ def web() -> None:
 
 def _become(module: str) -> None:
     """Replace this process, so that nothing of the command line stays in a daemon (and gRPC sees its settings first)."""
-    os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606  no shell wanted
+    os.execv(sys.executable, module_command(module))  # noqa: S606  no shell wanted

@@ -19,6 +19,7 @@ from pathlib import Path
 from controller.errors import ConfigurationError
 from controller.local import runtime
 from controller.local.environment import inherited
+from controller.programs import module_command
 from controller.settings import Settings
 
 NAME = "streamswarm"
@@ -126,9 +127,11 @@ def command(
         if not _as(account, [str(python), "-c", _PROOF]):
             raise ConfigurationError(
                 f"the account {account.name} can run neither the program nor its copy, {python}",
-                mend="make the environment with the system's interpreter: make clean; make up PYTHON=/usr/bin/python3",
+                mend="make the environment with an interpreter that every account may run: in a checkout "
+                "`make clean; make up PYTHON=/usr/bin/python3`, else `/usr/bin/python3 -m venv` and install again",
             )
-    return [*_drop(account, raw_sockets=raw_sockets), str(python), "-m", "controller.cli", *words]
+    program = module_command("controller.cli", *words, python=str(python))
+    return [*_drop(account, raw_sockets=raw_sockets), *program]
 
 
 def environment(settings: Settings, account: Account) -> dict[str, str]:
