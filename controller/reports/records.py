@@ -11,7 +11,6 @@ from controller.store.queries.report_rows import Digest
 from controller.store.queries.schedules import ScheduledTest
 from streamswarm.contract import Kind, Metric
 
-
 #: Stands between worker and destination; the embedded fonts have it.
 ARROW = "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"
 

@@ -102,8 +102,10 @@ def _what(test: TestReport) -> str:
     how = f"every {span(test.test.interval_s)}" if test.test.interval_s is not None else "once"
     if not test.lines:
         return f"{test.kind.label}, {how}. No worker was to run it in this time, and nothing came."
-    aim = f" to {plural(len(destinations), 'destination')}" if destinations else ", each its own host"
-    return f"{test.kind.label}, {how}, from {plural(len(workers), 'worker')}{aim}."
+    if not destinations:
+        return f"{test.kind.label}, {how}, on the {'host' if len(workers) == 1 else 'hosts'} of {plural(len(workers), 'worker')}."
+    aim = plural(len(destinations), "destination")
+    return f"{test.kind.label}, {how}, from {plural(len(workers), 'worker')} to {aim}."
 
 
 def _how(test: TestReport) -> Iterable[str]:

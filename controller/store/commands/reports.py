@@ -49,11 +49,8 @@ def create(session: Session, values: Mapping[str, Any], *, actor: Actor) -> Repo
     wanted = checker.ids("tests", most=MOST_TESTS)
     if not wanted and not checker.problems:
         checker.add("tests", "must name at least one test")
-    names = dict(
-        session.execute(select(Test.id, Test.name).where(Test.id.in_(wanted), Test.deleted_at.is_(None)))
-        .tuples()
-        .all()
-    )
+    named = session.execute(select(Test.id, Test.name).where(Test.id.in_(wanted), Test.deleted_at.is_(None)))
+    names = {row.id: row.name for row in named}
     for index, test_id in enumerate(wanted):
         if test_id not in names:
             checker.add(f"tests[{index}]", f"there is no test {test_id}")

@@ -8,6 +8,7 @@ the hash of the whole is over the lines `job day hash`. Days keep what PostgreSQ
 from __future__ import annotations
 
 import datetime as dt
+import textwrap
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -50,12 +51,13 @@ def digest(
 
 def query_of(kind: str, jobs: Collection[int], *, start: dt.datetime, end: dt.datetime) -> str:
     """Return the SQL: of our own names, of numbers and of instants alone."""
-    cells = ",\n    ".join(_cell(kind, name) for name in columns_of(kind))
+    cells = textwrap.fill(", ".join(_cell(kind, name) for name in columns_of(kind)), 110)
+    cells = textwrap.indent(cells, "    ")
     numbers = ", ".join(str(int(job)) for job in sorted(jobs)) or "NULL"
     return f"""\
 WITH used AS (
   SELECT job_id, scheduled_at, (scheduled_at AT TIME ZONE 'UTC')::date AS day, json_build_array(
-    {cells}
+{cells}
   )::text AS line
   FROM {results.table_name(kind)}
   WHERE job_id IN ({numbers})

@@ -104,21 +104,22 @@ def read_jobs(session: Session, test_id: int, kind: str) -> tuple[ScheduledJob, 
         .order_by(Worker.name, destination, Job.worker_id, Job.id)
         .execution_options(populate_existing=True)
     )
-    return tuple(
-        ScheduledJob(
-            id=job.id,
-            worker_id=job.worker_id,
-            worker_name=worker_name,
-            destination_id=job.destination_id,
-            destination_name=destination_name,
-            target=job.target,
-            interval_us=job.interval_us,
-            anchor_us=job.anchor_us,
-            one_shot=job.one_shot,
-            created_at=job.created_at,
-            retired_at=job.retired_at,
-        )
-        for job, worker_name, destination_name in rows.tuples()
+    return tuple(_job(row[0], row.worker_name, row.destination_name) for row in rows)
+
+
+def _job(job: Job, worker_name: str, destination_name: str) -> ScheduledJob:
+    return ScheduledJob(
+        id=job.id,
+        worker_id=job.worker_id,
+        worker_name=worker_name,
+        destination_id=job.destination_id,
+        destination_name=destination_name,
+        target=job.target,
+        interval_us=job.interval_us,
+        anchor_us=job.anchor_us,
+        one_shot=job.one_shot,
+        created_at=job.created_at,
+        retired_at=job.retired_at,
     )
 
 
