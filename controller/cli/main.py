@@ -25,6 +25,8 @@ _COMMANDS = {
     "token": ("controller.cli.tokens", "token"),
     "ca": ("controller.cli.ca", "ca"),
     "fleet": ("controller.cli.fleet", "fleet"),
+    "report": ("controller.cli.reports", "report"),
+    "results": ("controller.cli.reports", "results"),
 }
 
 

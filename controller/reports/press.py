@@ -52,7 +52,9 @@ def print_pdf(document: str, limits: Limits | None = None) -> bytes:
         source.write(document.encode("utf-8"))
         source.seek(0)
         code = _run(Path(folder), source, printed, complaints, limits)
-        complaint = _read(complaints, _LONGEST_COMPLAINT).decode("utf-8", "replace").strip()
+        # The end is what counts: there stands the error, after a traceback of any length.
+        complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - _LONGEST_COMPLAINT))
+        complaint = complaints.read().decode("utf-8", "replace").strip()
         if code == 0:
             content = _read(printed, limits.largest)
             if content.startswith(b"%PDF-"):

@@ -9,6 +9,8 @@ outside of Python's own and the folder for temporary files. Only then is WeasyPr
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
+import importlib
 import mimetypes
 import os
 import resource
@@ -51,14 +53,18 @@ def main(arguments: list[str]) -> int:
     mimetypes.init(files=())
     sys.addaudithook(_refuse())
     try:
+        load()
+    except (ImportError, OSError) as error:
+        # A library that does not fit is reported as one that cannot be loaded.
+        lacks_memory = "allocate memory" in str(error)
+        sys.stderr.write(f"{' '.join(str(error).split())}\n")
+        return NO_MEMORY if lacks_memory else NO_LIBRARIES
+    except MemoryError:
+        return NO_MEMORY
+    try:
         content = draw(sys.stdin.buffer.read().decode("utf-8"), known)
     except MemoryError:
         return NO_MEMORY
-    except (ImportError, OSError) as error:
-        if not _is_library(error):
-            raise
-        sys.stderr.write(f"{error}\n")
-        return NO_LIBRARIES
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
     return 0
@@ -99,6 +105,13 @@ def leave_network() -> bool:
     return any(libc.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET))
 
 
+def load() -> None:
+    """Load WeasyPrint and the libraries that it needs."""
+    # It would ask compilers for the names of libraries that are not there; the loader's own answer says more.
+    ctypes.util.find_library = lambda name: None
+    importlib.import_module("weasyprint")
+
+
 def draw(document: str, known: dict[str, bytes]) -> bytes:
     """Return the document as a PDF."""
     from weasyprint import HTML
@@ -129,7 +142,7 @@ def _refuse() -> Any:
         os.path.realpath(path) + os.sep
         for path in {paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"]}
     )
-    writable = os.path.realpath(tempfile.gettempdir()) + os.sep
+    temporary = os.path.realpath(tempfile.gettempdir())
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event.startswith(_REFUSED):
@@ -137,16 +150,11 @@ def _refuse() -> Any:
         if event == "open" and not isinstance(arguments[0], int):
             path = os.path.realpath(os.fsdecode(arguments[0]))
             writes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
-            allowed = path.startswith(writable) or (not writes and path.startswith(readable))
-            if not allowed:
+            is_temporary = path == temporary or path.startswith(temporary + os.sep)
+            if not is_temporary and (writes or not path.startswith(readable)):
                 raise PermissionError(f"a report may not open {path}")
 
     return hook
-
-
-def _is_library(error: Exception) -> bool:
-    """Whether it was a library that could not be loaded."""
-    return isinstance(error, ImportError) or "cannot load library" in str(error)
 
 
 if __name__ == "__main__":

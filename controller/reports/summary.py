@@ -197,11 +197,8 @@ def _change(test: TestReport) -> Iterable[str]:
         return
     change, line = max(compared, key=lambda pair: abs(pair[0]))
     if abs(change) < _LEAST_CHANGE:
-        yield (
-            f"Against the time of equal length before, no line's median changed by {_LEAST_CHANGE:.0%} or more.".replace(
-                "%", "\N{NO-BREAK SPACE}%"
-            )
-        )
+        least = quantity(_LEAST_CHANGE * 100, "%")
+        yield f"Against the time of equal length before, no line's median changed by {least} or more."
         return
     metric = test.kind.headline
     word = "rose" if change > 0 else "fell"
