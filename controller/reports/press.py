@@ -99,7 +99,7 @@ def _explain(code: int | None, complaint: str, limits: Limits) -> PrintingError:
     last = complaint.splitlines()[-1] if complaint else ""
     if code is None or code == -signal.SIGXCPU:
         return PrintingError(f"printing took longer than {limits.seconds} s and was ended", mend=_SHORTER)
-    if code == -signal.SIGXFSZ or "File too large" in last:
+    if code in (render.TOO_LARGE, -signal.SIGXFSZ):
         return PrintingError(f"the PDF would have more than {limits.largest // _MIB} MiB", mend=_SHORTER)
     if code == render.NO_LIBRARIES:
         return PrintingError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import errno
 import importlib
 import mimetypes
 import os
@@ -23,7 +24,7 @@ from typing import Any
 from controller import assets
 
 #: Exit codes, beside 0: the parent makes messages of them.
-NO_LIBRARIES, NO_MEMORY = 3, 4
+NO_LIBRARIES, NO_MEMORY, TOO_LARGE = 3, 4, 5
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _REFUSED = (
@@ -62,11 +63,16 @@ def main(arguments: list[str]) -> int:
     except MemoryError:
         return NO_MEMORY
     try:
-        content = draw(sys.stdin.buffer.read().decode("utf-8"), known)
+        rest = memoryview(draw(sys.stdin.buffer.read().decode("utf-8"), known))
+        # Unbuffered: what is refused here must not be tried again at the end of the program.
+        while rest:
+            rest = rest[os.write(1, rest) :]
     except MemoryError:
         return NO_MEMORY
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        return TOO_LARGE
     return 0
 
 

@@ -196,12 +196,11 @@ def endings(
     """Return how a job's runs ended, those on the plan apart from the others."""
     table = results.table(kind)
     planned = or_(false(), *(_on(table.c.scheduled_at, grid) for grid in plan)).label("planned")
-    rows = session.execute(
-        select(table.c.status, table.c.failure_source, planned, func.count())
-        .where(*within(table, [job_id], start, end))
-        .group_by(table.c.status, table.c.failure_source, planned)
-        .order_by(table.c.status, table.c.failure_source, planned)
-    )
+    # A condition that is the same for all rows, as an empty plan gives, cannot be grouped by; a column can.
+    runs = select(table.c.status, table.c.failure_source, planned).where(*within(table, [job_id], start, end))
+    found = runs.subquery()
+    keys = (found.c.status, found.c.failure_source, found.c.planned)
+    rows = session.execute(select(*keys, func.count()).group_by(*keys).order_by(*keys))
     return tuple(
         Ending(status=_status(status), source=_source(source), planned=on, count=count)
         for status, source, on, count in rows

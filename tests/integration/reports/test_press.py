@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,32 +14,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.pdf import text_of, tool
 
 from controller.reports import render
 from controller.reports.press import LIBRARIES, Limits, PrintingError, print_pdf
 
 MARKER = "MARKER-f00d-cafe"
 MIB = 1024 * 1024
-
-
-def tool(name: str) -> str:
-    """Return a program of poppler-utils; a skip without it, a failure where nothing may be skipped."""
-    found = shutil.which(name)
-    if found is None:
-        reason = f"{name} is missing; apt-get install poppler-utils"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
-
-
-def text_of(pdf: bytes, folder: Path) -> str:
-    """Return the text of a PDF."""
-    path = folder / "printed.pdf"
-    path.write_bytes(pdf)
-    return subprocess.run(
-        [tool("pdftotext"), "-layout", str(path), "-"], check=True, capture_output=True, text=True, timeout=30
-    ).stdout
 
 
 class Listener:
@@ -187,7 +167,7 @@ def test_a_child_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -
 
     def work() -> None:
         try:
-            print_pdf(endless(), Limits(seconds=4))
+            print_pdf(endless(), Limits(seconds=3))
         except PrintingError as error:
             failed.append(error)
 
@@ -202,7 +182,7 @@ def test_a_child_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -
     assert os.getsid(child.pid) == child.pid
     assert set(child.environ()) == {"LANG", "HOME", "TMPDIR", "XDG_CACHE_HOME"}
     thread.join(30)
-    assert [error.message for error in failed] == ["printing took longer than 4 s and was ended"]
+    assert [error.message for error in failed] == ["printing took longer than 3 s and was ended"]
     assert not child.is_running()
     assert not folder.exists()
 
@@ -210,7 +190,7 @@ def test_a_child_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        (Limits(memory=300 * MIB), "needs more memory than the 300 MiB that it may take"),
+        (Limits(memory=160 * MIB), "needs more memory than the 160 MiB that it may take"),
         (Limits(memory=60 * MIB), "needs more memory than the 60 MiB"),
     ],
 )
