@@ -20,6 +20,7 @@ _RULES = {
     # None lives so long, whatever has become of it.
     "web_sessions": "created_at < now() - interval '1 day'",
     "enrolment_tokens": "expires_at < now() - interval '7 days'",
+    "reports": "expires_at < now()",
     "api_tokens": "expires_at < now() - interval '30 days'",
     "procrastinate_jobs": (
         "status IN ('succeeded', 'failed', 'cancelled', 'aborted') AND NOT EXISTS (SELECT FROM "
