@@ -57,6 +57,8 @@ class Settings:
     web_proxy_hops: int = 0
     #: Names under which the dashboard answers, beside its own host's, that of `web_url` and plain addresses.
     web_hosts: tuple[str, ...] = ()
+    #: Origins of other web pages whose scripts may call the REST API with a token, such as `https://wiki.example.org`.
+    web_cors_origins: tuple[str, ...] = ()
     #: Minutes without activity after which a session ends; 0 never ends it.
     web_session_minutes: float = 60.0
     #: Threads of one web process; each live page holds one.

@@ -16,6 +16,7 @@ def create_app(settings: Settings) -> Flask:
     engine = database.init_app(app, settings)
     security.init_app(app, settings)
     errors.init_app(app)
+    api.cors.init_app(app, settings.web_cors_origins)
     auth.init_app(app, settings)
     api.init_app(app)
     pages.init_app(app)

@@ -37,7 +37,7 @@ _STATUS: tuple[tuple[type[StreamSwarmError], HTTPStatus], ...] = (
     (ConfigurationError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 _LOST = "look at the address, or begin at the overview"
-_LOST_API = "look at the path and its ids; docs/reference/api.md has every call below `/api/v1`"
+_LOST_API = "look at the path and its ids; `/api/v1/openapi.json` has every call"
 _RETRY_AFTER = {HTTPStatus.SERVICE_UNAVAILABLE: 5}
 _TITLES = {
     HTTPStatus.BAD_REQUEST: "This request makes no sense",

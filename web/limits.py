@@ -1,10 +1,15 @@
-"""Rate limits, counted in this process: each process of several lets as much through again."""
+"""Rate limits, counted in this process: each process of several lets as much through again.
+
+Answers of the API tell the limit and what is left of it in the headers `RateLimit-Policy` and `RateLimit`
+(draft-ietf-httpapi-ratelimit-headers).
+"""
 
 from __future__ import annotations
 
 import math
 import time
 
+from flask import Response, g
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -27,7 +32,18 @@ class Limits:
 
     def hit(self, limit: RateLimitItem, *keys: str) -> None:
         """Count one call, or raise TooManyRequestsError with the seconds to wait."""
-        if self._window.hit(limit, *keys):
-            return
-        reset = self._window.get_window_stats(limit, *keys).reset_time
-        raise TooManyRequestsError(max(1, math.ceil(reset - time.time())))
+        let_through = self._window.hit(limit, *keys)
+        stats = self._window.get_window_stats(limit, *keys)
+        wait_s = max(1, math.ceil(stats.reset_time - time.time()))
+        g.rate_limit = {
+            "RateLimit-Policy": f'"{keys[0]}";q={limit.amount};w={limit.get_expiry()}',
+            "RateLimit": f'"{keys[0]}";r={stats.remaining};t={wait_s}',
+        }
+        if not let_through:
+            raise TooManyRequestsError(wait_s)
+
+
+def tell(response: Response) -> Response:
+    """Add what is left of the limit that a call was counted under."""
+    response.headers.update(g.get("rate_limit", {}))
+    return response

@@ -11,7 +11,7 @@ import click
 
 from streamswarm import __version__
 from worker.config import DEFAULT_PATH, DEFAULT_POLICY, WorkerConfig
-from worker.errors import WorkerError
+from worker.errors import ConfigurationError, WorkerError
 from worker.logs import set_up_logs
 
 _CONFIG = click.option(
@@ -37,13 +37,16 @@ _CONFIG = click.option(
     help="With --once: the policy to keep to.",
 )
 @click.option("--allow-loopback", is_flag=True, help="With --once: loopback addresses may be tested.")
+@click.option("--all-or-none", is_flag=True, help="With --once: run nothing unless every job may be run.")
 @click.version_option(__version__, prog_name="StreamSwarm worker")
 @click.pass_context
-def cli(context: click.Context, *, once: bool, policy_path: Path | None, allow_loopback: bool) -> None:
+def cli(
+    context: click.Context, *, once: bool, policy_path: Path | None, allow_loopback: bool, all_or_none: bool
+) -> None:
     """The measuring daemon of StreamSwarm."""
     if context.invoked_subcommand is not None:
-        if once or policy_path is not None or allow_loopback:
-            raise click.UsageError("--once, --policy and --allow-loopback go without a command")
+        if once or policy_path is not None or allow_loopback or all_or_none:
+            raise click.UsageError("--once and what belongs to it go without a command")
         return
     if not once:
         click.echo(context.get_help())
@@ -54,11 +57,11 @@ def cli(context: click.Context, *, once: bool, policy_path: Path | None, allow_l
     set_up_logs("warning")
     policy = Policy() if policy_path is None else Policy.load(policy_path, required=True)
     if policy.broken:
-        raise click.ClickException(policy.broken)
+        raise ConfigurationError(policy.broken, mend=f"mend {policy_path}")
     if allow_loopback:
         policy = policy.with_loopback()
     lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="replace")
-    sys.exit(run_lines(lines, sys.stdout, policy=policy))
+    sys.exit(run_lines(lines, sys.stdout, policy=policy, all_or_none=all_or_none))
 
 
 @cli.command()

@@ -26,8 +26,13 @@ EXIT_NOT_RUN = 1
 EXIT_BAD_INPUT = 2
 
 
-def run_lines(lines: Iterable[str], output: TextIO, *, policy: Policy, places: int = 64) -> int:
-    """Run the job on each line and write results in the order in which runs end; returns the exit code."""
+def run_lines(
+    lines: Iterable[str], output: TextIO, *, policy: Policy, all_or_none: bool = False, places: int = 64
+) -> int:
+    """Run the job on each line and write results in the order in which runs end; returns the exit code.
+
+    With `all_or_none` nothing is run unless everything may be: the results say then what may not, and why.
+    """
     jobs: list[probe_pb2.Job] = []
     code = EXIT_OK
     for number, line in enumerate(lines, start=1):
@@ -44,12 +49,19 @@ def run_lines(lines: Iterable[str], output: TextIO, *, policy: Policy, places: i
         output.write(json.dumps(values) + "\n")
         output.flush()
 
-    all_ran = asyncio.run(_run_all(jobs, write, policy=policy, places=places))
+    if code and all_or_none:
+        return code
+    all_ran = asyncio.run(_run_all(jobs, write, policy=policy, all_or_none=all_or_none, places=places))
     return code or (EXIT_OK if all_ran else EXIT_NOT_RUN)
 
 
 async def _run_all(
-    jobs: list[probe_pb2.Job], write: Callable[[probe_pb2.Result], None], *, policy: Policy, places: int
+    jobs: list[probe_pb2.Job],
+    write: Callable[[probe_pb2.Result], None],
+    *,
+    policy: Policy,
+    all_or_none: bool,
+    places: int,
 ) -> bool:
     clock = SystemClock()
     runner = Runner(
@@ -60,6 +72,11 @@ async def _run_all(
         resolve=system_resolver(),
         places=places,
     )
+    refusals = [refusal for job in jobs if (refusal := runner.refusal(job))] if all_or_none else []
+    if refusals:
+        for refusal in refusals:
+            write(refusal)
+        return False
     free = asyncio.Semaphore(places)
 
     async def run(job: probe_pb2.Job) -> probe_pb2.Result:

@@ -92,6 +92,16 @@ class Runner:
         finally:
             self.running -= 1
 
+    def refusal(self, job: probe_pb2.Job) -> probe_pb2.Result | None:
+        """Return the result of a job that cannot be run here; None when nothing speaks against it. Nothing is sent."""
+        result = envelope(job, self._clock.wall_us(), clock=self._clock, controller_time=self._time)
+        try:
+            self._check(job)
+        except (ProbeFailure, contract.InvalidInputError) as error:
+            self._take_refusal(job, result, error)
+            return result
+        return None
+
     async def _find_place(self) -> bool:
         """Wait a little until fewer runs are under way than there are places; False when it stays full."""
         deadline_us = self._clock.steady_us() + _PLACE_WAIT_S * 1e6
@@ -114,15 +124,8 @@ class Runner:
             _fill(result, checked.kind, outcome.metrics)
             _add_detail(result, outcome.detail)
             result.status = probe_pb2.STATUS_OK
-        except ProbeFailure as failure:
-            self._take_failure(job, result, failure)
-        except contract.InvalidInputError as error:
-            ended(
-                result,
-                probe_pb2.STATUS_ERROR,
-                probe_pb2.FAILURE_SOURCE_INTERNAL,
-                f"this job cannot be run by this worker: {error}",
-            )
+        except (ProbeFailure, contract.InvalidInputError) as error:
+            self._take_refusal(job, result, error)
         except Exception as error:
             log.warning("job %d: the probe failed unexpectedly", job.job_id, exc_info=error)
             ended(
@@ -178,6 +181,15 @@ class Runner:
                 log.error("the probe of kind %s does not stop when it is told to", checked.kind.name)
             elif not probe.cancelled():
                 probe.exception()  # it has been raised above, or came too late to matter
+
+    def _take_refusal(
+        self, job: probe_pb2.Job, result: probe_pb2.Result, error: ProbeFailure | contract.InvalidInputError
+    ) -> None:
+        if isinstance(error, ProbeFailure):
+            self._take_failure(job, result, error)
+            return
+        text = f"this job cannot be run by this worker: {error}"
+        ended(result, probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_INTERNAL, text)
 
     def _take_failure(self, job: probe_pb2.Job, result: probe_pb2.Result, failure: ProbeFailure) -> None:
         if failure.metrics is not None:

@@ -14,6 +14,11 @@ from streamswarm import __version__
 
 #: Command → module and attribute that hold it, loaded when it is called: the base installation has not all of them.
 _COMMANDS = {
+    "run": ("controller.cli.run", "run"),
+    "plan": ("controller.cli.suites", "plan"),
+    "apply": ("controller.cli.suites", "apply"),
+    "export": ("controller.cli.suites", "export"),
+    "schema": ("controller.cli.suites", "schema"),
     "up": ("controller.cli.local", "up"),
     "down": ("controller.cli.local", "down"),
     "status": ("controller.cli.local", "status"),

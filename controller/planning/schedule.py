@@ -6,6 +6,9 @@ import datetime as dt
 import hashlib
 import uuid
 
+#: Seconds between two runs of a job. Below a second, a run and its bookkeeping would crowd out the next.
+SHORTEST_INTERVAL_S = 1.0
+LONGEST_INTERVAL_S = 31 * 86_400.0
 #: Jobs of one test are spread over its interval, but over no more than this, so that the first result of a
 #: rare test does not wait for most of an interval.
 LONGEST_PHASE_US = 60_000_000
@@ -14,7 +17,7 @@ ONE_SHOT_GRACE = dt.timedelta(minutes=10)
 #: A "run now" is dropped when it could not start within this time.
 RUN_NOW_GRACE = dt.timedelta(minutes=1)
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 
 
 def to_microseconds(instant: dt.datetime) -> int:

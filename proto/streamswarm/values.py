@@ -94,7 +94,10 @@ def _check_one(parameter: Parameter, value: Any) -> Any:
         return _as_boolean(value)
     if parameter.type == "string":
         return _as_string(parameter, value)
-    number = _as_integer(value) if parameter.type == "integer" else _as_number(value)
+    try:
+        number = _as_integer(value) if parameter.type == "integer" else _as_number(value)
+    except ValueError as error:
+        raise ValueError(f"{error}{f' of {parameter.unit}' if parameter.unit else ''}") from error
     if parameter.min is not None and number < parameter.min:
         raise ValueError(
             f"{shown_number(number)}{unit} is below the smallest value, {shown_number(parameter.min)}{unit}"

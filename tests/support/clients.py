@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask.testing import FlaskClient
+from support.conformance import check_answer
 
 PASSWORD = "correct horse battery"
 
 
 @dataclass(frozen=True)
 class Api:
-    """A client of the API with a token."""
+    """A client of the API with a token; every answer is checked against the OpenAPI document."""
 
     client: FlaskClient
     token: str
@@ -23,7 +24,9 @@ class Api:
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         arguments = {"json": json} if json is not None else {}
-        return self.client.open(f"/api/v1{path}", method=method, headers=headers, **arguments, **more)
+        answer = self.client.open(f"/api/v1{path}", method=method, headers=headers, **arguments, **more)
+        check_answer(self.client.application, method, path, answer)
+        return answer
 
 
 def csrf_of(client: FlaskClient, path: str = "/login") -> str:

@@ -7,10 +7,14 @@ from flask.json.provider import DefaultJSONProvider
 
 from web.api import (
     audit,
+    cors,
     destinations,
     enrolment,
     health,
+    jobs,
     kinds,
+    me,
+    openapi,
     overview,
     results,
     tests,
@@ -23,11 +27,15 @@ from web.api.blueprint import blueprint
 
 __all__ = [
     "audit",
+    "cors",
     "destinations",
     "enrolment",
     "health",
     "init_app",
+    "jobs",
     "kinds",
+    "me",
+    "openapi",
     "overview",
     "results",
     "tests",

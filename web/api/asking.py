@@ -13,10 +13,10 @@ from flask import request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import IntegerConverter
 
-from controller.store.commands.checking import MAX_ID, Checker
-from controller.store.queries.paging import DEFAULT_LIMIT, MAX_LIMIT
+from controller.checking import MAX_ID, Checker
 from streamswarm.contract import InvalidInputError, Problem
 from streamswarm.targets import shown
+from web.api.describing import Schema, current_description
 
 #: Largest body of a call, bytes.
 MAX_BODY = 256 * 1024
@@ -51,6 +51,12 @@ def body(*, optional: bool = False) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise BadRequest("The body must be a JSON object.")
     problems = list(_unstorable(value, "", 0))
+    described = current_description().body
+    if described is not None and not described["properties"]:
+        problems += (
+            Problem(path=shown(name), message="there is no such field; this call takes none")
+            for name in value
+        )
     if problems:
         raise InvalidInputError(problems[:20])
     return value
@@ -82,24 +88,27 @@ class Paging:
 
 
 class Query:
-    """The query of a call; `done` refuses what was not asked about and raises what was wrong."""
+    """The query of a call as its view describes it; `done` refuses what is not in there and raises what was wrong."""
 
-    def __init__(self, *known: str) -> None:
-        self._checker = Checker(request.args.to_dict(), (*known, "limit", "cursor"))
+    def __init__(self) -> None:
+        self._known = current_description().query
+        self._checker = Checker(request.args.to_dict(), tuple(self._known))
         for name in request.args:
             if len(request.args.getlist(name)) > 1:
                 self._checker.add(shown(name), "is there more than once")
 
-    def text(self, name: str, *, longest: int = 200) -> str:
+    def text(self, name: str) -> str:
         """Return text, empty when absent."""
-        return self._checker.text(name, longest=longest)
+        return self._checker.text(name, longest=self._described(name, "string")["maxLength"])
 
     def instant(self, name: str) -> dt.datetime | None:
         """Return an instant, None when absent."""
+        self._described(name, "string", "date-time")
         return self._checker.instant(name)
 
     def flag(self, name: str) -> bool | None:
         """Return `true` or `false`, None when absent."""
+        self._described(name, "boolean")
         value = self._checker.value(name)
         if value not in (None, "true", "false"):
             self._checker.add(name, "must be true or false")
@@ -107,6 +116,7 @@ class Query:
 
     def id(self, name: str) -> int | None:
         """Return an id, None when absent."""
+        self._described(name, "integer")
         value = self._checker.value(name)
         if value is None:
             return None
@@ -117,6 +127,7 @@ class Query:
 
     def uuid(self, name: str) -> uuid.UUID | None:
         """Return a worker's id, None when absent."""
+        self._described(name, "string", "uuid")
         value = self._checker.value(name)
         if value is None:
             return None
@@ -126,10 +137,11 @@ class Query:
             self._checker.add(name, f"`{shown(value)}` is not a worker's id")
             return None
 
-    def paging(self, *, default: int = DEFAULT_LIMIT, most: int = MAX_LIMIT) -> Paging:
+    def paging(self) -> Paging:
         """Return limit and cursor."""
+        described = self._described("limit", "integer")
+        most, limit = described["maximum"], described["default"]
         value = self._checker.value("limit")
-        limit = default
         if value is not None:
             if value.isascii() and value.isdigit() and len(value) < 6 and 1 <= int(value) <= most:
                 limit = int(value)
@@ -144,6 +156,13 @@ class Query:
     def done(self) -> None:
         """Raise InvalidInputError when anything was wrong."""
         self._checker.done()
+
+    def _described(self, name: str, sort: str, form: str | None = None) -> Schema:
+        """Return what the view's description says of a parameter; it must be what the view reads it as."""
+        schema = self._known[name]
+        if (schema["type"], schema.get("format")) != (sort, form):
+            raise TypeError(f"`{name}` is read as {form or sort} and described as {schema}")
+        return schema
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,15 +7,22 @@ from flask import Response
 from controller.store.queries import audit
 from web.api.asking import Query
 from web.api.blueprint import blueprint, listed
+from web.api.describing import TEXT, described
+from web.api.schemas import record
 from web.auth import requires
 from web.database import transaction
 
 
 @blueprint.get("/audit")
 @requires("admin")
+@described(
+    query={"actor": TEXT, "object_type": TEXT, "object_id": TEXT},
+    paged=True,
+    answers=record(audit.AuditRecord),
+)
 def list_audit() -> Response:
     """List entries, newest first."""
-    query = Query("actor", "object_type", "object_id")
+    query = Query()
     actor, kind, key = query.text("actor"), query.text("object_type"), query.text("object_id")
     paging = query.paging()
     query.done()

@@ -6,18 +6,25 @@ from flask import Response
 
 from controller.store.commands import destinations as commands
 from controller.store.queries import destinations
+from controller.store.queries.destinations import DestinationRecord
+from web.api import bodies
 from web.api.asking import Query, body, take_version
 from web.api.blueprint import blueprint, listed, shown_version
+from web.api.describing import TEXT, described
 from web.api.plain import plain
+from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import transaction
+
+_SHOWN = schema_of(DestinationRecord)
 
 
 @blueprint.get("/destinations")
 @requires("viewer")
+@described(query={"search": TEXT, "tag": TEXT}, paged=True, answers=_SHOWN)
 def list_destinations() -> Response:
     """List destinations by name."""
-    query = Query("search", "tag")
+    query = Query()
     search, tag, paging = query.text("search"), query.text("tag"), query.paging()
     query.done()
     with transaction() as database:
@@ -27,6 +34,7 @@ def list_destinations() -> Response:
 
 @blueprint.post("/destinations")
 @requires("operator")
+@described(body=bodies.DESTINATION, answers=_SHOWN, status=201, conflicts=True)
 def create_destination() -> Response:
     """Make a destination."""
     values = body()
@@ -37,6 +45,7 @@ def create_destination() -> Response:
 
 @blueprint.get("/destinations/<id:destination_id>")
 @requires("viewer")
+@described(answers=_SHOWN)
 def show_destination(destination_id: int) -> Response:
     """Show one destination."""
     with transaction() as database:
@@ -46,6 +55,7 @@ def show_destination(destination_id: int) -> Response:
 
 @blueprint.patch("/destinations/<id:destination_id>")
 @requires("operator")
+@described(body=bodies.change(bodies.DESTINATION, versioned=True), answers=_SHOWN, conflicts=True)
 def update_destination(destination_id: int) -> Response:
     """Change the fields sent."""
     values, seen = take_version(body())
@@ -56,6 +66,7 @@ def update_destination(destination_id: int) -> Response:
 
 @blueprint.delete("/destinations/<id:destination_id>")
 @requires("operator")
+@described(status=204, conflicts=True)
 def delete_destination(destination_id: int) -> tuple[str, int]:
     """Delete a destination that no test aims at."""
     with transaction() as database:

@@ -8,20 +8,37 @@ from typing import cast
 
 from flask import Response, current_app, jsonify
 
+from controller.checking import Checker
 from controller.errors import ConfigurationError
 from controller.settings import Settings
-from controller.store.commands.checking import Checker
 from controller.store.commands.enrolment import make_enrolment_token
 from streamswarm.contract import InvalidInputError, Problem
+from web.api import bodies
 from web.api.asking import body
 from web.api.blueprint import blueprint
+from web.api.describing import INSTANT, described
 from web.api.plain import instant
+from web.api.schemas import closed
 from web.auth import principal, requires
 from web.database import transaction
+
+_TEXT = {"type": "string"}
+_GRANT = closed(
+    {
+        "token": {"type": "string", "description": "Good once, for this host; in this answer only."},
+        "host": _TEXT,
+        "expires_at": INSTANT,
+        "ca_pem": _TEXT,
+        "enrolment": {"type": "string", "description": "`host:port` where it enrols."},
+        "gateways": {"type": "array", "items": _TEXT},
+        "trust_domain": _TEXT,
+    }
+)
 
 
 @blueprint.post("/enrolment-tokens")
 @requires("operator")
+@described(body=bodies.ENROLMENT, answers=_GRANT, status=201)
 def create_enrolment_token() -> tuple[Response, int]:
     """Make a one-time token for one host of the inventory, and tell where to enrol with it."""
     settings = cast("Settings", current_app.extensions["streamswarm.settings"])

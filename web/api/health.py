@@ -8,15 +8,30 @@ from controller.errors import DatabaseUnavailableError, SchemaError
 from controller.store import health
 from controller.store.queries import health as processes
 from web.api.blueprint import blueprint
+from web.api.describing import described
 from web.api.plain import plain
+from web.api.schemas import closed, record
 from web.auth import current, public
 from web.database import transaction
 
 _PARTS = ("database", "gateway", "keeper", "worker")
+_HEALTH = closed(
+    {
+        "status": {"enum": ["ok", "degraded", "down"]},
+        "components": closed(
+            {name: {"enum": ["ok", "degraded", "down", "unknown"]} for name in (*_PARTS, "web")}
+        ),
+        "detail": {"type": "string", "description": "Why the database cannot be asked."},
+        "details": closed({name: record(health.Component) for name in _PARTS}),
+        "processes": {"type": "array", "items": record(processes.ProcessRecord)},
+    },
+    optional=("detail", "details", "processes"),
+)
 
 
 @blueprint.get("/health")
 @public
+@described(answers=_HEALTH, also={503: "The installation is down."})
 def show_health() -> Response:
     """Answer 200 when every part works, 503 otherwise; reasons and processes only to who is logged in."""
     try:

@@ -7,14 +7,32 @@ from typing import Any
 from flask import Response, jsonify
 
 from streamswarm import contract
-from streamswarm.contract import Kind
+from streamswarm.contract import Child, Kind, Metric, Parameter
 from web.api.blueprint import blueprint
+from web.api.describing import described
 from web.api.plain import plain
+from web.api.schemas import closed, listed, record
 from web.auth import requires
+
+_TEXT = {"type": "string"}
+_SHOWN = closed(
+    {
+        "name": _TEXT,
+        "label": _TEXT,
+        "description": _TEXT,
+        "target": {"enum": ["host", "host_port", "url", "none"]},
+        "view": _TEXT,
+        "headline": {"type": "string", "description": "The metric that stands for the kind."},
+        "parameters": {"type": "array", "items": record(Parameter)},
+        "metrics": {"type": "array", "items": record(Metric)},
+        "children": {"type": "array", "items": record(Child)},
+    }
+)
 
 
 @blueprint.get("/kinds")
 @requires("viewer")
+@described(answers=listed(_SHOWN))
 def list_kinds() -> Response:
     """List the probe kinds with their parameters and metrics."""
     return jsonify({"items": [_shown(kind) for kind in contract.kinds().values()], "next_cursor": None})
@@ -22,6 +40,7 @@ def list_kinds() -> Response:
 
 @blueprint.get("/kinds/<name>")
 @requires("viewer")
+@described(answers=_SHOWN)
 def show_kind(name: str) -> Response:
     """Show one kind."""
     return jsonify(_shown(contract.kind(name)))

@@ -7,13 +7,16 @@ import datetime as dt
 from flask import Response, jsonify
 
 from controller.store.queries import results, runs, tests
-from controller.store.queries.results import MAX_POINTS, Line
+from controller.store.queries.results import MAX_POINTS, Line, Point
+from controller.store.queries.runs import RunRecord
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Problem
 from streamswarm.targets import shown
 from web.api.asking import Query
 from web.api.blueprint import blueprint, listed
+from web.api.describing import ID, INSTANT, TEXT, UUID, described, said
 from web.api.plain import instant, plain
+from web.api.schemas import closed, kind_metrics, record
 from web.auth import requires
 from web.database import transaction
 
@@ -22,13 +25,46 @@ _RANGE = dt.timedelta(hours=1)
 _LONGEST_RANGE = dt.timedelta(days=3 * 366)
 #: Lines (pairs of worker and destination) in one answer.
 _MOST_LINES = 50
+_RANGE_QUERY = {
+    "from": said(INSTANT, "Included."),
+    "to": said(INSTANT, "Not included."),
+    "worker": UUID,
+    "destination": ID,
+}
+_SERIES = closed(
+    {
+        "metric": {"type": "string"},
+        "unit": {"type": "string", "description": "UCUM."},
+        "from": INSTANT,
+        "to": INSTANT,
+        "lines": {
+            "type": "array",
+            "items": closed(
+                {
+                    "worker_id": UUID,
+                    "worker": {"type": "string"},
+                    "destination_id": {"type": ["integer", "null"]},
+                    "destination": {"type": ["string", "null"]},
+                    "interval_s": {"type": ["number", "null"]},
+                    "live": {"type": "boolean"},
+                    "bucket_s": {
+                        "type": ["number", "null"],
+                        "description": "Width of the buckets; null when every point is a run.",
+                    },
+                    "points": {"type": "array", "items": record(Point)},
+                }
+            ),
+        },
+    }
+)
 
 
 @blueprint.get("/tests/<id:test_id>/results")
 @requires("viewer")
+@described(query=_RANGE_QUERY, paged=True, answers=record(RunRecord, metrics=kind_metrics()))
 def list_results(test_id: int) -> Response:
     """List a test's runs, newest first."""
-    query = Query("from", "to", "worker", "destination")
+    query = Query()
     start, end = query.instant("from"), query.instant("to")
     worker, destination, paging = query.uuid("worker"), query.id("destination"), query.paging()
     query.done()
@@ -50,9 +86,10 @@ def list_results(test_id: int) -> Response:
 
 @blueprint.get("/tests/<id:test_id>/series")
 @requires("viewer")
+@described(query={"metric": said(TEXT, "The kind's headline unless sent."), **_RANGE_QUERY}, answers=_SERIES)
 def show_series(test_id: int) -> Response:
     """Show one metric over a range of time, a line for each worker and destination."""
-    query = Query("metric", "from", "to", "worker", "destination")
+    query = Query()
     metric, start, end = query.text("metric"), query.instant("from"), query.instant("to")
     worker, destination = query.uuid("worker"), query.id("destination")
     end = end or dt.datetime.now(dt.UTC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Any, get_args
 
 from flask import Response, jsonify
 
@@ -11,19 +11,50 @@ from controller.planning.records import Skip
 from controller.store.commands import tests as commands
 from controller.store.queries import plans, tests
 from controller.store.queries.plans import MENDS
-from controller.store.queries.tests import TestRecord
+from controller.store.queries.tests import TestRecord, TestState
+from web.api import bodies
 from web.api.asking import Query, body, take_version
 from web.api.blueprint import blueprint, listed, shown_version
+from web.api.describing import FLAG, ID, INSTANT, TEXT, described
 from web.api.plain import instant, plain
+from web.api.schemas import closed, kind_specs
+from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import transaction
+
+_STATE = {"enum": list(get_args(TestState)), "description": "Whether it runs."}
+_ANSWER = schema_of(TestRecord, spec=kind_specs(), state=_STATE)
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_UNPLANNED = closed(
+    {
+        "worker": _TEXT_OR_NULL,
+        "destination": _TEXT_OR_NULL,
+        "reason": {"type": "string"},
+        "mend": {"type": "string"},
+    }
+)
+_WHOLE = schema_of(
+    TestRecord,
+    spec=kind_specs(),
+    state=_STATE,
+    unplanned={
+        "type": "array",
+        "items": _UNPLANNED,
+        "description": "What it asks for and gets no job.",
+    },
+)
 
 
 @blueprint.get("/tests")
 @requires("viewer")
+@described(
+    query={"search": TEXT, "kind": TEXT, "tag": TEXT, "destination": ID, "paused": FLAG},
+    paged=True,
+    answers=_ANSWER,
+)
 def list_tests() -> Response:
     """List tests by name."""
-    query = Query("search", "kind", "tag", "destination", "paused")
+    query = Query()
     search, kind, tag = query.text("search"), query.text("kind"), query.text("tag")
     destination, paused, paging = query.id("destination"), query.flag("paused"), query.paging()
     query.done()
@@ -43,6 +74,7 @@ def list_tests() -> Response:
 
 @blueprint.post("/tests")
 @requires("operator")
+@described(body=bodies.TEST, answers=_ANSWER, status=201, conflicts=True)
 def create_test() -> Response:
     """Make a test."""
     values = body()
@@ -53,6 +85,7 @@ def create_test() -> Response:
 
 @blueprint.get("/tests/<id:test_id>")
 @requires("viewer")
+@described(answers=_WHOLE)
 def show_test(test_id: int) -> Response:
     """Show one test."""
     with transaction() as database:
@@ -63,6 +96,7 @@ def show_test(test_id: int) -> Response:
 
 @blueprint.patch("/tests/<id:test_id>")
 @requires("operator")
+@described(body=bodies.change(bodies.TEST, versioned=True), answers=_ANSWER, conflicts=True)
 def update_test(test_id: int) -> Response:
     """Change the fields sent, each as a whole."""
     values, seen = take_version(body())
@@ -73,6 +107,7 @@ def update_test(test_id: int) -> Response:
 
 @blueprint.delete("/tests/<id:test_id>")
 @requires("operator")
+@described(status=204)
 def delete_test(test_id: int) -> tuple[str, int]:
     """Delete a test."""
     with transaction() as database:
@@ -82,6 +117,7 @@ def delete_test(test_id: int) -> tuple[str, int]:
 
 @blueprint.post("/tests/<id:test_id>/pause")
 @requires("operator")
+@described(body=bodies.NOTHING, body_optional=True, answers=_ANSWER)
 def pause_test(test_id: int) -> Response:
     """Stop its runs until it is resumed."""
     body(optional=True)
@@ -92,6 +128,7 @@ def pause_test(test_id: int) -> Response:
 
 @blueprint.post("/tests/<id:test_id>/resume")
 @requires("operator")
+@described(body=bodies.NOTHING, body_optional=True, answers=_ANSWER)
 def resume_test(test_id: int) -> Response:
     """Let it run again."""
     body(optional=True)
@@ -102,6 +139,13 @@ def resume_test(test_id: int) -> Response:
 
 @blueprint.post("/tests/<id:test_id>/run")
 @requires("operator")
+@described(
+    body=bodies.NOTHING,
+    body_optional=True,
+    answers=closed({"requested_at": INSTANT}),
+    status=202,
+    conflicts=True,
+)
 def run_test(test_id: int) -> tuple[Response, int]:
     """Have it run once, beside its schedule."""
     body(optional=True)

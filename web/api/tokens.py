@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from flask import Response, jsonify
+from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
 from controller.store.commands import tokens as commands
 from controller.store.queries import tokens
+from controller.store.queries.tokens import TokenRecord
+from web.api import bodies
 from web.api.asking import Query, body
 from web.api.blueprint import blueprint, listed
+from web.api.describing import described
 from web.api.plain import plain
+from web.api.schemas import record as schema_of
 from web.auth import Principal, principal, requires
 from web.database import transaction
 from web.errors import ForbiddenError
 
+_SHOWN = schema_of(TokenRecord)
+_MADE = schema_of(TokenRecord, token={"type": "string", "description": "In this answer only."})
+
 
 @blueprint.get("/tokens")
 @requires("viewer")
+@described(paged=True, answers=_SHOWN)
 def list_tokens() -> Response:
     """List tokens, newest first: the caller's own, or all for an administrator."""
     found = _caretaker()
@@ -37,6 +44,7 @@ def list_tokens() -> Response:
 
 @blueprint.post("/tokens")
 @requires("viewer")
+@described(body=bodies.TOKEN, answers=_MADE, status=201)
 def create_token() -> tuple[Response, int]:
     """Make a token; the answer is the only one that ever shows it."""
     found = _caretaker()
@@ -48,16 +56,50 @@ def create_token() -> tuple[Response, int]:
     return jsonify({**plain(record), "token": token}), 201
 
 
+@blueprint.get("/tokens/<id:token_id>")
+@requires("viewer")
+@described(answers=_SHOWN)
+def show_token(token_id: int) -> Response:
+    """Show one token."""
+    found = _caretaker()
+    with transaction() as database:
+        return jsonify(plain(_own(database, token_id, found)))
+
+
+@blueprint.patch("/tokens/<id:token_id>")
+@requires("viewer")
+@described(body=bodies.TOKEN_CHANGE, answers=_SHOWN, conflicts=True)
+def update_token(token_id: int) -> Response:
+    """Change name, description or end of a token."""
+    found, values = _caretaker(), body()
+    with transaction() as database:
+        _own(database, token_id, found)
+        record = commands.update(database, token_id, values, actor=found.actor)
+    return jsonify(plain(record))
+
+
+@blueprint.post("/tokens/<id:token_id>/regenerate")
+@requires("viewer")
+@described(body=bodies.NOTHING, body_optional=True, answers=_MADE, conflicts=True)
+def regenerate_token(token_id: int) -> Response:
+    """Give a token another secret; the answer is the only one that ever shows it."""
+    found = _caretaker()
+    body(optional=True)
+    with transaction() as database:
+        _own(database, token_id, found)
+        record, token = commands.regenerate(database, token_id, actor=found.actor)
+    return jsonify({**plain(record), "token": token})
+
+
 @blueprint.post("/tokens/<id:token_id>/revoke")
 @requires("viewer")
+@described(body=bodies.NOTHING, body_optional=True, answers=_SHOWN, conflicts=True)
 def revoke_token(token_id: int) -> Response:
     """End a token at once and for good."""
     found = _caretaker()
     body(optional=True)
     with transaction() as database:
-        record = tokens.get(database, token_id)
-        if not found.allows("admin") and (found.user_id is None or record.user_id != found.user_id):
-            _hide(token_id)
+        _own(database, token_id, found)
         record = commands.revoke(database, token_id, actor=found.actor)
     return jsonify(plain(record))
 
@@ -73,6 +115,9 @@ def _caretaker() -> Principal:
     return found
 
 
-def _hide(token_id: int) -> NoReturn:
-    # As if it did not exist: others' tokens are nobody's business.
-    raise NotFoundError(f"there is no token {token_id}", mend="list the tokens")
+def _own(database: Session, token_id: int, asks: Principal) -> TokenRecord:
+    """Return a token that the caller may look after; others' do not exist for them."""
+    record = tokens.get(database, token_id)
+    if not asks.allows("admin") and (asks.user_id is None or record.user_id != asks.user_id):
+        raise NotFoundError(f"there is no token {token_id}", mend="list the tokens")
+    return record

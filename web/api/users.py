@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from flask import Response, jsonify
 
+from controller.checking import Checker
 from controller.store.commands import login_links
 from controller.store.commands import users as commands
-from controller.store.commands.checking import Checker
 from controller.store.queries import users
 from controller.store.queries.users import UserRecord
+from web.api import bodies
 from web.api.asking import Query, body
 from web.api.blueprint import blueprint
+from web.api.describing import described
 from web.api.plain import plain
+from web.api.schemas import closed, listed
+from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import transaction
+
+_SHOWN = schema_of(UserRecord, without=("session_generation",))
 
 
 @blueprint.get("/users")
 @requires("admin")
+@described(answers=listed(_SHOWN))
 def list_users() -> Response:
     """List all users by name."""
     Query().done()
@@ -28,6 +35,7 @@ def list_users() -> Response:
 
 @blueprint.post("/users")
 @requires("admin")
+@described(body=bodies.USER, answers=_SHOWN, status=201, conflicts=True)
 def create_user() -> tuple[Response, int]:
     """Make a user."""
     values = body()
@@ -38,6 +46,7 @@ def create_user() -> tuple[Response, int]:
 
 @blueprint.get("/users/<id:user_id>")
 @requires("admin")
+@described(answers=_SHOWN)
 def show_user(user_id: int) -> Response:
     """Show one user."""
     with transaction() as database:
@@ -46,6 +55,7 @@ def show_user(user_id: int) -> Response:
 
 @blueprint.patch("/users/<id:user_id>")
 @requires("admin")
+@described(body=bodies.USER_CHANGE, answers=_SHOWN, conflicts=True)
 def update_user(user_id: int) -> Response:
     """Change name, e-mail address, role or activation."""
     values, found = body(), principal()
@@ -56,6 +66,7 @@ def update_user(user_id: int) -> Response:
 
 @blueprint.delete("/users/<id:user_id>")
 @requires("admin")
+@described(status=204, conflicts=True)
 def delete_user(user_id: int) -> tuple[str, int]:
     """Delete a user with the user's tokens."""
     found = principal()
@@ -66,6 +77,7 @@ def delete_user(user_id: int) -> tuple[str, int]:
 
 @blueprint.post("/users/<id:user_id>/password")
 @requires("admin")
+@described(body=bodies.PASSWORD, answers=_SHOWN)
 def set_password(user_id: int) -> Response:
     """Give a user another password, which ends the user's sessions."""
     checker = Checker(body(), ("password",))
@@ -80,6 +92,12 @@ def set_password(user_id: int) -> Response:
 
 @blueprint.post("/users/<id:user_id>/login-link")
 @requires("admin")
+@described(
+    body=bodies.LINK,
+    body_optional=True,
+    answers=closed({"path": {"type": "string"}, "minutes": {"type": "number"}}),
+    status=201,
+)
 def create_login_link(user_id: int) -> tuple[Response, int]:
     """Make a one-time link that logs the user in."""
     checker = Checker(body(optional=True), ("minutes",))

@@ -8,18 +8,29 @@ from flask import Response, jsonify
 
 from controller.store.commands import workers as commands
 from controller.store.queries import workers
+from controller.store.queries.workers import WorkerRecord
+from web.api import bodies
 from web.api.asking import Query, body
 from web.api.blueprint import blueprint, listed
+from web.api.describing import FLAG, TEXT, described, said
 from web.api.plain import plain
+from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import transaction
+
+_SHOWN = schema_of(WorkerRecord)
 
 
 @blueprint.get("/workers")
 @requires("viewer")
+@described(
+    query={"search": TEXT, "site": TEXT, "label": said(TEXT, "`label=value`."), "connected": FLAG},
+    paged=True,
+    answers=_SHOWN,
+)
 def list_workers() -> Response:
     """List workers by name."""
-    query = Query("search", "site", "label", "connected")
+    query = Query()
     search, site, label = query.text("search"), query.text("site"), query.text("label")
     connected, paging = query.flag("connected"), query.paging()
     key, equals, value = label.partition("=")
@@ -41,6 +52,7 @@ def list_workers() -> Response:
 
 @blueprint.get("/workers/<uuid:worker_id>")
 @requires("viewer")
+@described(answers=_SHOWN)
 def show_worker(worker_id: uuid.UUID) -> Response:
     """Show one worker."""
     with transaction() as database:
@@ -49,6 +61,7 @@ def show_worker(worker_id: uuid.UUID) -> Response:
 
 @blueprint.patch("/workers/<uuid:worker_id>")
 @requires("operator")
+@described(body=bodies.WORKER, answers=_SHOWN, conflicts=True)
 def update_worker(worker_id: uuid.UUID) -> Response:
     """Change name, site, labels or groups."""
     values = body()
@@ -59,6 +72,7 @@ def update_worker(worker_id: uuid.UUID) -> Response:
 
 @blueprint.post("/workers/<uuid:worker_id>/revoke")
 @requires("admin")
+@described(body=bodies.NOTHING, body_optional=True, answers=_SHOWN)
 def revoke_worker(worker_id: uuid.UUID) -> Response:
     """End its right to speak."""
     body(optional=True)
@@ -69,6 +83,7 @@ def revoke_worker(worker_id: uuid.UUID) -> Response:
 
 @blueprint.delete("/workers/<uuid:worker_id>")
 @requires("admin")
+@described(status=204, conflicts=True)
 def delete_worker(worker_id: uuid.UUID) -> tuple[str, int]:
     """Delete it; its results stay."""
     with transaction() as database:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flask import Flask, abort, current_app, request
+from flask import Flask, Response, abort, current_app, request
 from flask_wtf.csrf import CSRFProtect
 
 from controller.store.queries.users import Role
 from web.auth.principal import client_address, current, principal
 from web.errors import API, ForbiddenError
-from web.limits import CALLS, STRANGERS, Limits
+from web.limits import CALLS, STRANGERS, Limits, tell
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -64,7 +64,7 @@ def init_app(app: Flask, limits: Limits) -> None:
                 if found is None:
                     limits.hit(STRANGERS, "stranger", client_address())
                 else:
-                    limits.hit(CALLS, found.key)
+                    limits.hit(CALLS, "calls", found.key)
             found = principal()
             if not found.allows(needed):  # type: ignore[arg-type]
                 raise ForbiddenError(
@@ -76,6 +76,10 @@ def init_app(app: Flask, limits: Limits) -> None:
             limits.hit(STRANGERS, "public", client_address())
         if request.method not in _SAFE and not by_token:
             csrf.protect()
+
+    @app.after_request
+    def tell_limits(response: Response) -> Response:
+        return tell(response) if request.path.startswith(API) else response
 
 
 def check_marks(app: Flask) -> None:

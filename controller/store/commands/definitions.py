@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controller.store.commands.checking import Checker
+from controller.checking import Checker, read_selection
+from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S
 from controller.store.entities import Destination, Worker
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, UnknownKindError
-from streamswarm.targets import shown
 
 FIELDS = (
     "name",
@@ -29,12 +29,7 @@ FIELDS = (
     "ends_at",
     "paused",
 )
-#: Seconds between two runs of a job. Below a second, a run and its bookkeeping would crowd out the next.
-SHORTEST_INTERVAL_S = 1.0
-LONGEST_INTERVAL_S = 31 * 86_400.0
 MAX_DESTINATIONS = 100
-#: Ways in which a selection names workers, beside `all`.
-_SELECTORS = ("workers", "sites", "groups", "labels")
 
 
 def check_definition(
@@ -143,34 +138,12 @@ def _destinations(checker: Checker, session: Session, kind: Kind | None, old: Ma
 
 
 def _selection(checker: Checker, session: Session) -> dict[str, Any]:
-    value = checker.value("selection")
-    if not isinstance(value, Mapping):
-        checker.add("selection", f'must be `{{"all": true}}` or a mapping of {", ".join(_SELECTORS)}')
-        return {}
-    for name in value:
-        if name != "all" and name not in _SELECTORS:
-            checker.add(
-                f"selection.{shown(str(name))}",
-                f"there is no such way to select; there are {', '.join(_SELECTORS)}",
-            )
-    if value.get("all"):
-        if value["all"] is not True:
-            checker.add("selection.all", "must be true or left out")
-        if len(value) > 1:
-            checker.add("selection", "takes either all workers or those that are named, not both")
-        return {"all": True}
-    ids = checker.uuids_of("selection.workers", value.get("workers"), most=10_000)
-    _check_workers(checker, session, ids)
-    selection = {
-        "workers": sorted(str(worker) for worker in ids),
-        "sites": checker.words_of("selection.sites", value.get("sites"), most=1000),
-        "groups": checker.words_of("selection.groups", value.get("groups"), most=1000),
-        "labels": checker.labels_of("selection.labels", value.get("labels")),
-    }
-    named = {name: chosen for name, chosen in selection.items() if chosen}
-    if not named and not any(problem.path.startswith("selection") for problem in checker.problems):
-        checker.add("selection", "names no worker; select all, or name workers, sites, groups or labels")
-    return named
+    def workers(value: Any) -> list[str]:
+        ids = checker.uuids_of("selection.workers", value, most=10_000)
+        _check_workers(checker, session, ids)
+        return sorted(str(worker) for worker in ids)
+
+    return read_selection(checker, workers)
 
 
 def _check_workers(checker: Checker, session: Session, ids: list[uuid.UUID]) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from controller.checking import Checker
 from controller.errors import ConflictError, NotFoundError
 from controller.store import queue
 from controller.store.commands import audit
 from controller.store.commands.audit import Actor
-from controller.store.commands.checking import Checker
 from controller.store.commands.saving import check_version, flush_unique
 from controller.store.entities import Destination
 from controller.store.queries import destinations

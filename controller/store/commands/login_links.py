@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from controller.errors import ConflictError, NotFoundError
 from controller.store.commands import audit
 from controller.store.commands.audit import SYSTEM, Actor
+from controller.store.commands.users import note_login
 from controller.store.entities import LoginLink, User
 from controller.store.queries import users
 from controller.store.queries.users import UserRecord
@@ -82,18 +83,7 @@ def consume(session: Session, token: str, *, address: str) -> UserRecord | None:
     entity = None if user_id is None else session.get(User, user_id)
     if entity is None or not entity.active:
         return None
-    entity.last_login_at = func.now()
-    session.flush()
-    session.refresh(entity)
-    audit.record(
-        session,
-        Actor(name=f"user:{entity.name}", address=address),
-        "login.link",
-        "user",
-        entity.id,
-        {"name": entity.name},
-    )
-    return users.record(entity)
+    return note_login(session, entity, address=address, how="login.link")
 
 
 def _hash(token: str) -> bytes:

@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 from controller.errors import StreamSwarmError
 from controller.store.commands import audit, passwords
 from controller.store.commands.audit import Actor
+from controller.store.commands.users import note_login
 from controller.store.entities import LoginAttempt, User
-from controller.store.queries import users
 from controller.store.queries.users import UserRecord
 
 WINDOW = dt.timedelta(minutes=15)
@@ -86,18 +86,7 @@ def _finish(session: Session, name: str, password: str, address: str, *, right: 
     )
     if passwords.is_outdated(entity.password_hash):
         entity.password_hash = passwords.hash_password(password)
-    entity.last_login_at = func.now()
-    session.flush()
-    session.refresh(entity)
-    audit.record(
-        session,
-        Actor(name=f"user:{entity.name}", address=address),
-        "login",
-        "user",
-        entity.id,
-        {"name": entity.name},
-    )
-    return users.record(entity)
+    return note_login(session, entity, address=address, how="login")
 
 
 def _user(session: Session, name: str) -> User | None:

@@ -6,17 +6,18 @@ import datetime as dt
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+import sqlalchemy as sa
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from controller.checking import Checker
 from controller.errors import ConflictError, NotFoundError
 from controller.store.commands import audit
 from controller.store.commands.audit import SYSTEM, Actor
-from controller.store.commands.checking import Checker
 from controller.store.commands.secret_files import write_secret
 from controller.store.entities import ApiToken, User
 from controller.store.queries import tokens
@@ -29,6 +30,8 @@ PREFIX = "ssw_"
 LOCAL_NAME = "local"
 LOCAL_FILE = Path("secrets") / "local.token"
 FIELDS = ("name", "description", "scope", "expires_at")
+#: What may change afterwards.
+CHANGEABLE = ("name", "description", "expires_at")
 _FORM = re.compile(re.escape(PREFIX) + r"[A-Za-z0-9_-]{43}\Z")
 _SHOWN = len(PREFIX) + 6
 #: The time of last use is written no more often than this.
@@ -47,16 +50,13 @@ def create(
     name = checker.name()
     description = checker.text("description", longest=2000, lines=True)
     scope = checker.choice("scope", ROLES) if checker.given("scope") else "viewer"
-    expires_at = checker.instant("expires_at")
-    now: dt.datetime = session.execute(select(func.now())).scalar_one()
-    if expires_at is not None and expires_at <= now:
-        checker.add("expires_at", "must lie in the future")
+    expires_at = _end(checker, session)
     checker.done()
     if not allows(role, scope):
         raise InvalidInputError(
             [Problem(path="scope", message=f"`{scope}` is more than your own role, {role}")]
         )
-    token = PREFIX + secrets.token_urlsafe(32)
+    token = _new()
     entity = ApiToken(
         name=name,
         description=description,
@@ -88,13 +88,40 @@ def ensure_local(session: Session, file: Path) -> None:
     write_secret(file, token.encode())
 
 
+def update(session: Session, token_id: int, values: Mapping[str, Any], *, actor: Actor) -> TokenRecord:
+    """Change name, description or end of a token that is still good. Its scope is what it was given for, for good."""
+    entity = _locked(session, token_id)
+    checker = Checker(values, CHANGEABLE)
+    readers: dict[str, Callable[[], Any]] = {
+        "name": checker.name,
+        "description": lambda: checker.text("description", longest=2000, lines=True),
+        "expires_at": lambda: _end(checker, session),
+    }
+    checked = {name: readers[name]() for name in CHANGEABLE if name in values}
+    checker.done()
+    changed = audit.changes({name: getattr(entity, name) for name in CHANGEABLE}, checked)
+    if changed:
+        for name in changed:
+            setattr(entity, name, checked[name])
+        session.flush()
+        audit.record(session, actor, "token.update", "token", entity.id, {"prefix": entity.prefix, **changed})
+    return tokens.get(session, token_id)
+
+
+def regenerate(session: Session, token_id: int, *, actor: Actor) -> tuple[TokenRecord, str]:
+    """Give a token that is still good another secret; the old one is refused at once. Returns record and token."""
+    entity = _locked(session, token_id)
+    before, token = entity.prefix, _new()
+    entity.token_hash, entity.prefix = _hash(token), token[:_SHOWN]
+    session.flush()
+    detail = {"name": entity.name, "prefix": entity.prefix, "before": before}
+    audit.record(session, actor, "token.regenerate", "token", entity.id, detail)
+    return tokens.get(session, token_id), token
+
+
 def revoke(session: Session, token_id: int, *, actor: Actor) -> TokenRecord:
     """End a token at once and for good."""
-    entity = session.scalar(select(ApiToken).where(ApiToken.id == token_id).with_for_update())
-    if entity is None:
-        raise NotFoundError(f"there is no token {token_id}", mend="list the tokens")
-    if entity.revoked_at is not None:
-        raise ConflictError(f"the token `{entity.prefix}…` is revoked already")
+    entity = _locked(session, token_id)
     entity.revoked_at = func.now()
     session.flush()
     session.refresh(entity)
@@ -122,7 +149,7 @@ def authenticate(session: Session, token: str) -> tuple[TokenRecord, Role] | Non
         return None
     entity, user = row
     session.execute(
-        update(ApiToken)
+        sa.update(ApiToken)
         .where(
             ApiToken.id == entity.id,
             or_(ApiToken.last_used_at.is_(None), ApiToken.last_used_at < func.now() - _USE_NOTED),
@@ -131,6 +158,28 @@ def authenticate(session: Session, token: str) -> tuple[TokenRecord, Role] | Non
         .execution_options(synchronize_session=False)
     )
     return tokens.get(session, entity.id), entity.scope if user is None else lesser(entity.scope, user.role)
+
+
+def _locked(session: Session, token_id: int) -> ApiToken:
+    """Return a token that is not revoked, locked."""
+    entity = session.scalar(select(ApiToken).where(ApiToken.id == token_id).with_for_update())
+    if entity is None:
+        raise NotFoundError(f"there is no token {token_id}", mend="list the tokens")
+    if entity.revoked_at is not None:
+        raise ConflictError(f"the token `{entity.prefix}…` is revoked already", mend="make another token")
+    return entity
+
+
+def _end(checker: Checker, session: Session) -> dt.datetime | None:
+    expires_at = checker.instant("expires_at")
+    now: dt.datetime = session.execute(select(func.now())).scalar_one()
+    if expires_at is not None and expires_at <= now:
+        checker.add("expires_at", "must lie in the future")
+    return expires_at
+
+
+def _new() -> str:
+    return PREFIX + secrets.token_urlsafe(32)
 
 
 def _hash(token: str) -> bytes:

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from controller.checking import Checker
 from controller.errors import ConflictError, NotFoundError
 from controller.store.commands import audit, passwords
 from controller.store.commands.audit import SYSTEM, Actor
-from controller.store.commands.checking import Checker
 from controller.store.commands.saving import flush_unique
 from controller.store.entities import User
 from controller.store.queries import users
@@ -91,6 +91,16 @@ def end_sessions(session: Session, user_id: int, *, actor: Actor) -> UserRecord:
     entity.session_generation += 1
     session.flush()
     audit.record(session, actor, "user.end_sessions", "user", entity.id, {"name": entity.name})
+    return users.record(entity)
+
+
+def note_login(session: Session, entity: User, *, address: str, how: str) -> UserRecord:
+    """Note that a user has logged in; `how` is the action that the audit log shows."""
+    entity.last_login_at = func.now()
+    session.flush()
+    session.refresh(entity)
+    actor = Actor(name=f"user:{entity.name}", address=address)
+    audit.record(session, actor, how, "user", entity.id, {"name": entity.name})
     return users.record(entity)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from controller.checking import Checker
 from controller.errors import NotFoundError
 from controller.store import queue
 from controller.store.commands import audit, enrolment
 from controller.store.commands.audit import Actor
-from controller.store.commands.checking import Checker
 from controller.store.entities import Worker
 from controller.store.queries import workers
 from controller.store.queries.workers import WorkerRecord

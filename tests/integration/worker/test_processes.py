@@ -344,7 +344,7 @@ def test_what_cannot_be_run_once_shows_in_the_code(listener: int, tmp_path: Path
     assert (code, result["failure_source"]) == (1, "FAILURE_SOURCE_POLICY")
     policy.write_text("allow_loopback: [\n")
     code, results, errors = _once([job], "--policy", str(policy))
-    assert (code, results) == (1, [])
+    assert (code, results) == (2, [])
     assert str(policy) in errors
     code, results, errors = _once(["{nonsense\x1b[0m", job], "--allow-loopback")
     assert code == 2

@@ -74,7 +74,7 @@ def test_every_fault_is_named_by_its_path() -> None:
     )
     assert found["spec.count"] == "0 is below the smallest value, 1"
     assert found["spec.dscp"] == "64 is above the largest value, 63"
-    assert found["spec.size_bytes"] == "`many` is not a whole number"
+    assert found["spec.size_bytes"] == "`many` is not a whole number of By"
     assert "has no such parameter" in found["spec.colour"]
     assert found["spec.address_family"] == "`ipv5` is not one of any, ipv4, ipv6"
 

@@ -9,8 +9,8 @@ import uuid
 import pytest
 from hypothesis import given, strategies
 
+from controller.checking import Checker
 from controller.store.commands import passwords
-from controller.store.commands.checking import Checker
 from controller.store.queries.paging import decode_cursor, encode_cursor
 from controller.store.queries.users import allows, lesser
 from streamswarm.contract import InvalidInputError

@@ -298,3 +298,26 @@ async def test_detail_that_is_too_large_is_left_out() -> None:
     assert result.status == probe_pb2.STATUS_OK
     assert len(result.detail_json) < 1000
     assert "left_out" in result.detail_json
+
+
+async def test_a_refusal_is_known_without_running() -> None:
+    """What the policy forbids, or this host cannot measure, is told as a result; the probe is not called."""
+
+    async def run(target: Any, spec: Any, context: Any) -> Outcome:
+        raise AssertionError("nothing may be sent")
+
+    assert _runner(run).refusal(_job()) is None
+    forbidden = _runner(run).refusal(_job(target="169.254.169.254:80"))
+    assert forbidden is not None
+    assert (forbidden.status, forbidden.failure_source) == (
+        probe_pb2.STATUS_ERROR,
+        probe_pb2.FAILURE_SOURCE_POLICY,
+    )
+    unable = _runner(run, availability=lambda: Availability(available=False, reason="no tool")).refusal(
+        _job()
+    )
+    assert unable is not None
+    assert "no tool" in unable.error
+    nonsense = _runner(run).refusal(_job(target="a b"))
+    assert nonsense is not None
+    assert "cannot be run by this worker" in nonsense.error

@@ -77,7 +77,7 @@ def test_what_is_not_there_is_not_there(api: Api) -> None:
         assert "The requested URL" not in answer.json["detail"]
     lost = api("GET", "/nothing").json
     assert lost["detail"] == "there is nothing at `/api/v1/nothing`"
-    assert "docs/reference/api.md" in lost["mend"]
+    assert "/api/v1/openapi.json" in lost["mend"]
 
 
 def test_a_method_that_a_route_has_not_is_answered_with_those_it_has(api: Api) -> None:
@@ -107,11 +107,13 @@ def test_an_address_that_nothing_can_be_sent_to_is_refused(api: Api) -> None:
 def test_who_asks_too_often_is_told_when_to_come_back(api: Api, stranger: Api) -> None:
     """600 calls a minute for each token, counted apart from others."""
     limits: Limits = api.client.application.extensions["streamswarm.limits"]
-    for _ in range(CALLS.amount):
-        limits.hit(CALLS, "token:a-admin:None")
+    with api.client.application.app_context():
+        for _ in range(CALLS.amount):
+            limits.hit(CALLS, "calls", "token:a-admin:None")
     answer = api("GET", "/me")
     assert answer.status_code == 429
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert answer.headers["RateLimit"].startswith('"calls";r=0;t=')
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert stranger("GET", "/health").status_code == 503
 

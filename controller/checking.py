@@ -10,7 +10,7 @@ import datetime as dt
 import math
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from streamswarm.contract import InvalidInputError, Problem
@@ -121,7 +121,7 @@ class Checker:
         if value.year not in _YEARS:
             self.add(name, f"must lie between the years {_YEARS.start} and {_YEARS.stop - 1}")
             return None
-        return value.astimezone(dt.UTC)
+        return value.astimezone(dt.timezone.utc)
 
     def words(self, name: str, *, most: int = MAX_TAGS) -> list[str]:
         """Return a list of short words (tags, groups, sites) without repetitions, in the order given."""
@@ -211,6 +211,43 @@ class Checker:
                 self.add(path, "must be one line")
                 return ""
         return value.replace("\r\n", "\n")
+
+
+#: Ways in which a selection names workers, beside `all`.
+SELECTORS = ("workers", "sites", "groups", "labels")
+
+
+def read_selection(checker: Checker, read_workers: Callable[[Any], list[str]]) -> dict[str, Any]:
+    """Return the field `selection`: `{"all": True}`, or those of `SELECTORS` that name something.
+
+    `read_workers` checks what stands under `workers`, ids or names, and notes its own faults.
+    """
+    value = checker.value("selection")
+    if not isinstance(value, Mapping):
+        checker.add("selection", f'must be `{{"all": true}}` or a mapping of {", ".join(SELECTORS)}')
+        return {}
+    for name in value:
+        if name != "all" and name not in SELECTORS:
+            checker.add(
+                f"selection.{shown(str(name))}",
+                f"there is no such way to select; there are {', '.join(SELECTORS)}",
+            )
+    if value.get("all"):
+        if value["all"] is not True:
+            checker.add("selection.all", "must be true or left out")
+        if len(value) > 1:
+            checker.add("selection", "takes either all workers or those that are named, not both")
+        return {"all": True}
+    selection = {
+        "workers": read_workers(value.get("workers")),
+        "sites": checker.words_of("selection.sites", value.get("sites"), most=1000),
+        "groups": checker.words_of("selection.groups", value.get("groups"), most=1000),
+        "labels": checker.labels_of("selection.labels", value.get("labels")),
+    }
+    named = {name: chosen for name, chosen in selection.items() if chosen}
+    if not named and not any(problem.path.startswith("selection") for problem in checker.problems):
+        checker.add("selection", "names no worker; select all, or name workers, sites, groups or labels")
+    return named
 
 
 _WORD_RULE = (

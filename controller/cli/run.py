@@ -1,0 +1,194 @@
+"""`streamswarm run`: probe suites once from this machine, without any server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from controller.errors import ConfigurationError
+from controller.suites import suite as suites
+from controller.suites.execution import Permissions, execute
+from controller.suites.junit import junit
+from controller.suites.markdown import counts, markdown
+from controller.suites.outcome import Outcome, State, SuiteRun
+from controller.suites.plain import as_json
+from controller.suites.suite import Suite
+from streamswarm.targets import shown
+from streamswarm.v1 import probe_pb2
+
+#: Every test passed.
+PASSED = 0
+#: Some test did not pass.
+FAILED = 1
+#: Something could not be run.
+NOT_RUN = 2
+
+#: Columns of a table in a log, where nobody's window sets them.
+_LOG_WIDTH = 160
+_LOOKS = {State.PASSED: "green", State.FAILED: "red", State.NOT_RUN: "yellow"}
+_SIGNS = {State.PASSED: "✓", State.FAILED: "✗", State.NOT_RUN: "!"}
+_FILE = click.Path(dir_okay=False, path_type=Path, allow_dash=True)
+
+
+@click.command()
+@click.argument(
+    "files", nargs=-1, required=True, metavar="SUITE…", type=click.Path(path_type=Path, allow_dash=True)
+)
+@click.option("--junit", "junit_file", type=_FILE, help="Write JUnit XML there; `-` is standard output.")
+@click.option(
+    "--markdown", "markdown_file", type=_FILE, help="Append a Markdown summary there; `-` is standard output."
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=_FILE,
+    help="Write all that was measured as JSON there; `-` is standard output.",
+)
+@click.option(
+    "--policy", type=click.Path(dir_okay=False, path_type=Path), help="Keep to this worker's policy file."
+)
+@click.option("--allow-loopback", is_flag=True, help="Loopback addresses may be tested.")
+@click.option("--check", "only_check", is_flag=True, help="Only check the files; send nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no table.")
+def run(
+    files: tuple[Path, ...],
+    junit_file: Path | None,
+    markdown_file: Path | None,
+    json_file: Path | None,
+    policy: Path | None,
+    *,
+    allow_loopback: bool,
+    only_check: bool,
+    quiet: bool,
+) -> None:
+    """Run the tests of suites once from this machine.
+
+    Needs no server. Ends with 0 when every test passed, 1 when some did not, 2 when something could not be run: a faulty
+    suite, a forbidden target, a kind that this machine cannot measure. Nothing is sent unless everything may be.
+    """
+    outputs = {"JUnit XML": junit_file, "Markdown": markdown_file, "JSON": json_file}
+    taken = [name for name, path in outputs.items() if path == Path("-")]
+    if len(taken) > 1:
+        raise click.UsageError(f"{' and '.join(taken)} cannot share standard output")
+    _check_writable([path for path in outputs.values() if path is not None])
+    loaded = [suites.load(path) for path in files]
+    if only_check:
+        for suite in loaded:
+            click.echo(
+                f"{shown(suite.file, 500)}: `{shown(suite.name)}` is right, with {_amount(len(suite.tests), 'test')}"
+            )
+        return
+    permissions = Permissions(policy=policy, allow_loopback=allow_loopback)
+    with _progress(loaded, shown_to_people=not quiet) as progress:
+        runs = execute(loaded, permissions=permissions, on_outcome=progress)
+    _write(junit_file, lambda: junit(runs))
+    _write(markdown_file, lambda: markdown(runs), append=True)
+    _write(json_file, lambda: as_json(runs))
+    if not quiet:
+        console = Console(stderr=bool(taken), highlight=False)
+        if not console.is_terminal:
+            console.width = _LOG_WIDTH
+        for done in runs:
+            _show(console, done)
+    sys.exit(_conclude(runs))
+
+
+def _conclude(runs: Sequence[SuiteRun]) -> int:
+    """Say on standard error what could not be run, with file and line; return the exit code."""
+    outcomes = [outcome for run in runs for outcome in run.outcomes]
+    told = [outcome for outcome in outcomes if outcome.state is State.NOT_RUN and not _only_waited(outcome)]
+    for outcome in told:
+        click.echo(
+            f"{shown(outcome.test.at, 500)}: `{shown(outcome.title)}` could not be run: {outcome.reason}",
+            err=True,
+        )
+        if "loopback" in outcome.reason and "policy" in outcome.reason:
+            click.echo("  → allow it with --allow-loopback, or name a --policy that does", err=True)
+    if any(outcome.state is State.NOT_RUN for outcome in outcomes):
+        return NOT_RUN
+    return FAILED if any(outcome.state is State.FAILED for outcome in outcomes) else PASSED
+
+
+def _only_waited(outcome: Outcome) -> bool:
+    return outcome.result.failure_source == probe_pb2.FAILURE_SOURCE_SCHEDULE
+
+
+@contextmanager
+def _progress(loaded: Sequence[Suite], *, shown_to_people: bool) -> Iterator[Callable[[Outcome], None]]:
+    """Show a bar on a terminal while tests run; yields what is told of each outcome."""
+    console = Console(stderr=True)
+    total = sum(len(test.aims) for suite in loaded for test in suite.tests)
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not shown_to_people or not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("measuring", total=total)
+        yield lambda outcome: bar.update(task, advance=1, description=escape(shown(outcome.title, 40)))
+
+
+def _show(console: Console, done: SuiteRun) -> None:
+    """Print a suite's table: what was measured, and why a test did not pass."""
+    table = Table("", "test", "kind", "measured", "why", box=None, pad_edge=False, title_justify="left")
+    table.columns[3].justify = "right"
+    for outcome in done.outcomes:
+        look = _LOOKS[outcome.state]
+        headline = outcome.headline
+        table.add_row(
+            f"[{look}]{_SIGNS[outcome.state]} {outcome.state.value}[/]",
+            escape(shown(outcome.title, 200)),
+            outcome.test.kind.name,
+            "" if headline.value is None else escape(headline.amount),
+            escape(shown(outcome.reason, 500)),
+        )
+    console.print(f"[bold]{escape(shown(done.suite.name))}[/]  {counts(done)} in {done.duration_s:.1f} s")
+    console.print(table)
+
+
+def _check_writable(paths: Sequence[Path]) -> None:
+    """Refuse output files that cannot be written before anything is measured for them."""
+    for path in paths:
+        if path != Path("-") and not path.absolute().parent.is_dir():
+            raise ConfigurationError(
+                f"{path}: its folder is not there", mend="make the folder, or name another file"
+            )
+
+
+def _write(path: Path | None, make: Callable[[], str], *, append: bool = False) -> None:
+    if path is None:
+        return
+    if path == Path("-"):
+        click.echo(make(), nl=False)
+        return
+    try:
+        with path.open("a" if append else "w", encoding="utf-8") as file:
+            file.write(make())
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: cannot be written: {error.strerror}", mend="name another file"
+        ) from error
+
+
+def _amount(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

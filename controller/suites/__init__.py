@@ -1,0 +1,1 @@
+"""Suites: tests and assertions in YAML. They need the base installation only."""

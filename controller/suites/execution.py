@@ -1,0 +1,175 @@
+"""Runs suites once from this machine: jobs go to `python -m worker --once`, results come back line by line.
+
+It is the same call that an agentless run makes on another host; the controller's side imports nothing of the worker.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from controller.errors import StreamSwarmError
+from controller.suites.outcome import Outcome, State, SuiteRun, judge
+from controller.suites.suite import Aim, Suite, SuiteTest
+from streamswarm.targets import shown
+from streamswarm.v1 import probe_pb2
+
+MAX_RUNS = 10_000
+#: Where `worker` is imported from; a folder of that name in the user's own must not be taken for it.
+_PROGRAMS = Path(__file__).resolve().parents[2]
+_LAST_WORDS = 2000
+_STOP_S = 5.0
+
+
+class ExecutionError(StreamSwarmError):
+    """The process that measures could not do its work."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Permissions:
+    """What runs from this machine may do."""
+
+    #: A worker's policy file; None for the built-in rules.
+    policy: Path | None = None
+    #: Whether loopback addresses may be tested.
+    allow_loopback: bool = False
+
+    def options(self) -> list[str]:
+        """Return them as the worker's options."""
+        policy = [] if self.policy is None else ["--policy", str(self.policy.resolve())]
+        return [*policy, *(["--allow-loopback"] if self.allow_loopback else [])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    suite: int
+    test: SuiteTest
+    aim: Aim
+
+
+def execute(
+    suites: Sequence[Suite],
+    *,
+    permissions: Permissions,
+    on_outcome: Callable[[Outcome], None] = lambda _: None,
+) -> tuple[SuiteRun, ...]:
+    """Run every test of every suite once; nothing is sent unless all of them may be run.
+
+    `on_outcome` is told of each as it ends. Raises ExecutionError.
+    """
+    runs = [
+        _Run(suite=index, test=test, aim=aim)
+        for index, suite in enumerate(suites)
+        for test in suite.tests
+        for aim in test.aims
+    ]
+    if len(runs) > MAX_RUNS:
+        raise ExecutionError(
+            f"these suites make {len(runs)} runs; {MAX_RUNS} is the most", mend="run them in parts"
+        )
+    started_at, started = time.time(), time.perf_counter()
+    outcomes: dict[int, Outcome] = {}
+
+    def take(result: probe_pb2.Result) -> None:
+        run = runs[result.job_id - 1]
+        outcomes[result.job_id - 1] = judge(run.test, run.aim, result)
+        on_outcome(outcomes[result.job_id - 1])
+
+    _measure([_job(number, run) for number, run in enumerate(runs, start=1)], permissions, take)
+    refused = any(outcome.state is State.NOT_RUN for outcome in outcomes.values())
+    for number, run in enumerate(runs):
+        if number not in outcomes:
+            if not refused:
+                raise ExecutionError(
+                    f"the run of `{shown(run.test.name)}` has no result although its process ended well",
+                    mend="please report this",
+                )
+            outcomes[number] = judge(run.test, run.aim, _not_started(number + 1, run))
+            on_outcome(outcomes[number])
+    duration_s = time.perf_counter() - started
+    return tuple(
+        SuiteRun(
+            suite=suite,
+            outcomes=tuple(outcomes[number] for number, run in enumerate(runs) if run.suite == index),
+            started_at=started_at,
+            duration_s=duration_s,
+        )
+        for index, suite in enumerate(suites)
+    )
+
+
+def _job(number: int, run: _Run) -> probe_pb2.Job:
+    return probe_pb2.Job(job_id=number, version=1, target=run.aim.target, spec=run.test.spec)
+
+
+def _not_started(number: int, run: _Run) -> probe_pb2.Result:
+    return probe_pb2.Result(
+        job_id=number,
+        kind=run.test.kind.name,
+        status=probe_pb2.STATUS_MISSED,
+        failure_source=probe_pb2.FAILURE_SOURCE_SCHEDULE,
+        error="not started, for another test cannot be run",
+    )
+
+
+def _measure(
+    jobs: Sequence[probe_pb2.Job], permissions: Permissions, take: Callable[[probe_pb2.Result], None]
+) -> None:
+    """Hand the jobs to a worker process and its results to `take`."""
+    command = [sys.executable, "-m", "worker", "--once", "--all-or-none", *permissions.options()]
+    lines = "".join(json_format.MessageToJson(job, indent=None) + "\n" for job in jobs)
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=_PROGRAMS,
+            env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"},
+            text=True,
+            encoding="utf-8",
+        )
+        if process.stdin is None or process.stdout is None:
+            raise TypeError("the process was started without its pipes")
+        try:
+            try:
+                process.stdin.write(lines)
+                process.stdin.close()
+            except BrokenPipeError:
+                pass  # it says why on stderr
+            for line in process.stdout:
+                take(json_format.Parse(line, probe_pb2.Result(), ignore_unknown_fields=True))
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            raise
+        finally:
+            process.stdout.close()
+        # 1 says that some job could not be run; its result tells why.
+        if code not in (0, 1):
+            log.seek(0)
+            raise ExecutionError(_last_words(log.read(), code))
+
+
+def _last_words(said: bytes, code: int) -> str:
+    """Return what the process said before it ended, or how it ended when it said nothing."""
+    lines = said.decode("utf-8", "replace").strip()[-_LAST_WORDS:].splitlines()
+    if not lines:
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        return f"the process that measures {how} before it had measured everything"
+    return "\n".join(shown(line, 500) for line in lines).removeprefix("Error: ")

@@ -1,0 +1,281 @@
+"""`streamswarm run` as its users call it: real probes of real peers, exit codes, files."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from support.surroundings import clean_environment
+
+SUITE = """\
+suite: This machine
+tests:
+  - name: Web
+    kind: http
+    destinations: ["http://127.0.0.1:{port}/"]
+    assert: [status == 200, body_bytes == 5, total_ms < 5 s]
+  - name: Port
+    kind: tcp
+    destinations: ["127.0.0.1:{port}"]
+    assert: connect_ms < 5000
+  - name: Closed
+    kind: tcp
+    destinations: ["127.0.0.1:1"]
+    expect: failed
+  - name: Host
+    kind: system
+    spec: {{window_ms: 100}}
+    assert: cpu_count >= 1
+"""
+
+
+@dataclass
+class Site:
+    """A web server that counts the connections that it was asked for."""
+
+    port: int
+    seen: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A web server on loopback."""
+    found = Site(port=0)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def setup(self) -> None:
+            found.seen.append("connection")
+            super().setup()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"hello")
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        found.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+def run(
+    folder: Path, text: str, *options: str, stdin: bool = False, wrapped: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Write a suite and run it there."""
+    (folder / "suite.yaml").write_text(text)
+    return subprocess.run(
+        [*wrapped, sys.executable, "-m", "controller.cli", "run", "-" if stdin else "suite.yaml", *options],
+        cwd=folder,
+        env=clean_environment(),
+        input=text if stdin else None,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_suite_that_passes(tmp_path: Path, site: Site) -> None:
+    """Four kinds of outcome, all as asked: exit 0, a table, and the same in JUnit XML, Markdown and JSON."""
+    files = ("--junit", "j.xml", "--markdown", "m.md", "--json", "r.json")
+    done = run(tmp_path, SUITE.format(port=site.port), "--allow-loopback", *files)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "This machine  4 passed in" in done.stdout
+    for name in ("Web → http://127.0.0.1", "Port → ", "Closed → ", "Host"):
+        assert f"✓ passed  {name}" in done.stdout
+    root = ElementTree.fromstring((tmp_path / "j.xml").read_text())  # noqa: S314  our own text
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("4", "0", "0")
+    assert "4 passed" in (tmp_path / "m.md").read_text()
+    [told] = json.loads((tmp_path / "r.json").read_text())["suites"]
+    web = told["outcomes"][0]
+    assert web["metrics"]["status"] == 200
+    assert web["metrics"]["tls_ms"] is None
+    assert 0 < web["metrics"]["connect_ms"] <= web["metrics"]["total_ms"]
+    assert told["outcomes"][2]["failure_source"] == "target"
+
+
+def test_a_suite_that_fails(tmp_path: Path, site: Site) -> None:
+    """An assertion that does not hold and a port that refuses: exit 1, each with the reason and what was measured."""
+    text = (
+        SUITE.format(port=site.port)
+        .replace("status == 200", "status == 204")
+        .replace("    expect: failed\n", "")
+    )
+    done = run(tmp_path, text, "--allow-loopback")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "2 passed, 2 failed" in done.stdout
+    assert "status == 204: status was 200" in done.stdout
+    assert "127.0.0.1:1 refused the connection" in done.stdout
+
+
+def test_standard_input_and_output(tmp_path: Path, site: Site) -> None:
+    """A suite may come through a pipe, and JSON alone may go into the next one; the table then goes to the other stream."""
+    done = run(tmp_path, SUITE.format(port=site.port), "--allow-loopback", "--json", "-", stdin=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["suites"][0]["passed"] == 4
+    assert "4 passed" in done.stderr
+
+
+FAULTS = {
+    "unknown kind": ("kind: http", "kind: htp", "suite.yaml:4: tests[0].kind: `htp` is not a probe kind"),
+    "wrong unit": ("total_ms < 5 s", "total_ms < 5 %", "suite.yaml:6: tests[0].assert[2]: `total_ms < 5 %`: the unit `%`"),
+    "bad expression": ("status == 200", "status = 200", "suite.yaml:6: tests[0].assert[0]: `status = 200`: `=` is no operator"),
+    "bad target": ("http://127", "file://127", "suite.yaml:5: tests[0].destinations[0]:"),
+    "not YAML": ("kind: system", "kind: [system", "suite.yaml:"),
+    "bomb": (
+        "suite: This machine",
+        "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "\n".join(
+            f"{name}: &{name} [{','.join([f'*{before}'] * 10)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+        "unfolds to more than",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_suite_sends_nothing(tmp_path: Path, site: Site, fault: str) -> None:
+    """One message with file and line, exit 2, and not one connection, not even of the tests that are right."""
+    old, new, message = FAULTS[fault]
+    started = time.monotonic()
+    done = run(tmp_path, SUITE.format(port=site.port).replace(old, new), "--allow-loopback")
+    assert done.returncode == 2, done.stdout
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert site.seen == []
+    assert time.monotonic() - started < 20
+
+
+def test_a_forbidden_target_sends_nothing(tmp_path: Path, site: Site) -> None:
+    """Cloud metadata is forbidden whatever else is allowed: file and line, exit 2, and the other tests do not start."""
+    text = (
+        SUITE.format(port=site.port) + "  - {name: Meta, kind: tcp, destinations: ['169.254.169.254:80']}\n"
+    )
+    done = run(tmp_path, text, "--allow-loopback", "--json", "r.json")
+    assert done.returncode == 2, done.stdout
+    assert "suite.yaml:19: `Meta → 169.254.169.254:80` could not be run: 169.254.169.254 is" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert site.seen == []
+    [told] = json.loads((tmp_path / "r.json").read_text())["suites"]
+    assert {outcome["state"] for outcome in told["outcomes"]} == {"not_run"}
+
+
+def test_loopback_needs_a_word(tmp_path: Path, site: Site) -> None:
+    """Without leave, addresses of this machine are refused, and the message says how to allow them."""
+    done = run(tmp_path, SUITE.format(port=site.port))
+    assert done.returncode == 2
+    assert "--allow-loopback" in done.stderr
+    assert site.seen == []
+
+
+def test_a_policy_file_is_kept(tmp_path: Path, site: Site) -> None:
+    """A policy that allows no http: the suite does not run; a missing or broken one is told."""
+    (tmp_path / "policy.yaml").write_text("allow_loopback: true\nkinds: [tcp, system]\n")
+    done = run(tmp_path, SUITE.format(port=site.port), "--policy", "policy.yaml")
+    assert done.returncode == 2
+    assert "suite.yaml:3: `Web" in done.stderr
+    assert "kind `http`" in done.stderr
+    for name, text, message in (("none", None, "cannot be read"), ("broken", "allow: 5", "is wrong")):
+        if text:
+            (tmp_path / name).write_text(text)
+        done = run(tmp_path, SUITE.format(port=site.port), "--policy", name)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    assert site.seen == []
+
+
+def test_a_missing_file_and_a_folder_that_is_not_there(tmp_path: Path, site: Site) -> None:
+    """Both are told before anything is sent."""
+    (tmp_path / "x").mkdir()
+    done = run(tmp_path / "x", SUITE.format(port=site.port), "../other.yaml", "--allow-loopback")
+    assert (done.returncode, site.seen) == (2, [])
+    assert "other.yaml: there is no such file" in done.stderr
+    done = run(tmp_path, SUITE.format(port=site.port), "--allow-loopback", "--junit", "no/such/j.xml")
+    assert (done.returncode, site.seen) == (2, [])
+    assert "no/such/j.xml: its folder is not there" in done.stderr
+
+
+def test_check_sends_nothing(tmp_path: Path, site: Site) -> None:
+    """--check reads and says so."""
+    done = run(tmp_path, SUITE.format(port=site.port), "--check")
+    assert (done.returncode, site.seen) == (0, [])
+    assert "suite.yaml: `This machine` is right, with 4 tests" in done.stdout
+
+
+def test_a_folder_named_worker_is_not_taken_for_the_program(tmp_path: Path, site: Site) -> None:
+    """What lies in the user's folder is never imported."""
+    (tmp_path / "worker").mkdir()
+    (tmp_path / "worker" / "__init__.py").write_text("raise SystemExit('taken')")
+    (tmp_path / "worker" / "__main__.py").write_text("raise SystemExit('taken')")
+    program = Path(sys.executable).with_name("streamswarm")
+    (tmp_path / "suite.yaml").write_text(SUITE.format(port=site.port))
+    done = subprocess.run(
+        [program, "run", "suite.yaml", "--allow-loopback"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_killed_measurement_is_told(tmp_path: Path) -> None:
+    """When the measuring process dies, the command ends with 2 and says so, and nothing hangs."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        (tmp_path / "suite.yaml").write_text(
+            f"tests: [{{name: a, kind: http, destinations: ['http://127.0.0.1:{port}/']}}]"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-m", "controller.cli", "run", "suite.yaml", "--allow-loopback"],
+            cwd=tmp_path,
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as command:
+            connection, _ = silent.accept()
+            [child] = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+            os.kill(int(child), signal.SIGKILL)
+            out, err = command.communicate(timeout=30)
+            connection.close()
+    assert command.returncode == 2, out
+    assert "the process that measures was killed by signal 9" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.namespaces
+def test_no_network_is_needed_beyond_the_targets(tmp_path: Path) -> None:
+    """In a namespace without any interface but loopback a suite runs as it does elsewhere."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        if os.environ.get("CI"):
+            pytest.fail("in CI this must run as root")
+        pytest.skip("a network namespace of its own needs root")
+    text = "tests: [{name: Ping, kind: ping, destinations: [127.0.0.1], spec: {interval_ms: 20}, assert: loss_pct == 0}]"
+    inside = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+    done = run(tmp_path, text, "--allow-loopback", wrapped=inside)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,143 @@
+"""Schemas of what calls are sent: fields with their limits, as the commands check them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.checking import MAX_TAGS
+from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S
+from controller.store.queries.users import ROLES
+from streamswarm import contract
+from web.api.describing import ID, UUID, Schema, said
+from web.api.schemas import kind_specs
+
+_NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 100}
+_TEXT: Schema = {"type": ["string", "null"], "maxLength": 2000}
+_WORD: Schema = {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9_.:/-]{0,61}[A-Za-z0-9])?$"}
+_WORDS: Schema = {"type": ["array", "null"], "items": _WORD, "maxItems": MAX_TAGS}
+_LABELS: Schema = {"type": ["object", "null"], "additionalProperties": _WORD, "maxProperties": MAX_TAGS}
+_ROLE: Schema = {"enum": list(ROLES)}
+_LATER: Schema = {"type": ["string", "null"], "format": "date-time"}
+_VERSION = said(
+    {"type": "integer"}, "The version that the change is based on; the header If-Match does as well."
+)
+
+
+def fields(properties: dict[str, Schema], *required: str) -> Schema:
+    """Return the schema of a body with these fields and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def change(made: Schema, *, versioned: bool = False) -> Schema:
+    """Return the schema of a change: any of the fields with which the object is made."""
+    return fields({**made["properties"], **({"version": _VERSION} if versioned else {})})
+
+
+DESTINATION = fields(
+    {
+        "name": _NAME,
+        "address": said(
+            {"type": "string", "minLength": 1, "maxLength": 2048}, "Host, `host:port`, `[v6]:port` or URL."
+        ),
+        "description": _TEXT,
+        "tags": _WORDS,
+    },
+    "name",
+    "address",
+)
+
+SELECTION: Schema = {
+    "description": "Which workers: all, or those that any of the others names.",
+    "anyOf": [
+        fields({"all": {"const": True}}, "all"),
+        {
+            **fields(
+                {
+                    "workers": {"type": ["array", "null"], "items": UUID, "maxItems": 10_000},
+                    "sites": {**_WORDS, "maxItems": 1000},
+                    "groups": {**_WORDS, "maxItems": 1000},
+                    "labels": _LABELS,
+                }
+            ),
+            "minProperties": 1,
+        },
+    ],
+}
+
+TEST = fields(
+    {
+        "name": _NAME,
+        "description": _TEXT,
+        "kind": {"enum": list(contract.kinds())},
+        "spec": said(
+            {"anyOf": [kind_specs(), {"type": "null"}]},
+            "Parameters of the kind; what is left out has its default.",
+        ),
+        "destinations": said(
+            {"type": ["array", "null"], "items": ID, "maxItems": 100},
+            "Ids; at least one, but none for kinds whose target is `none`.",
+        ),
+        "selection": SELECTION,
+        "tags": _WORDS,
+        "interval_s": said(
+            {"type": ["number", "null"], "minimum": SHORTEST_INTERVAL_S, "maximum": LONGEST_INTERVAL_S},
+            "Seconds between runs; without it, the test runs once.",
+        ),
+        "starts_at": _LATER,
+        "ends_at": _LATER,
+        "paused": {"type": "boolean"},
+    },
+    "name",
+    "kind",
+)
+
+WORKER = fields(
+    {
+        "name": _NAME,
+        "site": {"type": ["string", "null"], "maxLength": 63},
+        "labels": _LABELS,
+        "groups": _WORDS,
+    }
+)
+
+ENROLMENT = fields(
+    {
+        "host": said({"type": "string", "minLength": 1, "maxLength": 253}, "Name in the inventory."),
+        "site": {"type": ["string", "null"], "maxLength": 63},
+        "labels": _LABELS,
+        "groups": _WORDS,
+    },
+    "host",
+)
+
+TOKEN = fields({"name": _NAME, "description": _TEXT, "scope": _ROLE, "expires_at": _LATER}, "name")
+TOKEN_CHANGE = fields({"name": _NAME, "description": _TEXT, "expires_at": _LATER})
+
+_PASSWORD: Schema = {"type": "string", "minLength": 1, "maxLength": 1000}
+USER = fields(
+    {
+        "name": _NAME,
+        "email": {"type": ["string", "null"], "maxLength": 254},
+        "role": _ROLE,
+        "active": {"type": "boolean"},
+        "password": _PASSWORD,
+    },
+    "name",
+    "password",
+)
+USER_CHANGE = fields({name: USER["properties"][name] for name in ("name", "email", "role", "active")})
+PASSWORD = fields({"password": _PASSWORD}, "password")
+OWN_PASSWORD = fields({"old_password": _PASSWORD, "new_password": _PASSWORD}, "old_password", "new_password")
+LINK = fields({"minutes": {"type": ["number", "null"], "minimum": 1, "maximum": 24 * 60}})
+NOTHING: Schema = fields({})
+
+
+def names(schema: Schema) -> tuple[str, ...]:
+    """Return the fields that a body may have."""
+    properties: dict[str, Any] = schema["properties"]
+    return tuple(properties)
