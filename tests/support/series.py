@@ -43,8 +43,7 @@ def tiny(chance: random.Random, count: int) -> list[float]:
 def day_and_night(chance: random.Random, count: int) -> list[float]:
     """Twice as slow in the evening as in the early morning."""
     return [
-        30.0 + 10.0 * math.sin(2 * math.pi * index / 1440) + chance.gauss(0.0, 1.5)
-        for index in range(count)
+        30.0 + 10.0 * math.sin(2 * math.pi * index / 1440) + chance.gauss(0.0, 1.5) for index in range(count)
     ]
 
 
@@ -59,9 +58,7 @@ def sluggish(chance: random.Random, count: int) -> list[float]:
 
 def spiky(chance: random.Random, count: int) -> list[float]:
     """Every thirtieth run or so is ten times as slow."""
-    return [
-        chance.gauss(15.0, 0.5) * (10.0 if chance.random() < 0.03 else 1.0) for _ in range(count)
-    ]
+    return [chance.gauss(15.0, 0.5) * (10.0 if chance.random() < 0.03 else 1.0) for _ in range(count)]
 
 
 def two_levels(chance: random.Random, count: int) -> list[float]:

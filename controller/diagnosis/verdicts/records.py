@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from streamswarm.contract import Kind, Metric
 
@@ -59,6 +60,8 @@ class JobReading:
     worker_name: str
     destination_name: str
     target: str
+    #: The test's parameters.
+    spec: Mapping[str, Any]
     interval_s: float
     #: Runs that are still needed before its normal range is known; 0 when it is.
     needed: int
