@@ -135,7 +135,7 @@ def _score(session: Session, state: DiagnosisState, job: Job) -> tuple[int, _Sus
         if state.fingerprint:
             session.execute(delete(DiagnosisSeason).where(DiagnosisSeason.job_id == job.id))
             state.position = job.updated_at
-        state.fingerprint, state.model = fingerprint, {}
+        state.fingerprint, state.model, state.reading = fingerprint, {}, {}
     model = JobModel(job.kind, state.model)
     new = _new_runs(session, job, after=state.position)
     seasons = _seasons(session, job.id, {slot_of(run.at) for run in new})

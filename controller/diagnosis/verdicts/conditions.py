@@ -101,9 +101,10 @@ def local_domain(found: Sequence[Evidence]) -> Domain:
 def health(job: JobReading) -> int | None:
     """Return how well a job fares, 0 to 100; None when none of its latest runs was measured."""
     measured = [run for run in job.runs[-_LATEST:] if run.status in ("ok", "failed")]
-    if not measured:
+    fails = _fails(job.runs)
+    if not measured or (fails and all(run.status == "ok" for run in measured)):
         return None
-    if _fails(job.runs):
+    if fails:
         return round(100 * sum(run.status == "ok" for run in measured) / len(measured))
     called = [_severity(metric) for metric in job.metrics if metric.state == "called"]
     return max(0, round(100 - max(called) - 5 * (len(called) - 1))) if called else 100

@@ -48,21 +48,21 @@ def judge(jobs: Sequence[JobReading], others: Sequence[JobReading], *, now: dt.d
         found = _ordered([one for case in refined for one in case.evidence], domain)
         worst = next(case for case in refined if case.job is found[0].job)
         context = _context(refined, around)
+        shown = context[0] if context and domain == "vantage_fault" else found[0]
         return Verdict(
             status="fault",
             health=score,
             domain=domain,
             sentence=sentence_of(
                 domain,
-                found[0],
-                context,
+                shown,
                 workers=sorted({case.job.worker_name for case in refined}),
                 bad=len(bad),
                 judged=len(judged),
             ),
             evidence=(*found, *context),
             since=min(one.since for one in found),
-            command=next_command(domain, worst.job, found[0]),
+            command=next_command(domain, worst.job, shown),
             bad=len(bad),
             judged=len(judged),
             needed=needed,

@@ -21,7 +21,6 @@ _MOST_NAMES = 3
 def sentence_of(
     domain: Domain,
     strongest: Evidence,
-    context: Sequence[Evidence],
     *,
     workers: Sequence[str],
     bad: int,
@@ -30,10 +29,9 @@ def sentence_of(
     """Return one sentence: what is at fault, what shows it, and how many jobs of how many see it."""
     job = strongest.job
     place = job.destination_name or job.target or "the worker's host"
-    shown = context[0] if context and domain == "vantage_fault" else strongest
     opening = _OPENINGS[domain].format(place=place, workers=_names(workers))
     seen = f", seen by {bad} of {judged} jobs" if judged > 1 else ""
-    return f"{opening[0].upper()}{opening[1:]}{seen}: {shown.text}."
+    return f"{opening[0].upper()}{opening[1:]}{seen}: {strongest.text}."
 
 
 def _names(names: Sequence[str]) -> str:
