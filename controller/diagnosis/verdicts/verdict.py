@@ -18,6 +18,8 @@ from streamswarm.contract import InvalidInputError
 _TOGETHER = 3
 #: A worker's own access is blamed when so many other hosts are bad from it, and most of those that it looks at.
 _OTHER_HOSTS = 2
+#: A clock that is further off than this is said beside the verdict.
+_CLOCK_OFF_MS = 5000.0
 #: Where the domains of several jobs differ, one of them must have this share.
 _CLEAR = 2 / 3
 
@@ -48,7 +50,8 @@ def judge(jobs: Sequence[JobReading], others: Sequence[JobReading], *, now: dt.d
         found = _ordered([one for case in refined for one in case.evidence], domain)
         worst = next(case for case in refined if case.job is found[0].job)
         context = _context(refined, around)
-        shown = context[0] if context and domain == "vantage_fault" else found[0]
+        hosts = [one for one in context if one.metric is not None]
+        shown = hosts[0] if hosts and domain == "vantage_fault" else found[0]
         return Verdict(
             status="fault",
             health=score,
@@ -60,7 +63,7 @@ def judge(jobs: Sequence[JobReading], others: Sequence[JobReading], *, now: dt.d
                 bad=len(bad),
                 judged=len(judged),
             ),
-            evidence=(*found, *context),
+            evidence=(*context, *found) if shown in hosts else (*found, *context),
             since=min(one.since for one in found),
             command=next_command(domain, worst.job, shown),
             bad=len(bad),
@@ -208,14 +211,27 @@ def _cut_off(case: _Case, beside: Sequence[_Case]) -> bool:
 
 
 def _context(cases: Sequence[_Case], around: Sequence[_Case]) -> tuple[Evidence, ...]:
-    """Return what the hosts of the bad jobs show, each once."""
+    """Return what the hosts of the bad jobs show, each once, and whose clock is off."""
     own = {case.job.test_id for case in cases}
+    clocks = {
+        case.job.worker_id: Evidence(
+            job=case.job,
+            metric=None,
+            text=f"The clock of {case.job.worker_name} is {abs(offset) / 1000:.1f} s off the controller's: "
+            "instants of its runs are not to be trusted",
+            since=case.job.runs[-1].at,
+            domain="vantage_fault",
+            context=True,
+        )
+        for case in cases
+        if (offset := case.job.clock_offset_ms or 0.0) and abs(offset) > _CLOCK_OFF_MS
+    }
     found: dict[tuple[int, str], Evidence] = {}
     for case in cases:
         for one in _host_evidence(case, around):
             if one.job.test_id not in own and one.metric is not None:
                 found[one.job.job_id, one.metric.metric.name] = one
-    return tuple(found.values())
+    return (*found.values(), *clocks.values())
 
 
 def _common(domains: Sequence[Domain]) -> Domain:

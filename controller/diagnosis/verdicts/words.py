@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from controller.diagnosis.verdicts.records import Domain, Evidence
 
 _OPENINGS: dict[Domain, str] = {
-    "target_fault": "{place} itself is at fault",
+    "target_fault": "The destination {place} itself is at fault",
     "path_fault": "The network between {workers} and {place} is at fault",
-    "vantage_fault": "{workers} is at fault, not what it measures",
+    "vantage_fault": "The host of {workers} is at fault, not what is measured from there",
     "resolver_fault": "Name resolution is at fault",
     "internal": "The worker's software, its policy or the test's definition is at fault",
     "unknown": "Something is wrong, and the evidence does not tell where",
@@ -31,7 +31,7 @@ def sentence_of(
     place = job.destination_name or job.target or "the worker's host"
     opening = _OPENINGS[domain].format(place=place, workers=_names(workers))
     seen = f", seen by {bad} of {judged} jobs" if judged > 1 else ""
-    return f"{opening[0].upper()}{opening[1:]}{seen}: {strongest.text}."
+    return f"{opening}{seen}: {strongest.text}."
 
 
 def _names(names: Sequence[str]) -> str:

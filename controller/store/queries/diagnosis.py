@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from controller.diagnosis.verdicts.records import JobReading, MetricReading, RunOutcome
+from controller.diagnosis.verdicts.records import JobReading, MetricReading, RunOutcome, Verdict
+from controller.diagnosis.verdicts.verdict import judge
 from controller.store.diagnoses import DiagnosisState
 from controller.store.entities import Destination, Job, Test, Worker
 from streamswarm import contract
@@ -48,6 +49,12 @@ def readings(session: Session, test_id: int) -> Readings:
         others=tuple(_reading(row) for row in others if row.Job.kind in contract.kinds()),
         looked_at=max((row.looked_at for row in found if row.looked_at is not None), default=None),
     )
+
+
+def diagnose(session: Session, test_id: int, *, now: dt.datetime) -> tuple[Verdict, Readings]:
+    """Return the verdict on a test, and what it rests on."""
+    found = readings(session, test_id)
+    return judge(found.jobs, found.others, now=now), found
 
 
 def _select() -> Any:
