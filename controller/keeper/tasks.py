@@ -60,6 +60,9 @@ def add_tasks(app: App) -> None:
     app.periodic(cron="*/10 * * * *")(
         app.task(name="prune", pass_context=True, queueing_lock="prune")(prune_task)
     )
+    app.periodic(cron="* * * * * */5")(
+        app.task(name="diagnose", pass_context=True, lock="diagnose", queueing_lock="diagnose")(diagnose_task)
+    )
     app.periodic(cron="7 * * * *")(
         app.task(name="partitions", pass_context=True, queueing_lock="partitions")(partitions_task)
     )
@@ -124,6 +127,18 @@ def retire_one_shots_task(context: JobContext, timestamp: int) -> None:
     engine = _tools(context).engine
     retired = _persistently(lambda: prune.retire_one_shots(engine))
     _log.debug("retired %s one-shot jobs (due at %s)", retired, timestamp)
+
+
+def diagnose_task(context: JobContext, timestamp: int) -> None:
+    """Score the results that have come since the last round."""
+    # Here, and not above: what it needs costs memory, and a keeper that is just starting has better things to do.
+    from controller.keeper.diagnose import diagnose
+
+    engine = _tools(context).engine
+    scored = _persistently(lambda: diagnose(engine))
+    if scored.suspected:
+        _log.info("%s jobs behave oddly, %s of them are called anomalies", scored.suspected, scored.called)
+    _log.debug("scored %s runs of %s jobs (due at %s)", scored.runs, scored.jobs, timestamp)
 
 
 def make_partitions(tools: Tools) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask, g, request, url_for
 
 from web.auth import Principal
-from web.pages import charts, destinations, overview, reports, test_form, tests, workers
+from web.pages import charts, destinations, diagnosis, overview, reports, test_form, tests, workers
 from web.pages.blueprint import blueprint
 from web.pages.formatting import filters, icon, time_tag
 from web.pages.states import ICONS
@@ -16,6 +16,7 @@ __all__ = [
     "blueprint",
     "charts",
     "destinations",
+    "diagnosis",
     "init_app",
     "overview",
     "reports",
