@@ -107,8 +107,8 @@ def chart(
         for item in buckets
         if item.mean is not None and item.min is not None and item.max is not None
     ]
-    panels = [_panel(values, scale, width, headline, top=18.0, height=96.0)]
-    foot = 18.0 + 96.0
+    panels = [_panel(values, scale, width, headline, top=18.0, height=82.0)]
+    foot = 18.0 + 82.0
     if loss is not None:
         lost = [
             _Value(start=item.start, mean=item.loss, low=item.loss, high=item.loss)

@@ -69,6 +69,7 @@ def _gather(engine: Engine, asked: ReportRecord, tell: Callable[[str], None]) ->
     ends = time.monotonic() + _LONGEST_S
     with Session(engine) as session, session.begin():
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        session.execute(text("SET TRANSACTION READ ONLY"))
         session.execute(text(f"SET LOCAL statement_timeout = '{_STATEMENT_S}s'"))
         session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_S}s'"))
         read_at: dt.datetime = session.execute(select(func.now())).scalar_one()
