@@ -229,7 +229,9 @@ def test_there_is_no_diagnosis_of_nothing(viewer: Any) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("make", "scheme"), [(slow_path, "light"), (busy_worker, "dark")], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    ("make", "scheme"), [(slow_path, "light"), (busy_worker, "dark")], ids=["light", "dark"]
+)
 def test_the_panel_in_a_browser(
     open_window: Callable[..., Any], story: Story, make: Callable[[Story], int], scheme: str, tmp_path: Path
 ) -> None:
