@@ -70,9 +70,10 @@ def ask(questions: Sequence[Question]) -> list[bool]:
 
 
 def agrees(question: Question) -> bool:
-    """Train a forest on quiet and suspect runs together, and tell whether the suspect ones are the lonely ones.
+    """Train a forest on the quiet runs and one suspect, and tell whether the suspect ones are the lonely ones.
 
-    Together, because a forest trained on quiet runs alone cannot see a change in a metric that never changed.
+    With a suspect, because a forest cannot see a change in a metric that never changed; with one alone, because many
+    of a kind would keep each other company.
     """
     import numpy as np
     from sklearn.ensemble import IsolationForest
@@ -84,8 +85,8 @@ def agrees(question: Question) -> bool:
     if not count or not question.suspect or not rows.shape[1]:
         return False
     rows = np.where(np.isnan(rows), np.nanmedian(rows[:count], axis=0), rows)
-    forest = IsolationForest(n_estimators=_TREES, max_samples=min(256, len(rows)), random_state=_SEED)
-    scores = forest.fit(rows).score_samples(rows)
+    forest = IsolationForest(n_estimators=_TREES, max_samples=min(256, count + 1), random_state=_SEED)
+    scores = forest.fit(rows[: count + 1]).score_samples(rows)
     return bool(np.median(scores[count:]) < np.quantile(scores[:count], _LONELY))
 
 
