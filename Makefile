@@ -67,4 +67,4 @@ proto: $(VENV)/.ready ## Generate code from the contract
 	@$(BIN)/python proto/generate.py
 
 clean: ## Remove the environment and caches; the data stay
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

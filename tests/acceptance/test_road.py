@@ -32,7 +32,6 @@ __all__ = ["lab_hosts", "laboratory_possible"]
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(600)]
 
-STREAMSWARM = Path(sys.prefix) / "bin" / "streamswarm"
 HOSTS = 3
 
 
@@ -41,6 +40,8 @@ class Road:
     """A running installation with its hosts. Everything happens in the laboratory's controller namespace."""
 
     lab: Lab
+    #: `streamswarm` of the checkout or of the wheel.
+    program: Path
     environment: dict[str, str]
     data_dir: Path
     web: str
@@ -49,7 +50,7 @@ class Road:
     def streamswarm(self, *words: str, timeout: float = 300) -> str:
         """Run the command line; fails the test with what it printed when it fails."""
         done = subprocess.run(
-            [STREAMSWARM, *words], env=self.environment, capture_output=True, text=True, timeout=timeout
+            [self.program, *words], env=self.environment, capture_output=True, text=True, timeout=timeout
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout or done.stderr
@@ -102,8 +103,18 @@ class Road:
         raise AssertionError(f"no process `{part}` runs")
 
 
+@pytest.fixture(scope="module", params=["checkout", "wheel"])
+def program(request: pytest.FixtureRequest, laboratory_possible: None) -> Path:
+    """The command line: of this checkout, and of the wheel in an environment of its own."""
+    if request.param == "checkout":
+        return Path(sys.prefix) / "bin" / "streamswarm"
+    return Path(request.getfixturevalue("controller")) / "streamswarm"
+
+
 @pytest.fixture(scope="module")
-def road(lab_hosts: Callable[[int], Lab], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+def road(
+    program: Path, lab_hosts: Callable[[int], Lab], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Road]:
     """An installation that workers on three real hosts can reach, with nobody enrolled but its own worker."""
     lab = lab_hosts(HOSTS)
     home = tmp_path_factory.mktemp("road")
@@ -125,21 +136,21 @@ def road(lab_hosts: Callable[[int], Lab], tmp_path_factory: pytest.TempPathFacto
     platform = json.loads(lab.hosts[0].ssh("python3", "-c", shlex.quote(describe)))
     options = [word for name, value in platform.items() for word in (f"--{name}", value)]
     subprocess.run(
-        [STREAMSWARM, "fleet", "bundle", *options],
+        [program, "fleet", "bundle", *options],
         env=environment,
         check=True,
         timeout=300,
         capture_output=True,
     )
     with lab.inside():
-        made = Road(lab=lab, environment=environment, data_dir=data_dir, web=web, token="")
+        made = Road(lab=lab, program=program, environment=environment, data_dir=data_dir, web=web, token="")
         try:
             made.streamswarm("up", "--detach")
             made.token = made.streamswarm("token", "create", "acceptance", "--scope", "admin").strip()
             environment["STREAMSWARM_TOKEN"] = made.token
             yield made
         finally:
-            subprocess.run([STREAMSWARM, "down"], env=environment, check=False, timeout=120)
+            subprocess.run([program, "down"], env=environment, check=False, timeout=120)
             subprocess.run(["rm", "-rf", str(data_dir)], check=True)
 
 
