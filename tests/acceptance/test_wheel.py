@@ -171,8 +171,8 @@ def newcomer(
             (home / package).mkdir()
             (home / package / "__init__.py").write_text("raise SystemExit('a stranger was run')\n")
         if request.param == "root":
-            (workshop / "closed").mkdir(mode=0o700)
-            controller = install(workshop / "closed" / "environment", wheel, "controller")
+            closed = Path(tempfile.mkdtemp(prefix="closed-", dir=workshop))  # a folder that only root may enter
+            controller = install(closed / "environment", wheel, "controller")
         someone = installed(controller / "streamswarm", home, as_root=request.param == "root")
         yield someone
         clean_up(someone)
