@@ -171,7 +171,7 @@ def newcomer(
             (home / package).mkdir()
             (home / package / "__init__.py").write_text("raise SystemExit('a stranger was run')\n")
         if request.param == "root":
-            closed = Path(tempfile.mkdtemp(prefix="closed-", dir=workshop))  # a folder that only root may enter
+            closed = Path(tempfile.mkdtemp(dir=workshop))  # a folder that only root may enter
             controller = install(closed / "environment", wheel, "controller")
         someone = installed(controller / "streamswarm", home, as_root=request.param == "root")
         yield someone
@@ -182,4 +182,6 @@ def test_a_newcomers_road_with_the_wheel(newcomer: Newcomer) -> None:
     """As with a clone: healthy, results, no rights that are not needed, killed parts come back, data kept."""
     first_day(newcomer)
     copy = newcomer.data_dir.with_name(newcomer.data_dir.name + "-program")
-    assert copy.is_dir() == (newcomer.uid == 0), "what the account cannot read runs from a copy, and only that"
+    assert copy.is_dir() == (newcomer.uid == 0), (
+        "a copy is laid where the account cannot read, and only there"
+    )
