@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ import httpx
 import psutil
 import psycopg2
 import pytest
-from lab.fixtures import lab_hosts, laboratory_possible
+from lab.fixtures import laboratory_possible
 from lab.laboratory import Lab
 from support.surroundings import clean_environment, wait_for
 
 from streamswarm import contract
 
-__all__ = ["lab_hosts", "laboratory_possible"]
+__all__ = ["laboratory_possible"]
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(600)]
 
@@ -112,11 +112,15 @@ def program(request: pytest.FixtureRequest, laboratory_possible: None) -> Path:
 
 
 @pytest.fixture(scope="module")
-def road(
-    program: Path, lab_hosts: Callable[[int], Lab], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Road]:
+def lab(program: Path) -> Iterator[Lab]:
+    """Three hosts for each of the two: the second would find what the first has left on them."""
+    with Lab.boot(HOSTS) as booted:
+        yield booted
+
+
+@pytest.fixture(scope="module")
+def road(program: Path, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """An installation that workers on three real hosts can reach, with nobody enrolled but its own worker."""
-    lab = lab_hosts(HOSTS)
     home = tmp_path_factory.mktemp("road")
     data_dir = Path("/var/lib") / f"streamswarm-{lab.run}"
     environment = clean_environment(
@@ -266,6 +270,8 @@ LOAD_TESTS = 10
 LOAD_INTERVAL_S = 1
 
 
+# What is killed here is the same code in both, so once is enough; and in the checkout it is the code that is changed.
+@pytest.mark.parametrize("program", ["checkout"], indirect=True, scope="module")
 def test_kills_under_load_lose_and_duplicate_nothing(road: Road, measured: int) -> None:
     """Kill -9 of the gateway, a worker and both at once, again and again; then every spooled record is accounted for."""
     destination = road.api("GET", "/destinations")["items"][0]["id"]

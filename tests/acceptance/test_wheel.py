@@ -6,13 +6,15 @@ import json
 import os
 import re
 import subprocess
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.clones import ROOT
+from packaging.metadata import Metadata
+from support.clones import ROOT, fresh_clone
 from support.newcomers import Newcomer, clean_up, first_day, installed
 from support.packages import build, install
 from support.surroundings import clean_environment
@@ -41,17 +43,50 @@ def contents(wheel: Path) -> dict[str, bytes]:
         return {name: packed.read(name) for name in packed.namelist()}
 
 
-def test_the_sdist_makes_the_same_wheel(built: dict[str, Path], workshop: Path) -> None:
-    """File by file and byte by byte."""
-    [again] = build(workshop / "again", built[".gz"], "--wheel")
-    assert again.name == built[".whl"].name
-    assert contents(again) == contents(built[".whl"])
+def test_checkout_and_sdist_make_the_same_wheel(built: dict[str, Path], workshop: Path) -> None:
+    """Byte by byte."""
+    [from_checkout] = build(workshop / "from-checkout", ROOT, "--wheel")
+    [from_sdist] = build(workshop / "from-sdist", built[".gz"], "--wheel")
+    assert from_checkout.name == from_sdist.name
+    assert contents(from_checkout) == contents(from_sdist)
+    assert from_checkout.read_bytes() == from_sdist.read_bytes()
+
+
+def test_nothing_of_the_builders_own_is_packed(wheel: Path, workshop: Path) -> None:
+    """An inventory with somebody's hosts, data, caches: what git ignores stays where it is, in sdist and wheel."""
+    own = ["inventory/hosts.ini", "var/secret", "migrations/__pycache__/env.pyc", "playbooks/.ansible/x.pyc"]
+    with fresh_clone() as clone:
+        for name in own:
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            (clone / name).write_text("mine")
+        [packed] = build(workshop / "own-wheel", clone, "--wheel")
+        [source] = build(workshop / "own-sdist", clone, "--sdist")
+    with tarfile.open(source) as archive:
+        names = [*archive.getnames(), *contents(packed)]
+    assert [name for name in names if any(name.endswith(mine.rpartition("/")[2]) for mine in own)] == []
+
+
+def test_a_package_index_can_show_it(wheel: Path) -> None:
+    """The metadata are valid, and the long description has no link or picture that only a checkout can resolve."""
+    [metadata] = [text for name, text in contents(wheel).items() if name.endswith(".dist-info/METADATA")]
+    described = Metadata.from_email(metadata, validate=True)
+    assert described.description_content_type == "text/markdown"
+    assert described.license_expression == "MIT"
+    assert described.provides_extra == ["controller"]
+    assert described.description is not None
+    assert "pip install 'streamswarm[controller]'" in described.description.replace("bin/pip", "pip")
+    targets = re.findall(r"\]\(([^)]+)\)", described.description)
+    assert [target for target in targets if "://" not in target] == []
 
 
 def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
-    """Every file of the product's folders that git keeps is in it, and no test, tool or datum of anybody's."""
+    """Every file of the product's folders that git does not ignore is in it, and no test, tool or datum of anybody's."""
     kept = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.split("\n")
     places = {
         "migrations/": "controller/_assets/",
@@ -68,7 +103,7 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
         elif top in places:
             expected.add(places[top] + path)
     found = {name for name in contents(wheel) if ".dist-info/" not in name}
-    assert found == expected - {"controller/_assets/playbooks/.ansible-lint"}
+    assert found == expected
     metadata = {name.partition(".dist-info/")[2] for name in contents(wheel) if ".dist-info/" in name}
     assert metadata == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 
@@ -118,8 +153,13 @@ def _call(folder: Path, where: Path, *words: str) -> subprocess.CompletedProcess
 
 
 @pytest.fixture(params=["root", "ordinary"])
-def newcomer(request: pytest.FixtureRequest, controller: Path) -> Iterator[Newcomer]:
-    """Somebody who has installed the wheel into an environment of its own: root, or an ordinary user."""
+def newcomer(
+    request: pytest.FixtureRequest, controller: Path, wheel: Path, workshop: Path
+) -> Iterator[Newcomer]:
+    """Somebody with the wheel in an environment of its own: root in a closed folder, or an ordinary user to whom it is read-only.
+
+    They stand in a project of their own, whose packages are named like ours.
+    """
     if request.param == "root" and os.geteuid() != 0:
         if os.environ.get("CI"):
             pytest.fail("in CI this must run as root")
@@ -127,6 +167,12 @@ def newcomer(request: pytest.FixtureRequest, controller: Path) -> Iterator[Newco
     with tempfile.TemporaryDirectory(prefix="streamswarm-newcomer-") as name:
         home = Path(name)
         home.chmod(0o755)
+        for package in ("controller", "worker", "web", "ansible"):
+            (home / package).mkdir()
+            (home / package / "__init__.py").write_text("raise SystemExit('a stranger was run')\n")
+        if request.param == "root":
+            closed = Path(tempfile.mkdtemp(dir=workshop))  # a folder that only root may enter
+            controller = install(closed / "environment", wheel, "controller")
         someone = installed(controller / "streamswarm", home, as_root=request.param == "root")
         yield someone
         clean_up(someone)
@@ -135,3 +181,7 @@ def newcomer(request: pytest.FixtureRequest, controller: Path) -> Iterator[Newco
 def test_a_newcomers_road_with_the_wheel(newcomer: Newcomer) -> None:
     """As with a clone: healthy, results, no rights that are not needed, killed parts come back, data kept."""
     first_day(newcomer)
+    copy = newcomer.data_dir.with_name(newcomer.data_dir.name + "-program")
+    assert copy.is_dir() == (newcomer.uid == 0), (
+        "a copy is laid where the account cannot read, and only there"
+    )
