@@ -20,7 +20,8 @@ def newcomer(request: pytest.FixtureRequest) -> Iterator[Newcomer]:
         if os.environ.get("CI"):
             pytest.fail("in CI this must run as root")
         pytest.skip("starting as root needs root")
-    with fresh_clone() as clone:
+    # Folders of people have spaces in their names.
+    with fresh_clone("my streamswarm" if request.param == "ordinary" else "streamswarm") as clone:
         someone = clone_of(clone, as_root=request.param == "root")
         yield someone
         clean_up(someone)
