@@ -20,6 +20,8 @@ _STEPS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200)
 _DAYS = (1, 2, 5, 10, 20, 50)
 _SHORT_STEP, _DAY = 10_800, 86_400
 _MOST_TICKS = 9
+#: Values below are drawn as zero.
+_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,13 @@ def time_ticks(start: dt.datetime, end: dt.datetime) -> tuple[Tick, ...]:
 
 def value_ticks(low: float, high: float, most: int = 4) -> tuple[float, ...]:
     """Return round values from below `low` to above `high`."""
-    room = (high - low) or abs(high) or 1.0
+    size = max(abs(low), abs(high))
+    room = high - low
+    if size < _SMALLEST:
+        room = 1.0
+    elif room < size * 1e-9:
+        # Nothing but rounding, which has no scale of its own.
+        room = size
     raw = room / most
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw)

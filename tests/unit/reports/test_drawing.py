@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies
+from hypothesis import example, given, strategies
 
 from controller.reports.drawing import LEFT, RIGHT, WIDTH, chart, time_ticks, value_ticks
 from controller.store.queries.report_figures import Bucket
@@ -100,6 +100,8 @@ def test_marks_of_time_name_the_day_where_it_begins() -> None:
     assert weeks == ["12 May", "13 May", "14 May", "15 May", "16 May", "17 May", "18 May"]
 
 
+@example(low=0.0, room=5e-324)
+@example(low=1e6, room=1e-9)
 @given(
     low=strategies.floats(-1e6, 1e6, allow_nan=False),
     room=strategies.floats(0, 1e6, allow_nan=False),
