@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -101,6 +101,22 @@ class Client:
             cursor = page["next_cursor"]
             if cursor is None:
                 return
+
+    def download(self, path: str, target: BinaryIO, **query: Any) -> int:
+        """Write what a path answers to a file, piece by piece; return how many bytes."""
+        try:
+            with self._http.stream("GET", path, params=query, headers={"Accept": "*/*"}) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise self._error(answer)
+                for piece in answer.iter_bytes():
+                    target.write(piece)
+                return answer.num_bytes_downloaded
+        except httpx.HTTPError as error:
+            raise UnreachableError(
+                f"the download from {self.url} broke off: {error or type(error).__name__}",
+                mend="try again; what was written so far is not complete",
+            ) from error
 
     def close(self) -> None:
         """Close the connections."""

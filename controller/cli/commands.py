@@ -58,5 +58,7 @@ COMMANDS = {
     "ca": _of_controller(
         "ca", "ca", "Look after the certificates by which workers and gateways know each other."
     ),
+    "report": _of_base("reports", "report", "Have a report on tests made, and fetch the PDF."),
+    "results": _of_base("reports", "results", "Look after results."),
     "fleet": _of_controller("fleet", "fleet", "Hosts of the inventory and the workers on them."),
 }

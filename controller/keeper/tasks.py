@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from controller.keeper import plan, prune
+from controller.reports.make import make_report
 from controller.settings import Settings
 from controller.store import partitions
 from controller.store.queue import PLAN_LOCK
@@ -45,6 +46,7 @@ def add_tasks(app: App) -> None:
     """
     app.task(name="plan", pass_context=True)(plan_task)
     app.task(name="run_now", pass_context=True)(run_now_task)
+    app.task(name="report", pass_context=True)(report_task)
     app.periodic(cron="* * * * *")(
         app.task(name="reconcile", pass_context=True, lock=PLAN_LOCK, queueing_lock="reconcile")(
             reconcile_task
@@ -57,6 +59,9 @@ def add_tasks(app: App) -> None:
     )
     app.periodic(cron="*/10 * * * *")(
         app.task(name="prune", pass_context=True, queueing_lock="prune")(prune_task)
+    )
+    app.periodic(cron="* * * * * */5")(
+        app.task(name="diagnose", pass_context=True, lock="diagnose", queueing_lock="diagnose")(diagnose_task)
     )
     app.periodic(cron="7 * * * *")(
         app.task(name="partitions", pass_context=True, queueing_lock="partitions")(partitions_task)
@@ -88,6 +93,12 @@ def run_now_task(context: JobContext, *, test_id: int, requested_at_us: int) -> 
     _persistently(lambda: plan.run_now(engine, test_id, plan.requested_instant(requested_at_us)))
 
 
+def report_task(context: JobContext, *, report_id: int) -> None:
+    """Make a report."""
+    engine = _tools(context).engine
+    _persistently(lambda: make_report(engine, report_id))
+
+
 def reconcile_task(context: JobContext, timestamp: int) -> None:
     """Plan what no single task has planned: a hint that got lost, a one-shot instant that came near."""
     engine = _tools(context).engine
@@ -116,6 +127,18 @@ def retire_one_shots_task(context: JobContext, timestamp: int) -> None:
     engine = _tools(context).engine
     retired = _persistently(lambda: prune.retire_one_shots(engine))
     _log.debug("retired %s one-shot jobs (due at %s)", retired, timestamp)
+
+
+def diagnose_task(context: JobContext, timestamp: int) -> None:
+    """Score the results that have come since the last round."""
+    # Here, and not above: what it needs costs memory, and a keeper that is just starting has better things to do.
+    from controller.keeper.diagnose import diagnose
+
+    engine = _tools(context).engine
+    scored = _persistently(lambda: diagnose(engine))
+    if scored.suspected:
+        _log.info("%s jobs behave oddly, %s of them are called anomalies", scored.suspected, scored.called)
+    _log.debug("scored %s runs of %s jobs (due at %s)", scored.runs, scored.jobs, timestamp)
 
 
 def make_partitions(tools: Tools) -> int:

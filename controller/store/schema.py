@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from controller import assets
 from controller.errors import DatabaseUnavailableError, SchemaError, UnsafeDatabaseError
 from controller.settings import Settings
+from controller.store import diagnoses as diagnoses  # its entities belong to the schema
 from controller.store import partitions
 from controller.store.engine import make_engine, shown_address
 

@@ -92,6 +92,8 @@ class Metric:
     reference: str
     #: The one metric that stands for the kind in lists.
     headline: bool
+    #: Which part of a run's way it speaks of: `resolver`, `path`, `target`, `vantage` or `none`.
+    layer: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,6 +358,7 @@ def _read_metric(field: FieldDescriptor) -> Metric:
         distribution=options.distribution,
         reference=options.reference,
         headline=options.headline,
+        layer=_enum_word(options_pb2.Layer.Name(options.layer)),
     )
 
 

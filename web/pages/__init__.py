@@ -7,18 +7,30 @@ from typing import Any
 from flask import Flask, g, request, url_for
 
 from web.auth import Principal
-from web.pages import charts, destinations, overview, test_form, tests, workers
+from web.pages import charts, destinations, diagnosis, overview, reports, test_form, tests, workers
 from web.pages.blueprint import blueprint
 from web.pages.formatting import filters, icon, time_tag
 from web.pages.states import ICONS
 
-__all__ = ["blueprint", "charts", "destinations", "init_app", "overview", "test_form", "tests", "workers"]
+__all__ = [
+    "blueprint",
+    "charts",
+    "destinations",
+    "diagnosis",
+    "init_app",
+    "overview",
+    "reports",
+    "test_form",
+    "tests",
+    "workers",
+]
 
 _NAVIGATION = (
     ("pages.overview", "Overview", "overview"),
     ("pages.tests", "Tests", "tests"),
     ("pages.destinations", "Destinations", "destinations"),
     ("pages.workers", "Workers", "workers"),
+    ("pages.reports", "Reports", "report"),
 )
 
 

@@ -25,6 +25,14 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLE_STATUS: _ClassVar[Role]
     ROLE_VOLUME: _ClassVar[Role]
 
+class Layer(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LAYER_NONE: _ClassVar[Layer]
+    LAYER_RESOLVER: _ClassVar[Layer]
+    LAYER_PATH: _ClassVar[Layer]
+    LAYER_TARGET: _ClassVar[Layer]
+    LAYER_VANTAGE: _ClassVar[Layer]
+
 class View(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     VIEW_SERIES: _ClassVar[View]
@@ -51,6 +59,11 @@ ROLE_THROUGHPUT: Role
 ROLE_UTILISATION: Role
 ROLE_STATUS: Role
 ROLE_VOLUME: Role
+LAYER_NONE: Layer
+LAYER_RESOLVER: Layer
+LAYER_PATH: Layer
+LAYER_TARGET: Layer
+LAYER_VANTAGE: Layer
 VIEW_SERIES: View
 VIEW_PATH: View
 VIEW_WATERFALL: View
@@ -93,7 +106,7 @@ class Param(_message.Message):
     def __init__(self, label: _Optional[str] = ..., description: _Optional[str] = ..., unit: _Optional[str] = ..., default: _Optional[str] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., pattern: _Optional[str] = ..., choices: _Optional[_Iterable[str]] = ..., advanced: _Optional[bool] = ...) -> None: ...
 
 class Metric(_message.Message):
-    __slots__ = ("label", "unit", "description", "better", "group", "role", "distribution", "reference", "headline")
+    __slots__ = ("label", "unit", "description", "better", "group", "role", "distribution", "reference", "headline", "layer")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +116,7 @@ class Metric(_message.Message):
     DISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     HEADLINE_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
     label: str
     unit: str
     description: str
@@ -112,7 +126,8 @@ class Metric(_message.Message):
     distribution: bool
     reference: str
     headline: bool
-    def __init__(self, label: _Optional[str] = ..., unit: _Optional[str] = ..., description: _Optional[str] = ..., better: _Optional[_Union[Better, str]] = ..., group: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., distribution: _Optional[bool] = ..., reference: _Optional[str] = ..., headline: _Optional[bool] = ...) -> None: ...
+    layer: Layer
+    def __init__(self, label: _Optional[str] = ..., unit: _Optional[str] = ..., description: _Optional[str] = ..., better: _Optional[_Union[Better, str]] = ..., group: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., distribution: _Optional[bool] = ..., reference: _Optional[str] = ..., headline: _Optional[bool] = ..., layer: _Optional[_Union[Layer, str]] = ...) -> None: ...
 
 class Kind(_message.Message):
     __slots__ = ("label", "description", "view", "target", "timeout_s")

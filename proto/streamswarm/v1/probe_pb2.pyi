@@ -29,6 +29,15 @@ class FailureSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAILURE_SOURCE_VANTAGE: _ClassVar[FailureSource]
     FAILURE_SOURCE_SCHEDULE: _ClassVar[FailureSource]
     FAILURE_SOURCE_INTERNAL: _ClassVar[FailureSource]
+
+class FaultDomain(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FAULT_DOMAIN_UNKNOWN: _ClassVar[FaultDomain]
+    FAULT_DOMAIN_TARGET_FAULT: _ClassVar[FaultDomain]
+    FAULT_DOMAIN_PATH_FAULT: _ClassVar[FaultDomain]
+    FAULT_DOMAIN_VANTAGE_FAULT: _ClassVar[FaultDomain]
+    FAULT_DOMAIN_RESOLVER_FAULT: _ClassVar[FaultDomain]
+    FAULT_DOMAIN_INTERNAL: _ClassVar[FaultDomain]
 STATUS_UNSPECIFIED: Status
 STATUS_OK: Status
 STATUS_FAILED: Status
@@ -42,6 +51,12 @@ FAILURE_SOURCE_POLICY: FailureSource
 FAILURE_SOURCE_VANTAGE: FailureSource
 FAILURE_SOURCE_SCHEDULE: FailureSource
 FAILURE_SOURCE_INTERNAL: FailureSource
+FAULT_DOMAIN_UNKNOWN: FaultDomain
+FAULT_DOMAIN_TARGET_FAULT: FaultDomain
+FAULT_DOMAIN_PATH_FAULT: FaultDomain
+FAULT_DOMAIN_VANTAGE_FAULT: FaultDomain
+FAULT_DOMAIN_RESOLVER_FAULT: FaultDomain
+FAULT_DOMAIN_INTERNAL: FaultDomain
 
 class Spec(_message.Message):
     __slots__ = ("ping", "tcp", "dns", "http", "system")

@@ -151,3 +151,11 @@ def test_messages_show_numbers_exactly() -> None:
 def test_a_shown_number_reads_back_the_same(number: float) -> None:
     """No digit is lost between a page and the form that comes back from it."""
     assert float(shown_number(number)) == number
+
+
+def test_every_kind_has_a_metric_whose_layer_tells_where_a_fault_lies() -> None:
+    """Diagnosis would be blind for a kind none of whose metrics speaks of a part of a run's way."""
+    for kind in contract.kinds().values():
+        layered = [metric for metric in kind.metrics if metric.layer != "none"]
+        assert layered, kind.name
+        assert all(metric.better != "neither" and metric.type != "boolean" for metric in layered), kind.name

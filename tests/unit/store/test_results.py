@@ -30,6 +30,7 @@ def make_metric(name: str) -> Metric:
         distribution=False,
         reference="",
         headline=True,
+        layer="none",
     )
 
 

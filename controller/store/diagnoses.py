@@ -1,0 +1,49 @@
+"""What diagnosis has learnt: entities beside `controller.store.entities`, one row a job and one an hour of its week."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, Integer, SmallInteger, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from controller.store.entities import Base
+
+
+class DiagnosisState(Base):
+    """How far a job's results were scored, and what was learnt from them. It can be dropped: it is learnt again."""
+
+    __tablename__ = "diagnosis_states"
+    __table_args__ = (Index(None, "looked_at"),)
+
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    #: Grows with each change, so that an answer that comes late does not overwrite what came meanwhile.
+    version: Mapped[int] = mapped_column(Integer, server_default="0")
+    #: What the job measured when this was learnt; another target or other parameters begin anew.
+    fingerprint: Mapped[str] = mapped_column(server_default="")
+    #: The `scheduled_at` of the last run that was scored; NULL before the first.
+    position: Mapped[dt.datetime | None]
+    #: When the keeper last looked for new results.
+    looked_at: Mapped[dt.datetime | None]
+    #: Runs that are still needed before the normal range is known.
+    needed: Mapped[int] = mapped_column(Integer, server_default="0")
+    #: The model, as `learning` dumps it: numbers, never code.
+    model: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    #: What verdicts read of it.
+    reading: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+
+
+class DiagnosisSeason(Base):
+    """What is usual for a job at one hour of the week."""
+
+    __tablename__ = "diagnosis_seasons"
+
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    #: Hour of the week, 0 is Monday 00:00 UTC.
+    slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    weeks: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))

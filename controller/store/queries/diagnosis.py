@@ -1,0 +1,124 @@
+"""Reads what diagnosis has learnt of a test's jobs and of what else their workers measure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from controller.diagnosis.verdicts.records import JobReading, MetricReading, RunOutcome, Verdict
+from controller.diagnosis.verdicts.verdict import judge
+from controller.store.diagnoses import DiagnosisState
+from controller.store.entities import Destination, Job, Test, Worker
+from streamswarm import contract
+from streamswarm.contract import Kind
+
+#: Other jobs of the workers that a verdict looks at, at most; those that measure the hosts themselves come first.
+_MOST_OTHERS = 1000
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readings:
+    """What is known of a test's jobs, and beside them."""
+
+    jobs: tuple[JobReading, ...]
+    others: tuple[JobReading, ...]
+    #: When the keeper last looked at any of the test's jobs; None before the first time.
+    looked_at: dt.datetime | None
+
+
+def readings(session: Session, test_id: int) -> Readings:
+    """Return the readings of a test's scheduled jobs and of the other jobs on the same workers."""
+    mine = _select().where(Job.test_id == test_id).order_by(Worker.name, Job.id)
+    found = session.execute(mine).all()
+    workers = {row.Job.worker_id for row in found}
+    beside = (
+        _select()
+        .where(Job.worker_id.in_(workers), Job.test_id != test_id)
+        .order_by(Job.destination_id.is_not(None), Job.id)
+        .limit(_MOST_OTHERS)
+    )
+    others = session.execute(beside).all() if workers else []
+    return Readings(
+        jobs=tuple(_reading(row) for row in found if row.Job.kind in contract.kinds()),
+        others=tuple(_reading(row) for row in others if row.Job.kind in contract.kinds()),
+        looked_at=max((row.looked_at for row in found if row.looked_at is not None), default=None),
+    )
+
+
+def diagnose(session: Session, test_id: int, *, now: dt.datetime) -> tuple[Verdict, Readings]:
+    """Return the verdict on a test, and what it rests on."""
+    found = readings(session, test_id)
+    return judge(found.jobs, found.others, now=now), found
+
+
+def _select() -> Any:
+    return (
+        select(
+            Job,
+            Test.name.label("test_name"),
+            Worker.name.label("worker_name"),
+            func.coalesce(Destination.name, "").label("destination_name"),
+            DiagnosisState.needed,
+            DiagnosisState.reading,
+            DiagnosisState.looked_at,
+        )
+        .join(Test, Test.id == Job.test_id)
+        .join(Worker, Worker.id == Job.worker_id)
+        .join(Destination, Destination.id == Job.destination_id, isouter=True)
+        .join(DiagnosisState, DiagnosisState.job_id == Job.id, isouter=True)
+        .where(Job.retired_at.is_(None), ~Job.one_shot, ~Job.paused)
+    )
+
+
+def _reading(row: Any) -> JobReading:
+    job: Job = row.Job
+    kind = contract.kind(job.kind)
+    reading: Mapping[str, Any] = row.reading or {}
+    return JobReading(
+        job_id=job.id,
+        test_id=job.test_id,
+        test_name=row.test_name,
+        kind=kind,
+        worker_id=job.worker_id,
+        worker_name=row.worker_name,
+        destination_name=row.destination_name,
+        target=job.target,
+        spec=job.spec,
+        interval_s=job.interval_us / 1e6,
+        needed=row.needed or 0,
+        runs=tuple(
+            RunOutcome(at=_instant(at), status=status, source=source)
+            for at, status, source in reading.get("runs", ())
+        ),
+        error=reading.get("error", ""),
+        clock_offset_ms=reading.get("clock_offset_ms"),
+        metrics=tuple(_metrics(kind, reading)),
+    )
+
+
+def _metrics(kind: Kind, reading: Mapping[str, Any]) -> list[MetricReading]:
+    known = {metric.name: metric for metric in kind.metrics}
+    return [
+        MetricReading(
+            metric=known[one["name"]],
+            state=one["state"],
+            low=one["low"],
+            normal=one["normal"],
+            high=one["high"],
+            now=one["now"],
+            since=None if one["since_us"] is None else _instant(one["since_us"]),
+            seasonal=one["seasonal"],
+        )
+        for one in reading.get("metrics", ())
+        if one["name"] in known
+    ]
+
+
+def _instant(at_us: int) -> dt.datetime:
+    return _EPOCH + dt.timedelta(microseconds=at_us)
