@@ -113,6 +113,36 @@ class Newcomer:
             connection.close()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the system says of a process at one moment."""
+
+    command: str
+    #: Effective and saved.
+    uids: frozenset[int]
+    #: Names in its environment.
+    variables: frozenset[str]
+    #: Effective ones, as the kernel's bits.
+    capabilities: int
+
+    @classmethod
+    def of(cls, process: psutil.Process) -> Seen | None:
+        """Look at a process; None when it has ended meanwhile, as a database's helpers do all the time."""
+        try:
+            uids = process.uids()
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            effective = re.search(r"CapEff:\s+(\w+)", status)
+            assert effective is not None, status
+            return cls(
+                command=" ".join(process.cmdline()),
+                uids=frozenset((uids.effective, uids.saved)),
+                variables=frozenset(process.environ()),
+                capabilities=int(effective[1], 16),
+            )
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            return None
+
+
 def clone_of(clone: Path, *, as_root: bool) -> Newcomer:
     """Somebody who has just cloned: root, or an ordinary user with a home of their own."""
     commands = {target: ["make", "--no-print-directory", target] for target in ("up", "down")}
@@ -170,7 +200,11 @@ def may_ping(uid: int) -> bool:
 
 def one(newcomer: Newcomer, part: str) -> psutil.Process:
     """The process of this installation whose command line has that part."""
-    return next(process for process in newcomer.processes() if part in " ".join(process.cmdline()))
+    return next(
+        process
+        for process in newcomer.processes()
+        if (seen := Seen.of(process)) is not None and part in seen.command
+    )
 
 
 def healthy(newcomer: Newcomer) -> bool:
@@ -198,24 +232,18 @@ def first_day(newcomer: Newcomer) -> None:
         assert "ping_group_range" in said, "an unavailable kind is announced with the command that mends it"
     wait_for("results of all kinds", lambda: all(newcomer.counts()[kind] >= 2 for kind in expected), 30)
 
-    running = newcomer.processes()
-    names = {" ".join(process.cmdline()) for process in running}
+    running = [seen for process in newcomer.processes() if (seen := Seen.of(process)) is not None]
     for part in ("controller.gateway", "controller.keeper", "-m web", "worker run", "postgres"):
-        assert any(part in name for name in names), f"{part} is not among {names}"
-    assert not [process for process in running if 0 in (process.uids().effective, process.uids().saved)], (
-        "something keeps running as root"
-    )
-
-    for process in running:
-        own = {name: value for name, value in process.environ().items() if "SECRET_OF_THE_NEWCOMER" in name}
-        assert own == {}, "nothing of the starter's own environment is handed on"
-        effective = re.search(r"CapEff:\s+(\w+)", Path(f"/proc/{process.pid}/status").read_text())
-        listens = any(
-            part in " ".join(process.cmdline())
-            for part in ("controller.gateway", "-m web", "postgres", "resolver")
+        assert any(part in seen.command for seen in running), f"{part} is not among {running}"
+    for seen in running:
+        assert 0 not in seen.uids, f"{seen.command} keeps running as root"
+        assert "SECRET_OF_THE_NEWCOMER" not in seen.variables, (
+            "nothing of the starter's own environment is handed on"
         )
-        assert effective is not None
-        assert int(effective[1], 16) == 0 or not listens, "what listens has no rights"
+        listens = any(
+            part in seen.command for part in ("controller.gateway", "-m web", "postgres", "resolver")
+        )
+        assert seen.capabilities == 0 or not listens, "what listens has no rights"
 
     before = newcomer.counts()
     one(newcomer, "postgres -D").kill()
