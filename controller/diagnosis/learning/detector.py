@@ -135,7 +135,8 @@ class Detector:
 
     def _suspicion(self) -> int | None:
         """Return since when the latest runs are too bad for chance, or None."""
-        share = (self.spikes + 1.0) / (self.quiet + 2.0)
+        # Two more than were seen: a share that is known from few runs is taken to be larger.
+        share = (self.spikes + 2.0) / (self.quiet + 4.0)
         latest = list(self.recent)
         for span in SPANS:
             hits = [at for at, beyond in latest[-span:] if beyond]
