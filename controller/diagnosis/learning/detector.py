@@ -61,6 +61,11 @@ class Detector:
         """Measured runs that are still needed before the range is known."""
         return max(0, LEAST - len(self.normal))
 
+    @property
+    def beyond_lately(self) -> int:
+        """How many of the latest five runs were beyond the range."""
+        return sum(beyond for _, beyond in list(self.recent)[-SPANS[0] :])
+
     def score(self, value: float | None, at_us: int, *, good: bool, raised_to: float | None = None) -> None:
         """Take the value of the next run in; None was not measured. Only good runs teach what is normal."""
         self.now = None if value is None else _short(value)
