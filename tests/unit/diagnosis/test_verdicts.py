@@ -324,6 +324,16 @@ def test_what_has_left_its_range_beside_a_called_metric_is_heard_too() -> None:
     assert judge([alone], [], now=NOW).status == "healthy"
 
 
+def test_a_clock_that_is_off_is_said_beside_the_verdict() -> None:
+    """It explains no fault, but what the worker's instants say is to be doubted."""
+    bad = job("ping", bad={"rtt_avg_ms": 62.0}, clock_offset_ms=-7200.0)
+    verdict = judge([bad], [], now=NOW)
+    assert verdict.domain == "path_fault"
+    [clock] = [one for one in verdict.evidence if one.context]
+    assert "7.2 s off" in clock.text
+    assert not any(one.context for one in judge([replace(bad, clock_offset_ms=40.0)], [], now=NOW).evidence)
+
+
 def test_it_abstains_and_says_how_long() -> None:
     """While learning it gives no health; idle and silent are told apart."""
     verdict = judge([job("ping", needed=12), job("ping", 2, worker=2, needed=1)], [], now=NOW)
