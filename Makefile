@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PROCESSES ?= 3
 SOURCES := controller worker web proto tests
 
-.PHONY: help up down status dev test lint format bench soak lab proto migrations clean
+.PHONY: help up down status dev dist test lint format bench soak lab proto migrations clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,12 @@ status: $(VENV)/.ready ## Show how it is
 
 dev: $(VENV)/.ready ## Run in the foreground and restart on every change of the sources
 	@$(BIN)/streamswarm up --reload
+
+dist: $(VENV)/.ready ## Build source distribution and wheel into dist/; the same commit gives the same bytes
+	@[ -z "$$(git status --porcelain)" ] || echo "dist: changes that are not committed go into the build too" >&2
+	@rm -rf dist
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/uv build --quiet --out-dir dist
+	@sha256sum dist/*.whl dist/*.tar.gz
 
 test: $(VENV)/.ready ## Set everything up and run every check and test
 	@.ci/setup tests
@@ -61,4 +67,4 @@ proto: $(VENV)/.ready ## Generate code from the contract
 	@$(BIN)/python proto/generate.py
 
 clean: ## Remove the environment and caches; the data stay
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

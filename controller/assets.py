@@ -27,6 +27,17 @@ def inventory() -> Path:
     return _find("inventory")
 
 
+def static() -> Path:
+    """Return the folder of the dashboard's static files: reports take fonts and mark from there."""
+    folder = _PACKAGE.parent / "web" / "static"
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"the folder {folder}, which belongs to the product, is missing",
+            mend="install the package again",
+        )
+    return folder
+
+
 def checkout() -> Path | None:
     """Return the root of the checkout that this code runs from, or None when it is installed."""
     root = _PACKAGE.parent

@@ -71,12 +71,14 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(
             f"the configuration {path} cannot be read: {error}",
-            mend="write it as the how-to about installing a worker by hand shows, or name another with --config",
+            mend="write it as docs/how-to/provision.md shows under `Run a worker by hand`, or name another with --config",
         ) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} must hold `key: value` lines", mend="see the example in the how-to")
+        raise ConfigurationError(
+            f"{path} must hold `key: value` lines", mend="docs/how-to/provision.md has an example"
+        )
     return content
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -19,6 +21,8 @@ LOCAL_TOKEN = Path("secrets") / "local.token"
 _TIMEOUT_S = 30.0
 _LONGEST_WAIT_S = 65.0
 _MOST_PROBLEMS = 20
+_TOKEN = re.compile(r"ssw_[A-Za-z0-9_-]{43}")
+_LONGEST_TOKEN = 200
 
 
 class RefusedError(StreamSwarmError):
@@ -101,6 +105,22 @@ class Client:
             cursor = page["next_cursor"]
             if cursor is None:
                 return
+
+    def download(self, path: str, target: BinaryIO, **query: Any) -> int:
+        """Write what a path answers to a file, piece by piece; return how many bytes."""
+        try:
+            with self._http.stream("GET", path, params=query, headers={"Accept": "*/*"}) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise self._error(answer)
+                for piece in answer.iter_bytes():
+                    target.write(piece)
+                return answer.num_bytes_downloaded
+        except httpx.HTTPError as error:
+            raise UnreachableError(
+                f"the download from {self.url} broke off: {error or type(error).__name__}",
+                mend="try again; what was written so far is not complete",
+            ) from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -185,8 +205,22 @@ def _token(env: Mapping[str, str]) -> str:
 
 
 def _local_token(path: Path) -> str:
+    """Read the token that the local controller keeps; what is no token of its owner's is not sent to anybody.
+
+    Root reads it in a folder of another account's, where a link could lead to any file of root's.
+    """
     try:
-        return path.read_text(encoding="ascii").strip()
+        owner = path.parents[1].stat().st_uid
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, encoding="ascii") as file:
+            found = os.fstat(descriptor)
+            text = file.read(_LONGEST_TOKEN).strip() if stat.S_ISREG(found.st_mode) else ""
+        if found.st_uid != owner or not _TOKEN.fullmatch(text):
+            raise ConfigurationError(
+                f"{path} is not the token that the controller of this machine keeps",
+                mend="look at who put it there; `streamswarm up` writes it anew when it is missing",
+            )
+        return text
     except FileNotFoundError as error:
         raise ConfigurationError(
             "STREAMSWARM_URL and STREAMSWARM_TOKEN are not set, and no controller has run on this machine "

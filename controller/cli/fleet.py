@@ -152,7 +152,7 @@ def _inventories(given: tuple[Path, ...]) -> tuple[Path, ...]:
             return (path,)
     raise ConfigurationError(
         "no inventory was named and there is none in the usual places (inventory/hosts.ini, inventory/hosts.yml)",
-        mend="copy inventory/example.ini to inventory/hosts.ini and edit it, or name one with --inventory",
+        mend=f"copy {assets.inventory() / 'example.ini'} to inventory/hosts.ini and edit it, or name one with --inventory",
     )
 
 

@@ -18,6 +18,7 @@ from controller.local.environment import inherited
 from controller.local.lock import running_supervisor
 from controller.local.progress import Event, Failed, Listener, Ready, from_pipe, to_pipe, to_terminal
 from controller.local.supervisor import Supervisor
+from controller.programs import module_command
 from controller.settings import Settings
 from controller.store.embedded import EmbeddedPostgres
 
@@ -34,8 +35,9 @@ def up(detach: bool, reload: bool, events: int | None) -> None:
     """Run everything on this machine: database, gateway, keeper, dashboard, one worker, example tests."""
     settings = Settings.load()
     if events is not None:
-        _log_to(settings.data_dir / "logs" / "supervisor.log")
-        _supervise(settings, to_pipe(events), reload=reload)
+        _supervise(
+            settings, to_pipe(events), reload=reload, log=settings.data_dir / "logs" / "supervisor.log"
+        )
         return
     pid = running_supervisor(settings.data_dir)
     if pid is not None:
@@ -48,7 +50,7 @@ def up(detach: bool, reload: bool, events: int | None) -> None:
         _supervise(settings, to_terminal(), reload=reload)
         return
     words = ["up", *(["--reload"] if reload else [])]
-    command, environment = [sys.executable, "-m", "controller.cli", *words], inherited()
+    command, environment = module_command("controller.cli", *words), inherited()
     if account.is_root():
         runner = account.ensure(settings.data_dir)
         account.claim(settings.data_dir, runner)
@@ -59,13 +61,19 @@ def up(detach: bool, reload: bool, events: int | None) -> None:
     _launch(settings, command, environment, detach=detach)
 
 
-def _supervise(settings: Settings, tell: Listener, *, reload: bool) -> None:
+def _supervise(settings: Settings, tell: Listener, *, reload: bool, log: Path | None = None) -> None:
     """Run the supervisor; a failure is told to whoever listens, and is this process's own end too."""
     os.umask(0o077)
+    logged = log is None
     try:
+        if log is not None:
+            _log_to(log)
+            logged = True
         Supervisor(settings, tell=tell, reload=reload).run()
     except StreamSwarmError as error:
         tell(Failed(text=str(error), exit_code=error.exit_code))
+        if not logged:  # standard error is still the terminal, where the one who listens says it
+            sys.exit(error.exit_code)
         raise
 
 
@@ -106,8 +114,14 @@ def _launch(settings: Settings, command: list[str], environment: dict[str, str],
 
 def _log_to(path: Path) -> None:
     """Send this process's output to the end of a file from now on; the terminal is somebody else's."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data folder {path.parents[1]} cannot be used: {error.strerror}",
+            mend="make it writable, or set STREAMSWARM_DATA_DIR",
+        ) from error
     for standard in (1, 2):
         os.dup2(descriptor, standard)
     os.close(descriptor)

@@ -9,56 +9,42 @@ from typing import Any
 
 import click
 
+from controller.cli.commands import COMMANDS
 from controller.errors import StreamSwarmError
 from streamswarm import __version__
 
-#: Command → module and attribute that hold it, loaded when it is called: the base installation has not all of them.
-_COMMANDS = {
-    "run": ("controller.cli.run", "run"),
-    "plan": ("controller.cli.suites", "plan"),
-    "apply": ("controller.cli.suites", "apply"),
-    "export": ("controller.cli.suites", "export"),
-    "schema": ("controller.cli.suites", "schema"),
-    "up": ("controller.cli.local", "up"),
-    "down": ("controller.cli.local", "down"),
-    "status": ("controller.cli.local", "status"),
-    "gateway": ("controller.cli.processes", "gateway"),
-    "keeper": ("controller.cli.processes", "keeper"),
-    "web": ("controller.cli.processes", "web"),
-    "db": ("controller.cli.db", "db"),
-    "user": ("controller.cli.users", "user"),
-    "token": ("controller.cli.tokens", "token"),
-    "ca": ("controller.cli.ca", "ca"),
-    "fleet": ("controller.cli.fleet", "fleet"),
-}
+#: Our packages: when one of these is missing, no installation mends it.
+_OWN = ("controller", "worker", "web", "streamswarm")
 
 
 class _Lazy(click.Group):
-    """A group that imports a command's module when the command is asked for, and prints our errors as they are."""
+    """A group that imports a command's module when the command is called, and prints our errors as they are."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [
+            (name, entry.summary if entry.installed else f"(not installed) {entry.summary}")
+            for name, entry in COMMANDS.items()
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
             return None
-        module, attribute = _COMMANDS[cmd_name]
+        if not entry.installed:
+            raise _not_installed(cmd_name)
         try:
-            command = getattr(importlib.import_module(module), attribute)
+            command = getattr(importlib.import_module(entry.module), entry.attribute)
         except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] in (
-                "controller",
-                "worker",
-                "web",
-                "streamswarm",
-            ):
+            if error.name is None or error.name.partition(".")[0] in _OWN:
                 raise
-            raise click.ClickException(
-                f"`streamswarm {cmd_name}` needs the package {error.name}, which the base installation leaves out\n"
-                "  → pip install 'streamswarm[controller]'"
-            ) from error
+            raise _not_installed(cmd_name, error.name) from error
         if not isinstance(command, click.Command):
-            raise TypeError(f"{module}.{attribute} is no command")
+            raise TypeError(f"{entry.module}.{entry.attribute} is no command")
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -67,6 +53,13 @@ class _Lazy(click.Group):
         except StreamSwarmError as error:
             click.echo(f"streamswarm: {error}", err=True)
             sys.exit(error.exit_code)
+
+
+def _not_installed(name: str, package: str = "the extra `controller`") -> click.ClickException:
+    return click.ClickException(
+        f"`streamswarm {name}` needs {package}, which the base installation leaves out\n"
+        "  → pip install 'streamswarm[controller]'"
+    )
 
 
 #: Commands that work in the data folder. Root runs them as the account that owns it: what lies there is that

@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from controller.programs import module_command
+
 
 @click.command()
 def gateway() -> None:
@@ -28,4 +30,4 @@ def web() -> None:
 
 def _become(module: str) -> None:
     """Replace this process, so that nothing of the command line stays in a daemon (and gRPC sees its settings first)."""
-    os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606  no shell wanted
+    os.execv(sys.executable, module_command(module))  # noqa: S606  no shell wanted

@@ -37,6 +37,8 @@ PASSED = 0
 FAILED = 1
 #: Something could not be run.
 NOT_RUN = 2
+#: Stopped before the end, as a shell says it.
+STOPPED = 130
 
 #: Columns of a table in a log, where nobody's window sets them.
 _LOG_WIDTH = 160
@@ -79,7 +81,8 @@ def run(
     """Run the tests of suites once from this machine.
 
     Needs no server. Ends with 0 when every test passed, 1 when some did not, 2 when something could not be run: a faulty
-    suite, a forbidden target, a kind that this machine cannot measure. Nothing is sent unless everything may be.
+    suite, a forbidden target, a kind that this machine cannot measure; with 130 when stopped. Nothing is sent unless everything
+    may be.
     """
     outputs = {"JUnit XML": junit_file, "Markdown": markdown_file, "JSON": json_file}
     taken = [name for name, path in outputs.items() if path == Path("-")]
@@ -94,8 +97,13 @@ def run(
             )
         return
     permissions = Permissions(policy=policy, allow_loopback=allow_loopback)
-    with _progress(loaded, shown_to_people=not quiet) as progress:
-        runs = execute(loaded, permissions=permissions, on_outcome=progress)
+    try:
+        with _progress(loaded, shown_to_people=not quiet) as progress:
+            runs = execute(loaded, permissions=permissions, on_outcome=progress)
+    except KeyboardInterrupt:
+        # Not 1, which says that tests have failed.
+        click.echo("Stopped; there is no verdict.", err=True)
+        sys.exit(STOPPED)
     _write(junit_file, lambda: junit(runs))
     _write(markdown_file, lambda: markdown(runs), append=True)
     _write(json_file, lambda: as_json(runs))

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from controller.errors import ConfigurationError
 from controller.fleet.ansible import environment, private_folder
+from controller.programs import module_command
 
 #: What a worker may be called; the role checks the same.
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
@@ -121,7 +121,7 @@ def _groups_by_host(listed: Mapping[str, Any]) -> dict[str, set[str]]:
 
 
 def _ask_ansible(sources: Sequence[Path]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "ansible", "inventory", "--list"]
+    command = module_command("ansible", "inventory", "--list")
     for source in sources:
         command += ["--inventory", str(source.absolute())]
     named = ", ".join(map(str, sources))

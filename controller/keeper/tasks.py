@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from controller.keeper import plan, prune
+from controller.reports.make import make_report
 from controller.settings import Settings
 from controller.store import partitions
 from controller.store.queue import PLAN_LOCK
@@ -45,6 +46,7 @@ def add_tasks(app: App) -> None:
     """
     app.task(name="plan", pass_context=True)(plan_task)
     app.task(name="run_now", pass_context=True)(run_now_task)
+    app.task(name="report", pass_context=True)(report_task)
     app.periodic(cron="* * * * *")(
         app.task(name="reconcile", pass_context=True, lock=PLAN_LOCK, queueing_lock="reconcile")(
             reconcile_task
@@ -89,6 +91,12 @@ def run_now_task(context: JobContext, *, test_id: int, requested_at_us: int) -> 
     """Run a test once, beside its schedule."""
     engine = _tools(context).engine
     _persistently(lambda: plan.run_now(engine, test_id, plan.requested_instant(requested_at_us)))
+
+
+def report_task(context: JobContext, *, report_id: int) -> None:
+    """Make a report."""
+    engine = _tools(context).engine
+    _persistently(lambda: make_report(engine, report_id))
 
 
 def reconcile_task(context: JobContext, timestamp: int) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from controller.errors import ConfigurationError
 from controller.local import runtime
 from controller.local.environment import inherited
+from controller.programs import module_command
 from controller.settings import Settings
 
 NAME = "streamswarm"
@@ -68,7 +69,7 @@ def owner_of(folder: Path) -> Account | None:
     """Return the account that owns a folder; None when there is no such folder, or it is root's."""
     try:
         found = folder.lstat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     if found.st_uid == 0 or not stat.S_ISDIR(found.st_mode):
         return None
@@ -84,9 +85,17 @@ def claim(folder: Path, account: Account) -> None:
 
     What lies in a folder is never touched.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if not folder.is_symlink():
-        folder.mkdir(mode=0o700, exist_ok=True)
+    made = False
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not folder.is_symlink() and not folder.exists():
+            folder.mkdir(mode=0o700)
+            made = True
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data folder {folder} cannot be made: {error.strerror}",
+            mend="name another: STREAMSWARM_DATA_DIR=/var/lib/streamswarm",
+        ) from error
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
@@ -107,6 +116,8 @@ def claim(folder: Path, account: Account) -> None:
     finally:
         os.close(descriptor)
     if not _as(account, ["test", "-w", str(folder)]):
+        if made:
+            folder.rmdir()
         raise ConfigurationError(
             f"the account {account.name}, under which root runs everything, cannot reach the data folder {folder}",
             mend="name one that every account may reach: STREAMSWARM_DATA_DIR=/var/lib/streamswarm",
@@ -126,9 +137,11 @@ def command(
         if not _as(account, [str(python), "-c", _PROOF]):
             raise ConfigurationError(
                 f"the account {account.name} can run neither the program nor its copy, {python}",
-                mend="make the environment with the system's interpreter: make clean; make up PYTHON=/usr/bin/python3",
+                mend="make the environment with an interpreter that every account may run: in a checkout "
+                "`make clean; make up PYTHON=/usr/bin/python3`, else `/usr/bin/python3 -m venv` and install again",
             )
-    return [*_drop(account, raw_sockets=raw_sockets), str(python), "-m", "controller.cli", *words]
+    program = module_command("controller.cli", *words, python=str(python))
+    return [*_drop(account, raw_sockets=raw_sockets), *program]
 
 
 def environment(settings: Settings, account: Account) -> dict[str, str]:

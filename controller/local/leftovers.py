@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from controller.programs import module_command
 from controller.settings import PREFIX
 
 #: Modules that the supervisor starts as programs.
@@ -19,7 +20,7 @@ def find(data_dir: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
-            ours = words[1:2] == ["-m"] and len(words) > 2 and words[2] in PROGRAMS
+            ours = any(words[1:4] == module_command(name)[1:] for name in PROGRAMS)
             if ours and process.environ().get(PREFIX + "DATA_DIR") == str(data_dir):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):

@@ -50,7 +50,7 @@ def running_supervisor(data_dir: Path) -> int | None:
     try:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(pid_file(data_dir), flags)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
         raise ConfigurationError(

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import BinaryIO, Protocol, TextIO
 
+from controller import assets
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -117,9 +119,10 @@ def _welcome(ready: Ready, *, detached: bool) -> str:
         lines.append(f"  Measuring    {', '.join(ready.examples)}, every 2 s")
     for kind, reason, mend in ready.unavailable:
         lines += [f"  Not here     {kind}: {reason}", f"               mend it with: {mend}"]
+    stop = "make down, or streamswarm down" if assets.checkout() is not None else "streamswarm down"
     lines += [
         f"  Data         {ready.data_dir}",
-        f"  Stop         {'make down, or streamswarm down' if detached else 'press Ctrl-C'}; the data stay",
+        f"  Stop         {stop if detached else 'press Ctrl-C'}; the data stay",
         "",
     ]
     return "\n".join(lines)

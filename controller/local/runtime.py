@@ -1,8 +1,8 @@
 """A copy of the program for an account that cannot read the original.
 
-A checkout below `/root` is closed to every other account. Root then lays a copy of the environment and the sources
-beside the data folder, in a folder of root's own, and the account runs from there. It is a true copy: a hard link
-would share its owner and mode with the original.
+A checkout or an environment below `/root` is closed to every other account. Root then lays a copy of the environment,
+and of a checkout's sources, beside the data folder, in a folder of root's own, and the account runs from there. It is
+a true copy: a hard link would share its owner and mode with the original.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ def _lay_environment(folder: Path, stamp: str) -> None:
         )
     libraries = fresh / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
     shutil.copytree(sysconfig.get_path("purelib"), libraries, dirs_exist_ok=True)
+    # Some installers leave that to the first start, and the account that starts here cannot write.
+    compileall.compile_dir(libraries, quiet=2, workers=1)
     (fresh / _STAMP).write_text(stamp, encoding="ascii")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)

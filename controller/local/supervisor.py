@@ -27,6 +27,7 @@ from controller.local.environment import inherited
 from controller.local.lock import only_one
 from controller.local.processes import Family, Program, keep_rights_to_myself, rotate
 from controller.local.progress import Listener, Ready, Step
+from controller.programs import module_command
 from controller.settings import PREFIX, Settings, on_this_machine, split_address
 from controller.store import schema
 from controller.store.commands import login_links, tokens
@@ -136,7 +137,7 @@ class Supervisor:
         self._family.start(
             Program(
                 name=name,
-                argv=(sys.executable, "-m", module, *arguments),
+                argv=tuple(module_command(module, *arguments)),
                 environment={**inherited(), **settings, "PYTHONUNBUFFERED": "1"},
                 log=self._logs / f"{name}.log",
                 raw_sockets=raw_sockets,

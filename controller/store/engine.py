@@ -38,7 +38,10 @@ def database_url(settings: Settings) -> URL:
 
 def libpq_url(settings: Settings) -> str:
     """Return the URL, password included, as psycopg 3 and other users of libpq read it."""
-    return database_url(settings).set(drivername="postgresql").render_as_string(hide_password=False)
+    text = database_url(settings).set(drivername="postgresql").render_as_string(hide_password=False)
+    # A space in a parameter (the path of a socket) is rendered as `+`, which libpq takes for itself.
+    place, mark, parameters = text.partition("?")
+    return place + mark + parameters.replace("+", "%20")
 
 
 def shown_address(url: URL) -> str:

@@ -118,9 +118,10 @@ def read_health(connection: Connection) -> Health:
         {"stale": STALE_S},
     ).all()
     alive: dict[str, int] = {str(role): int(count) for role, count in counts}
-    connected, known = connection.execute(
+    connected, known, alarmed = connection.execute(
         text(
-            "SELECT count(*) FILTER (WHERE gateway_id IS NOT NULL), count(*) FROM workers "
+            "SELECT count(*) FILTER (WHERE gateway_id IS NOT NULL), count(*), "
+            "count(*) FILTER (WHERE gateway_id IS NOT NULL AND spool_alarm <> '') FROM workers "
             "WHERE deleted_at IS NULL AND revoked_at IS NULL AND enrolled_at IS NOT NULL"
         )
     ).one()
@@ -128,7 +129,7 @@ def read_health(connection: Connection) -> Health:
         database=Component(state="ok", message="PostgreSQL answers", alive=1),
         gateway=_process(alive.get("gateway", 0), "gateway", "workers cannot deliver results"),
         keeper=_process(alive.get("keeper", 0), "keeper", "nothing is planned and no partitions are made"),
-        worker=_workers(int(connected), int(known)),
+        worker=_workers(int(connected), int(known), int(alarmed)),
     )
 
 
@@ -140,7 +141,13 @@ def _process(alive: int, role: str, consequence: str) -> Component:
     )
 
 
-def _workers(connected: int, known: int) -> Component:
+def _workers(connected: int, known: int, alarmed: int) -> Component:
+    if alarmed:
+        return Component(
+            state="degraded",
+            message=f"{alarmed} of {connected} connected cannot keep results; their pages say why",
+            alive=connected,
+        )
     if connected == known and known:
         return Component(state="ok", message=f"all {known} connected", alive=connected)
     if connected:

@@ -23,6 +23,8 @@ from sqlalchemy.exc import IntegrityError
 DEFAULT_QUEUE = "default"
 #: Planning tasks carry this lock, so that they run one after another however many keepers there are.
 PLAN_LOCK = "plan"
+#: Reports are made one after another: each takes memory and reads much.
+REPORT_LOCK = "report"
 
 _WAITING = """
 SELECT id FROM procrastinate_jobs WHERE queueing_lock = %(queueing_lock)s AND status = 'todo' FOR SHARE
@@ -141,6 +143,17 @@ def run_test_now(connection: Connection, test_id: int, *, requested_at_us: int) 
         queueing_lock=f"run_now:{test_id}:{requested_at_us}",
         lock=PLAN_LOCK,
         priority=1,
+    )
+
+
+def make_report(connection: Connection, report_id: int) -> int:
+    """Have a report made after this transaction."""
+    return defer(
+        connection,
+        "report",
+        {"report_id": report_id},
+        queueing_lock=f"report:{report_id}",
+        lock=REPORT_LOCK,
     )
 
 

@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,16 @@ import httpx
 import psutil
 import psycopg2
 import pytest
-from lab.fixtures import lab_hosts, laboratory_possible
+from lab.fixtures import laboratory_possible
 from lab.laboratory import Lab
 from support.surroundings import clean_environment, wait_for
 
 from streamswarm import contract
 
-__all__ = ["lab_hosts", "laboratory_possible"]
+__all__ = ["laboratory_possible"]
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(600)]
 
-STREAMSWARM = Path(sys.prefix) / "bin" / "streamswarm"
 HOSTS = 3
 
 
@@ -41,6 +40,8 @@ class Road:
     """A running installation with its hosts. Everything happens in the laboratory's controller namespace."""
 
     lab: Lab
+    #: `streamswarm` of the checkout or of the wheel.
+    program: Path
     environment: dict[str, str]
     data_dir: Path
     web: str
@@ -49,7 +50,7 @@ class Road:
     def streamswarm(self, *words: str, timeout: float = 300) -> str:
         """Run the command line; fails the test with what it printed when it fails."""
         done = subprocess.run(
-            [STREAMSWARM, *words], env=self.environment, capture_output=True, text=True, timeout=timeout
+            [self.program, *words], env=self.environment, capture_output=True, text=True, timeout=timeout
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout or done.stderr
@@ -102,10 +103,24 @@ class Road:
         raise AssertionError(f"no process `{part}` runs")
 
 
+@pytest.fixture(scope="module", params=["checkout", "wheel"])
+def program(request: pytest.FixtureRequest, laboratory_possible: None) -> Path:
+    """The command line: of this checkout, and of the wheel in an environment of its own."""
+    if request.param == "checkout":
+        return Path(sys.prefix) / "bin" / "streamswarm"
+    return Path(request.getfixturevalue("controller")) / "streamswarm"
+
+
 @pytest.fixture(scope="module")
-def road(lab_hosts: Callable[[int], Lab], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+def lab(program: Path) -> Iterator[Lab]:
+    """Three hosts for each of the two: the second would find what the first has left on them."""
+    with Lab.boot(HOSTS) as booted:
+        yield booted
+
+
+@pytest.fixture(scope="module")
+def road(program: Path, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """An installation that workers on three real hosts can reach, with nobody enrolled but its own worker."""
-    lab = lab_hosts(HOSTS)
     home = tmp_path_factory.mktemp("road")
     data_dir = Path("/var/lib") / f"streamswarm-{lab.run}"
     environment = clean_environment(
@@ -125,21 +140,21 @@ def road(lab_hosts: Callable[[int], Lab], tmp_path_factory: pytest.TempPathFacto
     platform = json.loads(lab.hosts[0].ssh("python3", "-c", shlex.quote(describe)))
     options = [word for name, value in platform.items() for word in (f"--{name}", value)]
     subprocess.run(
-        [STREAMSWARM, "fleet", "bundle", *options],
+        [program, "fleet", "bundle", *options],
         env=environment,
         check=True,
         timeout=300,
         capture_output=True,
     )
     with lab.inside():
-        made = Road(lab=lab, environment=environment, data_dir=data_dir, web=web, token="")
+        made = Road(lab=lab, program=program, environment=environment, data_dir=data_dir, web=web, token="")
         try:
             made.streamswarm("up", "--detach")
             made.token = made.streamswarm("token", "create", "acceptance", "--scope", "admin").strip()
             environment["STREAMSWARM_TOKEN"] = made.token
             yield made
         finally:
-            subprocess.run([STREAMSWARM, "down"], env=environment, check=False, timeout=120)
+            subprocess.run([program, "down"], env=environment, check=False, timeout=120)
             subprocess.run(["rm", "-rf", str(data_dir)], check=True)
 
 
@@ -255,6 +270,8 @@ LOAD_TESTS = 10
 LOAD_INTERVAL_S = 1
 
 
+# What is killed here is the same code in both, so once is enough; and in the checkout it is the code that is changed.
+@pytest.mark.parametrize("program", ["checkout"], indirect=True, scope="module")
 def test_kills_under_load_lose_and_duplicate_nothing(road: Road, measured: int) -> None:
     """Kill -9 of the gateway, a worker and both at once, again and again; then every spooled record is accounted for."""
     destination = road.api("GET", "/destinations")["items"][0]["id"]

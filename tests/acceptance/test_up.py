@@ -1,105 +1,16 @@
-"""A newcomer's road: clone, `make up`, results, `make down`, `make up` again; as root and as an ordinary user."""
+"""A newcomer's road from a clone: `make up`, results, `make down`, `make up` again; as root and as an ordinary user."""
 
 from __future__ import annotations
 
 import os
-import pwd
-import re
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import httpx
-import psutil
-import psycopg2
 import pytest
-from support.clones import fresh_clone, own_ports
-from support.surroundings import clean_environment, wait_for
+from support.clones import fresh_clone
+from support.newcomers import Newcomer, clean_up, clone_of, first_day, stop
 
 pytestmark = pytest.mark.timeout(600)
-
-ALL_KINDS = {"ping", "tcp", "dns", "http", "system"}
-
-
-@dataclass
-class Newcomer:
-    """Somebody who has cloned the repository and types commands there."""
-
-    folder: Path
-    data_dir: Path
-    environment: dict[str, str]
-    uid: int
-
-    def make(self, target: str) -> str:
-        """Run `make TARGET`; fails the test with what it printed when it fails."""
-        done = self.try_make(target)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def try_make(self, target: str) -> subprocess.CompletedProcess[str]:
-        command = ["make", "--no-print-directory", target]
-        if self.uid != os.geteuid():
-            command = [
-                "setpriv",
-                f"--reuid={self.uid}",
-                f"--regid={self.uid}",
-                "--clear-groups",
-                "--inh-caps=-all",
-                *command,
-            ]
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=500
-        )
-
-    @property
-    def web(self) -> str:
-        return f"http://{self.environment['STREAMSWARM_WEB_LISTEN']}"
-
-    def processes(self) -> list[psutil.Process]:
-        """Every process that runs with this installation's data, whoever it belongs to."""
-        mine = []
-        for process in psutil.process_iter():
-            try:
-                words = [
-                    *process.cmdline(),
-                    *(f"{k}={v}" for k, v in process.environ().items() if k == "STREAMSWARM_DATA_DIR"),
-                    process.cwd(),
-                ]
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-            if any(str(self.data_dir) in word for word in words):
-                mine.append(process)
-        return mine
-
-    def database(self) -> psycopg2.extensions.connection:
-        """A connection to the embedded PostgreSQL, as anybody with the password has it."""
-        code = "from pathlib import Path; from controller.store.embedded import EmbeddedPostgres; import sys; print(EmbeddedPostgres.find(Path(sys.argv[1])).url())"
-        url = subprocess.run(
-            [self.folder / ".venv/bin/python", "-c", code, str(self.data_dir)],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        ).stdout.strip()
-        return psycopg2.connect(url)
-
-    def counts(self) -> dict[str, int]:
-        """Rows that say `ok` in each kind's table."""
-        connection = self.database()
-        try:
-            with connection.cursor() as cursor:
-                found = {}
-                for kind in sorted(ALL_KINDS):
-                    cursor.execute(f"SELECT count(*) FROM result_{kind} WHERE status = 1")
-                    row = cursor.fetchone()
-                    assert row is not None
-                    found[kind] = row[0]
-                return found
-        finally:
-            connection.close()
 
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])
@@ -109,61 +20,18 @@ def newcomer(request: pytest.FixtureRequest) -> Iterator[Newcomer]:
         if os.environ.get("CI"):
             pytest.fail("in CI this must run as root")
         pytest.skip("starting as root needs root")
-    with fresh_clone() as clone:
-        someone = settle(clone, as_root=request.param == "root")
+    # Folders of people have spaces in their names.
+    with fresh_clone("my streamswarm" if request.param == "ordinary" else "streamswarm") as clone:
+        someone = clone_of(clone, as_root=request.param == "root")
         yield someone
-        program = someone.data_dir.with_name(someone.data_dir.name + "-program")
-        for folder in (someone.data_dir, program):
-            shutil.rmtree(folder, ignore_errors=True)
+        clean_up(someone)
 
 
 @pytest.fixture(autouse=True)
 def stopped_afterwards(newcomer: Newcomer) -> Iterator[None]:
     """Nothing of a test runs on, so that the next one, or the same tried again, starts from rest."""
     yield
-    newcomer.try_make("down")
-    for process in newcomer.processes():
-        process.kill()
-
-
-def settle(clone: Path, *, as_root: bool) -> Newcomer:
-    """Somebody who has just cloned: root, or an ordinary user with a home of their own."""
-    environment = clean_environment(**own_ports(), SECRET_OF_THE_NEWCOMER="hunter2")
-    if as_root:
-        data_dir = Path("/var/lib") / f"streamswarm-test-{clone.parent.name}"
-        return Newcomer(
-            folder=clone,
-            data_dir=data_dir,
-            environment={**environment, "STREAMSWARM_DATA_DIR": str(data_dir)},
-            uid=0,
-        )
-    home = clone.parent / "home"
-    home.mkdir()
-    uid = os.geteuid()
-    if uid == 0:
-        uid = pwd.getpwnam("nobody").pw_uid
-        subprocess.run(["chown", "-R", f"{uid}:{uid}", str(clone.parent)], check=True)
-    environment |= {"HOME": str(home), "TMPDIR": str(home)}
-    return Newcomer(folder=clone, data_dir=clone / "var", environment=environment, uid=uid)
-
-
-def may_ping(uid: int) -> bool:
-    """Whether the kernel lets that user send ICMP without rights."""
-    low, high = (int(word) for word in Path("/proc/sys/net/ipv4/ping_group_range").read_text().split())
-    return uid == 0 or low <= uid <= high
-
-
-def one(newcomer: Newcomer, part: str) -> psutil.Process:
-    """The process of this installation whose command line has that part."""
-    return next(process for process in newcomer.processes() if part in " ".join(process.cmdline()))
-
-
-def healthy(newcomer: Newcomer) -> bool:
-    """Whether the health report says that everything is well."""
-    try:
-        return bool(httpx.get(f"{newcomer.web}/api/v1/health", trust_env=False).json()["status"] == "ok")
-    except (httpx.HTTPError, ValueError):
-        return False
+    stop(newcomer)
 
 
 def test_a_port_in_use_stops_the_start_with_one_message(newcomer: Newcomer) -> None:
@@ -172,7 +40,7 @@ def test_a_port_in_use_stops_the_start_with_one_message(newcomer: Newcomer) -> N
     with socket.socket() as sock:
         sock.bind((host, int(port)))
         sock.listen()
-        done = newcomer.try_make("up")
+        done = newcomer.try_call("up")
     assert done.returncode != 0
     assert f"the gateway cannot listen on {host}:{port}" in done.stderr
     assert "STREAMSWARM_GATEWAY_LISTEN" in done.stderr
@@ -181,61 +49,5 @@ def test_a_port_in_use_stops_the_start_with_one_message(newcomer: Newcomer) -> N
 
 
 def test_make_up_from_an_empty_folder(newcomer: Newcomer) -> None:
-    """Healthy within 20 s of the installation's end, results of all kinds within 30 s more, down to nothing, data kept."""
-    said = newcomer.make("up")
-    healthy_after = re.search(r"healthy after ([0-9.]+) s", said)
-    assert healthy_after is not None, said
-    assert float(healthy_after[1]) < 20, said
-    assert "password " in said
-    assert re.search(r"Log in once +http://127\.0\.0\.1:\d+/\S+", said)
-    health = httpx.get(f"{newcomer.web}/api/v1/health", trust_env=False).json()
-    assert health["status"] == "ok"
-    assert {"database", "gateway", "keeper", "worker"} <= set(health["components"])
-
-    expected = ALL_KINDS if may_ping(newcomer.uid) else ALL_KINDS - {"ping"}
-    if "ping" not in expected:
-        assert "ping_group_range" in said, "an unavailable kind is announced with the command that mends it"
-    wait_for("results of all kinds", lambda: all(newcomer.counts()[kind] >= 2 for kind in expected), 30)
-
-    running = newcomer.processes()
-    names = {" ".join(process.cmdline()) for process in running}
-    for part in ("controller.gateway", "controller.keeper", "-m web", "worker run", "postgres"):
-        assert any(part in name for name in names), f"{part} is not among {names}"
-    assert not [process for process in running if 0 in (process.uids().effective, process.uids().saved)], (
-        "something keeps running as root"
-    )
-
-    for process in running:
-        own = {name: value for name, value in process.environ().items() if "SECRET_OF_THE_NEWCOMER" in name}
-        assert own == {}, "nothing of the starter's own environment is handed on"
-        effective = re.search(r"CapEff:\s+(\w+)", Path(f"/proc/{process.pid}/status").read_text())
-        listens = any(
-            part in " ".join(process.cmdline())
-            for part in ("controller.gateway", "-m web", "postgres", "resolver")
-        )
-        assert effective is not None
-        assert int(effective[1], 16) == 0 or not listens, "what listens has no rights"
-
-    before = newcomer.counts()
-    one(newcomer, "postgres -D").kill()
-    wait_for("the killed database to come back", lambda: healthy(newcomer), 40)
-    assert all(count >= before[kind] for kind, count in newcomer.counts().items())
-
-    before = newcomer.counts()
-    one(newcomer, "controller.cli up").kill()
-    newcomer.make("down")
-    assert newcomer.processes() == [], "a killed supervisor leaves nothing that `make down` does not end"
-    newcomer.make("up")
-
-    newcomer.make("down")
-    assert newcomer.processes() == [], "make down leaves no process"
-    for name in ("WEB_LISTEN", "GATEWAY_LISTEN", "ENROLMENT_LISTEN"):
-        host, _, port = newcomer.environment[f"STREAMSWARM_{name}"].rpartition(":")
-        with socket.socket() as sock:
-            assert sock.connect_ex((host, int(port))) != 0, f"{name} is still held"
-
-    again = newcomer.make("up")
-    assert "password as set" in again, "the second start finds the data and makes no second administrator"
-    after = newcomer.counts()
-    assert all(after[kind] >= before[kind] for kind in ALL_KINDS)
-    wait_for("more results", lambda: all(newcomer.counts()[kind] > after[kind] for kind in expected), 30)
+    """Healthy, results, no rights that are not needed, killed parts come back, down to nothing, data kept."""
+    first_day(newcomer)

@@ -24,15 +24,15 @@ def own_ports() -> dict[str, str]:
 
 
 @contextmanager
-def fresh_clone() -> Iterator[Path]:
+def fresh_clone(name: str = "streamswarm") -> Iterator[Path]:
     """A clone of what is committed, without an environment; not in pytest's folder, which only its user enters."""
     folder = Path(tempfile.mkdtemp(prefix="streamswarm-clone-"))
     try:
         subprocess.run(
-            ["git", "clone", "--quiet", "--no-local", str(ROOT), str(folder / "streamswarm")],
+            ["git", "clone", "--quiet", "--no-local", str(ROOT), str(folder / name)],
             check=True,
             timeout=120,
         )
-        yield folder / "streamswarm"
+        yield folder / name
     finally:
         shutil.rmtree(folder)

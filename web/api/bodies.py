@@ -118,6 +118,19 @@ ENROLMENT = fields(
 TOKEN = fields({"name": _NAME, "description": _TEXT, "scope": _ROLE, "expires_at": _LATER}, "name")
 TOKEN_CHANGE = fields({"name": _NAME, "description": _TEXT, "expires_at": _LATER})
 
+REPORT = fields(
+    {
+        "tests": {"type": "array", "items": ID, "minItems": 1, "maxItems": 20},
+        "last": said(
+            {"type": ["string", "null"], "pattern": "^[1-9][0-9]{0,3}[hd]$"},
+            "Hours or days up to now: `24h`, `7d`.",
+        ),
+        "from": _LATER,
+        "to": _LATER,
+    },
+    "tests",
+)
+
 _PASSWORD: Schema = {"type": "string", "minLength": 1, "maxLength": 1000}
 USER = fields(
     {

@@ -19,6 +19,8 @@ TEXT: Schema = {"type": "string", "maxLength": 200}
 FLAG: Schema = {"type": "boolean"}
 ID: Schema = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
 UUID: Schema = {"type": "string", "format": "uuid"}
+#: What is no JSON.
+FILE: Schema = {}
 INSTANT: Schema = {"type": "string", "format": "date-time"}
 PAGING: Mapping[str, Schema] = {
     "limit": {

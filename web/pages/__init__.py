@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask, g, request, url_for
 
 from web.auth import Principal
-from web.pages import charts, destinations, diagnosis, overview, test_form, tests, workers
+from web.pages import charts, destinations, diagnosis, overview, reports, test_form, tests, workers
 from web.pages.blueprint import blueprint
 from web.pages.formatting import filters, icon, time_tag
 from web.pages.states import ICONS
@@ -19,6 +19,7 @@ __all__ = [
     "diagnosis",
     "init_app",
     "overview",
+    "reports",
     "test_form",
     "tests",
     "workers",
@@ -29,6 +30,7 @@ _NAVIGATION = (
     ("pages.tests", "Tests", "tests"),
     ("pages.destinations", "Destinations", "destinations"),
     ("pages.workers", "Workers", "workers"),
+    ("pages.reports", "Reports", "report"),
 )
 
 

@@ -119,6 +119,8 @@ def attention(fleet: Sequence[WorkerRecord], rows: Sequence[TestRow]) -> list[At
 
 
 def _of_worker(worker: WorkerRecord) -> list[Attention]:
+    if worker.state == "revoked":
+        return []  # nobody waits for it any more
     href = url_for("pages.worker", worker_id=worker.id)
     items: list[Attention] = []
     if worker.state == "offline":

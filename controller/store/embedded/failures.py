@@ -6,10 +6,13 @@ from pathlib import Path
 
 from controller.errors import DatabaseUnavailableError
 
+#: How a full disk shows: a write that is cut short says nothing of the reason.
+_FULL = ("No space left on device", "Disk quota exceeded", "wrote only", "Check free disk space")
+
 
 def failure(what: str, said: str, *, log_file: Path) -> DatabaseUnavailableError:
     """Return the error for what a program or the server said; a full disk is told as one."""
-    if "No space left on device" in said:
+    if any(sign in said for sign in _FULL):
         return DatabaseUnavailableError(
             f"{what}: the disk of {log_file.parent.parent} is full", mend="free space on it, then start again"
         )

@@ -89,7 +89,13 @@ class Programs:
 
 def _account(user: str | None) -> pwd.struct_passwd:
     if os.geteuid() != 0:
-        return pwd.getpwuid(os.geteuid())
+        try:
+            return pwd.getpwuid(os.geteuid())
+        except KeyError as error:
+            raise ConfigurationError(
+                f"user id {os.geteuid()} has no account on this machine, and PostgreSQL runs under none without a name",
+                mend="start as a user that has one, or set STREAMSWARM_DATABASE_URL to a server",
+            ) from error
     if user is None:
         raise ConfigurationError(
             "PostgreSQL refuses to run as root, and no other user was named",

@@ -62,10 +62,12 @@ def test_the_command_shows_the_hosts() -> None:
 def test_the_command_without_any_inventory_says_where_one_would_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With no inventory named and none in the usual places the command says how to get one."""
+    """With no inventory named and none in the usual places the command says where the example lies that one begins with."""
+    example = tmp_path / "product" / "inventory" / "example.ini"
+    example.parent.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("controller.assets.checkout", lambda: None)
+    monkeypatch.setattr("controller.assets.checkout", lambda: tmp_path / "product")
     monkeypatch.delenv("STREAMSWARM_INVENTORY", raising=False)
     result = CliRunner().invoke(cli, ["fleet", "inventory"])
     assert result.exit_code == 2
-    assert "inventory/example.ini" in result.stderr
+    assert f"copy {example} to inventory/hosts.ini" in result.stderr

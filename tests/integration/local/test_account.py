@@ -140,3 +140,17 @@ def test_dropping_leaves_no_right_behind(nobody: Account) -> None:
     assert {int(values[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
     assert values["NoNewPrivs"] == "1"
     assert sys.platform == "linux"
+
+
+def test_a_folder_that_the_account_cannot_reach_is_refused_and_not_left(place: Path, nobody: Account) -> None:
+    """What was made for it is gone again; a folder below a file is refused with its name."""
+    closed = place / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(ConfigurationError, match="cannot reach the data folder"):
+        account.claim(closed / "data", nobody)
+    assert list(closed.iterdir()) == []
+    (place / "file").write_text("")
+    for folder in (place / "file" / "data", Path("/proc/data")):
+        assert account.owner_of(folder) is None
+        with pytest.raises(ConfigurationError, match=f"the data folder {folder} cannot be made"):
+            account.claim(folder, nobody)

@@ -55,6 +55,18 @@ def test_all_is_well_until_a_heartbeat_is_old(engine: Engine) -> None:
         assert health.read_health(connection).gateway.alive == 0
 
 
+def test_a_worker_that_cannot_keep_results_is_not_well(engine: Engine) -> None:
+    """Connected, with a full disk: the installation is degraded, and says why."""
+    with engine.begin() as connection:
+        gateway = health.register_process(connection, "gateway", "gateway-1")
+        health.register_process(connection, "keeper", "keeper-1")
+        add_worker(connection, "alpha", gateway)
+        connection.execute(text("UPDATE workers SET spool_alarm = 'the disk is full'"))
+        found = health.read_health(connection)
+    assert (found.state, found.worker.state, found.worker.alive) == ("degraded", "degraded", 1)
+    assert "1 of 1 connected cannot keep results" in found.worker.message
+
+
 def test_a_row_tells_whose_it_is(engine: Engine) -> None:
     """Role, name, process id and gauges are kept; a heartbeat for a row that is gone says so."""
     with engine.begin() as connection:

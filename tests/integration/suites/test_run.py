@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 from support.surroundings import clean_environment
 
@@ -241,8 +242,9 @@ def test_a_folder_named_worker_is_not_taken_for_the_program(tmp_path: Path, site
     assert done.returncode == 0, done.stderr
 
 
-def test_a_killed_measurement_is_told(tmp_path: Path) -> None:
-    """When the measuring process dies, the command ends with 2 and says so, and nothing hangs."""
+@pytest.mark.parametrize("how", ["the process that measures is killed", "the user stops the command"])
+def test_a_run_that_does_not_end_has_no_verdict(tmp_path: Path, how: str) -> None:
+    """A killed process ends the command with 2, Ctrl-C with 130; either says so, nothing hangs and nothing stays."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -259,13 +261,21 @@ def test_a_killed_measurement_is_told(tmp_path: Path) -> None:
             text=True,
         ) as command:
             connection, _ = silent.accept()
-            [child] = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
-            os.kill(int(child), signal.SIGKILL)
+            [child] = psutil.Process(command.pid).children()
+            if how.startswith("the process"):
+                child.kill()
+            else:
+                command.send_signal(signal.SIGINT)
             out, err = command.communicate(timeout=30)
             connection.close()
-    assert command.returncode == 2, out
-    assert "the process that measures was killed by signal 9" in err
+    if how.startswith("the process"):
+        assert command.returncode == 2, out
+        assert "the process that measures was killed by signal 9" in err
+    else:
+        assert command.returncode == 130, out
+        assert "Stopped; there is no verdict." in err
     assert "Traceback" not in err
+    assert not child.is_running()
 
 
 @pytest.mark.namespaces

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from controller import assets
 from controller.errors import ConfigurationError
@@ -66,3 +67,14 @@ def test_assets_of_an_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert assets.migrations() == package / "_assets" / "migrations"
     with pytest.raises(ConfigurationError, match="playbooks, which belongs to the product, is missing"):
         assets.playbooks()
+
+
+def test_a_space_in_a_sockets_path_reaches_libpq_as_one() -> None:
+    """SQLAlchemy writes it as `+`, which libpq takes for itself; a real plus stays one."""
+    url = libpq_url(Settings(database_url="postgresql://u:a%2Bb@/swarm?host=%2Fmy+proj%2Fpg%2B1"))
+    assert conninfo_to_dict(url) == {
+        "user": "u",
+        "password": "a+b",
+        "dbname": "swarm",
+        "host": "/my proj/pg+1",
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -166,7 +167,33 @@ def test_the_environment_names_controller_and_token(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=words):
             Client.from_environment(environment)
     (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "local.token").write_text("ssw_local")
+    (tmp_path / "secrets" / "local.token").write_text(f"ssw_{'x' * 43}\n")
     local = Client.from_environment(data)
     assert local.url == "http://127.0.0.1:9"
     local.close()
+
+
+def test_what_is_no_token_of_the_data_folders_owner_is_never_sent(tmp_path: Path) -> None:
+    """A link to another file, a pipe, other text, another's file: each is refused and none of it is shown."""
+    data = {"STREAMSWARM_DATA_DIR": str(tmp_path / "data"), "STREAMSWARM_WEB_LISTEN": "127.0.0.1:9"}
+    token = tmp_path / "data" / "secrets" / "local.token"
+    token.parent.mkdir(parents=True)
+    secret = tmp_path / "secret"
+    secret.write_text(f"ssw_{'s' * 43}\n")
+
+    def refused() -> None:
+        with pytest.raises(ConfigurationError, match=r"token") as caught:
+            Client.from_environment(data)
+        assert "sss" not in str(caught.value)
+        token.unlink()
+
+    token.symlink_to(secret)
+    refused()
+    os.mkfifo(token)
+    refused()
+    token.write_text("root:$y$hash:19000:0:99999:7:::\nsss")
+    refused()
+    if os.geteuid() == 0:
+        token.write_text(f"ssw_{'s' * 43}\n")
+        os.chown(tmp_path / "data", 65534, 65534)
+        refused()

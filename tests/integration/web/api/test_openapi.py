@@ -21,7 +21,7 @@ from support.clients import Api
 from support.conformance import check_answer
 
 from controller.settings import Settings
-from controller.store.commands import definitions, destinations, tokens, users, workers
+from controller.store.commands import definitions, destinations, reports, tokens, users, workers
 from controller.store.queries.users import Role
 from streamswarm import contract
 from web.api import bodies
@@ -88,6 +88,7 @@ def test_every_kind_is_in_the_document(spec: dict[str, Any]) -> None:
         (bodies.DESTINATION, destinations.FIELDS),
         (bodies.TEST, definitions.FIELDS),
         (bodies.WORKER, workers.FIELDS),
+        (bodies.REPORT, reports.FIELDS),
         (bodies.TOKEN, tokens.FIELDS),
         (bodies.USER, (*users.FIELDS, "password")),
         (bodies.USER_CHANGE, users.FIELDS),

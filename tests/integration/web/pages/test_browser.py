@@ -5,20 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
+from support.axe import violations
 
 from controller.store.entities import Destination, Test
 from streamswarm.v1 import probe_pb2
 
 pytestmark = pytest.mark.browser
 
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 POINTS = "document.querySelector('[data-charts]').dataset.points"
 
 
@@ -34,19 +33,6 @@ def wait_for_points(page: Page, count: int) -> None:
     while int(page.evaluate(POINTS) or 0) < count:
         assert time.monotonic() < deadline, f"the charts hold {page.evaluate(POINTS)} runs, not {count}"
         page.wait_for_timeout(100)
-
-
-def violations(page: Page) -> list[str]:
-    """Return what axe finds against WCAG 2.2 A and AA."""
-    # Playwright runs it in the page's own world past the policy, as a browser's extension would.
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate(
-        "axe.run(document, {runOnly: ['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa','best-practice']})"
-    )
-    return [
-        f"{item['id']} ({item['impact']}): {[node['html'][:200] for node in item['nodes'][:3]]}"
-        for item in found["violations"]
-    ]
 
 
 @pytest.fixture

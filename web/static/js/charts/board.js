@@ -45,6 +45,11 @@ class Board {
     document.addEventListener("streamswarm:theme", () => requestAnimationFrame(() => this.panels.forEach((panel) => panel.restyle())));
     document.fonts?.ready.then(() => this.panels.forEach((panel) => panel.restyle()));
     setInterval(() => this.advance(), 1000);
+    // What is exported is what is shown, at the moment of the click.
+    document.querySelector("[data-csv]")?.addEventListener("click", ({ currentTarget: link }) => {
+      const span = [this.from, this.to].map((instant) => new Date(instant).toISOString());
+      link.search = String(new URLSearchParams({ from: span[0], to: span[1] }));
+    });
     this.load();
   }
 

@@ -1,0 +1,1 @@
+"""Reports: results gathered, put into words and pictures, and printed to PDF in a confined process."""

@@ -1,0 +1,52 @@
+"""Reads all runs of a test for an export, a page at a time: bounded memory, and no transaction that stays open.
+
+A page goes on behind the key of the last row of the one before, job by job, so it costs the same however many
+there are. Between two pages nothing is held in the database; who reads slowly is in nobody's way.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controller.store import results
+from controller.store.queries.schedules import ScheduledJob
+
+#: Rows of one page.
+PAGE = 2000
+
+
+def runs_of(
+    transaction: Callable[[], AbstractContextManager[Session]],
+    kind: str,
+    jobs: Sequence[ScheduledJob],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    page: int = PAGE,
+) -> Iterator[tuple[ScheduledJob, Any]]:
+    """Yield each run due in [start, end) with its job, jobs one after another, each in order of time."""
+    table = results.table(kind)
+    columns = [column for column in table.c if column.name != "detail"]
+    for job in jobs:
+        after: dt.datetime | None = None
+        while True:
+            begin = table.c.scheduled_at >= start if after is None else table.c.scheduled_at > after
+            query = (
+                select(*columns)
+                .where(table.c.job_id == job.id, begin, table.c.scheduled_at < end)
+                .order_by(table.c.scheduled_at)
+                .limit(page)
+            )
+            with transaction() as session:
+                rows = session.execute(query).mappings().all()
+            for row in rows:
+                yield job, row
+            if len(rows) < page:
+                break
+            after = rows[-1]["scheduled_at"]

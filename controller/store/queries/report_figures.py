@@ -1,0 +1,276 @@
+"""Reads the figures of a report: statistics, buckets, how runs ended. PostgreSQL computes them.
+
+All functions take jobs and a range [start, end), and go through the key `(job_id, scheduled_at)`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Double,
+    Integer,
+    and_,
+    cast,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.orm import Session
+
+from controller.planning.schedule import from_microseconds
+from controller.store import results
+from controller.store.queries.results.series import within
+from streamswarm.v1 import probe_pb2
+
+#: Buckets begin at whole multiples of their width since then: midnight in UTC, for widths that divide a day.
+EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """One metric over many runs."""
+
+    #: Runs in which it was measured; the rest is None when there were none.
+    count: int
+    min: float | None
+    mean: float | None
+    #: By linear interpolation, as PostgreSQL's percentile_cont.
+    median: float | None
+    p95: float | None
+    max: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """The runs due in one stretch of time."""
+
+    start: dt.datetime
+    ok: int
+    failed: int
+    error: int
+    missed: int
+    #: Of the headline metric; None where it was not measured.
+    mean: float | None
+    min: float | None
+    max: float | None
+    median: float | None
+    #: Mean of the kind's metric of loss; None where there is none.
+    loss: float | None
+
+    @property
+    def runs(self) -> int:
+        """All runs, missed ones included."""
+        return self.ok + self.failed + self.error + self.missed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How many runs of a job ended in one way."""
+
+    #: `ok`, `failed`, `error` or `missed`.
+    status: str
+    #: As the contract's FailureSource names it.
+    source: str
+    #: Whether they were due by the known plan.
+    planned: bool
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """Runs that did not end well for the same reason, with their most frequent message."""
+
+    status: str
+    source: str
+    count: int
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Instants at which a job was due: those of a grid within [start, end), in microseconds since 1970."""
+
+    start_us: int
+    end_us: int
+    anchor_us: int
+    #: 0 is one instant, the anchor.
+    interval_us: int
+
+
+def statistics(
+    session: Session,
+    kind: str,
+    metrics: Sequence[str],
+    jobs: Collection[int],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+) -> dict[str, Statistics]:
+    """Return the statistics of metrics, all jobs together."""
+    table = results.table(kind)
+    parts: list[ColumnElement[Any]] = []
+    for name in metrics:
+        value = _value(kind, name)
+        parts += [
+            func.count(value),
+            func.min(value),
+            func.avg(value),
+            func.percentile_cont(0.5).within_group(value),
+            func.percentile_cont(0.95).within_group(value),
+            func.max(value),
+        ]
+    row = session.execute(select(*parts).where(*within(table, jobs, start, end))).one()
+    found = {}
+    for index, name in enumerate(metrics):
+        count, low, mean, median, p95, high = row[index * 6 : index * 6 + 6]
+        found[name] = Statistics(count=count, min=low, mean=mean, median=median, p95=p95, max=high)
+    return found
+
+
+def buckets(
+    session: Session,
+    kind: str,
+    headline: str,
+    loss: str | None,
+    jobs: Collection[int],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    width: dt.timedelta,
+) -> tuple[Bucket, ...]:
+    """Return the buckets in which there are runs, in order of time."""
+    table = results.table(kind)
+    begin = func.date_bin(cast(literal(width), INTERVAL), table.c.scheduled_at, literal(EPOCH))
+    value = _value(kind, headline)
+    statuses = (func.count().filter(table.c.status == number) for number in _STATUSES)
+    rows = session.execute(
+        select(
+            begin,
+            *statuses,
+            func.avg(value),
+            func.min(value),
+            func.max(value),
+            func.percentile_cont(0.5).within_group(value),
+            func.avg(_value(kind, loss)) if loss else literal(None),
+        )
+        .where(*within(table, jobs, start, end))
+        .group_by(begin)
+        .order_by(begin)
+    )
+    return tuple(
+        Bucket(
+            start=row[0],
+            ok=row[1],
+            failed=row[2],
+            error=row[3],
+            missed=row[4],
+            mean=row[5],
+            min=row[6],
+            max=row[7],
+            median=row[8],
+            loss=row[9],
+        )
+        for row in rows
+    )
+
+
+def endings(
+    session: Session,
+    kind: str,
+    job_id: int,
+    plan: Sequence[Grid],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+) -> tuple[Ending, ...]:
+    """Return how a job's runs ended, those on the plan apart from the others."""
+    table = results.table(kind)
+    planned = or_(false(), *(_on(table.c.scheduled_at, grid) for grid in plan)).label("planned")
+    # A condition that is the same for all rows, as an empty plan gives, cannot be grouped by; a column can.
+    runs = select(table.c.status, table.c.failure_source, planned).where(*within(table, [job_id], start, end))
+    found = runs.subquery()
+    keys = (found.c.status, found.c.failure_source, found.c.planned)
+    rows = session.execute(select(*keys, func.count()).group_by(*keys).order_by(*keys))
+    return tuple(
+        Ending(status=_status(status), source=_source(source), planned=on, count=count)
+        for status, source, on, count in rows
+    )
+
+
+def count_runs(
+    session: Session, kind: str, jobs: Collection[int], *, start: dt.datetime, end: dt.datetime
+) -> int:
+    """Count the runs of jobs."""
+    table = results.table(kind)
+    return session.execute(
+        select(func.count()).select_from(table).where(*within(table, jobs, start, end))
+    ).scalar_one()
+
+
+def troubles(
+    session: Session, kind: str, jobs: Collection[int], *, start: dt.datetime, end: dt.datetime
+) -> tuple[Trouble, ...]:
+    """Return why runs did not end well, the most frequent reason first."""
+    table = results.table(kind)
+    rows = session.execute(
+        select(
+            table.c.status,
+            table.c.failure_source,
+            func.count(),
+            func.mode().within_group(func.left(table.c.error, _LONGEST_MESSAGE)),
+        )
+        .where(*within(table, jobs, start, end), table.c.status != probe_pb2.STATUS_OK)
+        .group_by(table.c.status, table.c.failure_source)
+        .order_by(func.count().desc(), table.c.status, table.c.failure_source)
+    )
+    return tuple(
+        Trouble(status=_status(status), source=_source(source), count=count, message=message or "")
+        for status, source, count, message in rows
+    )
+
+
+_STATUSES = (
+    probe_pb2.STATUS_OK,
+    probe_pb2.STATUS_FAILED,
+    probe_pb2.STATUS_ERROR,
+    probe_pb2.STATUS_MISSED,
+)
+_LONGEST_MESSAGE = 300
+
+
+def _on(scheduled_at: ColumnElement[dt.datetime], grid: Grid) -> ColumnElement[bool]:
+    instant = cast(func.extract("epoch", scheduled_at) * 1_000_000, BigInteger)
+    inside = and_(
+        scheduled_at >= from_microseconds(grid.start_us), scheduled_at < from_microseconds(grid.end_us)
+    )
+    if not grid.interval_us:
+        return and_(inside, instant == grid.anchor_us)
+    return and_(
+        inside,
+        instant >= grid.anchor_us,
+        (instant - literal(grid.anchor_us, BigInteger)) % literal(grid.interval_us, BigInteger) == 0,
+    )
+
+
+def _value(kind: str, metric: str) -> ColumnElement[Any]:
+    column = results.table(kind).c[results.metric_column(kind, metric).name]
+    # PostgreSQL casts a boolean to an integer only.
+    return cast(cast(column, Integer) if isinstance(column.type, Boolean) else column, Double)
+
+
+def _status(number: int) -> str:
+    return probe_pb2.Status.Name(number).removeprefix("STATUS_").lower()
+
+
+def _source(number: int) -> str:
+    return probe_pb2.FailureSource.Name(number).removeprefix("FAILURE_SOURCE_").lower()

@@ -1,0 +1,145 @@
+"""Reports on a real database: entities as commands make them, and many runs at once."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from controller.planning.schedule import from_microseconds, grid_origin, phase_us, to_microseconds
+from controller.store import partitions, results
+from controller.store.commands import destinations, reports, tests
+from controller.store.commands.audit import SYSTEM
+from controller.store.entities import AuditEntry, Destination, Job, Test, Worker
+from controller.store.queries.reports import ReportRecord
+from streamswarm.v1 import probe_pb2
+
+#: A whole hour that lies in the past: what is due in it has settled.
+HOUR = (dt.datetime.now(dt.UTC) - dt.timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
+
+
+@dataclass
+class Ground:
+    """Writes what a report is to tell of."""
+
+    engine: Engine
+
+    def worker(self, name: str) -> uuid.UUID:
+        """Make an enrolled worker."""
+        with Session(self.engine) as session, session.begin():
+            worker = Worker(name=name, host_name=name, enrolled_at=func.now())
+            session.add(worker)
+            session.flush()
+            return worker.id
+
+    def destination(self, name: str, address: str) -> int:
+        """Make a destination."""
+        with Session(self.engine) as session, session.begin():
+            return destinations.create(session, {"name": name, "address": address}, actor=SYSTEM).id
+
+    def test(self, name: str, kind: str, *, created_at: dt.datetime = HOUR, **more: Any) -> int:
+        """Make a test, every 10 s, that is as old as it is said to be."""
+        with Session(self.engine) as session, session.begin():
+            made = tests.create(session, {"name": name, "kind": kind, "interval_s": 10, **more}, actor=SYSTEM)
+            session.execute(update(Test).where(Test.id == made.id).values(created_at=created_at))
+            return made.id
+
+    def job(self, test_id: int, worker_id: uuid.UUID, destination_id: int | None = None, **more: Any) -> int:
+        """Plan a job of a test, as the keeper does."""
+        with Session(self.engine) as session, session.begin():
+            test = session.get_one(Test, test_id)
+            interval = round((test.interval_s or 0) * 1e6)
+            anchor = to_microseconds(grid_origin(test.starts_at, test.created_at))
+            if interval:
+                anchor += phase_us(test_id, worker_id, destination_id, interval)
+            values = {
+                "interval_us": interval,
+                "anchor_us": anchor,
+                "created_at": test.created_at,
+                "one_shot": not interval,
+                "target": session.get_one(Destination, destination_id).address if destination_id else "",
+            }
+            job = Job(
+                test_id=test_id,
+                worker_id=worker_id,
+                destination_id=destination_id,
+                kind=test.kind,
+                spec=test.spec,
+                **(values | more),
+            )
+            session.add(job)
+            session.flush()
+            return job.id
+
+    def due(self, job_id: int, start: dt.datetime, end: dt.datetime) -> list[dt.datetime]:
+        """Return the instants of a job's grid in [start, end), one after another."""
+        with Session(self.engine) as session:
+            job = session.get_one(Job, job_id)
+        at, step, found = job.anchor_us, job.interval_us, []
+        while at < to_microseconds(end):
+            if at >= to_microseconds(start):
+                found.append(from_microseconds(at))
+            at += step
+        return found
+
+    def runs(self, job_id: int, rows: Iterable[dict[str, Any]]) -> None:
+        """Store runs: `at`, and optionally status, source, error, offset and metrics."""
+        with Session(self.engine) as session, session.begin():
+            kind = session.get_one(Job, job_id).kind
+            values = []
+            for row in rows:
+                row = dict(row)
+                at = row.pop("at")
+                status = row.pop("status", probe_pb2.STATUS_OK)
+                value = {
+                    "job_id": job_id,
+                    "scheduled_at": at,
+                    "started_at": at,
+                    "duration_ms": 1.5,
+                    "job_version": 1,
+                    "status": status,
+                    "failure_source": row.pop("source", probe_pb2.FAILURE_SOURCE_NONE),
+                    "error": row.pop("error", None),
+                }
+                for name in list(row):
+                    value[results.metric_column(kind, name).name] = row.pop(name)
+                values.append(value)
+            partitions.ensure_partitions(
+                session.connection(), kind, {value["scheduled_at"].date() for value in values}
+            )
+            # One statement for each set of columns: what is left out is not measured.
+            for shape in {tuple(sorted(value)) for value in values}:
+                session.execute(
+                    insert(results.table(kind)),
+                    [value for value in values if tuple(sorted(value)) == shape],
+                )
+
+    def changed(self, test_id: int, at: dt.datetime, change: Any) -> None:
+        """Change a test through a command, and let the audit log say that it was then."""
+        with Session(self.engine) as session, session.begin():
+            change(session)
+            session.flush()
+            newest = session.scalar(
+                select(func.max(AuditEntry.id)).where(
+                    AuditEntry.object_type == "test", AuditEntry.object_id == str(test_id)
+                )
+            )
+            session.execute(update(AuditEntry).where(AuditEntry.id == newest).values(at=at))
+
+    def ask(self, *test_ids: int, start: dt.datetime, end: dt.datetime) -> ReportRecord:
+        """Ask for a report."""
+        with Session(self.engine) as session, session.begin():
+            values = {"tests": list(test_ids), "from": start.isoformat(), "to": end.isoformat()}
+            return reports.create(session, values, actor=SYSTEM)
+
+
+@pytest.fixture
+def ground(engine: Engine) -> Ground:
+    """An empty ground on a fresh database."""
+    return Ground(engine)

@@ -1,0 +1,55 @@
+"""`/tests/<id>/results.csv`: all runs of a test over a range of time, streamed."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from flask import Response, stream_with_context
+
+from controller.reports import sheet
+from controller.store.queries import exports, schedules, tests
+from streamswarm import contract
+from web.api.asking import Query
+from web.api.blueprint import blueprint
+from web.api.describing import FILE, INSTANT, described, said
+from web.auth import requires
+from web.database import transaction
+
+#: Range when the call names none.
+_RANGE = dt.timedelta(days=1)
+_LONGEST_RANGE = dt.timedelta(days=3 * 366)
+
+
+@blueprint.get("/tests/<id:test_id>/results.csv")
+@requires("viewer")
+@described(
+    query={
+        "from": said(INSTANT, "Included; a day before `to` unless sent."),
+        "to": said(INSTANT, "Not included; now unless sent."),
+    },
+    answers=FILE,
+    content="text/csv",
+)
+def export_results(test_id: int) -> Response:
+    """Send a test's runs as CSV, lines one after another, each in order of time."""
+    query = Query()
+    start, end = query.instant("from"), query.instant("to")
+    end = end or dt.datetime.now(dt.UTC)
+    start = start or end - _RANGE
+    if end <= start:
+        query.add("to", "must lie after `from`")
+    elif end - start > _LONGEST_RANGE:
+        query.add("from", f"lies more than {_LONGEST_RANGE.days} days before `to`")
+    query.done()
+    with transaction() as database:
+        test = tests.get(database, test_id)
+        jobs = schedules.read_jobs(database, test_id, test.kind)
+    kind = contract.kind(test.kind)
+    runs = exports.runs_of(transaction, kind.name, jobs, start=start, end=end)
+    name = f"streamswarm-test-{test_id}-{start:%Y%m%dT%H%M%SZ}-{end:%Y%m%dT%H%M%SZ}.csv"
+    response = Response(
+        stream_with_context(sheet.text_of(kind, test.name, runs)),
+        content_type="text/csv; charset=utf-8; header=present",
+    )
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
