@@ -94,10 +94,11 @@ def _rows(verdict: Verdict, jobs: tuple[JobReading, ...]) -> list[Row]:
         )
         for one in verdict.evidence
     ]
+    shown = {(row.job.job_id, row.metric.metric.name) for row in rows if row.metric}
     rows += [
         Row(job=job, metric=metric, evidence=None, bar=range_bar(metric), domain="")
         for job in jobs
         for metric in job.metrics
-        if metric.state != "called" and metric.high is not None
+        if metric.high is not None and (job.job_id, metric.metric.name) not in shown
     ]
     return rows

@@ -61,6 +61,11 @@ class Detector:
         """Measured runs that are still needed before the range is known."""
         return max(0, LEAST - len(self.normal))
 
+    @property
+    def beyond_lately(self) -> int:
+        """How many of the latest five runs were beyond the range."""
+        return sum(beyond for _, beyond in list(self.recent)[-SPANS[0] :])
+
     def score(self, value: float | None, at_us: int, *, good: bool, raised_to: float | None = None) -> None:
         """Take the value of the next run in; None was not measured. Only good runs teach what is normal."""
         self.now = None if value is None else _short(value)
@@ -135,7 +140,8 @@ class Detector:
 
     def _suspicion(self) -> int | None:
         """Return since when the latest runs are too bad for chance, or None."""
-        share = (self.spikes + 1.0) / (self.quiet + 2.0)
+        # Two more than were seen: a share that is known from few runs is taken to be larger.
+        share = (self.spikes + 2.0) / (self.quiet + 4.0)
         latest = list(self.recent)
         for span in SPANS:
             hits = [at for at, beyond in latest[-span:] if beyond]

@@ -117,6 +117,7 @@ def _shown(detector: Detector) -> dict[str, Any]:
         "high": usual and usual.high,
         "now": detector.now,
         "since_us": detector.since_us,
+        "beyond": detector.beyond_lately,
         "seasonal": usual != plain,
     }
 

@@ -70,16 +70,22 @@ def evidence(job: JobReading) -> tuple[Evidence, ...]:
     for fails in (failed, unmeasured):
         if _many(job.runs, fails):
             found.append(_runs(job, [run for run in job.runs if fails(run)]))
+    called = [metric for metric in job.metrics if metric.state == "called"]
+    since = min(
+        (metric.since for metric in called if metric.since), default=job.runs[-1].at if job.runs else None
+    )
+    # Once one metric is called, others that have left their range as well are heard too: they tell parts apart.
+    beside = [metric for metric in job.metrics if metric not in called and metric.beyond >= _BAD]
     found += [
         Evidence(
             job=job,
             metric=metric,
             text=_text(metric),
-            since=metric.since or job.runs[-1].at,
+            since=metric.since or since,
             domain=_OF_LAYER.get(metric.metric.layer, "unknown"),
         )
-        for metric in job.metrics
-        if metric.state == "called"
+        for metric in (*called, *beside)
+        if called and since is not None
     ]
     return tuple(found)
 

@@ -33,6 +33,8 @@ class MetricReading:
     now: float | None
     #: When it left its range; None while it is inside.
     since: dt.datetime | None
+    #: How many of the latest five runs were beyond the range.
+    beyond: int = 0
     #: Whether the range is that of this hour of the week.
     seasonal: bool = False
 

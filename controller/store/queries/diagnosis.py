@@ -113,6 +113,7 @@ def _metrics(kind: Kind, reading: Mapping[str, Any]) -> list[MetricReading]:
             high=one["high"],
             now=one["now"],
             since=None if one["since_us"] is None else _instant(one["since_us"]),
+            beyond=one["beyond"],
             seasonal=one["seasonal"],
         )
         for one in reading.get("metrics", ())

@@ -237,6 +237,29 @@ def test_a_bad_week_does_not_become_usual() -> None:
     assert slot_of(START + dt.timedelta(days=6, hours=23)) == 167
 
 
+def test_a_week_does_not_excuse_itself() -> None:
+    """What happens now is judged by other weeks: with two of them nothing is known yet, whatever this one had."""
+    metric = contract.kind("ping").metric("rtt_avg_ms")
+    season = Season()
+    for week in range(3):
+        for _ in range(10):
+            season.learn(metric, 10.0, START + dt.timedelta(weeks=week))
+    assert season.limit(metric, START + dt.timedelta(weeks=2)) is None
+    assert season.limit(metric, START + dt.timedelta(weeks=3)) == pytest.approx(10.0 + floor(metric))
+
+
+def test_the_edge_of_the_range_lies_six_deviations_from_the_middle() -> None:
+    """For an even spread from 0 to 149 the quartiles lie 75 apart, which is 55.6 deviations of one."""
+    metric = contract.kind("ping").metric("rtt_avg_ms")
+    normal = Normal(metric, [float(value) for value in range(150)])
+    assert normal.limit() == pytest.approx(74.5 + 6 * 75 / 1.349, rel=0.02)
+    steady = Normal(metric, [100.0] * 50)
+    assert steady.limit() == pytest.approx(110.0)
+    assert Normal(metric, [1.0] * 50).limit() == pytest.approx(3.0)
+    share = contract.kind("system").metric("cpu_busy_pct")
+    assert Normal(share, [90.0] * 50).limit() == pytest.approx(95.0)
+
+
 def test_a_model_survives_json() -> None:
     """A model that is stored and read after every run is the one that never was."""
     chance = random.Random(7)

@@ -309,6 +309,31 @@ def test_single_failures_and_suspicions_are_no_fault() -> None:
     assert (verdict.status, verdict.health, verdict.domain) == ("healthy", 100, None)
 
 
+def test_what_has_left_its_range_beside_a_called_metric_is_heard_too() -> None:
+    """The resolver is called first, the connection only suspected: both are slow, so it is the way to them."""
+    slow = job("http", bad={"dns_ms": 60.0})
+    assert domain_of([slow]) == "resolver_fault"
+    beside = [
+        replace(one, now=60.0, state="suspected", beyond=3) if one.metric.name == "connect_ms" else one
+        for one in slow.metrics
+    ]
+    both = replace(slow, metrics=tuple(beside))
+    assert domain_of([both]) == "path_fault"
+    assert len(judge([both], [], now=NOW).evidence) == 2
+    alone = replace(job("http"), metrics=tuple(replace(one, beyond=3) for one in job("http").metrics))
+    assert judge([alone], [], now=NOW).status == "healthy"
+
+
+def test_a_clock_that_is_off_is_said_beside_the_verdict() -> None:
+    """It explains no fault, but what the worker's instants say is to be doubted."""
+    bad = job("ping", bad={"rtt_avg_ms": 62.0}, clock_offset_ms=-7200.0)
+    verdict = judge([bad], [], now=NOW)
+    assert verdict.domain == "path_fault"
+    [clock] = [one for one in verdict.evidence if one.context]
+    assert "7.2 s off" in clock.text
+    assert not any(one.context for one in judge([replace(bad, clock_offset_ms=40.0)], [], now=NOW).evidence)
+
+
 def test_it_abstains_and_says_how_long() -> None:
     """While learning it gives no health; idle and silent are told apart."""
     verdict = judge([job("ping", needed=12), job("ping", 2, worker=2, needed=1)], [], now=NOW)
