@@ -21,6 +21,8 @@ from web.api.describing import Schema, current_description
 #: Largest body of a call, bytes.
 MAX_BODY = 256 * 1024
 _DEEPEST = 12
+#: Longest range of time that one call may ask for.
+LONGEST_RANGE = dt.timedelta(days=3 * 366)
 
 
 class IdConverter(IntegerConverter):
@@ -105,6 +107,17 @@ class Query:
         """Return an instant, None when absent."""
         self._described(name, "string", "date-time")
         return self._checker.instant(name)
+
+    def range(self, *, usual: dt.timedelta) -> tuple[dt.datetime, dt.datetime]:
+        """Return `from` and `to`: up to now when `to` is absent, the usual length when `from` is."""
+        start, end = self.instant("from"), self.instant("to")
+        end = end or dt.datetime.now(dt.UTC)
+        start = start or end - usual
+        if end <= start:
+            self.add("to", "must lie after `from`")
+        elif end - start > LONGEST_RANGE:
+            self.add("from", f"lies more than {LONGEST_RANGE.days} days before `to`")
+        return start, end
 
     def flag(self, name: str) -> bool | None:
         """Return `true` or `false`, None when absent."""

@@ -17,7 +17,6 @@ from web.database import transaction
 
 #: Range when the call names none.
 _RANGE = dt.timedelta(days=1)
-_LONGEST_RANGE = dt.timedelta(days=3 * 366)
 
 
 @blueprint.get("/tests/<id:test_id>/results.csv")
@@ -33,13 +32,7 @@ _LONGEST_RANGE = dt.timedelta(days=3 * 366)
 def export_results(test_id: int) -> Response:
     """Send a test's runs as CSV, lines one after another, each in order of time."""
     query = Query()
-    start, end = query.instant("from"), query.instant("to")
-    end = end or dt.datetime.now(dt.UTC)
-    start = start or end - _RANGE
-    if end <= start:
-        query.add("to", "must lie after `from`")
-    elif end - start > _LONGEST_RANGE:
-        query.add("from", f"lies more than {_LONGEST_RANGE.days} days before `to`")
+    start, end = query.range(usual=_RANGE)
     query.done()
     with transaction() as database:
         test = tests.get(database, test_id)

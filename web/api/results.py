@@ -22,7 +22,6 @@ from web.database import transaction
 
 #: Range of a series when the call names none.
 _RANGE = dt.timedelta(hours=1)
-_LONGEST_RANGE = dt.timedelta(days=3 * 366)
 #: Lines (pairs of worker and destination) in one answer.
 _MOST_LINES = 50
 _RANGE_QUERY = {
@@ -90,14 +89,9 @@ def list_results(test_id: int) -> Response:
 def show_series(test_id: int) -> Response:
     """Show one metric over a range of time, a line for each worker and destination."""
     query = Query()
-    metric, start, end = query.text("metric"), query.instant("from"), query.instant("to")
+    metric = query.text("metric")
+    start, end = query.range(usual=_RANGE)
     worker, destination = query.uuid("worker"), query.id("destination")
-    end = end or dt.datetime.now(dt.UTC)
-    start = start or end - _RANGE
-    if end <= start:
-        query.add("to", "must lie after `from`")
-    elif end - start > _LONGEST_RANGE:
-        query.add("from", f"lies more than {_LONGEST_RANGE.days} days before `to`")
     query.done()
     with transaction() as database:
         test = tests.get(database, test_id)
