@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import uuid
+from collections.abc import Mapping
+from typing import Any
 
 #: Seconds between two runs of a job. Below a second, a run and its bookkeeping would crowd out the next.
 SHORTEST_INTERVAL_S = 1.0
@@ -16,6 +18,19 @@ LONGEST_PHASE_US = 60_000_000
 ONE_SHOT_GRACE = dt.timedelta(minutes=10)
 #: A "run now" is dropped when it could not start within this time.
 RUN_NOW_GRACE = dt.timedelta(minutes=1)
+
+
+def too_long(spec: Mapping[str, Any], interval_s: float | None) -> str:
+    """Return why runs with these parameters cannot come that often, or the empty text.
+
+    A run never overlaps the one before it, so a test like that would mostly be missed.
+    """
+    packets, pause_ms = int(spec.get("count") or 1), float(spec.get("interval_ms") or 0)
+    least_s = ((packets - 1) * pause_ms + float(spec.get("window_ms") or 0)) / 1000
+    if interval_s is None or least_s < interval_s:
+        return ""
+    return f"a run takes at least {least_s:g} s by its parameters, so it cannot come every {interval_s:g} s"
+
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from controller.checking import Checker, read_selection
 from controller.errors import ConfigurationError
-from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S
+from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S, too_long
 from controller.suites import document
 from controller.suites.document import Document
 from streamswarm import contract
@@ -254,6 +254,10 @@ class _Reader:
         )
         if made.starts_at and made.ends_at and made.ends_at <= made.starts_at:
             checker.add("ends_at", "must lie after starts_at")
+        if kind is not None and made.spec.WhichOneof("kind"):
+            reason = too_long(contract.spec_values(made.spec), made.interval_s)
+            if reason:
+                checker.add("interval_s", reason)
         return made if self._take(path, checker) else None
 
     def _aims(self, checker: Checker, kind: Kind | None) -> tuple[Aim, ...]:

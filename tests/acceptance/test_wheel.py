@@ -153,10 +153,8 @@ def _call(folder: Path, where: Path, *words: str) -> subprocess.CompletedProcess
 
 
 @pytest.fixture(params=["root", "ordinary"])
-def newcomer(
-    request: pytest.FixtureRequest, controller: Path, wheel: Path, workshop: Path
-) -> Iterator[Newcomer]:
-    """Somebody with the wheel in an environment of its own: root in a closed folder, or an ordinary user to whom it is read-only.
+def newcomer(request: pytest.FixtureRequest, controller: Path) -> Iterator[Newcomer]:
+    """Somebody with the wheel: root, whose environment is closed to others, or an ordinary user, to whom it is read-only.
 
     They stand in a project of their own, whose packages are named like ours.
     """
@@ -170,12 +168,12 @@ def newcomer(
         for package in ("controller", "worker", "web", "ansible"):
             (home / package).mkdir()
             (home / package / "__init__.py").write_text("raise SystemExit('a stranger was run')\n")
-        if request.param == "root":
-            closed = Path(tempfile.mkdtemp(dir=workshop))  # a folder that only root may enter
-            controller = install(closed / "environment", wheel, "controller")
+        # Closed to every account but root: the program runs from a copy.
+        controller.parent.chmod(0o700 if request.param == "root" else 0o755)
         someone = installed(controller / "streamswarm", home, as_root=request.param == "root")
         yield someone
         clean_up(someone)
+        controller.parent.chmod(0o755)
 
 
 def test_a_newcomers_road_with_the_wheel(newcomer: Newcomer) -> None:

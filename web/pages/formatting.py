@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from flask import url_for
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from controller.quantities import NOTHING, SPACE, SPANS, number, plural, quantity, span
 from streamswarm.contract import Parameter
@@ -18,6 +19,7 @@ __all__ = [
     "exact",
     "filters",
     "icon",
+    "marked",
     "number",
     "parameter_value",
     "plural",
@@ -26,6 +28,8 @@ __all__ = [
     "span",
     "time_tag",
 ]
+
+_CODE = re.compile(r"`([^`]+)`")
 
 
 def ago(instant: dt.datetime | None, now: dt.datetime | None = None) -> str:
@@ -89,9 +93,15 @@ def parameter_value(value: Any, parameter: Parameter) -> str:
     return quantity(value, parameter.unit or "1")
 
 
+def marked(text: str) -> Markup:
+    """Return a message with what stands in backticks as code, and nothing else of it as markup."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped before
+
+
 def filters() -> dict[str, Any]:
     """Return what templates call as filters."""
     return {
+        "marked": marked,
         "quantity": quantity,
         "number": number,
         "span": span,

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controller.checking import Checker, read_selection
-from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S
+from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S, too_long
 from controller.store.entities import Destination, Worker
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, UnknownKindError
@@ -62,6 +62,9 @@ def check_definition(
         else old.get("selection", {"all": True}),
         **_span(checker, old),
     }
+    reason = too_long(result["spec"], result["interval_s"])
+    if reason:
+        checker.add("interval_s", reason)
     checker.done()
     return result
 

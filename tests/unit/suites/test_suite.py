@@ -163,6 +163,10 @@ def test_a_suite_without_a_name_has_its_files() -> None:
             "destinations:\n  - {name: Web, address: 'http://a.example/'}\ntests:\n  - name: a\n    kind: ping\n    destinations: [Web]",
             "s.yaml:6: tests[0].destinations[0]: ",
         ),
+        (
+            "tests:\n  - {name: a, kind: ping, destinations: [192.0.2.1], interval_s: 2,\n     spec: {count: 11}}",
+            "tests[0].interval_s: a run takes at least 2 s by its parameters, so it cannot come every 2 s",
+        ),
         ("tests:\n  - {name: a, kind: system, retries: 3}", "tests[0].retries: there is no such field"),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from web.pages.formatting import ago, exact, number, plural, quantity, shown, span, time_tag
+from web.pages.formatting import ago, exact, marked, number, plural, quantity, shown, span, time_tag
 
 NOW = dt.datetime(2030, 1, 31, 12, 0, tzinfo=dt.UTC)
 
@@ -70,3 +70,18 @@ def test_words_and_spans() -> None:
     assert span(120) == "2\u00a0min"
     assert number(0.00004) == "0.0000"
     assert shown({"cpus": 4, "tags": ["a", "b"], "gone": None}) == "cpus: 4, tags: a, b, gone: \u2013"
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("use `streamswarm up`, then `x < 1`", "use <code>streamswarm up</code>, then <code>x &lt; 1</code>"),
+        ("<b>`<i>`</b>", "&lt;b&gt;<code>&lt;i&gt;</code>&lt;/b&gt;"),
+        ("one ` alone", "one ` alone"),
+        ("none in ``", "none in ``"),
+        ("", ""),
+    ],
+)
+def test_code_in_messages_is_marked_and_nothing_else(text: str, html: str) -> None:
+    """What stands in backticks is shown as code; markup in a message stays text."""
+    assert marked(text) == html

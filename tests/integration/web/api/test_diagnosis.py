@@ -14,14 +14,14 @@ from controller.keeper.plan import plan_everything
 from controller.store import results
 from streamswarm.v1 import probe_pb2
 
-NOW = dt.datetime.now(dt.UTC)
-
 
 def store(engine: Engine, job_id: int, count: int, *, ago: int, **values: Any) -> None:
     """Store runs two seconds apart of which the last was due `ago` runs before now."""
     rows = []
+    # Not when the file was read: in a long run that is minutes ago, and a silence of its own.
+    now = dt.datetime.now(dt.UTC)
     for index in range(count):
-        at = NOW - dt.timedelta(seconds=2 * (ago + count - 1 - index))
+        at = now - dt.timedelta(seconds=2 * (ago + count - 1 - index))
         rows.append(
             {
                 "job_id": job_id,

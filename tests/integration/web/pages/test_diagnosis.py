@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.web.pages.test_browser import AXE, violations
 from playwright.sync_api import expect
 from sqlalchemy import Engine, insert, update
+from support.axe import AXE, violations
 
 from controller.keeper.diagnose import diagnose
 from controller.store import results

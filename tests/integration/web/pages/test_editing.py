@@ -88,7 +88,7 @@ def test_a_destination_in_use_is_not_deleted(operator, rows, engine) -> None:
     rows.test("Alpha", "ping", destinations=[place])
     operator.post(f"/destinations/{place}/delete")
     assert one(engine, Destination).deleted_at is None
-    assert "is aimed at by `Alpha`" in operator.get(f"/destinations/{place}")
+    assert "is aimed at by <code>Alpha</code>" in operator.get(f"/destinations/{place}")
 
 
 def test_the_form_follows_the_kind(operator, rows) -> None:
