@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Test processes: most tests wait more than they work.
 PROCESSES ?= 3
+# A failed test is tried twice more, and each retry is shown with its reason.
+AGAIN := --reruns 2 --reruns-delay 2
 SOURCES := controller worker web proto tests
 
 .PHONY: help up down status dev dist test lint format bench soak lab proto migrations clean
@@ -39,7 +41,8 @@ dist: $(VENV)/.ready ## Build source distribution and wheel into dist/; the same
 test: $(VENV)/.ready ## Set everything up and run every check and test
 	@.ci/setup tests
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --reruns 2 --reruns-delay 2 $(PYTEST)
+	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(AGAIN) -m "not alone" $(PYTEST) || [ $$? = 5 ]
+	@$(BIN)/pytest $(AGAIN) -m alone $(PYTEST) || [ $$? = 5 ]
 
 lint: $(VENV)/.ready ## Style, types, import rules, playbooks
 	@$(BIN)/ruff check $(SOURCES) migrations
