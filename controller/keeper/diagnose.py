@@ -23,6 +23,7 @@ from controller.diagnosis.learning import forest
 from controller.diagnosis.learning.forest import Question
 from controller.diagnosis.learning.model import JobModel, Run
 from controller.diagnosis.learning.season import Season, slot_of
+from controller.diagnosis.learning.usual import LOOK_BACK, usual
 from controller.diagnosis.watched import watched
 from controller.store import results
 from controller.store.diagnoses import DiagnosisSeason, DiagnosisState
@@ -188,10 +189,13 @@ def _question(session: Session, job: Job, model: JobModel) -> Question:
             table.c.status == probe_pb2.STATUS_OK,
         )
         .order_by(table.c.scheduled_at.desc())
-        .limit(forest.SAMPLE)
+        .limit(LOOK_BACK)
     )
     suspect = session.execute(select(*columns).where(table.c.job_id == job.id, table.c.scheduled_at.in_(odd)))
-    return Question(quiet=[list(row) for row in quiet], suspect=[list(row) for row in suspect])
+    names = [metric.name for metric in watched(job.kind)]
+    return Question(
+        quiet=usual([list(row) for row in quiet], names, suspected), suspect=[list(row) for row in suspect]
+    )
 
 
 def _new_runs(session: Session, job: Job, *, after: dt.datetime | None) -> Sequence[Run]:

@@ -61,7 +61,7 @@ def _ask_target(job: JobReading, target: Target, strongest: Evidence, here: str)
     port = _port(job, target)
     if strongest.metric is None and strongest.domain == "target_fault" and port is not None:
         return Command(
-            line=f"ss -ltnp {_word(f'sport = :{port}')}",
+            line=f"ss -ltunp {_word(f'sport = :{port}')}",
             where=f"on the destination {target.host}",
             why="shows whether anything listens there",
         )

@@ -55,9 +55,10 @@ def condition(job: JobReading, now: dt.datetime) -> Condition:
         _SILENT_AT_LEAST, dt.timedelta(seconds=job.interval_s * _SILENT_INTERVALS)
     ):
         return "silent"
-    if _fails(job.runs):
+    told = _told(job.runs)
+    if _fails(told):
         return "bad"
-    if _many(job.runs, unmeasured):
+    if _many(told, unmeasured):
         return "unmeasured"
     if any(metric.state == "called" for metric in job.metrics):
         return "bad"
@@ -67,9 +68,10 @@ def condition(job: JobReading, now: dt.datetime) -> Condition:
 def evidence(job: JobReading) -> tuple[Evidence, ...]:
     """Return what speaks of a fault: runs that fail, or cannot be measured, and metrics that were called."""
     found = []
+    told = _told(job.runs)
     for fails in (failed, unmeasured):
-        if _many(job.runs, fails):
-            found.append(_runs(job, [run for run in job.runs if fails(run)]))
+        if _many(told, fails):
+            found.append(_runs(job, told, [run for run in told if fails(run)]))
     called = [metric for metric in job.metrics if metric.state == "called"]
     since = min(
         (metric.since for metric in called if metric.since), default=job.runs[-1].at if job.runs else None
@@ -106,8 +108,9 @@ def local_domain(found: Sequence[Evidence]) -> Domain:
 
 def health(job: JobReading) -> int | None:
     """Return how well a job fares, 0 to 100; None when none of its latest runs was measured."""
-    measured = [run for run in job.runs[-_LATEST:] if run.status in ("ok", "failed")]
-    fails = _fails(job.runs)
+    told = _told(job.runs)
+    measured = [run for run in told[-_LATEST:] if run.status in ("ok", "failed")]
+    fails = _fails(told)
     if not measured or (fails and all(run.status == "ok" for run in measured)):
         return None
     if fails:
@@ -139,6 +142,18 @@ def amount(value: float | None, metric: Metric) -> str:
     return number if metric.unit in ("1", "") else f"{number}\N{NO-BREAK SPACE}{metric.unit}"
 
 
+def _told(runs: Sequence[RunOutcome]) -> Sequence[RunOutcome]:
+    """Return the runs without those that could not start because the one before had not ended.
+
+    A slow or silent destination makes runs last longer than the interval; what is missed in between says nothing of
+    the worker. When nothing but misses has come lately, they are the news.
+    """
+    lately = runs[-_BAD - 1 :]
+    if all(unmeasured(run) for run in lately):
+        return runs
+    return [run for run in runs if not (run.status == "missed" and run.source == "schedule")]
+
+
 def _fails(runs: Sequence[RunOutcome]) -> bool:
     return _many(runs, failed)
 
@@ -148,8 +163,8 @@ def _many(runs: Sequence[RunOutcome], fails: Callable[[RunOutcome], bool]) -> bo
     return bool(latest) and fails(latest[-1]) and sum(map(fails, latest)) >= _BAD
 
 
-def _runs(job: JobReading, bad: Sequence[RunOutcome]) -> Evidence:
-    latest = job.runs[-_LATEST:]
+def _runs(job: JobReading, runs: Sequence[RunOutcome], bad: Sequence[RunOutcome]) -> Evidence:
+    latest = runs[-_LATEST:]
     among = [run for run in latest if run in bad]
     source = Counter(run.source for run in among).most_common(1)[0][0]
     why = _SOURCES.get(source, "no reason was given")
@@ -159,7 +174,7 @@ def _runs(job: JobReading, bad: Sequence[RunOutcome]) -> Evidence:
         job=job,
         metric=None,
         text=f"{len(among)} of the last {len(latest)} runs {verb}: {why}{error}",
-        since=_streak(job.runs, bad),
+        since=_streak(runs, bad),
         domain=_OF_SOURCE.get(source, "unknown"),
     )
 

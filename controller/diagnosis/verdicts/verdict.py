@@ -190,7 +190,9 @@ def _unwell(case: _Case, around: Sequence[_Case]) -> bool:
 def _across_the_path(case: _Case, beside: Sequence[_Case]) -> Domain:
     """Return the domain of a job in the light of what the same worker sees of the same host."""
     same_host = [other for other in beside if other.host == case.host and other.condition == "bad"]
-    if _soft(case) and any(other.domain == "path_fault" for other in same_host):
+    # A name server that says nothing is no witness against the way: it may be the server itself.
+    witnesses = [other for other in same_host if other.job.kind.headline.layer != "resolver" or _soft(other)]
+    if _soft(case) and any(other.domain == "path_fault" for other in witnesses):
         return "path_fault"
     if case.domain == "path_fault" and case.job.kind.headline.layer == "resolver":
         # The destination is a name server that does not answer. The way is to blame only if something else says so.

@@ -167,7 +167,7 @@ def test_a_refused_port(watch: Watch) -> None:
     verdict = watch.verdict("tcp")
     assert (verdict.status, verdict.domain, verdict.health) == ("fault", "target_fault", 0)
     assert verdict.command is not None
-    assert verdict.command.line == "ss -ltnp 'sport = :8080'"
+    assert verdict.command.line == "ss -ltunp 'sport = :8080'"
     assert "refused" in verdict.sentence
 
 

@@ -11,10 +11,11 @@ import pytest
 from support.series import SHAPES, losses
 
 from controller.diagnosis.learning.detector import ADAPT, Detector, _tail
-from controller.diagnosis.learning.forest import SAMPLE, Question, agrees
+from controller.diagnosis.learning.forest import Question, agrees
 from controller.diagnosis.learning.model import JobModel, Run
 from controller.diagnosis.learning.normal import LEAST, Normal
 from controller.diagnosis.learning.season import Season, slot_of
+from controller.diagnosis.learning.usual import LOOK_BACK, usual
 from controller.diagnosis.watched import floor, watched
 from streamswarm import contract
 
@@ -59,7 +60,11 @@ class Line:
         begin = index(since)
         agreed = agrees(
             Question(
-                quiet=self.rows[max(0, begin - SAMPLE) : begin],
+                quiet=usual(
+                    self.rows[max(0, begin - LOOK_BACK) : begin][::-1],
+                    [metric.name for metric in watched(self.kind)],
+                    self.model.suspected,
+                ),
                 suspect=[self.rows[index(at)] for at in sorted(odd)],
             )
         )
@@ -315,3 +320,18 @@ def test_a_new_detector_is_empty() -> None:
     """Nothing is assumed before the first run."""
     detector = Detector.load(contract.kind("ping").headline, None)
     assert (detector.state, detector.needed) == ("learning", LEAST)
+
+
+def test_a_fault_that_comes_back_is_called_each_time() -> None:
+    """Ten episodes within a few hundred runs: the earlier ones do not pass for usual."""
+    chance = random.Random("again")
+    line = Line()
+    for _ in range(200):
+        line.run({"rtt_avg_ms": 10.0 + chance.random(), "loss_pct": 0.0})
+    for episode in range(10):
+        for _ in range(8):
+            line.run({"rtt_avg_ms": 1000.0 + chance.random(), "loss_pct": 0.0})
+        assert "rtt_avg_ms" in line.called(), f"episode {episode + 1}"
+        for _ in range(12):
+            line.run({"rtt_avg_ms": 10.0 + chance.random(), "loss_pct": 0.0})
+        assert line.called() == set()

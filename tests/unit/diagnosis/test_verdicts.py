@@ -142,7 +142,7 @@ def domain_of(jobs: list[JobReading], others: list[JobReading] | None = None) ->
             [job("tcp", runs=runs("failed", "target", last=3), error="Connection refused (ECONNREFUSED)")],
             [],
             "target_fault",
-            "ss -ltnp 'sport = :8080'",
+            "ss -ltunp 'sport = :8080'",
         ),
         (
             "no answer",
@@ -390,3 +390,27 @@ def test_amounts_have_three_digits_and_a_unit() -> None:
     assert said == ["0.042\N{NO-BREAK SPACE}ms", "1\N{NO-BREAK SPACE}ms", "12.3\N{NO-BREAK SPACE}ms",
                     "1234\N{NO-BREAK SPACE}ms", "not measured"]  # fmt: skip
     assert amount(0.0, loss) == "0\N{NO-BREAK SPACE}%"
+
+
+@pytest.mark.parametrize("missed", [1, 2, 3])
+def test_runs_that_last_longer_than_their_interval_are_not_the_workers_fault(missed: int) -> None:
+    """A silent destination holds each run until its time-out, so those due meanwhile are missed: that is its own doing."""
+    pattern = [("failed", "network"), *[("missed", "schedule")] * missed]
+    taken = (pattern * 40)[:40]
+    mixed = tuple(
+        RunOutcome(at=NOW - dt.timedelta(seconds=39 - index), status=status, source=source)
+        for index, (status, source) in enumerate(taken)
+    )
+    for end in range(missed + 1):
+        verdict = judge([job("ping", runs=mixed[: len(mixed) - end])], [], now=NOW)
+        assert (verdict.status, verdict.domain) == ("fault", "path_fault")
+        assert "5 of the last 5 runs failed: no answer" in verdict.evidence[0].text
+
+
+def test_a_silent_name_server_on_the_same_host_does_not_make_a_slow_server_the_paths_fault() -> None:
+    """What it does not answer says nothing of the way, on which other things come as fast as ever."""
+    slow = job("http", bad={"ttfb_ms": 1001.0}, target="http://192.0.2.53/")
+    silent = job("dns", 2, test_id=2, runs=runs("failed", "network", last=5))
+    assert domain_of([slow], [silent]) == "target_fault"
+    lost = job("ping", 3, test_id=3, runs=runs("failed", "network", last=5), target="192.0.2.53")
+    assert domain_of([slow], [lost]) == "path_fault"

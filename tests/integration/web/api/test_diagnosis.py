@@ -71,7 +71,7 @@ def test_a_verdict_as_json(engine: Engine, api: Api) -> None:
     diagnose(engine)
     found = api("GET", path).json
     assert (found["status"], found["domain"], found["health"]) == ("fault", "target_fault", 20)
-    assert found["command"]["line"] == "ss -ltnp 'sport = :8080'"
+    assert found["command"]["line"] == "ss -ltunp 'sport = :8080'"
     [evidence] = found["evidence"]
     assert (evidence["worker"], evidence["destination"], evidence["metric"]) == ("edge-1", "Shop", None)
     assert "4 of the last 5 runs failed" in evidence["text"]

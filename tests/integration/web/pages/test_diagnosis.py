@@ -169,7 +169,7 @@ def idle(story: Story) -> int:
     ("make", "said"),
     [
         (slow_path, ["Points to</span> <strong>network path", "between edge-1 and Router", "1 of 2", "mtr -n -r -c 20 192.0.2.1"]),
-        (refused, ["<strong>destination", "5 of the last 5 runs failed", "ss -ltnp 'sport = :8080'", "on the destination 192.0.2.7"]),
+        (refused, ["<strong>destination", "5 of the last 5 runs failed", "ss -ltunp 'sport = :8080'", "on the destination 192.0.2.7"]),
         (busy_worker, ["<strong>worker's host", "The host of edge-1 is at fault", "beside it, Hosts", "CPU busy", "top -b -n 1"]),
         (healthy, ["within its normal range", "Health 100 of 100", "RTT average"]),
         (learning, ["still learning", "22 more good runs", "Health is not known", "Nothing has to be done"]),
@@ -264,4 +264,4 @@ def test_without_scripts_the_button_leads_to_a_page(open_window: Callable[..., A
     page.get_by_role("link", name="Diagnose").click()
     page.wait_for_url(f"**/tests/{test}/diagnosis")
     expect(page.get_by_role("heading", name="Diagnosis of Shop answers")).to_be_visible()
-    expect(page.get_by_text("ss -ltnp 'sport = :8080'")).to_be_visible()
+    expect(page.get_by_text("ss -ltunp 'sport = :8080'")).to_be_visible()
