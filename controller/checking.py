@@ -58,7 +58,10 @@ class Checker:
         value = self.value(name)
         if value is None:
             value = ""
+        faults = len(self.problems)
         text = self._storable(name, value, lines=lines).strip()
+        if len(self.problems) > faults:
+            return text
         if required and not text:
             self.add(name, "must not be empty")
         elif len(text) > longest:

@@ -6,7 +6,7 @@ import click
 
 from controller.settings import Settings
 from controller.store import schema
-from controller.store.engine import make_engine, shown_address
+from controller.store.engine import libpq_url, make_engine, shown_address
 
 
 @click.group()
@@ -20,6 +20,12 @@ def upgrade() -> None:
     settings = Settings.load()
     schema.upgrade(settings)
     click.echo("the schema is up to date")
+
+
+@db.command()
+def url() -> None:
+    """Print the database's URL, for psql and the like. The password is in it."""
+    click.echo(libpq_url(Settings.load()))
 
 
 @db.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -104,16 +106,30 @@ def run(
         # Not 1, which says that tests have failed.
         click.echo("Stopped; there is no verdict.", err=True)
         sys.exit(STOPPED)
-    _write(junit_file, lambda: junit(runs))
-    _write(markdown_file, lambda: markdown(runs), append=True)
-    _write(json_file, lambda: as_json(runs))
-    if not quiet:
-        console = Console(stderr=bool(taken), highlight=False)
-        if not console.is_terminal:
-            console.width = _LOG_WIDTH
-        for done in runs:
-            _show(console, done)
+    try:
+        _write(junit_file, lambda: junit(runs))
+        _write(markdown_file, lambda: markdown(runs), append=True)
+        _write(json_file, lambda: as_json(runs))
+        if not quiet:
+            console = _Output(stderr=bool(taken), highlight=False)
+            if not console.is_terminal:
+                console.width = _LOG_WIDTH
+            for done in runs:
+                _show(console, done)
+        sys.stdout.flush()
+    except OSError as error:
+        # Not 1, which says that tests have failed. What is left in the buffer must not fail again at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(f"streamswarm: standard output cannot be written: {error.strerror}", err=True)
+        sys.exit(NOT_RUN)
     sys.exit(_conclude(runs))
+
+
+class _Output(Console):
+    """A console that says when nobody reads it, instead of ending the program with the code of failed tests."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _conclude(runs: Sequence[SuiteRun]) -> int:

@@ -7,7 +7,7 @@ destination of the same name and address is used as it is, anything else of the 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -93,7 +93,13 @@ def compare(suite: Suite, state: State, *, prune: bool = False, adopt: bool = Fa
         unchanged += change is None
     changes += _leftovers("test", state.tests, {test.name.lower() for test in suite.tests}, mark, prune=prune)
     names = {destination.name.lower() for destination in wanted}
-    changes += _leftovers("destination", state.destinations, names, mark, prune=prune)
+    used = {
+        item["name"].lower()
+        for test in state.tests.values()
+        if mark not in test["tags"]
+        for item in test["destinations"]
+    }
+    changes += _leftovers("destination", state.destinations, names, mark, prune=prune, used=used)
     return Changes(changes=tuple(changes), unchanged=unchanged)
 
 
@@ -214,13 +220,22 @@ def _field_changes(path: str, before: Any, after: Any) -> Iterator[FieldChange]:
 
 
 def _leftovers(
-    sort: Sort, there: Mapping[str, Mapping[str, Any]], wanted: Iterable[str], mark: str, *, prune: bool
+    sort: Sort,
+    there: Mapping[str, Mapping[str, Any]],
+    wanted: Iterable[str],
+    mark: str,
+    *,
+    prune: bool,
+    used: Collection[str] = (),
 ) -> Iterator[Change]:
     names = set(wanted)
     for key, item in there.items():
         if mark not in item["tags"] or key in names:
             continue
-        if prune:
+        if prune and key in used:
+            reason = "tests that this suite has not made aim at it"
+            yield Change(action="left", sort=sort, name=item["name"], reason=reason)
+        elif prune:
             yield Change(
                 action="delete", sort=sort, name=item["name"], id=item["id"], version=item["version"]
             )

@@ -21,6 +21,8 @@ MAX_BYTES = 1_000_000
 #: Values in a document, those that an alias repeats counted again.
 _MOST_VALUES = 50_000
 _DEEPEST = 20
+#: Characters of a number, an instant or a truth value.
+_LONGEST_PLAIN = 100
 _PLAIN_TAG = "tag:yaml.org,2002:"
 
 
@@ -84,10 +86,15 @@ def parse(text: str, *, name: str) -> Document:
         line = mark.line + 1 if mark else 1
         why = shown(" ".join(filter(None, (error.context, error.problem))), 300)
         raise DocumentError(f"{name}:{line}: is not YAML: {why}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise DocumentError(
+            f"{name}:{line}: is not YAML: it has the character {error.character!r}"
+        ) from error
     except yaml.YAMLError as error:
         raise DocumentError(f"{name}: is not YAML: {shown(str(error), 300)}") from error
     except RecursionError as error:
-        raise DocumentError(f"{name}: is nested too deeply") from error
+        raise DocumentError(f"{name}:1: is nested too deeply, somewhere below this line") from error
     if root is None:
         raise DocumentError(f"{name}: is empty")
     reader = _Reader(name)
@@ -136,6 +143,10 @@ class _Reader:
         return found
 
     def _scalar(self, node: Node) -> Any:
+        if node.tag != _PLAIN_TAG + "str" and len(node.value) > _LONGEST_PLAIN:
+            raise self._fault(
+                node, f"has {len(node.value)} characters and is no text; put it into quotes if it is"
+            )
         try:
             return self._constructor.construct_object(node)
         except (ConstructorError, ValueError, OverflowError) as error:

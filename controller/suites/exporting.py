@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from controller.errors import NotFoundError
 from controller.suites.changes import MARK
 from controller.suites.state import State
 from streamswarm import contract
@@ -18,9 +19,14 @@ def export(
 ) -> str:
     """Return the tests that are wanted, with their destinations, as the YAML of a suite.
 
-    Parameters that have their default are left out, and so are the tags of suites.
+    Parameters that have their default are left out, and so are the tags of suites. Raises NotFoundError when there is
+    none.
     """
     tests = [test for test in state.tests.values() if wanted(test)]
+    if not tests:
+        raise NotFoundError(
+            "there is no test to export", mend="look at the tags: a suite needs at least one test"
+        )
     used = {item["name"].lower() for test in tests for item in test["destinations"]}
     values = {
         "suite": name,

@@ -6,6 +6,7 @@ The same file runs once from this machine (`streamswarm run`) and becomes tests 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -127,8 +128,11 @@ class Suite:
 
 
 def slug(name: str) -> str:
-    """Return a suite's name as a word."""
-    return _NO_WORD.sub("-", name.lower()).strip("-")[:50].strip("-") or "suite"
+    """Return a suite's name as a word: plain when the name is, else with a digest, so that two never share one."""
+    word = _NO_WORD.sub("-", name.lower()).strip("-")[:50].strip("-") or "suite"
+    if word == name.lower().replace(" ", "-"):
+        return word
+    return f"{word[:41].strip('-')}-{hashlib.sha256(name.lower().encode()).hexdigest()[:8]}"
 
 
 def load(path: Path) -> Suite:
@@ -141,7 +145,10 @@ def check(doc: Document) -> Suite:
     try:
         return _Reader(doc).suite()
     except InvalidInputError as error:
-        lines = [f"{doc.at(problem.path)}: {problem}" for problem in error.problems[:_MOST_PROBLEMS]]
+        lines = [
+            f"{doc.at(problem.path)}: {problem if problem.path else problem.message}"
+            for problem in error.problems[:_MOST_PROBLEMS]
+        ]
         more = len(error.problems) - len(lines)
         raise SuiteError("\n".join([*lines, *([f"… and {more} more"] if more else [])])) from error
 

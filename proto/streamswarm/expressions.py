@@ -19,6 +19,7 @@ What was not measured is neither true nor false: the truth of an expression may 
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -400,6 +401,8 @@ class _Parser:
         if metric.type == "boolean":
             raise ExpressionError(f"`{metric.name}` is true or false, not a number", token.column)
         number = float(token.text)
+        if not math.isfinite(number):
+            raise ExpressionError(f"`{shown(token.text)}` is too large", token.column)
         unit = self._unit()
         if unit is not None:
             number *= _factor_between(unit, metric)

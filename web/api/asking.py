@@ -49,7 +49,8 @@ def body(*, optional: bool = False) -> Mapping[str, Any]:
     except RecursionError as error:
         raise BadRequest("The body is nested too deeply.") from error
     except ValueError as error:
-        raise BadRequest(f"The body is not JSON: {shown(str(error), 200)}.") from error
+        why = "a number has too many digits" if "int_max_str_digits" in str(error) else shown(str(error), 200)
+        raise BadRequest(f"The body is not JSON: {why}.") from error
     if not isinstance(value, dict):
         raise BadRequest("The body must be a JSON object.")
     problems = list(_unstorable(value, "", 0))

@@ -217,6 +217,22 @@ def test_a_missing_file_and_a_folder_that_is_not_there(tmp_path: Path, site: Sit
     assert "no/such/j.xml: its folder is not there" in done.stderr
 
 
+@pytest.mark.parametrize("where", ["/dev/full", "a closed pipe"])
+def test_output_that_cannot_be_written_is_no_failed_test(tmp_path: Path, site: Site, where: str) -> None:
+    """The code is that of something that could not be done, with one message and no traceback."""
+    (tmp_path / "suite.yaml").write_text(SUITE.format(port=site.port))
+    command = [sys.executable, "-m", "controller.cli", "run", "suite.yaml", "--allow-loopback"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") if where != "/dev/full" else Path(where).open("wb") as output:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=clean_environment(), stdout=output, stderr=subprocess.PIPE, timeout=60
+        )
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("streamswarm: standard output cannot be written: ")
+    assert b"Traceback" not in done.stderr
+
+
 def test_check_sends_nothing(tmp_path: Path, site: Site) -> None:
     """--check reads and says so."""
     done = run(tmp_path, SUITE.format(port=site.port), "--check")

@@ -69,8 +69,10 @@ def bomb(levels: int) -> str:
         (bomb(9), "unfolds to more than"),
         ("a: &a [*a]", "f.yaml:1: is nested more than"),
         ("[" * 30 + "]" * 30, "f.yaml:1: is nested more than 20 deep"),
-        ("[" * 100_000, "f.yaml: is nested too deeply"),
-        ("a: \x00", "is not YAML"),
+        ("[" * 100_000, "f.yaml:1: is nested too deeply"),
+        ("a: 1\nb: \x00", "f.yaml:2: is not YAML: it has the character"),
+        (f"a: 1{':59' * 5000}", "f.yaml:1: has 15001 characters and is no text"),
+        (f"a: {'9' * 5000}", "f.yaml:1: has 5000 characters and is no text"),
     ],
 )
 def test_what_is_refused(text: str, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.suites.document import Document, parse
-from controller.suites.suite import Suite, SuiteError, check
+from controller.suites.suite import Suite, SuiteError, check, slug
 from streamswarm import contract
 
 RIGHT = """\
@@ -61,7 +62,7 @@ def faults(text: str) -> list[str]:
 def test_a_right_suite() -> None:
     """Names, defaults, aims in canonical form, assertions parsed, schedule read."""
     found = suite(RIGHT)
-    assert (found.name, found.slug, found.file) == ("Office edge!", "office-edge", "s.yaml")
+    assert (found.name, found.file) == ("Office edge!", "s.yaml")
     router, telnet, site, host = found.tests
     assert [(aim.name, aim.target) for aim in router.aims] == [
         ("Router", "192.0.2.1"),
@@ -78,6 +79,15 @@ def test_a_right_suite() -> None:
     assert site.aims[0].target == "https://www.example.org/"
     assert [aim.target for aim in host.aims] == [""]
     assert host.selection == {"all": True}
+
+
+def test_two_suites_never_share_a_slug() -> None:
+    """A plain name is its own slug, whatever its case; of any other a digest tells it from the rest."""
+    assert slug("Office edge") == slug("office EDGE") == "office-edge"
+    names = ["Case", "CASE!!", "case?", "日本", "Ω", "", "-", "a b", "a-b!", "x" * 60, "x" * 61, "suite"]
+    slugs = [slug(name) for name in names]
+    assert len(set(slugs)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", word) and len(word) <= 50 for word in slugs)
 
 
 def test_a_suite_without_a_name_has_its_files() -> None:
