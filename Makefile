@@ -6,7 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 # Test processes: most tests wait more than they work.
-PROCESSES ?= 4
+PROCESSES ?= 3
 # A failed test is tried twice more, and each retry is shown with its reason.
 AGAIN := --reruns 2 --reruns-delay 2
 SOURCES := controller worker web proto tests

@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 #: Sessions get this long to say goodbye when the gateway stops.
 _DRAIN_S = 15.0
+#: Seconds after which a task that does not end is cancelled again.
+_END_AGAIN_S = 5.0
 
 
 class RunningGateway:
@@ -105,9 +107,7 @@ class RunningGateway:
         """Send the workers elsewhere, store what was read, and end."""
         self.sessions.drain()
         await asyncio.gather(self._enrolment_listener.stop(1.0), self._session_listener.stop(_DRAIN_S))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
         if self._process_id:
             # The database may be what failed; the next start marks this process as stopped then.
             with contextlib.suppress(Exception):
@@ -173,6 +173,16 @@ async def serve(settings: Settings) -> None:
             waiting.cancel()
         if failure.done() and not failure.cancelled():
             failure.result()
+
+
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: a cancellation that a library has swallowed must not hold the stop up."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_END_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _ensure(engine: Engine, days: Collection[tuple[str, int]]) -> None:

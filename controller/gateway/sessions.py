@@ -80,7 +80,9 @@ class Sessions:
                     _log.warning("the sessions cannot be checked now: %s", error)
                 await asyncio.sleep(self._interval_s)
             try:
-                await asyncio.wait_for(self._hurry.wait(), self._interval_s)
+                # Not wait_for: before Python 3.12 it swallows a cancellation that comes with the event.
+                async with asyncio.timeout(self._interval_s):
+                    await self._hurry.wait()
                 await asyncio.sleep(min(0.02, self._interval_s))  # others who connect now come along
             except TimeoutError:
                 continue

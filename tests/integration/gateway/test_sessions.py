@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from controller.gateway import session as sessions
+from controller.gateway.sessions import Sessions
 from controller.store.commands.enrolment import revoke_worker
 from streamswarm.v1 import gateway_pb2
 
@@ -374,3 +375,20 @@ async def test_gateways_are_listed_with_their_gauges(deployment: Any) -> None:
             ):
                 await asyncio.sleep(0.1)
     assert rows == [("gateway", "gateway-1", 1, True)]
+
+
+@pytest.mark.parametrize("ticks", [0, 1, 2, 3])
+async def test_the_rounds_end_when_they_are_told_to_while_something_happens(
+    deployment: Any, ticks: int
+) -> None:
+    """A session that closes in the same instant must not make the end unheard."""
+    registry = Sessions(deployment.gateway.database, interval_s=30)
+    for _ in range(20):
+        rounds = asyncio.create_task(registry.run())
+        await asyncio.sleep(0.05)  # it waits for something to happen
+        registry._hurry.set()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        rounds.cancel()
+        done, _ = await asyncio.wait([rounds], timeout=2)
+        assert done, "the rounds go on although they were told to end"
