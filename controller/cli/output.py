@@ -14,7 +14,14 @@ from controller.errors import ConfigurationError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes its name only when the block ends well; until then an older one stays as it was."""
+    """Open a file that takes its name only when the block ends well; until then an older one stays as it was.
+
+    What stands there and is no file (`/dev/null`, a pipe) is written to and never replaced.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as device:
+            yield device
+        return
     try:
         number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:

@@ -21,6 +21,13 @@ _UNITS = {"h": "hours", "d": "days"}
 _LAST = click.option("--last", help="Hours or days up to now: `24h`, `7d`.")
 _FROM = click.option("--from", "start", help="Begin, an instant with its zone: `2030-01-31T08:00:00Z`.")
 _TO = click.option("--to", "end", help="End, not included; now unless given.")
+_OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The file to write.",
+)
 
 
 class ReportFailedError(StreamSwarmError):
@@ -32,13 +39,7 @@ class ReportFailedError(StreamSwarmError):
 @_LAST
 @_FROM
 @_TO
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="Where to write the PDF.",
-)
+@_OUTPUT
 @click.option(
     "--wait", type=click.FloatRange(1, 86_400), default=900, show_default=True, help="Longest wait, seconds."
 )
@@ -67,13 +68,7 @@ def results() -> None:
 @_LAST
 @_FROM
 @_TO
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="Where to write the CSV.",
-)
+@_OUTPUT
 def export(name: str, last: str | None, start: str | None, end: str | None, output: Path) -> None:
     """Write the runs of a test as CSV; the last 24 hours unless told otherwise."""
     client = Client.from_environment()

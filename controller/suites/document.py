@@ -6,6 +6,7 @@ unfold to.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,6 @@ def read(path: Path) -> Document:
     name = str(path)
     try:
         if name == "-":
-            import sys
-
             data = sys.stdin.buffer.read(MAX_BYTES + 1)
         else:
             with path.open("rb") as file:

@@ -25,5 +25,9 @@ def usual(rows: Sequence[Row], names: Sequence[str], suspected: Sequence[Detecto
         return any(value is not None and detector.normal.beyond(float(value)) for detector, value in values)
 
     share = max((detector.spikes / max(detector.quiet, 1.0) for detector in suspected), default=0.0)
-    kept = [row for row in rows if odd(row)][: round(share * SAMPLE)]
-    return [*[row for row in rows if not odd(row)][: SAMPLE - len(kept)], *kept]
+    spikes: list[Row] = []
+    quiet: list[Row] = []
+    for row in rows:
+        (spikes if odd(row) else quiet).append(row)
+    kept = spikes[: round(share * SAMPLE)]
+    return [*quiet[: SAMPLE - len(kept)], *kept]
