@@ -58,9 +58,9 @@ format: $(VENV)/.ready ## Put the sources into the house's form
 bench: $(VENV)/.ready ## Benchmarks against named peers; NAME=… for one
 	@$(BIN)/python tests/bench $(NAME)
 
-soak: $(VENV)/.ready ## The long forms of the fault tests
+soak: $(VENV)/.ready ## The long forms of the fault tests; NAME=… for one
 	@.ci/setup tests
-	@ACCEPTANCE_KILLS=200 $(BIN)/pytest tests/acceptance/test_road.py --timeout 3600 $(PYTEST)
+	@$(BIN)/python tests/soak $(NAME)
 
 lab: $(VENV)/.ready ## Boot three real systemd hosts in namespaces and stay until interrupted
 	@.ci/setup tests
