@@ -9,6 +9,7 @@ its batch was handed to the stream. The peer writes the same rows, as many to a 
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import math
 import multiprocessing
 import statistics
@@ -18,16 +19,19 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import numpy
 import psycopg
 from support.deployment import Deployment, Member, deployed
 
 from controller.gateway.packing import copy_target
+from controller.store import results as tables
 from controller.store.engine import libpq_url
 from streamswarm.v1 import gateway_pb2, probe_pb2
+from worker import transport
 
 SECONDS = 60.0
 WARM_UP_S = 5.0
-PEER_SECONDS = 20.0
+PEER_SECONDS = 30.0
 WORKERS = 16
 JOBS = 20
 BATCH = 500
@@ -41,7 +45,7 @@ STEP_US = 20_000
 
 
 def result(job_id: int, scheduled_at_us: int, number: int) -> probe_pb2.Result:
-    """A `ping` result as a run of 20 packets gives it: envelope and metrics, 27 values in all."""
+    """A `ping` result as a run of 20 packets gives it: 25 metrics."""
     made = probe_pb2.Result(
         job_id=job_id,
         job_version=1,
@@ -62,7 +66,9 @@ def result(job_id: int, scheduled_at_us: int, number: int) -> probe_pb2.Result:
         rtt + 0.8,
     )
     ping.rtt_stddev_ms, ping.rtt_p95_ms, ping.ipdv_avg_ms, ping.pdv_p95_ms = 0.31, rtt + 0.7, 0.42, 0.66
-    ping.rfc3550_jitter_ms = 0.021
+    ping.rfc3550_jitter_ms, ping.ipdv_max_ms, ping.rtt_p90_ms = 0.021, 0.9, rtt + 0.6
+    ping.loss_periods = ping.longest_loss_period = 0
+    ping.reply_ttls = 1
     ping.duplicates = ping.reordered = ping.late = ping.icmp_errors = 0
     ping.reply_ttl, ping.kernel_timestamps, ping.bytes_sent, ping.bytes_received = 57, True, 1680, 1680
     return made
@@ -72,8 +78,6 @@ class Batches:
     """Makes a worker's batches: serialised once, then only sequence numbers and instants are written into them."""
 
     def __init__(self, spool_id: str, jobs: Sequence[int], start_us: int) -> None:
-        import numpy
-
         self._step_us = BATCH // len(jobs) * STEP_US
         marks = [0x7E00_0000_0000_0000 + number for number in range(3 * BATCH)]
         batch = gateway_pb2.ResultBatch(spool_id=spool_id, seqs=marks[:BATCH])
@@ -96,8 +100,6 @@ class Batches:
 
     def next(self) -> tuple[int, bytes]:
         """Return the next batch's last sequence number and its message."""
-        import numpy
-
         self._bytes[self._places] = self._values.astype("<i8").view(numpy.uint8)
         self._values += self._steps
         self._last_seq += BATCH
@@ -106,12 +108,10 @@ class Batches:
 
 async def _drive(member: Member, address: str, jobs: Sequence[int], begin: float, end: float) -> list[float]:
     """Send batches until `end`; return the seconds that each took to be acknowledged, those after `begin`."""
-    from worker.transport import _OPTIONS, load_grpc
-
-    grpc = load_grpc()
+    grpc = transport.load_grpc()
     credentials = grpc.ssl_channel_credentials(member.ca_pem, member.key_pem, member.chain_pem)
     took: list[float] = []
-    async with grpc.aio.secure_channel(address, credentials, options=_OPTIONS) as channel:
+    async with grpc.aio.secure_channel(address, credentials, options=transport._OPTIONS) as channel:
         call = channel.stream_stream(
             "/streamswarm.v1.Gateway/Session",
             request_serializer=bytes,
@@ -192,20 +192,13 @@ def ours(deployment: Deployment, seconds: float) -> dict[str, float]:
 def peer(deployment: Deployment, seconds: float, rows_per_commit: int) -> float:
     """Rows a second by psycopg 3's `write_row` into the same table, so many to a commit."""
     target = copy_target("ping")
-    deployment.sql("TRUNCATE result_ping")
     statement = f"COPY {target.table} ({target.column_list}) FROM STDIN (FORMAT BINARY)".encode()
     day_us = 86_400_000_000
     start_us = int(time.time() * 1e6) // day_us * day_us
-    from controller.store import results as tables
-    from streamswarm import contract
-
     columns = tables.columns("ping")
-    types = {"timestamptz": "timestamptz"}
-    names = [types.get(column.type, column.type) for column in columns]
+    names = [column.type for column in columns]
     sample = result(1, start_us, 0)
     metrics = {field.name: value for field, value in sample.ping.ListFields()}
-    assert len(contract.kind("ping").metrics) == len(metrics)
-    import datetime as dt
 
     def row(number: int) -> tuple[Any, ...]:
         due = dt.datetime.fromtimestamp((start_us + number // (WORKERS * JOBS) * STEP_US) / 1e6, dt.UTC)
@@ -222,7 +215,7 @@ def peer(deployment: Deployment, seconds: float, rows_per_commit: int) -> float:
             "detail": None,
         }
         return tuple(
-            metrics[column.metric.name] if column.metric is not None else envelope[column.name]
+            metrics.get(column.metric.name) if column.metric is not None else envelope[column.name]
             for column in columns
         )
 
@@ -243,11 +236,14 @@ def peer(deployment: Deployment, seconds: float, rows_per_commit: int) -> float:
 
 
 def measure() -> dict[str, Any]:
-    """One run of ours, then of the peer with as many rows to a commit."""
+    """One run of ours, the peer before and after it; the better of the peer's two counts."""
     with deployed() as deployment:
+        before = peer(deployment, PEER_SECONDS / 2, 8 * BATCH)
+        deployment.sql("TRUNCATE result_ping")
         figures = ours(deployment, SECONDS)
         together = max(BATCH, round(figures["rows_per_commit"] / BATCH) * BATCH)
-        peer_rate = peer(deployment, PEER_SECONDS, together)
+        deployment.sql("TRUNCATE result_ping")
+        peer_rate = max(before, peer(deployment, PEER_SECONDS / 2, together))
     ratio = figures["rate"] / peer_rate
     return {
         "value": round(figures["rate"]),
@@ -258,7 +254,7 @@ def measure() -> dict[str, Any]:
         "goal": f">= {GOAL} (aim {AIM}), >= {LEAST} results/s, acknowledged within {LONGEST_ACK_S:g} s (p99)",
         "ok": ratio >= GOAL and figures["rate"] >= LEAST and figures["ack_p99_s"] <= LONGEST_ACK_S,
         "seconds": SECONDS,
-        "metrics": 20,
+        "metrics": len(result(1, 1, 1).ping.ListFields()),
         "batch": BATCH,
         "rows_per_commit": together,
         "ack_p50_s": round(figures["ack_p50_s"], 4),

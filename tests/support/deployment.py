@@ -12,6 +12,7 @@ import datetime as dt
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -198,8 +199,6 @@ def _copy(connection: psycopg.Connection[Any], target: str, rows: Sequence[tuple
 
 
 def _accepts(address: str) -> bool:
-    import socket
-
     host, port = address.rsplit(":", 1)
     try:
         with socket.create_connection((host, int(port)), timeout=1):
