@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from google.protobuf.message import DecodeError
-
 from streamswarm.targets import shown
-from streamswarm.v1 import gateway_pb2, probe_pb2
+from streamswarm.v1 import gateway_pb2
 from worker.clock import Clock, ControllerTime
 from worker.concurrency import first_of, within
 from worker.spool import ImpossibleAckError
@@ -308,15 +306,11 @@ class Session:
         await self._acknowledged.wait()
 
     async def _send_batch(self, records: list[Record]) -> None:
-        batch = gateway_pb2.ResultBatch(spool_id=self._spool_id)
-        for record in records:
-            try:
-                result = probe_pb2.Result.FromString(record.body)
-            except DecodeError:
-                # Its check sum was right, so it was written so; the controller puts it into quarantine.
-                result = probe_pb2.Result(error="the spool held something that is no result")
-            batch.seqs.append(record.seq)
-            batch.results.append(result)
+        batch = gateway_pb2.ResultBatch(
+            spool_id=self._spool_id,
+            seqs=[record.seq for record in records],
+            results=[record.body for record in records],
+        )
         # Noted before sending: a send that fails may still have arrived.
         self._spool.sent(records[-1].seq)
         for record in records:

@@ -9,8 +9,11 @@ import itertools
 import math
 from collections.abc import Sequence
 
-#: Below this many samples a 95th percentile is only another name for the maximum.
+#: Below this many samples a percentile is only another name for the maximum: the share of samples above it is
+#: too small to hold one.
+SAMPLES_FOR_P90 = 10
 SAMPLES_FOR_P95 = 20
+SAMPLES_FOR_P99 = 100
 
 
 def mean(samples: Sequence[float]) -> float | None:
@@ -34,6 +37,16 @@ def median(samples: Sequence[float]) -> float | None:
     return percentile(samples, 0.5)
 
 
+def percentile_90(samples: Sequence[float]) -> float | None:
+    """Return the 90th percentile, or None with fewer than 10 samples."""
+    return percentile(samples, 0.90) if len(samples) >= SAMPLES_FOR_P90 else None
+
+
+def percentile_99(samples: Sequence[float]) -> float | None:
+    """Return the 99th percentile, or None with fewer than 100 samples."""
+    return percentile(samples, 0.99) if len(samples) >= SAMPLES_FOR_P99 else None
+
+
 def percentile_95(samples: Sequence[float]) -> float | None:
     """Return the 95th percentile, or None with fewer than 20 samples."""
     return percentile(samples, 0.95) if len(samples) >= SAMPLES_FOR_P95 else None
@@ -50,6 +63,17 @@ def standard_deviation(samples: Sequence[float]) -> float | None:
 def ipdv_mean(samples: Sequence[float]) -> float | None:
     """Return the mean absolute difference of consecutive samples (RFC 3393, RFC 5481)."""
     return mean([abs(later - earlier) for earlier, later in itertools.pairwise(samples)])
+
+
+def ipdv_max(samples: Sequence[float]) -> float | None:
+    """Return the largest absolute difference of consecutive samples (RFC 3393, RFC 5481)."""
+    return max((abs(later - earlier) for earlier, later in itertools.pairwise(samples)), default=None)
+
+
+def loss_periods(received: Sequence[bool]) -> tuple[int, int]:
+    """Return how many runs of consecutive losses there are, and the length of the longest (RFC 3357)."""
+    lengths = [sum(1 for _ in run) for arrived, run in itertools.groupby(received) if not arrived]
+    return len(lengths), max(lengths, default=0)
 
 
 def pdv_95(samples: Sequence[float]) -> float | None:

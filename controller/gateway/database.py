@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+BlockingConnection = psycopg.Connection[tuple[Any, ...]]
 
 #: Limits of every connection, in milliseconds. A gateway that is stopped in the middle of a transaction, or cut
 #: off from its database, holds its successor up for no longer than these.
@@ -24,7 +25,16 @@ _LIMITS = {
     "lock_timeout": 5_000,
     "idle_in_transaction_session_timeout": 5_000,
 }
-_TRANSACTION_LIMIT = ("transaction_timeout", 10_000)  # PostgreSQL 17 and newer
+_LIMIT_TRANSACTIONS = "SET transaction_timeout = 10000"  # PostgreSQL 17 and newer
+_PARAMETERS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "application_name": "streamswarm-gateway",
+    "options": " ".join(("-c timezone=UTC", *(f"-c {name}={value}" for name, value in _LIMITS.items()))),
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 #: SQLSTATE classes after which the same work may succeed: broken connection, read-only or ended transaction,
 #: deadlock and serialisation, no resources, lock not had, shutdown or cancellation, input/output error.
 _TRANSIENT = frozenset(("08", "25", "40", "53", "55", "57", "58"))
@@ -69,25 +79,53 @@ class Database:
         for connection in idle:
             await connection.close()
 
+    def line(self) -> Line:
+        """Return a connection of its own for one thread that blocks."""
+        return Line(self._url)
+
     async def _connect(self) -> Connection:
-        limits = " ".join(f"-c {name}={value}" for name, value in _LIMITS.items())
-        connection = await psycopg.AsyncConnection.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=5,
-            application_name="streamswarm-gateway",
-            options=f"-c timezone=UTC {limits}",
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=15_000,
-        )
+        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **_PARAMETERS)
         if connection.info.server_version >= 170_000:
-            name, value = _TRANSACTION_LIMIT
             try:
-                await connection.execute(f"SET {name} = {value}")
+                await connection.execute(_LIMIT_TRANSACTIONS)
             except BaseException:
                 await connection.close()
+                raise
+        return connection
+
+
+class Line:
+    """One connection that blocks, kept open between uses. It belongs to one thread at a time."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._idle: BlockingConnection | None = None
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[BlockingConnection]:
+        """Lend the connection in autocommit mode, a new one when the last is gone; errors roll back."""
+        connection, self._idle = self._idle or self._connect(), None
+        try:
+            yield connection
+        finally:
+            if connection.info.transaction_status is TransactionStatus.IDLE:
+                self._idle = connection
+            else:
+                connection.close()
+
+    def close(self) -> None:
+        """Close the connection; the next use would open another."""
+        if self._idle is not None:
+            self._idle.close()
+            self._idle = None
+
+    def _connect(self) -> BlockingConnection:
+        connection = psycopg.Connection.connect(self._url, autocommit=True, **_PARAMETERS)
+        if connection.info.server_version >= 170_000:
+            try:
+                connection.execute(_LIMIT_TRANSACTIONS)
+            except BaseException:
+                connection.close()
                 raise
         return connection
 

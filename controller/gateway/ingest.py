@@ -1,8 +1,10 @@
 """The ingest pipeline: batches of many workers go into one transaction, acknowledgements come after its COMMIT.
 
-One pipeline stores for all sessions of the gateway, in the order in which batches came: two at a time could put a
-worker's later batch before its earlier one, and the watermark would then swallow the earlier. Its queue is short;
-when it is full, sessions stop reading, and the workers' spools hold what comes.
+A few lanes store side by side, each in a thread of its own with its own connection, so that one packs while the
+database works for another and the event loop never waits for either. A worker's batches always take the same lane,
+in the order in which they came: in two lanes a later batch could be stored before an earlier one, and the watermark
+would then swallow the earlier. The lanes' queues are short; when one is full, its sessions stop reading, and the
+workers' spools hold what comes.
 
 Nothing is ever dropped here. A result that can never be stored goes to the quarantine in the same transaction;
 whatever else goes wrong, the same portions are tried again until the database takes them or says that their
@@ -16,35 +18,28 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
 import psycopg
 
-from controller.gateway.authority import utc_now
-from controller.gateway.database import BackOff, Connection, Database, is_transient
-from controller.gateway.ownership import Ownership
-from controller.gateway.packing import UnstorableError, pack
+from controller.gateway.database import BackOff, BlockingConnection, Database, Line, is_transient
+from controller.gateway.loads import Load, Portion
+from controller.gateway.preparing import Preparation
 from controller.gateway.storing import (
     Claimed,
-    Entry,
     MissingPartitionError,
-    Portion,
     store_copied,
     store_singly,
     store_staged,
 )
-from streamswarm.v1 import probe_pb2
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _DAY_US = 86_400_000_000
-#: Due instants outside of this are no schedule's: a spool is emptied long before, and no run is due tomorrow.
-_OLDEST_US, _NEWEST_US = 90 * _DAY_US, _DAY_US
-#: Batches of fewer results than this are packed on the event loop; a thread would cost more than it spares.
-_PACK_INLINE = 200
 
 MakePartitions = Callable[[Collection[tuple[str, int]]], Awaitable[None]]
 
@@ -77,7 +72,8 @@ class Batch:
 
     source: Source
     seqs: Sequence[int]
-    results: Sequence[probe_pb2.Result]
+    #: Result messages as they came.
+    wire: Sequence[bytes]
     #: Bytes that the batch holds of the session's credit.
     size: int
 
@@ -102,36 +98,78 @@ class Ingest:
         make_partitions: MakePartitions,
         *,
         on_stored: Callable[[set[int], set[int]], None] = lambda _tests, _one_shots: None,
+        lanes: int = 2,
         queue_length: int = 64,
         most_rows: int = 10_000,
     ) -> None:
-        self._database = database
-        self._make_partitions = make_partitions
-        #: Told after each COMMIT: tests that got results, and one-shot jobs that have run.
-        self._on_stored = on_stored
-        self._queue: asyncio.Queue[Batch] = asyncio.Queue(queue_length)
-        self._most_rows = most_rows
-        self._ownership = Ownership()
         self.tally = Tally()
+        self._lanes = [
+            Lane(
+                database.line(),
+                make_partitions,
+                on_stored=on_stored,
+                tally=self.tally,
+                queue_length=queue_length,
+                most_rows=most_rows,
+            )
+            for _ in range(lanes)
+        ]
 
     @property
     def waiting(self) -> int:
-        """Batches in the queue."""
-        return self._queue.qsize()
+        """Batches in the queues."""
+        return sum(lane.queue.qsize() for lane in self._lanes)
 
     async def submit(self, batch: Batch) -> None:
-        """Hand in a batch; waits while the queue is full."""
-        await self._queue.put(batch)
+        """Hand in a batch; waits while its lane is full."""
+        await self._lanes[batch.source.worker_id.int % len(self._lanes)].queue.put(batch)
+
+    async def run(self) -> None:
+        """Store batches until cancelled; a transaction that is under way then still ends by itself."""
+        try:
+            await asyncio.gather(*(lane.run() for lane in self._lanes))
+        finally:
+            for lane in self._lanes:
+                lane.close()
+
+
+class Lane:
+    """Stores the batches of some workers, one transaction after the other."""
+
+    def __init__(
+        self,
+        line: Line,
+        make_partitions: MakePartitions,
+        *,
+        on_stored: Callable[[set[int], set[int]], None],
+        tally: Tally,
+        queue_length: int,
+        most_rows: int,
+    ) -> None:
+        self.queue: asyncio.Queue[Batch] = asyncio.Queue(queue_length)
+        self._line = line
+        self._make_partitions = make_partitions
+        #: Told after each COMMIT: tests that got results, and one-shot jobs that have run.
+        self._on_stored = on_stored
+        self._tally = tally
+        self._most_rows = most_rows
+        self._preparation = Preparation()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ingest")
 
     async def run(self) -> None:
         """Store batches until cancelled."""
         while True:
-            batches = [await self._queue.get()]
+            batches = [await self.queue.get()]
             rows = len(batches[0].seqs)
-            while rows < self._most_rows and not self._queue.empty():
-                batches.append(self._queue.get_nowait())
+            while rows < self._most_rows and not self.queue.empty():
+                batches.append(self.queue.get_nowait())
                 rows += len(batches[-1].seqs)
             await self._store(batches)
+
+    def close(self) -> None:
+        """Take no more work; the connection closes once the thread is done with it."""
+        self._thread.submit(self._line.close)
+        self._thread.shutdown(wait=False)
 
     async def _store(self, batches: Sequence[Batch]) -> None:
         """Store these batches, however often it takes, and acknowledge them."""
@@ -139,99 +177,47 @@ class Ingest:
         for batch in batches:
             by_source.setdefault(id(batch.source), []).append(batch)
         groups = list(by_source.values())
-        portions = await self._retrying(partial(self._prepare, groups=groups))
-        claimed = await self._store_portions(portions)
-        tests: set[int] = set()
-        one_shots: set[int] = set()
+        portions = [_portion(group) for group in groups]
+        load = await self._retrying(partial(self._preparation.load, portions=portions))
+        claimed = await self._store_load(load)
         for position, group in enumerate(groups):
             if position not in claimed:
                 group[0].source.refused()
                 continue
-            self._count(portions[position], tests, one_shots)
             for batch in group:
                 batch.source.stored(batch)
-        self._on_stored(tests, one_shots)
+        counts = self._preparation.count(load, claimed)
+        self._tally.stored += counts.stored
+        self._tally.quarantined += counts.quarantined
+        self._on_stored(counts.tests, counts.one_shots)
 
-    async def _store_portions(self, portions: Sequence[Portion]) -> Claimed:
+    async def _store_load(self, load: Load) -> Claimed:
         """Store by the fastest way that the content allows: together, past duplicates, then row by row."""
         for way in (store_copied, store_staged):
             try:
-                return await self._retrying(partial(way, portions=portions), portions)
+                return await self._retrying(partial(way, load=load), load)
             except psycopg.Error as error:
                 _log.info("%s; the batch takes the slower way", error.diag.message_primary)
         claimed = set()
-        for position, portion in enumerate(portions):
+        for position in range(len(load.portions)):
             try:
-                found = await self._retrying(partial(store_staged, portions=[portion]), [portion])
+                found = await self._retrying(partial(store_staged, load=load, positions=[position]), load)
             except psycopg.Error:
-                found = await self._retrying(partial(store_singly, portion=portion), [portion])
+                found = await self._retrying(partial(store_singly, load=load, position=position), load)
             if found:
                 claimed.add(position)
         return frozenset(claimed)
 
-    async def _prepare(self, connection: Connection, groups: Sequence[Sequence[Batch]]) -> list[Portion]:
-        """Check and pack; jobs that are not known, or do not fit, are looked up once more first."""
-        self._ownership.trim()
-        unknown = [
-            result.job_id
-            for group in groups
-            for batch in group
-            for result in batch.results
-            if not self._ownership.fits(batch.source.worker_id, result)
-        ]
-        if unknown:
-            await self._ownership.load(connection, unknown)
-        count = sum(len(batch.seqs) for group in groups for batch in group)
-        if count < _PACK_INLINE:
-            return self._pack(groups)
-        return await asyncio.to_thread(self._pack, groups)
-
-    def _pack(self, groups: Sequence[Sequence[Batch]]) -> list[Portion]:
-        now_us = int(utc_now().timestamp() * 1_000_000)
-        return [
-            Portion(
-                worker_id=group[0].source.worker_id,
-                epoch=group[0].source.epoch,
-                spool_id=group[0].source.spool_id,
-                entries=[
-                    self._entry(batch.source.worker_id, seq, result, now_us)
-                    for batch in group
-                    for seq, result in zip(batch.seqs, batch.results, strict=True)
-                ],
-            )
-            for group in groups
-        ]
-
-    def _entry(self, worker_id: uuid.UUID, seq: int, result: probe_pb2.Result, now_us: int) -> Entry:
-        packed, fault = None, self._ownership.fault(worker_id, result)
-        if fault is None and not now_us - _OLDEST_US < result.scheduled_at_us < now_us + _NEWEST_US:
-            fault = "scheduled_at lies more than 90 days back or a day ahead"
-        if fault is None:
-            try:
-                packed = pack(result)
-            except UnstorableError as error:
-                fault = str(error)
-            except Exception as error:  # noqa: BLE001  one result that nobody foresaw must not stop all the others
-                _log.exception("a result of job %s cannot be packed", result.job_id)
-                fault = f"it cannot be packed: {error!r}"
-        payload = b"" if packed is not None else result.SerializeToString()
-        return Entry(seq=seq, packed=packed, fault=fault or "", payload=payload)
-
-    async def _retrying(
-        self, work: Callable[[Connection], Awaitable[_T]], portions: Sequence[Portion] = ()
-    ) -> _T:
+    async def _retrying(self, work: Callable[[BlockingConnection], _T], load: Load | None = None) -> _T:
         """Do the work until the database takes it; an error about the rows' content is the caller's."""
         back_off = BackOff()
         while True:
+            begun = time.monotonic()
             try:
-                async with self._database.connection() as connection:
-                    begun = time.monotonic()
-                    done = await work(connection)
-                self.tally.transactions += 1
-                self.tally.last_commit_ms = (time.monotonic() - begun) * 1000
-                return done
+                done = await asyncio.get_running_loop().run_in_executor(self._thread, self._attempt, work)
             except MissingPartitionError:
-                await self._add_partitions(portions)
+                if load is not None:
+                    await self._add_partitions(load)
             except Exception as error:
                 if is_about_content(error):
                     raise
@@ -239,31 +225,35 @@ class Ingest:
                     _log.warning("results wait for the database: %s", error)
                 else:
                     _log.exception("results cannot be stored and wait; the schema may not fit this release")
-            self.tally.retries += 1
+            else:
+                if load is not None:
+                    self._tally.transactions += 1
+                    self._tally.last_commit_ms = (time.monotonic() - begun) * 1000
+                return done
+            self._tally.retries += 1
             await back_off.wait()
 
-    async def _add_partitions(self, portions: Sequence[Portion]) -> None:
-        days = {
-            (entry.packed.kind, entry.packed.scheduled_at_us // _DAY_US)
-            for portion in portions
-            for entry in portion.entries
-            if entry.packed is not None
-        }
+    def _attempt(self, work: Callable[[BlockingConnection], _T]) -> _T:
+        with self._line.connection() as connection:
+            return work(connection)
+
+    async def _add_partitions(self, load: Load) -> None:
+        days = {(kind, due_us // _DAY_US) for kind, due_us in load.due()}
         try:
             await self._make_partitions(days)
         except Exception as error:  # noqa: BLE001  whatever it is, the results wait and it is tried again
             _log.warning("partitions for %s days cannot be made now: %s", len(days), error)
 
-    def _count(self, portion: Portion, tests: set[int], one_shots: set[int]) -> None:
-        for entry in portion.entries:
-            if entry.packed is None:
-                self.tally.quarantined += 1
-                continue
-            self.tally.stored += 1
-            job = self._ownership.job(entry.packed.job_id)
-            tests.add(job.test_id)
-            if job.one_shot:
-                one_shots.add(entry.packed.job_id)
+
+def _portion(group: Sequence[Batch]) -> Portion:
+    source = group[0].source
+    return Portion(
+        worker_id=source.worker_id,
+        epoch=source.epoch,
+        spool_id=source.spool_id,
+        seqs=group[0].seqs if len(group) == 1 else [seq for batch in group for seq in batch.seqs],
+        wire=group[0].wire if len(group) == 1 else [text for batch in group for text in batch.wire],
+    )
 
 
 def is_about_content(error: Exception) -> bool:

@@ -6,9 +6,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from controller.gateway.database import Connection
-from controller.gateway.packing import kind_name
-from streamswarm.v1 import probe_pb2
+from controller.gateway.database import BlockingConnection
 
 _MOST_JOBS = 500_000
 
@@ -29,19 +27,15 @@ class Ownership:
     def __init__(self) -> None:
         self._jobs: dict[int, OwnedJob] = {}
 
-    def fits(self, worker_id: uuid.UUID, result: probe_pb2.Result) -> bool:
-        """Whether the result is of a known job of that worker and of the job's kind."""
-        return self.fault(worker_id, result) is None
-
-    def fault(self, worker_id: uuid.UUID, result: probe_pb2.Result) -> str | None:
-        """Return why the result does not belong to the worker's jobs; None when it does."""
-        job = self._jobs.get(result.job_id)
+    def fault(self, worker_id: uuid.UUID, job_id: int, kind: str) -> str | None:
+        """Return why a job is not the worker's, or not of that kind; None when it is."""
+        job = self._jobs.get(job_id)
         if job is None:
-            return f"there is no job {result.job_id}"
+            return f"there is no job {job_id}"
         if job.worker_id != worker_id:
-            return f"job {result.job_id} belongs to another worker"
-        if job.kind != kind_name(result):
-            return f"job {result.job_id} is of kind `{job.kind}`, the result is not"
+            return f"job {job_id} belongs to another worker"
+        if job.kind != kind:
+            return f"job {job_id} is of kind `{job.kind}`, the result is not"
         return None
 
     def job(self, job_id: int) -> OwnedJob:
@@ -53,13 +47,13 @@ class Ownership:
         if len(self._jobs) > _MOST_JOBS:
             self._jobs.clear()
 
-    async def load(self, connection: Connection, job_ids: Iterable[int]) -> None:
+    def load(self, connection: BlockingConnection, job_ids: Iterable[int]) -> None:
         """Read these jobs from the database; those that do not exist are simply not there afterwards."""
         wanted = list(set(job_ids))
-        cursor = await connection.execute(
+        cursor = connection.execute(
             "SELECT id, worker_id, kind, test_id, one_shot FROM jobs WHERE id = ANY(%s)", (wanted,)
         )
         for job_id in wanted:
             self._jobs.pop(job_id, None)
-        for job_id, worker_id, kind, test_id, one_shot in await cursor.fetchall():
+        for job_id, worker_id, kind, test_id, one_shot in cursor.fetchall():
             self._jobs[job_id] = OwnedJob(worker_id=worker_id, kind=kind, test_id=test_id, one_shot=one_shot)

@@ -26,7 +26,7 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = struct.pack(">h", -1)
 
 #: PostgreSQL counts microseconds from 2000-01-01.
-_POSTGRES_EPOCH_US = 946_684_800_000_000
+POSTGRES_EPOCH_US = 946_684_800_000_000
 _CODES = {"int8": "q", "timestamptz": "q", "float8": "d", "int4": "i", "int2": "h", "bool": "?"}
 _WIDTHS = {"int8": 8, "timestamptz": 8, "float8": 8, "int4": 4, "int2": 2, "bool": 1}
 _NULL = struct.pack(">i", -1)
@@ -142,10 +142,10 @@ _MOST_DETAIL_BYTES = 65_536
 _MOST_ERROR_CHARACTERS = 2_000
 _MOST_KEY_CHARACTERS = 300
 _MOST_CHILDREN = 2_000
-_STATUSES = frozenset(probe_pb2.Status.values()) - {probe_pb2.STATUS_UNSPECIFIED}
-_SOURCES = frozenset(probe_pb2.FailureSource.values())
+STATUSES = frozenset(probe_pb2.Status.values()) - {probe_pb2.STATUS_UNSPECIFIED}
+SOURCES = frozenset(probe_pb2.FailureSource.values())
 #: The instants that a timestamptz can hold are wider; what lies outside of these is no clock's reading.
-_EARLIEST_US, _LATEST_US = -62_135_596_800_000_000, 253_402_300_800_000_000  # years 1 and 10000
+EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_800_000_000  # years 1 and 10000
 
 
 def kind_name(result: probe_pb2.Result) -> str:
@@ -157,22 +157,22 @@ def pack(result: probe_pb2.Result) -> PackedResult:
     """Pack a result of a known kind, or raise UnstorableError."""
     name = kind_name(result)
     table = _table(name)
-    if result.status not in _STATUSES:
+    if result.status not in STATUSES:
         raise UnstorableError(f"status {result.status} is not one that this release knows")
-    if result.failure_source not in _SOURCES:
+    if result.failure_source not in SOURCES:
         raise UnstorableError(f"failure source {result.failure_source} is not one that this release knows")
-    if not _EARLIEST_US <= result.started_at_us < _LATEST_US:
+    if not EARLIEST_US <= result.started_at_us < LATEST_US:
         raise UnstorableError("started_at lies outside of the calendar")
     metrics = getattr(result, name) if result.WhichOneof("metrics") else None
     present: dict[str, Any] = {}
     if metrics is not None:
         present = {field.name: value for field, value in metrics.ListFields()}
     groups = {child.name: present.pop(child.name, ()) for child in contract.kind(name).children}
-    scheduled_at = result.scheduled_at_us - _POSTGRES_EPOCH_US
+    scheduled_at = result.scheduled_at_us - POSTGRES_EPOCH_US
     envelope = {
         "job_id": result.job_id,
         "scheduled_at": scheduled_at,
-        "started_at": result.started_at_us - _POSTGRES_EPOCH_US,
+        "started_at": result.started_at_us - POSTGRES_EPOCH_US,
         "duration_ms": result.duration_ms,
         "clock_offset_ms": result.clock_offset_ms if result.HasField("clock_offset_ms") else None,
         "job_version": result.job_version,

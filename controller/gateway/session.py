@@ -261,7 +261,7 @@ class Session:
             self.end(Why.PROTOCOL, fault)
             return
         batch = Batch(
-            source=self, seqs=tuple(results.seqs), results=list(results.results), size=results.ByteSize()
+            source=self, seqs=list(results.seqs), wire=list(results.results), size=results.ByteSize()
         )
         self._unacked_results += len(batch.seqs)
         self._unacked_bytes += batch.size

@@ -106,6 +106,10 @@ def summarise(record: EchoRecord, timeout_ms: int) -> PingResult:
     )
     if record.sent:
         result.loss_pct = 100.0 * (record.sent - len(in_time)) / record.sent
+    if record.sent and not record.refused:  # otherwise it is not known which requests were sent
+        result.loss_periods, result.longest_loss_period = statistics.loss_periods(
+            [index in in_time for index in range(record.sent)]
+        )
     if not in_time:
         return result
     rtts = [in_time[index].rtt_ns / 1e6 for index in sorted(in_time)]
@@ -115,7 +119,10 @@ def summarise(record: EchoRecord, timeout_ms: int) -> PingResult:
         "rtt_median_ms": statistics.median(rtts),
         "rtt_max_ms": max(rtts),
         "rtt_stddev_ms": statistics.standard_deviation(rtts),
+        "rtt_p90_ms": statistics.percentile_90(rtts),
         "rtt_p95_ms": statistics.percentile_95(rtts),
+        "rtt_p99_ms": statistics.percentile_99(rtts),
+        "ipdv_max_ms": statistics.ipdv_max(rtts),
         "ipdv_avg_ms": statistics.ipdv_mean(rtts),
         "pdv_p95_ms": statistics.pdv_95(rtts),
         "rfc3550_jitter_ms": statistics.rfc3550_jitter(rtts),
@@ -127,6 +134,7 @@ def summarise(record: EchoRecord, timeout_ms: int) -> PingResult:
     ttls = [reply.ttl for reply in record.replies if reply.ttl is not None]
     if ttls:
         result.reply_ttl = ttls[-1]
+        result.reply_ttls = len(set(ttls))
     return result
 
 

@@ -165,8 +165,8 @@ class ResultBatch(_message.Message):
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     spool_id: str
     seqs: _containers.RepeatedScalarFieldContainer[int]
-    results: _containers.RepeatedCompositeFieldContainer[_probe_pb2.Result]
-    def __init__(self, spool_id: _Optional[str] = ..., seqs: _Optional[_Iterable[int]] = ..., results: _Optional[_Iterable[_Union[_probe_pb2.Result, _Mapping]]] = ...) -> None: ...
+    results: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, spool_id: _Optional[str] = ..., seqs: _Optional[_Iterable[int]] = ..., results: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("spool_id", "acked_seq")

@@ -110,7 +110,11 @@ class Script:
     async def results(self, results: Sequence[probe_pb2.Result], seqs: Sequence[int]) -> None:
         """Send a batch under the session's spool."""
         await self.send(
-            results=gateway_pb2.ResultBatch(spool_id=self.welcome.spool_id, seqs=seqs, results=results)
+            results=gateway_pb2.ResultBatch(
+                spool_id=self.welcome.spool_id,
+                seqs=seqs,
+                results=[result.SerializeToString() for result in results],
+            )
         )
 
     async def read(self, timeout_s: float = 10) -> GatewayMessage:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import uuid
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
 
 from controller.gateway import ingest, storing
+from controller.gateway.ingest import Batch
 from controller.store.engine import libpq_url
 
 
@@ -122,17 +125,41 @@ async def test_what_can_never_be_stored_is_set_aside_and_the_rest_is_stored(
         "status 0": tools.make_result(job, 6, status=0),
     }
     bad["of kind"].ClearField("metrics")
+    wire = [result.SerializeToString() for result in bad.values()]
+    bad["no Result message"] = tools.make_result(job, 7)
+    wire.append(b"\xff\xff\xff")
     good = [tools.make_result(job, number) for number in range(10, 14)]
     async with deployment.session(worker) as session:
         await session.hello()
-        await session.results([*good[:2], *bad.values(), *good[2:]], range(1, 13))
-        await session.expect_ack(12)
+        first, last = ([result.SerializeToString() for result in some] for some in (good[:2], good[2:]))
+        await session.send(
+            results={"spool_id": "spool-a", "seqs": range(1, 14), "results": [*first, *wire, *last]}
+        )
+        await session.expect_ack(13)
     assert deployment.sql("SELECT count(*) FROM result_ping") == [(4,)]
     kept = deployment.sql("SELECT seq, reason, payload FROM quarantine ORDER BY seq")
-    assert [seq for seq, _, _ in kept] == list(range(3, 11))
-    for (reason, result), (_, kept_reason, payload) in zip(bad.items(), kept, strict=True):
+    assert [seq for seq, _, _ in kept] == list(range(3, 12))
+    for reason, text, (_, kept_reason, payload) in zip(bad, wire, kept, strict=True):
         assert reason in kept_reason
-        assert payload == result.SerializeToString()
+        assert payload == text
+
+
+async def test_many_alike_are_checked_like_each_by_itself(deployment: Any, tools: Any) -> None:
+    """Among hundreds of like results those of others' jobs, of odd times and broken values are still set aside."""
+    worker, other = await deployment.enrol("host-a"), await deployment.enrol("host-b")
+    job, foreign = deployment.job(worker.worker_id), deployment.job(other.worker_id)
+    results = [tools.make_result(job, number) for number in range(300)]
+    results[50].job_id, results[51].job_id = foreign, 999_999
+    results[100].scheduled_at_us = 1_000_000_000_000_000
+    results[150].ping.rtt_avg_ms = float("inf")
+    async with deployment.session(worker) as session:
+        await session.hello()
+        await session.results(results, range(1, 301))
+        await session.expect_ack(300)
+    assert deployment.sql("SELECT count(*), sum(rtt_avg_ms) FROM result_ping") == [
+        (296, sum(result.ping.rtt_avg_ms for n, result in enumerate(results) if n not in (50, 51, 100, 150)))
+    ]
+    assert deployment.sql("SELECT seq FROM quarantine ORDER BY seq") == [(51,), (52,), (101,), (151,)]
 
 
 async def test_a_row_that_only_the_database_refuses_spoils_no_other(deployment: Any, tools: Any) -> None:
@@ -153,6 +180,7 @@ async def test_a_row_that_only_the_database_refuses_spoils_no_other(deployment: 
     ((seq, reason),) = deployment.sql("SELECT seq, reason FROM quarantine")
     assert seq == 3
     assert reason.startswith("the database refuses it")
+    assert deployment.sql("SELECT payload FROM quarantine") == [(results[2].SerializeToString(),)]
 
 
 async def test_odd_text_is_stored_cleaned(deployment: Any, tools: Any) -> None:
@@ -332,10 +360,17 @@ async def test_a_one_shot_job_is_retired_once_its_result_is_stored(deployment: A
 
 
 async def test_a_full_pipeline_stops_reading(deployment: Any) -> None:
-    """The queue of batches is bounded: a further batch waits outside until there is room."""
-    pipeline = ingest.Ingest(deployment.gateway.database, deployment.gateway._make_partitions, queue_length=2)
-    batch: Any = object()
+    """The queue of a worker's lane is bounded: a further batch waits outside, while other lanes have room."""
+    pipeline = ingest.Ingest(
+        deployment.gateway.database, deployment.gateway._make_partitions, lanes=2, queue_length=2
+    )
+    batch, other = (
+        Batch(source=SimpleNamespace(worker_id=uuid.UUID(int=number)), seqs=[1], wire=[b""], size=1)
+        for number in (0, 1)
+    )
     await pipeline.submit(batch)
     await pipeline.submit(batch)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(pipeline.submit(batch), 0.1)
+    await pipeline.submit(other)
+    assert pipeline.waiting == 3

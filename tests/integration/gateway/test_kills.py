@@ -27,8 +27,8 @@ async def too_early(self, batches):
     for batch in batches:
         batch.source.stored(batch)
     await whole(self, batches)
-whole = ingest.Ingest._store
-ingest.Ingest._store = too_early
+whole = ingest.Lane._store
+ingest.Lane._store = too_early
 from controller.gateway.__main__ import main
 sys.exit(main())
 """

@@ -238,7 +238,7 @@ async def test_a_batch_that_breaks_the_protocol_ends_the_session(
     job = deployment.job(worker.worker_id)
     async with deployment.session(worker) as session:
         await session.hello()
-        results = [tools.make_result(job, number) for number in range(count)]
+        results = [tools.make_result(job, number).SerializeToString() for number in range(count)]
         await session.send(results={"spool_id": spool_id, "seqs": seqs, "results": results})
         assert await session.ending() == ("PROTOCOL", grpc.StatusCode.INVALID_ARGUMENT)
     assert deployment.sql("SELECT count(*) FROM result_ping") == [(0,)]

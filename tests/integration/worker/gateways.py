@@ -250,7 +250,8 @@ class Gateway(gateway_pb2_grpc.GatewayServicer, gateway_pb2_grpc.EnrolmentServic
         assert len(batch.seqs) == len(batch.results)
         assert list(batch.seqs) == sorted(set(batch.seqs))
         watermark = self.acked.get(batch.spool_id, 0)
-        for seq, result in zip(batch.seqs, batch.results, strict=True):
+        received = map(probe_pb2.Result.FromString, batch.results)
+        for seq, result in zip(batch.seqs, received, strict=True):
             self.deliveries.append((batch.spool_id, seq, result))
             if seq > watermark:
                 self.stored.setdefault((result.job_id, result.scheduled_at_us), result)

@@ -24,6 +24,8 @@ def test_total_loss_leaves_every_time_unset() -> None:
         "packets_sent": 3,
         "packets_received": 0,
         "loss_pct": 100.0,
+        "loss_periods": 1,
+        "longest_loss_period": 3,
         "duplicates": 0,
         "reordered": 0,
         "late": 0,
@@ -37,17 +39,57 @@ def test_few_replies_leave_percentiles_and_variation_unset() -> None:
     """One reply has a time and no jitter."""
     result = ping.summarise(record(reply(0, 5), sent=1), timeout_ms=1000)
     assert result.rtt_min_ms == result.rtt_avg_ms == result.rtt_median_ms == result.rtt_max_ms == 5
-    for name in ("rtt_stddev_ms", "rtt_p95_ms", "ipdv_avg_ms", "pdv_p95_ms", "rfc3550_jitter_ms"):
+    for name in (
+        "rtt_stddev_ms",
+        "rtt_p90_ms",
+        "rtt_p95_ms",
+        "rtt_p99_ms",
+        "ipdv_avg_ms",
+        "ipdv_max_ms",
+        "pdv_p95_ms",
+        "rfc3550_jitter_ms",
+    ):
         assert not result.HasField(name), name
 
 
-def test_twenty_replies_fill_every_metric_of_the_contract() -> None:
-    """Nothing of the contract is forgotten."""
-    result = ping.summarise(record(*(reply(n, 5 + n) for n in range(20)), sent=20), timeout_ms=1000)
+def test_a_hundred_replies_fill_every_metric_of_the_contract() -> None:
+    """Nothing of the contract is forgotten; percentiles of 5, 6, …, 104 interpolate between the closest ranks."""
+    result = ping.summarise(record(*(reply(n, 5 + n) for n in range(100)), sent=100), timeout_ms=1000)
     for metric in contract.kind("ping").metrics:
         assert result.HasField(metric.name), metric.name
-    assert result.rtt_p95_ms == pytest.approx(23.05)
-    assert result.pdv_p95_ms == pytest.approx(18.05)
+    assert result.rtt_p90_ms == pytest.approx(94.1)
+    assert result.rtt_p95_ms == pytest.approx(99.05)
+    assert result.rtt_p99_ms == pytest.approx(103.01)
+    assert result.pdv_p95_ms == pytest.approx(94.05)
+    assert result.ipdv_max_ms == pytest.approx(1)
+
+
+def test_losses_are_counted_by_their_periods() -> None:
+    """Lost: 1, then 3 and 4, then 7: three periods, the longest of two (RFC 3357); none where nothing is lost."""
+    arrived = [reply(index, 5) for index in (0, 2, 5, 6)]
+    result = ping.summarise(record(*arrived, sent=8), timeout_ms=100)
+    assert (result.loss_periods, result.longest_loss_period) == (3, 2)
+    whole = ping.summarise(record(reply(0, 5), sent=1), timeout_ms=100)
+    assert (whole.loss_periods, whole.longest_loss_period) == (0, 0)
+    assert whole.HasField("loss_periods")
+
+
+def test_without_knowing_what_was_sent_periods_are_not_told() -> None:
+    """The kernel refused some requests, so a gap in the replies may be no loss."""
+    seen = EchoRecord(
+        sent=2, refused={105: 1}, replies=(reply(0, 5),), errors=(), bytes_sent=0, bytes_received=0
+    )
+    result = ping.summarise(seen, timeout_ms=100)
+    assert not result.HasField("loss_periods")
+    assert not result.HasField("longest_loss_period")
+
+
+def test_a_way_back_that_changes_shows_in_the_ttls() -> None:
+    """Two different TTLs among three replies."""
+    result = ping.summarise(
+        record(reply(0, 5, ttl=60), reply(1, 5, ttl=61), reply(2, 5, ttl=60), sent=3), timeout_ms=100
+    )
+    assert (result.reply_ttl, result.reply_ttls) == (60, 2)
 
 
 def test_late_replies_are_lost_and_counted() -> None:

@@ -26,7 +26,7 @@ class PingSpec(_message.Message):
     def __init__(self, count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dscp: _Optional[int] = ..., ttl: _Optional[int] = ..., dont_fragment: _Optional[bool] = ..., address_family: _Optional[str] = ...) -> None: ...
 
 class PingResult(_message.Message):
-    __slots__ = ("packets_sent", "packets_received", "loss_pct", "rtt_min_ms", "rtt_avg_ms", "rtt_median_ms", "rtt_max_ms", "rtt_stddev_ms", "rtt_p95_ms", "ipdv_avg_ms", "pdv_p95_ms", "rfc3550_jitter_ms", "duplicates", "reordered", "late", "reply_ttl", "icmp_errors", "kernel_timestamps", "bytes_sent", "bytes_received")
+    __slots__ = ("packets_sent", "packets_received", "loss_pct", "rtt_min_ms", "rtt_avg_ms", "rtt_median_ms", "rtt_max_ms", "rtt_stddev_ms", "rtt_p95_ms", "ipdv_avg_ms", "pdv_p95_ms", "rfc3550_jitter_ms", "duplicates", "reordered", "late", "reply_ttl", "icmp_errors", "kernel_timestamps", "bytes_sent", "bytes_received", "rtt_p90_ms", "rtt_p99_ms", "ipdv_max_ms", "loss_periods", "longest_loss_period", "reply_ttls")
     PACKETS_SENT_FIELD_NUMBER: _ClassVar[int]
     PACKETS_RECEIVED_FIELD_NUMBER: _ClassVar[int]
     LOSS_PCT_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,12 @@ class PingResult(_message.Message):
     KERNEL_TIMESTAMPS_FIELD_NUMBER: _ClassVar[int]
     BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
     BYTES_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    RTT_P90_MS_FIELD_NUMBER: _ClassVar[int]
+    RTT_P99_MS_FIELD_NUMBER: _ClassVar[int]
+    IPDV_MAX_MS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_PERIODS_FIELD_NUMBER: _ClassVar[int]
+    LONGEST_LOSS_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    REPLY_TTLS_FIELD_NUMBER: _ClassVar[int]
     packets_sent: int
     packets_received: int
     loss_pct: float
@@ -67,4 +73,10 @@ class PingResult(_message.Message):
     kernel_timestamps: bool
     bytes_sent: int
     bytes_received: int
-    def __init__(self, packets_sent: _Optional[int] = ..., packets_received: _Optional[int] = ..., loss_pct: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_avg_ms: _Optional[float] = ..., rtt_median_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., rtt_stddev_ms: _Optional[float] = ..., rtt_p95_ms: _Optional[float] = ..., ipdv_avg_ms: _Optional[float] = ..., pdv_p95_ms: _Optional[float] = ..., rfc3550_jitter_ms: _Optional[float] = ..., duplicates: _Optional[int] = ..., reordered: _Optional[int] = ..., late: _Optional[int] = ..., reply_ttl: _Optional[int] = ..., icmp_errors: _Optional[int] = ..., kernel_timestamps: _Optional[bool] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ...) -> None: ...
+    rtt_p90_ms: float
+    rtt_p99_ms: float
+    ipdv_max_ms: float
+    loss_periods: int
+    longest_loss_period: int
+    reply_ttls: int
+    def __init__(self, packets_sent: _Optional[int] = ..., packets_received: _Optional[int] = ..., loss_pct: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_avg_ms: _Optional[float] = ..., rtt_median_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., rtt_stddev_ms: _Optional[float] = ..., rtt_p95_ms: _Optional[float] = ..., ipdv_avg_ms: _Optional[float] = ..., pdv_p95_ms: _Optional[float] = ..., rfc3550_jitter_ms: _Optional[float] = ..., duplicates: _Optional[int] = ..., reordered: _Optional[int] = ..., late: _Optional[int] = ..., reply_ttl: _Optional[int] = ..., icmp_errors: _Optional[int] = ..., kernel_timestamps: _Optional[bool] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., rtt_p90_ms: _Optional[float] = ..., rtt_p99_ms: _Optional[float] = ..., ipdv_max_ms: _Optional[float] = ..., loss_periods: _Optional[int] = ..., longest_loss_period: _Optional[int] = ..., reply_ttls: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,125 @@
+"""What one ingest transaction stores: results of several sessions, packed, and where each came from."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from controller.gateway.alike import Block, Integers
+from controller.gateway.packing import PackedResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portion:
+    """What one session has to store, in spool order."""
+
+    worker_id: uuid.UUID
+    epoch: int
+    spool_id: str
+    seqs: Sequence[int]
+    #: Result messages as they came, one for each sequence number.
+    wire: Sequence[bytes]
+
+    @property
+    def last_seq(self) -> int:
+        """The sequence number that the watermark is advanced to."""
+        return self.seqs[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Single:
+    """A result that was looked at by itself."""
+
+    #: The rows; None when the result can never be stored.
+    packed: PackedResult | None
+    #: Why it can never be stored.
+    fault: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One spooled record on its way into the database."""
+
+    seq: int
+    #: The rows; None when the result can never be stored.
+    packed: PackedResult | None
+    #: Why it can never be stored.
+    fault: str
+    #: The Result message as it came, for the quarantine.
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Load:
+    """Portions and their packed results. A place counts the results through all portions, from 0."""
+
+    portions: Sequence[Portion]
+    blocks: Sequence[Block]
+    #: By place: what is in no block.
+    singles: Mapping[int, Single]
+
+    @cached_property
+    def seqs(self) -> Integers:
+        """Sequence numbers by place."""
+        return np.concatenate([np.asarray(portion.seqs, dtype=np.int64) for portion in self.portions])
+
+    @cached_property
+    def owners(self) -> Integers:
+        """Positions of the portions by place."""
+        return owners(self.portions)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *np.cumsum([len(portion.seqs) for portion in self.portions]).tolist()]
+
+    def due(self) -> set[tuple[str, int]]:
+        """Return kind and due instant, in microseconds, of everything that has rows."""
+        return {
+            (block.kind, due_us) for block in self.blocks for due_us in block.scheduled_at_us.tolist()
+        } | {
+            (single.packed.kind, single.packed.scheduled_at_us)
+            for single in self.singles.values()
+            if single.packed is not None
+        }
+
+    def places(self, position: int) -> range:
+        """Return the places of a portion's results."""
+        return range(self._starts[position], self._starts[position + 1])
+
+    def entry(self, place: int) -> tuple[Portion, Entry]:
+        """Return one record and the portion that it belongs to."""
+        position = int(self.owners[place])
+        portion = self.portions[position]
+        index = place - self._starts[position]
+        single = self.singles.get(place)
+        if single is None:
+            single = Single(packed=self._in_block[place])
+        return portion, Entry(
+            seq=portion.seqs[index], packed=single.packed, fault=single.fault, payload=portion.wire[index]
+        )
+
+    @cached_property
+    def _in_block(self) -> dict[int, PackedResult]:
+        """What blocks hold, row by row: for the slower ways into the database, which are rare."""
+        return {
+            place: PackedResult(
+                kind=block.kind, job_id=job_id, scheduled_at_us=due_us, row=row.tobytes(), children=()
+            )
+            for block in self.blocks
+            for place, job_id, due_us, row in zip(
+                block.places.tolist(),
+                block.job_ids.tolist(),
+                block.scheduled_at_us.tolist(),
+                block.rows,
+                strict=True,
+            )
+        }
+
+
+def owners(portions: Sequence[Portion]) -> Integers:
+    """Return the positions of the portions that results belong to, by place."""
+    return np.repeat(np.arange(len(portions)), [len(portion.seqs) for portion in portions])
