@@ -10,7 +10,7 @@ field out of order or unknown, a value that may not be stored. Both give the sam
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,8 +26,11 @@ from streamswarm.v1 import probe_pb2
 
 #: Fewer results than this are not worth looking for likeness.
 FEWEST = 24
+#: Results that are walked through in one call; what is then still left goes the plain way. A worker whose results are
+#: all different would otherwise cost more here than it could spare.
+_MOST_WALKS = 64
 #: Layouts that are remembered.
-_MOST_LAYOUTS = 1024
+_MOST_LAYOUTS = 256
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FORMATS: dict[int, tuple[int, str]] = {
@@ -86,6 +89,7 @@ def pack_alike(wire: Sequence[bytes]) -> tuple[list[Block], list[int]]:
     if len(wire) < FEWEST:
         return [], list(range(len(wire)))
     lengths = np.fromiter(map(len, wire), dtype=np.int64, count=len(wire))
+    walks = iter(range(_MOST_WALKS))
     blocks: list[Block] = []
     left: list[int] = []
     for length in np.unique(lengths).tolist():
@@ -95,20 +99,20 @@ def pack_alike(wire: Sequence[bytes]) -> tuple[list[Block], list[int]]:
             continue
         some = wire if len(places) == len(wire) else [wire[place] for place in places.tolist()]
         content = np.frombuffer(b"".join(some), dtype=np.uint8).reshape(len(places), length)
-        left += _pack_length(content, places, blocks)
+        left += _pack_length(content, places, blocks, walks)
     return blocks, sorted(left)
 
 
-def _pack_length(content: NDArray[np.uint8], places: Integers, blocks: list[Block]) -> list[int]:
+def _pack_length(
+    content: NDArray[np.uint8], places: Integers, blocks: list[Block], walks: Iterator[int]
+) -> list[int]:
     """Pack results of one length into blocks; return the places of those that are left."""
     left: list[int] = []
-    while len(places) >= FEWEST:
+    while len(places) >= FEWEST and next(walks, None) is not None:
         layout = _layout_of(content[0].tobytes())
         if layout is None:
             left.append(int(places[0]))
             content, places = content[1:], places[1:]
-            if len(left) >= FEWEST:  # a crowd of the unusual: stop looking
-                break
             continue
         same = (content[:, layout.tag_places] == layout.tags).all(axis=1)
         everyone = bool(same.all())

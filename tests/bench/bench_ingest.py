@@ -42,6 +42,7 @@ LONGEST_ACK_S = 1.0
 
 #: A spread of due instants that stays within a day; each job's runs are this far apart.
 STEP_US = 20_000
+DAY_US = 86_400_000_000
 
 
 def result(job_id: int, scheduled_at_us: int, number: int) -> probe_pb2.Result:
@@ -122,8 +123,7 @@ async def _drive(member: Member, address: str, jobs: Sequence[int], begin: float
         await call.write(gateway_pb2.WorkerMessage(hello=hello).SerializeToString())
         while not (await call.read()).HasField("welcome"):
             pass
-        day_us = 86_400_000_000
-        batches = Batches(spool_id, jobs, int(time.time() * 1e6) // day_us * day_us)
+        batches = Batches(spool_id, jobs, int(time.time() * 1e6) // DAY_US * DAY_US)
         waiting: deque[tuple[int, float]] = deque()
         while time.monotonic() < end or waiting:
             while len(waiting) < ON_THE_WAY and time.monotonic() < end:
@@ -193,8 +193,7 @@ def peer(deployment: Deployment, seconds: float, rows_per_commit: int) -> float:
     """Rows a second by psycopg 3's `write_row` into the same table, so many to a commit."""
     target = copy_target("ping")
     statement = f"COPY {target.table} ({target.column_list}) FROM STDIN (FORMAT BINARY)".encode()
-    day_us = 86_400_000_000
-    start_us = int(time.time() * 1e6) // day_us * day_us
+    start_us = int(time.time() * 1e6) // DAY_US * DAY_US
     columns = tables.columns("ping")
     names = [column.type for column in columns]
     sample = result(1, start_us, 0)

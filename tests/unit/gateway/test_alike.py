@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -110,6 +111,19 @@ def test_odd_bytes_that_mean_something_else_are_never_taken_for_alike() -> None:
     truth = usual[0].replace(b"\x90\x01\x01", b"\x90\x01\x02") if b"\x90\x01\x01" in usual[0] else usual[0]
     twice = usual[0][:9] + usual[0]  # the job's id once more in front
     assert check([*usual, turned, truth, twice, *[twice] * 30]) >= 60
+
+
+def test_a_crowd_that_is_all_different_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many patterns a worker sends, so many are looked at; all results are accounted for all the same."""
+    numbers = [m.name for m in contract.kind("ping").metrics if m.type == "number"]
+    patterns = list(itertools.islice(itertools.combinations(numbers[:10], 5), 200))
+    wire = [result("ping", number, some).SerializeToString() for number, some in enumerate(patterns)]
+    assert len(set(map(len, wire))) == 1
+    looked_at = []
+    monkeypatch.setattr(
+        alike, "_layout_of", lambda first, whole=alike._layout_of: looked_at.append(1) or whole(first)
+    )
+    assert check(wire) == len(looked_at) == alike._MOST_WALKS
 
 
 @settings(max_examples=150, deadline=None)
