@@ -326,6 +326,10 @@ class Test(Base):
     created_at: Mapped[dt.datetime] = _now()
     updated_at: Mapped[dt.datetime] = _now()
     deleted_at: Mapped[dt.datetime | None]
+    #: When it was deleted with its data: results that still come are acknowledged and not stored.
+    data_deleted_at: Mapped[dt.datetime | None]
+    #: When the last of its data had gone.
+    data_removed_at: Mapped[dt.datetime | None]
 
     destinations: Mapped[list[Destination]] = relationship(
         secondary=test_destinations, lazy="selectin", order_by=Destination.id
