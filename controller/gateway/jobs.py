@@ -17,7 +17,8 @@ from functools import lru_cache
 from typing import Any
 
 from controller.gateway.database import Connection
-from streamswarm import contract
+from streamswarm import SCHEDULES_CONTRACT, contract, windows
+from streamswarm.schedules import Schedule
 from streamswarm.v1 import gateway_pb2, probe_pb2
 
 _log = logging.getLogger(__name__)
@@ -38,14 +39,15 @@ async def load(connection: Connection, workers: Sequence[uuid.UUID]) -> dict[uui
     cursor = await connection.execute(
         """
         SELECT w.id, w.jobs_revision, j.id, j.version, j.kind, j.target, j.spec::text, j.interval_us, j.anchor_us,
-               j.starts_at, j.ends_at, j.expires_at, j.paused
+               j.starts_at, j.ends_at, j.expires_at, j.paused, j.cron, j.zone, j.windows
         FROM workers w
         LEFT JOIN jobs j ON j.worker_id = w.id AND j.retired_at IS NULL
                         AND (j.expires_at IS NULL OR j.expires_at > now())
+                        AND (w.contract_version >= %s OR (j.cron = '' AND j.windows = '[]'))
         WHERE w.id = ANY(%s)
         ORDER BY w.id, j.id
         """,
-        (list(workers),),
+        (SCHEDULES_CONTRACT, list(workers)),
     )
     # Making the messages of many workers takes seconds after a restart, which sessions must not feel.
     return await asyncio.to_thread(_rolls, await cursor.fetchall())
@@ -87,18 +89,25 @@ def _spec(kind: str, values: str) -> probe_pb2.Spec:
 
 
 def _job(row: Sequence[Any]) -> probe_pb2.Job | None:
-    job_id, version, kind, target, spec, interval_us, anchor_us, starts_at, ends_at, expires_at, paused = row
+    job_id, version, kind, target, spec, interval_us, anchor_us, starts_at, ends_at, expires_at, paused = row[
+        :11
+    ]
+    cron, zone, hours = row[11:]
     try:
         checked = _spec(kind, spec)
+        schedule = Schedule(
+            anchor_us=anchor_us,
+            interval_us=interval_us,
+            cron=cron,
+            zone=zone,
+            windows=windows.read(hours),
+            starts_us=None if starts_at is None else _microseconds(starts_at),
+            ends_us=None if ends_at is None else _microseconds(ends_at),
+        ).message()
     except (contract.InvalidInputError, contract.UnknownKindError) as error:
         # A row that a newer release has written; the worker could not run it, and the others must go on.
         _log.error("job %s is not handed out: %s", job_id, error)
         return None
-    schedule = probe_pb2.Schedule(interval_us=interval_us, anchor_us=anchor_us)
-    if starts_at is not None:
-        schedule.starts_at_us = _microseconds(starts_at)
-    if ends_at is not None:
-        schedule.ends_at_us = _microseconds(ends_at)
     job = probe_pb2.Job(
         job_id=job_id, version=version, target=target, spec=checked, schedule=schedule, paused=paused
     )

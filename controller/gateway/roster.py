@@ -69,7 +69,7 @@ async def open_session(
     kinds = _kinds(hello)
     async with connection.transaction():
         cursor = await connection.execute(
-            "SELECT kinds FROM workers WHERE id = %s FOR UPDATE", (peer.worker_id,)
+            "SELECT kinds, contract_version FROM workers WHERE id = %s FOR UPDATE", (peer.worker_id,)
         )
         before = await cursor.fetchone()
         cursor = await connection.execute(
@@ -110,7 +110,7 @@ async def open_session(
         if row is None:
             raise NotListedError
         await _use_certificate(connection, peer)
-        if before is not None and before[0] != kinds:
+        if before is not None and before != (kinds, hello.contract_version):
             await plan_worker_async(connection, peer.worker_id)
     return OpenedSession(epoch=row[0], worker_name=row[1], acked_seq=row[2])
 
