@@ -76,6 +76,15 @@ class Load:
     def _starts(self) -> list[int]:
         return [0, *np.cumsum([len(portion.seqs) for portion in self.portions]).tolist()]
 
+    @cached_property
+    def earliest_us(self) -> int:
+        """The earliest due instant of everything that has rows, in microseconds; the largest number when nothing has."""
+        instants = [int(block.scheduled_at_us.min()) for block in self.blocks if len(block)]
+        instants += [
+            single.packed.scheduled_at_us for single in self.singles.values() if single.packed is not None
+        ]
+        return min(instants, default=int(np.iinfo(np.int64).max))
+
     def due(self) -> set[tuple[str, int]]:
         """Return kind and due instant, in microseconds, of everything that has rows."""
         return {

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 
 from controller.gateway.database import BlockingConnection, is_transient
+from controller.gateway.late import mark_late
 from controller.gateway.loads import Entry, Load, Portion
 from controller.gateway.packing import HEADER, TRAILER, CopyTarget, PackedResult, copy_target
 
@@ -108,7 +109,10 @@ def store_singly(connection: BlockingConnection, load: Load, position: int) -> C
 
 
 def _claim(connection: BlockingConnection, load: Load, positions: Collection[int]) -> dict[int, int]:
-    """Lock the workers whose session is still the newest, advance their watermarks, return the former ones."""
+    """Lock the workers whose session is still the newest, advance their watermarks, return the former ones.
+
+    What comes late marks its bucket here too: it takes the transaction's now(), which the claim returns.
+    """
     cursor = connection.execute(
         """
         WITH claimed AS (
@@ -124,7 +128,7 @@ def _claim(connection: BlockingConnection, load: Load, positions: Collection[int
         UPDATE workers w SET acked_seq = greatest(w.acked_seq, c.last_seq), last_seen_at = now()
         FROM claimed c
         WHERE w.id = c.id
-        RETURNING c.position, c.acked_seq
+        RETURNING c.position, c.acked_seq, (extract(epoch FROM now()) * 1000000)::bigint
         """,
         (
             list(positions),
@@ -134,7 +138,10 @@ def _claim(connection: BlockingConnection, load: Load, positions: Collection[int
             [load.portions[position].last_seq for position in positions],
         ),
     )
-    return {row[0]: row[1] for row in cursor.fetchall()}
+    claimed = cursor.fetchall()
+    if claimed:
+        mark_late(connection, load, claimed[0][2])
+    return {position: acked_seq for position, acked_seq, _ in claimed}
 
 
 def _survivors(load: Load, watermarks: dict[int, int]) -> list[tuple[Portion, Entry]]:

@@ -19,12 +19,12 @@ from controller.store import results
 DAYS_BACK = 3
 #: Longest wait for the lock on a parent table; a waiting attachment makes others wait behind it.
 LOCK_TIMEOUT_S = 3
-_PARTITION = re.compile(r"result_\w+_\d{4}_\d{2}_\d{2}\Z")
+_PARTITION = re.compile(r"((new|old|late)_)?result_\w+_\d{4}_\d{2}_\d{2}\Z|rollup_\w+_\d{4}_\d{2}\Z")
 _LOCK = 7_377_230_145_220_652
 
 
 def is_partition(name: str) -> bool:
-    """Return whether a table of that name is a partition of a result table."""
+    """Return whether a table of that name is a partition of a result or roll-up table, or stands beside one for a while."""
     return _PARTITION.match(name) is not None
 
 

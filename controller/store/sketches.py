@@ -1,0 +1,69 @@
+"""Mergeable sketches of a distribution (DDSketch), as PostgreSQL keeps them: `int4[]` of keys and counts in turn.
+
+A value falls into the bucket of its logarithm, so whatever is read from a sketch is off by at most `ERROR` of itself.
+Buckets are counted exactly, so merging two sketches gives the one that all values together would have given. Keys
+grow with the values: 0 is zero, positive and negative values lie around `_CENTRE` on either side of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+#: Largest relative error of what is read.
+ERROR = 0.01
+GAMMA = (1 + ERROR) / (1 - ERROR)
+_LOG_GAMMA = math.log(GAMMA)
+#: Larger than the bucket of any double, which are some 35,500 on either side of the value one.
+_CENTRE = 100_000
+
+
+def key_sql(value: str) -> str:
+    """Return the SQL of the key for a value of type double precision that is not NULL."""
+    place = f"ceil(ln(abs({value})) / {_LOG_GAMMA!r}::float8)::int4"
+    return f"CASE WHEN {value} > 0 THEN {_CENTRE} + {place} WHEN {value} < 0 THEN -{_CENTRE} - {place} ELSE 0 END"
+
+
+def flat_sql(pairs: str) -> str:
+    """Return the SQL of the sketch for a query that gives `key` and `count`, one row a key; NULL without rows."""
+    return (
+        "(SELECT array_agg(half.number ORDER BY pairs.key, half.place) "  # noqa: S608  our own SQL
+        f"FROM ({pairs}) pairs CROSS JOIN LATERAL (VALUES (0, pairs.key), (1, pairs.count::int4)) "
+        "AS half(place, number))"
+    )
+
+
+def pairs_sql(sketch: str) -> str:
+    """Return the SQL of a FROM item that gives a sketch's `key` and `count`."""
+    return (
+        f"(SELECT {sketch}[2 * place - 1] AS key, {sketch}[2 * place] AS count "  # noqa: S608  our own SQL
+        f"FROM generate_series(1, cardinality({sketch}) / 2) AS place)"
+    )
+
+
+def value_of(key: int) -> float:
+    """Return the value that stands for a key's bucket: no value of it is further away than `ERROR`."""
+    if key == 0:
+        return 0.0
+    middle = 2 * math.exp((abs(key) - _CENTRE) * _LOG_GAMMA) / (GAMMA + 1)
+    return middle if key > 0 else -middle
+
+
+def percentile(sketch: Sequence[int], share: float) -> float | None:
+    """Return a percentile, 0 to 1, by linear interpolation as percentile_cont does; None for an empty sketch."""
+    keys, counts = sketch[::2], sketch[1::2]
+    total = sum(counts)
+    if not total:
+        return None
+    rank = share * (total - 1)
+    low, high = _at(keys, counts, math.floor(rank)), _at(keys, counts, math.ceil(rank))
+    return low + (high - low) * (rank - math.floor(rank))
+
+
+def _at(keys: Sequence[int], counts: Sequence[int], rank: int) -> float:
+    seen = 0
+    for key, count in zip(keys, counts, strict=True):
+        seen += count
+        if seen > rank:
+            return value_of(key)
+    raise AssertionError("a rank lies below the total")

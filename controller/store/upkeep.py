@@ -1,0 +1,73 @@
+"""What upkeep of the results remembers: late buckets, how far roll-ups are, what has expired, which days are rewritten.
+
+Entities beside `controller.store.entities`. Nothing refers to them; the keepers' tasks and the gateways do.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from sqlalchemy import BigInteger, Identity, Index, Integer
+from sqlalchemy.orm import Mapped, mapped_column
+
+from controller.store.entities import Base
+
+
+class DirtyBucket(Base):
+    """A stretch of time that was closed when a result of it came, and has to be rolled up again.
+
+    Rows are only ever added and removed, never shared: a mark that two transactions wrote into one row could be
+    taken away by a roll-up that has seen the result of only one of them.
+    """
+
+    __tablename__ = "dirty_buckets"
+    __table_args__ = (Index(None, "kind", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    kind: Mapped[str]
+    job_id: Mapped[int]
+    #: Where the five minutes begin.
+    bucket: Mapped[dt.datetime]
+
+
+class RollupFrontier(Base):
+    """How far a kind's results are rolled up into one layer."""
+
+    __tablename__ = "rollup_frontiers"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    layer: Mapped[str] = mapped_column(primary_key=True)
+    #: Buckets that end by then are complete, but for those that are marked as dirty.
+    done_until: Mapped[dt.datetime]
+    #: End of the step under way, and the last job that it has done; NULL and 0 between steps.
+    step_until: Mapped[dt.datetime | None]
+    step_job: Mapped[int] = mapped_column(server_default="0")
+
+
+class Expiry(Base):
+    """What of a kind was removed for its age."""
+
+    __tablename__ = "expiries"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    #: `raw` or the name of a roll-up layer.
+    layer: Mapped[str] = mapped_column(primary_key=True)
+    #: Nothing due before then is there, and nothing is stored any more.
+    gone_before: Mapped[dt.datetime]
+
+
+class RewrittenPartition(Base):
+    """A day of a result table that was, or is being, rewritten in the order of its key."""
+
+    __tablename__ = "rewritten_partitions"
+
+    #: Name of the partition.
+    name: Mapped[str] = mapped_column(primary_key=True)
+    #: Grows with each attempt, and with whatever makes an attempt under way invalid; only the newest may swap.
+    attempt: Mapped[int] = mapped_column(Integer, server_default="0")
+    #: When the rewritten day took its place; NULL before the first time.
+    rewritten_at: Mapped[dt.datetime | None]
+    #: Rows that it had then.
+    row_count: Mapped[int | None]
+    #: Size of its table then, without the key; what has grown much since is rewritten again.
+    size_bytes: Mapped[int | None]
