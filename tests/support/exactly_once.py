@@ -121,10 +121,10 @@ class GatewayEnd:
             raise ConnectionError("cut")
         return gateway_pb2.WorkerMessage.FromString(wire.up.popleft())
 
-    async def write(self, message: gateway_pb2.GatewayMessage) -> None:
+    async def write(self, message: gateway_pb2.GatewayMessage | bytes) -> None:
         if self._wire.gateway_cut:
             raise ConnectionError("cut")
-        self._wire.down.append(message.SerializeToString())
+        self._wire.down.append(message if isinstance(message, bytes) else message.SerializeToString())
         self._wire.change()
 
 
@@ -300,7 +300,9 @@ class ExactlyOnce(RuleBasedStateMachine):
     def stall_the_transaction(self) -> None:
         """Somebody holds the worker's row: what a gateway stores now waits inside its transaction."""
         self.blocker = psycopg.connect(libpq_url(self.stage.settings))
-        self.blocker.execute("SELECT 1 FROM workers WHERE id = %s FOR UPDATE", (self.worker_id,))
+        lock = "SELECT 1 FROM workers WHERE id = %s FOR UPDATE"
+        # Beside the loop: a gateway may have the row, and goes on only while the loop does.
+        self.stage.do(asyncio.to_thread(self.blocker.execute, lock, (self.worker_id,)))
 
     @precondition(lambda self: self.blocker is not None)
     @rule(break_off=st.booleans(), cut=st.booleans())
