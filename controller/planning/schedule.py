@@ -11,6 +11,7 @@ from typing import Any
 
 from controller.planning.records import PlannedTest
 from streamswarm.schedules import Schedule
+from streamswarm.windows import Window
 
 #: Seconds between two runs of a job. Below a second, a run and its bookkeeping would crowd out the next.
 SHORTEST_INTERVAL_S = 1.0
@@ -61,17 +62,39 @@ def grid_origin(starts_at: dt.datetime | None, created_at: dt.datetime) -> dt.da
     return starts_at if starts_at is not None else created_at
 
 
-def schedule_of(test: PlannedTest) -> Schedule:
+def make_schedule(
+    *,
+    interval_us: int | None,
+    cron: str,
+    zone: str,
+    hours: tuple[Window, ...],
+    starts_at: dt.datetime | None,
+    ends_at: dt.datetime | None,
+    created_at: dt.datetime,
+) -> Schedule:
     """Return when a test is due, without the phases of its jobs and without the end that its count makes."""
-    origin = to_microseconds(grid_origin(test.starts_at, test.created_at))
+    origin = to_microseconds(grid_origin(starts_at, created_at))
     return Schedule(
-        anchor_us=0 if test.cron else origin,
-        interval_us=test.interval_us or 0,
+        anchor_us=0 if cron else origin,
+        interval_us=interval_us or 0,
+        cron=cron,
+        zone=zone,
+        windows=hours,
+        starts_us=None if starts_at is None else origin,
+        ends_us=None if ends_at is None else to_microseconds(ends_at),
+    )
+
+
+def schedule_of(test: PlannedTest) -> Schedule:
+    """Return when a test is due, as `make_schedule` does."""
+    return make_schedule(
+        interval_us=test.interval_us,
         cron=test.cron,
         zone=test.zone,
-        windows=test.windows,
-        starts_us=None if test.starts_at is None else origin,
-        ends_us=None if test.ends_at is None else to_microseconds(test.ends_at),
+        hours=test.windows,
+        starts_at=test.starts_at,
+        ends_at=test.ends_at,
+        created_at=test.created_at,
     )
 
 

@@ -115,6 +115,13 @@ def shortest_gap_us(text: str) -> int:
     return min([*gaps, minutes[0] + DAY_US - minutes[-1]])
 
 
+def longest_gap_us(text: str) -> int:
+    """Return the most time between two instants on a day without a change of clocks, or over one midnight."""
+    minutes = _minutes(text)
+    gaps = [later - earlier for earlier, later in pairwise(minutes)]
+    return max([*gaps, minutes[0] + DAY_US - minutes[-1]])
+
+
 def _walk(text: str, zone: str, instant_us: int) -> Iterator[int]:
     """Yield the instants from one on, each once, in order."""
     begin = zones.to_utc((instant_us - 1) // 1_000_000 * 1_000_000).astimezone(zones.load(zone))
