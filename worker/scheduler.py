@@ -13,12 +13,14 @@ import heapq
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
+from streamswarm.schedules import Schedule
 from streamswarm.v1 import probe_pb2
 from worker.clock import Clock, ControllerTime
 from worker.concurrency import cancel
 from worker.envelope import ended, missed
-from worker.instants import Grid, shown_instant
+from worker.instants import shown_instant
 from worker.spool_file import Used
 
 log = logging.getLogger(__name__)
@@ -29,8 +31,8 @@ _LATEST_START_US = 5_000_000
 _ROWS_PER_PAUSE = 20
 #: The longest sleep, so that a clock that was set or a host that woke up is noticed.
 _LONGEST_SLEEP_S = 1.0
-#: A job's used instants start anew after a hole of this many intervals, and at least a minute.
-_HOLE_INTERVALS = 10
+#: A job's used instants start anew after a hole of this many due instants, and at least a minute.
+_HOLE_INSTANTS = 10
 _HOLE_US = 60_000_000
 
 Execute = Callable[[probe_pb2.Job, int], Awaitable[probe_pb2.Result]]
@@ -43,7 +45,7 @@ class _Planned:
     """A job and where it stands on its grid."""
 
     job: probe_pb2.Job
-    grid: Grid
+    grid: Schedule
     #: Everything up to here has been used or accounted for.
     mark_us: int
     #: What the job has used lately; kept on disk with each result.
@@ -58,7 +60,7 @@ class _Planned:
 
     @property
     def one_shot(self) -> bool:
-        return self.grid.interval_us == 0
+        return self.grid.once
 
     def advance(self, mark_us: int) -> None:
         """Move the mark and find the next due instant behind it."""
@@ -73,10 +75,15 @@ class _Planned:
         if self.ahead is not None and due_us <= self.ahead.last_us:
             return self.ahead
         self.ahead = None
-        hole = max(_HOLE_INTERVALS * self.grid.interval_us, _HOLE_US)
-        joined = self.used is not None and 0 <= due_us - self.used.last_us <= hole
+        joined = self.used is not None and self._joins(self.used.last_us, due_us)
         self.used = Used(self.used.from_us if self.used is not None and joined else due_us, due_us)
         return self.used
+
+    def _joins(self, last_us: int, due_us: int) -> bool:
+        """Whether so few instants lie between two that all may be taken for used."""
+        if due_us < last_us:
+            return False
+        return due_us - last_us <= _HOLE_US or self.grid.count(last_us + 1, due_us) <= _HOLE_INSTANTS
 
 
 class Scheduler:
@@ -159,7 +166,7 @@ class Scheduler:
 
     def _take_job(self, job: probe_pb2.Job, known: _Planned | None, now_us: int) -> _Planned | None:
         try:
-            grid = Grid.of(job.schedule)
+            grid = Schedule.of(job.schedule)
         except ValueError as error:
             log.error("job %d is not run: %s", job.job_id, error)
             result = missed(
@@ -222,8 +229,8 @@ class Scheduler:
             return
         last_us = planned.grid.last_until(now_us) or first_us
         starts = planned.one_shot or now_us - last_us <= _LATEST_START_US
-        passed_us = last_us - planned.grid.interval_us if starts else last_us
-        if not planned.one_shot and passed_us >= first_us:
+        passed_us = planned.grid.last_until(last_us - 1) if starts else last_us
+        if not planned.one_shot and passed_us is not None and passed_us >= first_us:
             self._tell_passed(planned, first_us, passed_us, now_us)
         planned.advance(last_us)
         if starts:
@@ -234,8 +241,7 @@ class Scheduler:
         count = planned.grid.count(first_us, last_us)
         reason = f"nothing could start on this host until {shown_instant(now_us)}: it slept, stood still, or its clock was set"
         rows = min(count, _ROWS_PER_PAUSE)
-        for number in range(rows):
-            due_us = first_us + number * planned.grid.interval_us
+        for number, due_us in enumerate(islice(planned.grid.instants(first_us, last_us), rows)):
             if planned.ahead is not None and planned.ahead.from_us <= due_us <= planned.ahead.last_us:
                 continue
             left = count - rows

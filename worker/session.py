@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _BATCH_BYTES = 480 * 1024
 #: How long results wait for others to share a message with.
 _LINGER_S = 0.05
 _DEFAULT_HEARTBEAT_S = 10
+#: Within this share of the time between two heartbeats the gateway is told of jobs that were taken over.
+_TELL_JOBS_SHARE = 0.1
 #: So many heartbeats without a word from the gateway, and the stream is taken for dead.
 _SILENT_HEARTBEATS = 3
 #: A message that the stream does not take for so long ends the session.
@@ -152,6 +155,8 @@ class Session:
         self._heartbeats: dict[int, int] = {}
         self._welcomed = False
         self._renewal_answered = asyncio.Event()
+        #: Set when jobs have been taken over that no heartbeat has told of.
+        self._taken_over = asyncio.Event()
 
     async def run(self) -> SessionEnd:
         """Hold the session until it ends; closes the stream."""
@@ -233,10 +238,9 @@ class Session:
             self._take_ack(message.ack)
         elif sort == "jobs":
             await self._local.take_jobs(message.jobs)
+            self._taken_over.set()
         elif sort == "heartbeat":
-            sent_us = self._heartbeats.pop(message.heartbeat.heartbeat_clock_us, None)
-            if sent_us is not None:
-                self._observe(sent_us, message.heartbeat.clock_us)
+            self._take_heartbeat(message.heartbeat)
         elif sort == "renewed":
             await self._take_renewal(message.renewed)
         elif sort == "goodbye":
@@ -254,6 +258,13 @@ class Session:
         while self._unacked and self._unacked[0][0] <= ack.acked_seq:
             self._unacked_bytes -= self._unacked.popleft()[1]
         self._acknowledged.set()
+
+    def _take_heartbeat(self, reply: gateway_pb2.HeartbeatReply) -> None:
+        sent_us = self._heartbeats.pop(reply.heartbeat_clock_us, None)
+        if sent_us is not None:
+            self._observe(sent_us, reply.clock_us)
+        if reply.heartbeat_s > 0:
+            self._heartbeat_s = float(reply.heartbeat_s)
 
     def _take_goodbye(self, goodbye: gateway_pb2.Goodbye) -> None:
         name = (
@@ -322,22 +333,32 @@ class Session:
 
     async def _tell_alive(self) -> None:
         while True:
-            revision, running = self._local.state()
-            now_us = self._clock.wall_us()
-            heartbeat = gateway_pb2.Heartbeat(
-                clock_us=now_us,
-                jobs_revision=revision,
-                spool_records=self._spool.records,
-                spool_bytes=self._spool.size_bytes,
-                running=running,
-                clock_offset_ms=self._local.time.offset_ms(),
-                spool_alarm=self._spool.alarm,
-            )
-            self._heartbeats[now_us] = self._clock.steady_us()
-            while len(self._heartbeats) > _SILENT_HEARTBEATS * 2:
-                del self._heartbeats[next(iter(self._heartbeats))]
-            await self._send(gateway_pb2.WorkerMessage(heartbeat=heartbeat))
-            await self._clock.sleep(self._heartbeat_s)
+            self._taken_over.clear()
+            await self._send_heartbeat()
+            try:
+                # A job set that was taken over is told before the next heartbeat is due, but not at once: a change of
+                # one test reaches thousands of workers in the same second.
+                await within(self._clock, self._heartbeat_s, self._taken_over.wait())
+                await self._clock.sleep(random.uniform(0.0, self._heartbeat_s * _TELL_JOBS_SHARE))  # noqa: S311
+            except asyncio.TimeoutError:
+                continue
+
+    async def _send_heartbeat(self) -> None:
+        revision, running = self._local.state()
+        now_us = self._clock.wall_us()
+        heartbeat = gateway_pb2.Heartbeat(
+            clock_us=now_us,
+            jobs_revision=revision,
+            spool_records=self._spool.records,
+            spool_bytes=self._spool.size_bytes,
+            running=running,
+            clock_offset_ms=self._local.time.offset_ms(),
+            spool_alarm=self._spool.alarm,
+        )
+        self._heartbeats[now_us] = self._clock.steady_us()
+        while len(self._heartbeats) > _SILENT_HEARTBEATS * 2:
+            del self._heartbeats[next(iter(self._heartbeats))]
+        await self._send(gateway_pb2.WorkerMessage(heartbeat=heartbeat))
 
     async def _renew(self) -> None:
         life_us = self._local.not_after_us - self._local.renew_at_us

@@ -20,7 +20,8 @@ from worker.transport import Dial
 log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S = 0.5
-_LONGEST_WAIT_S = 30.0
+#: All workers of a gateway that comes back after a long outage are there again within this time and a little more.
+_LONGEST_WAIT_S = 15.0
 #: A session that held this long lets the waiting start anew.
 _STABLE_S = 30.0
 _REFUSED_WAIT_S = 300.0

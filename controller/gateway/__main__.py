@@ -1,6 +1,7 @@
 """`python -m controller.gateway`: run the gateway with the settings of the environment."""
 
 import asyncio
+import resource
 import sys
 
 from controller import logs
@@ -14,11 +15,18 @@ def main() -> int:
     try:
         settings = Settings.load()
         logs.set_up(settings.log_level)
+        _allow_many_sessions()
         asyncio.run(serve(settings))
     except StreamSwarmError as error:
         print(error, file=sys.stderr)  # noqa: T201  the command line's own output
         return error.exit_code
     return 0
+
+
+def _allow_many_sessions() -> None:
+    """Raise the limit of open files to what the system allows: each session is one, and the usual limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":

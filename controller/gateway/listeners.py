@@ -29,9 +29,13 @@ _SESSION_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", 2 * 1_048_576),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_concurrent_streams", 4),
+    # When thousands dial at once their calls wait for a moment; beyond a thousand gRPC would drop some by the dice.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
     # With gRPC's jitter of a tenth no connection is older than an hour.
     ("grpc.max_connection_age_ms", 54 * _MINUTE_MS),
-    ("grpc.keepalive_time_ms", 20_000),
+    # A connection that is half open is found within 50 s; thousands of them answer every ping.
+    ("grpc.keepalive_time_ms", 40_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Workers ping every 30 s; the default of five minutes would end their connections as abuse.

@@ -176,6 +176,7 @@ def pack(result: probe_pb2.Result) -> PackedResult:
         "duration_ms": result.duration_ms,
         "clock_offset_ms": result.clock_offset_ms if result.HasField("clock_offset_ms") else None,
         "job_version": result.job_version,
+        "start_error_us": result.start_error_us if result.HasField("start_error_us") else None,
         "status": result.status,
         "failure_source": result.failure_source,
     }

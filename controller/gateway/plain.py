@@ -20,7 +20,7 @@ def without_nul(value: Any) -> Any:
     return value
 
 
-def storable_json(value: dict[str, Any]) -> str:
+def storable_json(value: Any) -> str:
     """Return JSON that PostgreSQL takes: no NUL, no half of a surrogate pair.
 
     Raises ValueError for numbers that JSON does not have, RecursionError for what is nested too deep.

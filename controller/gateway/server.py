@@ -19,6 +19,7 @@ from controller.gateway.identity import Peer, Role
 from controller.gateway.ingest import Ingest
 from controller.gateway.listeners import Listener
 from controller.gateway.notices import Notices
+from controller.gateway.reception import Reception
 from controller.gateway.service import Gateway
 from controller.gateway.session import Session, Stream
 from controller.gateway.sessions import Sessions
@@ -43,6 +44,7 @@ class RunningGateway:
         self.authority = Authority(settings)
         self.database = Database(libpq_url(settings))
         self.sessions = Sessions(self.database, interval_s=interval_s)
+        self.reception = Reception(self.database)
         self._settings = settings
         self._engine = engine
         self._notices = Notices(self.database)
@@ -70,9 +72,9 @@ class RunningGateway:
     async def start(self) -> None:
         """Listen and work; raises before anything is served when something is not as it must be."""
         self._process_id = await process.register(self.database, self._settings.gateway_name)
-        gateway_pb2_grpc.add_GatewayServicer_to_server(  # type: ignore[no-untyped-call]
-            Gateway(self._settings.trust_domain, self._open_session), self._session_listener.server
-        )
+        self.reception.process_id = self._process_id
+        gateway = Gateway(self._settings.trust_domain, self._open_session)
+        self._session_listener.server.add_generic_rpc_handlers([gateway.handlers()])
         gateway_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
             self.enrolment, self._enrolment_listener.server
         )
@@ -80,6 +82,7 @@ class RunningGateway:
         await self._enrolment_listener.start()
         for work in (
             self.ingest.run(),
+            self.reception.run(),
             self.sessions.run(),
             self._notices.run(),
             process.beat(self.database, self._process_id, self._gauges),
@@ -121,9 +124,9 @@ class RunningGateway:
             stream,
             database=self.database,
             authority=self.authority,
+            reception=self.reception,
             ingest=self.ingest,
             registry=self.sessions,
-            process_id=self._process_id,
         )
 
     async def _make_partitions(self, days: Collection[tuple[str, int]]) -> None:
@@ -133,6 +136,7 @@ class RunningGateway:
         tally = self.ingest.tally
         return {
             "sessions": len(self.sessions),
+            "hellos_waiting": len(self.reception),
             "batches_waiting": self.ingest.waiting,
             "results_stored": tally.stored,
             "results_quarantined": tally.quarantined,

@@ -13,13 +13,14 @@ from grpc import aio
 
 from controller.gateway.ending import Why
 from controller.gateway.identity import NotIdentifiedError, Peer, identify
+from controller.gateway.outbox import Outgoing
 from controller.gateway.session import Session, Stream
-from streamswarm.v1 import gateway_pb2_grpc
-from streamswarm.v1.gateway_pb2 import GatewayMessage, WorkerMessage
+from streamswarm.v1 import gateway_pb2
+from streamswarm.v1.gateway_pb2 import WorkerMessage
 
 _log = logging.getLogger(__name__)
 
-Context = aio.ServicerContext[WorkerMessage, GatewayMessage]
+Context = aio.ServicerContext[WorkerMessage, Outgoing]
 OpenSession = Callable[[Peer, Stream], Session]
 
 #: Workers dial again after every code but UNAUTHENTICATED and PERMISSION_DENIED.
@@ -32,18 +33,28 @@ _CODES = {
     Why.PROTOCOL: grpc.StatusCode.INVALID_ARGUMENT,
     Why.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
 }
+_SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["Gateway"].full_name
 #: Ending a call waits for the peer to take its last bytes; one that never reads is left to the connection's end.
 _ABORT_S = 5.0
 
 
-class Gateway(gateway_pb2_grpc.GatewayServicer):
+class Gateway:
     """Serves the session listener."""
 
     def __init__(self, trust_domain: str, open_session: OpenSession) -> None:
         self._trust_domain = trust_domain
         self._open_session = open_session
 
-    async def Session(self, _requests: Any, context: Context) -> None:  # noqa: N802  the name is the contract's
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Return what a server is given. Not by the generated code: that serialises what is bytes already."""
+        session = grpc.stream_stream_rpc_method_handler(
+            self.session,
+            request_deserializer=WorkerMessage.FromString,
+            response_serializer=_serialise,
+        )
+        return grpc.method_handlers_generic_handler(_SERVICE, {"Session": session})
+
+    async def session(self, _requests: Any, context: Context) -> None:
         """Hold one worker's session."""
         try:
             peer = identify(context.auth_context(), self._trust_domain)
@@ -55,7 +66,8 @@ class Gateway(gateway_pb2_grpc.GatewayServicer):
         log("session of worker %s ended: %s", peer.worker_id, ending.message)
         if ending.why is not Why.GONE:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(context.abort(_CODES[ending.why], ending.message), _ABORT_S)
+                async with asyncio.timeout(_ABORT_S):
+                    await context.abort(_CODES[ending.why], ending.message)
 
 
 class GrpcStream:
@@ -73,9 +85,13 @@ class GrpcStream:
             raise ConnectionError(str(error)) from error
         return message if isinstance(message, WorkerMessage) else None
 
-    async def write(self, message: GatewayMessage) -> None:
+    async def write(self, message: Outgoing) -> None:
         """Send a message."""
         try:
             await self._context.write(message)
         except Exception as error:
             raise ConnectionError(str(error)) from error
+
+
+def _serialise(message: Outgoing) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString()

@@ -21,9 +21,10 @@ from controller.gateway.database import Database, is_transient
 from controller.gateway.ending import REASONS, Ending, Why, goodbye
 from controller.gateway.identity import Peer
 from controller.gateway.ingest import Batch, Ingest
-from controller.gateway.jobs import JobRoll
-from controller.gateway.outbox import Outbox
-from controller.gateway.roster import NotListedError, Pulse, Standing
+from controller.gateway.jobs import Change, Jobs
+from controller.gateway.outbox import Outbox, Outgoing
+from controller.gateway.reception import BusyError, Reception
+from controller.gateway.roster import NotListedError, Pulse
 from streamswarm import CONTRACT_VERSION
 from streamswarm.v1 import gateway_pb2
 from streamswarm.v1.gateway_pb2 import GatewayMessage, Hello, ResultBatch, WorkerMessage
@@ -35,9 +36,9 @@ CREDIT_RESULTS = 1_000
 CREDIT_BYTES = 1_048_576
 #: Framing that a worker does not count, for a thousand batches of one result.
 _CREDIT_SLACK_BYTES = 65_536
-HEARTBEAT_S = 10
-#: A stream without a sign of life for this long is half open.
-_SILENCE_S = 45.0
+#: A worker that says nothing for this long hangs: three of the longest heartbeats. A connection that is half open is
+#: found by the transport's own pings, long before.
+_SILENCE_S = 195.0
 _HELLO_S = 10.0
 #: A worker that takes nothing from the stream for this long is gone.
 _WRITE_S = 30.0
@@ -54,7 +55,7 @@ class Stream(Protocol):
     async def read(self) -> WorkerMessage | None:
         """Return the next message, None when the worker has closed its side; raises ConnectionError."""
 
-    async def write(self, message: GatewayMessage) -> None:
+    async def write(self, message: Outgoing) -> None:
         """Send a message; returns when the transport has room for it; raises ConnectionError."""
 
 
@@ -70,9 +71,33 @@ class Registry(Protocol):
     def pulse(self, pulse: Pulse) -> None:
         """Take a heartbeat to be written."""
 
+    def heartbeat_s(self) -> int:
+        """Return how often workers are to send one."""
+
 
 class Session:
     """One stream of one worker. `run` returns how it ended and never raises for what the worker does."""
+
+    __slots__ = (
+        "__weakref__",
+        "_authority",
+        "_database",
+        "_ended",
+        "_ingest",
+        "_last_seq",
+        "_outbox",
+        "_process_id",
+        "_reception",
+        "_registry",
+        "_renewed_at",
+        "_settled",
+        "_stream",
+        "_unacked_bytes",
+        "_unacked_results",
+        "epoch",
+        "peer",
+        "spool_id",
+    )
 
     def __init__(
         self,
@@ -81,9 +106,9 @@ class Session:
         *,
         database: Database,
         authority: Authority,
+        reception: Reception,
         ingest: Ingest,
         registry: Registry,
-        process_id: int,
     ) -> None:
         self.peer = peer
         self.epoch = 0
@@ -91,9 +116,10 @@ class Session:
         self._stream = stream
         self._database = database
         self._authority = authority
+        self._reception = reception
         self._ingest = ingest
         self._registry = registry
-        self._process_id = process_id
+        self._process_id = reception.process_id
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._outbox = Outbox("")
         self._unacked_results = 0
@@ -114,21 +140,27 @@ class Session:
         """Revision of the job set that the session was given; None before the first."""
         return self._outbox.jobs_revision
 
+    @property
+    def sent_jobs(self) -> Jobs | None:
+        """What the worker was told to run; None before the first set."""
+        return self._outbox.sent_jobs
+
     def end(self, why: Why, message: str, *, reconnect_after_ms: int = 0) -> None:
         """End the session for this reason, unless it is ending already."""
         if not self._ended.done():
             self._ended.set_result(Ending(why=why, message=message, reconnect_after_ms=reconnect_after_ms))
 
-    def observe(self, standing: Standing | None) -> None:
-        """Take note of how the database sees the worker now; None when it does not know it."""
-        if standing is None or not standing.listed:
-            self.end(Why.REVOKED, "this worker or its certificate has been revoked; enrol its host anew")
-        elif standing.epoch != self.epoch:
-            self.end(Why.SUPERSEDED, "a newer session of this worker exists")
+    def revoked(self) -> None:
+        """End the session: the database does not list its worker or certificate as good any more."""
+        self.end(Why.REVOKED, "this worker or its certificate has been revoked; enrol its host anew")
 
-    def want_jobs(self, roll: JobRoll) -> None:
-        """Bring the worker to this job set."""
-        self._outbox.want_jobs(roll)
+    def superseded(self) -> None:
+        """End the session: the worker has a newer one."""
+        self.end(Why.SUPERSEDED, "a newer session of this worker exists")
+
+    def change_jobs(self, change: Change) -> None:
+        """Bring the worker to another job set."""
+        self._outbox.change_jobs(change)
 
     def stored(self, batch: Batch) -> None:
         """Acknowledge a committed batch and give its credit back."""
@@ -151,18 +183,25 @@ class Session:
                 await self._write_last(goodbye(ending))
             return ending
         self._registry.add(self)
-        writer = asyncio.create_task(self._write())
+        reader, writer = asyncio.ensure_future(self._read()), asyncio.ensure_future(self._write())
+        endings: set[asyncio.Future[Any]] = {reader, writer, self._ended}
         try:
-            await self._read()
+            await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+            for task in (reader, writer):
+                if task.done():
+                    task.result()
             ending = await self._ended
             if ending.why is Why.DRAINING:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._settled.wait(), _DRAIN_S)
+                    async with asyncio.timeout(_DRAIN_S):
+                        await self._settled.wait()
+            _abandon(reader)
             self._outbox.finish(goodbye(ending) if ending.why in REASONS else None)
             await asyncio.wait([writer], timeout=_GOODBYE_S)
         finally:
             self._registry.remove(self)
-            writer.cancel()
+            _abandon(reader)
+            _abandon(writer)
         return ending
 
     async def _greet(self) -> bool:
@@ -186,14 +225,11 @@ class Session:
             self.end(Why.PROTOCOL, fault)
             return False
         try:
-            async with self._database.connection() as connection:
-                opened = await roster.open_session(connection, self.peer, hello, self._process_id)
+            opened = await self._reception.open(self.peer, hello)
         except NotListedError:
             self.end(Why.REVOKED, "this certificate is not listed as valid; enrol the host anew")
             return False
-        except Exception as error:
-            if not is_transient(error):
-                raise
+        except BusyError as error:
             _log.warning("worker %s has to wait for the database: %s", self.worker_id, error)
             self.end(Why.UNAVAILABLE, "the controller's database cannot be reached now; try again")
             return False
@@ -210,7 +246,7 @@ class Session:
             hello_clock_us=hello.clock_us,
             worker_id=str(self.worker_id),
             worker_name=opened.worker_name,
-            heartbeat_s=HEARTBEAT_S,
+            heartbeat_s=self._registry.heartbeat_s(),
         )
         if not await self._write_last(GatewayMessage(welcome=welcome)):
             self.end(Why.GONE, "the worker did not take the Welcome")
@@ -237,23 +273,21 @@ class Session:
         if self._ended.done():
             return None
         life_s = (self.peer.not_after - utc_now()).total_seconds()
-        read = asyncio.ensure_future(self._stream.read())
-        await self._unless_ended(read, timeout_s=max(0.0, min(silence_s, life_s)))
-        if self._ended.done():
-            return None
-        if not read.done():
+        try:
+            async with asyncio.timeout(max(0.0, min(silence_s, life_s))):
+                message = await self._stream.read()
+        except TimeoutError:
             if utc_now() >= self.peer.not_after:
                 self.end(Why.EXPIRED, "the certificate has expired")
             else:
                 self.end(Why.UNAVAILABLE, f"nothing was heard for {silence_s:g} s")
-        elif read.exception() is not None:
+            return None
+        except ConnectionError:
             self.end(Why.GONE, "the connection broke")
-        elif read.result() is None:
+            return None
+        if message is None:
             self.end(Why.GONE, "the worker closed the stream")
-        else:
-            return read.result()
-        _abandon(read)
-        return None
+        return None if self._ended.done() else message
 
     async def _take_results(self, results: ResultBatch) -> None:
         fault = self._batch_fault(results)
@@ -272,7 +306,7 @@ class Session:
             return
         self._last_seq = batch.seqs[-1]
         self._settled.clear()
-        await self._unless_ended(asyncio.ensure_future(self._ingest.submit(batch)))
+        await self._ingest.submit(batch)
 
     def _batch_fault(self, results: ResultBatch) -> str:
         if results.spool_id != self.spool_id:
@@ -300,7 +334,11 @@ class Session:
             )
         )
         self._outbox.heartbeat(
-            gateway_pb2.HeartbeatReply(clock_us=_clock_us(), heartbeat_clock_us=heartbeat.clock_us)
+            gateway_pb2.HeartbeatReply(
+                clock_us=_clock_us(),
+                heartbeat_clock_us=heartbeat.clock_us,
+                heartbeat_s=self._registry.heartbeat_s(),
+            )
         )
 
     async def _renew(self, csr_der: bytes) -> None:
@@ -341,7 +379,8 @@ class Session:
         try:
             while not self._outbox.finished:
                 for message in await self._outbox.take():
-                    await asyncio.wait_for(self._stream.write(message), _WRITE_S)
+                    async with asyncio.timeout(_WRITE_S):
+                        await self._stream.write(message)
         except TimeoutError:
             self.end(Why.UNAVAILABLE, f"the worker took nothing from the stream for {_WRITE_S:g} s")
         except ConnectionError:
@@ -350,18 +389,11 @@ class Session:
     async def _write_last(self, message: GatewayMessage) -> bool:
         """Send one message outside of the writer; False when the worker does not take it in time."""
         try:
-            await asyncio.wait_for(self._stream.write(message), _GOODBYE_S)
+            async with asyncio.timeout(_GOODBYE_S):
+                await self._stream.write(message)
         except (TimeoutError, ConnectionError):
             return False
         return True
-
-    async def _unless_ended(self, work: asyncio.Future[Any], *, timeout_s: float | None = None) -> None:
-        """Wait for work, for the end of the session or for the time-out; what is not done then is given up."""
-        try:
-            await asyncio.wait({work, self._ended}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not work.done() or self._ended.done():
-                _abandon(work)
 
 
 def _abandon(work: asyncio.Future[Any]) -> None:

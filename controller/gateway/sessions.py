@@ -1,7 +1,8 @@
 """All sessions of this gateway, and what is done for all of them at once, once a second.
 
-One query tells how every connected worker stands: revoked, superseded elsewhere, other jobs wanted. Heartbeats are
-collected and written together. Nothing depends on a notification.
+One query tells of the connected workers whose standing is not what it was: revoked, superseded elsewhere, other jobs
+wanted; of the many others it tells nothing. Heartbeats are collected and written together, and so are the ends of
+sessions. Nothing depends on a notification.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import asyncio
 import logging
 import random
 import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from controller.gateway import jobs, roster
 from controller.gateway.database import Connection, Database, is_transient
@@ -20,7 +23,25 @@ from controller.gateway.session import Session
 _log = logging.getLogger(__name__)
 
 #: Workers whose job sets are loaded by one query.
-_LOAD = 200
+_LOAD = 500
+#: Certificates are looked at with every fifth round; what revokes one marks its worker too, which is seen at once.
+_CERTIFICATES_EVERY = 5
+#: Workers send a heartbeat this often at most, and this often at least; in between, as many a second in all as the
+#: last figure says.
+_LEAST_HEARTBEAT_S, _MOST_HEARTBEAT_S, _HEARTBEATS_PER_S = 10, 60, 50
+#: Workers that are sent elsewhere come to the others at about this rate.
+_LEAVING_PER_S = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Known:
+    """What this gateway knows of its sessions, as arrays that PostgreSQL reads."""
+
+    sessions: Mapping[uuid.UUID, Session]
+    ids: str
+    epochs: str
+    revisions: str
+    serials: str
 
 
 class Sessions:
@@ -30,8 +51,13 @@ class Sessions:
         self._database = database
         self._interval_s = interval_s
         self._open: dict[uuid.UUID, Session] = {}
-        self._closed: dict[tuple[uuid.UUID, int], None] = {}
+        #: Sessions whose workers wait for their first jobs.
+        self._fresh: list[Session] = []
+        self._closed: set[tuple[uuid.UUID, int]] = set()
         self._pulses: dict[uuid.UUID, Pulse] = {}
+        #: Made when it is asked for, thrown away by every change.
+        self._known: _Known | None = None
+        self._rounds = 0
         self._draining = False
         self._hurry = asyncio.Event()
 
@@ -42,37 +68,50 @@ class Sessions:
         """Make a session known. Of two sessions of one worker the one with the smaller epoch is ended."""
         other = self._open.get(session.worker_id)
         if other is not None and other.epoch > session.epoch:
-            session.end(Why.SUPERSEDED, "a newer session of this worker exists")
+            session.superseded()
             return
         if other is not None:
-            other.end(Why.SUPERSEDED, "a newer session of this worker exists")
+            other.superseded()
         self._open[session.worker_id] = session
+        self._known = None
         if self._draining:
-            _drain(session)
-        self._hurry.set()  # the worker waits for its jobs
+            self._send_away(session)
+        self._fresh.append(session)
+        self._hurry.set()
 
     def remove(self, session: Session) -> None:
-        """Forget a session; the database is told with the next round."""
+        """Forget a session; the database is told soon."""
         if self._open.get(session.worker_id) is session:
             del self._open[session.worker_id]
-        self._closed[session.worker_id, session.epoch] = None
+            self._known = None
+        self._closed.add((session.worker_id, session.epoch))
         self._hurry.set()
 
     def pulse(self, pulse: Pulse) -> None:
         """Take a heartbeat; of several of one worker the last is written."""
         self._pulses[pulse.worker_id] = pulse
 
+    def heartbeat_s(self) -> int:
+        """Return how often each worker is to send a heartbeat: the more there are, the rarer."""
+        return max(_LEAST_HEARTBEAT_S, min(_MOST_HEARTBEAT_S, len(self._open) // _HEARTBEATS_PER_S))
+
     def drain(self) -> None:
         """Ask every worker, now and later, to go elsewhere."""
         self._draining = True
         for session in list(self._open.values()):
-            _drain(session)
+            self._send_away(session)
 
     async def run(self) -> None:
         """Do the rounds until cancelled; a database that is away is asked again with the next round."""
+        loop = asyncio.get_running_loop()
+        due_at = loop.time()
         while True:
             try:
-                await self.round()
+                if loop.time() >= due_at:
+                    due_at = loop.time() + self._interval_s
+                    await self.round()
+                else:
+                    await self._catch_up()
             except Exception as error:  # noqa: BLE001  every session depends on the next round
                 if not is_transient(error):
                     _log.exception("a round over the sessions failed")
@@ -81,7 +120,7 @@ class Sessions:
                 await asyncio.sleep(self._interval_s)
             try:
                 # Not wait_for: before Python 3.12 it swallows a cancellation that comes with the event.
-                async with asyncio.timeout(self._interval_s):
+                async with asyncio.timeout_at(due_at):
                     await self._hurry.wait()
                 await asyncio.sleep(min(0.02, self._interval_s))  # others who connect now come along
             except TimeoutError:
@@ -91,33 +130,57 @@ class Sessions:
         """Check every session, hand out changed jobs, write what was collected."""
         self._hurry.clear()
         async with self._database.connection() as connection:
-            await self._check(connection)
-            await self._write_collected(connection)
+            if self._open:
+                await self._check(connection)
+            await self._write_ends(connection)
+            await self._write_pulses(connection)
+        self._rounds += 1
+
+    async def _catch_up(self) -> None:
+        """Between two rounds: jobs for those who have just come, a word of those who have gone."""
+        self._hurry.clear()
+        async with self._database.connection() as connection:
+            await self._hand_out(connection, self._fresh)
+            await self._write_ends(connection)
 
     async def _check(self, connection: Connection) -> None:
-        sessions = list(self._open.values())
-        if not sessions:
-            return
-        found = await roster.standings(
-            connection, [(session.worker_id, session.peer.serial) for session in sessions]
-        )
+        known = self._known = self._known or _known(self._open)
         changed = []
-        for session in sessions:
-            standing = found.get(session.worker_id)
-            session.observe(standing)
-            if standing is not None and session.jobs_revision != standing.jobs_revision:
+        found = await roster.changed_standings(connection, known.ids, known.epochs, known.revisions)
+        for worker_id, standing in found.items():
+            session = known.sessions[worker_id]
+            if standing is None or not standing.listed:
+                session.revoked()
+            elif standing.epoch != session.epoch:
+                session.superseded()
+            else:
                 changed.append(session)
-        for start in range(0, len(changed), _LOAD):
-            some = changed[start : start + _LOAD]
-            rolls = await jobs.load(connection, [session.worker_id for session in some])
-            for session in some:
-                if session.worker_id in rolls:
-                    session.want_jobs(rolls[session.worker_id])
+        if self._rounds % _CERTIFICATES_EVERY == 0:
+            for worker_id in await roster.unlisted(connection, known.ids, known.serials):
+                known.sessions[worker_id].revoked()
+        await self._hand_out(connection, changed)
 
-    async def _write_collected(self, connection: Connection) -> None:
-        for worker_id, epoch in list(self._closed):
-            await roster.close_session(connection, worker_id, epoch)
-            del self._closed[worker_id, epoch]
+    async def _hand_out(self, connection: Connection, waiting: Sequence[Session]) -> None:
+        """Tell workers of their jobs; who is missed here is found by the next round."""
+        self._fresh = []
+        for start in range(0, len(waiting), _LOAD):
+            some = waiting[start : start + _LOAD]
+            changes = await jobs.load(connection, {session.worker_id: session.sent_jobs for session in some})
+            self._known = None
+            for session in some:
+                if session.worker_id in changes:
+                    session.change_jobs(changes[session.worker_id])
+
+    async def _write_ends(self, connection: Connection) -> None:
+        if self._closed:
+            ended, self._closed = self._closed, set()
+            try:
+                self._closed |= await roster.close_sessions(connection, sorted(ended))
+            except BaseException:
+                self._closed |= ended
+                raise
+
+    async def _write_pulses(self, connection: Connection) -> None:
         for pulse in list(self._pulses.values()):
             session = self._open.get(pulse.worker_id)
             if session is None or session.epoch != pulse.epoch:
@@ -130,10 +193,28 @@ class Sessions:
             if pulse.worker_id in written and self._pulses[pulse.worker_id] is pulse:
                 del self._pulses[pulse.worker_id]
 
+    def _send_away(self, session: Session) -> None:
+        spread_ms = max(2_000, len(self._open) * 1_000 // _LEAVING_PER_S)
+        session.end(
+            Why.DRAINING,
+            "this gateway is about to stop; connect again",
+            reconnect_after_ms=random.randint(100, spread_ms),  # noqa: S311  spreads the workers, hides nothing
+        )
 
-def _drain(session: Session) -> None:
-    session.end(
-        Why.DRAINING,
-        "this gateway is about to stop; connect again",
-        reconnect_after_ms=random.randint(100, 2_000),  # noqa: S311  spreads the workers, hides nothing
+
+def _known(sessions: Mapping[uuid.UUID, Session]) -> _Known:
+    return _Known(
+        sessions=dict(sessions),
+        ids=_array(str(worker_id) for worker_id in sessions),
+        epochs=_array(str(session.epoch) for session in sessions.values()),
+        revisions=_array(
+            str(-1 if session.jobs_revision is None else session.jobs_revision)
+            for session in sessions.values()
+        ),
+        serials=_array(session.peer.serial for session in sessions.values()),
     )
+
+
+def _array(items: Iterable[str]) -> str:
+    """Return an array as PostgreSQL reads it, of items that need no quotes."""
+    return "{" + ",".join(items) + "}"

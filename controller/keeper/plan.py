@@ -39,6 +39,9 @@ _CHANGEABLE = {
     "spec": "jsonb",
     "interval_us": "bigint",
     "anchor_us": "bigint",
+    "cron": "text",
+    "zone": "text",
+    "windows": "jsonb",
     "starts_at": "timestamptz",
     "ends_at": "timestamptz",
     "paused": "boolean",
@@ -53,6 +56,19 @@ _CHANGE = text(
     WHERE j.id = c.id AND j.version = c.seen
     """  # noqa: S608  fixed text
 ).bindparams(bindparam("rows", type_=JSONB))
+
+
+#: What of a job its versions keep: all that tells when it was due.
+_SCHEDULED = "interval_us, anchor_us, cron, zone, windows, starts_at, ends_at, paused"
+_CLOSE_VERSIONS = text(
+    "UPDATE job_versions SET valid_until = :at WHERE job_id = ANY(:jobs) AND valid_until IS NULL"
+)
+_OPEN_VERSIONS = text(
+    f"""
+    INSERT INTO job_versions (job_id, version, valid_from, {_SCHEDULED})
+    SELECT id, version, :at, {_SCHEDULED} FROM jobs WHERE id = ANY(:jobs)
+    """  # noqa: S608  fixed text
+)
 
 
 class PlanConflictError(Exception):
@@ -135,14 +151,21 @@ def apply(session: Session, todo: Difference) -> int:
         return 0
     now = _now(session)
     _change(session, todo.change)
+    retired: Sequence[int] = ()
     if todo.retire:
-        session.execute(
+        retired = session.scalars(
             update(Job)
             .where(Job.id.in_([job.id for job in todo.retire]), Job.retired_at.is_(None))
             .values(retired_at=now, updated_at=now)
-        )
+            .returning(Job.id)
+        ).all()
+    created: Sequence[int] = ()
     if todo.create:
-        session.execute(insert(Job), [_columns(values) for values in todo.create])
+        created = session.scalars(
+            insert(Job).returning(Job.id), [_columns(values) for values in todo.create]
+        ).all()
+    changed = [change.job.id for change in todo.change]
+    _keep_versions(session, ended=[*changed, *retired], begun=[*changed, *created])
     bump_revisions(session, todo.workers)
     return len(todo.change) + len(todo.retire) + len(todo.create)
 
@@ -166,7 +189,20 @@ def _change(session: Session, changes: Sequence[Change]) -> None:
         )
 
 
+def _keep_versions(session: Session, *, ended: Sequence[int], begun: Sequence[int]) -> None:
+    """Note that versions of jobs have ended and others begun, at one instant."""
+    # Not that at which the transaction began: it may have waited for one that began later and is done.
+    at = session.scalars(select(func.clock_timestamp())).one()
+    if ended:
+        session.execute(_CLOSE_VERSIONS, {"jobs": list(ended), "at": at})
+    if begun:
+        session.flush()
+        session.execute(_OPEN_VERSIONS, {"jobs": list(begun), "at": at})
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
     return value.isoformat() if isinstance(value, dt.datetime) else value
 
 
@@ -181,7 +217,8 @@ def bump_revisions(session: Session, workers: Iterable[uuid.UUID]) -> None:
 
 
 def _columns(values: JobValues) -> dict[str, Any]:
-    return {item.name: getattr(values, item.name) for item in fields(values)}
+    columns = {item.name: getattr(values, item.name) for item in fields(values)}
+    return columns | {"windows": list(values.windows)}
 
 
 def _now(session: Session) -> dt.datetime:

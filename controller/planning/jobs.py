@@ -9,14 +9,15 @@ from dataclasses import replace
 
 from controller.planning.records import JobValues, Plan, PlannedDestination, PlannedTest, PlannedWorker, Skip
 from controller.planning.schedule import (
+    LONGEST_PHASE_US,
     ONE_SHOT_GRACE,
     RUN_NOW_GRACE,
+    end_of,
     from_microseconds,
-    grid_origin,
     phase_us,
-    to_microseconds,
+    schedule_of,
 )
-from controller.planning.selection import selects, unable
+from controller.planning.selection import selects, too_old, unable
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, UnknownKindError
 
@@ -44,12 +45,13 @@ def plan(tests: Iterable[PlannedTest], workers: Sequence[PlannedWorker], *, now:
         if not chosen and workers:
             skipped.append(_skip(test, reason="its selection takes no worker"))
         for worker in chosen:
-            reason = unable(worker, test.kind)
+            reason = unable(worker, test.kind) or too_old(worker, test)
             if reason:
                 skipped.append(_skip(test, worker=worker, reason=reason))
                 continue
             pairs.add((test.id, worker.id))
-            jobs += (_job(test, worker, destination, target) for destination, target in targets)
+            if not test.makes_tests:
+                jobs += (_job(test, worker, destination, target) for destination, target in targets)
     due = [job for job in jobs if job.expires_at is None or (job.expires_at > now and not job.paused)]
     return Plan(jobs=tuple(due), skipped=tuple(skipped), pairs=frozenset(pairs))
 
@@ -59,7 +61,19 @@ def plan_run_now(
 ) -> Plan:
     """Return the one-shot jobs that run a test once at the requested instant, whatever its schedule says."""
     made = plan(
-        [replace(test, interval_us=None, starts_at=requested_at, ends_at=None, paused=False)],
+        [
+            replace(
+                test,
+                interval_us=None,
+                cron="",
+                windows=(),
+                max_runs=None,
+                makes_tests=False,
+                starts_at=requested_at,
+                ends_at=None,
+                paused=False,
+            )
+        ],
         workers,
         now=now,
     )
@@ -93,10 +107,12 @@ def _job(
     test: PlannedTest, worker: PlannedWorker, destination: PlannedDestination | None, target: str
 ) -> JobValues:
     destination_id = None if destination is None else destination.id
-    origin = to_microseconds(grid_origin(test.starts_at, test.created_at))
-    one_shot = test.interval_us is None
-    if test.interval_us is not None:
-        origin += phase_us(test.id, worker.id, destination_id, test.interval_us)
+    schedule = schedule_of(test)
+    if not schedule.once:
+        pace_us = test.interval_us or LONGEST_PHASE_US
+        phase = phase_us(test.id, worker.id, destination_id, pace_us)
+        schedule = replace(schedule, anchor_us=schedule.anchor_us + phase)
+    one_shot = schedule.once
     return JobValues(
         test_id=test.id,
         worker_id=worker.id,
@@ -104,13 +120,16 @@ def _job(
         kind=test.kind,
         target=target,
         spec=dict(test.spec),
-        interval_us=test.interval_us or 0,
-        anchor_us=origin,
+        interval_us=schedule.interval_us,
+        anchor_us=schedule.anchor_us,
+        cron=schedule.cron,
+        zone=schedule.zone if schedule.cron or schedule.windows else "UTC",
+        windows=tuple(window.plain() for window in schedule.windows),
         starts_at=None if one_shot else test.starts_at,
-        ends_at=None if one_shot else test.ends_at,
+        ends_at=None if one_shot else end_of(test, schedule),
         paused=test.paused,
         one_shot=one_shot,
-        expires_at=from_microseconds(origin) + ONE_SHOT_GRACE if one_shot else None,
+        expires_at=from_microseconds(schedule.anchor_us) + ONE_SHOT_GRACE if one_shot else None,
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from streamswarm.windows import Window
 
 #: Which job is meant: test, worker, destination (0 for none) and, for one-shot jobs, the instant it is due.
 Identity = tuple[int, uuid.UUID, int, int]
@@ -33,11 +35,20 @@ class PlannedTest:
     #: `{"all": true}`, or any of `workers`, `sites`, `groups`, `labels`.
     selection: Mapping[str, Any]
     destinations: tuple[PlannedDestination, ...]
-    #: Microseconds between runs; None for a one-shot test.
+    #: Microseconds between runs; None with cron and for a one-shot test.
     interval_us: int | None
     starts_at: dt.datetime | None
     ends_at: dt.datetime | None
     paused: bool
+    #: Five fields; empty for interval and one-shot tests.
+    cron: str = ""
+    #: In which cron and windows are meant.
+    zone: str = "UTC"
+    windows: tuple[Window, ...] = ()
+    #: It ends after so many due instants, counted from its start.
+    max_runs: int | None = None
+    #: Whether each due instant makes a test of its own; then it has no jobs itself.
+    makes_tests: bool = False
     deleted: bool
     created_at: dt.datetime
 
@@ -56,6 +67,8 @@ class PlannedWorker:
     enrolled: bool
     revoked: bool
     deleted: bool
+    #: Of its release; 0 until its first session.
+    contract_version: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +81,9 @@ class JobValues:
     kind: str
     target: str
     spec: Mapping[str, Any]
-    #: 0 for a one-shot job.
+    #: 0 with cron and for a one-shot job.
     interval_us: int
-    #: Grid origin with the job's phase in it; the due instant of a one-shot job.
+    #: Grid origin with the job's phase in it; with cron the phase alone; the due instant of a one-shot job.
     anchor_us: int
     starts_at: dt.datetime | None
     ends_at: dt.datetime | None
@@ -78,6 +91,10 @@ class JobValues:
     one_shot: bool
     #: A one-shot job is not started after this instant.
     expires_at: dt.datetime | None
+    cron: str = ""
+    zone: str = "UTC"
+    #: As the database has them: `{days, from, to}` each.
+    windows: Sequence[Mapping[str, Any]] = ()
 
     @property
     def identity(self) -> Identity:

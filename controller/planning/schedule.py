@@ -1,4 +1,4 @@
-"""The grids on which jobs are due: where they begin, and each job's own phase, which spreads load."""
+"""The schedules of tests: where their grids begin and where they end, and each job's own phase, which spreads load."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import datetime as dt
 import hashlib
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+from controller.planning.records import PlannedTest
+from streamswarm.schedules import Schedule
+from streamswarm.windows import Window
 
 #: Seconds between two runs of a job. Below a second, a run and its bookkeeping would crowd out the next.
 SHORTEST_INTERVAL_S = 1.0
@@ -55,3 +60,55 @@ def phase_us(test_id: int, worker_id: uuid.UUID, destination_id: int | None, int
 def grid_origin(starts_at: dt.datetime | None, created_at: dt.datetime) -> dt.datetime:
     """Return where a test's grid begins: at its start, or when it was made. Changes of the test do not move it."""
     return starts_at if starts_at is not None else created_at
+
+
+def make_schedule(
+    *,
+    interval_us: int | None,
+    cron: str,
+    zone: str,
+    hours: tuple[Window, ...],
+    starts_at: dt.datetime | None,
+    ends_at: dt.datetime | None,
+    created_at: dt.datetime,
+) -> Schedule:
+    """Return when a test is due, without the phases of its jobs and without the end that its count makes."""
+    origin = to_microseconds(grid_origin(starts_at, created_at))
+    return Schedule(
+        anchor_us=0 if cron else origin,
+        interval_us=interval_us or 0,
+        cron=cron,
+        zone=zone,
+        windows=hours,
+        starts_us=None if starts_at is None else origin,
+        ends_us=None if ends_at is None else to_microseconds(ends_at),
+    )
+
+
+def schedule_of(test: PlannedTest) -> Schedule:
+    """Return when a test is due, as `make_schedule` does."""
+    return make_schedule(
+        interval_us=test.interval_us,
+        cron=test.cron,
+        zone=test.zone,
+        hours=test.windows,
+        starts_at=test.starts_at,
+        ends_at=test.ends_at,
+        created_at=test.created_at,
+    )
+
+
+def end_of(test: PlannedTest, schedule: Schedule) -> dt.datetime | None:
+    """Return where a test or one of its jobs ends: at the test's end, or before that behind so many due instants.
+
+    They are counted from the test's start, or else from when it was made, so a worker need not count, and one that
+    joins later ends with the others.
+    """
+    if test.max_runs is None:
+        return test.ends_at
+    origin = to_microseconds(grid_origin(test.starts_at, test.created_at))
+    counted_us = replace(schedule, starts_us=origin).end_after(test.max_runs)
+    if counted_us is None:
+        return test.ends_at
+    counted = from_microseconds(counted_us)
+    return counted if test.ends_at is None else min(counted, test.ends_at)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from controller.planning.records import PlannedWorker
+from controller.planning.records import PlannedTest, PlannedWorker
+from streamswarm import SCHEDULES_CONTRACT
 
 
 def selects(selection: Mapping[str, Any], worker: PlannedWorker) -> bool:
@@ -19,6 +20,16 @@ def selects(selection: Mapping[str, Any], worker: PlannedWorker) -> bool:
         or not set(worker.groups).isdisjoint(selection.get("groups") or ())
         or any(worker.labels.get(key) == value for key, value in labels.items())
     )
+
+
+def too_old(worker: PlannedWorker, test: PlannedTest) -> str:
+    """Return why a worker's release cannot keep a test's schedule, or an empty text when it can.
+
+    It would take a job with cron for one that is due once, and run outside of windows.
+    """
+    if not (test.cron or test.windows) or not 0 < worker.contract_version < SCHEDULES_CONTRACT:
+        return ""
+    return "the worker's release cannot keep cron and windows; upgrade the worker"
 
 
 def unable(worker: PlannedWorker, kind: str) -> str:

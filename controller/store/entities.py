@@ -294,7 +294,9 @@ class Test(Base):
     __test__ = False  # keeps pytest from taking it for a test class
     __tablename__ = "tests"
     __table_args__ = (
-        CheckConstraint("interval_s IS NULL OR interval_s >= 0.1", name="interval"),
+        CheckConstraint("interval_s IS NULL OR (interval_s >= 0.1 AND cron = '')", name="interval"),
+        CheckConstraint("recurrence IN ('continue', 'new_test')", name="recurrence"),
+        Index(None, "origin_id", "origin_at", unique=True),
         Index(
             "uq_tests_name_live",
             func.lower(text("name")),
@@ -313,10 +315,23 @@ class Test(Base):
     #: worker that any of them names is taken.
     selection: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{\"all\": true}'::jsonb"))
     tags: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
-    #: Seconds between runs; NULL is a one-shot test, due at `starts_at` or at once.
+    #: Seconds between runs; NULL with cron, and for a one-shot test, due at `starts_at` or at once.
     interval_s: Mapped[float | None]
+    #: Five fields; empty without.
+    cron: Mapped[str] = mapped_column(server_default="")
+    #: IANA name; in which cron and windows are meant.
+    zone: Mapped[str] = mapped_column(server_default="UTC")
+    #: Hours of the week outside of which nothing is due: `[{days, from, to}]`; empty is always.
+    windows: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     starts_at: Mapped[dt.datetime | None]
     ends_at: Mapped[dt.datetime | None]
+    #: It ends after so many due instants, counted from its start; NULL is without end.
+    max_runs: Mapped[int | None] = mapped_column(Integer)
+    #: `continue`, or `new_test`: each due instant makes a one-shot test of its own.
+    recurrence: Mapped[str] = mapped_column(server_default="continue")
+    #: The test that made this one, and the instant for which it did.
+    origin_id: Mapped[int | None] = mapped_column(ForeignKey("tests.id", ondelete="RESTRICT"))
+    origin_at: Mapped[dt.datetime | None]
     paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     #: Grows with each change; carried by jobs and results.
     version: Mapped[int] = mapped_column(Integer, server_default="1")
@@ -361,10 +376,13 @@ class Job(Base):
     version: Mapped[int] = mapped_column(Integer, server_default="1")
     target: Mapped[str] = mapped_column(server_default="")
     spec: Mapped[dict[str, Any]]
-    #: Microseconds; 0 for one-shot jobs.
+    #: Microseconds; 0 with cron and for one-shot jobs.
     interval_us: Mapped[int]
-    #: Grid origin with this job's phase in it, microseconds since the epoch.
+    #: Grid origin with this job's phase in it, microseconds since the epoch; with cron the phase alone.
     anchor_us: Mapped[int]
+    cron: Mapped[str] = mapped_column(server_default="")
+    zone: Mapped[str] = mapped_column(server_default="UTC")
+    windows: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     starts_at: Mapped[dt.datetime | None]
     ends_at: Mapped[dt.datetime | None]
     paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
@@ -374,6 +392,50 @@ class Job(Base):
     created_at: Mapped[dt.datetime] = _now()
     updated_at: Mapped[dt.datetime] = _now()
     retired_at: Mapped[dt.datetime | None]
+
+
+class JobVersion(Base):
+    """How a job was scheduled for a time: what was due then stays known after every change.
+
+    Written by planning in the transaction of the change. Retirement and coming back are changes too; a one-shot job
+    that ends with its run is not closed, for it was due once whatever came of it.
+    """
+
+    __tablename__ = "job_versions"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    valid_from: Mapped[dt.datetime] = _now()
+    #: NULL while it holds.
+    valid_until: Mapped[dt.datetime | None]
+    interval_us: Mapped[int]
+    anchor_us: Mapped[int]
+    cron: Mapped[str] = mapped_column(server_default="")
+    zone: Mapped[str] = mapped_column(server_default="UTC")
+    windows: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    starts_at: Mapped[dt.datetime | None]
+    ends_at: Mapped[dt.datetime | None]
+    paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+
+
+class OverdueJob(Base):
+    """A job of a connected worker whose due runs do not come although they should have; gone when they do."""
+
+    __tablename__ = "overdue_jobs"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    #: The first instant that was due and of which, as of everything since, nothing has come.
+    due_at: Mapped[dt.datetime]
+    noticed_at: Mapped[dt.datetime] = _now()
+
+
+class Mark(Base):
+    """How far a task that looks at every stretch of time once has come."""
+
+    __tablename__ = "marks"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    until: Mapped[dt.datetime]
 
 
 class Quarantine(Base):

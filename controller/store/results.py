@@ -79,6 +79,7 @@ _ENVELOPE = (
     ResultColumn(name="duration_ms", type="float8", nullable=False),
     ResultColumn(name="clock_offset_ms", type="float8", nullable=True),
     ResultColumn(name="job_version", type="int4", nullable=False),
+    ResultColumn(name="start_error_us", type="int4", nullable=True),
     ResultColumn(name="status", type="int2", nullable=False),
     ResultColumn(name="failure_source", type="int2", nullable=False),
     ResultColumn(name="error", type="text", nullable=True),

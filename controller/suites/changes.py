@@ -146,9 +146,9 @@ def _test_change(test: SuiteTest, state: State, mark: str, *, adopt: bool) -> Ch
         "destinations": [aim.name for aim in test.aims if aim.target],
         "selection": selection,
         "tags": [*test.tags, mark],
-        "interval_s": test.interval_s,
-        "starts_at": _instant(test.starts_at),
-        "ends_at": _instant(test.ends_at),
+        **test.schedule,
+        "starts_at": _instant(test.schedule["starts_at"]),
+        "ends_at": _instant(test.schedule["ends_at"]),
     }
     if test.paused is not None:
         body["paused"] = test.paused

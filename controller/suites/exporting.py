@@ -19,10 +19,12 @@ def export(
 ) -> str:
     """Return the tests that are wanted, with their destinations, as the YAML of a suite.
 
-    Parameters that have their default are left out, and so are the tags of suites. Raises NotFoundError when there is
+    Parameters that have their default are left out, and so are the tags of suites and tests that others made for a run.
+    Raises NotFoundError when there is
     none.
     """
-    tests = [test for test in state.tests.values() if wanted(test)]
+    # What a test made for one of its runs is made again by it, wherever it is applied.
+    tests = [test for test in state.tests.values() if wanted(test) and test["origin_id"] is None]
     if not tests:
         raise NotFoundError(
             "there is no test to export", mend="look at the tags: a suite needs at least one test"
@@ -59,8 +61,13 @@ def _test(test: Mapping[str, Any], state: State) -> dict[str, Any]:
         selection=None if selection == {"all": True} else selection,
         tags=_tags(test),
         interval_s=_number(test["interval_s"]),
+        cron=test["cron"],
+        zone=test["zone"] if test["cron"] or test["windows"] else None,
+        windows=[dict(window) for window in test["windows"]],
         starts_at=test["starts_at"],
         ends_at=test["ends_at"],
+        max_runs=test["max_runs"],
+        recurrence=None if test["recurrence"] == "continue" else test["recurrence"],
         paused=test["paused"],
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S
+from controller.planning.schedule_schema import SCHEDULE
 from controller.suites.suite import DESTINATION_FIELDS, MAX_DESTINATIONS, MAX_TESTS, SUITE_FIELDS, TEST_FIELDS
 from streamswarm import contract
 from streamswarm.contract import Kind
@@ -91,14 +91,7 @@ def _test() -> dict[str, Any]:
         },
         "selection": _selection(),
         "tags": _WORDS,
-        "interval_s": {
-            "type": ["number", "null"],
-            "minimum": SHORTEST_INTERVAL_S,
-            "maximum": LONGEST_INTERVAL_S,
-            "description": "Seconds between runs on a controller; without it, the test runs once.",
-        },
-        "starts_at": _instant("Not before this instant."),
-        "ends_at": _instant("Not from this instant on."),
+        **SCHEDULE,
         "paused": {"type": "boolean", "description": "Left out, it stays as it is on the controller."},
     }
     return {
@@ -157,11 +150,3 @@ def _selection() -> dict[str, Any]:
 
 def _one_or_more(item: dict[str, Any], most: int, description: str) -> dict[str, Any]:
     return {"description": description, "anyOf": [item, {"type": "array", "items": item, "maxItems": most}]}
-
-
-def _instant(description: str) -> dict[str, Any]:
-    return {
-        "type": ["string", "null"],
-        "format": "date-time",
-        "description": f"{description} ISO 8601 with a zone.",
-    }

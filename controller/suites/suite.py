@@ -5,7 +5,6 @@ The same file runs once from this machine (`streamswarm run`) and becomes tests 
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import re
 from collections.abc import Mapping
@@ -15,7 +14,8 @@ from typing import Any, Literal
 
 from controller.checking import Checker, read_selection
 from controller.errors import ConfigurationError
-from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S, too_long
+from controller.planning.asking import FIELDS as SCHEDULE_FIELDS
+from controller.planning.asking import read_schedule
 from controller.suites import document
 from controller.suites.document import Document
 from streamswarm import contract
@@ -36,9 +36,7 @@ TEST_FIELDS = (
     "expect",
     "selection",
     "tags",
-    "interval_s",
-    "starts_at",
-    "ends_at",
+    *SCHEDULE_FIELDS,
     "paused",
 )
 MAX_TESTS = 1000
@@ -100,10 +98,8 @@ class SuiteTest:
     #: Which workers: `{"all": True}`, or any of `workers` (names), `sites`, `groups`, `labels`.
     selection: Mapping[str, Any]
     tags: tuple[str, ...]
-    #: Seconds between runs; None for a test that runs once. Only a controller looks at it and at what follows.
-    interval_s: float | None
-    starts_at: dt.datetime | None
-    ends_at: dt.datetime | None
+    #: The fields of its schedule. Only a controller looks at them and at what follows.
+    schedule: Mapping[str, Any]
     #: None leaves it as it is on the controller.
     paused: bool | None
     #: Where it stands: `office.yaml:12`.
@@ -239,11 +235,13 @@ class _Reader:
         if checker is None:
             return None
         name, kind = checker.name(), _kind(checker)
+        spec = _spec(checker, kind)
+        known = contract.spec_values(spec) if spec.WhichOneof("kind") else {}
         made = SuiteTest(
             name=name,
             description=checker.text("description", longest=2000, lines=True),
             kind=kind or next(iter(contract.kinds().values())),
-            spec=_spec(checker, kind),
+            spec=spec,
             aims=self._aims(checker, kind),
             assertions=_assertions(checker, kind),
             expect="failed"
@@ -251,20 +249,10 @@ class _Reader:
             else "ok",
             selection=_selection(checker),
             tags=tuple(checker.words("tags")),
-            interval_s=checker.number(
-                "interval_s", smallest=SHORTEST_INTERVAL_S, largest=LONGEST_INTERVAL_S, unit="s"
-            ),
-            starts_at=checker.instant("starts_at"),
-            ends_at=checker.instant("ends_at"),
+            schedule=read_schedule(checker, known, now=None),
             paused=checker.flag("paused") if checker.given("paused") else None,
             at=self._doc.at(path),
         )
-        if made.starts_at and made.ends_at and made.ends_at <= made.starts_at:
-            checker.add("ends_at", "must lie after starts_at")
-        if kind is not None and made.spec.WhichOneof("kind"):
-            reason = too_long(contract.spec_values(made.spec), made.interval_s)
-            if reason:
-                checker.add("interval_s", reason)
         return made if self._take(path, checker) else None
 
     def _aims(self, checker: Checker, kind: Kind | None) -> tuple[Aim, ...]:

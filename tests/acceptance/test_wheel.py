@@ -23,9 +23,9 @@ pytestmark = pytest.mark.timeout(600)
 
 #: What the base installation brings along. A new line here is a decision: hosts and CI machines get it too.
 BASE = {
-    "anyio", "certifi", "cffi", "click", "cryptography", "dnspython", "grpcio", "h11", "httpcore", "httpx", "icmplib",
+    "anyio", "certifi", "cffi", "click", "cronsim", "cryptography", "dnspython", "grpcio", "h11", "httpcore", "httpx", "icmplib",
     "idna", "markdown-it-py", "mdurl", "protobuf", "psutil", "pycparser", "pygments", "pyyaml", "rich", "streamswarm",
-    "typing-extensions",
+    "typing-extensions", "tzdata",
 }  # fmt: skip
 #: MB of files without compiled code; 56 when this was written.
 BASE_MB = 65

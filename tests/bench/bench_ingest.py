@@ -55,6 +55,7 @@ def result(job_id: int, scheduled_at_us: int, number: int) -> probe_pb2.Result:
         duration_ms=402.5,
         status=probe_pb2.STATUS_OK,
         clock_offset_ms=0.25,
+        start_error_us=150,
     )
     rtt = 10 + number % 997 / 100
     ping = made.ping
@@ -207,6 +208,7 @@ def peer(deployment: Deployment, seconds: float, rows_per_commit: int) -> float:
             "started_at": due,
             "duration_ms": 402.5,
             "clock_offset_ms": 0.25,
+            "start_error_us": 150,
             "job_version": 1,
             "status": 1,
             "failure_source": 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from controller.checking import MAX_TAGS
-from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S
+from controller.planning.schedule_schema import SCHEDULE
 from controller.store.queries.users import ROLES
 from streamswarm import contract
 from web.api.describing import ID, UUID, Schema, said
@@ -84,12 +84,7 @@ TEST = fields(
         ),
         "selection": SELECTION,
         "tags": _WORDS,
-        "interval_s": said(
-            {"type": ["number", "null"], "minimum": SHORTEST_INTERVAL_S, "maximum": LONGEST_INTERVAL_S},
-            "Seconds between runs; without it, the test runs once.",
-        ),
-        "starts_at": _LATER,
-        "ends_at": _LATER,
+        **SCHEDULE,
         "paused": {"type": "boolean"},
     },
     "name",

@@ -48,7 +48,7 @@ _WHOLE = schema_of(
 @blueprint.get("/tests")
 @requires("viewer")
 @described(
-    query={"search": TEXT, "kind": TEXT, "tag": TEXT, "destination": ID, "paused": FLAG},
+    query={"search": TEXT, "kind": TEXT, "tag": TEXT, "destination": ID, "paused": FLAG, "origin": ID},
     paged=True,
     answers=_ANSWER,
 )
@@ -57,6 +57,7 @@ def list_tests() -> Response:
     query = Query()
     search, kind, tag = query.text("search"), query.text("kind"), query.text("tag")
     destination, paused, paging = query.id("destination"), query.flag("paused"), query.paging()
+    origin = query.id("origin")
     query.done()
     with transaction() as database:
         page = tests.find(
@@ -66,6 +67,7 @@ def list_tests() -> Response:
             tag=tag,
             destination=destination,
             paused=paused,
+            origin=origin,
             limit=paging.limit,
             cursor=paging.cursor,
         )

@@ -7,7 +7,17 @@ from typing import Any
 from flask import Flask, g, request, url_for
 
 from web.auth import Principal
-from web.pages import charts, destinations, diagnosis, overview, reports, test_form, tests, workers
+from web.pages import (
+    charts,
+    destinations,
+    diagnosis,
+    overview,
+    reports,
+    schedule_form,
+    test_form,
+    tests,
+    workers,
+)
 from web.pages.blueprint import blueprint
 from web.pages.formatting import filters, icon, time_tag
 from web.pages.states import ICONS
@@ -20,6 +30,7 @@ __all__ = [
     "init_app",
     "overview",
     "reports",
+    "schedule_form",
     "test_form",
     "tests",
     "workers",

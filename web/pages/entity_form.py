@@ -83,3 +83,13 @@ def split_words(text: str) -> list[str]:
 def first(values: Iterable[str], default: str = "") -> str:
     """Return the first value, or the default."""
     return next(iter(values), default)
+
+
+def number(text: str) -> int | float | str:
+    """Return the number typed; what is none goes on as it is and is refused with its path."""
+    for convert in (int, float):
+        try:
+            return convert(text.strip())
+        except ValueError:
+            continue
+    return text

@@ -10,6 +10,7 @@ from typing import Any
 from flask import url_for
 from markupsafe import Markup, escape
 
+from controller.planning.schedule_words import schedule_words
 from controller.quantities import NOTHING, SPACE, SPANS, number, plural, quantity, span
 from streamswarm.contract import Parameter
 
@@ -109,4 +110,5 @@ def filters() -> dict[str, Any]:
         "plural": plural,
         "shown": shown,
         "parameter": parameter_value,
+        "schedule": schedule_words,
     }

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from controller.planning.schedule import LONGEST_PHASE_US, to_microseconds
 from controller.store.queries.results import ResultRecord
 from controller.store.queries.tests import TestRecord
 from controller.store.queries.workers import WorkerRecord
@@ -102,9 +103,7 @@ def _state(
         return "waiting", "not started yet"
     if last_at is None:
         return ("waiting", "no worker runs it") if not test.jobs else ("waiting", "no results yet")
-    if test.interval_s is not None and now - last_at > max(
-        _SILENT_AT_LEAST, dt.timedelta(seconds=test.interval_s * _SILENT_INTERVALS)
-    ):
+    if _is_silent(test, last_at, now):
         return "stale", "silent"
     for status in ("failed", "error", "missed"):
         count = sum(run.status == status for run in runs)
@@ -112,3 +111,17 @@ def _state(
             word = _RUN_WORDS[status]
             return status, word if len(runs) == 1 else f"{count} of {len(runs)} {word}"
     return "ok", "ok"
+
+
+def _is_silent(test: TestRecord, last_at: dt.datetime, now: dt.datetime) -> bool:
+    """Whether results should have come since the newest one and have not."""
+    if not test.repeats:
+        return False
+    wait = _SILENT_AT_LEAST
+    if test.interval_s is not None:
+        wait = max(wait, dt.timedelta(seconds=test.interval_s * _SILENT_INTERVALS))
+    if test.interval_s is not None and not test.windows:
+        return now - last_at > wait
+    # Nights and the time between two cron instants are no silence. Each job is due a little after its test.
+    due_us = test.schedule.last_until(to_microseconds(now - wait) - LONGEST_PHASE_US)
+    return due_us is not None and to_microseconds(last_at) < due_us

@@ -14,13 +14,15 @@ from controller.store.queries import destinations, tests, workers
 from controller.store.queries.tests import TestRecord
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, Problem
-from streamswarm.values import shown_number
+from streamswarm.windows import DAYS
+from streamswarm.zones import zone_names
 from web.auth import requires
 from web.database import transaction
 from web.forms import parameter_fields, read_parameters
+from web.pages import schedule_form
 from web.pages.blueprint import blueprint
 from web.pages.context import actor, seen_version
-from web.pages.entity_form import EntityForm, problems_of, split_words
+from web.pages.entity_form import EntityForm, number, problems_of, split_words
 
 _LABELS = {
     "name": "Name",
@@ -30,8 +32,13 @@ _LABELS = {
     "selection": "Workers",
     "tags": "Tags",
     "interval_s": "Interval",
+    "cron": "Cron",
+    "zone": "Time zone",
+    "windows": "Windows",
     "starts_at": "Start",
     "ends_at": "End",
+    "max_runs": "Number of runs",
+    "recurrence": "Each run",
 }
 _MOST_CHOICES = 500
 
@@ -46,6 +53,7 @@ def test_new() -> str:
         "interval_s": "10",
         "destinations": tuple(request.args.getlist("destination")),
         "all": True,
+        **schedule_form.blank(),
     }
     return _draw(kind, values, None)
 
@@ -128,6 +136,8 @@ def _draw(
         sites=sorted({worker.site for worker in fleet if worker.site}),
         groups=sorted({group for worker in fleet for group in worker.groups}),
         labels=sorted({f"{key}={value}" for worker in fleet for key, value in worker.labels.items()}),
+        zones=sorted(zone_names()),
+        days=DAYS,
     )
 
 
@@ -161,12 +171,9 @@ def _typed() -> dict[str, Any]:
     form = request.form
     kind = _kind(form.get("kind", ""))
     return {
-        **{
-            name: form.get(name, "")
-            for name in ("name", "description", "tags", "interval_s", "starts_at", "ends_at")
-        },
+        **{name: form.get(name, "") for name in ("name", "description", "tags")},
+        **schedule_form.typed(form),
         "kind": kind.name,
-        "once": form.get("repeat") == "once",
         "destinations": tuple(form.getlist("destinations")),
         "all": form.get("which", "all") == "all",
         "workers": tuple(form.getlist("workers")),
@@ -185,11 +192,9 @@ def _submitted(kind: Kind) -> dict[str, Any]:
         "description": form.get("description", ""),
         "tags": split_words(form.get("tags", "")),
         "spec": read_parameters(kind, form),
-        "destinations": [_number(text) for text in form.getlist("destinations")],
+        "destinations": [number(text) for text in form.getlist("destinations")],
         "selection": {"all": True} if form.get("which", "all") == "all" else _selection(),
-        "interval_s": None if form.get("repeat") == "once" else _number(form.get("interval_s", "")),
-        "starts_at": form.get("starts_at") or None,
-        "ends_at": form.get("ends_at") or None,
+        **schedule_form.submitted(form),
     }
     if kind.target == "none":
         values["destinations"] = []
@@ -207,26 +212,13 @@ def _selection() -> dict[str, Any]:
     }
 
 
-def _number(text: str) -> int | float | str:
-    """Return the number typed; what is none goes on as it is and is refused with its path."""
-    for convert in (int, float):
-        try:
-            return convert(text.strip())
-        except ValueError:
-            continue
-    return text
-
-
 def _stored(found: TestRecord) -> dict[str, Any]:
     return {
         "name": found.name,
         "description": found.description,
         "tags": ", ".join(found.tags),
         "kind": found.kind,
-        "interval_s": "" if found.interval_s is None else shown_number(found.interval_s),
-        "once": found.interval_s is None,
-        "starts_at": found.starts_at.isoformat() if found.starts_at else "",
-        "ends_at": found.ends_at.isoformat() if found.ends_at else "",
+        **schedule_form.stored(found),
         "destinations": tuple(str(item.id) for item in found.destinations),
         "all": bool(found.selection.get("all")),
         "workers": tuple(found.selection.get("workers", ())),

@@ -36,12 +36,13 @@ def tests_page() -> str:
             search=search,
             kind=kind if kind in contract.kinds() else "",
             paused=paused,
+            origin=request.args.get("origin", type=int),
             limit=50,
             cursor=request.args.get("cursor") or None,
         )
         rows = read_rows(session, page.items, trends=True)
     filters: dict[str, Any] = {
-        name: request.args[name] for name in ("q", "kind", "paused") if request.args.get(name)
+        name: request.args[name] for name in ("q", "kind", "paused", "origin") if request.args.get(name)
     }
     return render_template(
         list_template("tests"),

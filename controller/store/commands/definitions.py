@@ -7,11 +7,12 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from controller.checking import Checker, read_selection
-from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S, too_long
+from controller.planning.asking import FIELDS as SCHEDULE_FIELDS
+from controller.planning.asking import read_schedule
 from controller.store.entities import Destination, Worker
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, UnknownKindError
@@ -24,9 +25,7 @@ FIELDS = (
     "destinations",
     "selection",
     "tags",
-    "interval_s",
-    "starts_at",
-    "ends_at",
+    *SCHEDULE_FIELDS,
     "paused",
 )
 MAX_DESTINATIONS = 100
@@ -37,7 +36,7 @@ def check_definition(
 ) -> dict[str, Any]:
     """Return every field of a test, checked: from `values`, else from `before`, else its default.
 
-    Every fault is collected into one InvalidInputError.
+    `before` may have `created_at` too. Every fault is collected into one InvalidInputError.
     """
     checker = Checker(values, FIELDS)
     old: Mapping[str, Any] = before or {}
@@ -50,21 +49,14 @@ def check_definition(
         "kind": kind.name if kind else "",
         "tags": checker.words("tags") if checker.given("tags") else old.get("tags", []),
         "paused": checker.flag("paused") if checker.given("paused") else old.get("paused", False),
-        "interval_s": checker.number(
-            "interval_s", smallest=SHORTEST_INTERVAL_S, largest=LONGEST_INTERVAL_S, unit="s"
-        )
-        if checker.given("interval_s")
-        else old.get("interval_s"),
         "spec": _spec(checker, kind, old),
         "destinations": _destinations(checker, session, kind, old),
         "selection": _selection(checker, session)
         if checker.given("selection")
         else old.get("selection", {"all": True}),
-        **_span(checker, old),
     }
-    reason = too_long(result["spec"], result["interval_s"])
-    if reason:
-        checker.add("interval_s", reason)
+    now: dt.datetime = session.execute(select(func.now())).scalar_one()
+    result |= read_schedule(checker, result["spec"], before=before, now=now)
     checker.done()
     return result
 
@@ -154,11 +146,3 @@ def _check_workers(checker: Checker, session: Session, ids: list[uuid.UUID]) -> 
     for index, wanted in enumerate(ids):
         if wanted not in live:
             checker.add(f"selection.workers[{index}]", f"there is no worker {wanted}")
-
-
-def _span(checker: Checker, old: Mapping[str, Any]) -> dict[str, dt.datetime | None]:
-    starts = checker.instant("starts_at") if checker.given("starts_at") else old.get("starts_at")
-    ends = checker.instant("ends_at") if checker.given("ends_at") else old.get("ends_at")
-    if starts is not None and ends is not None and ends <= starts:
-        checker.add("ends_at", "must lie after starts_at")
-    return {"starts_at": starts, "ends_at": ends}

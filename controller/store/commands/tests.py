@@ -50,7 +50,7 @@ def update(
     entity = _locked(session, test_id)
     check_version(entity, seen, "the test")
     before = _definition(entity)
-    checked = check_definition(session, values, before=before)
+    checked = check_definition(session, values, before={**before, "created_at": entity.created_at})
     changed = audit.changes(before, checked)
     if not changed:
         return _read(session, entity)

@@ -19,6 +19,7 @@ from controller.planning.records import (
     Skip,
 )
 from controller.store.entities import Job, Test, Worker, test_destinations
+from streamswarm import windows
 
 #: Stands between the reason of a skip and what mends it.
 MENDS = "; mend it with: "
@@ -102,6 +103,11 @@ def _test(row: Test) -> PlannedTest:
         paused=row.paused,
         deleted=row.deleted_at is not None,
         created_at=row.created_at,
+        cron=row.cron,
+        zone=row.zone,
+        windows=windows.read(row.windows),
+        max_runs=row.max_runs,
+        makes_tests=row.recurrence == "new_test",
     )
 
 
@@ -116,6 +122,7 @@ def _worker(row: Worker) -> PlannedWorker:
         enrolled=row.enrolled_at is not None,
         revoked=row.revoked_at is not None,
         deleted=row.deleted_at is not None,
+        contract_version=row.contract_version,
     )
 
 
@@ -138,5 +145,8 @@ def _job(row: Job) -> ExistingJob:
             paused=row.paused,
             one_shot=row.one_shot,
             expires_at=row.expires_at,
+            cron=row.cron,
+            zone=row.zone,
+            windows=tuple(row.windows),
         ),
     )

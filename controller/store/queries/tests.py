@@ -11,10 +11,13 @@ from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, tup
 from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
+from controller.planning.asking import FIELDS as SCHEDULE_FIELDS
+from controller.planning.asking import Recurrence, schedule_of_values
 from controller.planning.schedule import ONE_SHOT_GRACE
 from controller.store.entities import Job, Test, test_destinations
 from controller.store.queries.destinations import contains
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
+from streamswarm.schedules import Schedule
 
 TestState = Literal["active", "paused", "waiting", "ended"]
 
@@ -44,14 +47,28 @@ class TestRecord:
     #: `{"all": true}`, or any of `workers` (ids), `sites`, `groups`, `labels`.
     selection: Mapping[str, Any]
     tags: tuple[str, ...]
-    #: Seconds between runs; None runs once.
+    #: Seconds between runs; None goes by cron, or runs once.
     interval_s: float | None
+    #: Cron, five fields, instead of an interval; empty without.
+    cron: str = ""
+    #: IANA name of the zone in which cron and windows are meant.
+    zone: str = "UTC"
+    #: Hours of the week outside of which nothing is due; none is always.
+    windows: tuple[Mapping[str, Any], ...] = ()
     starts_at: dt.datetime | None
     ends_at: dt.datetime | None
+    #: It ends after so many due instants, counted from its start or else from when it was made.
+    max_runs: int | None = None
+    #: Whether each due instant makes a test of its own, which runs once.
+    recurrence: Recurrence = "continue"
+    #: The test that made this one.
+    origin_id: int | None = None
+    #: The due instant for which it did.
+    origin_at: dt.datetime | None = None
     paused: bool
     #: Jobs that exist for it now: pairs of worker and destination.
     jobs: int
-    #: Whether it runs once, was planned, and has no job left that could still run.
+    #: Whether it runs once or so many times, was planned, and has no job left that could still run.
     finished: bool = False
     #: Hand it back with a change, so that nobody's change is overwritten unseen.
     version: int
@@ -60,6 +77,18 @@ class TestRecord:
     created_by: str
     created_at: dt.datetime
     updated_at: dt.datetime
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it runs again and again."""
+        return self.interval_s is not None or bool(self.cron)
+
+    @property
+    def schedule(self) -> Schedule:
+        """When it is due, without the phases of its jobs."""
+        return schedule_of_values(
+            {name: getattr(self, name) for name in SCHEDULE_FIELDS}, created_at=self.created_at
+        )
 
     def state(self, now: dt.datetime) -> TestState:
         """Return whether it runs: `waiting` is before its start, `ended` after its end or its only run."""
@@ -88,6 +117,7 @@ def find(
     tag: str = "",
     destination: int | None = None,
     paused: bool | None = None,
+    origin: int | None = None,
     limit: int = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> Page[TestRecord]:
@@ -102,6 +132,8 @@ def find(
         query = query.where(Test.tags.contains([tag]))
     if destination is not None:
         query = query.where(Test.destinations.any(id=destination))
+    if origin is not None:
+        query = query.where(Test.origin_id == origin)
     if paused is not None:
         query = query.where(Test.paused.is_(paused))
     if cursor:
@@ -133,24 +165,37 @@ def state_now() -> ColumnElement[str]:
     )
 
 
+def runs_once() -> ColumnElement[bool]:
+    """Whether a test has neither interval nor cron, for a query over `Test`."""
+    return and_(Test.interval_s.is_(None), Test.cron == "")
+
+
 def _is_finished() -> ColumnElement[bool]:
-    """Whether a test that runs once is over: its jobs are, or its instant has passed without any."""
+    """Whether a test that runs once or so many times is over.
+
+    Its jobs are, or the one instant has passed without any.
+    """
     jobs = select(Job.id).where(Job.test_id == Test.id).correlate(Test)
-    return and_(
-        Test.interval_s.is_(None),
-        Test.planned_version >= Test.version,
-        ~jobs.where(Job.retired_at.is_(None)).exists(),
+    live = jobs.where(Job.retired_at.is_(None))
+    once = and_(
+        runs_once(),
+        ~live.exists(),
         or_(jobs.exists(), func.coalesce(Test.starts_at, Test.created_at) + ONE_SHOT_GRACE < func.now()),
     )
+    counted = live.where(~Job.one_shot)
+    over = and_(
+        Test.max_runs.is_not(None),
+        counted.exists(),
+        ~counted.where(or_(Job.ends_at.is_(None), Job.ends_at > func.now())).exists(),
+    )
+    return and_(Test.planned_version >= Test.version, or_(once, over))
 
 
 def _select() -> Select[Any]:
     jobs = (
         select(func.count())
         .select_from(Job)
-        .where(
-            Job.test_id == Test.id, Job.retired_at.is_(None), or_(~Job.one_shot, Test.interval_s.is_(None))
-        )
+        .where(Job.test_id == Test.id, Job.retired_at.is_(None), or_(~Job.one_shot, runs_once()))
         .correlate(Test)
         .scalar_subquery()
     )
@@ -177,8 +222,15 @@ def _record(row: Any) -> TestRecord:
         selection=entity.selection,
         tags=tuple(entity.tags),
         interval_s=entity.interval_s,
+        cron=entity.cron,
+        zone=entity.zone,
+        windows=tuple(entity.windows),
         starts_at=entity.starts_at,
         ends_at=entity.ends_at,
+        max_runs=entity.max_runs,
+        recurrence="new_test" if entity.recurrence == "new_test" else "continue",
+        origin_id=entity.origin_id,
+        origin_at=entity.origin_at,
         paused=entity.paused,
         jobs=row.jobs,
         finished=row.finished,

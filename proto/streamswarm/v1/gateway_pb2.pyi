@@ -195,12 +195,14 @@ class Heartbeat(_message.Message):
     def __init__(self, clock_us: _Optional[int] = ..., jobs_revision: _Optional[int] = ..., spool_records: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., running: _Optional[int] = ..., clock_offset_ms: _Optional[float] = ..., spool_alarm: _Optional[str] = ...) -> None: ...
 
 class HeartbeatReply(_message.Message):
-    __slots__ = ("clock_us", "heartbeat_clock_us")
+    __slots__ = ("clock_us", "heartbeat_clock_us", "heartbeat_s")
     CLOCK_US_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_CLOCK_US_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
     clock_us: int
     heartbeat_clock_us: int
-    def __init__(self, clock_us: _Optional[int] = ..., heartbeat_clock_us: _Optional[int] = ...) -> None: ...
+    heartbeat_s: int
+    def __init__(self, clock_us: _Optional[int] = ..., heartbeat_clock_us: _Optional[int] = ..., heartbeat_s: _Optional[int] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
     __slots__ = ("csr_der",)

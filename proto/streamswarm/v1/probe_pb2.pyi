@@ -3,10 +3,11 @@ from streamswarm.v1.probes import http_pb2 as _http_pb2
 from streamswarm.v1.probes import ping_pb2 as _ping_pb2
 from streamswarm.v1.probes import system_pb2 as _system_pb2
 from streamswarm.v1.probes import tcp_pb2 as _tcp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -73,7 +74,7 @@ class Spec(_message.Message):
     def __init__(self, ping: _Optional[_Union[_ping_pb2.PingSpec, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpSpec, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsSpec, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpSpec, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemSpec, _Mapping]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("job_id", "job_version", "scheduled_at_us", "started_at_us", "duration_ms", "status", "failure_source", "error", "clock_offset_ms", "detail_json", "kind", "ping", "tcp", "dns", "http", "system")
+    __slots__ = ("job_id", "job_version", "scheduled_at_us", "started_at_us", "duration_ms", "status", "failure_source", "error", "clock_offset_ms", "detail_json", "kind", "start_error_us", "ping", "tcp", "dns", "http", "system")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     JOB_VERSION_FIELD_NUMBER: _ClassVar[int]
     SCHEDULED_AT_US_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +86,7 @@ class Result(_message.Message):
     CLOCK_OFFSET_MS_FIELD_NUMBER: _ClassVar[int]
     DETAIL_JSON_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
+    START_ERROR_US_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
     TCP_FIELD_NUMBER: _ClassVar[int]
     DNS_FIELD_NUMBER: _ClassVar[int]
@@ -101,24 +103,41 @@ class Result(_message.Message):
     clock_offset_ms: float
     detail_json: str
     kind: str
+    start_error_us: int
     ping: _ping_pb2.PingResult
     tcp: _tcp_pb2.TcpResult
     dns: _dns_pb2.DnsResult
     http: _http_pb2.HttpResult
     system: _system_pb2.SystemResult
-    def __init__(self, job_id: _Optional[int] = ..., job_version: _Optional[int] = ..., scheduled_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., duration_ms: _Optional[float] = ..., status: _Optional[_Union[Status, str]] = ..., failure_source: _Optional[_Union[FailureSource, str]] = ..., error: _Optional[str] = ..., clock_offset_ms: _Optional[float] = ..., detail_json: _Optional[str] = ..., kind: _Optional[str] = ..., ping: _Optional[_Union[_ping_pb2.PingResult, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpResult, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsResult, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpResult, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemResult, _Mapping]] = ...) -> None: ...
+    def __init__(self, job_id: _Optional[int] = ..., job_version: _Optional[int] = ..., scheduled_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., duration_ms: _Optional[float] = ..., status: _Optional[_Union[Status, str]] = ..., failure_source: _Optional[_Union[FailureSource, str]] = ..., error: _Optional[str] = ..., clock_offset_ms: _Optional[float] = ..., detail_json: _Optional[str] = ..., kind: _Optional[str] = ..., start_error_us: _Optional[int] = ..., ping: _Optional[_Union[_ping_pb2.PingResult, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpResult, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsResult, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpResult, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemResult, _Mapping]] = ...) -> None: ...
+
+class Window(_message.Message):
+    __slots__ = ("days", "from_min", "to_min")
+    DAYS_FIELD_NUMBER: _ClassVar[int]
+    FROM_MIN_FIELD_NUMBER: _ClassVar[int]
+    TO_MIN_FIELD_NUMBER: _ClassVar[int]
+    days: _containers.RepeatedScalarFieldContainer[int]
+    from_min: int
+    to_min: int
+    def __init__(self, days: _Optional[_Iterable[int]] = ..., from_min: _Optional[int] = ..., to_min: _Optional[int] = ...) -> None: ...
 
 class Schedule(_message.Message):
-    __slots__ = ("interval_us", "anchor_us", "starts_at_us", "ends_at_us")
+    __slots__ = ("interval_us", "anchor_us", "starts_at_us", "ends_at_us", "cron", "zone", "windows")
     INTERVAL_US_FIELD_NUMBER: _ClassVar[int]
     ANCHOR_US_FIELD_NUMBER: _ClassVar[int]
     STARTS_AT_US_FIELD_NUMBER: _ClassVar[int]
     ENDS_AT_US_FIELD_NUMBER: _ClassVar[int]
+    CRON_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
     interval_us: int
     anchor_us: int
     starts_at_us: int
     ends_at_us: int
-    def __init__(self, interval_us: _Optional[int] = ..., anchor_us: _Optional[int] = ..., starts_at_us: _Optional[int] = ..., ends_at_us: _Optional[int] = ...) -> None: ...
+    cron: str
+    zone: str
+    windows: _containers.RepeatedCompositeFieldContainer[Window]
+    def __init__(self, interval_us: _Optional[int] = ..., anchor_us: _Optional[int] = ..., starts_at_us: _Optional[int] = ..., ends_at_us: _Optional[int] = ..., cron: _Optional[str] = ..., zone: _Optional[str] = ..., windows: _Optional[_Iterable[_Union[Window, _Mapping]]] = ...) -> None: ...
 
 class Job(_message.Message):
     __slots__ = ("job_id", "version", "target", "spec", "schedule", "expires_at_us", "paused")

@@ -58,6 +58,7 @@ def test_what_goes_in_comes_out(kind: str, postgres_url: str) -> None:
         )
         if chance.random() < 0.5:
             result.clock_offset_ms = chance.random()
+            result.start_error_us = chance.randrange(-(2**31), 2**31)
         metrics: dict[str, Any] = {}
         if chance.random() < 0.1:
             result.kind = kind
@@ -83,6 +84,7 @@ def test_what_goes_in_comes_out(kind: str, postgres_url: str) -> None:
                 "error": result.error or None,
                 "detail": json.loads(result.detail_json) if result.detail_json else None,
                 "clock_offset_ms": result.clock_offset_ms if result.HasField("clock_offset_ms") else None,
+                "start_error_us": result.start_error_us if result.HasField("start_error_us") else None,
                 **{
                     results.metric_column(kind, metric.name).name: metrics.get(metric.name)
                     for metric in known.metrics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from typing import Any
 
 import grpc
@@ -85,6 +86,58 @@ async def test_the_job_set_comes_whole_and_then_as_changes(deployment: Any) -> N
             change.revision
             == deployment.sql("SELECT jobs_revision FROM workers WHERE id = %s", worker.worker_id)[0][0]
         )
+
+
+async def test_every_part_of_a_job_arrives(deployment: Any) -> None:
+    """What jobs share and what each has of its own, for two workers of one test."""
+    workers = [await deployment.enrol("host-a"), await deployment.enrol("host-b")]
+    test_id = deployment.sql(
+        "INSERT INTO tests (name, kind, spec, interval_s) VALUES ('t', 'ping', '{}', 2) RETURNING id"
+    )[0][0]
+    for number, worker in enumerate(workers):
+        deployment.sql(
+            "INSERT INTO jobs (test_id, worker_id, kind, version, target, spec, interval_us, anchor_us, starts_at, "
+            "ends_at, expires_at, paused) VALUES (%s, %s, 'ping', %s, %s, '{\"count\": 7}', 2000000, %s, "
+            "'2030-01-01T00:00:00Z', '2031-01-01T00:00:00Z', '2032-01-01T00:00:00Z', true)",
+            test_id,
+            worker.worker_id,
+            number + 5,
+            f'192.0.2.{number}, a "quoted" é',
+            -number,
+        )
+    deployment.sql("UPDATE workers SET jobs_revision = 9")
+    for number, worker in enumerate(workers):
+        async with deployment.session(worker) as session:
+            await session.hello()
+            found = (await session.expect("jobs")).jobs
+        (job,) = found.jobs
+        assert (found.revision, job.version, job.paused) == (9, number + 5, True)
+        assert job.target == f'192.0.2.{number}, a "quoted" é'
+        assert job.spec.ping.count == 7
+        assert (job.schedule.interval_us, job.schedule.anchor_us) == (2_000_000, -number)
+        assert (job.schedule.starts_at_us, job.schedule.ends_at_us, job.expires_at_us) == (
+            1_893_456_000_000_000,
+            1_924_992_000_000_000,
+            1_956_528_000_000_000,
+        )
+
+
+async def test_a_job_that_this_release_cannot_read_is_left_out(deployment: Any) -> None:
+    """A newer release has written it; the worker loses it, and gets all others."""
+    worker = await deployment.enrol("host-a")
+    first, second = deployment.job(worker.worker_id), deployment.job(worker.worker_id)
+    async with deployment.session(worker) as session:
+        await session.hello()
+        assert len((await session.expect("jobs")).jobs.jobs) == 2
+        deployment.sql(
+            "WITH a AS (UPDATE jobs SET kind = 'telepathy', version = 2 WHERE id = %s), "
+            "b AS (UPDATE jobs SET version = 2 WHERE id = %s) UPDATE workers SET jobs_revision = 7",
+            first,
+            second,
+        )
+        change = (await session.expect("jobs")).jobs
+        assert [(job.job_id, job.version) for job in change.jobs] == [(second, 2)]
+        assert (list(change.removed), change.revision) == ([first], 7)
 
 
 async def test_the_newest_hello_wins(deployment: Any, tools: Any) -> None:
@@ -330,6 +383,20 @@ async def test_heartbeats_are_written_together(deployment: Any) -> None:
     assert deployment.sql(
         "SELECT host_name, jobs_applied, spool_records, clock_offset_ms FROM workers ORDER BY host_name"
     ) == [("host-a", 3, 7, 1.5), ("host-b", 0, 0, None)]
+
+
+async def test_the_more_workers_the_rarer_their_heartbeats(deployment: Any) -> None:
+    """The gateway says how often, in its Welcome and in every answer."""
+    worker = await deployment.enrol("host-a")
+    async with deployment.session(worker) as session:
+        assert (await session.hello()).heartbeat_s == 10
+        registry = deployment.gateway.sessions
+        others = {uuid.uuid4(): registry._open[worker.worker_id] for _ in range(2_000)}
+        registry._open.update(others)
+        await session.send(heartbeat={"clock_us": 1})
+        assert (await session.expect("heartbeat")).heartbeat.heartbeat_s == 40
+        for number in others:
+            del registry._open[number]
 
 
 async def test_a_heartbeat_takes_back_what_a_keeper_let_go_of(deployment: Any) -> None:

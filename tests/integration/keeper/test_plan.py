@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import uuid
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select, text, update
@@ -14,7 +16,7 @@ from support.keepers import World
 from controller.keeper import plan, prune
 from controller.planning.records import Change, Difference
 from controller.planning.schedule import to_microseconds
-from controller.store.entities import Destination, Job, Test, Worker
+from controller.store.entities import Destination, Job, JobVersion, Test, Worker
 from controller.store.queries import plans
 
 
@@ -53,6 +55,52 @@ def test_changes_keep_ids_and_raise_versions(engine: Engine, world: World) -> No
     with Session(engine) as session:
         row = session.get_one(Test, test)
         assert row.planned_version == row.version == 4
+
+
+def test_versions_of_a_job_follow_its_changes(engine: Engine, world: World) -> None:
+    """Pause, resume, another schedule, retirement and coming back: each closes a version where the next one begins."""
+    world.worker("a")
+    test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
+    hours = [{"days": ["mon"], "from": "09:00", "to": "17:00"}]
+    changes: list[dict[str, Any]] = [
+        {},
+        {"paused": True},
+        {"paused": False},
+        {"interval_s": None, "cron": "*/5 * * * *", "zone": "Europe/Berlin", "windows": hours},
+        {"deleted_at": dt.datetime(2026, 11, 20, tzinfo=dt.UTC)},
+        {"deleted_at": None},
+    ]
+    for values in changes:
+        if values:
+            world.change(test, **values)
+        assert plan.plan_tests(engine, [test]) == 1
+    with Session(engine) as session:
+        found = session.scalars(select(JobVersion).order_by(JobVersion.version)).all()
+        [job] = session.scalars(select(Job)).all()
+    assert [version.version for version in found] == [1, 2, 3, 4, 5]
+    assert [version.paused for version in found] == [False, True, False, False, False]
+    assert [version.interval_us for version in found] == [2_000_000] * 3 + [0, 0]
+    assert [version.cron for version in found] == [""] * 3 + ["*/5 * * * *"] * 2
+    assert (job.cron, job.zone, job.windows) == ("*/5 * * * *", "Europe/Berlin", hours)
+    for earlier, later in pairwise(found[:4]):
+        assert earlier.valid_until == later.valid_from
+        assert earlier.valid_from < later.valid_from
+    # It was retired for a while.
+    assert found[3].valid_until is not None
+    assert found[3].valid_until < found[4].valid_from
+    assert found[4].valid_until is None
+
+
+def test_a_count_becomes_the_end_of_each_job(engine: Engine, world: World) -> None:
+    """So many instants of each job's own grid lie before its end, and the next does not."""
+    world.worker("a")
+    world.worker("b")
+    test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
+    world.change(test, max_runs=5)
+    plan.plan_tests(engine, [test])
+    for job in world.jobs():
+        assert job.ends_at is not None
+        assert to_microseconds(job.ends_at) == job.anchor_us + 4 * job.interval_us + 1
 
 
 def test_deletion_retires_and_restoring_brings_back(engine: Engine, world: World) -> None:

@@ -50,6 +50,8 @@ def result(kind: str, number: int, metrics: Sequence[str], **fields: Any) -> pro
         started_at_us=_DUE_US + number + 150,
         duration_ms=1.5,
         status=probe_pb2.STATUS_OK,
+        clock_offset_ms=0.25,
+        start_error_us=number - 20,
     )
     message = getattr(made, kind)
     message.SetInParent()
@@ -139,6 +141,9 @@ def test_random_results_are_packed_as_they_would_be_singly(data: st.DataObject) 
             made = result(kind, number, [])
             made.status = data.draw(st.sampled_from([1, 1, 1, 2, 3, 4]))
             made.failure_source = data.draw(st.sampled_from([0, 0, 1, 7]))
+            for name in ("clock_offset_ms", "start_error_us"):
+                if data.draw(st.booleans()):
+                    made.ClearField(name)
             if number % 7 == 0:
                 made.job_id, made.started_at_us = data.draw(_INT64), data.draw(_INT64)
                 made.scheduled_at_us = data.draw(_INT64)

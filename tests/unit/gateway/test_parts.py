@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from controller.gateway.database import is_transient
 from controller.gateway.identity import NotIdentifiedError, identify
 from controller.gateway.ingest import is_about_content
-from controller.gateway.jobs import JobRoll, difference
+from controller.gateway.jobs import Change, Jobs, difference
 from controller.gateway.limits import RateLimit, limit_key, peer_address
 from controller.gateway.notices import payloads
 from controller.gateway.outbox import Outbox
@@ -63,28 +63,36 @@ def test_an_unauthenticated_peer_is_nobody() -> None:
             identify(auth, "streamswarm.local")
 
 
-_rolls = st.dictionaries(st.integers(1, 6), st.integers(1, 3), max_size=6)
+_versions = st.dictionaries(st.integers(1, 6), st.integers(1, 3), max_size=6)
 
 
-@given(st.lists(_rolls, min_size=1, max_size=6))
+@given(st.lists(_versions, min_size=1, max_size=6))
 def test_differences_bring_a_worker_to_the_wanted_set(steps: list[dict[int, int]]) -> None:
     """Whatever sets follow each other, a worker that applies the messages has the last one."""
     held: dict[int, int] = {}
-    sent = None
+    base = None
     for revision, step in enumerate(steps):
         jobs = {
-            job_id: probe_pb2.Job(job_id=job_id, version=version).SerializeToString()
+            job_id: probe_pb2.Job(
+                job_id=job_id, version=version, target="x" * 40 * version
+            ).SerializeToString()
             for job_id, version in step.items()
         }
-        wanted = JobRoll(revision=revision, jobs=jobs)
-        message = difference(sent, wanted)
+        wanted = Jobs(revision=revision, versions=step)
+        message = gateway_pb2.GatewayMessage.FromString(difference(base, wanted, jobs)).jobs
+        assert (message.revision, message.full) == (revision, base is None)
         if message.full:
             held.clear()
         held.update({job.job_id: job.version for job in message.jobs})
         for job_id in message.removed:
             del held[job_id]
         assert held == step
-        sent = wanted
+        base = wanted
+
+
+def _change(base: Jobs | None, revision: int) -> Change:
+    wanted = Jobs(revision=revision)
+    return Change(base=base, wanted=wanted, message=difference(base, wanted, {}))
 
 
 async def test_the_outbox_says_only_the_newest() -> None:
@@ -92,15 +100,31 @@ async def test_the_outbox_says_only_the_newest() -> None:
     outbox = Outbox("s")
     for seq in range(1, 100):
         outbox.acknowledge(seq)
-        outbox.want_jobs(JobRoll(revision=seq))
-    said = await outbox.take()
-    assert [message.WhichOneof("message") for message in said] == ["ack", "jobs"]
-    assert (said[0].ack.acked_seq, said[1].jobs.revision, said[1].jobs.full) == (99, 99, True)
+        outbox.change_jobs(_change(None, seq))
+    ack, change = await outbox.take()
+    assert isinstance(ack, gateway_pb2.GatewayMessage)
+    assert ack.ack.acked_seq == 99
+    assert isinstance(change, bytes)
+    assert gateway_pb2.GatewayMessage.FromString(change).jobs == gateway_pb2.JobSet(revision=99, full=True)
     outbox.acknowledge(100)
     outbox.finish(gateway_pb2.GatewayMessage(goodbye=gateway_pb2.Goodbye()))
-    said = await outbox.take()
+    said = [message for message in await outbox.take() if isinstance(message, gateway_pb2.GatewayMessage)]
     assert [message.WhichOneof("message") for message in said] == ["ack", "goodbye"]
     assert outbox.finished
+
+
+async def test_a_change_from_a_set_that_the_worker_no_longer_has_is_not_said() -> None:
+    """It was worked out while another was being sent; the revision stays behind, so the next look mends it."""
+    outbox = Outbox("s")
+    outbox.change_jobs(_change(None, 1))
+    await outbox.take()
+    outbox.change_jobs(_change(None, 2))
+    assert outbox.jobs_revision == 1
+    outbox.change_jobs(_change(outbox.sent_jobs, 3))
+    assert outbox.jobs_revision == 3
+    (change,) = await outbox.take()
+    assert isinstance(change, bytes)
+    assert gateway_pb2.GatewayMessage.FromString(change).jobs == gateway_pb2.JobSet(revision=3)
 
 
 @given(st.sets(st.integers(1, 2**62), max_size=2000))

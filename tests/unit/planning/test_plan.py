@@ -21,7 +21,10 @@ from controller.planning.schedule import (
     to_microseconds,
 )
 from controller.planning.selection import selects
+from streamswarm import SCHEDULES_CONTRACT
+from streamswarm.windows import Window
 
+OFFICE = (Window(days=(1, 2, 3, 4, 5), from_min=540, to_min=1020),)
 NOW = dt.datetime(2026, 11, 20, 12, 0, tzinfo=dt.UTC)
 TARGET = PlannedDestination(id=1, name="one", address="192.0.2.1")
 OTHER = PlannedDestination(id=2, name="two", address="WWW.Example.org")
@@ -300,3 +303,46 @@ def test_a_run_now_that_comes_too_late_is_dropped() -> None:
     """A request that waited in the queue beyond its grace makes no jobs."""
     late = NOW + dt.timedelta(minutes=2)
     assert plan_run_now(make_test(), [make_worker(1)], requested_at=NOW, now=late).jobs == ()
+
+
+def test_cron_windows_and_zone_reach_the_jobs() -> None:
+    """With the job's phase, which stays below a minute: cron knows minutes only."""
+    made = plan(
+        [make_test(interval_us=None, cron="0 9 * * *", zone="Europe/Berlin", windows=OFFICE)],
+        [make_worker(number) for number in range(1, 30)],
+        now=NOW,
+    )
+    assert {(job.cron, job.zone, job.interval_us, job.one_shot) for job in made.jobs} == {
+        ("0 9 * * *", "Europe/Berlin", 0, False)
+    }
+    assert all(job.windows == (OFFICE[0].plain(),) for job in made.jobs)
+    phases = {job.anchor_us for job in made.jobs}
+    assert len(phases) == 29
+    assert all(0 <= phase < LONGEST_PHASE_US for phase in phases)
+
+
+@pytest.mark.parametrize(
+    "values", [{"interval_us": None, "cron": "0 9 * * *"}, {"windows": OFFICE}], ids=["cron", "windows"]
+)
+def test_a_release_that_does_not_know_schedules_gets_no_such_job(values: dict[str, Any]) -> None:
+    """It would run once, or at all hours; the skip says why. One that was never there gets it in advance."""
+    old, new, unknown = (
+        make_worker(1, contract_version=SCHEDULES_CONTRACT - 1),
+        make_worker(2, contract_version=SCHEDULES_CONTRACT),
+        make_worker(3, contract_version=0),
+    )
+    made = plan([make_test(**values)], [old, new, unknown], now=NOW)
+    assert [job.worker_id for job in made.jobs] == [new.id, unknown.id]
+    [skip] = made.skipped
+    assert (skip.worker_id, "upgrade the worker" in skip.reason) == (old.id, True)
+    assert len(plan([make_test()], [old], now=NOW).jobs) == 1
+
+
+def test_a_test_that_makes_tests_has_no_jobs_but_may_run_now() -> None:
+    """And a "run now" of it is left to run."""
+    test = make_test(makes_tests=True, max_runs=3, windows=OFFICE)
+    assert plan([test], [make_worker(1)], now=NOW).jobs == ()
+    [job] = plan_run_now(test, [make_worker(1)], requested_at=NOW, now=NOW).jobs
+    assert (job.one_shot, job.windows, job.ends_at) == (True, (), None)
+    left = ExistingJob(id=1, version=1, retired=False, values=job)
+    assert not difference(plan([test], [make_worker(1)], now=NOW), [left], now=NOW)

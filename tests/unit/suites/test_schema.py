@@ -26,6 +26,13 @@ tests:
   - {name: Web, kind: http, destinations: ["http://a.example/"], spec: {valid_status: [200, 204]}, expect: failed}
   - {name: Host, kind: system, assert: [cpu_busy_pct < 90], selection: {labels: {a: b}}, paused: true}
   - {name: All, kind: system, selection: {all: true}, starts_at: "2030-01-01T00:00:00Z", spec: null}
+  - name: Mornings
+    kind: system
+    cron: 30 8 * * 1-5
+    zone: Europe/Berlin
+    windows: [{days: [mon, fri], from: 08:00, to: 17:30}, {from: "22:00", to: 02:00}]
+    max_runs: 100
+    recurrence: new_test
 """
 
 

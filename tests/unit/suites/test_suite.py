@@ -72,8 +72,8 @@ def test_a_right_suite() -> None:
     assert contract.spec_values(router.spec)["interval_ms"] == 200
     assert [assertion.text for assertion in router.assertions] == ["rtt_avg_ms < 20", "loss_pct == 0"]
     assert router.selection == {"sites": ["berlin"], "labels": {"os": "linux"}}
-    assert router.starts_at == dt.datetime(2030, 1, 31, 7, tzinfo=dt.timezone.utc)
-    assert (router.interval_s, router.at) == (10, "s.yaml:9")
+    assert router.schedule["starts_at"] == dt.datetime(2030, 1, 31, 7, tzinfo=dt.timezone.utc)
+    assert (router.schedule["interval_s"], router.at) == (10, "s.yaml:9")
     assert (telnet.expect, router.expect) == ("failed", "ok")
     assert telnet.aims[0].target == "192.0.2.1:23"
     assert site.aims[0].target == "https://www.example.org/"

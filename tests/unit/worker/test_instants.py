@@ -1,77 +1,8 @@
-"""The grid of due instants, by examples and against a definition that only counts."""
+"""How instants are shown."""
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from streamswarm.v1 import probe_pb2
-from worker.instants import Grid, shown_instant
-
-small = st.integers(min_value=-50, max_value=400)
-grids = st.builds(
-    Grid,
-    anchor_us=small,
-    interval_us=st.integers(min_value=0, max_value=40),
-    starts_us=st.none() | small,
-    ends_us=st.none() | small,
-)
-
-
-def _instants(grid: Grid) -> list[int]:
-    """All instants up to 1000, by going along the grid."""
-    ticks = [grid.anchor_us] if grid.interval_us == 0 else range(grid.anchor_us, 1001, grid.interval_us)
-    return [
-        tick
-        for tick in ticks
-        if (grid.starts_us is None or tick >= grid.starts_us)
-        and (grid.ends_us is None or tick < grid.ends_us)
-    ]
-
-
-@given(grid=grids, instant=small)
-def test_the_next_instant_is_the_first_later_one(grid: Grid, instant: int) -> None:
-    """`next_after` agrees with counting along the grid."""
-    later = [tick for tick in _instants(grid) if tick > instant]
-    assert grid.next_after(instant) == (later[0] if later else None)
-
-
-@given(grid=grids, instant=small)
-def test_the_last_instant_is_the_last_not_later_one(grid: Grid, instant: int) -> None:
-    """`last_until` agrees with counting along the grid."""
-    earlier = [tick for tick in _instants(grid) if tick <= instant]
-    assert grid.last_until(instant) == (earlier[-1] if earlier else None)
-
-
-@given(grid=grids, one=small, other=small)
-def test_instants_between_two_are_counted(grid: Grid, one: int, other: int) -> None:
-    """`count` counts both ends."""
-    first, last = grid.next_after(min(one, other) - 1), grid.last_until(max(one, other))
-    if first is not None and last is not None and first <= last:
-        assert grid.count(first, last) == sum(first <= tick <= last for tick in _instants(grid))
-
-
-@given(
-    grid=st.builds(Grid, anchor_us=small, interval_us=st.integers(min_value=1, max_value=40)),
-    marks=st.lists(small, min_size=1, max_size=20),
-)
-def test_an_instant_never_comes_twice(grid: Grid, marks: list[int]) -> None:
-    """Whoever always asks for what follows the latest mark gets growing instants, whatever the clock says."""
-    mark, seen = min(marks) - 1, []
-    for now in marks:
-        due = grid.next_after(max(mark, now))
-        assert due is not None
-        seen.append(due)
-        mark = due
-    assert seen == sorted(set(seen))
-
-
-@pytest.mark.parametrize("interval_us", [-1, 1, 99_999])
-def test_schedules_that_cannot_be_kept_are_refused(interval_us: int) -> None:
-    """Negative intervals and those below a tenth of a second are no schedules."""
-    with pytest.raises(ValueError, match=r"interval"):
-        Grid.of(probe_pb2.Schedule(interval_us=interval_us))
+from worker.instants import shown_instant
 
 
 def test_instants_beyond_the_calendar_can_still_be_shown() -> None:

@@ -58,6 +58,7 @@ async def test_a_good_run_fills_the_envelope() -> None:
     assert json.loads(result.detail_json) == {"seen": "192.0.2.1:80"}
     assert result.duration_ms >= 0
     assert not result.HasField("clock_offset_ms")
+    assert result.HasField("start_error_us")
 
 
 async def test_a_failure_keeps_what_was_measured() -> None:

@@ -347,6 +347,43 @@ async def test_heartbeats_tell_the_time(clock: Any) -> None:
     await bench.end()
 
 
+def _told(bench: Bench) -> list[gateway_pb2.Heartbeat]:
+    return [message.heartbeat for message in bench.stream.up if message.HasField("heartbeat")]
+
+
+async def test_heartbeats_come_as_often_as_the_gateway_says(clock: Any) -> None:
+    """First as the Welcome says, then as the answers do; an answer without a word on it changes nothing."""
+    bench = Bench(clock, MemoryQueue())
+    bench.welcome(heartbeat_s=10)
+    await clock.advance(0.1)
+    for heartbeat_s in (0, 60):
+        bench.say(heartbeat=gateway_pb2.HeartbeatReply(heartbeat_s=heartbeat_s))
+        await clock.advance(10)
+    assert len(_told(bench)) == 3
+    await clock.advance(119)
+    assert len(_told(bench)) == 4
+    assert not bench.running.done()
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
+async def test_the_gateway_is_told_of_jobs_before_the_next_heartbeat(clock: Any) -> None:
+    """Within a tenth of the time between two, so that pages soon show who runs what."""
+    bench = Bench(clock, MemoryQueue())
+    bench.welcome(heartbeat_s=60)
+    await clock.advance(1)
+    assert len(_told(bench)) == 1
+    bench.say(jobs=gateway_pb2.JobSet(revision=3, full=True))
+    await clock.advance(6.1)
+    assert [heartbeat.jobs_revision for heartbeat in _told(bench)] == [3, 3]
+    await clock.advance(50)
+    assert len(_told(bench)) == 2
+    await clock.advance(10)
+    assert len(_told(bench)) == 3
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
 async def test_renewal_is_asked_for_at_half_life_and_again_when_refused(clock: Any) -> None:
     """A certificate that came ends the session, so that the next one uses it."""
     bench = Bench(clock, MemoryQueue())
@@ -363,12 +400,12 @@ async def test_renewal_is_asked_for_at_half_life_and_again_when_refused(clock: A
 
 
 async def test_waiting_times_have_full_jitter_and_a_cap() -> None:
-    """Anything between nothing and a bound that doubles up to 30 s, and back to the start after a reset."""
+    """Anything between nothing and a bound that doubles up to 15 s, and back to the start after a reset."""
     backoff = Backoff(random.Random(1))
     waits = [[backoff.next_s() for _ in range(12)] for _ in range(200) if backoff.reset() is None]
     for position in range(12):
         column = [row[position] for row in waits]
-        bound = min(30.0, 0.5 * 2**position)
+        bound = min(15.0, 0.5 * 2**position)
         assert max(column) <= bound
         assert max(column) > bound * 0.9
         assert min(column) < bound * 0.1

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from controller.store import results
 from controller.store.entities import Destination, Job, Worker
 from controller.store.queries.results.series import within
+from streamswarm import crontab
 from streamswarm.v1 import probe_pb2
 
 
@@ -33,7 +34,7 @@ class Line:
     destination_name: str
     #: The newest job's target.
     target: str
-    #: Seconds between runs; None when there are only one-shot jobs.
+    #: Seconds between runs, by cron the longest time between two on one day; None when there are only one-shot jobs.
     interval_s: float | None
     #: Whether a scheduled job is planned at present.
     live: bool
@@ -106,6 +107,7 @@ def lines(
             func.coalesce(Destination.name, "").label("destination_name"),
             Job.target,
             Job.interval_us,
+            Job.cron,
             Job.one_shot,
             Job.retired_at,
         )
@@ -232,10 +234,14 @@ def _line(rows: Sequence[Any]) -> Line:
         destination_id=shown.destination_id,
         destination_name=shown.destination_name,
         target=shown.target,
-        interval_s=None if shown.one_shot else shown.interval_us / 1_000_000,
+        interval_s=None if shown.one_shot else _pace_us(shown) / 1_000_000,
         live=bool(live),
         job_ids=tuple(row.id for row in rows if row.kind == shown.kind),
     )
+
+
+def _pace_us(row: Any) -> int:
+    return crontab.longest_gap_us(row.cron) if row.cron else int(row.interval_us)
 
 
 def _status(number: int) -> str:

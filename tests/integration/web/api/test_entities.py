@@ -550,3 +550,48 @@ def test_numbers_may_come_as_text(api: Api) -> None:
     """As forms send them; answers have numbers."""
     made = make_test(api, interval_s="5", spec={"count": "5"})
     assert (made["interval_s"], made["spec"]["count"]) == (5, 5)
+
+
+def test_schedules_over_the_api(api: Api) -> None:
+    """Cron, zone, windows, count and recurrence are stored, answered and changed; faults have their paths."""
+    place = make_destination(api)
+    made = make_test(
+        api,
+        destinations=[place],
+        interval_s=None,
+        cron="0  9 * * 1-5",
+        zone="Asia/Kathmandu",
+        windows=[{"from": "08:00", "to": "24:00"}],
+        max_runs=20,
+        recurrence="new_test",
+    )
+    assert (made["cron"], made["zone"], made["interval_s"]) == ("0 9 * * 1-5", "Asia/Kathmandu", None)
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    assert made["windows"] == [{"days": days, "from": "08:00", "to": "24:00"}]
+    assert (made["max_runs"], made["recurrence"], made["origin_id"]) == (20, "new_test", None)
+    changed = api(
+        "PATCH",
+        f"/tests/{made['id']}",
+        {"version": 1, "cron": None, "interval_s": 60, "recurrence": "continue"},
+    )
+    assert changed.status_code == 200, changed.json
+    assert (changed.json["cron"], changed.json["interval_s"], changed.json["max_runs"]) == ("", 60, 20)
+    refused = api(
+        "PATCH",
+        f"/tests/{made['id']}",
+        {
+            "version": 2,
+            "cron": "* * *",
+            "zone": "Mars",
+            "windows": [{"from": "09:00", "to": "09:00"}],
+            "max_runs": 0,
+        },
+    )
+    assert refused.status_code == 422
+    assert {fault["path"] for fault in refused.json["errors"]} == {
+        "cron",
+        "zone",
+        "windows[0].to",
+        "max_runs",
+    }
+    assert api("GET", f"/tests?origin={made['id']}").json["items"] == []

@@ -161,6 +161,77 @@ def test_a_test_is_made_and_changed(operator, rows, engine) -> None:
     assert changed.starts_at.isoformat() == "2031-01-01T10:00:00+00:00"
 
 
+WINDOWS = {"window0.days": ["1", "5"], "window0.from": "22:00", "window0.to": "6:00", "window1.days": ["1"]}
+
+
+def test_a_schedule_by_cron_is_made_shown_and_changed(operator, rows, engine) -> None:
+    """Cron, zone, windows, count and a test per run go in and come back; another way to repeat clears them."""
+    place = rows.destination("Router", "192.0.2.1")
+    sent = operator.post(
+        "/tests/new",
+        a_test(
+            place,
+            **WINDOWS,
+            repeat="cron",
+            cron="30 23 * * *",
+            zone="Europe/Berlin",
+            max_runs="7",
+            recurrence="new_test",
+        ),
+    )
+    assert sent.status_code == 302, sent.get_data(as_text=True)
+    made = one(engine, Test)
+    assert (made.interval_s, made.cron, made.zone) == (None, "30 23 * * *", "Europe/Berlin")
+    assert made.windows == [{"days": ["mon", "fri"], "from": "22:00", "to": "06:00"}]
+    assert (made.max_runs, made.recurrence) == (7, "new_test")
+    form = operator.get(f"/tests/{made.id}/edit")
+    for part in (
+        'name="cron" value="30 23 * * *"',
+        'name="zone" value="Europe/Berlin"',
+        'value="new_test" checked',
+    ):
+        assert part in form
+    assert re.search(r'name="window0.days" value="5" checked', form)
+    assert re.search(r'name="window0.from" value="22:00"', form)
+    assert re.search(r'name="window1.from" value=""', form)
+    page = operator.get(f"/tests/{made.id}")
+    assert "by cron 30 23 * * *; mon, fri 22:00-06:00 (Europe/Berlin)" in page
+    sent = operator.post(
+        f"/tests/{made.id}/edit", a_test(place, version=str(made.version), cron="30 23 * * *", zone="UTC")
+    )
+    assert sent.status_code == 302, sent.get_data(as_text=True)
+    changed = one(engine, Test)
+    assert (changed.interval_s, changed.cron, changed.windows) == (2.5, "", [])
+    assert (changed.max_runs, changed.recurrence) == (None, "continue")
+
+
+def test_faults_of_a_schedule_stand_at_their_fields(operator, rows, engine) -> None:
+    """Cron, zone and windows, each with what was typed."""
+    place = rows.destination("Router", "192.0.2.1")
+    bad = {"window0.days": [], "window0.from": "9", "window0.to": "17:00"}
+    sent = operator.post("/tests/new", a_test(place, **bad, repeat="cron", cron="61 * * * *", zone="Mars"))
+    page = sent.get_data(as_text=True)
+    assert sent.status_code == 422
+    for path in ("cron", "zone"):
+        assert problem_at(page, path), path
+    for part in ("bad minute", "no time zone", "names no day", "no time of day", 'value="61 * * * *"'):
+        assert part in page, part
+
+
+def test_the_preview_says_when_it_is_due(operator, viewer) -> None:
+    """The next instants by the clocks of the zone; nothing while the schedule is not complete or never due."""
+    query = "repeat=cron&cron=30+23+*+*+5&zone=Asia/Kathmandu"
+    shown = operator.fragment(f"/tests/preview?{query}")
+    assert len(re.findall(r"<li[^>]*><time[^>]*>Fri \d{4}-\d\d-\d\d 23:30:00</time>", shown)) == 5
+    assert "UTC+05:45" in shown
+    assert len(re.findall("<li", operator.fragment(f"/tests/preview?{query}&max_runs=2"))) == 2
+    assert "once the schedule is complete" in operator.fragment("/tests/preview?repeat=cron&cron=")
+    assert "once the schedule is complete" in operator.fragment("/tests/preview?repeat=interval&interval_s=x")
+    over = "repeat=interval&interval_s=60&ends_at=2020-01-01T00:00:00Z"
+    assert "nothing is due any more" in operator.fragment(f"/tests/preview?{over}")
+    assert viewer.client.get("/tests/preview").status_code == 403
+
+
 def test_every_fault_of_a_test_stands_at_its_field(operator, rows, engine) -> None:
     """Several faults at once: each at its field and in the list above, and nothing is stored."""
     place = rows.destination("Router", "192.0.2.1")

@@ -1,0 +1,449 @@
+"""Due instants by examples, and against a slow and obvious walk over every minute of the calendar."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamswarm import crontab, windows, zones
+from streamswarm.schedules import LONGEST_COUNT_US, Schedule
+from streamswarm.v1 import probe_pb2
+from streamswarm.values import InvalidInputError
+from streamswarm.windows import DAYS, Window
+from streamswarm.zones import DAY_US, ScheduleError, to_us, to_utc
+
+MINUTE_US, HOUR_US = 60_000_000, 3_600_000_000
+#: Changes by an hour, by half an hour, offsets of 45 and 30 minutes, at midnight, none at all, and moved by Ramadan.
+ZONES = (
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Pacific/Chatham",
+    "Asia/Kathmandu",
+    "Asia/Kolkata",
+    "Asia/Beirut",
+    "America/Havana",
+    "Africa/Casablanca",
+    "America/Scoresbysund",
+    "UTC",
+)
+
+
+def at(text: str) -> int:
+    """Return an instant given in ISO form."""
+    return to_us(dt.datetime.fromisoformat(text))
+
+
+def shown(schedule: Schedule, first: str, last: str) -> list[str]:
+    """Return due instants as the clocks of the schedule's zone show them."""
+    zone = ZoneInfo(schedule.zone)
+    found = schedule.instants(at(first), at(last))
+    return [to_utc(due).astimezone(zone).isoformat(timespec="minutes") for due in found]
+
+
+def cron(text: str, zone: str = "UTC", **values: object) -> Schedule:
+    """Return a schedule by cron without a phase."""
+    return Schedule(**{"anchor_us": 0, "cron": text, "zone": zone, **values})  # type: ignore[arg-type]
+
+
+# -- the slow model ------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def expressions(draw: st.DrawFn) -> tuple[str, tuple[set[int], ...]]:
+    """Return an expression and the numbers that each of its fields allows."""
+    fields, sets = [], []
+    for whole in (range(60), range(24), range(1, 32), range(1, 13), range(7)):
+        if draw(st.booleans()) and whole != range(60):
+            fields.append("*")
+            sets.append(set(whole))
+        else:
+            chosen = draw(st.sets(st.sampled_from(whole), min_size=1, max_size=4))
+            fields.append(",".join(map(str, sorted(chosen))))
+            sets.append(chosen)
+    return " ".join(fields), tuple(sets)
+
+
+def slow(text: str, sets: tuple[set[int], ...], zone: str, first: int, last: int) -> list[int]:
+    """Return the instants in [first, last] by looking at every minute that clocks could show."""
+    minutes, hours, days, months, weekdays = sets
+    fields = text.split()
+    both = fields[2] == "*" or fields[4] == "*"
+    info = ZoneInfo(zone)
+
+    def matches(local: dt.datetime) -> bool:
+        day, weekday = local.day in days, local.isoweekday() % 7 in weekdays
+        return (
+            local.minute in minutes
+            and local.hour in hours
+            and local.month in months
+            and ((day and weekday) if both else (day or weekday))
+        )
+
+    found = set()
+    if fields[0] == "*" or fields[1] == "*":
+        for instant in range(first // MINUTE_US * MINUTE_US, last + 1, MINUTE_US):
+            if matches(to_utc(instant).astimezone(info)):
+                found.add(instant)
+    else:
+        local = to_utc(first - 2 * DAY_US).replace(tzinfo=None, second=0, microsecond=0)
+        while local <= to_utc(last + 2 * DAY_US).replace(tzinfo=None):
+            if matches(local):
+                real = local
+                while (
+                    real.replace(tzinfo=info).astimezone(dt.UTC).astimezone(info).replace(tzinfo=None) != real
+                ):
+                    real += dt.timedelta(minutes=1)  # clocks skip it
+                found.add(to_us(real.replace(tzinfo=info)))
+            local += dt.timedelta(minutes=1)
+    return sorted(instant for instant in found if first <= instant <= last)
+
+
+#: Around changes of clocks, leap days and turns of the year.
+MOMENTS = (
+    "2024-02-27T00:00Z",
+    "2024-03-29T00:00Z",
+    "2024-04-05T00:00Z",
+    "2024-09-27T00:00Z",
+    "2024-10-04T00:00Z",
+    "2024-10-25T00:00Z",
+    "2024-11-01T00:00Z",
+    "2024-12-30T00:00Z",
+    "2025-02-27T00:00Z",
+    "2025-03-07T00:00Z",
+    "2025-04-04T00:00Z",
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    made=expressions(),
+    zone=st.sampled_from(ZONES),
+    moment=st.sampled_from(MOMENTS),
+    lead=st.integers(0, 2 * 24 * 60),
+    days=st.integers(1, 3),
+)
+def test_cron_agrees_with_the_slow_model(
+    made: tuple[str, tuple[set[int], ...]], zone: str, moment: str, lead: int, days: int
+) -> None:
+    """Walking forward, looking back and counting all see the same instants, over every change of clocks."""
+    text, sets = made
+    first = at(moment) + lead * MINUTE_US
+    last = first + days * DAY_US
+    wanted = slow(text, sets, zone, first, last)
+    schedule = cron(text, zone)
+    assert list(schedule.instants(first, last)) == wanted
+    assert schedule.count(first, last) == len(wanted)
+    for earlier, later in pairwise(wanted):
+        assert schedule.last_until(later - 1) == earlier
+        assert schedule.last_until(later) == later
+    if wanted:
+        assert schedule.last_until(last) == wanted[-1]
+
+
+times = st.integers(0, 1439)
+some_windows = st.lists(
+    st.builds(
+        Window,
+        days=st.sets(st.integers(1, 7), min_size=1).map(lambda days: tuple(sorted(days))),
+        from_min=times,
+        to_min=st.integers(1, 1440),
+    ).filter(lambda window: window.from_min != window.to_min),
+    min_size=1,
+    max_size=3,
+).map(tuple)
+
+
+def is_open(window: Window, local: dt.datetime) -> bool:
+    """Return whether a window is open while clocks show this."""
+    minute = local.hour * 60 + local.minute
+    if window.from_min < window.to_min:
+        return local.isoweekday() in window.days and window.from_min <= minute < window.to_min
+    yesterday = (local.isoweekday() - 2) % 7 + 1
+    return (local.isoweekday() in window.days and minute >= window.from_min) or (
+        yesterday in window.days and minute < window.to_min
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    chosen=some_windows,
+    zone=st.sampled_from(ZONES),
+    moment=st.sampled_from(MOMENTS),
+    interval_min=st.sampled_from((1, 7, 60, 90, 1440, 3000)),
+    phase_us=st.integers(0, MINUTE_US - 1),
+    days=st.integers(1, 9),
+)
+def test_windows_agree_with_the_slow_model(
+    chosen: tuple[Window, ...], zone: str, moment: str, interval_min: int, phase_us: int, days: int
+) -> None:
+    """Of the grid there stay exactly the instants at which the clocks show a time within a window."""
+    first = at(moment)
+    last = first + days * DAY_US
+    anchor = first - 40 * DAY_US + phase_us
+    schedule = Schedule(anchor_us=anchor, interval_us=interval_min * MINUTE_US, windows=chosen, zone=zone)
+    info = ZoneInfo(zone)
+    wanted = [
+        instant
+        for instant in range(anchor, last + 1, interval_min * MINUTE_US)
+        if instant >= first and any(is_open(window, to_utc(instant).astimezone(info)) for window in chosen)
+    ]
+    assert list(schedule.instants(first, last)) == wanted
+    assert schedule.count(first, last) == len(wanted)
+    if wanted:
+        assert schedule.last_until(last) == wanted[-1]
+        runs = len(wanted)
+        begun = Schedule(
+            anchor_us=anchor,
+            interval_us=interval_min * MINUTE_US,
+            windows=chosen,
+            zone=zone,
+            starts_us=first,
+        )
+        assert begun.end_after(runs) == wanted[-1] + 1
+
+
+# -- named cases -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "first", "last", "wanted"),
+    [
+        pytest.param(
+            "30 2 * * *", "Europe/Berlin", "2026-03-28T12:00Z", "2026-03-30T12:00Z",
+            ["2026-03-29T03:00+02:00", "2026-03-30T02:30+02:00"], id="skipped: once, right after the change",
+        ),
+        pytest.param(
+            "0,15,30 2 * * *", "Europe/Berlin", "2026-03-28T12:00Z", "2026-03-29T12:00Z",
+            ["2026-03-29T03:00+02:00"], id="several skipped times are one instant",
+        ),
+        pytest.param(
+            "30 2 * * *", "Europe/Berlin", "2026-10-24T12:00Z", "2026-10-26T12:00Z",
+            ["2026-10-25T02:30+02:00", "2026-10-26T02:30+01:00"], id="twice on the clock: the first time",
+        ),
+        pytest.param(
+            "15 * * * *", "Europe/Berlin", "2026-10-25T00:00Z", "2026-10-25T02:00Z",
+            ["2026-10-25T02:15+02:00", "2026-10-25T02:15+01:00"], id="hourly goes on",
+        ),
+        pytest.param(
+            "15 2 * * *", "Australia/Lord_Howe", "2026-10-02T14:00Z", "2026-10-05T00:00Z",
+            ["2026-10-03T02:15+10:30", "2026-10-04T02:30+11:00", "2026-10-05T02:15+11:00"], id="half an hour skipped",
+        ),
+        pytest.param(
+            "50 2 * * *", "Pacific/Chatham", "2026-09-26T00:00Z", "2026-09-27T20:00Z",
+            ["2026-09-27T03:45+13:45", "2026-09-28T02:50+13:45"], id="skipped at a quarter to",
+        ),
+        pytest.param(
+            "0 9 * * *", "Asia/Kathmandu", "2026-01-01T00:00Z", "2026-01-02T00:00Z",
+            ["2026-01-01T09:00+05:45"], id="45 minutes",
+        ),
+        pytest.param(
+            "0 12 29 2 *", "UTC", "2026-01-01T00:00Z", "2033-01-01T00:00Z",
+            ["2028-02-29T12:00+00:00", "2032-02-29T12:00+00:00"], id="leap days",
+        ),
+        pytest.param(
+            "59 23 31 12 *", "Asia/Kolkata", "2026-01-01T00:00Z", "2027-12-31T23:00Z",
+            ["2026-12-31T23:59+05:30", "2027-12-31T23:59+05:30"], id="years end",
+        ),
+    ],
+)  # fmt: skip
+def test_changes_of_clocks_leap_days_and_turns_of_the_year(
+    text: str, zone: str, first: str, last: str, wanted: list[str]
+) -> None:
+    """What people expect of each."""
+    assert shown(cron(text, zone), first, last) == wanted
+
+
+def test_an_interval_knows_no_clocks() -> None:
+    """A grid goes on over both changes of clocks; in a window it follows them."""
+    hourly = Schedule(anchor_us=at("2026-01-01T00:00Z"), interval_us=HOUR_US, zone="Europe/Berlin")
+    for change in ("2026-03-29T00:00Z", "2026-10-25T00:00Z"):
+        found = list(hourly.instants(at(change), at(change) + DAY_US))
+        assert {later - earlier for earlier, later in pairwise(found)} == {HOUR_US}
+    night = Window(days=tuple(range(1, 8)), from_min=60, to_min=240)
+    limited = Schedule(
+        anchor_us=at("2026-01-01T00:00Z"), interval_us=HOUR_US, zone="Europe/Berlin", windows=(night,)
+    )
+    by_day = [
+        limited.count(at(f"{day}T00:00+01:00"), at(f"{day}T20:00Z"))
+        for day in ("2026-03-28", "2026-03-29", "2026-10-25")
+    ]
+    assert by_day == [3, 2, 4]
+
+
+def test_a_window_over_midnight_belongs_to_the_day_on_which_it_begins() -> None:
+    """From Friday evening into Saturday morning, and not on Sunday night although the week ends there."""
+    friday = Window(days=(5,), from_min=22 * 60, to_min=2 * 60)
+    sunday = Window(days=(7,), from_min=23 * 60, to_min=60)
+    hourly = Schedule(anchor_us=0, interval_us=HOUR_US, windows=(friday, sunday))
+    assert shown(hourly, "2026-11-26T00:00Z", "2026-12-01T00:00Z") == [
+        "2026-11-27T22:00+00:00",
+        "2026-11-27T23:00+00:00",
+        "2026-11-28T00:00+00:00",
+        "2026-11-28T01:00+00:00",
+        "2026-11-29T23:00+00:00",
+        "2026-11-30T00:00+00:00",
+    ]
+
+
+def test_what_no_window_ever_meets_is_never_due() -> None:
+    """Looking for it ends."""
+    office = (Window(days=(1, 2, 3, 4, 5), from_min=540, to_min=1020),)
+    nightly = cron("0 3 * * *", "Europe/Berlin", windows=office)
+    assert nightly.next_after(at("2026-01-01T00:00Z")) is None
+    assert nightly.last_until(at("2026-01-01T00:00Z")) is None
+    assert nightly.count(at("2026-01-01T00:00Z"), at("2027-01-01T00:00Z")) == 0
+
+
+def test_a_year_is_counted_without_walking_over_it() -> None:
+    """Every minute of a leap year in office hours, against whole weeks by hand; every second of a year."""
+    always = cron("* * * * *", "Europe/Berlin")
+    first, last = at("2028-01-01T00:00+01:00"), at("2029-01-01T00:00+01:00") - 1
+    assert always.count(first, last) == 366 * 24 * 60
+    office = (Window(days=(1, 2, 3, 4, 5), from_min=9 * 60, to_min=17 * 60),)
+    working = sum((dt.date(2028, 1, 1) + dt.timedelta(days=day)).weekday() < 5 for day in range(366))
+    assert cron("* * * * *", "Europe/Berlin", windows=office).count(first, last) == working * 8 * 60
+    every_second = Schedule(anchor_us=first - 1, interval_us=1_000_000, windows=office, zone="Europe/Berlin")
+    assert every_second.count(first, last) == working * 8 * 3600
+
+
+def test_the_phase_moves_cron() -> None:
+    """Jobs of one test do not all start at once; looking and counting know it."""
+    moved = cron("0 9 * * *", "Europe/Berlin", anchor_us=7_000_001)
+    [due] = moved.instants(at("2026-06-01T00:00Z"), at("2026-06-01T12:00Z"))
+    assert due == at("2026-06-01T09:00+02:00") + 7_000_001
+    assert moved.next_after(due - 1) == moved.last_until(due) == due
+    assert moved.last_until(due - 1) == due - DAY_US
+    assert (moved.count(due, due), moved.count(due + 1, due + HOUR_US)) == (1, 0)
+
+
+def test_the_end_after_so_many_runs() -> None:
+    """The last of them is due, the next is not, whatever the schedule."""
+    start = at("2026-11-27T12:00Z")
+    weekend = (Window(days=(6, 7), from_min=0, to_min=1440),)
+    for schedule in (
+        Schedule(anchor_us=start, interval_us=7_000_000),
+        Schedule(anchor_us=start, interval_us=HOUR_US, windows=weekend, starts_us=start),
+        cron("17 3 * * *", "America/New_York", starts_us=start, anchor_us=5),
+        cron("*/20 * * * *", "Australia/Lord_Howe", starts_us=start, windows=weekend),
+    ):
+        for runs in (1, 2, 75):
+            end = schedule.end_after(runs)
+            assert end is not None
+            assert schedule.count(start, end - 1) == runs
+            assert schedule.last_until(end - 1) == end - 1
+    assert Schedule(anchor_us=start).end_after(1) == start + 1
+    assert cron("0 0 29 2 *", starts_us=start).end_after(1000) is None
+    rare = Schedule(anchor_us=start, interval_us=31 * DAY_US)
+    assert rare.end_after(LONGEST_COUNT_US // DAY_US) is None
+
+
+# -- text ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "* * * *", "* * * * * *", "61 * * * *", "a * * * *", "* * 31 2 *", "*/0 * * * *", "1-  * * * *", "L/2 * * * *",
+     "@daily", "* * * * 9", "0 0 L/2 * L#2 ", "1 " * 200],
+)  # fmt: skip
+def test_bad_cron_is_refused_with_what_is_wrong(text: str) -> None:
+    """Whatever is typed: a message, no other error, and no search without end."""
+    with pytest.raises(ScheduleError, match=r"cron expression|never due"):
+        crontab.check(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="0123456789*/,-#LWSUNMON abc\t\n\0", max_size=40))
+def test_any_text_is_either_cron_or_refused(text: str) -> None:
+    """What is accepted is due some time, and gives no other error later."""
+    try:
+        plain = crontab.check(text)
+    except ScheduleError:
+        return
+    assert crontab.shortest_gap_us(plain) >= MINUTE_US
+    assert cron(plain, "Pacific/Chatham").next_after(at("2026-01-01T00:00Z")) is not None
+    assert cron(plain).count(at("2026-01-01T00:00Z"), at("2026-02-01T00:00Z")) >= 0
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Europe/Nowhere", "../../etc/passwd", "posixrules", "localtime", "Europe", "CEST"]
+)
+def test_a_zone_that_is_none_is_refused(name: str) -> None:
+    """Only names of the database of zones are opened."""
+    with pytest.raises(ScheduleError, match="no time zone"):
+        zones.load(name)
+
+
+def test_every_zone_can_be_read() -> None:
+    """All names that are offered have data."""
+    for name in zones.zone_names():
+        assert zones.load(name).utcoffset(dt.datetime(2026, 1, 1)) is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "message"),
+    [
+        ([{"from": "09:00", "to": "09:00"}], "windows[0].to", "no length"),
+        ([{"from": "24:00", "to": "09:00"}], "windows[0].from", "end of the day"),
+        ([{"from": "9", "to": "10:00"}], "windows[0].from", "no time of day"),
+        ([{"from": "24:01", "to": "10:00"}], "windows[0].from", "no time of day"),
+        ([{"from": "09:00"}], "windows[0].to", "missing"),
+        ([{"days": ["someday"], "from": "09:00", "to": "10:00"}], "windows[0].days", "no day"),
+        ([{"days": [], "from": "09:00", "to": "10:00"}], "windows[0].days", "names no day"),
+        ([{"from": "09:00", "to": "10:00", "zone": "UTC"}], "windows[0].zone", "no such field"),
+        (["09:00-10:00"], "windows[0]", "mapping"),
+        ("always", "windows", "list"),
+        ([{"from": "09:00", "to": "10:00"}] * 21, "windows", "20 is the most"),
+    ],
+)
+def test_faults_of_windows_have_their_path(value: object, path: str, message: str) -> None:
+    """So that a form and a file can show each where it is."""
+    with pytest.raises(InvalidInputError) as raised:
+        windows.read(value)
+    assert [(problem.path, message in problem.message) for problem in raised.value.problems] == [(path, True)]
+
+
+@given(some_windows)
+def test_windows_read_back(chosen: tuple[Window, ...]) -> None:
+    """What is shown is what was meant; numbers are minutes, as YAML reads 17:30 without quotes."""
+    assert windows.read([window.plain() for window in chosen]) == tuple(sorted(set(chosen)))
+    numbers = [
+        {"days": [DAYS[day - 1] for day in window.days], "from": window.from_min, "to": window.to_min}
+        for window in chosen
+    ]
+    assert windows.read(numbers) == tuple(sorted(set(chosen)))
+
+
+def _messages() -> Iterator[tuple[probe_pb2.Schedule, str]]:
+    yield probe_pb2.Schedule(interval_us=-1), "interval"
+    yield probe_pb2.Schedule(interval_us=1), "interval"
+    yield probe_pb2.Schedule(cron="61 * * * *", zone="UTC"), "minute"
+    yield probe_pb2.Schedule(interval_us=1_000_000, zone="Nowhere"), "time zone"
+    yield probe_pb2.Schedule(interval_us=1_000_000, windows=[probe_pb2.Window(days=[9], to_min=9)]), "window"
+    yield probe_pb2.Schedule(interval_us=1_000_000, windows=[probe_pb2.Window(days=[1])]), "window"
+
+
+@pytest.mark.parametrize(("message", "word"), list(_messages()))
+def test_messages_that_cannot_be_kept_are_refused(message: probe_pb2.Schedule, word: str) -> None:
+    """A worker says why instead of running something else."""
+    with pytest.raises(ScheduleError, match=word):
+        Schedule.of(message)
+
+
+@given(chosen=some_windows, phase=st.integers(0, 59_999_999), start=st.none() | st.integers(0, 2**50))
+def test_messages_carry_a_schedule_whole(chosen: tuple[Window, ...], phase: int, start: int | None) -> None:
+    """From the database to a worker and back."""
+    for made in (
+        cron("5 4 * * SUN", "Pacific/Chatham", windows=chosen, anchor_us=phase, starts_us=start),
+        Schedule(anchor_us=phase, interval_us=10_000_000, ends_us=start),
+        Schedule(anchor_us=phase),
+    ):
+        assert Schedule.of(made.message()) == made.__class__(
+            **{**made.__dict__, "windows": tuple(sorted(made.windows))}
+        )
