@@ -72,6 +72,9 @@ def add_tasks(app: App) -> None:
     app.periodic(cron="* * * * * 30")(
         app.task(name="roll_up", pass_context=True, lock="roll_up", queueing_lock="roll_up")(roll_up_task)
     )
+    app.periodic(cron="23 * * * *")(
+        app.task(name="expire", pass_context=True, lock="rewrite", queueing_lock="expire")(expire_task)
+    )
     app.periodic(cron="*/10 * * * *")(
         app.task(name="rewrite", pass_context=True, lock="rewrite", queueing_lock="rewrite")(rewrite_task)
     )
@@ -129,6 +132,16 @@ def roll_up_task(context: JobContext, timestamp: int) -> None:
     engine = _tools(context).engine
     done = _persistently(lambda: upkeep.roll_up(engine))
     _log.debug("rolled up %s steps and %s late buckets (due at %s)", done.steps, done.marks, timestamp)
+
+
+def expire_task(context: JobContext, timestamp: int) -> None:
+    """Remove results and roll-ups that are too old."""
+    tools = _tools(context)
+    removed = _persistently(lambda: upkeep.expire(tools.settings, tools.stopping))
+    if removed.dropped:
+        _log.info("removed %s partitions for their age (due at %s)", len(removed.dropped), timestamp)
+    if removed.left:
+        _log.warning("%s partitions are too old, but in use: %s", len(removed.left), ", ".join(removed.left))
 
 
 def rewrite_task(context: JobContext, timestamp: int) -> None:

@@ -1,4 +1,4 @@
-"""Upkeep of the results: days rewritten in the order of their key, roll-ups.
+"""Upkeep of the results: days rewritten in the order of their key, roll-ups, removal of what is too old.
 
 What takes long runs over connections of its own, whose limits suit it, and which end when the keeper is told to stop.
 """
@@ -6,6 +6,7 @@ What takes long runs over connections of its own, whose limits suit it, and whic
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import threading
 import time
@@ -17,8 +18,9 @@ from sqlalchemy.exc import OperationalError
 
 from controller.logs import reason
 from controller.settings import Settings
-from controller.store import results, rewriting, rolling
+from controller.store import results, retention, rewriting, rolling
 from controller.store.engine import make_engine
+from controller.store.retention import Removed, Retention
 from controller.store.rolling import Rolled
 
 _log = logging.getLogger(__name__)
@@ -37,6 +39,19 @@ def roll_up(engine: Engine) -> Rolled:
         done.steps += rolled.steps
         done.marks += rolled.marks
     return done
+
+
+def expire(settings: Settings, stopping: threading.Event) -> Removed:
+    """Remove what is too old of all kinds."""
+    removed, now = Removed(), dt.datetime.now(dt.UTC)
+    with patient_engine(settings, stopping) as engine:
+        for kind in results.kinds():
+            if stopping.is_set():
+                break
+            done = retention.expire(engine, kind, Retention.of(settings), now=now)
+            removed.dropped += done.dropped
+            removed.left += done.left
+    return removed
 
 
 def rewrite_days(settings: Settings, stopping: threading.Event) -> int:

@@ -92,6 +92,11 @@ def month_name(table: str, month: dt.date) -> str:
     return f"{table}_{month:%Y_%m}"
 
 
+def month_of(name: str) -> dt.date:
+    """Return the first day of the month of a roll-up table's partition."""
+    return dt.datetime.strptime(name[-7:], "%Y_%m").replace(tzinfo=dt.UTC).date()
+
+
 def ensure_months(connection: Connection, table: str, instants: Iterable[dt.datetime]) -> None:
     """Make the partitions of a roll-up table for the months of these instants where they are missing."""
     months = {instant.astimezone(dt.UTC).date().replace(day=1) for instant in instants}
