@@ -19,7 +19,7 @@ from procrastinate import App, JobContext
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from controller.keeper import plan, prune, upkeep
+from controller.keeper import plan, prune, renew, upkeep
 from controller.reports.make import make_report
 from controller.settings import Settings
 from controller.store import partitions
@@ -59,6 +59,9 @@ def add_tasks(app: App) -> None:
         app.task(name="retire_one_shots", pass_context=True, queueing_lock="retire_one_shots")(
             retire_one_shots_task
         )
+    )
+    app.periodic(cron="* * * * * */10")(
+        app.task(name="renew", pass_context=True, queueing_lock="renew")(renew_task)
     )
     app.periodic(cron="*/10 * * * *")(
         app.task(name="prune", pass_context=True, queueing_lock="prune")(prune_task)
@@ -163,6 +166,13 @@ def retire_one_shots_task(context: JobContext, timestamp: int) -> None:
     engine = _tools(context).engine
     retired = _persistently(lambda: prune.retire_one_shots(engine))
     _log.debug("retired %s one-shot jobs (due at %s)", retired, timestamp)
+
+
+def renew_task(context: JobContext, timestamp: int) -> None:
+    """Make the tests of runs that are due soon."""
+    engine = _tools(context).engine
+    made = _persistently(lambda: renew.make_tests(engine))
+    _log.debug("made %s tests for runs (due at %s)", made, timestamp)
 
 
 def diagnose_task(context: JobContext, timestamp: int) -> None:

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from controller import assets
+from controller.planning.schedule_words import schedule_words
 from controller.quantities import THIN, number, plural, quantity, span
 from controller.reports import summary
 from controller.reports.drawing import LEFT, RIGHT, WIDTH, Chart, chart
@@ -108,8 +109,6 @@ def _schedule(test: TestReport) -> list[str]:
     """Return how the schedule was over the range, in words."""
     words = []
     for stretch in test.stretches:
-        how = "once" if stretch.interval_us is None else f"every {span(stretch.interval_us / 1_000_000)}"
-        if stretch.paused:
-            how = "paused"
+        how = "paused" if stretch.paused else schedule_words(stretch)
         words.append(f"{_instant(stretch.start)} to {_instant(stretch.end)}: {how}")
     return words

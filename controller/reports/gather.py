@@ -13,17 +13,17 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from controller.errors import StreamSwarmError
-from controller.reports.accounting import Account, Stretch, account, is_aside, plan_of, stretches
+from controller.planning.accounts import Account
+from controller.reports.accounting import is_aside, stretches
 from controller.reports.records import LineReport, Report, TestReport
 from controller.store.queries import report_figures, report_rows, schedules
+from controller.store.queries.accounts import SETTLING, read_accounts
 from controller.store.queries.reports import ReportRecord
 from controller.store.queries.results import bucket_width
 from controller.store.queries.schedules import ScheduledJob, ScheduledTest
 from streamswarm import __version__, contract
 from streamswarm.contract import Kind, Metric
 
-#: A run is counted when it was due so long before the look: its result has had time to arrive.
-SETTLING = dt.timedelta(minutes=1)
 #: Points of a line's chart: as many as can be told apart on paper.
 _POINTS = 160
 #: Lengths that people can name, for finding the worst time, and how many a range should have at the most.
@@ -102,7 +102,7 @@ def _test(session: Session, test_id: int, start: dt.datetime, end: dt.datetime, 
     for pair in pairs:
         if time.monotonic() > ends:
             raise too_much()
-        line = _line(session, test, kind, loss, known, pair, start, end, width)
+        line = _line(session, kind, loss, pair, start, end, width)
         if line is not None:
             lines.append(line)
     used = [job.id for pair in pairs for job in pair.jobs]
@@ -132,21 +132,16 @@ def _test(session: Session, test_id: int, start: dt.datetime, end: dt.datetime, 
 
 def _line(
     session: Session,
-    test: ScheduledTest,
     kind: Kind,
     loss: Metric | None,
-    known: Sequence[Stretch],
     pair: _Pair,
     start: dt.datetime,
     end: dt.datetime,
     width: dt.timedelta,
 ) -> LineReport | None:
     """Return a line; None for one that neither was due nor delivered anything in the range."""
-    total = Account()
-    for job in pair.jobs:
-        plan = plan_of(test, known, job)
-        found = report_figures.endings(session, kind.name, job.id, plan, start=start, end=end)
-        total += account(plan, found)
+    found = read_accounts(session, kind.name, [job.id for job in pair.jobs], start=start, end=end)
+    total = sum(found.values(), Account())
     if pair.aside:
         total += Account(
             aside=report_figures.count_runs(session, kind.name, pair.aside, start=start, end=end)

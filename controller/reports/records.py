@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from controller.reports.accounting import Account, Stretch
+from controller.planning.accounts import Account
+from controller.reports.accounting import Stretch
 from controller.store.queries.report_figures import Bucket, Statistics, Trouble
 from controller.store.queries.report_rows import Digest
 from controller.store.queries.schedules import ScheduledTest

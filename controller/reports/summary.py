@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 
-from controller.quantities import plural, quantity, span
+from controller.planning.schedule_words import pace_words
+from controller.quantities import plural, quantity
 from controller.reports.records import LineReport, Report, TestReport
 from controller.store.queries.report_figures import Bucket
 
@@ -99,7 +100,7 @@ def stretch(start: dt.datetime, length: dt.timedelta) -> str:
 def _what(test: TestReport) -> str:
     workers = {line.worker for line in test.lines}
     destinations = {line.destination for line in test.lines if line.destination}
-    how = f"every {span(test.test.interval_s)}" if test.test.interval_s is not None else "once"
+    how = pace_words(test.test)
     if not test.lines:
         return f"{test.kind.label}, {how}. No worker was to run it in this time, and nothing came."
     if not destinations:

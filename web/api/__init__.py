@@ -6,6 +6,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from web.api import (
+    accounts,
     audit,
     cors,
     destinations,
@@ -29,6 +30,7 @@ from web.api.asking import IdConverter
 from web.api.blueprint import blueprint
 
 __all__ = [
+    "accounts",
     "audit",
     "cors",
     "destinations",

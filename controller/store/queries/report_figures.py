@@ -11,23 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     ColumnElement,
     Double,
     Integer,
-    and_,
     cast,
-    false,
     func,
     literal,
-    or_,
     select,
 )
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.orm import Session
 
-from controller.planning.schedule import from_microseconds
 from controller.store import results
 from controller.store.queries.results.series import within
 from streamswarm.v1 import probe_pb2
@@ -74,19 +69,6 @@ class Bucket:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
-    """How many runs of a job ended in one way."""
-
-    #: `ok`, `failed`, `error` or `missed`.
-    status: str
-    #: As the contract's FailureSource names it.
-    source: str
-    #: Whether they were due by the known plan.
-    planned: bool
-    count: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Trouble:
     """Runs that did not end well for the same reason, with their most frequent message."""
 
@@ -94,17 +76,6 @@ class Trouble:
     source: str
     count: int
     message: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """Instants at which a job was due: those of a grid within [start, end), in microseconds since 1970."""
-
-    start_us: int
-    end_us: int
-    anchor_us: int
-    #: 0 is one instant, the anchor.
-    interval_us: int
 
 
 def statistics(
@@ -184,29 +155,6 @@ def buckets(
     )
 
 
-def endings(
-    session: Session,
-    kind: str,
-    job_id: int,
-    plan: Sequence[Grid],
-    *,
-    start: dt.datetime,
-    end: dt.datetime,
-) -> tuple[Ending, ...]:
-    """Return how a job's runs ended, those on the plan apart from the others."""
-    table = results.table(kind)
-    planned = or_(false(), *(_on(table.c.scheduled_at, grid) for grid in plan)).label("planned")
-    # A condition that is the same for all rows, as an empty plan gives, cannot be grouped by; a column can.
-    runs = select(table.c.status, table.c.failure_source, planned).where(*within(table, [job_id], start, end))
-    found = runs.subquery()
-    keys = (found.c.status, found.c.failure_source, found.c.planned)
-    rows = session.execute(select(*keys, func.count()).group_by(*keys).order_by(*keys))
-    return tuple(
-        Ending(status=_status(status), source=_source(source), planned=on, count=count)
-        for status, source, on, count in rows
-    )
-
-
 def count_runs(
     session: Session, kind: str, jobs: Collection[int], *, start: dt.datetime, end: dt.datetime
 ) -> int:
@@ -246,20 +194,6 @@ _STATUSES = (
     probe_pb2.STATUS_MISSED,
 )
 _LONGEST_MESSAGE = 300
-
-
-def _on(scheduled_at: ColumnElement[dt.datetime], grid: Grid) -> ColumnElement[bool]:
-    instant = cast(func.extract("epoch", scheduled_at) * 1_000_000, BigInteger)
-    inside = and_(
-        scheduled_at >= from_microseconds(grid.start_us), scheduled_at < from_microseconds(grid.end_us)
-    )
-    if not grid.interval_us:
-        return and_(inside, instant == grid.anchor_us)
-    return and_(
-        inside,
-        instant >= grid.anchor_us,
-        (instant - literal(grid.anchor_us, BigInteger)) % literal(grid.interval_us, BigInteger) == 0,
-    )
 
 
 def _value(kind: str, metric: str) -> ColumnElement[Any]:

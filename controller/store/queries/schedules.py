@@ -29,6 +29,10 @@ class ScheduledTest:
     paused: bool
     created_at: dt.datetime
     deleted_at: dt.datetime | None
+    cron: str = ""
+    zone: str = "UTC"
+    windows: tuple[Mapping[str, Any], ...] = ()
+    max_runs: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,10 @@ def read_test(session: Session, test_id: int) -> ScheduledTest:
         paused=row.paused,
         created_at=row.created_at,
         deleted_at=row.deleted_at,
+        cron=row.cron,
+        zone=row.zone,
+        windows=tuple(row.windows),
+        max_runs=row.max_runs,
     )
 
 
@@ -123,7 +131,7 @@ def _job(job: Job, worker_name: str, destination_name: str) -> ScheduledJob:
     )
 
 
-_FIELDS = ("interval_s", "starts_at", "ends_at", "paused")
+_FIELDS = ("interval_s", "cron", "zone", "windows", "max_runs", "paused")
 
 
 def _before(action: str, detail: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from controller.planning.schedule import from_microseconds, grid_origin, phase_u
 from controller.store import partitions, results
 from controller.store.commands import destinations, reports, tests
 from controller.store.commands.audit import SYSTEM
-from controller.store.entities import AuditEntry, Destination, Job, Test, Worker
+from controller.store.entities import AuditEntry, Destination, Job, JobVersion, Test, Worker
 from controller.store.queries.reports import ReportRecord
 from streamswarm.v1 import probe_pb2
 
@@ -75,6 +75,16 @@ class Ground:
             )
             session.add(job)
             session.flush()
+            session.add(
+                JobVersion(
+                    job_id=job.id,
+                    version=1,
+                    valid_from=job.created_at,
+                    valid_until=None if job.one_shot else job.retired_at,
+                    interval_us=job.interval_us,
+                    anchor_us=job.anchor_us,
+                )
+            )
             return job.id
 
     def due(self, job_id: int, start: dt.datetime, end: dt.datetime) -> list[dt.datetime]:
@@ -92,6 +102,9 @@ class Ground:
         """Store runs: `at`, and optionally status, source, error, offset and metrics."""
         with Session(self.engine) as session, session.begin():
             kind = session.get_one(Job, job_id).kind
+            versions = session.scalars(
+                select(JobVersion).where(JobVersion.job_id == job_id).order_by(JobVersion.version)
+            ).all()
             values = []
             for row in rows:
                 row = dict(row)
@@ -102,7 +115,9 @@ class Ground:
                     "scheduled_at": at,
                     "started_at": at,
                     "duration_ms": 1.5,
-                    "job_version": 1,
+                    "job_version": max(
+                        (known.version for known in versions if known.valid_from <= at), default=1
+                    ),
                     "status": status,
                     "failure_source": row.pop("source", probe_pb2.FAILURE_SOURCE_NONE),
                     "error": row.pop("error", None),
@@ -121,7 +136,7 @@ class Ground:
                 )
 
     def changed(self, test_id: int, at: dt.datetime, change: Any) -> None:
-        """Change a test through a command, and let the audit log say that it was then."""
+        """Change a test through a command, and let audit log and versions say that it was then."""
         with Session(self.engine) as session, session.begin():
             change(session)
             session.flush()
@@ -131,6 +146,21 @@ class Ground:
                 )
             )
             session.execute(update(AuditEntry).where(AuditEntry.id == newest).values(at=at))
+            paused = session.get_one(Test, test_id).paused
+            for job in session.scalars(select(Job).where(Job.test_id == test_id, ~Job.one_shot)).all():
+                latest = session.get_one(JobVersion, (job.id, job.version))
+                latest.valid_until = at
+                job.version += 1
+                session.add(
+                    JobVersion(
+                        job_id=job.id,
+                        version=job.version,
+                        valid_from=at,
+                        interval_us=latest.interval_us,
+                        anchor_us=latest.anchor_us,
+                        paused=paused,
+                    )
+                )
 
     def ask(self, *test_ids: int, start: dt.datetime, end: dt.datetime) -> ReportRecord:
         """Ask for a report."""

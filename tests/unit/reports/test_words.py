@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies
 
-from controller.reports.accounting import Account, Stretch
+from controller.planning.accounts import Account
+from controller.reports.accounting import Stretch
 from controller.reports.document import compose
 from controller.reports.records import ARROW, LineReport, Report, TestReport
 from controller.reports.summary import overview, share, stretch, summary
@@ -179,7 +180,7 @@ def test_names_are_never_markup() -> None:
     """Whatever people call things, the document has the tags that it has with plain names, and refers to nothing."""
     evil = '"><img src=http://127.0.0.1/x><link rel=attachment href=file:///etc/passwd></style><style>@import "x";'
     stretches = (
-        Stretch(start=START, end=START + HOUR, interval_us=1, starts_at=None, ends_at=None, paused=False, present=True),
+        Stretch(start=START, end=START + HOUR, interval_us=1, paused=False),
     )  # fmt: skip
 
     def markup(name: str) -> Markup:

@@ -1,0 +1,144 @@
+"""Where every run is: what was due by each version of a job, and what came of it. Pure.
+
+A version holds from its change to the next one. The worker learns of a change a moment later, or, when it was cut off,
+much later: what it ran until then it ran by the version before. So a version counts up to the last of its results, if
+that lies behind the change, and the next one counts from there. Instants of the new version between the change and its
+arrival that fell to nobody are due and not delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from streamswarm.schedules import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """How a job was scheduled for a while; instants in microseconds since 1970."""
+
+    number: int
+    valid_from_us: int
+    #: None while it holds.
+    valid_until_us: int | None
+    schedule: Schedule
+    paused: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """Runs of one version that ended alike."""
+
+    version: int
+    #: `ok`, `failed`, `error` or `missed`.
+    status: str
+    count: int
+    #: The first and the last of their due instants.
+    first_us: int
+    last_us: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """When a version counts: its instants in [start, end)."""
+
+    version: Version
+    start_us: int
+    end_us: int
+
+    @property
+    def due(self) -> int:
+        """How many of its instants lie in it."""
+        if self.version.paused or self.start_us >= self.end_us:
+            return 0
+        return self.version.schedule.count(self.start_us, self.end_us - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """Where every run is: `expected - undelivered + beyond == ok + failed + error + missed`."""
+
+    #: Due by the known plan.
+    expected: int = 0
+    ok: int = 0
+    failed: int = 0
+    error: int = 0
+    #: Due and not started, as the worker told with its reason.
+    missed: int = 0
+    #: Received although the known plan did not have them.
+    beyond: int = 0
+    #: "Run now" runs, which are in nothing else here.
+    aside: int = 0
+
+    @property
+    def received(self) -> int:
+        """Runs with a result, whatever it was."""
+        return self.ok + self.failed + self.error + self.missed
+
+    @property
+    def undelivered(self) -> int:
+        """Runs that were due and of which nothing came."""
+        return self.expected - (self.received - self.beyond)
+
+    @property
+    def measured(self) -> int:
+        """Runs that say something about the destination."""
+        return self.ok + self.failed
+
+    @property
+    def availability(self) -> float | None:
+        """Share of measured runs that were ok; None without any."""
+        return self.ok / self.measured if self.measured else None
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of expected runs that were measured; None when none was expected."""
+        return min(1.0, self.measured / self.expected) if self.expected else None
+
+    def __add__(self, other: Account) -> Account:
+        return Account(**{name: getattr(self, name) + getattr(other, name) for name in self.__dict__})
+
+
+def spans(
+    versions: Iterable[Version], received: Sequence[Received], *, start_us: int, end_us: int
+) -> tuple[Span, ...]:
+    """Return when each version of a job counts within [start, end); they do not overlap."""
+    last: dict[int, int] = {}
+    for runs in received:
+        last[runs.version] = max(last.get(runs.version, runs.last_us), runs.last_us)
+    found = []
+    behind_us = start_us
+    for version in sorted(versions, key=lambda version: version.number):
+        if version.schedule.once:
+            # Due once, whenever its job was retired, unless it was withdrawn before; its result follows from it.
+            begin, until = start_us, end_us
+            if version.valid_until_us is not None:
+                until = min(until, version.valid_until_us)
+        else:
+            begin = max(behind_us, version.valid_from_us)
+            until = end_us if version.valid_until_us is None else version.valid_until_us
+            until = min(end_us, max(until, last.get(version.number, until - 1) + 1))
+        if begin < until:
+            found.append(Span(version=version, start_us=begin, end_us=until))
+            behind_us = until
+    return tuple(found)
+
+
+def account(known: Iterable[Span], received: Iterable[Received], *, beyond: int, aside: int = 0) -> Account:
+    """Return the account of one job. `beyond` counts results that lie outside of their version's span."""
+    counts = dict.fromkeys(("ok", "failed", "error", "missed"), 0)
+    for runs in received:
+        counts[runs.status] += runs.count
+    return Account(expected=sum(span.due for span in known), beyond=beyond, aside=aside, **counts)
+
+
+def may_stray(known: Sequence[Span], received: Iterable[Received]) -> bool:
+    """Whether some result may lie outside of its version's span."""
+    within = {span.version.number: span for span in known if not span.version.paused}
+    return any(
+        (span := within.get(runs.version)) is None
+        or runs.first_us < span.start_us
+        or runs.last_us >= span.end_us
+        for runs in received
+    )

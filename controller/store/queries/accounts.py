@@ -1,0 +1,167 @@
+"""Reads the account of jobs over a range of time: what was due by their versions, and what came of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from controller.planning.accounts import Account, Received, Span, Version, account, may_stray, spans
+from controller.planning.schedule import from_microseconds, to_microseconds
+from controller.store import results
+from controller.store.entities import Destination, Job, JobVersion, OverdueJob, Test, Worker
+from controller.store.queries.results.series import within
+from controller.store.queries.tests import runs_once
+from streamswarm import windows
+from streamswarm.schedules import Schedule
+from streamswarm.v1 import probe_pb2
+
+#: A run is counted when it was due so long ago: its result has had time to arrive.
+SETTLING = dt.timedelta(minutes=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobAccount:
+    """A job with the account of its runs."""
+
+    job_id: int
+    worker_id: uuid.UUID
+    worker_name: str
+    #: None for kinds without a destination.
+    destination_id: int | None
+    destination_name: str
+    #: Whether it is planned at present.
+    live: bool
+    #: Since when its due runs do not come although its worker is connected; None while all is well.
+    overdue_since: dt.datetime | None
+    account: Account
+
+
+def read_versions(session: Session, job_ids: Collection[int]) -> dict[int, list[Version]]:
+    """Return all versions of jobs, oldest first."""
+    found: dict[int, list[Version]] = {job_id: [] for job_id in job_ids}
+    rows = session.scalars(
+        select(JobVersion)
+        .where(JobVersion.job_id.in_(job_ids))
+        .order_by(JobVersion.job_id, JobVersion.version)
+        .execution_options(populate_existing=True)
+    )
+    for row in rows:
+        found[row.job_id].append(
+            Version(
+                number=row.version,
+                valid_from_us=to_microseconds(row.valid_from),
+                valid_until_us=None if row.valid_until is None else to_microseconds(row.valid_until),
+                schedule=Schedule(
+                    anchor_us=row.anchor_us,
+                    interval_us=row.interval_us,
+                    cron=row.cron,
+                    zone=row.zone,
+                    windows=windows.read(row.windows),
+                    starts_us=None if row.starts_at is None else to_microseconds(row.starts_at),
+                    ends_us=None if row.ends_at is None else to_microseconds(row.ends_at),
+                ),
+                paused=row.paused,
+            )
+        )
+    return found
+
+
+def read_accounts(
+    session: Session, kind: str, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
+) -> dict[int, Account]:
+    """Return the accounts of jobs of a kind over [start, end)."""
+    if not job_ids or start >= end:
+        return {job_id: Account() for job_id in job_ids}
+    received = _received(session, kind, job_ids, start=start, end=end)
+    made = {}
+    for job_id, versions in read_versions(session, job_ids).items():
+        runs = received.get(job_id, [])
+        known = spans(versions, runs, start_us=to_microseconds(start), end_us=to_microseconds(end))
+        beyond = 0
+        if may_stray(known, runs):
+            total = sum(found.count for found in runs)
+            beyond = total - _on_plan(session, kind, job_id, known)
+        made[job_id] = account(known, runs, beyond=beyond)
+    return made
+
+
+def of_test(
+    session: Session, test_id: int, kind: str, *, start: dt.datetime, end: dt.datetime
+) -> tuple[JobAccount, ...]:
+    """Return the accounts of a test's jobs by worker and destination, "run now" left out, nor those without any run."""
+    destination = func.coalesce(Destination.name, "")
+    rows = session.execute(
+        select(
+            Job.id,
+            Job.worker_id,
+            Worker.name.label("worker_name"),
+            Job.destination_id,
+            destination.label("destination_name"),
+            Job.retired_at,
+            OverdueJob.due_at,
+        )
+        .join(Worker, Worker.id == Job.worker_id)
+        .join(Test, Test.id == Job.test_id)
+        .join(Destination, Destination.id == Job.destination_id, isouter=True)
+        .join(OverdueJob, OverdueJob.job_id == Job.id, isouter=True)
+        .where(Job.test_id == test_id, Job.kind == kind, or_(~Job.one_shot, runs_once()))
+        .order_by(Worker.name, destination, Job.worker_id, Job.id)
+    ).all()
+    accounts = read_accounts(session, kind, [row.id for row in rows], start=start, end=end)
+    return tuple(
+        JobAccount(
+            job_id=row.id,
+            worker_id=row.worker_id,
+            worker_name=row.worker_name,
+            destination_id=row.destination_id,
+            destination_name=row.destination_name,
+            live=row.retired_at is None,
+            overdue_since=row.due_at,
+            account=accounts[row.id],
+        )
+        for row in rows
+        if row.retired_at is None or accounts[row.id] != Account()
+    )
+
+
+def _received(
+    session: Session, kind: str, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
+) -> dict[int, list[Received]]:
+    table = results.table(kind)
+    keys = (table.c.job_id, table.c.job_version, table.c.status)
+    first, last = func.min(table.c.scheduled_at), func.max(table.c.scheduled_at)
+    found: dict[int, list[Received]] = {}
+    for job_id, version, status, count, first_at, last_at in session.execute(
+        select(*keys, func.count(), first, last).where(*within(table, job_ids, start, end)).group_by(*keys)
+    ):
+        found.setdefault(job_id, []).append(
+            Received(
+                version=version,
+                status=probe_pb2.Status.Name(status).removeprefix("STATUS_").lower(),
+                count=count,
+                first_us=to_microseconds(first_at),
+                last_us=to_microseconds(last_at),
+            )
+        )
+    return found
+
+
+def _on_plan(session: Session, kind: str, job_id: int, known: Sequence[Span]) -> int:
+    """Count the results that lie within their version's span."""
+    table = results.table(kind)
+    plan = [
+        and_(
+            table.c.job_version == span.version.number,
+            *within(table, [job_id], from_microseconds(span.start_us), from_microseconds(span.end_us)),
+        )
+        for span in known
+        if not span.version.paused
+    ]
+    if not plan:
+        return 0
+    return session.execute(select(func.count()).select_from(table).where(or_(*plan))).scalar_one()

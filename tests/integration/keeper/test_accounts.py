@@ -1,0 +1,115 @@
+"""Expected, received, missed and not delivered, against PostgreSQL, right after edits and for any past range."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, insert, select, update
+from sqlalchemy.orm import Session
+from support.keepers import World
+
+from controller.keeper import plan
+from controller.planning.accounts import Account
+from controller.planning.schedule import to_microseconds
+from controller.store import partitions, results
+from controller.store.entities import JobVersion
+from controller.store.queries import accounts
+from streamswarm.v1 import probe_pb2
+
+HOUR = dt.timedelta(hours=1)
+START = (dt.datetime.now(dt.UTC) - 12 * HOUR).replace(minute=0, second=0, microsecond=0)
+
+
+@pytest.fixture
+def job(engine: Engine, world: World) -> int:
+    """A job every two seconds whose first version began at START, and its second, every minute, an hour later."""
+    world.worker("a")
+    test = world.test("p", "ping", [world.destination("x", "192.0.2.1")], created_at=START - HOUR)
+    plan.plan_tests(engine, [test])
+    world.change(test, interval_s=60.0)
+    plan.plan_tests(engine, [test])
+    [job] = world.jobs()
+    with Session(engine) as session, session.begin():
+        for version, edges in (
+            (1, {"valid_from": START, "valid_until": START + HOUR}),
+            (2, {"valid_from": START + HOUR}),
+        ):
+            session.execute(
+                update(JobVersion)
+                .where(JobVersion.job_id == job.id, JobVersion.version == version)
+                .values(edges)
+            )
+    return job.id
+
+
+def store(engine: Engine, job: int, version: int, start: dt.datetime, count: int, **more: Any) -> None:
+    """Store the first runs of a version from an instant on."""
+    with Session(engine) as session, session.begin():
+        row = session.get_one(JobVersion, (job, version))
+        behind = -((row.anchor_us - to_microseconds(start)) // row.interval_us)
+        first = row.anchor_us + behind * row.interval_us
+        instants = [
+            dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=first + n * row.interval_us)
+            for n in range(count)
+        ]
+        partitions.ensure_partitions(session.connection(), "ping", {at.date() for at in instants})
+        values = {"duration_ms": 1.0, "failure_source": 0, "status": probe_pb2.STATUS_OK, **more}
+        session.execute(
+            insert(results.table("ping")),
+            [
+                {"job_id": job, "job_version": version, "scheduled_at": at, "started_at": at, **values}
+                for at in instants
+            ],
+        )
+
+
+def account(engine: Engine, job: int, start: dt.datetime, end: dt.datetime) -> Account:
+    """Return the account of the job."""
+    with Session(engine) as session:
+        return accounts.read_accounts(session, "ping", [job], start=start, end=end)[job]
+
+
+def test_the_past_stays_what_it_was_after_an_edit(engine: Engine, job: int) -> None:
+    """1,800 runs in the first hour and 60 in the second, whatever the test says now."""
+    store(engine, job, 1, START, 1790)
+    store(engine, job, 1, START + HOUR - dt.timedelta(seconds=20), 5, status=probe_pb2.STATUS_MISSED)
+    store(engine, job, 2, START + HOUR, 59)
+    found = account(engine, job, START, START + 2 * HOUR)
+    assert (found.expected, found.ok, found.missed) == (1860, 1849, 5)
+    assert (found.undelivered, found.beyond) == (6, 0)
+    assert account(engine, job, START, START + HOUR).expected == 1800
+    assert account(engine, job, START - HOUR, START).expected == 0
+    assert account(engine, job, START + HOUR / 2, START + HOUR + HOUR / 2).expected == 900 + 30
+
+
+def test_a_worker_that_was_cut_off_is_judged_by_what_it_knew(engine: Engine, job: int) -> None:
+    """Half an hour of the old version behind the change: those were due, and the new one counts from there."""
+    store(engine, job, 1, START, 2700)
+    store(engine, job, 2, START + HOUR * 1.5, 30)
+    found = account(engine, job, START, START + 2 * HOUR)
+    assert (found.expected, found.received, found.undelivered, found.beyond) == (2730, 2730, 0, 0)
+
+
+def test_results_of_no_version_are_beyond(engine: Engine, job: int) -> None:
+    """Rows that nobody's plan had, put there by hand, are counted apart and hide no gap."""
+    store(engine, job, 2, START + HOUR, 60)
+    store(engine, job, 2, START + HOUR / 2, 7)
+    found = account(engine, job, START + HOUR / 2, START + 2 * HOUR)
+    assert (found.expected, found.received, found.beyond, found.undelivered) == (960, 67, 7, 900)
+
+
+def test_a_test_has_the_accounts_of_its_jobs(engine: Engine, world: World, job: int) -> None:
+    """By worker, live ones always, retired ones while they have runs in the range, "run now" never."""
+    with Session(engine) as session:
+        test = session.scalars(select(results.Base.metadata.tables["jobs"].c.test_id)).first()
+    assert test is not None
+    plan.run_now(engine, test, dt.datetime.now(dt.UTC))
+    world.change(test, deleted_at=dt.datetime.now(dt.UTC))
+    plan.plan_tests(engine, [test])
+    with Session(engine) as session:
+        past = accounts.of_test(session, test, "ping", start=START, end=START + HOUR)
+        before = accounts.of_test(session, test, "ping", start=START - HOUR, end=START)
+    assert [(item.job_id, item.live, item.account.expected) for item in past] == [(job, False, 1800)]
+    assert before == ()

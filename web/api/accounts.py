@@ -1,0 +1,72 @@
+"""`/tests/<id>/accounts`: for each job how many runs were due in a range of time, and what came of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from flask import Response, jsonify
+
+from controller.store.queries import accounts, tests
+from controller.store.queries.accounts import SETTLING, JobAccount
+from web.api.asking import Query
+from web.api.blueprint import blueprint
+from web.api.describing import INSTANT, described, said
+from web.api.plain import instant, plain
+from web.api.schemas import closed, record
+from web.auth import requires
+from web.database import transaction
+
+_RANGE = dt.timedelta(hours=24)
+_COUNTS = {
+    "expected": "Due by the schedule as it was at the time.",
+    "ok": "",
+    "failed": "",
+    "error": "Could not be measured.",
+    "missed": "Due and not started, as the worker told.",
+    "undelivered": "Due, and nothing has come of it.",
+    "beyond": "Received although the known plan did not have it.",
+}
+_ITEM = record(
+    JobAccount,
+    without=("account",),
+    **{
+        name: {"type": "integer", **({"description": text} if text else {})} for name, text in _COUNTS.items()
+    },
+)
+_ANSWER = closed(
+    {
+        "from": INSTANT,
+        "to": said(INSTANT, "Runs due from here on are not counted; at the latest a minute ago."),
+        "items": {"type": "array", "items": _ITEM},
+        "next_cursor": {"type": "null"},
+    }
+)
+
+
+@blueprint.get("/tests/<id:test_id>/accounts")
+@requires("viewer")
+@described(query={"from": INSTANT, "to": INSTANT}, answers=_ANSWER)
+def show_accounts(test_id: int) -> Response:
+    """Count for each job of a test what was due in a range and what came of it."""
+    query = Query()
+    start, end = query.range(usual=_RANGE)
+    query.done()
+    end = max(start, min(end, dt.datetime.now(dt.UTC) - SETTLING))
+    with transaction() as database:
+        test = tests.get(database, test_id)
+        found = accounts.of_test(database, test_id, test.kind, start=start, end=end)
+    return jsonify(
+        {
+            "from": instant(start),
+            "to": instant(end),
+            "items": [_shown(item) for item in found],
+            "next_cursor": None,
+        }
+    )
+
+
+def _shown(item: JobAccount) -> dict[str, Any]:
+    shown: dict[str, Any] = plain(item)
+    shown.pop("account")
+    return {**shown, **{name: getattr(item.account, name) for name in _COUNTS}}
