@@ -169,7 +169,7 @@ def test_a_test_lives_its_life(api: Api, engine: Engine) -> None:
 
 def test_a_test_is_deleted_with_its_data_when_asked(api: Api, engine: Engine) -> None:
     """Only `true` has the results removed, and the audit log says so; anything odd is refused."""
-    first, second = make_test(api, name="first"), make_test(api, name="second")
+    first, second = (make_test(api, name=name, kind="system", destinations=[]) for name in ("a", "b"))
     assert api("DELETE", f"/tests/{first['id']}?with_data=perhaps").status_code == 422
     assert api("DELETE", f"/tests/{first['id']}?with_data=true").status_code == 204
     assert api("DELETE", f"/tests/{second['id']}?with_data=false").status_code == 204
