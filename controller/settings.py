@@ -69,6 +69,14 @@ class Settings:
     enrolment_token_minutes: float = 15.0
     #: Days for which partitions are made ahead.
     partitions_ahead_days: int = 7
+    #: Days for which results are kept; 0 keeps them for ever. Roll-ups are kept for longer.
+    retention_days: int = 90
+    #: Days for which roll-ups of five minutes are kept; 0 keeps them for ever.
+    retention_5m_days: int = 180
+    #: Days for which roll-ups of an hour are kept; 0 keeps them for ever.
+    retention_1h_days: int = 1100
+    #: Days for which roll-ups of a day are kept; 0 keeps them for ever.
+    retention_1d_days: int = 0
     #: Where worker bundles are kept; unset: `/var/cache/streamswarm/bundles` for root, else `bundles` in `data_dir`.
     bundle_dir: Path | None = None
     #: Where the name server of the example test answers, when `streamswarm up` runs.

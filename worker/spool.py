@@ -222,7 +222,7 @@ class Spool:
 
     async def become_another(self, reason: str) -> None:
         """Take a new spool number and keep all records, to be sent again as those of another spool."""
-        await self._in_thread(lambda: self._file.renew_id())
+        self._file.renew_id()
         self._acked = self._deleted = self._sent = 0
         self._raise_damage(f"the spool takes a new number: {reason}; its results are sent again")
         self._announce()
@@ -370,8 +370,7 @@ class Spool:
     def _load_state(self) -> None:
         self._records, self._bytes, first = self._file.totals()
         self._acked = self._deleted = max(0, first - 1)
-        # What an earlier life of the daemon wrote, it may have sent.
-        self._sent = self._file.next_seq - 1
+        self._sent = 0
         self._gaps = {gap.job_id: gap for gap in self._file.gaps()}
         self._unsaved_gaps.clear()
         oldest = self._file.read(0, limit=1, max_bytes=1)
@@ -386,7 +385,6 @@ class Spool:
         for start in range(0, len(saved), _LARGEST_COMMIT):
             self._file.commit(saved[start : start + _LARGEST_COMMIT])
         self._load_state()
-        self._sent = 0
         self._raise_damage(
             f"the spool was damaged ({reason}); {len(saved)} results could still be read and are delivered, "
             f"others may be lost; the damaged file is kept as {aside}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 import sqlite3
 import zlib
@@ -29,7 +28,6 @@ CREATE TABLE gap (job_id INTEGER PRIMARY KEY, count INTEGER NOT NULL, last_us IN
                   crc INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 """
-_SPOOL_ID = re.compile(r"[0-9a-f]{32}\Z")
 #: What SQLite says when the system, not the file's content, is at fault.
 _SYSTEM_FAULTS = (
     "database or disk is full",
@@ -90,7 +88,9 @@ class SpoolFile:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
-        self.spool_id = ""
+        #: Random for each opening. A disk that was restored from a copy gives out numbers again that the controller
+        #: knows for other results; nothing in the file can tell, so its records are always those of another spool.
+        self.spool_id = secrets.token_hex(16)
         #: The sequence number that the next record gets.
         self.next_seq = 1
         #: Damage that cost records but not the file; for people.
@@ -134,10 +134,9 @@ class SpoolFile:
             )
 
     def _read_state(self) -> None:
-        self.spool_id = self.recall("spool_id") or ""
         tail = self.recall("tail") or ""
-        if not _SPOOL_ID.match(self.spool_id) or not tail.isdecimal():
-            raise DamageError("its own number or its end mark cannot be read")
+        if not tail.isdecimal():
+            raise DamageError("its end mark cannot be read")
         row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
         newest = self._connection.execute("SELECT max(seq) FROM record").fetchone()[0]
         if (row[0] if row else 0) != int(tail) or (newest or 0) > int(tail):
@@ -270,9 +269,7 @@ class SpoolFile:
 
     def renew_id(self) -> None:
         """Give the spool a new random number: the controller then takes it for one that it has not seen."""
-        spool_id = secrets.token_hex(16)
-        self.remember("spool_id", spool_id)
-        self.spool_id = spool_id
+        self.spool_id = secrets.token_hex(16)
 
     def close(self) -> None:
         """Close the file; the log is folded in."""
@@ -308,7 +305,6 @@ def _make(path: Path) -> None:
             for statement in _SCHEMA.strip().split(";\n"):
                 connection.execute(statement.rstrip(";"))
             connection.execute(f"PRAGMA user_version = {_VERSION}")
-            _set_meta(connection, "spool_id", secrets.token_hex(16))
             _set_meta(connection, "tail", "0")
             connection.execute("PRAGMA journal_mode = WAL").fetchall()
         temporary.replace(path)

@@ -147,6 +147,7 @@ class Enrolment(gateway_pb2_grpc.EnrolmentServicer):
             async with self._database.connection() as connection:
                 issued = await enrol(connection, self._authority, request, address=address)
         except RequestRefusedError as error:
+            _log.warning("%s sent no good request for host %s: %s", address, request.host_name, error)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except TokenRefusedError:
             _log.warning("%s showed a token that is not valid for host %s", address, request.host_name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from grpc import aio
 
 from controller.gateway.authority import serial_text, utc_now
+from streamswarm.targets import shown
+
+_log = logging.getLogger(__name__)
 
 #: Two minor versions of TLS 1.3 do not exist; anything but this text is refused.
 _TLS = b"TLSv1.3"
@@ -110,13 +114,17 @@ class Doorkeeper(aio.ServerInterceptor):
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Return the method's handler, or one that denies."""
-        if METHOD_ROLES.get(handler_call_details.method) is self._role:
+        method = handler_call_details.method
+        if METHOD_ROLES.get(method) is self._role:
             return await continuation(handler_call_details)
-        return _DENY
 
+        async def deny(_requests: Any, context: aio.ServicerContext[Any, Any]) -> None:
+            _log.warning(
+                "%s was denied %s: the %s listener does not serve it",
+                context.peer(),
+                shown(method),
+                self._role.value,
+            )
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this listener does not serve that method")
 
-async def _deny(_requests: Any, context: aio.ServicerContext[Any, Any]) -> None:
-    await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this listener does not serve that method")
-
-
-_DENY: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(_deny)
+        return grpc.stream_stream_rpc_method_handler(deny)

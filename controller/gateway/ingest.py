@@ -84,6 +84,9 @@ class Tally:
 
     stored: int = 0
     quarantined: int = 0
+    #: Acknowledged and not stored: older than the retention, or of tests deleted with their data.
+    expired: int = 0
+    deleted: int = 0
     transactions: int = 0
     retries: int = 0
     last_commit_ms: float = 0.0
@@ -98,6 +101,7 @@ class Ingest:
         make_partitions: MakePartitions,
         *,
         on_stored: Callable[[set[int], set[int]], None] = lambda _tests, _one_shots: None,
+        retention_days: int = 0,
         lanes: int = 2,
         queue_length: int = 64,
         most_rows: int = 10_000,
@@ -109,6 +113,7 @@ class Ingest:
                 make_partitions,
                 on_stored=on_stored,
                 tally=self.tally,
+                retention_days=retention_days,
                 queue_length=queue_length,
                 most_rows=most_rows,
             )
@@ -143,6 +148,7 @@ class Lane:
         *,
         on_stored: Callable[[set[int], set[int]], None],
         tally: Tally,
+        retention_days: int,
         queue_length: int,
         most_rows: int,
     ) -> None:
@@ -153,7 +159,7 @@ class Lane:
         self._on_stored = on_stored
         self._tally = tally
         self._most_rows = most_rows
-        self._preparation = Preparation()
+        self._preparation = Preparation(retention_days=retention_days)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ingest")
 
     async def run(self) -> None:
@@ -189,6 +195,8 @@ class Lane:
         counts = self._preparation.count(load, claimed)
         self._tally.stored += counts.stored
         self._tally.quarantined += counts.quarantined
+        self._tally.expired += counts.expired
+        self._tally.deleted += counts.deleted
         self._on_stored(counts.tests, counts.one_shots)
 
     async def _store_load(self, load: Load) -> Claimed:

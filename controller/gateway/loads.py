@@ -34,9 +34,9 @@ class Portion:
 class Single:
     """A result that was looked at by itself."""
 
-    #: The rows; None when the result can never be stored.
+    #: The rows; None when the result is not stored.
     packed: PackedResult | None
-    #: Why it can never be stored.
+    #: Why it can never be stored; empty for one that nobody wants any more.
     fault: str = ""
 
 
@@ -45,9 +45,9 @@ class Entry:
     """One spooled record on its way into the database."""
 
     seq: int
-    #: The rows; None when the result can never be stored.
+    #: The rows; None when the result is not stored.
     packed: PackedResult | None
-    #: Why it can never be stored.
+    #: Why it can never be stored; empty for one that nobody wants any more.
     fault: str
     #: The Result message as it came, for the quarantine.
     payload: bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from controller.gateway.database import BlockingConnection
 
 _MOST_JOBS = 500_000
+#: What is remembered is asked again after so long, seconds: a test may have been deleted with its data.
+OLDEST_S = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,8 @@ class OwnedJob:
     kind: str
     test_id: int
     one_shot: bool
+    #: Its test was deleted with its data: nothing more of it is stored.
+    deleted: bool = False
 
 
 class Ownership:
@@ -26,6 +31,7 @@ class Ownership:
 
     def __init__(self) -> None:
         self._jobs: dict[int, OwnedJob] = {}
+        self._since = time.monotonic()
 
     def fault(self, worker_id: uuid.UUID, job_id: int, kind: str) -> str | None:
         """Return why a job is not the worker's, or not of that kind; None when it is."""
@@ -43,17 +49,28 @@ class Ownership:
         return self._jobs[job_id]
 
     def trim(self) -> None:
-        """Forget everything once it has become too much; to be called before a batch is checked, never within."""
-        if len(self._jobs) > _MOST_JOBS:
+        """Forget everything once it has become too much or old; to be called before a batch is checked, never within."""
+        now = time.monotonic()
+        if len(self._jobs) > _MOST_JOBS or now - self._since > OLDEST_S:
             self._jobs.clear()
+            self._since = now
+
+    def deleted(self, job_ids: Iterable[int]) -> set[int]:
+        """Return those jobs whose test was deleted with its data."""
+        known = self._jobs
+        return {job_id for job_id in job_ids if job_id in known and known[job_id].deleted}
 
     def load(self, connection: BlockingConnection, job_ids: Iterable[int]) -> None:
         """Read these jobs from the database; those that do not exist are simply not there afterwards."""
         wanted = list(set(job_ids))
         cursor = connection.execute(
-            "SELECT id, worker_id, kind, test_id, one_shot FROM jobs WHERE id = ANY(%s)", (wanted,)
+            "SELECT j.id, j.worker_id, j.kind, j.test_id, j.one_shot, t.data_deleted_at IS NOT NULL "
+            "FROM jobs j JOIN tests t ON t.id = j.test_id WHERE j.id = ANY(%s)",
+            (wanted,),
         )
         for job_id in wanted:
             self._jobs.pop(job_id, None)
-        for job_id, worker_id, kind, test_id, one_shot in cursor.fetchall():
-            self._jobs[job_id] = OwnedJob(worker_id=worker_id, kind=kind, test_id=test_id, one_shot=one_shot)
+        for job_id, worker_id, kind, test_id, one_shot, deleted in cursor.fetchall():
+            self._jobs[job_id] = OwnedJob(
+                worker_id=worker_id, kind=kind, test_id=test_id, one_shot=one_shot, deleted=deleted
+            )

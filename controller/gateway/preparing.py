@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,8 +22,11 @@ _log = logging.getLogger(__name__)
 
 _DAY_US = 86_400_000_000
 #: Due instants outside of this are no schedule's: a spool is emptied long before, and no run is due tomorrow.
+#: Results that are older than the retention have expired before they are looked at for this.
 _OLDEST_US, _NEWEST_US = 90 * _DAY_US, _DAY_US
 _NO_RESULT = "it is no Result message"
+#: Acknowledged and counted, not stored and not set aside.
+_EXPIRED, _DELETED = Single(packed=None), Single(packed=None)
 
 
 @dataclass(kw_only=True)
@@ -32,6 +35,9 @@ class Counts:
 
     stored: int = 0
     quarantined: int = 0
+    #: Older than the retention, or of tests that were deleted with their data.
+    expired: int = 0
+    deleted: int = 0
     #: Tests that got results, and one-shot jobs that have run.
     tests: set[int] = field(default_factory=set)
     one_shots: set[int] = field(default_factory=set)
@@ -40,8 +46,10 @@ class Counts:
 class Preparation:
     """Makes loads; belongs to one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, retention_days: int = 0) -> None:
         self._ownership = Ownership()
+        #: Whole days for which results are kept; 0 is for ever.
+        self._retention_days = retention_days
 
     def load(self, connection: BlockingConnection, portions: Sequence[Portion]) -> Load:
         """Check and pack; jobs that are not known, or do not fit, are looked up once more first."""
@@ -64,9 +72,13 @@ class Preparation:
             self._ownership.load(connection, {job_id for _, job_id, _ in faults})
             faults = self._faults(portions, faults)
         now_us = int(utc_now().timestamp() * 1_000_000)
+        expiry_us = self._expiry_us(now_us)
+        unwanted = self._ownership.deleted({job_id for _, job_id, _ in claims})
         kept = []
         for block in blocks:
-            good = _in_time(block, now_us)
+            good = _in_time(block, now_us) & (block.scheduled_at_us >= expiry_us)
+            if unwanted:
+                good &= ~np.isin(block.job_ids, list(unwanted))
             if faults:
                 good &= _faultless(block, owner[block.places].tolist(), faults)
             if good.all():
@@ -76,7 +88,8 @@ class Preparation:
                 messages[place] = _parse(wire[place])
             kept.append(block.chosen(good))
         singles = {
-            place: _single(message, int(owner[place]), faults, now_us) for place, message in messages.items()
+            place: _single(message, int(owner[place]), faults, now_us, expiry_us, unwanted)
+            for place, message in messages.items()
         }
         return Load(portions=portions, blocks=kept, singles=singles)
 
@@ -93,7 +106,9 @@ class Preparation:
             if int(load.owners[place]) not in claimed:
                 continue
             if single.packed is None:
-                counts.quarantined += 1
+                counts.quarantined += bool(single.fault)
+                counts.expired += single is _EXPIRED
+                counts.deleted += single is _DELETED
             else:
                 counts.stored += 1
                 jobs.add(single.packed.job_id)
@@ -103,6 +118,12 @@ class Preparation:
             if job.one_shot:
                 counts.one_shots.add(job_id)
         return counts
+
+    def _expiry_us(self, now_us: int) -> int:
+        """Return the beginning of the oldest day that is kept; keepers remove whole days."""
+        if not self._retention_days:
+            return int(np.iinfo(np.int64).min)
+        return (now_us // _DAY_US - self._retention_days) * _DAY_US
 
     def _faults(
         self, portions: Sequence[Portion], claims: Iterable[tuple[int, int, str]]
@@ -141,11 +162,20 @@ def _faultless(block: Block, positions: Sequence[int], faults: Mapping[tuple[int
 
 
 def _single(
-    result: probe_pb2.Result | None, position: int, faults: Mapping[tuple[int, int, str], str], now_us: int
+    result: probe_pb2.Result | None,
+    position: int,
+    faults: Mapping[tuple[int, int, str], str],
+    now_us: int,
+    expiry_us: int,
+    unwanted: Set[int],
 ) -> Single:
     if result is None:
         return Single(packed=None, fault=_NO_RESULT)
     fault = faults.get((position, result.job_id, kind_name(result)), "")
+    if not fault and result.job_id in unwanted:
+        return _DELETED
+    if not fault and result.scheduled_at_us < expiry_us:
+        return _EXPIRED
     if not fault and not now_us - _OLDEST_US < result.scheduled_at_us < now_us + _NEWEST_US:
         fault = "scheduled_at lies more than 90 days back or a day ahead"
     if fault:

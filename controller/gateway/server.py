@@ -48,7 +48,12 @@ class RunningGateway:
         self._settings = settings
         self._engine = engine
         self._notices = Notices(self.database)
-        self.ingest = Ingest(self.database, self._make_partitions, on_stored=self._notices.stored)
+        self.ingest = Ingest(
+            self.database,
+            self._make_partitions,
+            on_stored=self._notices.stored,
+            retention_days=settings.retention_days,
+        )
         self._session_listener = Listener(
             Role.WORKER, settings.gateway_listen, self.authority, variable="STREAMSWARM_GATEWAY_LISTEN"
         )
@@ -140,6 +145,8 @@ class RunningGateway:
             "batches_waiting": self.ingest.waiting,
             "results_stored": tally.stored,
             "results_quarantined": tally.quarantined,
+            "results_expired": tally.expired,
+            "results_deleted": tally.deleted,
             "transactions": tally.transactions,
             "retries": tally.retries,
             "last_commit_ms": round(tally.last_commit_ms, 3),

@@ -53,7 +53,7 @@ def store_copied(connection: BlockingConnection, load: Load) -> Claimed:
             target = copy_target(kind)
             _copy(connection, target.table, target, parts)
             _copy_children(connection, kind, singles.get(kind, ()))
-        _set_aside(connection, [(portion, entry) for portion, entry in entries if entry.packed is None])
+        _set_aside(connection, [(portion, entry) for portion, entry in entries if entry.fault])
     return frozenset(watermarks)
 
 
@@ -80,7 +80,7 @@ def store_staged(
             _copy_children(
                 connection, kind, [row for row in rows if (row.job_id, row.scheduled_at_us) in new]
             )
-        _set_aside(connection, [(portion, entry) for portion, entry in entries if entry.packed is None])
+        _set_aside(connection, [(portion, entry) for portion, entry in entries if entry.fault])
     return frozenset(watermarks)
 
 
@@ -103,6 +103,8 @@ def store_singly(connection: BlockingConnection, load: Load, position: int) -> C
                         raise
                     _raise_for_partition(error)
                     fault = f"the database refuses it: {error.diag.message_primary or error}"
+            if not fault:
+                continue  # nobody wants it any more
             refused.append((portion, Entry(seq=entry.seq, packed=None, fault=fault, payload=entry.payload)))
         _set_aside(connection, refused)
     return frozenset(watermarks)

@@ -130,6 +130,8 @@ async def _work(app: App, tools: Tools, stop: asyncio.Event, trouble: Trouble) -
         try:
             await asyncio.wait({worker, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            if stop.is_set():
+                tools.stopping.set()
             stopping.cancel()
             worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):

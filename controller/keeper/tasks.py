@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from procrastinate import App, JobContext
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from controller.keeper import freshness, plan, prune, renew
+from controller.keeper import freshness, plan, prune, renew, upkeep
 from controller.reports.make import make_report
 from controller.settings import Settings
 from controller.store import partitions
@@ -37,6 +38,8 @@ class Tools:
 
     engine: Engine
     settings: Settings
+    #: Set when the keeper is told to stop: what takes long ends.
+    stopping: threading.Event = field(default_factory=threading.Event)
 
 
 def add_tasks(app: App) -> None:
@@ -73,6 +76,15 @@ def add_tasks(app: App) -> None:
     )
     app.periodic(cron="7 * * * *")(
         app.task(name="partitions", pass_context=True, queueing_lock="partitions")(partitions_task)
+    )
+    app.periodic(cron="* * * * * 30")(
+        app.task(name="roll_up", pass_context=True, lock="roll_up", queueing_lock="roll_up")(roll_up_task)
+    )
+    app.periodic(cron="23 * * * *")(
+        app.task(name="expire", pass_context=True, lock="rewrite", queueing_lock="expire")(expire_task)
+    )
+    app.periodic(cron="*/10 * * * *")(
+        app.task(name="rewrite", pass_context=True, lock="rewrite", queueing_lock="rewrite")(rewrite_task)
     )
 
 
@@ -121,6 +133,30 @@ def partitions_task(context: JobContext, timestamp: int) -> None:
     made = _persistently(lambda: make_partitions(tools))
     if made:
         _log.info("made %s partitions (due at %s)", made, timestamp)
+
+
+def roll_up_task(context: JobContext, timestamp: int) -> None:
+    """Roll up the results that have come since the last round, and again what came late."""
+    engine = _tools(context).engine
+    done = _persistently(lambda: upkeep.roll_up(engine))
+    _log.debug("rolled up %s steps and %s late buckets (due at %s)", done.steps, done.marks, timestamp)
+
+
+def expire_task(context: JobContext, timestamp: int) -> None:
+    """Remove results and roll-ups that are too old."""
+    tools = _tools(context)
+    removed = _persistently(lambda: upkeep.expire(tools.settings, tools.stopping))
+    if removed.dropped:
+        _log.info("removed %s partitions for their age (due at %s)", len(removed.dropped), timestamp)
+    if removed.left:
+        _log.warning("%s partitions are too old, but in use: %s", len(removed.left), ", ".join(removed.left))
+
+
+def rewrite_task(context: JobContext, timestamp: int) -> None:
+    """Rewrite days that are over in the order of their key."""
+    tools = _tools(context)
+    rewritten = _persistently(lambda: upkeep.rewrite_days(tools.settings, tools.stopping))
+    _log.debug("rewrote %s days (due at %s)", rewritten, timestamp)
 
 
 def prune_task(context: JobContext, timestamp: int) -> None:

@@ -33,6 +33,11 @@ def partition_name(table: str, day: dt.date) -> str:
     return f"{table}_{day:%Y_%m_%d}"
 
 
+def day_of(name: str) -> dt.date:
+    """Return the day of a partition of a result table."""
+    return dt.datetime.strptime(name[-10:], "%Y_%m_%d").replace(tzinfo=dt.UTC).date()
+
+
 def days_around(now: dt.datetime, *, ahead: int, back: int = DAYS_BACK) -> list[dt.date]:
     """Return the days from `back` before to `ahead` after the day of `now` in UTC."""
     today = now.astimezone(dt.UTC).date()
@@ -69,6 +74,64 @@ def ensure_all(engine: Engine, days: Iterable[dt.date]) -> list[str]:
     return made
 
 
+def attached(connection: Connection, table: str) -> list[str]:
+    """Return the names of a table's partitions, the oldest first."""
+    return list(
+        connection.execute(
+            text(
+                "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+                "WHERE i.inhparent = to_regclass(:table) AND NOT i.inhdetachpending ORDER BY c.relname"
+            ),
+            {"table": table},
+        ).scalars()
+    )
+
+
+def month_name(table: str, month: dt.date) -> str:
+    """Return the name of a roll-up table's partition for the month of a day (UTC)."""
+    return f"{table}_{month:%Y_%m}"
+
+
+def month_of(name: str) -> dt.date:
+    """Return the first day of the month of a roll-up table's partition."""
+    return dt.datetime.strptime(name[-7:], "%Y_%m").replace(tzinfo=dt.UTC).date()
+
+
+def ensure_months(connection: Connection, table: str, instants: Iterable[dt.datetime]) -> None:
+    """Make the partitions of a roll-up table for the months of these instants where they are missing."""
+    months = {instant.astimezone(dt.UTC).date().replace(day=1) for instant in instants}
+    missing = {month for month in months if not _is_attached(connection, month_name(table, month))}
+    if not missing:
+        return
+    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    for month in sorted(missing):
+        name = month_name(table, month)
+        if _is_attached(connection, name):
+            continue
+        after = (month + dt.timedelta(days=31)).replace(day=1)
+        connection.execute(
+            text(
+                f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
+            )
+        )
+        connection.execute(
+            text(
+                f"ALTER TABLE {table} ATTACH PARTITION {name} "
+                f"FOR VALUES FROM ('{month} 00:00:00+00') TO ('{after} 00:00:00+00')"
+            )
+        )
+
+
+def _is_attached(connection: Connection, name: str) -> bool:
+    return bool(
+        connection.execute(
+            text("SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass(:name))"),
+            {"name": name},
+        ).scalar_one()
+    )
+
+
 def partition_statements(table: str, day: dt.date) -> tuple[str, str]:
     """Return the SQL that makes the partition of a table for a day and the SQL that attaches it.
 
@@ -77,11 +140,18 @@ def partition_statements(table: str, day: dt.date) -> tuple[str, str]:
     if table not in results.all_table_names():
         raise ValueError(f"{table} is not a result table")
     name = partition_name(table, day)
-    after = day + dt.timedelta(days=1)
     return (
         f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)",
-        f"ALTER TABLE {table} ATTACH PARTITION {name} "
-        f"FOR VALUES FROM ('{day} 00:00:00+00') TO ('{after} 00:00:00+00')",
+        attachment(table, day),
+    )
+
+
+def attachment(table: str, day: dt.date) -> str:
+    """Return the SQL that attaches the partition of a table for a day."""
+    after = day + dt.timedelta(days=1)
+    return (
+        f"ALTER TABLE {table} ATTACH PARTITION {partition_name(table, day)} "
+        f"FOR VALUES FROM ('{day} 00:00:00+00') TO ('{after} 00:00:00+00')"
     )
 
 

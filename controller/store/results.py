@@ -142,6 +142,11 @@ def kinds() -> tuple[str, ...]:
     return tuple(contract.kinds())
 
 
+def described(name: str) -> Table:
+    """Return the result table of that name."""
+    return Base.metadata.tables[name]
+
+
 def all_table_names() -> tuple[str, ...]:
     """Return the names of all result tables."""
     return tuple(name for kind in contract.kinds() for name in table_names(kind))

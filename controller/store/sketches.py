@@ -24,20 +24,21 @@ def key_sql(value: str) -> str:
     return f"CASE WHEN {value} > 0 THEN {_CENTRE} + {place} WHEN {value} < 0 THEN -{_CENTRE} - {place} ELSE 0 END"
 
 
-def flat_sql(pairs: str) -> str:
-    """Return the SQL of the sketch for a query that gives `key` and `count`, one row a key; NULL without rows."""
+def grouped_sql(query: str, keys: str) -> str:
+    """Return the SQL that gathers a query's `place` (a key of a sketch) and `count` into one `sketch` for all `keys`."""
     return (
-        "(SELECT array_agg(half.number ORDER BY pairs.key, half.place) "  # noqa: S608  our own SQL
-        f"FROM ({pairs}) pairs CROSS JOIN LATERAL (VALUES (0, pairs.key), (1, pairs.count::int4)) "
-        "AS half(place, number))"
+        f"SELECT {keys}, array_agg(half ORDER BY place, which) AS sketch FROM ("  # noqa: S608  our own SQL
+        f"SELECT {keys}, place, sum(count)::int4 AS count FROM ({query}) counted GROUP BY {keys}, place) summed "
+        "CROSS JOIN LATERAL (VALUES (0, place), (1, count)) AS halves(which, half) "
+        f"GROUP BY {keys}"
     )
 
 
 def pairs_sql(sketch: str) -> str:
-    """Return the SQL of a FROM item that gives a sketch's `key` and `count`."""
+    """Return the SQL of a FROM item that gives each `place` of a sketch and its `count`."""
     return (
-        f"(SELECT {sketch}[2 * place - 1] AS key, {sketch}[2 * place] AS count "  # noqa: S608  our own SQL
-        f"FROM generate_series(1, cardinality({sketch}) / 2) AS place)"
+        f"(SELECT {sketch}[2 * number - 1] AS place, {sketch}[2 * number] AS count "  # noqa: S608  our own SQL
+        f"FROM generate_series(1, cardinality({sketch}) / 2) AS number)"
     )
 
 

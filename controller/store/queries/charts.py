@@ -1,6 +1,6 @@
 """Reads what one chart board shows: several metrics of a line and how its runs ended, in one pass over the rows.
 
-Up to so many runs come as they are; more come in buckets with mean, minimum and maximum. What was not measured is
+Up to so many runs come as they are; more come in buckets with mean, minimum and maximum, from roll-ups where they serve. What was not measured is
 None, and instants without a run are simply not there: the page leaves them open.
 """
 
@@ -11,16 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Double, Integer, cast, func, literal, select
-from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy import Boolean, ColumnElement, Double, Integer, cast, func, select
 from sqlalchemy.orm import Session
 
 from controller.store import results
+from controller.store.queries import layers
 from controller.store.queries.results import MAX_POINTS, Line, bucket_width
+from controller.store.rollups import Source
 from streamswarm.v1 import probe_pb2
-
-#: Buckets begin at whole multiples of their width since then.
-_EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +50,9 @@ def bucket_for(
     session: Session, lines: Sequence[Line], *, start: dt.datetime, end: dt.datetime, points: int = MAX_POINTS
 ) -> dt.timedelta | None:
     """Return the width of the buckets that lines are shown in side by side; None when runs are few enough."""
-    most = 0
+    most, narrowest = 0, dt.timedelta(0)
     for line in lines:
+        narrowest = max(narrowest, layers.narrowest(session, line.kind, start) or narrowest)
         table = results.table(line.kind)
         newest = (
             select(table.c.scheduled_at)
@@ -64,10 +63,10 @@ def bucket_for(
             .subquery()
         )
         most = max(most, session.execute(select(func.count()).select_from(newest)).scalar_one())
-    if most <= points:
+    if most <= points and not narrowest:
         return None
     intervals = [line.interval_s for line in lines if line.interval_s]
-    return bucket_width(end - start, points=points, interval_s=max(intervals, default=None))
+    return max(narrowest, bucket_width(end - start, points=points, interval_s=max(intervals, default=None)))
 
 
 def chart_line(
@@ -96,12 +95,25 @@ def chart_line(
             .limit(most)
         )
         rows = list(reversed(session.execute(query).all()))
-        return _assemble(line, metrics, rows, width=1)
-    begin = func.date_bin(cast(literal(bucket), INTERVAL), table.c.scheduled_at, literal(_EPOCH))
-    counts = (func.count().filter(table.c.status == status) for status in _BAD)
-    spreads = (part for value in values for part in (func.avg(value), func.min(value), func.max(value)))
-    query = select(begin + bucket / 2, *counts, *spreads).where(*conditions).group_by(begin).order_by(begin)
-    return _assemble(line, metrics, session.execute(query).all(), width=3)
+        return _assemble(line, metrics, rows)
+    source = Source(kind=line.kind, child=None)
+    found = layers.buckets(session, source, metrics, line.job_ids, start=start, end=end, width=bucket)
+    figures = {name: [item.figures[name] for item in found] for name in metrics}
+    return ChartLine(
+        line=line,
+        at=tuple(item.start + bucket / 2 for item in found),
+        failed=tuple(item.failed for item in found),
+        error=tuple(item.error for item in found),
+        missed=tuple(item.missed for item in found),
+        bands={
+            name: Band(
+                mean=tuple(each.mean for each in of_metric),
+                low=tuple(each.min for each in of_metric),
+                high=tuple(each.max for each in of_metric),
+            )
+            for name, of_metric in figures.items()
+        },
+    )
 
 
 _BAD = (probe_pb2.STATUS_FAILED, probe_pb2.STATUS_ERROR, probe_pb2.STATUS_MISSED)
@@ -116,13 +128,9 @@ def _value(column: ColumnElement[Any]) -> ColumnElement[float]:
     return cast(cast(column, Integer) if isinstance(column.type, Boolean) else column, Double)
 
 
-def _assemble(line: Line, metrics: Sequence[str], rows: Sequence[Any], *, width: int) -> ChartLine:
-    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) or [()] * (4 + width * len(metrics))
-    bands = {}
-    for index, name in enumerate(metrics):
-        first = 4 + index * width
-        low, high = (columns[first + 1], columns[first + 2]) if width > 1 else ((), ())
-        bands[name] = Band(mean=columns[first], low=low, high=high)
+def _assemble(line: Line, metrics: Sequence[str], rows: Sequence[Any]) -> ChartLine:
+    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) or [()] * (4 + len(metrics))
+    bands = {name: Band(mean=columns[4 + index], low=(), high=()) for index, name in enumerate(metrics)}
     return ChartLine(
         line=line, at=columns[0], failed=columns[1], error=columns[2], missed=columns[3], bands=bands
     )

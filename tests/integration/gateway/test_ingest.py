@@ -118,7 +118,7 @@ async def test_what_can_never_be_stored_is_set_aside_and_the_rest_is_stored(
         "there is no job": tools.make_result(999_999, 0),
         "another worker": tools.make_result(foreign, 0),
         "of kind": tools.make_result(job, 1, kind="tcp"),
-        "90 days": tools.make_result(job, 2, at=dt.datetime(2001, 1, 1, tzinfo=dt.UTC)),
+        "a day ahead": tools.make_result(job, 2, at=dt.datetime(2101, 1, 1, tzinfo=dt.UTC)),
         "no measurement": tools.make_result(job, 3, duration_ms=float("nan")),
         "not JSON": tools.make_result(job, 4, detail_json="{"),
         "not an object": tools.make_result(job, 5, detail_json="[1]"),
@@ -150,7 +150,7 @@ async def test_many_alike_are_checked_like_each_by_itself(deployment: Any, tools
     job, foreign = deployment.job(worker.worker_id), deployment.job(other.worker_id)
     results = [tools.make_result(job, number) for number in range(300)]
     results[50].job_id, results[51].job_id = foreign, 999_999
-    results[100].scheduled_at_us = 1_000_000_000_000_000
+    results[100].scheduled_at_us = 4_000_000_000_000_000
     results[150].ping.rtt_avg_ms = float("inf")
     async with deployment.session(worker) as session:
         await session.hello()

@@ -15,9 +15,8 @@ from typing import Any
 import grpc
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from grpc import aio
+from support.forgery import NOW, SERVER, Forger, worker_uri
 
 from controller.errors import ConfigurationError, PortInUseError
 from controller.gateway.authority import Authority
@@ -25,62 +24,10 @@ from controller.gateway.identity import METHOD_ROLES, Role
 from controller.gateway.server import running
 from streamswarm.v1 import gateway_pb2
 
-_CLIENT, _SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
-_NOW = dt.datetime.now(dt.UTC)
 
-
-def _uri(worker_id: uuid.UUID, domain: str = "streamswarm.local", kind: str = "worker") -> x509.GeneralName:
-    return x509.UniformResourceIdentifier(f"spiffe://{domain}/{kind}/{worker_id}")
-
-
-class Forger:
-    """Has the intermediate's key and signs what no authority would."""
-
-    def __init__(self, deployment: Any, tools: Any, worker_id: uuid.UUID) -> None:
-        folder = deployment.settings.data_dir / "ca"
-        self.issuer = x509.load_pem_x509_certificate((folder / "intermediate-gateway-1.pem").read_bytes())
-        self.issuer_key = serialization.load_pem_private_key(
-            (folder / "intermediate-gateway-1.key").read_bytes(), None
-        )
-        self.deployment, self.tools, self.worker_id = deployment, tools, worker_id
-
-    def credentials(
-        self,
-        names: list[x509.GeneralName],
-        *,
-        usage: Any = _CLIENT,
-        until: dt.datetime = _NOW + dt.timedelta(hours=1),
-        listed: bool = True,
-    ) -> grpc.ChannelCredentials:
-        """Return credentials with such a certificate, listed in the database as if it were good."""
-        key = self.tools.make_key()
-        serial = x509.random_serial_number()
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "forged")]))
-            .issuer_name(self.issuer.subject)
-            .public_key(key.public_key())
-            .serial_number(serial)
-            .not_valid_before(_NOW - dt.timedelta(days=2))
-            .not_valid_after(until)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        )
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        if usage is not None:
-            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-        certificate = builder.sign(self.issuer_key, hashes.SHA256())
-        if listed:
-            self.deployment.sql(
-                "INSERT INTO certificates (serial, worker_id, not_before, not_after) "
-                "VALUES (%s, %s, now(), now() + interval '1 hour')",
-                f"{serial:x}",
-                self.worker_id,
-            )
-        chain = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in (certificate, self.issuer))
-        return grpc.ssl_channel_credentials(
-            self.deployment.gateway.authority.bundle_pem, self.tools.key_pem(key), chain
-        )
+def _forger(deployment: Any, worker_id: uuid.UUID) -> Forger:
+    ca_pem = deployment.gateway.authority.bundle_pem
+    return Forger(deployment.settings, deployment.sql, ca_pem=ca_pem, worker_id=worker_id)
 
 
 async def _refusal(deployment: Any, tools: Any, credentials: grpc.ChannelCredentials) -> grpc.StatusCode:
@@ -98,26 +45,26 @@ async def _refusal(deployment: Any, tools: Any, credentials: grpc.ChannelCredent
 async def test_a_forged_certificate_that_is_in_order_is_heard(deployment: Any, tools: Any) -> None:
     """The forger's good certificate gets in, so that the refusals below are for what they say."""
     worker = await deployment.enrol("host-a")
-    forger = Forger(deployment, tools, worker.worker_id)
-    credentials = forger.credentials([_uri(worker.worker_id)])
+    forger = _forger(deployment, worker.worker_id)
+    credentials = forger.credentials([worker_uri(worker.worker_id)])
     async with tools.session_to(deployment.gateway.session_port, credentials) as session:
         await session.hello()
 
 
 _FORGERIES: dict[str, Callable[[Forger, uuid.UUID], grpc.ChannelCredentials]] = {
-    "two SPIFFE ids": lambda f, w: f.credentials([_uri(w), _uri(uuid.uuid4())]),
-    "a DNS name beside it": lambda f, w: f.credentials([_uri(w), x509.DNSName("localhost")]),
+    "two SPIFFE ids": lambda f, w: f.credentials([worker_uri(w), worker_uri(uuid.uuid4())]),
+    "a DNS name beside it": lambda f, w: f.credentials([worker_uri(w), x509.DNSName("localhost")]),
     "no name": lambda f, w: f.credentials([]),
-    "a gateway's name": lambda f, w: f.credentials([_uri(w, kind="gateway")]),
-    "another trust domain": lambda f, w: f.credentials([_uri(w, domain="elsewhere.example")]),
-    "a worker that is not its own": lambda f, w: f.credentials([_uri(uuid.uuid4())]),
+    "a gateway's name": lambda f, w: f.credentials([worker_uri(w, kind="gateway")]),
+    "another trust domain": lambda f, w: f.credentials([worker_uri(w, domain="elsewhere.example")]),
+    "a worker that is not its own": lambda f, w: f.credentials([worker_uri(uuid.uuid4())]),
     "upper case": lambda f, w: f.credentials(
         [x509.UniformResourceIdentifier(f"spiffe://streamswarm.local/worker/{w}".replace("a", "A"))]
     ),
-    "not listed": lambda f, w: f.credentials([_uri(w)], listed=False),
-    "for servers": lambda f, w: f.credentials([_uri(w)], usage=_SERVER),
-    "for anything": lambda f, w: f.credentials([_uri(w)], usage=None),
-    "expired": lambda f, w: f.credentials([_uri(w)], until=_NOW - dt.timedelta(hours=1)),
+    "not listed": lambda f, w: f.credentials([worker_uri(w)], listed=False),
+    "for servers": lambda f, w: f.credentials([worker_uri(w)], usage=SERVER),
+    "for anything": lambda f, w: f.credentials([worker_uri(w)], usage=None),
+    "expired": lambda f, w: f.credentials([worker_uri(w)], until=NOW - dt.timedelta(hours=1)),
 }
 
 
@@ -125,7 +72,7 @@ _FORGERIES: dict[str, Callable[[Forger, uuid.UUID], grpc.ChannelCredentials]] = 
 async def test_wrong_certificates_are_refused(deployment: Any, tools: Any, forgery: str) -> None:
     """A certificate that our own authority signed, and the database lists, is refused for what it says."""
     worker = await deployment.enrol("host-a")
-    credentials = _FORGERIES[forgery](Forger(deployment, tools, worker.worker_id), worker.worker_id)
+    credentials = _FORGERIES[forgery](_forger(deployment, worker.worker_id), worker.worker_id)
     code = await _refusal(deployment, tools, credentials)
     by_handshake = forgery in ("for servers", "expired")
     assert code is (grpc.StatusCode.UNAVAILABLE if by_handshake else grpc.StatusCode.UNAUTHENTICATED)
@@ -163,9 +110,9 @@ async def test_plain_text_is_not_spoken(deployment: Any) -> None:
 async def test_a_session_ends_when_its_certificate_expires(deployment: Any, tools: Any) -> None:
     """At notAfter the stream is closed, though the handshake was long ago."""
     worker = await deployment.enrol("host-a")
-    forger = Forger(deployment, tools, worker.worker_id)
+    forger = _forger(deployment, worker.worker_id)
     until = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(seconds=3)
-    credentials = forger.credentials([_uri(worker.worker_id)], until=until)
+    credentials = forger.credentials([worker_uri(worker.worker_id)], until=until)
     async with tools.session_to(deployment.gateway.session_port, credentials) as session:
         await session.hello()
         assert await session.ending() == ("EXPIRED", grpc.StatusCode.UNAVAILABLE)

@@ -55,7 +55,7 @@ async def test_results_come_out_in_the_order_of_their_numbers(open_spool: Any) -
     spool_id = spool.spool_id
     await spool.close()
     again = await open_spool()
-    assert again.spool_id == spool_id
+    assert again.spool_id != spool_id, "a file may have been restored from a copy: its numbers are new ones"
     assert await _instants(again) == list(range(100))
     assert await again.append(_result(100)) == 101
     assert again.first_unacked_seq == 1

@@ -59,7 +59,7 @@ class SpoolModel(RuleBasedStateMachine):
     @rule()
     def stop_and_start(self) -> None:
         self.file.close()
-        self.file = SpoolFile.open(self.path)
+        self.open_again()
 
     @rule()
     def be_cut_off(self) -> None:
@@ -69,11 +69,18 @@ class SpoolModel(RuleBasedStateMachine):
         self.file.close()
         for file, content in contents.items():
             file.write_bytes(content)
-        self.file = SpoolFile.open(self.path)
+        self.open_again()
 
     @rule()
     def become_another(self) -> None:
         self.file.renew_id()
+        self.is_another()
+
+    def open_again(self) -> None:
+        self.file = SpoolFile.open(self.path)
+        self.is_another()
+
+    def is_another(self) -> None:
         assert self.file.spool_id not in self.spool_ids
         self.spool_ids.add(self.file.spool_id)
 

@@ -1,0 +1,122 @@
+"""Upkeep of the results: days rewritten in the order of their key, roll-ups, removal of what is too old.
+
+What takes long runs over connections of its own, whose limits suit it, and which end when the keeper is told to stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import OperationalError
+
+from controller.logs import reason
+from controller.settings import Settings
+from controller.store import results, retention, rewriting, rolling
+from controller.store.engine import make_engine
+from controller.store.retention import Removed, Retention
+from controller.store.rolling import Rolled
+
+_log = logging.getLogger(__name__)
+
+#: Longest statement: the sort of a very large day.
+_STATEMENT_S = 3600.0
+#: Rounds end after so long, so that a keeper that was told to stop has nothing left to begin.
+_ROUND_S = 900.0
+
+
+def roll_up(engine: Engine) -> Rolled:
+    """Roll up what can be of all kinds."""
+    done = Rolled()
+    for kind in results.kinds():
+        rolled = rolling.roll_up(engine, kind)
+        done.steps += rolled.steps
+        done.marks += rolled.marks
+    return done
+
+
+def expire(settings: Settings, stopping: threading.Event) -> Removed:
+    """Remove what is too old of all kinds."""
+    removed, now = Removed(), dt.datetime.now(dt.UTC)
+    with patient_engine(settings, stopping) as engine:
+        for kind in results.kinds():
+            if stopping.is_set():
+                break
+            done = retention.expire(engine, kind, Retention.of(settings), now=now)
+            removed.dropped += done.dropped
+            removed.left += done.left
+    return removed
+
+
+def rewrite_days(settings: Settings, stopping: threading.Event) -> int:
+    """Rewrite the days that are due, the newest first; return how many.
+
+    A day that cannot be locked is left for the next round.
+    """
+    count, ends = 0, time.monotonic() + _ROUND_S
+    with patient_engine(settings, stopping) as engine:
+        with engine.connect() as connection:
+            due = rewriting.due(connection)
+        for day in due:
+            if stopping.is_set() or time.monotonic() > ends:
+                break
+            try:
+                done = rewriting.rewrite(engine, day)
+            except rewriting.OvertakenError as error:
+                _log.info("not rewritten: %s", error)
+            except OperationalError as error:
+                if stopping.is_set():
+                    break
+                if not rewriting.is_lock_timeout(error):
+                    raise
+                _log.warning("%s is not rewritten now: %s", day.name, reason(error))
+            else:
+                count += 1
+                _log.info(
+                    "%s lies in the order of its key: %s rows in %.1f s, swapped in %.0f ms at try %s",
+                    day.name,
+                    done.rows,
+                    done.copy_s,
+                    done.swap_ms,
+                    done.tries,
+                )
+    return count
+
+
+@contextlib.contextmanager
+def patient_engine(settings: Settings, stopping: threading.Event) -> Iterator[Engine]:
+    """Lend an engine whose statements may take long; when `stopping` is set, those under way are cancelled."""
+    engine = make_engine(
+        settings,
+        application="streamswarm-upkeep",
+        pool_size=1,
+        max_overflow=1,
+        statement_timeout_s=_STATEMENT_S,
+    )
+    live: set[Any] = set()
+    event.listen(engine, "checkout", lambda connection, _record, _proxy: live.add(connection))
+    event.listen(engine, "checkin", lambda connection, _record: live.discard(connection))
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            if stopping.wait(0.5):
+                for connection in list(live):
+                    with contextlib.suppress(Exception):  # it may have ended by itself
+                        connection.cancel()
+                over.wait(0.5)
+
+    watcher = threading.Thread(target=watch, name="upkeep-watch", daemon=True)
+    watcher.start()
+    try:
+        yield engine
+    finally:
+        over.set()
+        watcher.join()
+        engine.dispose()

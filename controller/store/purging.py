@@ -1,0 +1,104 @@
+"""Removes the results of tests that were deleted with their data, some rows at a time.
+
+A gateway may know such a test's jobs from before for a while, and a roll-up may have read what is being removed. So
+the removal is over only with a round that began long enough after the deletion and found nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
+
+from controller.store import partitions, results, rewriting, rollups
+from controller.store.rollups import LAYERS
+
+#: Rows that are removed in one transaction.
+ROWS_TOGETHER = 5000
+#: So long after a deletion no gateway stores for the test any more, and no roll-up reads what was there.
+SETTLED = dt.timedelta(minutes=15)
+
+
+def purge(engine: Engine, *, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Remove what there is of tests deleted with their data; return how many rows that were."""
+    with engine.connect() as connection:
+        tests = connection.execute(
+            text(
+                "SELECT id, data_deleted_at < now() - CAST(:settled AS interval) AS settled FROM tests "
+                "WHERE data_deleted_at IS NOT NULL AND data_removed_at IS NULL ORDER BY id"
+            ),
+            {"settled": SETTLED},
+        ).all()
+    total = 0
+    for test_id, settled in tests:
+        removed = _purge_test(engine, test_id, stopped)
+        if removed is None:
+            return total
+        total += removed
+        if settled and not removed:
+            with engine.begin() as connection:
+                connection.execute(
+                    text("UPDATE tests SET data_removed_at = now() WHERE id = :id"), {"id": test_id}
+                )
+    return total
+
+
+def _purge_test(engine: Engine, test_id: int, stopped: Callable[[], bool]) -> int | None:
+    """Return how many rows were removed; None when it was stopped."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text("SELECT kind, id FROM jobs WHERE test_id = :id ORDER BY id"), {"id": test_id}
+        ).all()
+    jobs: dict[str, list[int]] = {}
+    for kind, job_id in rows:
+        jobs.setdefault(kind, []).append(job_id)
+    removed = 0
+    for kind, of_kind in jobs.items():
+        for parent in (*results.table_names(kind), *_rollup_names(kind)):
+            with engine.connect() as connection:
+                names = partitions.attached(connection, parent)
+            for name in names:
+                while count := _remove_some(engine, parent, name, of_kind):
+                    removed += count
+                    if stopped():
+                        return None
+    with engine.begin() as connection:
+        every = [job_id for of_kind in jobs.values() for job_id in of_kind]
+        connection.execute(text("DELETE FROM dirty_buckets WHERE job_id = ANY(:jobs)"), {"jobs": every})
+    return removed
+
+
+def _rollup_names(kind: str) -> tuple[str, ...]:
+    return tuple(rollups.table_name(source, of) for source in rollups.sources(kind) for of in LAYERS)
+
+
+def _remove_some(engine: Engine, parent: str, name: str, jobs: Sequence[int]) -> int:
+    try:
+        with engine.begin() as connection:
+            if not _has_any(connection, name, jobs):
+                return 0
+            if parent in results.all_table_names():
+                # A copy of that day that is being made still has the rows.
+                rewriting.overtake(connection, rewriting.Day(table=parent, day=partitions.day_of(name)))
+            return connection.execute(
+                text(
+                    f"DELETE FROM {name} WHERE ctid = ANY(ARRAY("  # noqa: S608  our own names
+                    f"SELECT ctid FROM {name} WHERE job_id = ANY(:jobs) LIMIT :most))"
+                ),
+                {"jobs": list(jobs), "most": ROWS_TOGETHER},
+            ).rowcount
+    except OperationalError as error:
+        if not rewriting.is_lock_timeout(error):
+            raise
+        return 0  # the day is being copied; the round after that removes it
+
+
+def _has_any(connection: Connection, name: str, jobs: Sequence[int]) -> bool:
+    return bool(
+        connection.execute(
+            text(f"SELECT EXISTS (SELECT FROM {name} WHERE job_id = ANY(:jobs))"),  # noqa: S608  our own names
+            {"jobs": list(jobs)},
+        ).scalar_one()
+    )

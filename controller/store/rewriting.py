@@ -1,0 +1,308 @@
+"""Rewrites a day of a result table that is over in the order of its key, so that a job's runs lie side by side.
+
+Results arrive in the order of time, and a chart of one job would read a page for every run. Rewriting copies a
+partition, ordered, into a new table, gives it the key and a check that spares the attachment its scan, and swaps the
+two in one short transaction. A result that comes meanwhile goes into the partition as always, where it can be read
+and cannot come twice, and a trigger copies it into a table beside it, which is merged before the swap. Making the
+trigger waits for writers that are under way, so every row is in the copy, in the table beside it, or in both.
+
+    result_ping_2026_11_20        the partition: the old one until the swap, then the new
+    late_result_ping_2026_11_20   what has come since the copy began
+    new_result_ping_2026_11_20    the copy
+    old_result_ping_2026_11_20    what was swapped out; nothing reads it any more
+
+It may be cut short at any instant: each transaction leaves the partition whole, and the next attempt begins anew.
+Attempts are numbered; one that was overtaken, by another keeper or by a removal of rows, cannot swap any more.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
+
+from controller.store import partitions, results
+
+_log = logging.getLogger(__name__)
+
+#: So long after its end a day is left alone: spools of a short outage are empty by then.
+REST = dt.timedelta(hours=6)
+#: Growth of a rewritten day, a share of its size and bytes on top, from which it is rewritten again.
+_GROWN, _GROWN_BYTES = 0.1, 1 << 20
+#: Longest wait for the locks of a swap; everything on the table waits behind it.
+SWAP_LOCK_MS = 200
+_SWAP_TRIES = 60
+_LONGEST_PAUSE_S = 2.0
+#: A lock on the one partition alone is waited for longer: others are not in its way.
+_LOCK_MS = 3000
+#: Memory of the sort; the rest of a large day goes through temporary files.
+_SORT_MEMORY = "64MB"
+#: Fewer late rows than this are merged within the swap.
+_FEW_LATE = 500
+_CHECK = "rewritten_day"
+
+#: Told after each step, by its name; tests cut in there.
+Told = Callable[[str], None]
+
+
+class OvertakenError(Exception):
+    """The attempt is not the newest any more, or the partition is no longer there; somebody else sees to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Day:
+    """One partition of a result table."""
+
+    table: str
+    day: dt.date
+
+    @property
+    def name(self) -> str:
+        """Name of the partition."""
+        return partitions.partition_name(self.table, self.day)
+
+    @property
+    def new(self) -> str:
+        """Name of the copy."""
+        return f"new_{self.name}"
+
+    @property
+    def late(self) -> str:
+        """Name of the table of what came meanwhile."""
+        return f"late_{self.name}"
+
+    @property
+    def old(self) -> str:
+        """Name of what was swapped out."""
+        return f"old_{self.name}"
+
+    @property
+    def key(self) -> str:
+        """The columns of the key."""
+        return ", ".join(column.name for column in results.described(self.table).primary_key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewritten:
+    """What was done."""
+
+    day: Day
+    rows: int
+    #: Seconds that copying took; the partition was in full use meanwhile.
+    copy_s: float
+    #: Milliseconds for which the table was locked.
+    swap_ms: float
+    #: How often the swap had to be tried.
+    tries: int
+
+
+def due(connection: Connection) -> list[Day]:
+    """Return the days that are over and not in order: never rewritten, or much has come since; the newest first."""
+    rows = connection.execute(
+        text(
+            "SELECT p.relname AS parent, c.relname AS name FROM pg_inherits i "
+            "JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent "
+            "LEFT JOIN rewritten_partitions r ON r.name = c.relname "
+            "WHERE p.relname = ANY(:tables) AND NOT i.inhdetachpending AND pg_relation_size(c.oid) > 0 "
+            "AND (r.rewritten_at IS NULL OR "
+            "     pg_relation_size(c.oid) > r.size_bytes * (1 + CAST(:share AS float8)) + :bytes) "
+            "AND to_date(right(c.relname, 10), 'YYYY_MM_DD') + 1 + CAST(:rest AS interval) "
+            "    <= now() AT TIME ZONE 'UTC' "
+            "ORDER BY right(c.relname, 10) DESC, c.relname"
+        ),
+        {"tables": list(results.all_table_names()), "share": _GROWN, "bytes": _GROWN_BYTES, "rest": REST},
+    ).all()
+    return [Day(table=row.parent, day=partitions.day_of(row.name)) for row in rows]
+
+
+def rewrite(engine: Engine, day: Day, *, told: Told = lambda _step: None) -> Rewritten:
+    """Rewrite one day; the engine's time-out must let it sort that day.
+
+    Raises OvertakenError, or sqlalchemy.exc.OperationalError when a lock was not had: the partition is whole then,
+    and another call begins anew.
+    """
+    attempt = _begin(engine, day)
+    told("begun")
+    started = time.monotonic()
+    _copy(engine, day, attempt)
+    told("copied")
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"VACUUM (FREEZE, ANALYZE) {day.new}"))
+    copy_s = time.monotonic() - started
+    told("vacuumed")
+    while _merge_ahead(engine, day, attempt) > _FEW_LATE:
+        told("merged")
+    rows, swap_ms, tries = _swap_patiently(engine, day, attempt)
+    told("swapped")
+    _finish(engine, day)
+    return Rewritten(day=day, rows=rows, copy_s=copy_s, swap_ms=swap_ms, tries=tries)
+
+
+def overtake(connection: Connection, day: Day) -> None:
+    """Make an attempt under way invalid, in a transaction that removes rows of that day.
+
+    Waits for a copy that is being made, for as long as the connection's lock time-out allows.
+    """
+    connection.execute(
+        text(
+            "INSERT INTO rewritten_partitions (name, attempt) VALUES (:name, 1) "
+            "ON CONFLICT (name) DO UPDATE SET attempt = rewritten_partitions.attempt + 1"
+        ),
+        {"name": day.name},
+    )
+
+
+def forget(connection: Connection, day: Day) -> None:
+    """Remove what an attempt has left beside a partition that is no longer there."""
+    connection.execute(text("DELETE FROM rewritten_partitions WHERE name = :name"), {"name": day.name})
+    connection.execute(text(f"DROP TABLE IF EXISTS {day.new}, {day.late}, {day.old}"))
+
+
+def _begin(engine: Engine, day: Day) -> int:
+    """Take the partition for this attempt, clear away what another has left, and keep what comes from now on."""
+    with engine.begin() as connection:
+        connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_MS}"))
+        overtake(connection, day)
+        attempt = _fence(connection, day, None)
+        _clear(connection, day)
+        connection.execute(text(f"CREATE TABLE {day.late} (LIKE {day.name})"))
+        connection.execute(
+            text(
+                f"CREATE TRIGGER keep_late AFTER INSERT ON {day.name} "
+                "FOR EACH ROW EXECUTE FUNCTION keep_late_row()"
+            )
+        )
+    return attempt
+
+
+def _clear(connection: Connection, day: Day) -> None:
+    left = connection.execute(
+        text(
+            "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass(:name) AND tgname = 'keep_late')"
+        ),
+        {"name": day.name},
+    ).scalar_one()
+    if left:
+        connection.execute(text(f"DROP TRIGGER keep_late ON {day.name}"))
+    connection.execute(text(f"DROP TABLE IF EXISTS {day.new}, {day.late}, {day.old}"))
+
+
+def _copy(engine: Engine, day: Day, attempt: int) -> None:
+    """Make the ordered copy; the fence's lock lasts until it is done, so nobody copies or removes meanwhile."""
+    first = f"{day.day} 00:00:00+00"
+    after = f"{day.day + dt.timedelta(days=1)} 00:00:00+00"
+    with engine.begin() as connection:
+        _fence(connection, day, attempt)
+        connection.execute(text(f"SET LOCAL work_mem = '{_SORT_MEMORY}'"))
+        connection.execute(text(f"SET LOCAL maintenance_work_mem = '{_SORT_MEMORY}'"))
+        connection.execute(
+            text(f"CREATE TABLE {day.new} (LIKE {day.name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+        )
+        connection.execute(
+            text(f"INSERT INTO {day.new} SELECT * FROM {day.name} ORDER BY {day.key}")  # noqa: S608
+        )
+        connection.execute(text(f"ALTER TABLE {day.new} ADD PRIMARY KEY ({day.key})"))
+        connection.execute(
+            text(
+                f"ALTER TABLE {day.new} ADD CONSTRAINT {_CHECK} "
+                f"CHECK (scheduled_at >= '{first}' AND scheduled_at < '{after}')"
+            )
+        )
+
+
+def _merge_ahead(engine: Engine, day: Day, attempt: int) -> int:
+    """Merge what has come so far, so that little is left to do while the table is locked; return how many rows."""
+    with engine.begin() as connection:
+        _fence(connection, day, attempt)
+        moved, _ = _merge(connection, day)
+        return moved
+
+
+def _merge(connection: Connection, day: Day) -> tuple[int, int]:
+    """Move what came beside the partition into the copy; return how many rows that were, and how many were new."""
+    moved, added = connection.execute(
+        text(
+            f"WITH moved AS (DELETE FROM {day.late} RETURNING *), "  # noqa: S608
+            f"added AS (INSERT INTO {day.new} SELECT * FROM moved ON CONFLICT DO NOTHING RETURNING 1) "
+            "SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM added)"
+        )
+    ).one()
+    return int(moved), int(added)
+
+
+def _swap_patiently(engine: Engine, day: Day, attempt: int) -> tuple[int, float, int]:
+    """Swap; when the locks are not had in a moment, let the others pass and try again."""
+    pause_s = 0.05
+    for number in range(1, _SWAP_TRIES + 1):
+        try:
+            rows, swap_ms = _swap(engine, day, attempt)
+            return rows, swap_ms, number
+        except OperationalError as error:
+            if number == _SWAP_TRIES or not is_lock_timeout(error):
+                raise
+            time.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311  jitter is no secret
+            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+    raise AssertionError("unreachable")
+
+
+def _swap(engine: Engine, day: Day, attempt: int) -> tuple[int, float]:
+    with engine.begin() as connection:
+        # How many rows there are is counted before anybody has to wait; what comes until the swap is added.
+        rows = int(connection.execute(text(f"SELECT count(*) FROM {day.new}")).scalar_one())  # noqa: S608
+        connection.execute(text(f"SET LOCAL lock_timeout = {SWAP_LOCK_MS}"))
+        _fence(connection, day, attempt)
+        connection.execute(text(f"LOCK TABLE ONLY {day.table} IN ACCESS EXCLUSIVE MODE"))
+        started = time.monotonic()
+        connection.execute(text(f"ALTER TABLE {day.table} DETACH PARTITION {day.name}"))
+        rows += _merge(connection, day)[1]
+        connection.execute(text(f"ALTER TABLE {day.name} RENAME TO {day.old}"))
+        connection.execute(text(f"ALTER TABLE {day.new} RENAME TO {day.name}"))
+        connection.execute(text(partitions.attachment(day.table, day.day)))
+        connection.execute(text(f"ALTER TABLE {day.name} DROP CONSTRAINT {_CHECK}"))
+        connection.execute(
+            text(
+                "UPDATE rewritten_partitions SET rewritten_at = now(), row_count = :rows, "
+                "size_bytes = pg_relation_size(to_regclass(:name)) WHERE name = :name"
+            ),
+            {"name": day.name, "rows": rows},
+        )
+    return rows, (time.monotonic() - started) * 1000
+
+
+def _finish(engine: Engine, day: Day) -> None:
+    """Remove what was swapped out, and give the key its usual name again."""
+    with engine.begin() as connection:
+        connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_MS}"))
+        connection.execute(text(f"DROP TABLE IF EXISTS {day.late}, {day.old}"))
+        key = connection.execute(
+            text("SELECT conname FROM pg_constraint WHERE conrelid = to_regclass(:name) AND contype = 'p'"),
+            {"name": day.name},
+        ).scalar_one_or_none()
+        if key is not None and key != f"{day.name}_pkey":
+            connection.execute(text(f'ALTER INDEX "{key}" RENAME TO {day.name}_pkey'))
+
+
+def _fence(connection: Connection, day: Day, attempt: int | None) -> int:
+    """Lock the partition's row and return its attempt; raise unless it is the expected one and the day is there."""
+    found = connection.execute(
+        text(
+            "SELECT r.attempt FROM rewritten_partitions r WHERE r.name = :name AND EXISTS ("
+            "  SELECT FROM pg_inherits WHERE inhrelid = to_regclass(:name) "
+            "  AND inhparent = to_regclass(:table) AND NOT inhdetachpending) FOR UPDATE OF r"
+        ),
+        {"name": day.name, "table": day.table},
+    ).scalar_one_or_none()
+    if found is None or (attempt is not None and found != attempt):
+        raise OvertakenError(f"{day.name} is in other hands")
+    return int(found)
+
+
+def is_lock_timeout(error: OperationalError) -> bool:
+    """Whether a lock was not had in time, or two waited for each other."""
+    return getattr(error.orig, "pgcode", "") in ("55P03", "40P01")

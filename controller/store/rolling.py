@@ -1,0 +1,364 @@
+"""Rolls results up: from a frontier onwards, and again wherever a late result has marked its bucket.
+
+A bucket is rolled up once it is closed (`rollups.GRACE_S`), but never while a gateway's transaction is open that
+began before it was closed: what comes later has marked its bucket (`controller.gateway.late`), so no result can come
+behind the frontier unseen. Each step computes whole buckets from their source and writes them over what was there;
+it can be cut short anywhere and done again. Transactions are short: some jobs at a time, at most a day.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, text
+
+from controller.errors import DatabaseUnavailableError
+from controller.store import partitions, results, rollups, sketches
+from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source
+
+#: Jobs whose buckets are computed in one transaction, and marks that are worked off in one.
+_JOBS_TOGETHER = 1000
+_MARKS_TOGETHER = 2000
+#: A job's stretches of several hours are read whole; a day at a time.
+_LONGEST_STEP = dt.timedelta(days=1)
+_GRACE = dt.timedelta(seconds=rollups.GRACE_S)
+_GATEWAY = "streamswarm-gateway"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """What of one job is computed: whole buckets of a layer."""
+
+    job_id: int
+    start: dt.datetime
+    end: dt.datetime
+
+
+@dataclass(kw_only=True)
+class Rolled:
+    """What was done."""
+
+    #: Steps of the frontiers that were completed.
+    steps: int = 0
+    #: Marks of late results that were worked off.
+    marks: int = 0
+
+
+def roll_up(engine: Engine, kind: str) -> Rolled:
+    """Roll up everything of a kind that can be; returns when nothing is left to do."""
+    done = Rolled()
+    horizon = horizon_of(engine)
+    with engine.begin() as connection:
+        _begin(connection, kind, horizon)
+    for of in LAYERS:
+        while _step(engine, kind, of, horizon):
+            done.steps += 1
+    while count := _work_off(engine, kind):
+        done.marks += count
+    return done
+
+
+def horizon_of(engine: Engine) -> dt.datetime:
+    """Return an instant before which no open transaction of a gateway began; its own now() when there is none.
+
+    Raises DatabaseUnavailableError when the gateways' sessions are hidden from this role.
+    """
+    with engine.begin() as connection:
+        horizon, hidden = connection.execute(
+            text(
+                "SELECT least(now(), min(xact_start) FILTER (WHERE application_name = :gateway)), "
+                "count(*) FILTER (WHERE query = '<insufficient privilege>') "
+                "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            ),
+            {"gateway": _GATEWAY},
+        ).one()
+    if hidden:
+        raise DatabaseUnavailableError(
+            "roll-ups must see when transactions of other roles began, and PostgreSQL hides them",
+            mend="let all processes use one role, or GRANT pg_read_all_stats to the keeper's",
+        )
+    instant: dt.datetime = horizon
+    return instant
+
+
+def _begin(connection: Connection, kind: str, horizon: dt.datetime) -> None:
+    """Make the frontiers of a kind that has none yet, before its oldest result."""
+    known = set(
+        connection.execute(
+            text("SELECT layer FROM rollup_frontiers WHERE kind = :kind"), {"kind": kind}
+        ).scalars()
+    )
+    missing = [of for of in LAYERS if of.name not in known]
+    if not missing:
+        return
+    first = _oldest(connection, kind) or horizon - _GRACE
+    for of in missing:
+        connection.execute(
+            text(
+                "INSERT INTO rollup_frontiers (kind, layer, done_until) VALUES (:kind, :layer, :until) "
+                "ON CONFLICT DO NOTHING"
+            ),
+            {"kind": kind, "layer": of.name, "until": rollups.floor(first, of.width)},
+        )
+
+
+def _oldest(connection: Connection, kind: str) -> dt.datetime | None:
+    """Return the beginning of the first day that has results."""
+    for name in partitions.attached(connection, results.table_name(kind)):
+        if connection.execute(text(f"SELECT EXISTS (SELECT FROM {name})")).scalar_one():  # noqa: S608
+            return dt.datetime.combine(partitions.day_of(name), dt.time(), dt.UTC)
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Frontier:
+    done_until: dt.datetime
+    #: None between steps.
+    step_until: dt.datetime | None
+    step_job: int
+
+    @property
+    def reached(self) -> dt.datetime:
+        """What lies behind may have been computed; what lies beyond will be."""
+        return self.step_until or self.done_until
+
+
+def _frontiers(connection: Connection, kind: str) -> dict[str, _Frontier]:
+    """Lock and return the frontiers of a kind, so that only one process rolls it up at a time."""
+    rows = connection.execute(
+        text(
+            "SELECT layer, done_until, step_until, step_job FROM rollup_frontiers WHERE kind = :kind "
+            "ORDER BY layer FOR UPDATE"
+        ),
+        {"kind": kind},
+    )
+    return {
+        row.layer: _Frontier(done_until=row.done_until, step_until=row.step_until, step_job=row.step_job)
+        for row in rows
+    }
+
+
+def _step(engine: Engine, kind: str, of: Layer, horizon: dt.datetime) -> bool:
+    """Bring a layer's frontier forward by one step of a day at the most; False when it cannot go any further."""
+    with engine.begin() as connection:
+        frontiers = _frontiers(connection, kind)
+        mine = frontiers[of.name]
+        start = mine.done_until
+        limit = horizon - _GRACE if of.source is None else frontiers[of.source].done_until
+        day_end = rollups.floor(start, _LONGEST_STEP) + _LONGEST_STEP
+        end = mine.step_until or min(rollups.floor(limit, of.width), day_end)
+        if end <= start:
+            return False
+        _update(connection, kind, of, done=start, until=end, job=mine.step_job)
+        for source in rollups.sources(kind):
+            partitions.ensure_months(connection, rollups.table_name(source, of), [start])
+    while True:
+        with engine.begin() as connection:
+            mine = _frontiers(connection, kind)[of.name]
+            if mine.step_until != end:
+                return True  # another process has completed it
+            jobs = _present(connection, kind, of, start, end, mine.step_job)
+            wanted = _fast(connection, jobs) if of.fast_only else jobs
+            stretches = [Stretch(job_id=job, start=start, end=end) for job in wanted]
+            for source in rollups.sources(kind):
+                compute(connection, source, of, stretches)
+            if len(jobs) < _JOBS_TOGETHER:
+                _update(connection, kind, of, done=end, until=None, job=0)
+                return True
+            _update(connection, kind, of, done=start, until=end, job=jobs[-1])
+
+
+def _update(
+    connection: Connection, kind: str, of: Layer, *, done: dt.datetime, until: dt.datetime | None, job: int
+) -> None:
+    connection.execute(
+        text(
+            "UPDATE rollup_frontiers SET done_until = :done, step_until = :until, step_job = :job "
+            "WHERE kind = :kind AND layer = :layer"
+        ),
+        {"kind": kind, "layer": of.name, "done": done, "until": until, "job": job},
+    )
+
+
+def _present(
+    connection: Connection, kind: str, of: Layer, start: dt.datetime, end: dt.datetime, after: int
+) -> list[int]:
+    """Return the next jobs that have anything on the day of the step, found by hops down the key."""
+    if of.source is None:
+        table, column = results.table_name(kind), "scheduled_at"
+        # Of the whole day: the first entry of each job meets the condition.
+        start = rollups.floor(start, _LONGEST_STEP)
+        end = start + _LONGEST_STEP
+    else:
+        table = rollups.table_name(Source(kind=kind, child=None), rollups.layer(of.source))
+        column = "bucket"
+    condition = f"{column} >= :start AND {column} < :end"
+    return list(
+        connection.execute(
+            text(
+                "WITH RECURSIVE present AS ("  # noqa: S608
+                f"  (SELECT job_id FROM {table} WHERE job_id > :after AND {condition} ORDER BY job_id LIMIT 1)"
+                "  UNION ALL SELECT ("
+                f"    SELECT t.job_id FROM {table} t WHERE t.job_id > present.job_id AND {condition} "
+                "     ORDER BY t.job_id LIMIT 1"
+                "  ) FROM present WHERE present.job_id IS NOT NULL"
+                ") SELECT job_id FROM present WHERE job_id IS NOT NULL LIMIT :most"
+            ),
+            {"after": after, "start": start, "end": end, "most": _JOBS_TOGETHER},
+        ).scalars()
+    )
+
+
+def _fast(connection: Connection, jobs: Sequence[int]) -> list[int]:
+    """Return those jobs that run more often than once a minute."""
+    return list(
+        connection.execute(
+            text(
+                "SELECT id FROM jobs WHERE id = ANY(:jobs) AND interval_us > 0 AND interval_us < :most ORDER BY id"
+            ),
+            {"jobs": list(jobs), "most": rollups.FAST_S * 1_000_000},
+        ).scalars()
+    )
+
+
+def _work_off(engine: Engine, kind: str) -> int:
+    """Compute the buckets of some marks again and remove the marks, all in one transaction; return how many."""
+    with engine.begin() as connection:
+        frontiers = _frontiers(connection, kind)
+        marks = connection.execute(
+            text(
+                "DELETE FROM dirty_buckets WHERE id IN ("
+                "  SELECT id FROM dirty_buckets WHERE kind = :kind ORDER BY id LIMIT :most"
+                ") RETURNING job_id, bucket"
+            ),
+            {"kind": kind, "most": _MARKS_TOGETHER},
+        ).all()
+        gone_before = connection.execute(
+            text("SELECT gone_before FROM expiries WHERE kind = :kind AND layer = 'raw'"), {"kind": kind}
+        ).scalar_one_or_none()
+        # Results that have expired are no source any more: what was computed from all of them stands.
+        marked = {
+            (mark.job_id, mark.bucket) for mark in marks if gone_before is None or mark.bucket >= gone_before
+        }
+        fast = set(_fast(connection, sorted({job for job, _ in marked})))
+        for of in (FIVE_MINUTES, HOUR, DAY):
+            stretches = {
+                Stretch(job_id=job, start=start, end=start + of.width)
+                for job, bucket in marked
+                if (start := rollups.floor(bucket, of.width)) < frontiers[of.name].reached
+                and (job in fast or not of.fast_only)
+            }
+            for source in rollups.sources(kind):
+                partitions.ensure_months(
+                    connection, rollups.table_name(source, of), {stretch.start for stretch in stretches}
+                )
+                compute(connection, source, of, sorted(stretches, key=lambda item: (item.job_id, item.start)))
+    return len(marks)
+
+
+def compute(connection: Connection, source: Source, of: Layer, stretches: Iterable[Stretch]) -> None:
+    """Compute whole buckets of these stretches from their source and write them over what was there."""
+    wanted = list(stretches)
+    if not wanted:
+        return
+    connection.execute(
+        text(statement(source, of)),
+        {
+            "jobs": [stretch.job_id for stretch in wanted],
+            "starts": [stretch.start for stretch in wanted],
+            "ends": [stretch.end for stretch in wanted],
+            "first": min(stretch.start for stretch in wanted),
+            "last": max(stretch.end for stretch in wanted),
+            "width": of.width,
+        },
+    )
+
+
+def statement(source: Source, of: Layer) -> str:
+    """Return the SQL that computes buckets; of the contract's own names alone."""
+    names = [name for name, _ in rollups.columns(source)]
+    if of.source is None:
+        table, instant, sketch = source.table, "scheduled_at", _sketch_of_values
+    else:
+        table, instant = rollups.table_name(source, rollups.layer(of.source)), "bucket"
+        sketch = _sketch_of_sketches
+    parts = parts_of(source, rolled=of.source is not None)
+    keys = ", ".join(rollups.key(source))
+    child_key = ", s.key" if source.child is not None else ""
+    base = (
+        f"SELECT s.job_id, date_bin(:width, s.{instant}, timestamptz '{rollups.EPOCH.isoformat()}') "  # noqa: S608
+        f"AS bucket{child_key}, %s "
+        "FROM unnest(CAST(:jobs AS bigint[]), CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[])) "
+        "AS stretch(job_id, first, last) "
+        # OFFSET 0 keeps each stretch a walk down the key, whatever the statistics of a growing table say.
+        f"CROSS JOIN LATERAL (SELECT * FROM {table} t WHERE t.job_id = stretch.job_id "
+        f"AND t.{instant} >= stretch.first AND t.{instant} < stretch.last "
+        f"AND t.{instant} >= :first AND t.{instant} < :last OFFSET 0) s"
+    )
+    group = "1, 2" if source.child is None else "1, 2, 3"
+    figures = base % ", ".join(f"{value} AS {name}" for name, value in parts.items()) + f" GROUP BY {group}"
+    joins, sketched = "", []
+    for column in source.metrics:
+        if rollups.is_sketched(column):
+            name = f"{column.name}_sketch"
+            sketched.append(name)
+            joins += f" LEFT JOIN ({sketch(base, column.name, keys)}) {name}_of USING ({keys})"
+    selected = ", ".join(f"{name}_of.sketch" if name in sketched else name for name in names)
+    updates = ", ".join(f"{name} = EXCLUDED.{name}" for name in names if name not in rollups.key(source))
+    return (
+        f"INSERT INTO {rollups.table_name(source, of)} ({', '.join(names)}) "  # noqa: S608
+        f"SELECT {selected} FROM ({figures}) figures{joins} "
+        f"ON CONFLICT ({keys}) DO UPDATE SET {updates}"
+    )
+
+
+def parts_of(source: Source, *, rolled: bool) -> dict[str, str]:
+    """Return the SQL of the figures of many rows `s`, results or rolled-up ones, by their columns' names."""
+    return _from_rollups(source) if rolled else _from_results(source)
+
+
+def _from_results(source: Source) -> dict[str, str]:
+    parts = {}
+    if source.child is None:
+        for status, name in rollups.RUNS.items():
+            parts[name] = f"count(*) FILTER (WHERE s.status = {status})"
+    for column in source.metrics:
+        value = value_sql(column.name, column.type)
+        parts[f"{column.name}_n"] = f"count({value})"
+        for part in ("sum", "min", "max"):
+            parts[f"{column.name}_{part}"] = f"{part}({value})"
+    return parts
+
+
+def _from_rollups(source: Source) -> dict[str, str]:
+    parts = {}
+    counts = [] if source.child is not None else list(rollups.RUNS.values())
+    for name in (*counts, *(f"{column.name}_n" for column in source.metrics)):
+        parts[name] = f"sum(s.{name})"
+    for column in source.metrics:
+        for part in ("sum", "min", "max"):
+            parts[f"{column.name}_{part}"] = f"{part}(s.{column.name}_{part})"
+    return parts
+
+
+def value_sql(column: str, kind: str) -> str:
+    """Return the SQL of a metric of the row `s` as double precision."""
+    # PostgreSQL casts a boolean to an integer only.
+    return f"s.{column}::int4::float8" if kind == "bool" else f"s.{column}::float8"
+
+
+def _sketch_of_values(base: str, column: str, keys: str) -> str:
+    value = f"s.{column}::float8"
+    found = base % f"{sketches.key_sql(value)} AS place" + f" WHERE s.{column} IS NOT NULL"
+    return sketches.grouped_sql(f"SELECT {keys}, place, 1 AS count FROM ({found}) found", keys)  # noqa: S608
+
+
+def _sketch_of_sketches(base: str, column: str, keys: str) -> str:
+    found = base % f"s.{column}_sketch AS sketch" + f" WHERE s.{column}_sketch IS NOT NULL"
+    return sketches.grouped_sql(
+        f"SELECT {keys}, place, count FROM ({found}) found "  # noqa: S608
+        f"CROSS JOIN LATERAL {sketches.pairs_sql('found.sketch')} pairs",
+        keys,
+    )

@@ -1,0 +1,163 @@
+"""24 hours of one job out of 10 million `ping` results: the day as the keeper leaves it beside one plain table.
+
+Both hold the same rows under the same key. The plain table is filled in the order of time, as results arrive; the day
+was too, and then rewritten by the keeper's own code. Cold: PostgreSQL is started anew and the kernel is told to drop
+the files' pages. What is read is what a chart reads: the runs in buckets, with mean, minimum and maximum.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from support.deployment import Deployment, deployed
+
+from controller.store import partitions, results, rewriting
+from controller.store.engine import libpq_url, make_engine
+from controller.store.rewriting import Day
+
+ROWS = int(os.environ.get("BENCH_CHART_ROWS", "10000000"))
+#: Runs of a job in a day: one a minute.
+RUNS = 1440
+WARM_ROUNDS, COLD_ROUNDS = 30, 5
+WARM_GOAL, COLD_GOAL = 8, 20
+DAY = Day(table="result_ping", day=dt.date(2026, 3, 29))
+NOT_SET = ("detail", "error", "clock_offset_ms")
+
+
+def fill_sql(table: str, first_minute: int, last_minute: int, jobs: int, start: str) -> str:
+    """Return the SQL that adds the runs of all jobs in these minutes, in the order of time."""
+    chosen = [column for column in results.columns("ping") if column.name not in NOT_SET]
+    values = {
+        "job_id": "job",
+        "scheduled_at": "at",
+        "started_at": "at + interval '150 us'",
+        "job_version": "1",
+        "status": "1",
+        "failure_source": "0",
+    }
+    for column in chosen:
+        if column.name not in values:
+            noise = f"(hashint8(job * 1000003 + minute * 31 + {len(values)}) & 65535)"
+            if column.type == "bool":
+                values[column.name] = f"({noise} > 3000)"
+            elif column.type == "float8":
+                values[column.name] = f"5 + {noise}::float8 / 1000"
+            else:
+                values[column.name] = f"{noise} % 100"
+    names = ", ".join(column.name for column in chosen)
+    expressions = ", ".join(values[column.name] for column in chosen)
+    return (
+        f"INSERT INTO {table} ({names}) SELECT {expressions} "
+        f"FROM generate_series({first_minute}, {last_minute - 1}) AS minute, generate_series(1, {jobs}) AS job, "
+        f"LATERAL (SELECT timestamptz '{start}' + minute * interval '1 minute' + job * interval '1 ms' AS at) i "
+        "ORDER BY minute, job"
+    )
+
+
+def chart_sql(table: str, job: int) -> str:
+    """Return what a chart of the day asks for."""
+    return (
+        "SELECT date_bin('5 minutes', scheduled_at, timestamptz '2000-01-01 00:00:00+00') AS begin, count(*), "
+        "count(*) FILTER (WHERE status <> 1), avg(rtt_avg_ms), min(rtt_avg_ms), max(rtt_avg_ms), avg(loss_pct) "
+        f"FROM {table} WHERE job_id = {job} AND scheduled_at >= '{DAY.day} 00:00:00+00' "
+        f"AND scheduled_at < '{DAY.day + dt.timedelta(days=1)} 00:00:00+00' GROUP BY begin ORDER BY begin"
+    )
+
+
+def read_ms(connection: psycopg.Connection[Any], table: str, job: int) -> tuple[float, list[Any]]:
+    """Return how long a chart took, and what it read."""
+    started = time.perf_counter()
+    rows = connection.execute(chart_sql(table, job).encode()).fetchall()
+    return (time.perf_counter() - started) * 1000, rows
+
+
+def drop_cache(folder: Path) -> None:
+    """Tell the kernel to drop what it holds of all files below a folder."""
+    os.sync()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+
+
+def _fill(deployment: Deployment, jobs: int) -> dict[str, float]:
+    engine = make_engine(deployment.settings, application="bench", statement_timeout_s=3600)
+    with engine.begin() as connection:
+        partitions.ensure_partitions(connection, "ping", [DAY.day])
+    with psycopg.connect(libpq_url(deployment.settings), autocommit=True) as connection:
+        connection.execute("CREATE TABLE plain (LIKE result_ping INCLUDING DEFAULTS INCLUDING INDEXES)")
+        for table in ("result_ping", "plain"):
+            for minute in range(0, RUNS, 60):
+                connection.execute(
+                    fill_sql(table, minute, minute + 60, jobs, f"{DAY.day} 00:00:00+00").encode()
+                )
+        connection.execute("VACUUM (FREEZE, ANALYZE) plain")
+    done = rewriting.rewrite(engine, DAY)
+    engine.dispose()
+    return {"rows": done.rows, "rewrite_s": round(done.copy_s, 1), "swap_ms": round(done.swap_ms, 1)}
+
+
+def _warm(deployment: Deployment, jobs: int) -> dict[str, float]:
+    times: dict[str, list[float]] = {"result_ping": [], "plain": []}
+    with psycopg.connect(libpq_url(deployment.settings), autocommit=True) as connection:
+        for number in range(WARM_ROUNDS):
+            job = 1 + number * 7919 % jobs
+            for table, taken in times.items():
+                read_ms(connection, table, job)
+                taken.append(min(read_ms(connection, table, job)[0] for _ in range(3)))
+            ours, plain = (read_ms(connection, table, job)[1] for table in times)
+            assert len(ours) == 288
+            assert ours == plain
+    return {table: statistics.median(taken) for table, taken in times.items()}
+
+
+def _cold(deployment: Deployment, jobs: int) -> dict[str, float]:
+    times: dict[str, list[float]] = {"result_ping": [], "plain": []}
+    for number in range(COLD_ROUNDS):
+        job = 1 + (number * 104_729 + 17) % jobs
+        found = []
+        for table, taken in times.items():
+            deployment.server.stop()
+            drop_cache(deployment.folder)
+            deployment.server.start()
+            with psycopg.connect(libpq_url(deployment.settings), autocommit=True) as connection:
+                # The catalogue is not what is compared; every connection reads it.
+                connection.execute(f"EXPLAIN {chart_sql(table, job)}".encode())
+                milliseconds, rows = read_ms(connection, table, job)
+                taken.append(milliseconds)
+                found.append(rows)
+        assert found[0] == found[1]
+    return {table: statistics.median(taken) for table, taken in times.items()}
+
+
+def measure() -> dict[str, Any]:
+    """Fill, rewrite, read."""
+    jobs = ROWS // RUNS
+    with deployed() as deployment:
+        filled = _fill(deployment, jobs)
+        warm, cold = _warm(deployment, jobs), _cold(deployment, jobs)
+    ratio = warm["plain"] / warm["result_ping"]
+    cold_ratio = cold["plain"] / cold["result_ping"]
+    return {
+        "value": round(warm["result_ping"], 3),
+        "unit": "ms",
+        "peer": "one plain table with the same key, filled in the order of time",
+        "peer_value": round(warm["plain"], 3),
+        "ratio": round(ratio, 2),
+        "goal": f">= {WARM_GOAL} warm, >= {COLD_GOAL} cold",
+        "ok": ratio >= WARM_GOAL and cold_ratio >= COLD_GOAL,
+        "cold_ms": round(cold["result_ping"], 2),
+        "peer_cold_ms": round(cold["plain"], 2),
+        "cold_ratio": round(cold_ratio, 2),
+        "columns": len(results.columns("ping")),
+        **filled,
+    }

@@ -1,0 +1,56 @@
+"""Results that nobody wants any more are acknowledged and counted: neither stored nor set aside."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from controller.gateway import ownership
+
+
+@pytest.mark.parametrize("count", [3, 100])
+async def test_what_is_older_than_the_retention_has_expired(deployment: Any, tools: Any, count: int) -> None:
+    """A spool of a year ago is emptied, one by one or together; results of today among it are stored."""
+    worker = await deployment.enrol("host-a")
+    job = deployment.job(worker.worker_id)
+    long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=365)
+    old = [tools.make_result(job, number, at=long_ago) for number in range(count)]
+    new = [tools.make_result(job, number) for number in range(count)]
+    async with deployment.session(worker) as session:
+        await session.hello()
+        await session.results([*old, *new], range(1, 2 * count + 1))
+        await session.expect_ack(2 * count)
+    assert deployment.sql("SELECT count(*) FROM result_ping") == [(count,)]
+    assert deployment.sql("SELECT count(*) FROM quarantine") == [(0,)]
+    tally = deployment.gateway.ingest.tally
+    assert (tally.stored, tally.expired, tally.deleted, tally.quarantined) == (count, count, 0, 0)
+
+
+@pytest.mark.parametrize("count", [3, 100])
+async def test_what_belongs_to_a_test_deleted_with_its_data_is_not_stored(
+    deployment: Any, tools: Any, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Late results of such a test are counted as deleted, those of a test that was merely deleted are stored."""
+    monkeypatch.setattr(ownership, "OLDEST_S", 0.0)
+    worker = await deployment.enrol("host-a")
+    gone, kept = deployment.job(worker.worker_id), deployment.job(worker.worker_id)
+    async with deployment.session(worker) as session:
+        await session.hello()
+        await session.results([tools.make_result(gone, 0), tools.make_result(kept, 0)], [1, 2])
+        await session.expect_ack(2)
+        deployment.sql("UPDATE tests SET deleted_at = now()")
+        deployment.sql(
+            "UPDATE tests SET data_deleted_at = now() WHERE id = (SELECT test_id FROM jobs WHERE id = %s)",
+            gone,
+        )
+        late = [tools.make_result(job, number) for number in range(1, count + 1) for job in (gone, kept)]
+        await session.results(late, range(3, 2 * count + 3))
+        await session.expect_ack(2 * count + 2)
+    assert deployment.sql("SELECT job_id, count(*) FROM result_ping GROUP BY 1 ORDER BY 1") == [
+        (gone, 1),
+        (kept, count + 1),
+    ]
+    tally = deployment.gateway.ingest.tally
+    assert (tally.stored, tally.expired, tally.deleted, tally.quarantined) == (count + 2, 0, count, 0)

@@ -1,0 +1,64 @@
+"""Upkeep by keepers: days are rewritten and rolled up without anybody asking, and a stop is not held up."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+
+from controller.keeper import upkeep
+from controller.settings import Settings
+from controller.store import partitions
+
+DAY = dt.date(2026, 3, 29)
+
+
+def fill(engine: Engine, days: int) -> None:
+    """Store a few results a day."""
+    for number in range(days):
+        day = DAY + dt.timedelta(days=number)
+        with engine.begin() as connection:
+            partitions.ensure_partitions(connection, "ping", [day])
+            connection.execute(
+                text(
+                    "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                    "failure_source) SELECT job, at, at, 1, 1, 1, 0 FROM generate_series(1, 5) AS job, "
+                    "generate_series(CAST(:day AS timestamptz), CAST(:day AS timestamptz) + interval '5 min', '1 min') AS at"
+                ),
+                {"day": day},
+            )
+
+
+def test_a_round_does_what_is_due_and_the_next_finds_nothing(engine: Engine, settings: Settings) -> None:
+    """Three days are rewritten, then none; their results are rolled up, then nothing is left to do."""
+    fill(engine, 3)
+    stopping = threading.Event()
+    assert upkeep.rewrite_days(settings, stopping) == 3
+    assert upkeep.rewrite_days(settings, stopping) == 0
+    assert upkeep.roll_up(engine).steps
+    assert upkeep.roll_up(engine).steps == 0
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT sum(runs_ok) FROM rollup_ping_1d")).scalar_one() == 3 * 5 * 6
+
+
+def test_a_day_that_is_in_use_for_long_holds_up_no_other(engine: Engine, settings: Settings) -> None:
+    """While somebody holds one day against changes, the others are rewritten."""
+    fill(engine, 2)
+    with engine.begin() as holder:
+        holder.execute(text("LOCK TABLE result_ping_2026_03_30 IN ROW EXCLUSIVE MODE"))
+        assert upkeep.rewrite_days(settings, threading.Event()) == 1
+    assert upkeep.rewrite_days(settings, threading.Event()) == 1
+
+
+def test_a_stop_ends_what_takes_long(settings: Settings, tmp_path: Path) -> None:
+    """A statement under way is cancelled, and no other is begun."""
+    stopping = threading.Event()
+    with upkeep.patient_engine(settings, stopping) as engine, engine.connect() as connection:
+        threading.Timer(0.2, stopping.set).start()
+        with pytest.raises(OperationalError, match="canceling statement due to user request"):
+            connection.execute(text("SELECT pg_sleep(60)"))
+    assert upkeep.rewrite_days(settings, stopping) == 0

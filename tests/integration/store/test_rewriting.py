@@ -1,0 +1,349 @@
+"""Rewriting a day: in the order of its key, in full use meanwhile, whole whatever cuts it short."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+
+from controller.settings import Settings
+from controller.store import partitions, results, rewriting
+from controller.store.engine import make_engine
+from controller.store.rewriting import Day, OvertakenError, rewrite
+
+DAY = Day(table="result_ping", day=dt.date(2026, 3, 29))
+START = dt.datetime(2026, 3, 29, tzinfo=dt.UTC)
+STEPS = ("begun", "copied", "vacuumed", "swapped")
+JOBS, RUNS = 20, 60
+
+
+def insert(connection: Connection, job: int, second: int) -> None:
+    """Store the result of a job that was due in a second of the day."""
+    connection.execute(
+        text(
+            "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+            "failure_source, rtt_avg_ms) VALUES (:job, :at, :at, 1, 1, 1, 0, :value)"
+        ),
+        {"job": job, "at": START + dt.timedelta(seconds=second), "value": second / 1000},
+    )
+
+
+def stored(engine: Engine) -> list[tuple[int, int]]:
+    """Return job and second of every result in the order in which they lie on disk; none is there twice."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT job_id, extract(epoch FROM scheduled_at - :start)::int AS second FROM result_ping "
+                "WHERE tableoid = to_regclass(:name) ORDER BY ctid"
+            ),
+            {"start": START, "name": DAY.name},
+        ).all()
+    found = [(row.job_id, row.second) for row in rows]
+    assert len(found) == len(set(found))
+    return found
+
+
+def beside(engine: Engine) -> list[str]:
+    """Return the tables and triggers that an attempt has left."""
+    with engine.connect() as connection:
+        return list(
+            connection.execute(
+                text(
+                    "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^(new|old|late)_' "
+                    "UNION ALL SELECT tgname FROM pg_trigger WHERE tgname = 'keep_late' ORDER BY 1"
+                )
+            ).scalars()
+        )
+
+
+@pytest.fixture
+def filled(engine: Engine) -> Engine:
+    """A day with the runs of some jobs, in the order of time."""
+    with engine.begin() as connection:
+        partitions.ensure_partitions(connection, "ping", [DAY.day])
+        connection.execute(
+            text(
+                "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                "failure_source, rtt_avg_ms) SELECT job, at, at, 1, 1, 1, 0, job FROM "
+                "generate_series(0, :runs - 1) AS run, generate_series(1, :jobs) AS job, "
+                "LATERAL (SELECT CAST(:start AS timestamptz) + run * interval '1 minute' AS at) AS instants "
+                "ORDER BY run, job"
+            ),
+            {"runs": RUNS, "jobs": JOBS, "start": START},
+        )
+    return engine
+
+
+@pytest.fixture
+def other(settings: Settings) -> Iterator[Engine]:
+    """Connections of somebody else."""
+    engine = make_engine(settings, application="test-other", pool_size=8, lock_timeout_s=30)
+    yield engine
+    engine.dispose()
+
+
+def test_a_day_lies_in_the_order_of_its_key(filled: Engine) -> None:
+    """All rows are there, job after job; key, bounds and names are as before, and nothing is left beside."""
+    before = stored(filled)
+    done = rewrite(filled, DAY)
+    after = stored(filled)
+    assert before != after
+    assert after == sorted(before)
+    assert done.rows == len(after) == JOBS * RUNS
+    assert beside(filled) == []
+    with filled.connect() as connection:
+        assert connection.execute(
+            text(
+                "SELECT conname, contype::text FROM pg_constraint WHERE conrelid = to_regclass(:name) AND contype <> 'n'"
+            ),
+            {"name": DAY.name},
+        ).all() == [(f"{DAY.name}_pkey", "p")]
+    with pytest.raises(IntegrityError, match="duplicate key"), filled.begin() as connection:
+        insert(connection, 1, 60)
+
+
+def test_child_tables_are_rewritten_alike(engine: Engine) -> None:
+    """A child table has its key as third part of the order."""
+    day = Day(table="result_system_interfaces", day=DAY.day)
+    with engine.begin() as connection:
+        partitions.ensure_partitions(connection, "system", [DAY.day])
+        for job, key in ((2, "eth1"), (2, "eth0"), (1, "lo")):
+            connection.execute(
+                text(
+                    "INSERT INTO result_system_interfaces (job_id, scheduled_at, key) VALUES (:job, :at, :key)"
+                ),
+                {"job": job, "at": START, "key": key},
+            )
+    assert rewrite(engine, day).rows == 3
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text("SELECT job_id, key FROM result_system_interfaces ORDER BY ctid")
+        ).all()
+    assert rows == [(1, "lo"), (2, "eth0"), (2, "eth1")]
+
+
+def test_late_rows_of_every_step_are_kept(filled: Engine, other: Engine) -> None:
+    """What comes after a step is there at once and ever after; what was stored is refused all the while."""
+    seconds = iter(range(1, 100))
+    late: list[tuple[int, int]] = []
+
+    def come(_step: str) -> None:
+        with other.begin() as connection:
+            for job in (1, 999):
+                late.append((job, next(seconds)))
+                insert(connection, *late[-1])
+        assert set(late) <= set(stored(other))
+        with pytest.raises(IntegrityError, match="duplicate key"), other.begin() as connection:
+            insert(connection, *late[0])
+
+    before = set(stored(filled))
+    rewrite(filled, DAY, told=come)
+    assert len(late) >= 2 * len(STEPS)
+    assert set(stored(filled)) == before | set(late)
+    rewrite(filled, DAY)
+    assert stored(filled) == sorted(before | set(late))
+
+
+def test_rows_that_pour_in_meanwhile_are_neither_lost_nor_doubled(filled: Engine, other: Engine) -> None:
+    """Four connections store while the day is rewritten again and again; each also sends again what it has sent."""
+    stop = threading.Event()
+    sent: dict[int, int] = {}
+    faults: list[BaseException] = []
+
+    def pour(number: int) -> None:
+        try:
+            count = 0
+            while not stop.is_set() or count < 50:
+                with other.begin() as connection:
+                    for _ in range(5):
+                        insert(connection, number, count)
+                        count += 1
+                sent[number] = count
+                with pytest.raises(IntegrityError), other.begin() as connection:
+                    insert(connection, number, count - 1)
+        except BaseException as error:  # noqa: BLE001  handed to the main thread
+            faults.append(error)
+
+    before = set(stored(filled))
+    threads = [threading.Thread(target=pour, args=(1000 + number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    swaps = [rewrite(filled, DAY) for _ in range(8)]
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    expected = before | {(number, second) for number, count in sent.items() for second in range(count)}
+    assert set(stored(filled)) == expected
+    assert len(swaps) == 8
+
+
+def test_a_plain_swap_would_be_noticed(
+    filled: Engine, other: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the table beside the partition, what comes after the copy is lost, and these tests see it."""
+    monkeypatch.setattr(rewriting, "_merge", lambda _connection, _day: (0, 0))
+
+    def come(step: str) -> None:
+        if step == "copied":
+            with other.begin() as connection:
+                insert(connection, 1, 1)
+
+    before = set(stored(filled))
+    rewrite(filled, DAY, told=come)
+    assert set(stored(filled)) == before
+
+
+class KilledError(Exception):
+    """Stands for the end of a keeper."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_attempt_that_ends_at_any_step_leaves_the_day_whole(
+    filled: Engine, other: Engine, step: str
+) -> None:
+    """A keeper that is killed after a step loses nothing; late rows still find their place, and the next one ends it."""
+
+    def end(at: str) -> None:
+        if at == step:
+            raise KilledError
+
+    before = set(stored(filled))
+    with pytest.raises(KilledError):
+        rewrite(filled, DAY, told=end)
+    with other.begin() as connection:
+        insert(connection, 1, 1)
+    assert set(stored(other)) == before | {(1, 1)}
+    rewrite(other, DAY)
+    assert stored(other) == sorted(before | {(1, 1)})
+    assert beside(other) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["CREATE TRIGGER", "INSERT INTO new_", "ADD PRIMARY KEY", "DETACH", "RENAME", "ATTACH"],
+)
+def test_a_connection_that_breaks_inside_a_step_leaves_the_day_whole(
+    filled: Engine, other: Engine, statement: str
+) -> None:
+    """The server ends the connection right after a statement of a transaction; nothing of it stays."""
+
+    def break_after(conn: Connection, _cursor: object, sql: str, *_more: object) -> None:
+        if statement in sql:
+            pid = conn.connection.dbapi_connection.info.backend_pid  # type: ignore[union-attr]
+            with other.begin() as killer:
+                killer.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+
+    before = set(stored(other))
+    event.listen(filled, "after_cursor_execute", break_after)
+    with pytest.raises(DBAPIError):
+        rewrite(filled, DAY)
+    event.remove(filled, "after_cursor_execute", break_after)
+    with other.begin() as connection:
+        insert(connection, 1, 1)
+    assert set(stored(other)) == before | {(1, 1)}
+    rewrite(other, DAY)
+    assert stored(other) == sorted(before | {(1, 1)})
+    assert beside(other) == []
+
+
+def test_an_attempt_that_was_overtaken_does_not_swap(filled: Engine, other: Engine) -> None:
+    """A keeper that slept through its successor's attempt finds that it is no longer wanted."""
+    before = set(stored(filled))
+
+    def overtake(step: str) -> None:
+        if step == "vacuumed":
+            rewrite(other, DAY)
+
+    with pytest.raises(OvertakenError):
+        rewrite(filled, DAY, told=overtake)
+    assert stored(filled) == sorted(before)
+    assert beside(filled) == []
+
+
+def test_rows_removed_meanwhile_do_not_come_back(filled: Engine, other: Engine) -> None:
+    """Whoever removes rows of a day makes the attempt under way invalid in the same transaction."""
+
+    def remove(step: str) -> None:
+        if step == "copied":
+            with other.begin() as connection:
+                rewriting.overtake(connection, DAY)
+                connection.execute(text("DELETE FROM result_ping WHERE job_id = 7"))
+
+    with pytest.raises(OvertakenError):
+        rewrite(filled, DAY, told=remove)
+    assert 7 not in {job for job, _ in stored(filled)}
+    rewrite(filled, DAY)
+    assert 7 not in {job for job, _ in stored(filled)}
+    assert len(stored(filled)) == (JOBS - 1) * RUNS
+
+
+def test_a_long_reader_is_let_pass(filled: Engine, other: Engine) -> None:
+    """The swap gives way again and again while somebody reads, and is done once they have read."""
+    with other.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM result_ping")).scalar_one()
+        held = threading.Event()
+
+        def tell(step: str) -> None:
+            if step == "vacuumed":
+                held.set()
+
+        found: list[rewriting.Rewritten] = []
+        thread = threading.Thread(target=lambda: found.append(rewrite(filled, DAY, told=tell)))
+        thread.start()
+        assert held.wait(30)
+        for second in range(1, 20):  # writers pass between its attempts
+            with other.begin() as connection:
+                insert(connection, 1, second)
+        reader.rollback()
+    thread.join(60)
+    assert found[0].rows == JOBS * RUNS + 19
+    assert len(stored(filled)) == JOBS * RUNS + 19
+
+
+def test_what_is_due(filled: Engine) -> None:
+    """A day that is over and never was rewritten, or has grown since; not today's, not an empty one."""
+    now = dt.datetime.now(dt.UTC)
+    with filled.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                "failure_source) VALUES (1, :now, :now, 1, 1, 1, 0)"
+            ),
+            {"now": now},
+        )
+    with filled.connect() as connection:
+        assert rewriting.due(connection) == [DAY]
+    rewrite(filled, DAY)
+    with filled.begin() as connection:
+        assert rewriting.due(connection) == []
+        insert(connection, 1, 1)
+        assert rewriting.due(connection) == []
+        connection.execute(
+            text(
+                "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                "failure_source) SELECT 77, CAST(:at AS timestamptz) + run * interval '1 s', :at, 1, 1, 1, 0 "
+                "FROM generate_series(0, 19999) AS run"
+            ),
+            {"at": START},
+        )
+        assert rewriting.due(connection) == [DAY]
+    assert set(results.all_table_names()) >= {DAY.table}
+
+
+def test_a_table_that_is_held_for_long_is_given_up(
+    filled: Engine, other: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt ends with an error, the day is whole, and the next attempt does it."""
+    monkeypatch.setattr(rewriting, "_SWAP_TRIES", 3)
+    before = set(stored(filled))
+    with other.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM result_ping")).scalar_one()
+        with pytest.raises(OperationalError, match="lock timeout"):
+            rewrite(filled, DAY)
+    assert set(stored(filled)) == before
+    assert rewrite(filled, DAY).rows == len(before)

@@ -1,0 +1,372 @@
+"""Roll-ups equal what the results themselves give, whatever comes late, twice, or while they are made."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, insert, text
+from sqlalchemy.orm import Session
+
+from controller.errors import DatabaseUnavailableError
+from controller.settings import Settings
+from controller.store import partitions, results, rolling, rollups, sketches
+from controller.store.engine import libpq_url, make_engine
+from controller.store.entities import Job, Test, Worker
+from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source
+from streamswarm.v1 import probe_pb2
+
+PING = Source(kind="ping", child=None)
+NOW = dt.datetime.now(dt.UTC)
+#: The day before yesterday: its hours and the day are closed whatever the time is.
+START = rollups.floor(NOW, DAY.width) - 2 * DAY.width
+MINUTE = dt.timedelta(minutes=1)
+
+
+class Book:
+    """Jobs and their results."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.chance = random.Random(7)
+        with Session(engine) as session, session.begin():
+            worker = Worker(name="berlin", host_name="berlin")
+            session.add(worker)
+            session.flush()
+            self._worker_id = worker.id
+
+    def job(self, interval_s: float, kind: str = "ping") -> int:
+        """Add a job."""
+        with Session(self.engine) as session, session.begin():
+            test = Test(
+                name=f"every {interval_s} s {self.chance.random()}", kind=kind, spec={}, interval_s=interval_s
+            )
+            session.add(test)
+            session.flush()
+            row = Job(
+                test_id=test.id,
+                worker_id=self._worker_id,
+                kind=kind,
+                spec={},
+                interval_us=int(interval_s * 1e6),
+                anchor_us=0,
+                target="192.0.2.1",
+            )
+            session.add(row)
+            session.flush()
+            return row.id
+
+    def row(self, job: int, at: dt.datetime) -> dict[str, Any]:
+        """Make up a result: mostly good, sometimes without a round-trip time."""
+        good = self.chance.random() < 0.9
+        return {
+            "job_id": job,
+            "scheduled_at": at,
+            "started_at": at,
+            "duration_ms": 1.0,
+            "job_version": 1,
+            "status": probe_pb2.STATUS_OK if good else self.chance.choice([2, 3, 4]),
+            "failure_source": 0,
+            "loss_pct": 0.0 if good else 100.0,
+            "rtt_avg_ms": self.chance.lognormvariate(2, 0.5) if good else None,
+            "packets_sent": 3,
+        }
+
+    def results(self, job: int, start: dt.datetime, step: dt.timedelta, count: int) -> None:
+        """Store results in time, which mark nothing."""
+        with self.engine.begin() as connection:
+            for day in {(start + number * step).date() for number in (0, count - 1)}:
+                partitions.ensure_partitions(connection, "ping", [day])
+            rows = [self.row(job, start + number * step) for number in range(count)]
+            connection.execute(insert(results.table("ping")), rows)
+
+    def late(self, job: int, at: dt.datetime) -> None:
+        """Store a result and mark its bucket, as a gateway does."""
+        with self.engine.begin() as connection:
+            partitions.ensure_partitions(connection, "ping", [at.date()])
+        with self.engine.begin() as connection:
+            connection.execute(insert(results.table("ping")), [self.row(job, at)])
+            connection.execute(
+                text("INSERT INTO dirty_buckets (kind, job_id, bucket) VALUES ('ping', :job, :bucket)"),
+                {"job": job, "bucket": rollups.floor(at, FIVE_MINUTES.width)},
+            )
+
+
+@pytest.fixture
+def book(engine: Engine) -> Book:
+    """An empty book."""
+    return Book(engine)
+
+
+def expected(engine: Engine, of: Layer, jobs: set[int] | None = None) -> dict[Any, Any]:
+    """Compute the buckets of a layer from the results, slowly and plainly."""
+    with engine.connect() as connection:
+        rows = connection.execute(results.table("ping").select()).mappings().all()
+        frontier = connection.execute(
+            text("SELECT done_until FROM rollup_frontiers WHERE kind = 'ping' AND layer = :layer"),
+            {"layer": of.name},
+        ).scalar_one()
+    found: dict[Any, list[Any]] = {}
+    for row in rows:
+        bucket = rollups.floor(row["scheduled_at"], of.width)
+        if bucket < frontier and (jobs is None or row["job_id"] in jobs):
+            found.setdefault((row["job_id"], bucket), []).append(row)
+    answer = {}
+    for key, runs in found.items():
+        values = [run["rtt_avg_ms"] for run in runs if run["rtt_avg_ms"] is not None]
+        statuses = Counter(run["status"] for run in runs)
+        answer[key] = (
+            *(statuses[status] for status in rollups.RUNS),
+            len(values),
+            pytest.approx(sum(values), rel=1e-12) if values else None,
+            min(values, default=None),
+            max(values, default=None),
+            sum(run["loss_pct"] for run in runs),
+        )
+    return answer
+
+
+def rolled(engine: Engine, of: Layer) -> dict[Any, Any]:
+    """Read the buckets of a layer."""
+    table = rollups.table(PING, of)
+    with engine.connect() as connection:
+        rows = connection.execute(table.select()).mappings().all()
+    for row in rows:  # a sketch has as many values as were counted
+        assert sum((row["rtt_avg_ms_sketch"] or [])[1::2]) == row["rtt_avg_ms_n"]
+    return {
+        (row["job_id"], row["bucket"]): (
+            *(row[name] for name in rollups.RUNS.values()),
+            row["rtt_avg_ms_n"],
+            row["rtt_avg_ms_sum"],
+            row["rtt_avg_ms_min"],
+            row["rtt_avg_ms_max"],
+            row["loss_pct_sum"],
+        )
+        for row in rows
+    }
+
+
+def marks(engine: Engine) -> int:
+    """Count the marks."""
+    with engine.connect() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM dirty_buckets")).scalar_one())
+
+
+def test_buckets_are_what_the_results_give(engine: Engine, book: Book) -> None:
+    """Hours and the day for every job, five minutes for the fast one; a second time changes nothing."""
+    slow, fast = book.job(60), book.job(10)
+    book.results(slow, START, MINUTE, 1500)
+    book.results(fast, START + 3 * HOUR.width, dt.timedelta(seconds=10), 800)
+    assert rolling.roll_up(engine, "ping").steps
+    hours, days, fives = rolled(engine, HOUR), rolled(engine, DAY), rolled(engine, FIVE_MINUTES)
+    assert hours == expected(engine, HOUR)
+    assert days == expected(engine, DAY)
+    assert fives == expected(engine, FIVE_MINUTES, {fast})
+    assert len(hours) >= 24
+    assert {job for job, _ in days} == {slow, fast}
+    again = rolling.roll_up(engine, "ping")
+    assert again.marks == 0
+    assert rolled(engine, HOUR).items() >= hours.items()
+
+
+def test_open_buckets_wait(engine: Engine, book: Book) -> None:
+    """A bucket that has just begun is not there yet, and the frontier stands before it."""
+    job = book.job(10)
+    book.results(job, NOW - 20 * MINUTE, dt.timedelta(seconds=10), 120)
+    rolling.roll_up(engine, "ping")
+    newest = max(bucket for _, bucket in rolled(engine, FIVE_MINUTES))
+    assert newest + FIVE_MINUTES.width <= dt.datetime.now(dt.UTC) - dt.timedelta(seconds=rollups.GRACE_S)
+    assert newest >= NOW - 15 * MINUTE
+
+
+def test_late_results_are_rolled_up_again(engine: Engine, book: Book) -> None:
+    """Results into closed buckets, of jobs and days that had none before, too."""
+    slow, fast, new = book.job(60), book.job(10), book.job(60)
+    book.results(slow, START, 2 * MINUTE, 700)
+    book.results(fast, START, MINUTE, 100)
+    rolling.roll_up(engine, "ping")
+    for number in range(50):
+        book.late(book.chance.choice([slow, fast, new]), START + dt.timedelta(seconds=7 + number * 1711))
+    book.late(new, START - 3 * DAY.width + MINUTE)
+    assert marks(engine) == 51
+    assert rolled(engine, HOUR) != expected(engine, HOUR)
+    assert rolling.roll_up(engine, "ping").marks == 51
+    assert marks(engine) == 0
+    assert rolled(engine, HOUR) == expected(engine, HOUR)
+    assert rolled(engine, DAY) == expected(engine, DAY)
+    assert rolled(engine, FIVE_MINUTES) == expected(engine, FIVE_MINUTES, {fast})
+
+
+def test_sketches_hold_their_error(engine: Engine, book: Book) -> None:
+    """Percentiles of a day, merged from its hours, are within the stated error of the exact ones."""
+    job = book.job(60)
+    book.results(job, START, MINUTE, 1440)
+    rolling.roll_up(engine, "ping")
+    shares = (0.5, 0.95, 0.99)
+    with engine.connect() as connection:
+        exact = connection.execute(
+            text(
+                "SELECT percentile_cont(CAST(:shares AS float8[])) WITHIN GROUP (ORDER BY rtt_avg_ms) FROM result_ping"
+            ),
+            {"shares": list(shares)},
+        ).scalar_one()
+        sketch = connection.execute(text("SELECT rtt_avg_ms_sketch FROM rollup_ping_1d")).scalar_one()
+    assert sketch[::2] == sorted(set(sketch[::2]))
+    for share, value in zip(shares, exact, strict=True):
+        found = sketches.percentile(sketch, share)
+        assert found == pytest.approx(value, rel=sketches.ERROR)
+        assert found != value
+
+
+def test_children_are_rolled_up_by_key(engine: Engine, book: Book) -> None:
+    """A repeated group has its own buckets, one for each key."""
+    job = book.job(60, kind="system")
+    with engine.begin() as connection:
+        partitions.ensure_partitions(connection, "system", [START.date()])
+        for number in range(120):
+            at = START + number * MINUTE
+            connection.execute(
+                text(
+                    "INSERT INTO result_system (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                    "failure_source) VALUES (:job, :at, :at, 1, 1, 1, 0)"
+                ),
+                {"job": job, "at": at},
+            )
+            for key, value in (("eth0", number), ("lo", 2 * number)):
+                connection.execute(
+                    text(
+                        "INSERT INTO result_system_interfaces (job_id, scheduled_at, key, receive_bytes_per_s, up) "
+                        "VALUES (:job, :at, :key, :value, :up)"
+                    ),
+                    {"job": job, "at": at, "key": key, "value": value, "up": number % 2 == 0},
+                )
+    rolling.roll_up(engine, "system")
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT key, receive_bytes_per_s_n, receive_bytes_per_s_max, up_n, up_sum FROM "
+                "rollup_system_interfaces_1h ORDER BY bucket, key"
+            )
+        ).all()
+        day = connection.execute(
+            text("SELECT key, receive_bytes_per_s_sum, up_n FROM rollup_system_interfaces_1d ORDER BY key")
+        ).all()
+    assert rows == [
+        ("eth0", 60, 59.0, 60, 30.0),
+        ("lo", 60, 118.0, 60, 30.0),
+        ("eth0", 60, 119.0, 60, 30.0),
+        ("lo", 60, 238.0, 60, 30.0),
+    ]
+    assert day == [("eth0", sum(range(120)), 120), ("lo", 2 * sum(range(120)), 120)]
+
+
+def test_the_frontier_waits_for_open_transactions_of_gateways(
+    engine: Engine, book: Book, settings: Settings
+) -> None:
+    """A gateway that began before a bucket was closed may still bring results of it; others are not waited for."""
+    for name, waited_for in (("streamswarm-gateway", True), ("grafana", False)):
+        with psycopg.connect(libpq_url(settings), application_name=name) as connection:
+            began = connection.execute("SELECT now()").fetchone()
+            assert began is not None
+            horizon = rolling.horizon_of(engine)
+            assert (horizon == began[0]) is waited_for
+
+
+def test_hidden_transactions_are_an_error(
+    engine: Engine, postgres_server: str, postgres_url: str, settings: Settings
+) -> None:
+    """A keeper that may not see when others' transactions began says so, and rolls nothing up."""
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    with psycopg.connect(postgres_server.replace("/postgres?", f"/{name}?"), autocommit=True) as foreign:
+        assert foreign.info.dbname == name
+        with pytest.raises(DatabaseUnavailableError, match="hides them") as caught:
+            rolling.roll_up(engine, "ping")
+    assert "pg_read_all_stats" in caught.value.mend
+
+
+@pytest.mark.parametrize("broken", [1, 2, 3, 5, 8])
+def test_what_was_cut_short_is_done_by_the_next(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch, broken: int
+) -> None:
+    """After an end in any transaction, with late results before the next attempt, the buckets are right."""
+    monkeypatch.setattr(rolling, "_JOBS_TOGETHER", 1)
+    jobs = [book.job(60), book.job(10), book.job(60)]
+    for job in jobs:
+        book.results(job, START, 10 * MINUTE, 200)
+    calls = 0
+    plainly = rolling.compute
+
+    def fail(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == broken:
+            raise InterruptedError
+        plainly(*arguments)
+
+    monkeypatch.setattr(rolling, "compute", fail)
+    with pytest.raises(InterruptedError):
+        rolling.roll_up(engine, "ping")
+    for job in jobs:
+        book.late(job, START + MINUTE)
+        book.late(job, START + 25 * HOUR.width + MINUTE)
+    rolling.roll_up(engine, "ping")
+    assert rolled(engine, HOUR) == expected(engine, HOUR)
+    assert rolled(engine, DAY) == expected(engine, DAY)
+    assert rolled(engine, FIVE_MINUTES) == expected(engine, FIVE_MINUTES, {jobs[1]})
+    assert marks(engine) == 0
+
+
+@pytest.fixture
+def other(settings: Settings) -> Iterator[Engine]:
+    """Connections of gateways."""
+    engine = make_engine(settings, application="streamswarm-gateway", pool_size=4)
+    yield engine
+    engine.dispose()
+
+
+def test_roll_ups_that_race_with_late_results_equal_a_recomputation(
+    engine: Engine, other: Engine, book: Book
+) -> None:
+    """Three keepers roll up while three gateways store late results; in the end every bucket is right."""
+    jobs = [book.job(10) for _ in range(3)]
+    for job in jobs:
+        book.results(job, START, 10 * MINUTE, 150)
+    stop = threading.Event()
+    faults: list[BaseException] = []
+
+    def store(number: int) -> None:
+        try:
+            mine = Book.__new__(Book)
+            mine.engine, mine.chance = other, random.Random(number)
+            for count in range(120):
+                mine.late(jobs[number], START + dt.timedelta(seconds=1 + count * 701))
+        except BaseException as error:  # noqa: BLE001  handed to the main thread
+            faults.append(error)
+
+    def roll() -> None:
+        try:
+            while not stop.is_set():
+                rolling.roll_up(engine, "ping")
+        except BaseException as error:  # noqa: BLE001  handed to the main thread
+            faults.append(error)
+
+    gateways = [threading.Thread(target=store, args=(number,)) for number in range(3)]
+    keepers = [threading.Thread(target=roll) for _ in range(3)]
+    for thread in [*gateways, *keepers]:
+        thread.start()
+    for thread in gateways:
+        thread.join()
+    stop.set()
+    for thread in keepers:
+        thread.join()
+    assert faults == []
+    rolling.roll_up(engine, "ping")
+    assert marks(engine) == 0
+    for of in LAYERS:
+        assert rolled(engine, of) == expected(engine, of)

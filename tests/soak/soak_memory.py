@@ -1,0 +1,203 @@
+"""An hour with 200 workers and somebody who looks at pages: memory of gateway, keeper, dashboard and a worker.
+
+SOAK_SECONDS sets another length. The first sixth is warm-up; the growth of each process is a line fitted robustly
+(Theil and Sen: the median of all slopes) through what comes after, and must stay below 5 %. Meanwhile 99 of 100 batches
+must be acknowledged within a second. The series is kept in SOAK_FOLDER (default: build/soak) as memory.json.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy.orm import Session
+from support.installation import Installation, installation
+from support.killing import tell
+from support.surroundings import clean_environment, wait_for
+
+from controller.store.commands import tokens
+from controller.store.commands.audit import SYSTEM
+from worker.identity import IdentityStore, make_identity
+
+WORKERS = 200
+#: Runs of each worker: 4 every 5 s, so 160 results a second together.
+DESTINATIONS, INTERVAL_S = 4, 5.0
+SAMPLE_S = 5.0
+MOST_GROWTH_PCT = 5.0
+MOST_P99_MS = 1_000.0
+
+
+def measure() -> dict[str, Any]:
+    """Sample for the whole time, then fit."""
+    seconds = float(os.environ.get("SOAK_SECONDS", "3600"))
+    with installation(gateways=1) as made, crowd(made) as (process, lines):
+        made.worker("watched").start()
+        wait_for(
+            "all workers connected",
+            lambda: made.sql("SELECT count(*) FROM workers WHERE gateway_id IS NOT NULL") == [(WORKERS + 1,)],
+            120,
+        )  # fmt: skip
+        made.make_test(destinations_count=DESTINATIONS, interval_s=INTERVAL_S)
+        series = sample(made, seconds)
+        assert process.poll() is None, "the crowd has ended by itself"
+        said = [json.loads(line) for line in lines.read_text().splitlines()]
+        ((stored,),) = made.sql("SELECT count(*) FROM result_tcp")
+        failures = {part.name: part.failures for part in made.all_parts() if part.failures}
+    keep(series)
+    waits = sorted(wait for line in said for wait in line["waits_ms"])
+    p99_ms = waits[int(len(waits) * 0.99)]
+    growth = {name: round(growth_pct(points), 2) for name, points in series.items()}
+    return {
+        "seconds": seconds,
+        "workers": WORKERS,
+        "results": stored,
+        "growth_pct": growth,
+        "rss_mib": {name: round(points[-1][1] / 2**20, 1) for name, points in series.items()},
+        "ack_p50_ms": waits[len(waits) // 2],
+        "ack_p99_ms": p99_ms,
+        "ack_max_ms": waits[-1],
+        "batches": len(waits),
+        "ended_by_themselves": failures,
+        "ok": max(growth.values()) < MOST_GROWTH_PCT and p99_ms < MOST_P99_MS and not failures,
+    }
+
+
+def sample(made: Installation, seconds: float) -> dict[str, list[tuple[float, int]]]:
+    """Return the resident size of each process over time, in bytes, while somebody looks at pages."""
+    watched = {
+        "gateway": made.gateways[0],
+        "keeper": made.keeper,
+        "web": made.web,
+        "worker": made.workers[0],
+    }
+    series: dict[str, list[tuple[float, int]]] = {name: [] for name in watched}
+    token = _token(made)
+    started = time.monotonic()
+    with httpx.Client(
+        base_url=f"http://{made.settings.web_listen}",
+        headers={"Authorization": f"Bearer {token}"},
+        trust_env=False,
+        timeout=30,
+    ) as client:
+        paths = itertools.cycle(
+            ("/tests", "/workers", "/tests/1/results?limit=50", "/destinations", "/health")
+        )
+        while (elapsed := time.monotonic() - started) < seconds:
+            for name, part in watched.items():
+                series[name].append((elapsed, _resident(part.process, tree=name == "web")))
+            for _ in range(int(SAMPLE_S * 2)):
+                reply = client.get(f"/api/v1{next(paths)}")
+                assert reply.status_code == 200, (reply.url, reply.status_code, reply.text[:300])
+                time.sleep(0.5)
+            if len(series["gateway"]) % 60 == 0:
+                shown = {name: f"{points[-1][1] / 2**20:.1f}" for name, points in series.items()}
+                tell(f"{elapsed:.0f} s: MiB {shown}")
+    return series
+
+
+def growth_pct(points: list[tuple[float, int]]) -> float:
+    """By how much the line through the points after the warm-up rises, in percent of where it begins."""
+    length = points[-1][0]
+    warm = [(at, size) for at, size in points if at >= length / 6]
+    slope = statistics.median((b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.combinations(warm, 2))
+    start = statistics.median(size - slope * (at - warm[0][0]) for at, size in warm)
+    return 100 * slope * (warm[-1][0] - warm[0][0]) / start
+
+
+def keep(series: dict[str, list[tuple[float, int]]]) -> None:
+    """Keep the series for those who want to look at it."""
+    folder = Path(os.environ.get("SOAK_FOLDER", "build/soak"))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "memory.json"
+    path.write_text(json.dumps(series))
+    tell(f"the series is in {path}")
+
+
+@contextmanager
+def crowd(made: Installation) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Start the controller and a process with the workers; yields it and the file with what it says."""
+    folder = made.folder / "crowd"
+    folder.mkdir()
+    (folder / "policy.yaml").write_text("allow_loopback: true\n")
+    for number in range(WORKERS):
+        _make_worker(made, folder / f"crowd-{number}")
+    for part in (*made.gateways, made.keeper, made.web):
+        part.start()
+    lines = made.folder / "crowd.jsonl"
+    with lines.open("wb") as output, (made.folder / "crowd.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("crowd.py")), str(folder)],
+            env=clean_environment(),
+            stdout=output,
+            stderr=log,
+        )
+    try:
+        yield process, lines
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _make_worker(made: Installation, folder: Path) -> None:
+    """Give a worker an identity as enrolment would."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    ((worker_id,),) = made.sql(
+        "INSERT INTO workers (name, host_name, enrolled_at) VALUES (%s, %s, now()) RETURNING id",
+        folder.name,
+        folder.name,
+    )
+    issued = made.authority.issue(request.public_bytes(serialization.Encoding.DER), worker_id)
+    made.sql(
+        "INSERT INTO certificates (serial, worker_id, not_before, not_after) VALUES (%s, %s, %s, %s)",
+        issued.serial,
+        worker_id,
+        issued.not_before,
+        issued.not_after,
+    )
+    key_pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    identity = make_identity(
+        key_pem=key_pem,
+        chain_pem=issued.chain_pem,
+        ca_pem=made.authority.bundle_pem,
+        gateways=made.settings.gateway_addresses,
+    )
+    IdentityStore(folder / "identity").save(identity)
+
+
+def _token(made: Installation) -> str:
+    wait_for("the dashboard", lambda: _answers(made), 60)
+    with Session(made.engine) as session, session.begin():
+        values = {"name": f"soak {random.randrange(10**6)}", "scope": "viewer"}
+        return tokens.create(session, values, actor=SYSTEM, user_id=None, role="admin")[1]
+
+
+def _answers(made: Installation) -> bool:
+    try:
+        return (
+            httpx.get(f"http://{made.settings.web_listen}/api/v1/health", trust_env=False).status_code < 600
+        )
+    except httpx.TransportError:
+        return False
+
+
+def _resident(process: psutil.Process, *, tree: bool) -> int:
+    found = [process, *process.children(recursive=True)] if tree else [process]
+    return sum(each.memory_info().rss for each in found)
