@@ -19,7 +19,7 @@ from procrastinate import App, JobContext
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from controller.keeper import plan, prune, renew, upkeep
+from controller.keeper import freshness, plan, prune, renew, upkeep
 from controller.reports.make import make_report
 from controller.settings import Settings
 from controller.store import partitions
@@ -62,6 +62,11 @@ def add_tasks(app: App) -> None:
     )
     app.periodic(cron="* * * * * */10")(
         app.task(name="renew", pass_context=True, queueing_lock="renew")(renew_task)
+    )
+    app.periodic(cron="* * * * * */30")(
+        app.task(name="freshness", pass_context=True, lock="freshness", queueing_lock="freshness")(
+            freshness_task
+        )
     )
     app.periodic(cron="*/10 * * * *")(
         app.task(name="prune", pass_context=True, queueing_lock="prune")(prune_task)
@@ -177,6 +182,19 @@ def retire_one_shots_task(context: JobContext, timestamp: int) -> None:
     engine = _tools(context).engine
     retired = _persistently(lambda: prune.retire_one_shots(engine))
     _log.debug("retired %s one-shot jobs (due at %s)", retired, timestamp)
+
+
+def freshness_task(context: JobContext, timestamp: int) -> None:
+    """Look for jobs that are scheduled and do not deliver."""
+    engine = _tools(context).engine
+    found = _persistently(lambda: freshness.look(engine))
+    _log.debug(
+        "%s jobs were due, %s overdue, %s again well (due at %s)",
+        found.due,
+        found.noticed,
+        found.cleared,
+        timestamp,
+    )
 
 
 def renew_task(context: JobContext, timestamp: int) -> None:
