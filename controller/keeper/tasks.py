@@ -20,7 +20,7 @@ from procrastinate import App, JobContext
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from controller.keeper import plan, prune, renew, upkeep
+from controller.keeper import freshness, plan, prune, renew, upkeep
 from controller.reports.make import make_report
 from controller.settings import Settings
 from controller.store import partitions
@@ -64,6 +64,11 @@ def add_tasks(app: App) -> None:
     app.periodic(cron="* * * * * */10")(
         app.task(name="renew", pass_context=True, queueing_lock="renew")(renew_task)
     )
+    app.periodic(cron="* * * * * */30")(
+        app.task(name="freshness", pass_context=True, lock="freshness", queueing_lock="freshness")(
+            freshness_task
+        )
+    )
     app.periodic(cron="*/10 * * * *")(
         app.task(name="prune", pass_context=True, queueing_lock="prune")(prune_task)
     )
@@ -75,6 +80,9 @@ def add_tasks(app: App) -> None:
     )
     app.periodic(cron="* * * * * 30")(
         app.task(name="roll_up", pass_context=True, lock="roll_up", queueing_lock="roll_up")(roll_up_task)
+    )
+    app.periodic(cron="*/5 * * * *")(
+        app.task(name="purge", pass_context=True, lock="rewrite", queueing_lock="purge")(purge_task)
     )
     app.periodic(cron="23 * * * *")(
         app.task(name="expire", pass_context=True, lock="rewrite", queueing_lock="expire")(expire_task)
@@ -138,6 +146,14 @@ def roll_up_task(context: JobContext, timestamp: int) -> None:
     _log.debug("rolled up %s steps and %s late buckets (due at %s)", done.steps, done.marks, timestamp)
 
 
+def purge_task(context: JobContext, timestamp: int) -> None:
+    """Remove the results of tests that were deleted with their data."""
+    tools = _tools(context)
+    removed = _persistently(lambda: upkeep.purge(tools.settings, tools.stopping))
+    if removed:
+        _log.info("removed %s rows of tests deleted with their data (due at %s)", removed, timestamp)
+
+
 def expire_task(context: JobContext, timestamp: int) -> None:
     """Remove results and roll-ups that are too old."""
     tools = _tools(context)
@@ -167,6 +183,19 @@ def retire_one_shots_task(context: JobContext, timestamp: int) -> None:
     engine = _tools(context).engine
     retired = _persistently(lambda: prune.retire_one_shots(engine))
     _log.debug("retired %s one-shot jobs (due at %s)", retired, timestamp)
+
+
+def freshness_task(context: JobContext, timestamp: int) -> None:
+    """Look for jobs that are scheduled and do not deliver."""
+    engine = _tools(context).engine
+    found = _persistently(lambda: freshness.look(engine))
+    _log.debug(
+        "%s jobs were due, %s overdue, %s again well (due at %s)",
+        found.due,
+        found.noticed,
+        found.cleared,
+        timestamp,
+    )
 
 
 def renew_task(context: JobContext, timestamp: int) -> None:

@@ -25,13 +25,18 @@ ONE_SHOT_GRACE = dt.timedelta(minutes=10)
 RUN_NOW_GRACE = dt.timedelta(minutes=1)
 
 
+def least_run_s(spec: Mapping[str, Any]) -> float:
+    """Return how long a run with these parameters takes at least: its packets and the pauses between them."""
+    packets, pause_ms = int(spec.get("count") or 1), float(spec.get("interval_ms") or 0)
+    return ((packets - 1) * pause_ms + float(spec.get("window_ms") or 0)) / 1000
+
+
 def too_long(spec: Mapping[str, Any], interval_s: float | None) -> str:
     """Return why runs with these parameters cannot come that often, or the empty text.
 
     A run never overlaps the one before it, so a test like that would mostly be missed.
     """
-    packets, pause_ms = int(spec.get("count") or 1), float(spec.get("interval_ms") or 0)
-    least_s = ((packets - 1) * pause_ms + float(spec.get("window_ms") or 0)) / 1000
+    least_s = least_run_s(spec)
     if interval_s is None or least_s < interval_s:
         return ""
     return f"a run takes at least {least_s:g} s by its parameters, so it cannot come every {interval_s:g} s"

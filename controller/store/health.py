@@ -23,6 +23,8 @@ State = Literal["ok", "degraded", "down"]
 HEARTBEAT_S = 2.0
 #: Age of a heartbeat, seconds, from which the process counts as dead.
 STALE_S = 15.0
+#: A worker's clock that is further away from the controller's is flagged, and so are the results that carry it.
+CLOCK_LIMIT_MS = 5_000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,11 @@ class Health:
         """The worst state of any part."""
         states = [part.state for part in (self.database, self.gateway, self.keeper, self.worker)]
         return "down" if "down" in states else "degraded" if "degraded" in states else "ok"
+
+
+def is_clock_off(offset_ms: float | None) -> bool:
+    """Whether a clock is so far away from the controller's that its readings are flagged."""
+    return offset_ms is not None and abs(offset_ms) > CLOCK_LIMIT_MS
 
 
 def register_process(connection: Connection, role: Role, name: str) -> int:
@@ -118,18 +125,21 @@ def read_health(connection: Connection) -> Health:
         {"stale": STALE_S},
     ).all()
     alive: dict[str, int] = {str(role): int(count) for role, count in counts}
-    connected, known, alarmed = connection.execute(
+    workers = connection.execute(
         text(
-            "SELECT count(*) FILTER (WHERE gateway_id IS NOT NULL), count(*), "
-            "count(*) FILTER (WHERE gateway_id IS NOT NULL AND spool_alarm <> '') FROM workers "
+            "SELECT count(*) FILTER (WHERE gateway_id IS NOT NULL) AS connected, count(*) AS known, "
+            "count(*) FILTER (WHERE gateway_id IS NOT NULL AND spool_alarm <> '') AS alarmed, "
+            "count(*) FILTER (WHERE gateway_id IS NOT NULL AND abs(clock_offset_ms) > :limit) AS astray, "
+            "(SELECT count(*) FROM overdue_jobs) AS overdue FROM workers "
             "WHERE deleted_at IS NULL AND revoked_at IS NULL AND enrolled_at IS NOT NULL"
-        )
+        ),
+        {"limit": CLOCK_LIMIT_MS},
     ).one()
     return Health(
         database=Component(state="ok", message="PostgreSQL answers", alive=1),
         gateway=_process(alive.get("gateway", 0), "gateway", "workers cannot deliver results"),
         keeper=_process(alive.get("keeper", 0), "keeper", "nothing is planned and no partitions are made"),
-        worker=_workers(int(connected), int(known), int(alarmed)),
+        worker=_workers(**workers._asdict()),
     )
 
 
@@ -141,13 +151,20 @@ def _process(alive: int, role: str, consequence: str) -> Component:
     )
 
 
-def _workers(connected: int, known: int, alarmed: int) -> Component:
+def _workers(*, connected: int, known: int, alarmed: int, astray: int, overdue: int) -> Component:
     if alarmed:
         return Component(
             state="degraded",
             message=f"{alarmed} of {connected} connected cannot keep results; their pages say why",
             alive=connected,
         )
+    troubles = []
+    if overdue:
+        troubles.append(f"{overdue} jobs of connected workers do not deliver what is due")
+    if astray:
+        troubles.append(f"{astray} of {connected} connected have a clock that is more than 5 s off")
+    if connected and troubles:
+        return Component(state="degraded", message="; ".join(troubles), alive=connected)
     if connected == known and known:
         return Component(state="ok", message=f"all {known} connected", alive=connected)
     if connected:

@@ -14,7 +14,7 @@ from streamswarm.contract import InvalidInputError, Problem
 from streamswarm.targets import shown
 from web.api.asking import Query
 from web.api.blueprint import blueprint, listed
-from web.api.describing import ID, INSTANT, TEXT, UUID, described, said
+from web.api.describing import FLAG, ID, INSTANT, TEXT, UUID, described, said
 from web.api.plain import instant, plain
 from web.api.schemas import closed, kind_metrics, record
 from web.auth import requires
@@ -60,12 +60,15 @@ _SERIES = closed(
 
 @blueprint.get("/tests/<id:test_id>/results")
 @requires("viewer")
-@described(query=_RANGE_QUERY, paged=True, answers=record(RunRecord, metrics=kind_metrics()))
+@described(
+    query={**_RANGE_QUERY, "clock_off": FLAG}, paged=True, answers=record(RunRecord, metrics=kind_metrics())
+)
 def list_results(test_id: int) -> Response:
     """List a test's runs, newest first."""
     query = Query()
     start, end = query.instant("from"), query.instant("to")
     worker, destination, paging = query.uuid("worker"), query.id("destination"), query.paging()
+    clock_off = query.flag("clock_off")
     query.done()
     with transaction() as database:
         test = tests.get(database, test_id)
@@ -77,6 +80,7 @@ def list_results(test_id: int) -> Response:
             end=end,
             worker=worker,
             destination=destination,
+            clock_off=clock_off,
             limit=paging.limit,
             cursor=paging.cursor,
         )

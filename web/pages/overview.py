@@ -9,13 +9,15 @@ from typing import Any
 
 from flask import render_template, url_for
 
-from controller.store.queries import overview, pages, tests, workers
+from controller.store.queries import accounts, overview, pages, tests, workers
+from controller.store.queries.accounts import OverdueLine
 from controller.store.queries.workers import WorkerRecord
 from streamswarm import contract
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
 from web.pages.drawing import comb
+from web.pages.formatting import exact
 from web.pages.states import TestLook, run_state
 from web.pages.test_rows import TestRow, read_rows
 
@@ -23,7 +25,7 @@ from web.pages.test_rows import TestRow, read_rows
 _MOST_ROWS = 12
 _MOST_TESTS = 500
 _RECENT = dt.timedelta(minutes=15)
-_CLOCK_LIMIT_MS = 5000.0
+_MOST_OVERDUE = 8
 _TONES = {"ok": "ok", "failed": "failed", "error": "error", "missed": "missed", "stale": "attention"}
 _REASONS = {
     "failed": "The destination did not do what was required.",
@@ -83,23 +85,36 @@ def _figures() -> dict[str, Any]:
         failures = pages.recent_failures(session, within=_RECENT, limit=8)
         figures = overview.read(session)
         runs = pages.run_counts(session, within=_RECENT)
+        late = accounts.overdue(session, limit=_MOST_OVERDUE)
     return {
         "figures": figures,
         "runs": runs,
         "rows": shown,
         "more": len(rows) > _MOST_ROWS,
         "failures": [(failure, *run_state(failure.status)) for failure in failures],
-        "attention": attention(fleet, rows),
+        "attention": attention(fleet, rows, late),
         "comb": comb(fleet),
         "shares": shares([row.look for row in rows]),
     }
 
 
-def attention(fleet: Sequence[WorkerRecord], rows: Sequence[TestRow]) -> list[Attention]:
+def attention(
+    fleet: Sequence[WorkerRecord], rows: Sequence[TestRow], overdue: Sequence[OverdueLine] = ()
+) -> list[Attention]:
     """Return what is not as it should be, the gravest first."""
     items: list[Attention] = []
     for worker in fleet:
         items.extend(_of_worker(worker))
+    for line in overdue:
+        items.append(
+            Attention(
+                state="stale",
+                word="overdue",
+                title=line.test_name,
+                text=f"{line.name} delivers nothing of what is due since {exact(line.due_at)}, although its worker is connected.",
+                href=url_for("pages.test", test_id=line.test_id),
+            )
+        )
     for row in rows:
         if row.look.state in _TROUBLE or (
             row.look.state == "waiting" and not row.test.jobs and not row.test.paused
@@ -137,7 +152,7 @@ def _of_worker(worker: WorkerRecord) -> list[Attention]:
         items.append(
             Attention(state="attention", word="spool", title=worker.name, text=worker.spool_alarm, href=href)
         )
-    if worker.clock_offset_ms is not None and abs(worker.clock_offset_ms) > _CLOCK_LIMIT_MS:
+    if worker.clock_off and worker.clock_offset_ms is not None:
         items.append(
             Attention(
                 state="attention",

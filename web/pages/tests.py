@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 
 from controller.errors import ConflictError
 from controller.store.commands import tests as commands
-from controller.store.queries import pages, plans, tests
+from controller.store.queries import accounts, pages, plans, tests
 from streamswarm import contract
 from web.auth import requires
 from web.database import transaction
@@ -21,6 +21,7 @@ from web.pages.states import SOURCES, run_state, test_look
 from web.pages.test_rows import latest_of, read_rows
 
 _LATEST = 15
+_MOST_OVERDUE = 5
 
 
 @blueprint.get("/tests", endpoint="tests")
@@ -105,11 +106,13 @@ def test_run(test_id: int) -> Response:
 @blueprint.post("/tests/<int:test_id>/delete")
 @requires("operator")
 def test_delete(test_id: int) -> Response:
-    """Delete a test."""
+    """Delete a test, and its results when that is ticked."""
+    with_data = request.form.get("with_data") == "yes"
     with transaction() as session:
         found = tests.get(session, test_id)
-        commands.delete(session, test_id, actor=actor())
-    flash(f"The test {found.name} is deleted.", "success")
+        commands.delete(session, test_id, actor=actor(), with_data=with_data)
+    removed = " Its results are being removed." if with_data else ""
+    flash(f"The test {found.name} is deleted.{removed}", "success")
     return redirect(url_for("pages.tests"))
 
 
@@ -122,11 +125,13 @@ def _latest(test_id: int) -> dict[str, Any]:
         newest = pages.newest_runs(session, found.kind, test_id, limit=_LATEST, only_bad=only_bad)
         latest = latest_of(session, [test_id]).get(test_id, [])
         skips = plans.read_skips(session, test_id, now=now)
+        overdue = accounts.overdue(session, test_id=test_id, limit=_MOST_OVERDUE)
     return {
         "test": found,
         "kind": kind,
         "look": test_look(found, latest, now),
         "skips": skips,
+        "overdue": overdue,
         "runs": [
             (run, *run_state(run.status), SOURCES.get(run.failure_source, run.failure_source))
             for run in newest

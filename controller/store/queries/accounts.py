@@ -41,6 +41,51 @@ class JobAccount:
     account: Account
 
 
+@dataclass(frozen=True, kw_only=True)
+class OverdueLine:
+    """A job whose due runs do not come although its worker is connected."""
+
+    job_id: int
+    test_id: int
+    test_name: str
+    worker_name: str
+    destination_name: str
+    #: The first instant that was due and of which, as of everything since, nothing has come.
+    due_at: dt.datetime
+
+    @property
+    def name(self) -> str:
+        """Worker and destination, as people call the line."""
+        return (
+            f"{self.worker_name} \N{RIGHTWARDS ARROW} {self.destination_name}"
+            if self.destination_name
+            else self.worker_name
+        )
+
+
+def overdue(session: Session, *, test_id: int | None = None, limit: int) -> tuple[OverdueLine, ...]:
+    """Return jobs that do not deliver, those that have been silent longest first, of one test or of all."""
+    query = (
+        select(
+            OverdueJob.job_id,
+            Job.test_id,
+            Test.name.label("test_name"),
+            Worker.name.label("worker_name"),
+            func.coalesce(Destination.name, "").label("destination_name"),
+            OverdueJob.due_at,
+        )
+        .join(Job, Job.id == OverdueJob.job_id)
+        .join(Test, Test.id == Job.test_id)
+        .join(Worker, Worker.id == Job.worker_id)
+        .join(Destination, Destination.id == Job.destination_id, isouter=True)
+        .order_by(OverdueJob.due_at, OverdueJob.job_id)
+        .limit(limit)
+    )
+    if test_id is not None:
+        query = query.where(Job.test_id == test_id)
+    return tuple(OverdueLine(**row._mapping) for row in session.execute(query))
+
+
 def read_versions(session: Session, job_ids: Collection[int]) -> dict[int, list[Version]]:
     """Return all versions of jobs, oldest first."""
     found: dict[int, list[Version]] = {job_id: [] for job_id in job_ids}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from controller.store.entities import Destination, Job, Quarantine, Test, Worker
+from controller.store.entities import Destination, Job, OverdueJob, Quarantine, Test, Worker
+from controller.store.health import CLOCK_LIMIT_MS
 from controller.store.queries.tests import state_now
 from controller.store.queries.workers import is_connected
 
@@ -21,6 +22,8 @@ class Overview:
     workers_connected: int
     #: Workers that announce a kind as unavailable, or a damaged or full spool.
     workers_impaired: int
+    #: Connected workers whose clock is more than five seconds off.
+    workers_clock_off: int
     #: Results that wait on workers' disks.
     spooled_results: int
     destinations_total: int
@@ -31,6 +34,8 @@ class Overview:
     tests_waiting: int
     tests_ended: int
     jobs_total: int
+    #: Jobs of connected workers of which nothing comes although it is due.
+    jobs_overdue: int
     #: Results of the last day that could not be stored.
     quarantined: int
 
@@ -46,6 +51,7 @@ def read(session: Session) -> Overview:
                 | func.jsonb_path_exists(Worker.kinds, "$.*.available ? (@ == false)")
             ),
             func.coalesce(func.sum(Worker.spool_records), 0),
+            func.count().filter(is_connected(), func.abs(Worker.clock_offset_ms) > CLOCK_LIMIT_MS),
         )
         .select_from(Worker)
         .where(Worker.deleted_at.is_(None), Worker.revoked_at.is_(None))
@@ -61,6 +67,7 @@ def read(session: Session) -> Overview:
         workers_total=workers[0],
         workers_connected=workers[1],
         workers_impaired=workers[2],
+        workers_clock_off=workers[4],
         spooled_results=int(workers[3]),
         destinations_total=session.execute(
             select(func.count()).select_from(Destination).where(Destination.deleted_at.is_(None))
@@ -73,6 +80,7 @@ def read(session: Session) -> Overview:
         jobs_total=session.execute(
             select(func.count()).select_from(Job).where(Job.retired_at.is_(None), ~Job.one_shot)
         ).scalar_one(),
+        jobs_overdue=session.execute(select(func.count()).select_from(OverdueJob)).scalar_one(),
         quarantined=session.execute(
             select(func.count())
             .select_from(Quarantine)

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from controller.store import results
 from controller.store.entities import Destination, Job, Test, Worker
+from controller.store.health import is_clock_off
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 
@@ -44,6 +45,8 @@ class RunRecord:
     error: str
     #: The kind's headline metric; None where it was not measured.
     value: float | None
+    #: Whether the worker's clock was more than five seconds away from the controller's.
+    clock_off: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +203,7 @@ def _newest_of_each_job(
             table.c.status,
             table.c.failure_source,
             table.c.error,
+            table.c.clock_offset_ms,
             _headline(kind, table).label("value"),
         )
         .where(table.c.job_id == Job.id, table.c.scheduled_at > func.now() - within)
@@ -250,4 +254,5 @@ def _newest_of_each_job(
             .lower(),
             error=row.error or "",
             value=row.value,
+            clock_off=is_clock_off(row.clock_offset_ms),
         )

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, select, true, tuple_
+from sqlalchemy import Table, false, func, select, true, tuple_
 from sqlalchemy.orm import Session
 
 from controller.store import results
 from controller.store.entities import Destination, Job, Worker
+from controller.store.health import CLOCK_LIMIT_MS, is_clock_off
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
@@ -43,6 +44,10 @@ class RunRecord:
     failure_source: str
     error: str
     clock_offset_ms: float | None
+    #: Whether the worker's clock was more than five seconds away from the controller's.
+    clock_off: bool = False
+    #: How late it started after its due instant, by the monotonic clock, in microseconds; None for a missed run.
+    start_error_us: int | None = None
     #: Every metric of the kind; None where it was not measured.
     metrics: Mapping[str, float | int | bool | None]
     #: Rows of the kind's child tables by table and key: `{"interfaces": {"eth0": {…}}}`.
@@ -59,6 +64,7 @@ def find(
     end: dt.datetime | None = None,
     worker: uuid.UUID | None = None,
     destination: int | None = None,
+    clock_off: bool | None = None,
     limit: int = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> Page[RunRecord]:
@@ -69,6 +75,9 @@ def find(
         walk = walk.where(table.c.scheduled_at >= start)
     if end is not None:
         walk = walk.where(table.c.scheduled_at < end)
+    if clock_off is not None:
+        off = func.coalesce(func.abs(table.c.clock_offset_ms) > CLOCK_LIMIT_MS, false())
+        walk = walk.where(off if clock_off else ~off)
     if cursor:
         microseconds, job_id = decode_cursor(cursor, int, int)
         at = _instant(microseconds)
@@ -155,6 +164,8 @@ def _record(kind: str, row: Any, children: Mapping[tuple[int, dt.datetime], Any]
         .lower(),
         error=row["error"] or "",
         clock_offset_ms=row["clock_offset_ms"],
+        clock_off=is_clock_off(row["clock_offset_ms"]),
+        start_error_us=row["start_error_us"],
         metrics={column.metric.name: row[column.name] for column in results.columns(kind) if column.metric},
         children=children.get((row["job_id"], row["scheduled_at"]), {}),
         detail=row["detail"],

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
 from controller.store.entities import Certificate, Job, Process, Worker
-from controller.store.health import STALE_S
+from controller.store.health import STALE_S, is_clock_off
 from controller.store.queries.destinations import contains
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
 
@@ -52,6 +52,8 @@ class WorkerRecord:
     #: A damaged or full spool, for people; empty when well.
     spool_alarm: str
     clock_offset_ms: float | None
+    #: Whether its clock is more than five seconds away from the controller's.
+    clock_off: bool = False
     #: Jobs that it should run now, and whether it has said that it does.
     jobs: int
     jobs_current: bool
@@ -170,6 +172,7 @@ def _record(row: Any) -> WorkerRecord:
         spool_records=entity.spool_records,
         spool_alarm=entity.spool_alarm,
         clock_offset_ms=entity.clock_offset_ms,
+        clock_off=is_clock_off(entity.clock_offset_ms),
         jobs=row.jobs,
         jobs_current=entity.jobs_applied == entity.jobs_revision,
         certificate_until=row.until,

@@ -67,6 +67,31 @@ def test_a_worker_that_cannot_keep_results_is_not_well(engine: Engine) -> None:
     assert "1 of 1 connected cannot keep results" in found.worker.message
 
 
+def test_clocks_and_silent_jobs_are_told(engine: Engine) -> None:
+    """Connected workers whose clock is off, and jobs that do not deliver; both at once are both said."""
+    with engine.begin() as connection:
+        gateway = health.register_process(connection, "gateway", "gateway-1")
+        health.register_process(connection, "keeper", "keeper-1")
+        add_worker(connection, "alpha", gateway)
+        connection.execute(text("UPDATE workers SET clock_offset_ms = -4999"))
+        assert health.read_health(connection).state == "ok"
+        connection.execute(text("UPDATE workers SET clock_offset_ms = -5001"))
+        found = health.read_health(connection)
+        assert (found.state, found.worker.alive) == ("degraded", 1)
+        assert found.worker.message == "1 of 1 connected have a clock that is more than 5 s off"
+        connection.execute(
+            text(
+                "WITH t AS (INSERT INTO tests (name, kind, spec) VALUES ('t', 'system', '{}') RETURNING id), "
+                "j AS (INSERT INTO jobs (test_id, worker_id, kind, spec, interval_us, anchor_us) "
+                "SELECT t.id, w.id, 'system', '{}', 1000000, 0 FROM t, workers w RETURNING id) "
+                "INSERT INTO overdue_jobs (job_id, due_at) SELECT id, now() FROM j"
+            )
+        )
+        found = health.read_health(connection)
+    assert found.worker.message.startswith("1 jobs of connected workers do not deliver")
+    assert "clock" in found.worker.message
+
+
 def test_a_row_tells_whose_it_is(engine: Engine) -> None:
     """Role, name, process id and gauges are kept; a heartbeat for a row that is gone says so."""
     with engine.begin() as connection:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from controller.store import results
 from controller.store.entities import Destination, Job, Worker
+from controller.store.health import is_clock_off
 from controller.store.queries.results.series import within
 from streamswarm import crontab
 from streamswarm.v1 import probe_pb2
@@ -56,6 +57,10 @@ class ResultRecord:
     failure_source: str
     error: str
     clock_offset_ms: float | None
+    #: Whether the worker's clock was more than five seconds away from the controller's.
+    clock_off: bool = False
+    #: How late it started after its due instant, by the monotonic clock, in microseconds; None for a missed run.
+    start_error_us: int | None = None
     #: Metrics by name; None is "not measured".
     metrics: Mapping[str, float | int | bool | None]
     detail: Mapping[str, Any] | None
@@ -207,6 +212,8 @@ def _recent_each(
             failure_source=_failure_source(row["failure_source"]),
             error=row["error"] or "",
             clock_offset_ms=row["clock_offset_ms"],
+            clock_off=is_clock_off(row["clock_offset_ms"]),
+            start_error_us=row["start_error_us"],
             metrics={metric: row[column] for metric, column in named},
             detail=row["detail"],
         )

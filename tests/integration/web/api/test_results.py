@@ -112,6 +112,27 @@ def test_runs_are_filtered_by_worker_destination_and_time(api: Api, ground: Grou
     assert {run["scheduled_at"] for run in read_all(api, f"{path}&from={start}&to={end}")} == {start}
 
 
+def test_runs_by_a_clock_that_is_off_are_flagged_and_found(api: Api, ground: Ground, engine: Engine) -> None:
+    """Beyond five seconds either way; an unknown offset is no flag. How late a run started comes with it."""
+    job = next(iter(ground.jobs.values()))
+    for age_s, offset in ((10, None), (20, 4999.0), (30, 5001.0), (40, -7_200_000.0)):
+        ground.run(job, age_s, 1.0)
+        with engine.begin() as connection:
+            connection.execute(
+                text(
+                    "UPDATE result_ping SET clock_offset_ms = :o, start_error_us = 150 WHERE scheduled_at = :at"
+                ),
+                {"o": offset, "at": NOW - dt.timedelta(seconds=age_s)},
+            )
+    path = f"/tests/{ground.test}/results"
+    found = api("GET", f"{path}?limit=4").json["items"]
+    assert [run["clock_off"] for run in found] == [False, False, True, True]
+    assert {run["start_error_us"] for run in found} == {150}
+    assert len(api("GET", f"{path}?clock_off=true").json["items"]) == 2
+    unflagged = api("GET", f"{path}?clock_off=false").json["items"]
+    assert {run["clock_offset_ms"] for run in unflagged} == {None, 4999.0}
+
+
 def test_child_rows_come_with_their_run(api: Api, ground: Ground, engine: Engine) -> None:
     """The interfaces and disks of a system run, by their keys."""
     test = api("POST", "/tests", {"name": "S", "kind": "system", "interval_s": 10}).json["id"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 
-from sqlalchemy import update
+from sqlalchemy import func, insert, update
 
-from controller.store.entities import Test, Worker
+from controller.store.entities import OverdueJob, Test, Worker
 from streamswarm.v1 import probe_pb2
 from web.live import MOST_PER_VIEWER, Hub
 
@@ -128,9 +128,22 @@ def test_a_worker_page_tells_facts_kinds_jobs_and_policy(operator, rows) -> None
         "Alpha",
         "\u22127\u202f210\u00a0ms",
         "the disk is full",
+        "more than 5 s off",
     ):
         assert text in page, text
     assert "Revoke" not in page
+    assert "7.2 s away from the controller" in operator.get("/")
+
+
+def test_a_job_that_does_not_deliver_is_shown(operator, rows) -> None:
+    """On the overview and on its test's page, until something comes."""
+    worker, place = rows.worker("edge-1"), rows.destination("router", "192.0.2.1")
+    test = rows.test("Alpha", "tcp", destinations=[place])
+    job = rows.job(test, worker, place)
+    assert "of what is due" not in operator.get(f"/tests/{test}")
+    rows.execute(insert(OverdueJob).values(job_id=job, due_at=func.now()))
+    assert "edge-1 → router: nothing of what is due has come since" in operator.get(f"/tests/{test}")
+    assert "edge-1 → router delivers nothing of what is due" in operator.get("/")
 
 
 def test_what_is_not_there_is_a_styled_404(operator) -> None:

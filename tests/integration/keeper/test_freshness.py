@@ -1,0 +1,133 @@
+"""Scheduled but not delivered: noticed once, cleared by itself, and no alarm for what is somebody else's matter."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, func, insert, select, text, update
+from sqlalchemy.orm import Session
+from support.keepers import World
+
+from controller.keeper import freshness, plan
+from controller.keeper.freshness import Look
+from controller.store import health, partitions, results
+from controller.store.entities import Job, JobVersion, Mark, OverdueJob, Worker
+from streamswarm.v1 import probe_pb2
+
+HOUR = dt.timedelta(hours=1)
+
+
+@pytest.fixture
+def job(engine: Engine, world: World) -> int:
+    """A job every two seconds on a worker that has been connected for an hour."""
+    with engine.begin() as connection:
+        gateway = health.register_process(connection, "gateway", "gateway@here")
+    worker = world.worker("a", gateway_id=gateway, connected_at=dt.datetime.now(dt.UTC) - HOUR)
+    test = world.test(
+        "p", "ping", [world.destination("x", "192.0.2.1")], created_at=dt.datetime.now(dt.UTC) - 2 * HOUR
+    )
+    plan.plan_tests(engine, [test])
+    with engine.begin() as connection:
+        connection.execute(update(JobVersion).values(valid_from=func.now() - HOUR))
+    [made] = world.jobs()
+    assert made.worker_id == worker
+    return made.id
+
+
+def deliver(engine: Engine, job: int, ago: dt.timedelta) -> None:
+    """Store the result of a run that was due so long ago."""
+    at = dt.datetime.now(dt.UTC) - ago
+    with Session(engine) as session, session.begin():
+        partitions.ensure_partitions(session.connection(), "ping", {at.date()})
+        row = {"job_id": job, "job_version": 1, "scheduled_at": at, "started_at": at, "duration_ms": 1.0}
+        session.execute(
+            insert(results.table("ping")), [{**row, "status": probe_pb2.STATUS_OK, "failure_source": 0}]
+        )
+
+
+def overdue(engine: Engine) -> list[int]:
+    """Return the jobs that are noted."""
+    with Session(engine) as session:
+        return list(session.scalars(select(OverdueJob.job_id)))
+
+
+def look_again(engine: Engine) -> Look:
+    """Look as if a minute had passed since the last time."""
+    with engine.begin() as connection:
+        connection.execute(update(Mark).values(until=Mark.until - dt.timedelta(minutes=1)))
+    return freshness.look(engine)
+
+
+def test_what_does_not_come_is_noticed_once_and_cleared_when_it_comes(engine: Engine, job: int) -> None:
+    """With the first instant that lacks; a look at once, or by a second keeper, changes nothing."""
+    assert freshness.look(engine).noticed == 1
+    with Session(engine) as session:
+        first = session.scalars(select(OverdueJob.due_at)).one()
+    assert dt.timedelta(seconds=30) < dt.datetime.now(dt.UTC) - first < dt.timedelta(seconds=60)
+    assert freshness.look(engine).noticed == 0
+    assert look_again(engine).noticed == 0
+    with Session(engine) as session:
+        assert session.scalars(select(OverdueJob.due_at)).one() == first
+    deliver(engine, job, dt.timedelta(seconds=20))
+    assert freshness.look(engine).cleared == 1
+    assert overdue(engine) == []
+
+
+def test_what_delivers_is_left_in_peace(engine: Engine, job: int) -> None:
+    """A late result within the grace is no alarm, and neither is one that was missed with its reason."""
+    deliver(engine, job, dt.timedelta(seconds=25))
+    assert freshness.look(engine) == Look(due=1)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE workers SET gateway_id = NULL",
+        "UPDATE workers SET connected_at = now() - interval '40 seconds'",
+        "UPDATE workers SET spool_records = 100000",
+        "UPDATE workers SET revoked_at = now()",
+        "UPDATE jobs SET paused = true",
+        "UPDATE jobs SET retired_at = now()",
+        "UPDATE jobs SET ends_at = now() - interval '10 minutes'",
+        "UPDATE job_versions SET valid_from = now() - interval '40 seconds'",
+        "UPDATE jobs SET interval_us = 86400000000, anchor_us = anchor_us - 3600000000",
+        """UPDATE jobs SET windows = jsonb_build_array(jsonb_build_object('from', '00:00', 'to', '24:00', 'days',
+                                       jsonb_build_array(to_char(now() + interval '3 days', 'dy'))))""",
+    ],
+    ids=["offline", "just back", "catching up", "revoked", "paused", "retired", "ended", "just changed", "not due", "closed"],
+)  # fmt: skip
+def test_what_is_no_alarm_of_a_job(engine: Engine, job: int, statement: str) -> None:
+    """Whole workers, jobs of which nothing is asked, and what has only just begun."""
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    assert freshness.look(engine).noticed == 0
+    assert overdue(engine) == []
+
+
+@pytest.mark.parametrize(
+    "values", [{"gateway_id": None}, {"paused": True}, {"retired_at": func.now()}], ids=["offline", "paused", "retired"]
+)  # fmt: skip
+def test_an_alarm_ends_when_nothing_is_asked_any_more(
+    engine: Engine, job: int, values: dict[str, Any]
+) -> None:
+    """The worker goes away, or the job does."""
+    assert freshness.look(engine).noticed == 1
+    entity = Worker if "gateway_id" in values else Job
+    with engine.begin() as connection:
+        connection.execute(update(entity).values(values))
+    assert look_again(engine) == Look(cleared=1)
+    assert overdue(engine) == []
+
+
+def test_a_rare_job_is_looked_at_when_it_was_due(engine: Engine, job: int) -> None:
+    """Between its instants it costs nothing; after a pause of the keepers what was due meanwhile is looked at."""
+    with engine.begin() as connection:
+        due = "extract(epoch FROM now() - interval '20 minutes')::bigint * 1000000"
+        connection.execute(text(f"UPDATE jobs SET interval_us = 3600000000, anchor_us = {due}"))
+        connection.execute(insert(Mark).values(name="freshness", until=func.now() - dt.timedelta(minutes=2)))
+    assert freshness.look(engine) == Look()
+    with engine.begin() as connection:
+        connection.execute(update(Mark).values(until=func.now() - dt.timedelta(minutes=30)))
+    assert freshness.look(engine) == Look(due=1, noticed=1)
