@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import psycopg2
 from procrastinate import App, JobContext
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
@@ -80,6 +81,9 @@ def add_tasks(app: App) -> None:
     app.periodic(cron="* * * * * 30")(
         app.task(name="roll_up", pass_context=True, lock="roll_up", queueing_lock="roll_up")(roll_up_task)
     )
+    app.periodic(cron="*/5 * * * *")(
+        app.task(name="purge", pass_context=True, lock="rewrite", queueing_lock="purge")(purge_task)
+    )
     app.periodic(cron="23 * * * *")(
         app.task(name="expire", pass_context=True, lock="rewrite", queueing_lock="expire")(expire_task)
     )
@@ -140,6 +144,14 @@ def roll_up_task(context: JobContext, timestamp: int) -> None:
     engine = _tools(context).engine
     done = _persistently(lambda: upkeep.roll_up(engine))
     _log.debug("rolled up %s steps and %s late buckets (due at %s)", done.steps, done.marks, timestamp)
+
+
+def purge_task(context: JobContext, timestamp: int) -> None:
+    """Remove the results of tests that were deleted with their data."""
+    tools = _tools(context)
+    removed = _persistently(lambda: upkeep.purge(tools.settings, tools.stopping))
+    if removed:
+        _log.info("removed %s rows of tests deleted with their data (due at %s)", removed, timestamp)
 
 
 def expire_task(context: JobContext, timestamp: int) -> None:
@@ -223,7 +235,8 @@ def _persistently(work: Callable[[], T]) -> T:
     for attempt in range(_TRIES):
         try:
             return work()
-        except (OperationalError, plan.PlanConflictError) as error:
+        # The driver's own error comes where a connection breaks while it is given back.
+        except (OperationalError, psycopg2.OperationalError, plan.PlanConflictError) as error:
             if attempt == _TRIES - 1:
                 raise
             _log.warning("trying again: %s", error)

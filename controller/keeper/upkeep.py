@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from controller.logs import reason
 from controller.settings import Settings
-from controller.store import results, retention, rewriting, rolling
+from controller.store import purging, results, retention, rewriting, rolling
 from controller.store.engine import make_engine
 from controller.store.retention import Removed, Retention
 from controller.store.rolling import Rolled
@@ -52,6 +52,12 @@ def expire(settings: Settings, stopping: threading.Event) -> Removed:
             removed.dropped += done.dropped
             removed.left += done.left
     return removed
+
+
+def purge(settings: Settings, stopping: threading.Event) -> int:
+    """Remove the results of tests that were deleted with their data; return how many rows that were."""
+    with patient_engine(settings, stopping) as engine:
+        return purging.purge(engine, stopped=stopping.is_set)
 
 
 def rewrite_days(settings: Settings, stopping: threading.Event) -> int:

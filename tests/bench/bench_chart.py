@@ -43,7 +43,7 @@ def fill_sql(table: str, first_minute: int, last_minute: int, jobs: int, start: 
     }
     for column in chosen:
         if column.name not in values:
-            noise = f"(hashint8(job * 1000003 + minute * 31 + {len(values)}) & 65535)"
+            noise = f"(hashint8(job::bigint * 1000003 + minute * 31 + {len(values)}) & 65535)"
             if column.type == "bool":
                 values[column.name] = f"({noise} > 3000)"
             elif column.type == "float8":

@@ -15,7 +15,7 @@ from controller.store.queries.tests import TestRecord, TestState
 from web.api import bodies
 from web.api.asking import Query, body, take_version
 from web.api.blueprint import blueprint, listed, shown_version
-from web.api.describing import FLAG, ID, INSTANT, TEXT, described
+from web.api.describing import FLAG, ID, INSTANT, TEXT, described, said
 from web.api.plain import instant, plain
 from web.api.schemas import closed, kind_specs
 from web.api.schemas import record as schema_of
@@ -109,11 +109,14 @@ def update_test(test_id: int) -> Response:
 
 @blueprint.delete("/tests/<id:test_id>")
 @requires("operator")
-@described(status=204)
+@described(query={"with_data": said(FLAG, "Remove its results too; false unless sent.")}, status=204)
 def delete_test(test_id: int) -> tuple[str, int]:
-    """Delete a test."""
+    """Delete a test; its results stay until their retention ends, unless they are to go with it."""
+    query = Query()
+    with_data = query.flag("with_data")
+    query.done()
     with transaction() as database:
-        commands.delete(database, test_id, actor=principal().actor)
+        commands.delete(database, test_id, actor=principal().actor, with_data=bool(with_data))
     return "", 204
 
 

@@ -106,11 +106,13 @@ def test_run(test_id: int) -> Response:
 @blueprint.post("/tests/<int:test_id>/delete")
 @requires("operator")
 def test_delete(test_id: int) -> Response:
-    """Delete a test."""
+    """Delete a test, and its results when that is ticked."""
+    with_data = request.form.get("with_data") == "yes"
     with transaction() as session:
         found = tests.get(session, test_id)
-        commands.delete(session, test_id, actor=actor())
-    flash(f"The test {found.name} is deleted.", "success")
+        commands.delete(session, test_id, actor=actor(), with_data=with_data)
+    removed = " Its results are being removed." if with_data else ""
+    flash(f"The test {found.name} is deleted.{removed}", "success")
     return redirect(url_for("pages.tests"))
 
 

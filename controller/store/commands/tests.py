@@ -89,13 +89,19 @@ def run_now(session: Session, test_id: int, *, actor: Actor) -> dt.datetime:
     return now
 
 
-def delete(session: Session, test_id: int, *, actor: Actor) -> None:
-    """Delete a test. Its row stays as a tombstone, so that results still under way are stored and counted."""
+def delete(session: Session, test_id: int, *, actor: Actor, with_data: bool = False) -> None:
+    """Delete a test. Its row stays as a tombstone, so that results still under way are stored and counted.
+
+    `with_data` has keepers remove its results too; those that still come are acknowledged and not stored.
+    """
     entity = _locked(session, test_id)
     entity.deleted_at = func.now()
+    if with_data:
+        entity.data_deleted_at = func.now()
     entity.version += 1
     session.flush()
-    audit.record(session, actor, "test.delete", "test", entity.id, _definition(entity))
+    told = {**_definition(entity), **({"with_data": True} if with_data else {})}
+    audit.record(session, actor, "test.delete", "test", entity.id, told)
     session.flush()
     queue.plan_test(session.connection(), entity.id)
 

@@ -167,6 +167,23 @@ def test_a_test_lives_its_life(api: Api, engine: Engine) -> None:
     assert tuple(row) == (True, 6)
 
 
+def test_a_test_is_deleted_with_its_data_when_asked(api: Api, engine: Engine) -> None:
+    """Only `true` has the results removed, and the audit log says so; anything odd is refused."""
+    first, second = (make_test(api, name=name, kind="system", destinations=[]) for name in ("a", "b"))
+    assert api("DELETE", f"/tests/{first['id']}?with_data=perhaps").status_code == 422
+    assert api("DELETE", f"/tests/{first['id']}?with_data=true").status_code == 204
+    assert api("DELETE", f"/tests/{second['id']}?with_data=false").status_code == 204
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text("SELECT data_deleted_at IS NOT NULL FROM tests WHERE deleted_at IS NOT NULL ORDER BY id")
+        ).scalars()
+        assert list(rows) == [True, False]
+        told = connection.execute(
+            text("SELECT detail -> 'with_data' FROM audit WHERE action = 'test.delete' ORDER BY id")
+        ).scalars()
+        assert list(told) == [True, None]
+
+
 def test_every_fault_of_a_test_is_told_at_once_with_its_path(api: Api, worker: str) -> None:
     """Unknown fields, limits of parameters, destinations that do not suit the kind, spans, selections."""
     url = make_destination(api, "URL", "https://example.org/")

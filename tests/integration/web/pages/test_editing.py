@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -279,6 +280,18 @@ def test_a_test_is_paused_resumed_run_and_deleted(operator, rows, engine) -> Non
     assert operator.post(f"{path}/delete").status_code == 302
     assert one(engine, Test).deleted_at is not None
     assert operator.client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("ticked", [True, False])
+def test_a_test_is_deleted_with_its_data_when_that_is_ticked(operator, rows, engine, ticked: bool) -> None:
+    """The results go only when somebody said so."""
+    test = rows.test("Alpha", "ping", destinations=[rows.destination("Router", "192.0.2.1")])
+    assert "Remove its results too" in operator.get(f"/tests/{test}")
+    operator.post(f"/tests/{test}/delete", {"with_data": "yes"} if ticked else {})
+    deleted = one(engine, Test)
+    assert deleted.deleted_at is not None
+    assert (deleted.data_deleted_at is not None) is ticked
+    assert ("results are being removed" in operator.get("/tests")) is ticked
 
 
 def test_viewers_change_nothing(viewer, rows) -> None:

@@ -1,0 +1,147 @@
+"""Tests deleted with their data: their results go, some at a time, and nothing of others' does."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from controller.store import partitions, purging, rewriting, rolling
+from controller.store.entities import Job, Test, Worker
+from controller.store.purging import purge
+from controller.store.rewriting import Day
+
+FIRST = dt.date(2026, 3, 28)
+TABLES = ("result_ping", "rollup_ping_1h", "rollup_ping_1d")
+
+
+@pytest.fixture
+def pair(engine: Engine) -> tuple[int, int]:
+    """Two tests with two days of results each, rolled up; the first was deleted with its data."""
+    with Session(engine) as session, session.begin():
+        worker = Worker(name="berlin", host_name="berlin")
+        session.add(worker)
+        session.flush()
+        jobs = []
+        for name in ("gone", "kept"):
+            test = Test(name=name, kind="ping", spec={}, interval_s=60)
+            session.add(test)
+            session.flush()
+            job = Job(
+                test_id=test.id,
+                worker_id=worker.id,
+                kind="ping",
+                spec={},
+                interval_us=60_000_000,
+                anchor_us=0,
+                target="192.0.2.1",
+            )
+            session.add(job)
+            session.flush()
+            jobs.append(job.id)
+    with engine.begin() as connection:
+        partitions.ensure_partitions(connection, "ping", [FIRST, FIRST + dt.timedelta(days=1)])
+        connection.execute(
+            text(
+                "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                "failure_source) SELECT job, at, at, 1, 1, 1, 0 FROM unnest(CAST(:jobs AS bigint[])) AS job, "
+                "generate_series(timestamptz '2026-03-28', timestamptz '2026-03-29 23:00', interval '1 h') AS at"
+            ),
+            {"jobs": jobs},
+        )
+    rolling.roll_up(engine, "ping")
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE tests SET deleted_at = now(), data_deleted_at = now() WHERE name = 'gone'")
+        )
+    return jobs[0], jobs[1]
+
+
+def left(engine: Engine, job: int) -> list[int]:
+    """Count the rows of a job in each table."""
+    with engine.connect() as connection:
+        return [
+            connection.execute(
+                text(f"SELECT count(*) FROM {table} WHERE job_id = :job"), {"job": job}
+            ).scalar_one()
+            for table in TABLES
+        ]
+
+
+def is_over(engine: Engine) -> bool:
+    """Whether the removal is done with."""
+    with engine.connect() as connection:
+        return bool(
+            connection.execute(
+                text("SELECT data_removed_at IS NOT NULL FROM tests WHERE name = 'gone'")
+            ).scalar_one()
+        )
+
+
+def test_all_of_one_test_goes_and_nothing_of_another(
+    engine: Engine, pair: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results and roll-ups, a few rows a transaction."""
+    monkeypatch.setattr(purging, "ROWS_TOGETHER", 7)
+    gone, kept = pair
+    assert left(engine, gone) == left(engine, kept) == [48, 48, 2]
+    assert purge(engine) == 98
+    assert left(engine, gone) == [0, 0, 0]
+    assert left(engine, kept) == [48, 48, 2]
+    assert purge(engine) == 0
+
+
+def test_it_is_over_when_nothing_can_come_any_more(engine: Engine, pair: tuple[int, int]) -> None:
+    """A gateway that still knew the job may have stored a result after the first round; the last finds nothing."""
+    purge(engine)
+    assert purge(engine) == 0
+    assert not is_over(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                "failure_source) VALUES (:job, :at, :at, 1, 1, 1, 0)"
+            ),
+            {"job": pair[0], "at": dt.datetime(2026, 3, 28, tzinfo=dt.UTC)},
+        )
+        connection.execute(
+            text(
+                "UPDATE tests SET data_deleted_at = now() - CAST(:settled AS interval) * 2 WHERE name = 'gone'"
+            ),
+            {"settled": purging.SETTLED},
+        )
+    assert purge(engine) == 1
+    assert not is_over(engine)
+    assert purge(engine) == 0
+    assert is_over(engine)
+
+
+def test_a_round_that_is_stopped_goes_on_later(
+    engine: Engine, pair: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A keeper that is told to stop ends after the transaction under way."""
+    monkeypatch.setattr(purging, "ROWS_TOGETHER", 7)
+    purge(engine, stopped=lambda: True)
+    assert left(engine, pair[0]) == [41, 48, 2]
+    purge(engine)
+    assert left(engine, pair[0]) == [0, 0, 0]
+
+
+def test_a_day_that_is_being_rewritten_does_not_bring_them_back(
+    engine: Engine, pair: tuple[int, int]
+) -> None:
+    """The copy that still has the rows cannot take the day's place."""
+    day = Day(table="result_ping", day=FIRST)
+
+    def remove(step: str) -> None:
+        if step == "copied":
+            purge(engine)
+
+    with pytest.raises(rewriting.OvertakenError):
+        rewriting.rewrite(engine, day, told=remove)
+    assert left(engine, pair[0]) == [0, 0, 0]
+    rewriting.rewrite(engine, day)
+    assert left(engine, pair[0]) == [0, 0, 0]
+    assert left(engine, pair[1]) == [48, 48, 2]
