@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import psycopg2
 from procrastinate import App, JobContext
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
@@ -234,7 +235,8 @@ def _persistently(work: Callable[[], T]) -> T:
     for attempt in range(_TRIES):
         try:
             return work()
-        except (OperationalError, plan.PlanConflictError) as error:
+        # The driver's own error comes where a connection breaks while it is given back.
+        except (OperationalError, psycopg2.OperationalError, plan.PlanConflictError) as error:
             if attempt == _TRIES - 1:
                 raise
             _log.warning("trying again: %s", error)

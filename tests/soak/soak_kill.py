@@ -2,7 +2,7 @@
 
 Each worker's spool keeps an account of everything that was ever written into it, in the same transactions. In the end
 every account must be in the database, each run once and nothing else. Killed workers find results of past days in their
-spools when they come back. SOAK_KILLS sets another number of kills, SOAK_RESULTS the least number of results, and
+spools when they come back, and these days are rewritten all the while, beside a day that is detached and dropped. SOAK_KILLS sets another number of kills, SOAK_RESULTS the least number of results, and
 SOAK_SEED repeats the order of the victims.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 
 from support.installation import installation
 from support.killing import DRAINED_WITHIN_S, KillLoop, Load, tell
+from support.upkeep import RestlessUpkeep
 
 LOAD = Load(workers=4, destinations=80, interval_s=1.0, late=250)
 
@@ -28,7 +29,8 @@ def measure() -> dict[str, Any]:
         loop = KillLoop(made, LOAD, random.Random(seed))
         loop.begin()
         started = time.monotonic()
-        loop.run(kills, pause_s=(0.3, 2.5), between=lambda: _tell_progress(loop, kills))
+        with RestlessUpkeep(made.settings) as upkeep:
+            loop.run(kills, pause_s=(0.3, 2.5), between=lambda: _tell_progress(loop, kills))
         killing_s = time.monotonic() - started
         while sum(worker.ledger.newest() for worker in made.workers) < least:
             time.sleep(1)
@@ -39,6 +41,7 @@ def measure() -> dict[str, Any]:
             "killed": dict(loop.kills),
             "results": found.spooled,
             "late": loop.late,
+            "upkeep": dict(upkeep.done),
             "lost": len(found.lost),
             "duplicate": found.doubled,
             "invented": len(found.invented),
@@ -49,7 +52,8 @@ def measure() -> dict[str, Any]:
             "ended_by_themselves": sum(part.failures for part in made.all_parts()),
             "seed": seed,
         }
-        figure["ok"] = found.clean and drained_s <= DRAINED_WITHIN_S and found.spooled >= least
+        worked = upkeep.done["rewritten"] > 0 and upkeep.done["removed"] > 0
+        figure["ok"] = worked and found.clean and drained_s <= DRAINED_WITHIN_S and found.spooled >= least
         assert figure["ok"], (figure, found.lost[:10], found.invented[:10], found.quarantined)
         return figure
 

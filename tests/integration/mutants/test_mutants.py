@@ -83,6 +83,15 @@ MUTANTS = {
         killer="tests/integration/gateway/test_ingest.py::test_another_spool_with_the_same_runs_adds_no_rows",
         says="assert [(11,)] == [(6,)]",
     ),
+    "plain swap of a partition": Mutant(
+        source="controller/store/rewriting.py",
+        changes=(
+            ("    while _merge_ahead(engine, day, attempt) > _FEW_LATE:\n", "    while False:\n"),
+            ("        rows += _merge(connection, day)[1]\n", ""),
+        ),
+        killer="tests/integration/store/test_rewriting.py::test_late_rows_of_every_step_are_kept",
+        says="AssertionError",
+    ),
     "no epoch in the claim of a session": Mutant(
         source="controller/gateway/storing.py",
         changes=((" AND w.session_epoch = b.epoch", ""),),
