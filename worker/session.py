@@ -25,7 +25,8 @@ from worker.transport import Stream, StreamEndedError
 
 log = logging.getLogger(__name__)
 
-_WELCOME_S = 20.0
+#: Long enough for a gateway to which thousands come back at once; who gives up and dials again costs it a handshake more.
+_WELCOME_S = 45.0
 _BATCH_RESULTS = 500
 #: Of results; sequence numbers and framing come on top, and the whole stays under 512 KiB.
 _BATCH_BYTES = 480 * 1024

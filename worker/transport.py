@@ -27,6 +27,10 @@ _ENROL = "/streamswarm.v1.Enrolment/Enrol"
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    (
+        "grpc.http2.ping_timeout_ms",
+        10_000,
+    ),  # or an answer is waited for a minute, whatever the one above says
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # A pool of its own, or a new certificate would be ignored while an old connection lives.

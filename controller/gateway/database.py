@@ -25,10 +25,13 @@ _LIMITS = {
     "lock_timeout": 5_000,
     "idle_in_transaction_session_timeout": 5_000,
 }
-_LIMIT_TRANSACTIONS = "SET transaction_timeout = 10000"  # PostgreSQL 17 and newer
+LONGEST_TRANSACTION_MS = 10_000
+_LIMIT_TRANSACTIONS = f"SET transaction_timeout = {LONGEST_TRANSACTION_MS}"  # PostgreSQL 17 and newer
+#: The name that PostgreSQL shows for every connection of a gateway.
+APPLICATION = "streamswarm-gateway"
 _PARAMETERS: dict[str, Any] = {
     "connect_timeout": 5,
-    "application_name": "streamswarm-gateway",
+    "application_name": APPLICATION,
     "options": " ".join(("-c timezone=UTC", *(f"-c {name}={value}" for name, value in _LIMITS.items()))),
     "keepalives_idle": 10,
     "keepalives_interval": 5,

@@ -39,13 +39,32 @@ async def register(database: Database, name: str) -> int:
     return int(row[0])
 
 
-async def beat(database: Database, process_id: int, gauges: Gauges, *, interval_s: float = 2.0) -> None:
-    """Write a heartbeat with the gauges every `interval_s` until cancelled; the loop's own lag is among them."""
+class LoopLag:
+    """How late the event loop comes: `run` is its task. Everything that a gateway does waits for it."""
+
+    def __init__(self) -> None:
+        self._worst_ms = 0.0
+
+    async def run(self, *, interval_s: float = 0.2) -> None:
+        """Measure until cancelled: sleep, and see by how much more was slept."""
+        while True:
+            begun = time.monotonic()
+            await asyncio.sleep(interval_s)
+            self._worst_ms = max(self._worst_ms, (time.monotonic() - begun - interval_s) * 1000)
+
+    def take(self) -> float:
+        """Return the worst since it was last asked for, in milliseconds."""
+        worst, self._worst_ms = self._worst_ms, 0.0
+        return worst
+
+
+async def beat(
+    database: Database, process_id: int, gauges: Gauges, lag: LoopLag, *, interval_s: float = 2.0
+) -> None:
+    """Write a heartbeat with the gauges every `interval_s` until cancelled; the loop's worst lag is among them."""
     while True:
-        begun = time.monotonic()
         await asyncio.sleep(interval_s)
-        lag_ms = max(0.0, (time.monotonic() - begun - interval_s) * 1000)
-        values = {**gauges(), "loop_lag_ms": round(lag_ms, 3)}
+        values = {**gauges(), "loop_lag_ms": round(lag.take(), 3)}
         try:
             async with database.connection() as connection:
                 await connection.execute(

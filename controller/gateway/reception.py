@@ -22,8 +22,11 @@ _log = logging.getLogger(__name__)
 
 #: Hellos that are opened in one transaction.
 _TOGETHER = 200
-#: A worker whose row another transaction holds is tried again after so long, until the second figure has passed.
-_AGAIN_S, _PATIENCE_S = 0.05, 5.0
+#: A worker whose row another transaction holds is tried again after so long, until the second figure has passed: no
+#: transaction of a gateway lives for that long.
+_AGAIN_S, _PATIENCE_S = 0.05, 12.0
+#: While rows are held, transactions that should have ended long ago are looked for this often.
+_LOOK_S = 1.0
 
 
 class BusyError(Exception):
@@ -51,6 +54,7 @@ class Reception:
         #: Hellos in the transaction that runs.
         self._served = 0
         self._something = asyncio.Event()
+        self._looked_at = 0.0
 
     def __len__(self) -> int:
         """Return how many Hellos wait for an answer."""
@@ -77,6 +81,8 @@ class Reception:
                     self._served = len(guests)
                     held = await self._receive(guests)
                     self._served = 0
+                    if held:
+                        await self._end_stuck()
                     if held and not self._waiting:
                         await asyncio.sleep(_AGAIN_S)
                     self._waiting += held
@@ -123,6 +129,20 @@ class Reception:
             else:
                 _refuse(guest, BusyError("another transaction holds the worker's row"))
         return held
+
+    async def _end_stuck(self) -> None:
+        """Free rows that a gateway holds which was stopped in the middle of storing."""
+        if time.monotonic() - self._looked_at < _LOOK_S:
+            return
+        self._looked_at = time.monotonic()
+        try:
+            async with self._database.connection() as connection:
+                ended = await roster.end_stuck(connection)
+        except Exception as error:  # noqa: BLE001  the next look comes soon, and the guests' own patience ends
+            _log.warning("transactions that hold workers' rows cannot be looked for: %s", error)
+        else:
+            if ended:
+                _log.warning("%s transactions of a gateway that stands still were ended", ended)
 
     async def _open(self, guests: list[_Guest]) -> Opened:
         async with self._database.connection() as connection:

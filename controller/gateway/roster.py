@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.gateway.authority import IssuedCertificate
-from controller.gateway.database import Connection
+from controller.gateway.database import APPLICATION, LONGEST_TRANSACTION_MS, Connection
 from controller.gateway.identity import Peer
 from controller.gateway.plain import storable_json, without_nul
 from controller.store.queue import plan_worker_async
@@ -161,6 +161,24 @@ async def _use_certificates(connection: Connection, peers: Sequence[Peer]) -> No
             "AND c.superseded_at IS NULL",
             [list(column) for column in zip(*first_uses, strict=True)],
         )
+
+
+async def end_stuck(connection: Connection) -> int:
+    """End transactions of gateways that have outlived their time-out; return how many there were.
+
+    While PostgreSQL waits for the rows of a COPY it looks at no time-out: a gateway that is stopped right then would
+    hold its workers' rows for as long as it is stopped.
+    """
+    cursor = await connection.execute(
+        """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = current_user AND application_name = %s
+          AND xact_start < clock_timestamp() - %s * interval '1 ms'
+          AND state = 'active' AND wait_event = 'ClientRead'
+        """,
+        (APPLICATION, LONGEST_TRANSACTION_MS),
+    )
+    return cursor.rowcount
 
 
 async def close_sessions(

@@ -61,6 +61,7 @@ class RunningGateway:
             Role.NEWCOMER, settings.enrolment_listen, self.authority, variable="STREAMSWARM_ENROLMENT_LISTEN"
         )
         self.enrolment = Enrolment(settings, self.database, self.authority)
+        self._lag = process.LoopLag()
         self._process_id = 0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -90,7 +91,8 @@ class RunningGateway:
             self.reception.run(),
             self.sessions.run(),
             self._notices.run(),
-            process.beat(self.database, self._process_id, self._gauges),
+            self._lag.run(),
+            process.beat(self.database, self._process_id, self._gauges, self._lag),
         ):
             self._tasks.append(asyncio.create_task(work))
         _log.info(

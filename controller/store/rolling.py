@@ -68,9 +68,10 @@ def horizon_of(engine: Engine) -> dt.datetime:
     with engine.begin() as connection:
         horizon, hidden = connection.execute(
             text(
-                "SELECT least(now(), min(xact_start) FILTER (WHERE application_name = :gateway)), "
+                # Name and database of a session are shown to everybody, the rest only to its own role and readers.
+                "SELECT least(now(), min(xact_start)), "
                 "count(*) FILTER (WHERE query = '<insufficient privilege>') "
-                "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                "FROM pg_stat_activity WHERE datname = current_database() AND application_name = :gateway"
             ),
             {"gateway": _GATEWAY},
         ).one()

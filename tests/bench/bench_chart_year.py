@@ -27,7 +27,7 @@ from controller.store.queries.results import bucket_width
 from controller.store.rollups import LAYERS, Source
 
 INTERVAL_S = int(os.environ.get("BENCH_YEAR_INTERVAL_S", "60"))
-DAYS = 365
+DAYS = int(os.environ.get("BENCH_YEAR_DAYS", "365"))
 GOAL = 50
 METRICS = ["rtt_avg_ms", "loss_pct"]
 SOURCE = Source(kind="ping", child=None)

@@ -171,4 +171,6 @@ def _copy_jobs(connection: psycopg.Connection[Any], jobs: Sequence[JobValues]) -
     ):
         for job in jobs:
             values = (getattr(job, name) for name in names)
-            copy.write_row([Jsonb(value) if isinstance(value, dict | list) else value for value in values])
+            copy.write_row(
+                [Jsonb(value) if isinstance(value, dict | list | tuple) else value for value in values]
+            )

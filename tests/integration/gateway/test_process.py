@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from controller.gateway.database import Database
+from controller.gateway.process import LoopLag
 from controller.store.engine import libpq_url
 
 
@@ -108,6 +109,19 @@ async def test_a_gateway_without_a_schema_says_how_to_make_it(
     assert process.returncode == 1
     assert b"streamswarm db upgrade" in errors
     assert b"Traceback" not in errors
+
+
+async def test_the_loop_tells_how_late_it_came() -> None:
+    """Also when it was late only for a moment; once told, it is forgotten."""
+    lag = LoopLag()
+    task = asyncio.create_task(lag.run(interval_s=0.01))
+    await asyncio.sleep(0.05)
+    time.sleep(0.3)  # what nothing in a gateway must do
+    await asyncio.sleep(0.05)
+    assert lag.take() > 250
+    assert lag.take() < 250
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_paused_gateway_does_not_hold_its_successor(deployment: Any) -> None:

@@ -278,13 +278,18 @@ def test_the_frontier_waits_for_open_transactions_of_gateways(
             assert (horizon == began[0]) is waited_for
 
 
-def test_hidden_transactions_are_an_error(
-    engine: Engine, postgres_server: str, postgres_url: str, settings: Settings
+@pytest.mark.parametrize("name", ["streamswarm-gateway", "psql"])
+def test_a_gateway_of_another_role_is_an_error(
+    engine: Engine, postgres_server: str, postgres_url: str, name: str
 ) -> None:
-    """A keeper that may not see when others' transactions began says so, and rolls nothing up."""
-    name = postgres_url.partition("@/")[2].partition("?")[0]
-    with psycopg.connect(postgres_server.replace("/postgres?", f"/{name}?"), autocommit=True) as foreign:
-        assert foreign.info.dbname == name
+    """A keeper that may not see when gateways' transactions began says so; other sessions may hide what they like."""
+    database = postgres_url.partition("@/")[2].partition("?")[0]
+    url = postgres_server.replace("/postgres?", f"/{database}?")
+    with psycopg.connect(url, autocommit=True, application_name=name) as foreign:
+        assert foreign.info.dbname == database
+        if name == "psql":
+            rolling.roll_up(engine, "ping")
+            return
         with pytest.raises(DatabaseUnavailableError, match="hides them") as caught:
             rolling.roll_up(engine, "ping")
     assert "pg_read_all_stats" in caught.value.mend

@@ -313,7 +313,7 @@ async def test_messages_of_the_future_are_left_aside(clock: Any) -> None:
 async def test_a_gateway_that_never_answers_is_left(clock: Any) -> None:
     """After Hello, and later when three heartbeats bring nothing."""
     silent = Bench(clock, MemoryQueue())
-    await clock.advance(19)
+    await clock.advance(44)
     assert not silent.running.done()
     await clock.advance(1.1)
     assert (await silent.end()).end is End.RETRY

@@ -1,0 +1,183 @@
+"""`python tests/bench/scale.py`: what any number of workers costs, from the costs of one of everything, and how they come back.
+
+The costs are measured by `make bench` with the names that stand beside them; docs/architecture/scale.md says when and how. The
+steady state is arithmetic. A restart is played in steps of time: workers dial with full jitter, each gateway takes in as many
+a second as its processors allow, and who waits too long dials again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bisect
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Of one gateway process, on the machine that measured them."""
+
+    #: KiB of memory for each session, and of the process without any (`sessions`).
+    session_kib: float = 116.0
+    process_kib: float = 90_000.0
+    #: Milliseconds of a processor: to take one worker in, 20 jobs included, of which the TLS handshake (`sessions`).
+    connect_ms: float = 1.9
+    handshake_ms: float = 0.9
+    #: To read, note and answer one heartbeat, and to keep one connection alive for a second (`sessions`).
+    heartbeat_ms: float = 0.27
+    keepalive_ms_per_s: float = 0.0024
+    #: To read, store and acknowledge a batch that holds one result, and each further result in it (`reconnect`, `ingest`).
+    batch_ms: float = 0.45
+    result_ms: float = 0.004
+    #: To tell one worker of one changed job (`fanout`).
+    job_ms: float = 0.3
+    #: Of the database: for a batch that comes alone, for each result, and for each worker that is looked at every second.
+    database_batch_ms: float = 0.1
+    database_result_ms: float = 0.003
+    database_look_ms: float = 0.003
+    #: Bytes that one stored result takes, key included (`row-size`).
+    row_bytes: float = 291.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """How many workers there are, and what they do."""
+
+    workers: int
+    jobs_each: int = 20
+    interval_s: float = 60.0
+
+    @property
+    def results_per_s(self) -> float:
+        """Results of all workers together."""
+        return self.workers * self.jobs_each / self.interval_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steady:
+    """What it takes when nothing happens but measuring; processors are full ones."""
+
+    results_per_s: float
+    heartbeats_per_s: float
+    gateways: int
+    gateway_processors: float
+    gateway_mib: float
+    database_processors: float
+    database_gib_per_day: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Return:
+    """How the workers come back after all gateways were away."""
+
+    half_s: float
+    all_s: float
+    #: Dials that were given up and made again.
+    in_vain: int
+
+
+#: As the gateway's registry says it to workers.
+LEAST_HEARTBEAT_S, MOST_HEARTBEAT_S, HEARTBEATS_PER_S = 10, 120, 50
+#: As the worker has them.
+FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S = 0.5, 15.0, 45.0
+
+
+def gateways_for(load: Load, costs: Costs, *, share: float = 0.6, most_workers: int = 5_000) -> int:
+    """Return how many gateways hold a load, each with that share of one processor and no more than so many workers."""
+    count = max(1, math.ceil(load.workers / most_workers))
+    while steady(load, costs, gateways=count).gateway_processors > share:
+        count += 1
+    return count
+
+
+def steady(load: Load, costs: Costs, *, gateways: int) -> Steady:
+    """Return what each of so many gateways needs, and the database for all of them."""
+    each = load.workers / gateways
+    heartbeat_s = max(LEAST_HEARTBEAT_S, min(MOST_HEARTBEAT_S, each // HEARTBEATS_PER_S))
+    heartbeats = each / heartbeat_s
+    results = load.results_per_s / gateways
+    # A worker sends what it has as soon as it has it; two results meet in a batch only by chance.
+    gateway_ms = (
+        heartbeats * costs.heartbeat_ms
+        + each * costs.keepalive_ms_per_s
+        + results * (costs.batch_ms + costs.result_ms)
+    )
+    database_ms = (
+        load.results_per_s * (costs.database_batch_ms + costs.database_result_ms)
+        + load.workers * costs.database_look_ms
+    )
+    return Steady(
+        results_per_s=load.results_per_s,
+        heartbeats_per_s=heartbeats * gateways,
+        gateways=gateways,
+        gateway_processors=gateway_ms / 1000,
+        gateway_mib=(costs.process_kib + each * costs.session_kib) / 1024,
+        database_processors=database_ms / 1000,
+        database_gib_per_day=load.results_per_s * 86_400 * costs.row_bytes / 2**30,
+    )
+
+
+def come_back(
+    load: Load, costs: Costs, *, gateways: int, away_s: float, processors: float = 1.0, seed: int = 1
+) -> Return:
+    """Play how workers find their gateways again that were away for a while, one queue for each gateway."""
+    rng = random.Random(seed)
+    each = math.ceil(load.workers / gateways)
+    # When each worker first finds its gateway there: waits with full jitter follow each other until then.
+    arrivals = sorted(_first_dial(rng, away_s) for _ in range(each))
+    serve_s = costs.connect_ms / 1000 / processors
+    queue = list(arrivals)
+    done: list[float] = []
+    in_vain, free_at = 0, away_s
+    while queue:
+        dialled = queue.pop(0)
+        starts = max(free_at, dialled)
+        if starts - dialled > PATIENCE_S:
+            # It has given up meanwhile; its handshake was in vain, and it comes again.
+            in_vain += 1
+            free_at = starts + costs.handshake_ms / 1000 / processors
+            _insert(queue, dialled + PATIENCE_S + rng.uniform(0.0, LONGEST_WAIT_S))
+            continue
+        free_at = starts + serve_s
+        done.append(free_at)
+    done.sort()
+    return Return(half_s=done[len(done) // 2] - away_s, all_s=done[-1] - away_s, in_vain=in_vain * gateways)
+
+
+def _first_dial(rng: random.Random, away_s: float) -> float:
+    now, bound = 0.0, FIRST_WAIT_S
+    while now < away_s:
+        now += rng.uniform(0.0, bound)
+        bound = min(LONGEST_WAIT_S, bound * 2)
+    return now
+
+
+def _insert(queue: list[float], instant: float) -> None:
+    bisect.insort(queue, instant)
+
+
+def table(sizes: Sequence[int], costs: Costs) -> str:
+    """Return a table in Markdown for so many workers each."""
+    lines = [
+        "| workers | results/s | gateways | each: processor, memory | database: processors, GiB a day | all back after 10 s away |",
+        "|---|---|---|---|---|---|",
+    ]
+    for size in sizes:
+        load = Load(workers=size)
+        count = gateways_for(load, costs)
+        found = steady(load, costs, gateways=count)
+        back = come_back(load, costs, gateways=count, away_s=10.0)
+        lines.append(
+            f"| {size:,} | {found.results_per_s:,.0f} | {count} | {found.gateway_processors:.2f}, "
+            f"{found.gateway_mib:,.0f} MiB | {found.database_processors:.1f}, {found.database_gib_per_day:,.0f} "
+            f"| {back.all_s:.0f} s |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workers", type=int, nargs="*", default=[100, 1_000, 5_000, 20_000, 100_000])
+    print(table(parser.parse_args().workers, Costs()))  # noqa: T201
