@@ -19,10 +19,10 @@ from controller.logs import reason
 from controller.settings import Settings
 from controller.store import partitions, results, rewriting, rollups
 from controller.store.rollups import DAY, LAYERS
+from controller.store.upkeep import RAW
 
 _log = logging.getLogger(__name__)
 
-RAW = "raw"
 #: Longest wait for a lock, or for those who still read a partition; what is not had is left for the next round.
 LOCK_MS = 2000
 

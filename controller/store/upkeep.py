@@ -12,6 +12,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from controller.store.entities import Base
 
+#: Stands for the results themselves where layers are named.
+RAW = "raw"
+
 
 class DirtyBucket(Base):
     """A stretch of time that was closed when a result of it came, and has to be rolled up again.

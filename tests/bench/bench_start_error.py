@@ -27,7 +27,7 @@ from worker.scheduler import Scheduler
 from worker.spool import Spool
 
 JOBS = 500
-INTERVAL_S = 5.0
+INTERVAL_S = 10.0
 MEASURED_S = 30.0
 #: Goal of the 99th percentile.
 GOAL_MS = 10.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import delete as delete_rows
@@ -24,6 +24,7 @@ from controller.store.commands.audit import Actor
 from controller.store.entities import Report, Test
 from controller.store.queries import reports
 from controller.store.queries.reports import ReportRecord
+from controller.store.upkeep import RAW, Expiry
 
 FIELDS = ("tests", "last", "from", "to")
 MOST_TESTS = 20
@@ -54,6 +55,13 @@ def create(session: Session, values: Mapping[str, Any], *, actor: Actor) -> Repo
     for index, test_id in enumerate(wanted):
         if test_id not in names:
             checker.add(f"tests[{index}]", f"there is no test {test_id}")
+    gone_before = _gone_before(session, names)
+    if gone_before is not None and start < gone_before:
+        # What has expired would be told as runs that never came.
+        checker.add(
+            "from" if "from" in values else "last",
+            f"results due before {gone_before.isoformat()} have expired; a report can begin there",
+        )
     checker.done()
     # Two that ask at the same time must not both be the last that finds room.
     session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
@@ -75,6 +83,15 @@ def create(session: Session, values: Mapping[str, Any], *, actor: Actor) -> Repo
     session.flush()
     queue.make_report(session.connection(), entity.id)
     return reports.get(session, entity.id)
+
+
+def _gone_before(session: Session, tests: Iterable[int]) -> dt.datetime | None:
+    """Return before which instant results of any of these tests have expired; None when none have."""
+    return session.execute(
+        select(func.max(Expiry.gone_before))
+        .join(Test, Test.kind == Expiry.kind)
+        .where(Expiry.layer == RAW, Test.id.in_(tuple(tests)))
+    ).scalar_one()
 
 
 def delete(session: Session, report_id: int, *, actor: Actor) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
+import itertools
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from controller.gateway import session
 from controller.gateway.server import running
 from controller.settings import Settings
 from controller.store.commands.enrolment import revoke_worker
+from worker.clock import SystemClock
 from worker.config import WorkerConfig
 from worker.daemon import Daemon
 
@@ -39,7 +42,7 @@ def gateway_settings(settings: Settings) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def _working(deployment: Any, folder: Path) -> AsyncIterator[None]:
+async def _working(deployment: Any, folder: Path, *, clock: SystemClock | None = None) -> AsyncIterator[None]:
     """Run the worker of `host-a`, enrolled with a token as any other."""
     folder.mkdir(exist_ok=True)
     (folder / "ca.pem").write_bytes(deployment.gateway.authority.bundle_pem)
@@ -55,7 +58,7 @@ async def _working(deployment: Any, folder: Path) -> AsyncIterator[None]:
         policy_file=folder / "policy.yaml",
     )
     stop = asyncio.Event()
-    daemon = asyncio.create_task(Daemon(config).run(stop))
+    daemon = asyncio.create_task(Daemon(config, clock=clock or SystemClock()).run(stop))
     try:
         yield
     finally:
@@ -182,3 +185,94 @@ async def test_a_revoked_worker_is_silent_and_comes_back_by_a_new_token(
     async with _working(deployment, folder):
         await _until(lambda: deployment.sql("SELECT count(*) FROM result_tcp")[0][0] > before[0][0] + 5)
     assert deployment.sql("SELECT count(*) FROM workers") == [(1,)]
+
+
+class _SetClock(SystemClock):
+    """This host's clock, with a wall clock that can be set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead_us = 0
+
+    def wall_us(self) -> int:
+        return super().wall_us() + self.ahead_us
+
+
+def _steps(deployment: Any) -> set[int]:
+    """Return the distances of neighbouring due instants, in microseconds."""
+    rows = deployment.sql(
+        "SELECT extract(epoch FROM scheduled_at) * 1000000 FROM result_tcp ORDER BY scheduled_at"
+    )
+    return {int(later) - int(earlier) for (earlier,), (later,) in itertools.pairwise(rows)}
+
+
+@pytest.mark.parametrize("first_s", [3600, -3600])
+async def test_a_wall_clock_that_is_set_misfiles_nothing_and_is_flagged(
+    deployment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_s: int
+) -> None:
+    """An hour off, an hour to the other side, and right again: one grid without a gap, and the rows tell which."""
+    monkeypatch.setattr("controller.gateway.sessions._LEAST_HEARTBEAT_S", 1)
+    clock = _SetClock()
+    began = dt.datetime.now(dt.UTC)
+    async with _working(deployment, tmp_path / "worker", clock=clock):
+        await _until(lambda: deployment.sql("SELECT 1 FROM workers WHERE connected_at IS NOT NULL"))
+        _plan(deployment)
+        await _until(lambda: deployment.sql("SELECT 1 FROM result_tcp OFFSET 5"))
+        for step_s in (first_s, -first_s):
+            clock.ahead_us = step_s * 1_000_000
+            off = f"sign(clock_offset_ms) = {1 if step_s > 0 else -1} AND abs(clock_offset_ms) > 5000"
+            await _until(lambda off=off: deployment.sql(f"SELECT 1 FROM result_tcp WHERE {off} OFFSET 5"))
+            await _until(lambda off=off: deployment.sql(f"SELECT 1 FROM workers WHERE {off}"))
+        clock.ahead_us = 0
+        right = "abs(clock_offset_ms) < 5000"
+        await _until(lambda: deployment.sql(f"SELECT 1 FROM workers WHERE {right}"))
+        latest = deployment.sql("SELECT max(scheduled_at) FROM result_tcp")[0][0]
+        await _until(
+            lambda: deployment.sql(
+                f"SELECT 1 FROM result_tcp WHERE scheduled_at > %s AND {right} OFFSET 5", latest
+            )
+        )
+    _all_spooled_is_stored(deployment)
+    assert _steps(deployment) == {200_000}
+    ((first, last),) = deployment.sql("SELECT min(scheduled_at), max(scheduled_at) FROM result_tcp")
+    assert began <= first < last <= dt.datetime.now(dt.UTC)
+    # What is off is the worker's own reading, by an hour.
+    ((least,),) = deployment.sql(
+        "SELECT min(abs(extract(epoch FROM started_at - scheduled_at))) FROM result_tcp "
+        "WHERE abs(clock_offset_ms) > 5000 AND status = 1"
+    )
+    assert 3590 < least < 3610
+
+
+@pytest.mark.parametrize("step_s", [3600, -3600])
+async def test_a_controllers_clock_that_is_set_repeats_nothing(
+    deployment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_s: int
+) -> None:
+    """Workers follow it on one grid: back, over instants that nobody has used; forward, with the jump told as missed."""
+    monkeypatch.setattr("controller.gateway.sessions._LEAST_HEARTBEAT_S", 1)
+    real = session._clock_us
+    ahead = {"us": 0}
+    monkeypatch.setattr("controller.gateway.session._clock_us", lambda: real() + ahead["us"])
+    async with _working(deployment, tmp_path / "worker"):
+        await _until(lambda: deployment.sql("SELECT 1 FROM workers WHERE connected_at IS NOT NULL"))
+        _plan(deployment)
+        await _until(lambda: deployment.sql("SELECT 1 FROM result_tcp WHERE status = 1 OFFSET 5"))
+        ahead["us"] = step_s * 1_000_000
+        beyond = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=step_s)
+        where = "scheduled_at > %s" if step_s > 0 else "scheduled_at < %s"
+        reach = beyond + dt.timedelta(seconds=0 if step_s > 0 else 60)
+        await _until(
+            lambda: deployment.sql(f"SELECT 1 FROM result_tcp WHERE status = 1 AND {where} OFFSET 10", reach)
+        )
+    _all_spooled_is_stored(deployment)
+    steps = _steps(deployment)
+    assert all(step % 200_000 == 0 for step in steps)
+    measured = deployment.sql(
+        f"SELECT scheduled_at FROM result_tcp WHERE status = 1 AND {where} ORDER BY 1", reach
+    )
+    distances = {later - earlier for (earlier,), (later,) in itertools.pairwise(measured)}
+    assert min(distances) == dt.timedelta(milliseconds=200)
+    told = deployment.sql(
+        "SELECT error FROM result_tcp WHERE status = 4 AND error LIKE 'nothing could start%%'"
+    )
+    assert len(told) == (20 if step_s > 0 else 0)

@@ -131,6 +131,22 @@ def test_a_report_that_cannot_be_is_refused(
     assert api("GET", "/reports").json["items"] == []
 
 
+def test_a_report_over_results_that_have_expired_is_refused(api: Api, engine: Engine, ground: Ground) -> None:
+    """It would call runs missing that were there; the answer says where a report can begin."""
+    gone_before = NOW - dt.timedelta(days=2)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO expiries VALUES ('ping', 'raw', :at), ('dns', 'raw', now()), ('ping', '1h', now())"
+            ),
+            {"at": gone_before},
+        )
+    refused = api("POST", "/reports", {"tests": [ground.test], "last": "7d"})
+    assert refused.status_code == 422
+    assert f"results due before {gone_before.isoformat()} have expired" in str(refused.json)
+    assert api("POST", "/reports", {"tests": [ground.test], "last": "24h"}).status_code == 202
+
+
 def test_not_too_many_reports_wait(api: Api, ground: Ground) -> None:
     """Beyond the bound the answer says when to come back."""
     for _ in range(commands.MOST_PENDING):
