@@ -68,7 +68,7 @@ class WorkerConfig:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigurationError(
             f"the configuration {path} cannot be read: {error}",
             mend="write it as docs/how-to/provision.md shows under `Run a worker by hand`, or name another with --config",

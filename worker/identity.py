@@ -83,7 +83,7 @@ class IdentityStore:
                 ca_pem=str(values["ca"]).encode(),
                 gateways=tuple(str(item) for item in values["gateways"]),
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise IdentityError(f"the identity {self._path} is damaged: {error}", mend=_MEND) from error
 
     def save(self, identity: Identity) -> None:

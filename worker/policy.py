@@ -86,7 +86,7 @@ class Policy:
             return cls(broken=f"the policy file {path} cannot be read: {error}")
         try:
             return cls.parse(yaml.safe_load(text))
-        except (PolicyError, yaml.YAMLError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             return cls(
                 broken=f"the policy file {path} is wrong and forbids everything until it is mended: {error}"
             )

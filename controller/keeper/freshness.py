@@ -20,8 +20,8 @@ from sqlalchemy.orm import Session
 from controller.planning.schedule import from_microseconds, least_run_s, to_microseconds
 from controller.store import results
 from controller.store.entities import Job, JobVersion, Mark, OverdueJob, Worker
-from streamswarm import contract, windows
-from streamswarm.schedules import Schedule
+from controller.store.schedules import schedule_of
+from streamswarm import contract
 
 _log = logging.getLogger(__name__)
 
@@ -113,16 +113,7 @@ def _due(row: Any, *, since: dt.datetime, until: dt.datetime) -> _DueJob | None:
     job: Job = row.Job
     kind = contract.kind(job.kind)
     run = dt.timedelta(seconds=least_run_s(job.spec) + kind.timeout_s)
-    schedule = Schedule(
-        anchor_us=job.anchor_us,
-        interval_us=job.interval_us,
-        cron=job.cron,
-        zone=job.zone,
-        windows=windows.read(job.windows),
-        starts_us=None if job.starts_at is None else to_microseconds(job.starts_at),
-        ends_us=None if job.ends_at is None else to_microseconds(job.ends_at),
-    )
-    instant = schedule.last_until(to_microseconds(until - run))
+    instant = schedule_of(job).last_until(to_microseconds(until - run))
     if instant is None:
         return None
     due_at = from_microseconds(instant)

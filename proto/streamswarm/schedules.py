@@ -138,6 +138,17 @@ class Schedule:
             yield due
             due = self.next_after(due)
 
+    def pace_us(self, instant_us: int) -> int:
+        """Return how far apart runs are around an instant: in a night between two windows, the whole night.
+
+        Before the first and behind the last it is what is usual, 0 for what is due once.
+        """
+        usual = crontab.longest_gap_us(self.cron) if self.cron else self.interval_us
+        if not (self.cron or self.windows):
+            return usual
+        last, following = self.last_until(instant_us), self.next_after(instant_us)
+        return usual if last is None or following is None else max(self.interval_us, following - last)
+
     def end_after(self, runs: int) -> int | None:
         """Return the end behind so many due instants; None when that lies beyond the calendar or twenty years."""
         return _end_after(replace(self, ends_us=None), runs)

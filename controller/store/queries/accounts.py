@@ -16,8 +16,7 @@ from controller.store import results
 from controller.store.entities import Destination, Job, JobVersion, OverdueJob, Test, Worker
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
-from streamswarm import windows
-from streamswarm.schedules import Schedule
+from controller.store.schedules import schedule_of
 from streamswarm.v1 import probe_pb2
 
 #: A run is counted when it was due so long ago: its result has had time to arrive.
@@ -101,15 +100,7 @@ def read_versions(session: Session, job_ids: Collection[int]) -> dict[int, list[
                 number=row.version,
                 valid_from_us=to_microseconds(row.valid_from),
                 valid_until_us=None if row.valid_until is None else to_microseconds(row.valid_until),
-                schedule=Schedule(
-                    anchor_us=row.anchor_us,
-                    interval_us=row.interval_us,
-                    cron=row.cron,
-                    zone=row.zone,
-                    windows=windows.read(row.windows),
-                    starts_us=None if row.starts_at is None else to_microseconds(row.starts_at),
-                    ends_us=None if row.ends_at is None else to_microseconds(row.ends_at),
-                ),
+                schedule=schedule_of(row),
                 paused=row.paused,
             )
         )

@@ -12,8 +12,10 @@ from sqlalchemy.orm import Session
 
 from controller.diagnosis.verdicts.records import JobReading, MetricReading, RunOutcome, Verdict
 from controller.diagnosis.verdicts.verdict import judge
+from controller.planning.schedule import to_microseconds
 from controller.store.diagnoses import DiagnosisState
 from controller.store.entities import Destination, Job, Test, Worker
+from controller.store.schedules import schedule_of
 from streamswarm import contract
 from streamswarm.contract import Kind
 
@@ -32,7 +34,7 @@ class Readings:
     looked_at: dt.datetime | None
 
 
-def readings(session: Session, test_id: int) -> Readings:
+def readings(session: Session, test_id: int, *, now: dt.datetime) -> Readings:
     """Return the readings of a test's scheduled jobs and of the other jobs on the same workers."""
     mine = _select().where(Job.test_id == test_id).order_by(Worker.name, Job.id)
     found = session.execute(mine).all()
@@ -45,15 +47,15 @@ def readings(session: Session, test_id: int) -> Readings:
     )
     others = session.execute(beside).all() if workers else []
     return Readings(
-        jobs=tuple(_reading(row) for row in found if row.Job.kind in contract.kinds()),
-        others=tuple(_reading(row) for row in others if row.Job.kind in contract.kinds()),
+        jobs=tuple(_reading(row, now) for row in found if row.Job.kind in contract.kinds()),
+        others=tuple(_reading(row, now) for row in others if row.Job.kind in contract.kinds()),
         looked_at=max((row.looked_at for row in found if row.looked_at is not None), default=None),
     )
 
 
 def diagnose(session: Session, test_id: int, *, now: dt.datetime) -> tuple[Verdict, Readings]:
     """Return the verdict on a test, and what it rests on."""
-    found = readings(session, test_id)
+    found = readings(session, test_id, now=now)
     return judge(found.jobs, found.others, now=now), found
 
 
@@ -76,7 +78,7 @@ def _select() -> Any:
     )
 
 
-def _reading(row: Any) -> JobReading:
+def _reading(row: Any, now: dt.datetime) -> JobReading:
     job: Job = row.Job
     kind = contract.kind(job.kind)
     reading: Mapping[str, Any] = row.reading or {}
@@ -90,7 +92,7 @@ def _reading(row: Any) -> JobReading:
         destination_name=row.destination_name,
         target=job.target,
         spec=job.spec,
-        interval_s=job.interval_us / 1e6,
+        interval_s=schedule_of(job).pace_us(to_microseconds(now)) / 1e6,
         needed=row.needed or 0,
         runs=tuple(
             RunOutcome(at=_instant(at), status=status, source=source)

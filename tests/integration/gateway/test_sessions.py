@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from controller.gateway import session as sessions
 from controller.gateway.sessions import Sessions
 from controller.store.commands.enrolment import revoke_worker
+from streamswarm import SCHEDULES_CONTRACT
 from streamswarm.v1 import gateway_pb2
 
 
@@ -86,6 +87,28 @@ async def test_the_job_set_comes_whole_and_then_as_changes(deployment: Any) -> N
             change.revision
             == deployment.sql("SELECT jobs_revision FROM workers WHERE id = %s", worker.worker_id)[0][0]
         )
+
+
+async def test_an_old_release_gets_no_job_that_it_cannot_understand(deployment: Any) -> None:
+    """It would take cron for "once" and run outside of windows; after its upgrade it gets them."""
+    worker = await deployment.enrol("host-a")
+    plain, cron, limited = (deployment.job(worker.worker_id) for _ in range(3))
+    deployment.sql("UPDATE jobs SET cron = '*/5 * * * *', interval_us = 0 WHERE id = %s", cron)
+    hours = '[{"days": ["mon"], "from": "09:00", "to": "17:00"}]'
+    deployment.sql(
+        "UPDATE jobs SET windows = %s::jsonb, zone = 'Europe/Berlin' WHERE id = %s", hours, limited
+    )
+    async with deployment.session(worker) as session:
+        await session.hello(contract_version=SCHEDULES_CONTRACT - 1)
+        assert [job.job_id for job in (await session.expect("jobs")).jobs.jobs] == [plain]
+    async with deployment.session(worker) as session:
+        await session.hello(contract_version=SCHEDULES_CONTRACT)
+        jobs = {job.job_id: job for job in (await session.expect("jobs")).jobs.jobs}
+    assert set(jobs) == {plain, cron, limited}
+    assert (jobs[cron].schedule.cron, jobs[cron].schedule.zone) == ("*/5 * * * *", "UTC")
+    [window] = jobs[limited].schedule.windows
+    assert (list(window.days), window.from_min, window.to_min) == ([1], 540, 1020)
+    assert jobs[limited].schedule.zone == "Europe/Berlin"
 
 
 async def test_every_part_of_a_job_arrives(deployment: Any) -> None:

@@ -80,7 +80,7 @@ def states(engine: Engine) -> list[DiagnosisState]:
 
 def verdict(engine: Engine, test_id: int) -> Verdict:
     with Session(engine) as session:
-        found = readings(session, test_id)
+        found = readings(session, test_id, now=dt.datetime.now(dt.UTC))
     return judge(found.jobs, found.others, now=NOW + STEP)
 
 
@@ -314,7 +314,7 @@ def test_workers_are_ordered_by_what_they_measure(engine: Engine, world: World, 
     everywhere = world.test("All hosts", "system", [])
     plan_everything(world.engine)
     with Session(engine) as session:
-        found = readings(session, test_id)
+        found = readings(session, test_id, now=dt.datetime.now(dt.UTC))
     assert {job.worker_name for job in found.jobs} == {"edge-1", "edge-2", "edge-9"}
     assert {job.test_id for job in found.others} == {system, everywhere}
     assert {job.test_id for job in found.jobs} == {test_id}

@@ -258,6 +258,33 @@ def test_what_is_exported_comes_back_the_same(controller: Controller) -> None:
     assert "there is no test to export" in nothing.output
 
 
+def test_schedules_go_there_and_back(controller: Controller) -> None:
+    """Cron, zone, windows, count and recurrence: applied, nothing to change, exported, and changed field by field."""
+    text = """\
+suite: Nights
+tests:
+  - name: Nightly
+    kind: system
+    cron: 30 23 * * *
+    zone: Europe/Berlin
+    windows: [{days: [mon, fri], from: 22:00, to: "06:00"}, {from: 23:00, to: 24:00}]
+    max_runs: 100
+    recurrence: new_test
+"""
+    assert controller.run("apply", text, "--yes").exit_code == 0
+    made = controller.tests()["Nightly"]
+    assert (made["cron"], made["interval_s"], made["recurrence"]) == ("30 23 * * *", None, "new_test")
+    assert controller.run("plan", text, "--exit-code").output.strip() == "1 as they should be"
+    exported = controller.run("export", None, "--from-suite", "Nights", "--name", "Nights").output
+    [test] = yaml.safe_load(exported)["tests"]
+    assert (test["zone"], test["max_runs"], test["windows"]) == ("Europe/Berlin", 100, made["windows"])
+    assert {"days": ["mon", "fri"], "from": "22:00", "to": "06:00"} in test["windows"]
+    assert controller.run("plan", exported, "--exit-code").output.strip() == "1 as they should be"
+    changed = controller.run("plan", text.replace("max_runs: 100", "max_runs: 50")).output
+    assert "max_runs" in changed
+    assert "windows" not in changed
+
+
 def test_a_viewers_token_plans_and_does_not_apply(
     controller: Controller, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -323,6 +323,21 @@ def test_the_phase_moves_cron() -> None:
     assert (moved.count(due, due), moved.count(due + 1, due + HOUR_US)) == (1, 0)
 
 
+def test_the_pace_knows_the_night() -> None:
+    """Within a window it is the interval, between two the time until the next one opens."""
+    office = (Window(days=(1, 2, 3, 4, 5), from_min=540, to_min=1020),)
+    hourly = Schedule(anchor_us=0, interval_us=HOUR_US, windows=office)
+    assert hourly.pace_us(at("2026-11-25T12:30Z")) == HOUR_US
+    assert hourly.pace_us(at("2026-11-25T20:00Z")) == 17 * HOUR_US
+    assert hourly.pace_us(at("2026-11-28T12:00Z")) == (17 + 48) * HOUR_US
+    assert cron("0 9 * * *").pace_us(at("2026-11-25T20:00Z")) == DAY_US
+    assert cron("*/5 * * * *").pace_us(at("2026-11-25T20:01Z")) == 5 * MINUTE_US
+    assert Schedule(anchor_us=0, interval_us=HOUR_US, ends_us=1).pace_us(DAY_US) == HOUR_US
+    assert Schedule(anchor_us=0).pace_us(DAY_US) == 0
+    ended = cron("*/5 * * * *", ends_us=at("2026-01-01T00:00Z"))
+    assert ended.pace_us(at("2026-11-25T00:00Z")) == 5 * MINUTE_US
+
+
 def test_the_end_after_so_many_runs() -> None:
     """The last of them is due, the next is not, whatever the schedule."""
     start = at("2026-11-27T12:00Z")

@@ -1,0 +1,21 @@
+"""The schedules of jobs and of their versions, from their rows."""
+
+from __future__ import annotations
+
+from controller.planning.schedule import to_microseconds
+from controller.store.entities import Job, JobVersion
+from streamswarm import windows
+from streamswarm.schedules import Schedule
+
+
+def schedule_of(row: Job | JobVersion) -> Schedule:
+    """Return when a job is due, or was by one of its versions."""
+    return Schedule(
+        anchor_us=row.anchor_us,
+        interval_us=row.interval_us,
+        cron=row.cron,
+        zone=row.zone,
+        windows=windows.read(row.windows),
+        starts_us=None if row.starts_at is None else to_microseconds(row.starts_at),
+        ends_us=None if row.ends_at is None else to_microseconds(row.ends_at),
+    )

@@ -1,0 +1,79 @@
+"""Targets that no worker may be talked into: each is a clear error, and no socket is ever opened for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from google.protobuf import json_format
+from support.surroundings import clean_environment
+
+from streamswarm import contract
+from streamswarm.v1 import probe_pb2
+
+#: The worker's command line, with an ear on every socket of the internet that is made or used, and every name looked up.
+_SPIED = """
+import socket, sys
+def hear(event, arguments):
+    if event == "socket.__new__" and arguments[1] in (socket.AF_INET, socket.AF_INET6):
+        print("opened a socket:", arguments, file=sys.stderr)
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "subprocess.Popen", "os.system"):
+        print("asked:", event, arguments, file=sys.stderr)
+sys.addaudithook(hear)
+from worker.__main__ import main
+main()
+"""
+HOSTS = [
+    "-f", "--help", "$(id)", "a;b", "a\0b", "a\r\nb", "x" * 254, "169.254.169.254", "2852039166", "0xa9fea9fe",
+    "[::ffff:a9fe:a9fe]", "::ffff:169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "0.0.0.0", "::",  # noqa: S104
+    "127.0.0.1", "::1", "fe80::1%lo", "file:///etc/passwd", "255.255.255.255",
+]  # fmt: skip
+URLS = [
+    "file:///etc/passwd", "gopher://192.0.2.1/", "http://user:secret@192.0.2.1/", "http://192.0.2.1/\r\nX: y",
+    "http://169.254.169.254/latest/", "http://2852039166/", "http://0xa9fea9fe/", "http://[::ffff:a9fe:a9fe]/", "http://0.0.0.0/",
+    "http://[fd00:ec2::254]/", "http://$(id)/", "http://-f/", "http://a;b/", "http://" + "x" * 254 + "/", "http://127.0.0.1:22/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["ping", "tcp", "dns", "http"])
+def test_bad_targets_are_refused_and_nothing_is_sent(kind: str) -> None:
+    """By every kind that has a destination, under the default policy."""
+    targets = URLS if kind == "http" else HOSTS
+    parameters = {"dns": {"query_name": "example.org"}, "tcp": {"port": 80}}.get(kind, {})
+    jobs = [
+        probe_pb2.Job(job_id=number + 1, version=1, target=target, spec=contract.make_spec(kind, parameters))
+        for number, target in enumerate(targets)
+    ]
+    done = _run_once(jobs)
+    assert done.stderr == "", "something was sent, asked or started"
+    assert done.returncode == 1
+    results = [json_format.Parse(line, probe_pb2.Result()) for line in done.stdout.splitlines()]
+    assert {result.job_id for result in results} == {job.job_id for job in jobs}
+    for result in results:
+        target = jobs[result.job_id - 1].target
+        assert result.status not in (probe_pb2.STATUS_OK, probe_pb2.STATUS_FAILED), target
+        assert result.error, target
+        assert result.error.isprintable(), target
+
+
+def test_the_ear_hears_what_is_sent() -> None:
+    """The test above can fail: a target that may be tested is heard."""
+    job = probe_pb2.Job(
+        job_id=1, version=1, target="127.0.0.1:1", spec=contract.make_spec("tcp", {"timeout_ms": 500})
+    )
+    assert "opened a socket" in _run_once([job], "--allow-loopback").stderr
+
+
+def _run_once(jobs: list[probe_pb2.Job], *options: str) -> subprocess.CompletedProcess[str]:
+    lines = [json.dumps(json_format.MessageToDict(job, preserving_proto_field_name=True)) for job in jobs]
+    return subprocess.run(
+        [sys.executable, "-c", _SPIED, "--once", *options],
+        input="\n".join(lines) + "\n",
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
