@@ -8,7 +8,10 @@ grow with the values: 0 is zero, positive and negative values lie around `_CENTR
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 
 #: Largest relative error of what is read.
 ERROR = 0.01
@@ -50,21 +53,26 @@ def value_of(key: int) -> float:
     return middle if key > 0 else -middle
 
 
-def percentile(sketch: Sequence[int], share: float) -> float | None:
-    """Return a percentile, 0 to 1, by linear interpolation as percentile_cont does; None for an empty sketch."""
-    keys, counts = sketch[::2], sketch[1::2]
-    total = sum(counts)
-    if not total:
-        return None
-    rank = share * (total - 1)
-    low, high = _at(keys, counts, math.floor(rank)), _at(keys, counts, math.ceil(rank))
-    return low + (high - low) * (rank - math.floor(rank))
+def merged(sketches: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Return the sketch of everything that went into these."""
+    if len(sketches) == 1:
+        return sketches[0]
+    counts: Counter[int] = Counter()
+    for sketch in sketches:
+        for key, count in zip(sketch[::2], sketch[1::2], strict=True):
+            counts[key] += count
+    return [number for key in sorted(counts) for number in (key, counts[key])]
 
 
-def _at(keys: Sequence[int], counts: Sequence[int], rank: int) -> float:
-    seen = 0
-    for key, count in zip(keys, counts, strict=True):
-        seen += count
-        if seen > rank:
-            return value_of(key)
-    raise AssertionError("a rank lies below the total")
+def percentiles(sketch: Sequence[int], shares: Sequence[float]) -> tuple[float, ...]:
+    """Return percentiles, 0 to 1, by linear interpolation as percentile_cont does; nothing for an empty sketch."""
+    keys, seen = sketch[::2], list(accumulate(sketch[1::2]))
+    if not seen:
+        return ()
+    found = []
+    for share in shares:
+        rank = share * (seen[-1] - 1)
+        low = value_of(keys[bisect_right(seen, math.floor(rank))])
+        high = value_of(keys[bisect_right(seen, math.ceil(rank))])
+        found.append(low + (high - low) * (rank - math.floor(rank)))
+    return tuple(found)

@@ -89,14 +89,11 @@ def buckets(
     standing = _standing(connection, source.kind)
     start, end = _widened(start, end, standing)
     usable = [of for of in LAYERS if of.width <= width and width % of.width == dt.timedelta(0)]
-    fast = (
-        _with_narrow_layer(connection, source.kind, job_ids, start, end, standing)
-        if FIVE_MINUTES in usable
-        else []
-    )
+    narrow = cover(start, end, usable, standing)
+    fast = _with_narrow_layer(connection, source.kind, job_ids, narrow)
     others = sorted(set(job_ids) - set(fast))
     if fast:
-        rows.append((fast, cover(start, end, usable, standing)))
+        rows.append((fast, narrow))
     if others:
         rows.append((others, cover(start, end, [of for of in usable if not of.fast_only], standing)))
     parts = [(jobs, piece) for jobs, pieces in rows for piece in pieces]
@@ -154,46 +151,48 @@ def _standing(connection: Connection | Session, kind: str) -> Standing:
     gone = connection.execute(
         text("SELECT layer, gone_before FROM expiries WHERE kind = :kind"), {"kind": kind}
     )
+    done_until = {row.layer: row.done_until for row in done}
+    if {FIVE_MINUTES.name, HOUR.name} <= done_until.keys():
+        # Beyond the hours nothing says whether the narrowest layer is whole.
+        done_until[FIVE_MINUTES.name] = min(done_until[FIVE_MINUTES.name], done_until[HOUR.name])
     return Standing(
-        done_until={row.layer: row.done_until for row in done},
+        done_until=done_until,
         gone_before={row.layer: row.gone_before for row in gone},
     )
 
 
 def _with_narrow_layer(
-    connection: Connection | Session,
-    kind: str,
-    job_ids: Collection[int],
-    start: dt.datetime,
-    end: dt.datetime,
-    standing: Standing,
+    connection: Connection | Session, kind: str, job_ids: Collection[int], pieces: Sequence[Piece]
 ) -> list[int]:
-    """Return the jobs whose narrowest roll-ups are whole: they hold as many runs as the hours do.
+    """Return the jobs whose narrowest roll-ups are whole in these pieces: they hold as many runs as the hours do.
 
     A job that ran less often for part of the range has hours that the narrowest layer knows nothing of.
     """
+    spans = [
+        (rollups.floor(piece.start, HOUR.width), rollups.ceil(piece.end, HOUR.width))
+        for piece in pieces
+        if piece.layer == FIVE_MINUTES
+    ]
+    if not spans:
+        return []
     source = Source(kind=kind, child=None)
-    first, last = rollups.ceil(start, HOUR.width), rollups.floor(end, HOUR.width)
-    for of in (FIVE_MINUTES, HOUR):
-        last = min(last, standing.done_until.get(of.name, first))
-    if standing.gone_before.get(FIVE_MINUTES.name, first) > first:
-        return []
-    if (
-        last <= first
-    ):  # nothing to compare with: a range of less than an hour or two, of which the results are few
-        return []
     runs = " + ".join(rollups.RUNS.values())
-    each = " UNION ALL ".join(
-        f"SELECT job_id, {sign} sum({runs}) AS runs FROM {rollups.table_name(source, of)} "  # noqa: S608
-        "WHERE job_id = ANY(:jobs) AND bucket >= :first AND bucket < :last GROUP BY job_id"
-        for of, sign in ((FIVE_MINUTES, ""), (HOUR, "-"))
-    )
+    values: dict[str, Any] = {"jobs": list(job_ids)}
+    parts = []
+    for number, (first, last) in enumerate(spans):
+        values |= {f"first_{number}": first, f"last_{number}": last}
+        parts += [
+            f"SELECT job_id, {sign} sum({runs}) AS runs FROM {rollups.table_name(source, of)} "  # noqa: S608
+            f"WHERE job_id = ANY(:jobs) AND bucket >= :first_{number} AND bucket < :last_{number} GROUP BY job_id"
+            for of, sign in ((FIVE_MINUTES, ""), (HOUR, "-"))
+        ]
+    each = " UNION ALL ".join(parts)
     return list(
         connection.execute(
             text(
                 f"SELECT job_id FROM ({each}) each GROUP BY job_id HAVING sum(runs) = 0 ORDER BY job_id"  # noqa: S608
             ),
-            {"jobs": list(job_ids), "first": first, "last": last},
+            values,
         ).scalars()
     )
 
@@ -259,45 +258,43 @@ def _sketches(
     for column in columns:
         if not rollups.is_sketched(column):
             continue
+        metric = column.metric.name if column.metric else column.name
         values: dict[str, Any] = {"width": width, "key": key, "shares": list(SHARES)}
-        selects = []
-        for number, (jobs, piece) in enumerate(parts):
-            origin = _from(source, piece, jobs, number, values, key)
-            _, instant = _place(source, piece)
-            begin, value = _begin(instant), rolling.value_sql(column.name, column.type)
-            if exact:
-                selects.append(
-                    f"SELECT {begin} AS begin, {value} AS value {origin} AND s.{column.name} IS NOT NULL"
-                )
-            elif piece.layer is None:
-                selects.append(
-                    f"SELECT {begin} AS begin, {sketches.key_sql(value)} AS place, 1 AS count {origin} "
-                    f"AND s.{column.name} IS NOT NULL"
-                )
-            else:
-                sketch = f"s.{column.name}_sketch"
-                where = origin.replace(
-                    " s WHERE ", f" s CROSS JOIN LATERAL {sketches.pairs_sql(sketch)} pairs WHERE ", 1
-                )
-                selects.append(f"SELECT {begin} AS begin, pairs.place, pairs.count {where}")
+        selects = [
+            _spread_sql(source, column, piece, exact, _from(source, piece, jobs, number, values, key))
+            for number, (jobs, piece) in enumerate(parts)
+        ]
         rows = " UNION ALL ".join(selects)
         if exact:
             query = (
                 "SELECT begin, percentile_cont(CAST(:shares AS float8[])) WITHIN GROUP (ORDER BY value) "  # noqa: S608
                 f"FROM ({rows}) found GROUP BY begin"
             )
-        else:
-            query = sketches.grouped_sql(rows, "begin")
-        for begin, answer in connection.execute(text(query), values):
-            metric = column.metric.name if column.metric else column.name
-            found[metric, begin] = (
-                tuple(answer)
-                if exact
-                else tuple(
-                    read for share in SHARES if (read := sketches.percentile(answer, share)) is not None
-                )
-            )
+            found |= {
+                (metric, begin): tuple(answer) for begin, answer in connection.execute(text(query), values)
+            }
+            continue
+        gathered: dict[dt.datetime, list[Sequence[int]]] = {}
+        for begin, sketch in connection.execute(text(rows), values):
+            gathered.setdefault(begin, []).append(sketch)
+        for begin, of_bucket in gathered.items():
+            found[metric, begin] = sketches.percentiles(sketches.merged(of_bucket), SHARES)
     return found
+
+
+def _spread_sql(source: Source, column: ResultColumn, piece: Piece, exact: bool, origin: str) -> str:
+    """Return the SQL of a piece's values, or of its sketches, each with the beginning of its bucket."""
+    _, instant = _place(source, piece)
+    begin, value = _begin(instant), rolling.value_sql(column.name, column.type)
+    if exact:
+        return f"SELECT {begin} AS begin, {value} AS value {origin} AND s.{column.name} IS NOT NULL"
+    if piece.layer is not None:
+        return f"SELECT {begin} AS begin, s.{column.name}_sketch AS sketch {origin} AND s.{column.name}_n > 0"
+    places = (
+        f"SELECT {begin} AS begin, {sketches.key_sql(value)} AS place, 1 AS count {origin} "
+        f"AND s.{column.name} IS NOT NULL"
+    )
+    return f"({sketches.grouped_sql(places, 'begin')})"
 
 
 def _bucket(

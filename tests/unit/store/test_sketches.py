@@ -35,13 +35,19 @@ def exact(values: list[float], share: float) -> tuple[float, float, float]:
 @given(VALUES, st.sampled_from([0.0, 0.05, 0.5, 0.95, 0.99, 1.0]))
 def test_percentiles_are_within_the_stated_error(values: list[float], share: float) -> None:
     """Each of the two values that a percentile lies between is off by one percent of itself at the most."""
-    found = sketches.percentile(sketch(values), share)
+    (found,) = sketches.percentiles(sketch(values), [share])
     low, high, part = exact(values, share)
     most = sketches.ERROR * 1.000001 * (abs(low) * (1 - part) + abs(high) * part)
-    assert found is not None
     assert abs(found - (low * (1 - part) + high * part)) <= most + 1e-9 * max(abs(low), abs(high))
 
 
 def test_an_empty_sketch_has_no_percentile() -> None:
     """Nothing measured gives nothing, not zero."""
-    assert sketches.percentile([], 0.5) is None
+    assert sketches.percentiles([], [0.5]) == ()
+
+
+@given(VALUES, VALUES)
+def test_merging_is_exact(some: list[float], more: list[float]) -> None:
+    """Two sketches merged are the one of all values together."""
+    assert list(sketches.merged([sketch(some), sketch(more)])) == sketch([*some, *more])
+    assert sketches.merged([sketch(some)]) == sketch(some)
