@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 #: Tests that are locked and planned in one transaction.
 _CHUNK = 50
+#: Tests by workers in one transaction: a keeper that thinks about more for longer than its time-out loses it.
+_MOST_PAIRS = 10_000
 
 
 #: What of a job can change; the rest is its identity.
@@ -97,7 +99,12 @@ def plan_tests(
 ) -> int:
     """Plan these tests, on all workers or on some; return how many jobs changed."""
     changed = 0
-    for chunk in _chunks(sorted(test_ids)):
+    if workers is None:
+        with Session(engine) as session:
+            width = plans.count_workers(session)
+    else:
+        width = len(workers)
+    for chunk in _chunks(sorted(test_ids), width):
         with Session(engine) as session, session.begin():
             tests = plans.read_tests(session, ids=chunk, lock=True)
             found = plans.read_workers(session, ids=workers)
@@ -136,12 +143,18 @@ def requested_instant(requested_at_us: int) -> dt.datetime:
 def _plan_found(engine: Engine, *, workers: Sequence[uuid.UUID] | None) -> int:
     """Look for differences without locking anything, then plan only the tests that have some."""
     with Session(engine) as session:
-        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-        now = _now(session)
-        made = plan(plans.read_tests(session), plans.read_workers(session, ids=workers), now=now)
-        wrong = difference(made, plans.read_jobs(session, workers=workers), now=now).tests
+        found = plans.read_workers(session, ids=workers)
+        ids = plans.tests_to_look_at(session)
+        wrong: set[int] = set()
         if workers is None:
             wrong |= set(session.scalars(select(Test.id).where(Test.planned_version != Test.version)))
+    for chunk in _chunks(ids, len(found)):
+        with Session(engine) as session:
+            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            now = _now(session)
+            tests = plans.read_tests(session, ids=chunk)
+            existing = plans.read_jobs(session, tests=chunk, workers=workers)
+        wrong |= difference(plan(tests, found, now=now), existing, now=now).tests
     return plan_tests(engine, wrong, workers=workers)
 
 
@@ -225,7 +238,9 @@ def _now(session: Session) -> dt.datetime:
     return session.scalars(select(func.now())).one()
 
 
-def _chunks(items: Sequence[int]) -> Iterator[list[int]]:
+def _chunks(items: Sequence[int], workers: int) -> Iterator[list[int]]:
+    """Part tests so that none has too many jobs on so many workers for one transaction."""
+    size = max(1, min(_CHUNK, _MOST_PAIRS // max(1, workers)))
     rest = iter(items)
-    while chunk := list(islice(rest, _CHUNK)):
+    while chunk := list(islice(rest, size)):
         yield chunk

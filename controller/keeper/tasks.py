@@ -24,7 +24,6 @@ from controller.keeper import freshness, plan, prune, renew, upkeep
 from controller.reports.make import make_report
 from controller.settings import Settings
 from controller.store import partitions
-from controller.store.queue import PLAN_LOCK
 
 _log = logging.getLogger(__name__)
 _TRIES = 4
@@ -52,9 +51,9 @@ def add_tasks(app: App) -> None:
     app.task(name="run_now", pass_context=True)(run_now_task)
     app.task(name="report", pass_context=True)(report_task)
     app.periodic(cron="* * * * *")(
-        app.task(name="reconcile", pass_context=True, lock=PLAN_LOCK, queueing_lock="reconcile")(
-            reconcile_task
-        )
+        # Without the lock of planning: it looks at everything, which takes seconds where there are thousands of workers,
+        # and a change that somebody has just made must not wait for that. What it writes, it writes under row locks.
+        app.task(name="reconcile", pass_context=True, queueing_lock="reconcile")(reconcile_task)
     )
     app.periodic(cron="* * * * * */10")(
         app.task(name="retire_one_shots", pass_context=True, queueing_lock="retire_one_shots")(

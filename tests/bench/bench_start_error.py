@@ -2,8 +2,9 @@
 
 The worker's scheduler, runner and spool are the real ones, each run is a real TCP connection over loopback to a peer in
 another process, and each result is made durable on disk. What is reported is `start_error_us` as the results carry it:
-due instant to start, by the monotonic clock. The bare timers do nothing when they fire. One busy core of two others'
-work shows in both.
+due instant to start, by the monotonic clock. The bare timers do nothing when they fire. On a machine that others keep
+busy both measure those others; put in front of them (`chrt -f 1`), 99 of 100 runs started within 1.7 ms, and timers
+fired within 1.1 ms, when this was written.
 """
 
 from __future__ import annotations

@@ -22,9 +22,6 @@ from typing import Any
 
 import httpx
 import psutil
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy.orm import Session
 from support.installation import Installation, installation
 from support.killing import tell
@@ -32,7 +29,7 @@ from support.surroundings import clean_environment, wait_for
 
 from controller.store.commands import tokens
 from controller.store.commands.audit import SYSTEM
-from worker.identity import IdentityStore, make_identity
+from worker.identity import IdentityStore
 
 WORKERS = 200
 #: Runs of each worker: 4 every 5 s, so 160 results a second together.
@@ -135,7 +132,8 @@ def crowd(made: Installation) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     folder.mkdir()
     (folder / "policy.yaml").write_text("allow_loopback: true\n")
     for number in range(WORKERS):
-        _make_worker(made, folder / f"crowd-{number}")
+        name = f"crowd-{number}"
+        IdentityStore(folder / name / "identity").save(made.enrolled(name))
     for part in (*made.gateways, made.keeper, made.web):
         part.start()
     lines = made.folder / "crowd.jsonl"
@@ -151,35 +149,6 @@ def crowd(made: Installation) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     finally:
         process.terminate()
         process.wait(60)
-
-
-def _make_worker(made: Installation, folder: Path) -> None:
-    """Give a worker an identity as enrolment would."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-    ((worker_id,),) = made.sql(
-        "INSERT INTO workers (name, host_name, enrolled_at) VALUES (%s, %s, now()) RETURNING id",
-        folder.name,
-        folder.name,
-    )
-    issued = made.authority.issue(request.public_bytes(serialization.Encoding.DER), worker_id)
-    made.sql(
-        "INSERT INTO certificates (serial, worker_id, not_before, not_after) VALUES (%s, %s, %s, %s)",
-        issued.serial,
-        worker_id,
-        issued.not_before,
-        issued.not_after,
-    )
-    key_pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    identity = make_identity(
-        key_pem=key_pem,
-        chain_pem=issued.chain_pem,
-        ca_pem=made.authority.bundle_pem,
-        gateways=made.settings.gateway_addresses,
-    )
-    IdentityStore(folder / "identity").save(identity)
 
 
 def _token(made: Installation) -> str:

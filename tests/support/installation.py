@@ -40,6 +40,7 @@ from controller.store.commands.enrolment import make_enrolment_token
 from controller.store.embedded import EmbeddedPostgres
 from controller.store.engine import libpq_url, make_engine
 from controller.store.entities import Test
+from worker.identity import Identity, make_identity, new_key, signing_request
 
 _END_S = 30.0
 _RESTART_S = 0.5
@@ -184,6 +185,29 @@ class Installation:
         (folder / "worker.yaml").write_text(yaml.safe_dump(values))
         self.workers.append(part)
         return part
+
+    def enrolled(self, name: str) -> Identity:
+        """Make a worker that is enrolled already, as enrolment would; returns its identity."""
+        key_pem = new_key()
+        ((worker_id,),) = self.sql(
+            "INSERT INTO workers (name, host_name, enrolled_at) VALUES (%s, %s, now()) RETURNING id",
+            name,
+            name,
+        )
+        issued = self.authority.issue(signing_request(key_pem), worker_id)
+        self.sql(
+            "INSERT INTO certificates (serial, worker_id, not_before, not_after) VALUES (%s, %s, %s, %s)",
+            issued.serial,
+            worker_id,
+            issued.not_before,
+            issued.not_after,
+        )
+        return make_identity(
+            key_pem=key_pem,
+            chain_pem=issued.chain_pem,
+            ca_pem=self.authority.bundle_pem,
+            gateways=self.settings.gateway_addresses,
+        )
 
     def make_test(self, *, destinations_count: int, interval_s: float) -> None:
         """Make a TCP test to so many destinations, all of them a gateway's own port, on all workers, as the API does."""

@@ -39,6 +39,18 @@ def read_tests(
     return [_test(row) for row in session.scalars(statement)]
 
 
+def tests_to_look_at(session: Session) -> list[int]:
+    """Return the ids of the tests that are not deleted, and of those that have live jobs all the same."""
+    living = select(Test.id).where(Test.deleted_at.is_(None))
+    left = select(Job.test_id).where(Job.retired_at.is_(None))
+    return sorted(session.scalars(living.union(left)))
+
+
+def count_workers(session: Session) -> int:
+    """Return how many workers are not deleted."""
+    return session.scalars(select(func.count()).select_from(Worker).where(Worker.deleted_at.is_(None))).one()
+
+
 def read_workers(session: Session, *, ids: Collection[uuid.UUID] | None = None) -> list[PlannedWorker]:
     """Return the workers that are not deleted, or of those only some."""
     statement = select(Worker).where(Worker.deleted_at.is_(None)).order_by(Worker.id)
