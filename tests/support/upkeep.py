@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import threading
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 
 import psycopg2
@@ -27,9 +27,7 @@ class RestlessUpkeep:
     """Rewrites yesterday and the day before and removes an old day, again and again, in a thread."""
 
     def __init__(self, settings: Settings) -> None:
-        self._engine: Engine = make_engine(
-            settings, application="test-upkeep", pool_size=1, max_overflow=1, statement_timeout_s=600
-        )
+        self._settings = settings
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep")
         #: What was done, and how often it was broken off.
@@ -45,7 +43,6 @@ class RestlessUpkeep:
     ) -> None:
         self._over.set()
         self._thread.join()
-        self._engine.dispose()
         if self.error is not None and error is None:
             raise self.error
 
@@ -54,37 +51,43 @@ class RestlessUpkeep:
         while not self._over.wait(_PAUSE_S):
             try:
                 for back in (1, 2):
-                    self._step("rewritten", lambda day=today - dt.timedelta(days=back): self._rewrite(day))
-                self._step("removed", lambda: self._remove(today - dt.timedelta(days=_OLD_DAYS)))
+                    self._step("rewritten", _rewrite, today - dt.timedelta(days=back))
+                self._step("removed", _remove, today - dt.timedelta(days=_OLD_DAYS))
             except Exception as error:  # noqa: BLE001  it is raised where the test ends
                 self.error = error
                 return
 
-    def _step(self, name: str, work: object) -> None:
-        with contextlib.suppress(rewriting.OvertakenError):
-            try:
-                assert callable(work)
-                self.done[name] += bool(work())
-            except (
-                DBAPIError,
-                psycopg2.Error,
-            ):  # killed in the midst of it, or somebody held the table: the next time goes on
-                self.done["broken off"] += 1
+    def _step(self, name: str, work: Callable[[Engine, dt.date], bool], day: dt.date) -> None:
+        """Do one piece of work with an engine of its own, as the keeper does for each round."""
+        engine = make_engine(
+            self._settings, application="test-upkeep", pool_size=1, max_overflow=1, statement_timeout_s=600
+        )
+        try:
+            self.done[name] += work(engine, day)
+        except rewriting.OvertakenError:
+            self.done["overtaken"] += 1
+        except (DBAPIError, psycopg2.Error):  # killed in the midst of it, or held up: the next time goes on
+            self.done["broken off"] += 1
+        finally:
+            engine.dispose()
 
-    def _rewrite(self, day: dt.date) -> bool:
-        rewriting.rewrite(self._engine, rewriting.Day(table=_TABLE, day=day))
-        return True
 
-    def _remove(self, day: dt.date) -> bool:
-        with self._engine.begin() as connection:
-            partitions.ensure_partitions(connection, _KIND, [day])
-        with self._engine.begin() as connection:
-            connection.execute(
-                text(
-                    f"INSERT INTO {_TABLE} (job_id, scheduled_at, job_version, started_at, duration_ms, status, "
-                    "failure_source) SELECT :job, at, 1, at, 1, 1, 0 FROM generate_series(CAST(:day AS timestamptz), "
-                    "CAST(:day AS timestamptz) + interval '1 hour', interval '10 seconds') at ON CONFLICT DO NOTHING"
-                ),
-                {"job": _NOBODY, "day": f"{day} 00:00:00+00"},
-            )
-        return retention.remove(self._engine, _TABLE, partitions.partition_name(_TABLE, day))
+def _rewrite(engine: Engine, day: dt.date) -> bool:
+    rewriting.rewrite(engine, rewriting.Day(table=_TABLE, day=day))
+    return True
+
+
+def _remove(engine: Engine, day: dt.date) -> bool:
+    """Make an old day with something in it, and remove it."""
+    with engine.begin() as connection:
+        partitions.ensure_partitions(connection, _KIND, [day])
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                f"INSERT INTO {_TABLE} (job_id, scheduled_at, job_version, started_at, duration_ms, status, "
+                "failure_source) SELECT :job, at, 1, at, 1, 1, 0 FROM generate_series(CAST(:day AS timestamptz), "
+                "CAST(:day AS timestamptz) + interval '1 hour', interval '10 seconds') at ON CONFLICT DO NOTHING"
+            ),
+            {"job": _NOBODY, "day": f"{day} 00:00:00+00"},
+        )
+    return retention.remove(engine, _TABLE, partitions.partition_name(_TABLE, day))
