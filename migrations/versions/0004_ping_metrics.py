@@ -1,4 +1,4 @@
-"""Schedules."""
+"""Further metrics of `ping`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0004"
-down_revision = "0005"
+down_revision = "0003"
 
 
 def upgrade() -> None:
