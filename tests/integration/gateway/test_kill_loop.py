@@ -12,6 +12,7 @@ from support.upkeep import RestlessUpkeep
 LOAD = Load(workers=2, destinations=40, interval_s=1.0, late=100)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_twenty_kills_of_everything_lose_and_double_nothing() -> None:
     """Workers, two gateways, the keeper, PostgreSQL and its sessions; what every spool has ever held is in the database.
