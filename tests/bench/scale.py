@@ -32,7 +32,7 @@ class Costs:
     batch_ms: float = 0.45
     result_ms: float = 0.004
     #: To tell one worker of one changed job (`fanout`).
-    job_ms: float = 0.6
+    job_ms: float = 0.5
     #: Of the database: for a batch that comes alone, for each result, and for each worker that is looked at every second.
     database_batch_ms: float = 0.1
     database_result_ms: float = 0.003
