@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 from controller.planning.schedule import to_microseconds
-from controller.store.entities import Job, JobVersion
 from streamswarm import windows
 from streamswarm.schedules import Schedule
 
 
-def schedule_of(row: Job | JobVersion) -> Schedule:
+class Scheduled(Protocol):
+    """A job, one of its versions, or a row with these columns of either."""
+
+    anchor_us: Any
+    interval_us: Any
+    cron: Any
+    zone: Any
+    windows: Any
+    starts_at: Any
+    ends_at: Any
+
+
+def schedule_of(row: Scheduled) -> Schedule:
     """Return when a job is due, or was by one of its versions."""
     return Schedule(
         anchor_us=row.anchor_us,

@@ -131,3 +131,17 @@ def test_a_rare_job_is_looked_at_when_it_was_due(engine: Engine, job: int) -> No
     with engine.begin() as connection:
         connection.execute(update(Mark).values(until=func.now() - dt.timedelta(minutes=30)))
     assert freshness.look(engine) == Look(due=1, noticed=1)
+
+
+def test_many_jobs_are_looked_at_portion_by_portion(
+    engine: Engine, world: World, job: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is found once, however the portions fall."""
+    places = [world.destination(f"place {number}", f"192.0.2.{number + 10}") for number in range(4)]
+    test = world.test("q", "ping", places, created_at=dt.datetime.now(dt.UTC) - 2 * HOUR)
+    plan.plan_tests(engine, [test])
+    with engine.begin() as connection:
+        connection.execute(update(JobVersion).values(valid_from=func.now() - HOUR))
+    monkeypatch.setattr(freshness, "_CHUNK", 2)
+    assert freshness.look(engine) == Look(due=5, noticed=5)
+    assert len(overdue(engine)) == 5
