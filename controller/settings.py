@@ -8,6 +8,8 @@ names, else its default. Secrets may be given by file: `STREAMSWARM_DATABASE_URL
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -110,7 +112,9 @@ class Settings:
                 values[name] = _convert(
                     str(item.type), from_file[name], f"key `{name}` of {env[PREFIX + 'CONFIG']}"
                 )
-        return cls(**values)
+        made = cls(**values)
+        made.check_retention()
+        return made
 
     def environment(self) -> dict[str, str]:
         """Return the settings as environment variables, for child processes."""
@@ -155,6 +159,20 @@ class Settings:
             split_address(getattr(self, name), what=PREFIX + name.upper())
         for address in (*self.public_gateways, self.public_enrolment):
             split_address(address, what="an address that workers dial")
+
+    def check_retention(self) -> None:
+        """Raise ConfigurationError when a layer would lose what it is computed from before it has to."""
+        kept = [
+            (name, getattr(self, name) or math.inf)
+            for name in ("retention_days", "retention_1h_days", "retention_1d_days")
+        ]
+        for (shorter, days), (longer, more) in itertools.pairwise(kept):
+            if more < days:
+                raise ConfigurationError(
+                    f"{PREFIX}{longer.upper()} is less than {PREFIX}{shorter.upper()}: late results could not be rolled up "
+                    "again from what has gone",
+                    mend=f"set {PREFIX}{longer.upper()} to at least as many days, or to 0, which is for ever",
+                )
 
 
 def default_data_dir() -> Path:

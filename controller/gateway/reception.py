@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.gateway import roster
@@ -47,18 +48,22 @@ class _Guest:
 class Reception:
     """Takes Hellos; `run` is its task. `process_id` is set before the first one comes."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, on_deserted: Callable[[uuid.UUID, int], None] = lambda _worker, _epoch: None
+    ) -> None:
         self._database = database
+        #: Told of worker and epoch when a session was opened for somebody who has gone away meanwhile.
+        self._on_deserted = on_deserted
         self.process_id = 0
         self._waiting: list[_Guest] = []
-        #: Hellos in the transaction that runs.
-        self._served = 0
+        #: Those whose Hellos are in the transaction that runs.
+        self.served: list[_Guest] = []
         self._something = asyncio.Event()
         self._looked_at = 0.0
 
     def __len__(self) -> int:
         """Return how many Hellos wait for an answer."""
-        return len(self._waiting) + self._served
+        return len(self._waiting) + len(self.served)
 
     async def open(self, peer: Peer, hello: Hello) -> OpenedSession:
         """Make this the worker's newest session; raises NotListedError or BusyError."""
@@ -69,7 +74,12 @@ class Reception:
         )
         self._waiting.append(guest)
         self._something.set()
-        return await guest.opened
+        try:
+            return await guest.opened
+        except asyncio.CancelledError:
+            if guest.opened.done() and not guest.opened.cancelled() and guest.opened.exception() is None:
+                self._on_deserted(guest.worker_id, guest.opened.result().epoch)
+            raise
 
     async def run(self) -> None:
         """Open sessions until cancelled."""
@@ -78,9 +88,9 @@ class Reception:
                 await self._something.wait()
                 self._something.clear()
                 while guests := self._next():
-                    self._served = len(guests)
+                    self.served = guests
                     held = await self._receive(guests)
-                    self._served = 0
+                    self.served = []
                     if held:
                         await self._end_stuck()
                     if held and not self._waiting:
@@ -123,7 +133,7 @@ class Reception:
         held = []
         for guest in guests:
             if guest.worker_id in opened:
-                _answer(guest, opened[guest.worker_id])
+                self._answer(guest, opened[guest.worker_id])
             elif time.monotonic() - guest.came_at < _PATIENCE_S:
                 held.append(guest)
             else:
@@ -144,18 +154,19 @@ class Reception:
             if ended:
                 _log.warning("%s transactions of a gateway that stands still were ended", ended)
 
+    def _answer(self, guest: _Guest, opened: OpenedSession | None) -> None:
+        if opened is None:
+            _refuse(guest, NotListedError())
+        elif not guest.opened.done():
+            guest.opened.set_result(opened)
+        else:
+            self._on_deserted(guest.worker_id, opened.epoch)
+
     async def _open(self, guests: list[_Guest]) -> Opened:
         async with self._database.connection() as connection:
             return await roster.open_sessions(
                 connection, [guest.arrival for guest in guests], self.process_id
             )
-
-
-def _answer(guest: _Guest, opened: OpenedSession | None) -> None:
-    if opened is None:
-        _refuse(guest, NotListedError())
-    elif not guest.opened.done():
-        guest.opened.set_result(opened)
 
 
 def _refuse(guest: _Guest, error: Exception) -> None:

@@ -44,7 +44,7 @@ class RunningGateway:
         self.authority = Authority(settings)
         self.database = Database(libpq_url(settings))
         self.sessions = Sessions(self.database, interval_s=interval_s)
-        self.reception = Reception(self.database)
+        self.reception = Reception(self.database, self.sessions.deserted)
         self._settings = settings
         self._engine = engine
         self._notices = Notices(self.database)

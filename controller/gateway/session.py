@@ -178,7 +178,13 @@ class Session:
 
     async def run(self) -> Ending:
         """Hold the session until it ends."""
-        if not await self._greet():
+        greeted = False
+        try:
+            greeted = await self._greet()
+        finally:
+            if not greeted and self.epoch:
+                self._registry.remove(self)  # the database knows it, the worker does not
+        if not greeted:
             ending = self._ended.result()
             if ending.why in REASONS:
                 await self._write_last(goodbye(ending))

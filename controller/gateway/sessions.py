@@ -84,7 +84,11 @@ class Sessions:
         if self._open.get(session.worker_id) is session:
             del self._open[session.worker_id]
             self._known = None
-        self._closed.add((session.worker_id, session.epoch))
+        self.deserted(session.worker_id, session.epoch)
+
+    def deserted(self, worker_id: uuid.UUID, epoch: int) -> None:
+        """Note that a session which the database knows has ended, or never began; it is told soon."""
+        self._closed.add((worker_id, epoch))
         self._hurry.set()
 
     def pulse(self, pulse: Pulse) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 import psycopg
-from psycopg import sql
 
 from controller.gateway.database import BlockingConnection, is_transient
 from controller.gateway.late import mark_late
@@ -27,6 +26,9 @@ class MissingPartitionError(Exception):
 
 #: Portions that were claimed, by position in the load; the others' sessions are no longer the newest.
 Claimed = frozenset[int]
+#: Refused results that are kept for each worker, and bytes of each: enough to see what is wrong, and no way to fill the disk.
+MOST_KEPT = 10_000
+_LARGEST_KEPT = 16_384
 _NOTHING = np.iinfo(np.int64).max
 
 
@@ -211,13 +213,28 @@ def _raise_for_partition(error: psycopg.Error) -> None:
 def _set_aside(connection: BlockingConnection, refused: Sequence[tuple[Portion, Entry]]) -> None:
     if not refused:
         return
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            sql.SQL(
-                "INSERT INTO quarantine (worker_id, spool_id, seq, reason, payload) VALUES (%s, %s, %s, %s, %s)"
-            ),
-            [
-                (portion.worker_id, portion.spool_id, entry.seq, entry.fault, entry.payload)
-                for portion, entry in refused
-            ],
+    connection.execute(
+        """
+        WITH refused AS (
+            SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::bytea[])
+                AS r(worker_id, spool_id, seq, reason, payload)
+        ),
+        full_already AS (
+            SELECT w.worker_id FROM (SELECT DISTINCT worker_id FROM refused) w
+            WHERE (
+                SELECT count(*) FROM (SELECT FROM quarantine q WHERE q.worker_id = w.worker_id LIMIT %s) kept
+            ) >= %s
         )
+        INSERT INTO quarantine (worker_id, spool_id, seq, reason, payload)
+        SELECT * FROM refused WHERE worker_id NOT IN (SELECT worker_id FROM full_already)
+        """,
+        (
+            [portion.worker_id for portion, _ in refused],
+            [portion.spool_id for portion, _ in refused],
+            [entry.seq for _, entry in refused],
+            [entry.fault for _, entry in refused],
+            [entry.payload[:_LARGEST_KEPT] for _, entry in refused],
+            MOST_KEPT,
+            MOST_KEPT,
+        ),
+    )

@@ -21,6 +21,7 @@ _RULES = {
     "web_sessions": "created_at < now() - interval '1 day'",
     "enrolment_tokens": "expires_at < now() - interval '7 days'",
     "reports": "expires_at < now()",
+    "quarantine": "received_at < now() - interval '30 days'",
     "api_tokens": "expires_at < now() - interval '30 days'",
     "diagnosis_states": "job_id IN (SELECT id FROM jobs WHERE retired_at < now() - interval '7 days')",
     "diagnosis_seasons": "job_id IN (SELECT id FROM jobs WHERE retired_at < now() - interval '7 days')",

@@ -15,8 +15,11 @@ _log = logging.getLogger(__name__)
 
 #: A keeper that has not been heard of for so long is taken for dead.
 SILENT_S = 10.0
-#: A short task that runs for so long has lost the word that it ended, to a database that was away just then.
+#: A task that runs for so long has lost the word that it ended, to a database that was away just then.
 LONGEST_S = 600.0
+#: Tasks that may rightly work for longer, and for how long: rounds of 15 minutes with statements of up to an hour.
+LONG_TASKS = ("rewrite", "expire", "purge", "roll_up")
+LONGEST_OF_LONG_S = 3 * 3600.0
 #: A task that was cut short so often is given up: it may be what kills the keepers.
 MOST_ATTEMPTS = 5
 
@@ -27,7 +30,7 @@ WHERE j.status = 'doing' AND (
     w.id IS NULL
     OR w.last_heartbeat < now() - %(silent)s * interval '1 s'
     OR (SELECT max(e.at) FROM procrastinate_events e WHERE e.job_id = j.id AND e.type = 'started')
-       < now() - %(longest)s * interval '1 s'
+       < now() - CASE WHEN j.task_name = ANY(%(long_tasks)s) THEN %(longest_of_long)s ELSE %(longest)s END * interval '1 s'
 )
 ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
 """
@@ -38,7 +41,15 @@ _OVER = "SELECT procrastinate_finish_job_v1(%(id)s, 'failed', false)"
 def rescue(engine: Engine, *, silent_s: float = SILENT_S, longest_s: float = LONGEST_S) -> int:
     """Put stalled tasks back into the queue; return how many there were."""
     with engine.begin() as connection:
-        stalled = connection.exec_driver_sql(_STALLED, {"silent": silent_s, "longest": longest_s})
+        stalled = connection.exec_driver_sql(
+            _STALLED,
+            {
+                "silent": silent_s,
+                "longest": longest_s,
+                "long_tasks": list(LONG_TASKS),
+                "longest_of_long": LONGEST_OF_LONG_S,
+            },
+        )
         rows = stalled.all()
         for task_id, name, attempts in rows:
             _rescue_one(connection, task_id, name, attempts)

@@ -19,6 +19,7 @@ LONGEST_INTERVAL_S = 31 * 86_400.0
 #: Jobs of one test are spread over its interval, but over no more than this, so that the first result of a
 #: rare test does not wait for most of an interval.
 LONGEST_PHASE_US = 60_000_000
+_MINUTE_US = 60_000_000
 #: A one-shot test is still started this long after its instant.
 ONE_SHOT_GRACE = dt.timedelta(minutes=10)
 #: A "run now" is dropped when it could not start within this time.
@@ -112,8 +113,17 @@ def end_of(test: PlannedTest, schedule: Schedule) -> dt.datetime | None:
     if test.max_runs is None:
         return test.ends_at
     origin = to_microseconds(grid_origin(test.starts_at, test.created_at))
-    counted_us = replace(schedule, starts_us=origin).end_after(test.max_runs)
+    shift_us = 0
+    if schedule.cron:
+        # Counted without the job's phase, so that it is done once and not for each of thousands of jobs. Instants of
+        # cron and the edges of windows are whole minutes and phases are shorter, so each lies in the same window.
+        shift_us = schedule.anchor_us
+        origin = -(-(origin - shift_us) // _MINUTE_US) * _MINUTE_US
+    counted_us = replace(schedule, anchor_us=schedule.anchor_us - shift_us, starts_us=origin).end_after(
+        test.max_runs
+    )
     if counted_us is None:
         return test.ends_at
+    counted_us += shift_us
     counted = from_microseconds(counted_us)
     return counted if test.ends_at is None else min(counted, test.ends_at)

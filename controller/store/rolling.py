@@ -9,18 +9,24 @@ it can be cut short anywhere and done again. Transactions are short: some jobs a
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
 from controller.errors import DatabaseUnavailableError
 from controller.store import partitions, results, rollups, sketches
 from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source
 
-#: Jobs whose buckets are computed in one transaction, and marks that are worked off in one.
-_JOBS_TOGETHER = 1000
-_MARKS_TOGETHER = 2000
+_log = logging.getLogger(__name__)
+
+#: Jobs whose buckets are computed in one transaction, and marks that are worked off in one; fewer when that takes longer
+#: than a statement may.
+_TOGETHER = 1000
+_LESS = 4
+_TIMED_OUT = "57014"
 #: A job's stretches of several hours are read whole; a day at a time.
 _LONGEST_STEP = dt.timedelta(days=1)
 _GRACE = dt.timedelta(seconds=rollups.GRACE_S)
@@ -46,16 +52,35 @@ class Rolled:
     marks: int = 0
 
 
-def roll_up(engine: Engine, kind: str) -> Rolled:
-    """Roll up everything of a kind that can be; returns when nothing is left to do."""
+@dataclass(kw_only=True)
+class _Portion:
+    """How much is done in one transaction."""
+
+    size: int
+
+    def less(self, error: OperationalError) -> None:
+        """Take less from now on, after a statement that took too long; any other error is raised again."""
+        if getattr(error.orig, "pgcode", None) != _TIMED_OUT or self.size == 1:
+            raise error
+        self.size = max(1, self.size // _LESS)
+        _log.warning("rolling up took too long; %s at a time now", self.size)
+
+
+def roll_up(engine: Engine, kind: str, *, together: int = _TOGETHER) -> Rolled:
+    """Roll up everything of a kind that can be; returns when nothing is left to do.
+
+    `together` is how many jobs, or marks, are taken into one transaction. It becomes less by itself where the
+    engine's statements would take longer than they may: a day of a thousand busy jobs is many rows.
+    """
     done = Rolled()
+    portion = _Portion(size=together)
     horizon = horizon_of(engine)
     with engine.begin() as connection:
         _begin(connection, kind, horizon)
     for of in LAYERS:
-        while _step(engine, kind, of, horizon):
+        while _step(engine, kind, of, horizon, portion):
             done.steps += 1
-    while count := _work_off(engine, kind):
+    while count := _work_off(engine, kind, portion):
         done.marks += count
     return done
 
@@ -141,7 +166,7 @@ def _frontiers(connection: Connection, kind: str) -> dict[str, _Frontier]:
     }
 
 
-def _step(engine: Engine, kind: str, of: Layer, horizon: dt.datetime) -> bool:
+def _step(engine: Engine, kind: str, of: Layer, horizon: dt.datetime, portion: _Portion) -> bool:
     """Bring a layer's frontier forward by one step of a day at the most; False when it cannot go any further."""
     with engine.begin() as connection:
         frontiers = _frontiers(connection, kind)
@@ -156,19 +181,32 @@ def _step(engine: Engine, kind: str, of: Layer, horizon: dt.datetime) -> bool:
         for source in rollups.sources(kind):
             partitions.ensure_months(connection, rollups.table_name(source, of), [start])
     while True:
-        with engine.begin() as connection:
-            mine = _frontiers(connection, kind)[of.name]
-            if mine.step_until != end:
-                return True  # another process has completed it
-            jobs = _present(connection, kind, of, start, end, mine.step_job)
-            wanted = _fast(connection, jobs) if of.fast_only else jobs
-            stretches = [Stretch(job_id=job, start=start, end=end) for job in wanted]
-            for source in rollups.sources(kind):
-                compute(connection, source, of, stretches)
-            if len(jobs) < _JOBS_TOGETHER:
-                _update(connection, kind, of, done=end, until=None, job=0)
+        try:
+            if _advance(engine, kind, of, start, end, portion.size):
                 return True
+        except OperationalError as error:
+            portion.less(error)
+
+
+def _advance(
+    engine: Engine, kind: str, of: Layer, start: dt.datetime, end: dt.datetime, together: int
+) -> bool:
+    """Compute the step for the next jobs; whether it is completed."""
+    with engine.begin() as connection:
+        mine = _frontiers(connection, kind)[of.name]
+        if mine.step_until != end:
+            return True  # another process has completed it
+        jobs = _present(connection, kind, of, start, end, mine.step_job, together)
+        wanted = _fast(connection, jobs) if of.fast_only else jobs
+        stretches = [Stretch(job_id=job, start=start, end=end) for job in wanted]
+        for source in rollups.sources(kind):
+            compute(connection, source, of, stretches)
+        completed = len(jobs) < together
+        if completed:
+            _update(connection, kind, of, done=end, until=None, job=0)
+        else:
             _update(connection, kind, of, done=start, until=end, job=jobs[-1])
+    return completed
 
 
 def _update(
@@ -184,7 +222,13 @@ def _update(
 
 
 def _present(
-    connection: Connection, kind: str, of: Layer, start: dt.datetime, end: dt.datetime, after: int
+    connection: Connection,
+    kind: str,
+    of: Layer,
+    start: dt.datetime,
+    end: dt.datetime,
+    after: int,
+    most: int,
 ) -> list[int]:
     """Return the next jobs that have anything on the day of the step, found by hops down the key."""
     if of.source is None:
@@ -207,7 +251,7 @@ def _present(
                 "  ) FROM present WHERE present.job_id IS NOT NULL"
                 ") SELECT job_id FROM present WHERE job_id IS NOT NULL LIMIT :most"
             ),
-            {"after": after, "start": start, "end": end, "most": _JOBS_TOGETHER},
+            {"after": after, "start": start, "end": end, "most": most},
         ).scalars()
     )
 
@@ -224,7 +268,16 @@ def _fast(connection: Connection, jobs: Sequence[int]) -> list[int]:
     )
 
 
-def _work_off(engine: Engine, kind: str) -> int:
+def _work_off(engine: Engine, kind: str, portion: _Portion) -> int:
+    """Work off the next marks; return how many."""
+    while True:
+        try:
+            return _recompute(engine, kind, portion.size)
+        except OperationalError as error:
+            portion.less(error)
+
+
+def _recompute(engine: Engine, kind: str, together: int) -> int:
     """Compute the buckets of some marks again and remove the marks, all in one transaction; return how many."""
     with engine.begin() as connection:
         frontiers = _frontiers(connection, kind)
@@ -234,7 +287,7 @@ def _work_off(engine: Engine, kind: str) -> int:
                 "  SELECT id FROM dirty_buckets WHERE kind = :kind ORDER BY id LIMIT :most"
                 ") RETURNING job_id, bucket"
             ),
-            {"kind": kind, "most": _MARKS_TOGETHER},
+            {"kind": kind, "most": together},
         ).all()
         gone_before = connection.execute(
             text("SELECT gone_before FROM expiries WHERE kind = :kind AND layer = 'raw'"), {"kind": kind}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 import uuid
 from types import SimpleNamespace
 from typing import Any
@@ -142,6 +143,33 @@ async def test_what_can_never_be_stored_is_set_aside_and_the_rest_is_stored(
     for reason, text, (_, kept_reason, payload) in zip(bad, wire, kept, strict=True):
         assert reason in kept_reason
         assert payload == text
+
+
+async def test_no_worker_fills_the_database_with_what_it_refuses(
+    deployment: Any, tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many refused results are kept for each worker, of each the beginning; the rest is counted and acknowledged."""
+    monkeypatch.setattr(storing, "MOST_KEPT", 5)
+    worker, other = await deployment.enrol("host-a"), await deployment.enrol("host-b")
+    large = [
+        tools.make_result(999_999, number, detail_json=json.dumps({"x": "y" * 40_000})) for number in range(4)
+    ]
+    async with deployment.session(worker) as session, deployment.session(other) as neighbour:
+        await session.hello()
+        await neighbour.hello()
+        for first in range(1, 13, 4):
+            await session.results(large, range(first, first + 4))
+            await session.expect_ack(first + 3)
+        await neighbour.results(large[:1], [1])
+        await neighbour.expect_ack(1)
+    kept = deployment.sql(
+        "SELECT worker_id, count(*), max(length(payload)) FROM quarantine GROUP BY worker_id"
+    )
+    assert {row[0]: row[1:] for row in kept} == {
+        worker.worker_id: (8, 16_384),
+        other.worker_id: (1, 16_384),
+    }
+    assert deployment.gateway.ingest.tally.quarantined == 13
 
 
 async def test_many_alike_are_checked_like_each_by_itself(deployment: Any, tools: Any) -> None:

@@ -136,3 +136,38 @@ async def test_sessions_that_end_together_are_written_down(deployment: Any) -> N
         async with asyncio.timeout(5):
             while deployment.sql(connected) != [("host-0",)]:
                 await asyncio.sleep(0.02)
+
+
+async def test_a_session_that_nobody_takes_is_closed_again(
+    deployment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that goes away while its Hello is written is not shown as connected for ever."""
+    worker = await deployment.enrol("host-a")
+    opening, may_go_on = asyncio.Event(), asyncio.Event()
+    whole = roster.open_sessions
+
+    async def held(connection: Any, arrivals: Any, process_id: int) -> Any:
+        opened = await whole(connection, arrivals, process_id)
+        opening.set()
+        await may_go_on.wait()
+        return opened
+
+    monkeypatch.setattr(roster, "open_sessions", held)
+    async with deployment.session(worker) as session:
+        hello = asyncio.ensure_future(session.hello())
+        async with asyncio.timeout(10):
+            await opening.wait()
+        hello.cancel()
+        session.call.cancel()
+    assert deployment.sql("SELECT gateway_id IS NULL FROM workers") == [(False,)]
+    # The gateway has heard that the call is over when its handler gives up waiting.
+    async with asyncio.timeout(10):
+        while not all(guest.opened.done() for guest in deployment.gateway.reception.served):
+            await asyncio.sleep(0.02)
+    may_go_on.set()
+    async with asyncio.timeout(10):
+        while deployment.sql("SELECT gateway_id IS NULL, disconnected_at IS NOT NULL FROM workers") != [
+            (True, True)
+        ]:
+            await asyncio.sleep(0.05)
+    assert len(deployment.gateway.sessions) == 0

@@ -292,6 +292,29 @@ def test_a_keeper_refuses_a_database_without_schema(empty_postgres_url: str, tmp
     )
 
 
+def test_what_may_take_long_is_left_to_its_keeper(engine: Engine) -> None:
+    """After eleven minutes at a keeper that lives a plan has lost its end; a rewriting works on, for three hours."""
+    with engine.begin() as connection:
+        keeper = connection.execute(
+            text("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now()) RETURNING id")
+        ).scalar_one()
+        tasks = [
+            queue.defer(connection, name, {}, queueing_lock=name) for name in ("plan", "rewrite", "expire")
+        ]
+        connection.execute(
+            text("UPDATE procrastinate_jobs SET status = 'doing', worker_id = :keeper WHERE id = ANY(:ids)"),
+            {"keeper": keeper, "ids": tasks},
+        )
+        started = "INSERT INTO procrastinate_events (job_id, type, at) VALUES (:id, 'started', now() - :ago * interval '1 s')"
+        for task, ago in zip(tasks, (660, 660, 4 * 3600), strict=True):
+            connection.execute(text("DELETE FROM procrastinate_events WHERE job_id = :id"), {"id": task})
+            connection.execute(text(started), {"id": task, "ago": ago})
+    assert rescue(engine) == 2
+    with engine.connect() as connection:
+        states = dict(connection.execute(text("SELECT id, status::text FROM procrastinate_jobs")).all())
+    assert states == {tasks[0]: "todo", tasks[1]: "doing", tasks[2]: "todo"}
+
+
 @pytest.mark.parametrize("attempts", [0, 5])
 def test_rescue_with_a_twin_waiting(engine: Engine, attempts: int) -> None:
     """A stalled task with a waiting twin gives way to it; one that was cut short too often is given up."""

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import Engine, insert, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from controller.errors import DatabaseUnavailableError
@@ -299,7 +300,6 @@ def test_what_was_cut_short_is_done_by_the_next(
     engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch, broken: int
 ) -> None:
     """After an end in any transaction, with late results before the next attempt, the buckets are right."""
-    monkeypatch.setattr(rolling, "_JOBS_TOGETHER", 1)
     jobs = [book.job(60), book.job(10), book.job(60)]
     for job in jobs:
         book.results(job, START, 10 * MINUTE, 200)
@@ -315,11 +315,11 @@ def test_what_was_cut_short_is_done_by_the_next(
 
     monkeypatch.setattr(rolling, "compute", fail)
     with pytest.raises(InterruptedError):
-        rolling.roll_up(engine, "ping")
+        rolling.roll_up(engine, "ping", together=1)
     for job in jobs:
         book.late(job, START + MINUTE)
         book.late(job, START + 25 * HOUR.width + MINUTE)
-    rolling.roll_up(engine, "ping")
+    rolling.roll_up(engine, "ping", together=1)
     assert rolled(engine, HOUR) == expected(engine, HOUR)
     assert rolled(engine, DAY) == expected(engine, DAY)
     assert rolled(engine, FIVE_MINUTES) == expected(engine, FIVE_MINUTES, {jobs[1]})
@@ -374,3 +374,47 @@ def test_roll_ups_that_race_with_late_results_equal_a_recomputation(
     assert marks(engine) == 0
     for of in LAYERS:
         assert rolled(engine, of) == expected(engine, of)
+
+
+def test_what_takes_too_long_is_taken_in_smaller_portions(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that runs out of time stops nothing: steps and marks go on with fewer jobs, down to one."""
+    jobs = [book.job(10) for _ in range(7)]
+    for job in jobs:
+        book.results(job, START, 10 * MINUTE, 30)
+    sizes: list[int] = []
+    whole = rolling.compute
+
+    def slow(connection: Any, source: Source, of: Layer, stretches: Any) -> None:
+        wanted = list(stretches)
+        sizes.append(len(wanted))
+        if len(wanted) > 2:
+            connection.execute(text("SET LOCAL statement_timeout = 1"))
+            connection.execute(text("SELECT pg_sleep(10)"))
+        whole(connection, source, of, wanted)
+
+    monkeypatch.setattr(rolling, "compute", slow)
+    assert rolling.roll_up(engine, "ping", together=16).steps
+    assert max(sizes) == 7
+    assert rolled(engine, HOUR) == expected(engine, HOUR)
+    assert rolled(engine, DAY) == expected(engine, DAY)
+    for job in jobs:
+        book.late(job, START + MINUTE)
+    assert rolling.roll_up(engine, "ping", together=16).marks == 7
+    assert rolled(engine, HOUR) == expected(engine, HOUR)
+
+
+def test_one_job_that_takes_too_long_is_an_error(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is tried for ever: what cannot be divided any more is told."""
+    book.results(book.job(60), START, MINUTE, 3)
+
+    def never(connection: Any, *_: Any) -> None:
+        connection.execute(text("SET LOCAL statement_timeout = 1"))
+        connection.execute(text("SELECT pg_sleep(10)"))
+
+    monkeypatch.setattr(rolling, "compute", never)
+    with pytest.raises(OperationalError, match="statement timeout"):
+        rolling.roll_up(engine, "ping", together=4)

@@ -107,3 +107,22 @@ def test_every_setting_is_documented() -> None:
     """The reference page has a row for each setting, and for nothing else."""
     rows = {line.split("`")[1] for line in REFERENCE.read_text().splitlines() if line.startswith("| `")}
     assert rows == {field.name for field in dataclasses.fields(Settings)}
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"RETENTION_1H_DAYS": "30"}, "RETENTION_1H_DAYS is less than STREAMSWARM_RETENTION_DAYS"),
+        ({"RETENTION_DAYS": "0"}, "RETENTION_1H_DAYS is less than STREAMSWARM_RETENTION_DAYS"),
+        ({"RETENTION_1D_DAYS": "400"}, "RETENTION_1D_DAYS is less than STREAMSWARM_RETENTION_1H_DAYS"),
+        ({"RETENTION_DAYS": "400", "RETENTION_1H_DAYS": "400", "RETENTION_1D_DAYS": "0"}, ""),
+    ],
+)
+def test_wider_layers_are_kept_for_longer(values: dict[str, str], fault: str) -> None:
+    """A layer is computed from narrower ones, again when something comes late: they must not go before it may."""
+    environment = {f"STREAMSWARM_{name}": value for name, value in values.items()}
+    if not fault:
+        Settings.load(environment)
+        return
+    with pytest.raises(ConfigurationError, match=fault):
+        Settings.load(environment)

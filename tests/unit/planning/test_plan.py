@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.planning.difference import difference
@@ -16,8 +16,10 @@ from controller.planning.jobs import plan, plan_run_now
 from controller.planning.records import ExistingJob, Plan, PlannedDestination, PlannedTest, PlannedWorker
 from controller.planning.schedule import (
     LONGEST_PHASE_US,
+    end_of,
     from_microseconds,
     phase_us,
+    schedule_of,
     to_microseconds,
 )
 from controller.planning.selection import selects
@@ -346,3 +348,31 @@ def test_a_test_that_makes_tests_has_no_jobs_but_may_run_now() -> None:
     assert (job.one_shot, job.windows, job.ends_at) == (True, (), None)
     left = ExistingJob(id=1, version=1, retired=False, values=job)
     assert not difference(plan([test], [make_worker(1)], now=NOW), [left], now=NOW)
+
+
+@given(
+    phase=st.integers(0, LONGEST_PHASE_US - 1),
+    start_s=st.integers(0, 7 * 86_400),
+    runs=st.integers(1, 400),
+    cron=st.sampled_from(["*/5 * * * *", "7 */2 * * *", "30 2 * * 1,6", "0 9 1 * *"]),
+    hours=st.sampled_from([(), OFFICE]),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe"]),
+)
+@settings(max_examples=120, deadline=None)
+def test_a_count_ends_each_job_behind_its_own_last_run(
+    phase: int, start_s: int, runs: int, cron: str, hours: Any, zone: str
+) -> None:
+    """The end that is counted once for a test by cron is the one that the job's own instants give."""
+    test = make_test(
+        interval_us=None,
+        cron=cron,
+        zone=zone,
+        windows=hours,
+        max_runs=runs,
+        starts_at=dt.datetime(2026, 3, 25, 23, 59, 40, tzinfo=dt.UTC) + dt.timedelta(seconds=start_s),
+    )
+    schedule = schedule_of(test)
+    mine = replace(schedule, anchor_us=phase)
+    assert test.starts_at is not None
+    alone = replace(mine, starts_us=to_microseconds(test.starts_at)).end_after(runs)
+    assert end_of(test, mine) == (None if alone is None else from_microseconds(alone))
