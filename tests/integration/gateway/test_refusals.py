@@ -71,11 +71,15 @@ class Knocker:
     def call(
         self, shown: Forgery, *hellos: gateway_pb2.Hello, code: grpc.StatusCode, welcome: bool = False
     ) -> Attempt:
-        """Open a session and say Hello, or several."""
+        """Open a session, say Hello so many times, and wait for the end.
+
+        Who is refused before a Hello says none: gRPC tells of a message that could not be sent any more instead of the
+        refusal.
+        """
 
         async def attempt() -> None:
             async with self._tools.session_to(self.port, shown.credentials) as session:
-                for hello in hellos or (_HELLO,):
+                for hello in hellos:
                     with contextlib.suppress(aio.AioRpcError, asyncio.InvalidStateError):
                         await session.send(hello=hello)
                 _, found = await session.ending()
@@ -158,7 +162,8 @@ def made() -> Iterator[Installation]:
 def _attempts(made: Installation, tools: Any, folder: Path) -> Iterator[tuple[str, str, Attempt]]:
     """Yield every wrong way in, with the words that its line in the log must have."""
     ((found,),) = made.sql(
-        "INSERT INTO workers (name, host_name, enrolled_at) VALUES ('a', 'a', now()) RETURNING id"
+        "INSERT INTO workers (name, host_name, enrolled_at) VALUES (%s, %s, now()) RETURNING id",
+        *[f"host-{uuid.uuid4()}"] * 2,
     )
     worker_id = uuid.UUID(str(found))
     forger = Forger(made.settings, made.sql, ca_pem=made.authority.bundle_pem, worker_id=worker_id)
@@ -190,11 +195,11 @@ def _attempts(made: Installation, tools: Any, folder: Path) -> Iterator[tuple[st
     yield "no purpose", "lacks a name or a purpose", knocker.call(for_all, code=unknown)
     yield "an intermediate", "Handshake failed", knocker.shake(forger.intermediate())
     unlisted = forger.forge(name, listed=False)
-    yield "not listed", "not listed as valid", knocker.call(unlisted, code=unknown)
+    yield "not listed", "not listed as valid", knocker.call(unlisted, _HELLO, code=unknown)
     revoked = forger.forge(name)
     serial = f"{x509.load_pem_x509_certificate(revoked.chain_pem).serial_number:x}"
     made.sql("UPDATE certificates SET revoked_at = now() WHERE serial = %s", serial)
-    yield "revoked", "not listed as valid", knocker.call(revoked, code=unknown)
+    yield "revoked", "not listed as valid", knocker.call(revoked, _HELLO, code=unknown)
     twice = knocker.call(forger.forge(name), _HELLO, _HELLO, code=denied, welcome=True)
     yield "Hello twice", "Hello came twice on one stream", twice
     nameless = gateway_pb2.Hello(contract_version=1)

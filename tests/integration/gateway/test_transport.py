@@ -31,11 +31,18 @@ def _forger(deployment: Any, worker_id: uuid.UUID) -> Forger:
 
 
 async def _refusal(deployment: Any, tools: Any, credentials: grpc.ChannelCredentials) -> grpc.StatusCode:
-    """Say Hello with these credentials; return the code of the refusal, and fail if there is a Welcome."""
+    """Say Hello with these credentials; return the code of the refusal, and fail if there is a Welcome.
+
+    Hello is said only to a gateway that does not refuse at once: gRPC tells of a message that could not be sent any
+    more instead of the refusal.
+    """
     try:
         async with tools.session_to(deployment.gateway.session_port, credentials) as session:
-            await session.send(hello=gateway_pb2.Hello(spool_id="s", contract_version=1))
-            _, code = await session.ending()
+            ending = asyncio.ensure_future(session.ending())
+            ended, _ = await asyncio.wait([ending], timeout=1)
+            if not ended:
+                await session.send(hello=gateway_pb2.Hello(spool_id="s", contract_version=1))
+            _, code = await ending
             assert not [heard for heard in session.heard if heard.WhichOneof("message") == "welcome"]
             return code
     except aio.AioRpcError as error:
