@@ -20,7 +20,7 @@ def free_addresses(count: int) -> list[str]:
 
 def clean_environment(**more: str) -> dict[str, str]:
     """Return this process's environment without what belongs to the tests' own installation."""
-    foreign = ("STREAMSWARM_", "PYTEST", "VIRTUAL_ENV", "COV_", "MAKE", "MFLAGS")
+    foreign = ("STREAMSWARM_", "PYTEST", "VIRTUAL_ENV", "COV_", "MAKE", "MFLAGS", "GRPC_")
     return {**{name: value for name, value in os.environ.items() if not name.startswith(foreign)}, **more}
 
 
