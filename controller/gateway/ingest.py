@@ -35,11 +35,11 @@ from controller.gateway.storing import (
     store_singly,
     store_staged,
 )
+from streamswarm.zones import DAY_US
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_DAY_US = 86_400_000_000
 
 MakePartitions = Callable[[Collection[tuple[str, int]]], Awaitable[None]]
 
@@ -246,7 +246,7 @@ class Lane:
             return work(connection)
 
     async def _add_partitions(self, load: Load) -> None:
-        days = {(kind, due_us // _DAY_US) for kind, due_us in load.due()}
+        days = {(kind, due_us // DAY_US) for kind, due_us in load.due()}
         try:
             await self._make_partitions(days)
         except Exception as error:  # noqa: BLE001  whatever it is, the results wait and it is tried again

@@ -23,9 +23,9 @@ from controller.gateway.database import Connection
 from streamswarm import SCHEDULES_CONTRACT, contract, windows
 from streamswarm.schedules import Schedule
 from streamswarm.v1 import gateway_pb2, probe_pb2
+from streamswarm.zones import to_microseconds
 
 _log = logging.getLogger(__name__)
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 #: What jobs of one test have in common, of the table `jobs`; the rest each has of its own.
 _SHARED = (
@@ -180,7 +180,7 @@ def _versions(jobs: Jobs | None) -> Mapping[int, int]:
 
 
 def _microseconds(instant: dt.datetime | None) -> int | None:
-    return None if instant is None else (instant - _EPOCH) // dt.timedelta(microseconds=1)
+    return None if instant is None else to_microseconds(instant)
 
 
 def _tag(message: Any, field_name: str) -> bytes:

@@ -17,13 +17,13 @@ from controller.gateway.ownership import Ownership
 from controller.gateway.packing import UnstorableError, kind_name, pack
 from controller.gateway.storing import Claimed
 from streamswarm.v1 import probe_pb2
+from streamswarm.zones import DAY_US
 
 _log = logging.getLogger(__name__)
 
-_DAY_US = 86_400_000_000
 #: Due instants outside of this are no schedule's: a spool is emptied long before, and no run is due tomorrow.
 #: Results that are older than the retention have expired before they are looked at for this.
-_OLDEST_US, _NEWEST_US = 90 * _DAY_US, _DAY_US
+_OLDEST_US, _NEWEST_US = 90 * DAY_US, DAY_US
 _NO_RESULT = "it is no Result message"
 #: Acknowledged and counted, not stored and not set aside.
 _EXPIRED, _DELETED = Single(packed=None), Single(packed=None)
@@ -123,7 +123,7 @@ class Preparation:
         """Return the beginning of the oldest day that is kept; keepers remove whole days."""
         if not self._retention_days:
             return int(np.iinfo(np.int64).min)
-        return (now_us // _DAY_US - self._retention_days) * _DAY_US
+        return (now_us // DAY_US - self._retention_days) * DAY_US
 
     def _faults(
         self, portions: Sequence[Portion], claims: Iterable[tuple[int, int, str]]

@@ -17,11 +17,12 @@ from sqlalchemy import Engine, bindparam, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from controller.planning.schedule import from_microseconds, least_run_s, to_microseconds
+from controller.planning.schedule import least_run_s
 from controller.store import results
 from controller.store.entities import Job, JobVersion, Mark, OverdueJob, Worker
 from controller.store.schedules import schedule_of
 from streamswarm import contract
+from streamswarm.zones import from_microseconds, to_microseconds
 
 _log = logging.getLogger(__name__)
 

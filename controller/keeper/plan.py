@@ -22,9 +22,9 @@ from sqlalchemy.orm import Session
 from controller.planning.difference import difference
 from controller.planning.jobs import plan, plan_run_now
 from controller.planning.records import Change, Difference, JobValues
-from controller.planning.schedule import from_microseconds
 from controller.store.entities import Job, Test, Worker
 from controller.store.queries import plans
+from streamswarm.zones import from_microseconds
 
 _log = logging.getLogger(__name__)
 

@@ -15,18 +15,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from controller.planning.records import PlannedTest
-from controller.planning.schedule import (
-    ONE_SHOT_GRACE,
-    end_of,
-    from_microseconds,
-    schedule_of,
-    to_microseconds,
-)
+from controller.planning.schedule import ONE_SHOT_GRACE, end_of, schedule_of
 from controller.store import queue
 from controller.store.commands import audit
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Test, test_destinations
 from controller.store.queries import plans
+from streamswarm.zones import from_microseconds, to_microseconds
 
 _log = logging.getLogger(__name__)
 

@@ -11,16 +11,14 @@ from controller.checking import Checker
 from controller.planning.schedule import (
     LONGEST_INTERVAL_S,
     SHORTEST_INTERVAL_S,
-    from_microseconds,
     grid_origin,
     make_schedule,
-    to_microseconds,
     too_long,
 )
 from streamswarm import crontab, windows, zones
 from streamswarm.contract import InvalidInputError
 from streamswarm.schedules import Schedule
-from streamswarm.zones import ScheduleError
+from streamswarm.zones import ScheduleError, from_microseconds, to_microseconds
 
 FIELDS = ("interval_s", "cron", "zone", "windows", "starts_at", "ends_at", "max_runs", "recurrence")
 Recurrence = Literal["continue", "new_test"]

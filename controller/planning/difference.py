@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable
 
 from controller.planning.records import Change, Difference, ExistingJob, Identity, JobValues, Plan
-from controller.planning.schedule import to_microseconds
+from streamswarm.zones import to_microseconds
 
 
 def difference(plan: Plan, existing: Iterable[ExistingJob], *, now: dt.datetime) -> Difference:

@@ -13,13 +13,13 @@ from controller.planning.schedule import (
     ONE_SHOT_GRACE,
     RUN_NOW_GRACE,
     end_of,
-    from_microseconds,
     phase_us,
     schedule_of,
 )
 from controller.planning.selection import selects, too_old, unable
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, UnknownKindError
+from streamswarm.zones import from_microseconds
 
 
 def plan(tests: Iterable[PlannedTest], workers: Sequence[PlannedWorker], *, now: dt.datetime) -> Plan:

@@ -12,6 +12,7 @@ from typing import Any
 from controller.planning.records import PlannedTest
 from streamswarm.schedules import Schedule
 from streamswarm.windows import Window
+from streamswarm.zones import MINUTE_US, from_microseconds, to_microseconds
 
 #: Seconds between two runs of a job. Below a second, a run and its bookkeeping would crowd out the next.
 SHORTEST_INTERVAL_S = 1.0
@@ -19,7 +20,6 @@ LONGEST_INTERVAL_S = 31 * 86_400.0
 #: Jobs of one test are spread over its interval, but over no more than this, so that the first result of a
 #: rare test does not wait for most of an interval.
 LONGEST_PHASE_US = 60_000_000
-_MINUTE_US = 60_000_000
 #: A one-shot test is still started this long after its instant.
 ONE_SHOT_GRACE = dt.timedelta(minutes=10)
 #: A "run now" is dropped when it could not start within this time.
@@ -41,19 +41,6 @@ def too_long(spec: Mapping[str, Any], interval_s: float | None) -> str:
     if interval_s is None or least_s < interval_s:
         return ""
     return f"a run takes at least {least_s:g} s by its parameters, so it cannot come every {interval_s:g} s"
-
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
-
-
-def to_microseconds(instant: dt.datetime) -> int:
-    """Return an instant as microseconds since the epoch, exactly."""
-    return (instant - _EPOCH) // dt.timedelta(microseconds=1)
-
-
-def from_microseconds(microseconds: int) -> dt.datetime:
-    """Return the instant of so many microseconds since the epoch, in UTC."""
-    return _EPOCH + dt.timedelta(microseconds=microseconds)
 
 
 def phase_us(test_id: int, worker_id: uuid.UUID, destination_id: int | None, interval_us: int) -> int:
@@ -118,7 +105,7 @@ def end_of(test: PlannedTest, schedule: Schedule) -> dt.datetime | None:
         # Counted without the job's phase, so that it is done once and not for each of thousands of jobs. Instants of
         # cron and the edges of windows are whole minutes and phases are shorter, so each lies in the same window.
         shift_us = schedule.anchor_us
-        origin = -(-(origin - shift_us) // _MINUTE_US) * _MINUTE_US
+        origin = -(-(origin - shift_us) // MINUTE_US) * MINUTE_US
     counted_us = replace(schedule, anchor_us=schedule.anchor_us - shift_us, starts_us=origin).end_after(
         test.max_runs
     )

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controller.planning.schedule import grid_origin, to_microseconds
+from controller.planning.schedule import grid_origin
 from controller.store.queries.schedules import ScheduleChange, ScheduledJob, ScheduledTest
+from streamswarm.zones import to_microseconds
 
 
 @dataclass(frozen=True, kw_only=True)

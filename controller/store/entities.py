@@ -351,7 +351,22 @@ class Test(Base):
     )
 
 
-class Job(Base):
+class _Scheduled:
+    """The columns that say when a job is due, or was by one of its versions."""
+
+    #: Microseconds; 0 with cron and for one-shot jobs.
+    interval_us: Mapped[int]
+    #: Grid origin with this job's phase in it, microseconds since the epoch; with cron the phase alone.
+    anchor_us: Mapped[int]
+    cron: Mapped[str] = mapped_column(server_default="")
+    zone: Mapped[str] = mapped_column(server_default="UTC")
+    windows: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    starts_at: Mapped[dt.datetime | None]
+    ends_at: Mapped[dt.datetime | None]
+    paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+
+
+class Job(_Scheduled, Base):
     """One test, on one worker, to one destination."""
 
     __tablename__ = "jobs"
@@ -376,16 +391,6 @@ class Job(Base):
     version: Mapped[int] = mapped_column(Integer, server_default="1")
     target: Mapped[str] = mapped_column(server_default="")
     spec: Mapped[dict[str, Any]]
-    #: Microseconds; 0 with cron and for one-shot jobs.
-    interval_us: Mapped[int]
-    #: Grid origin with this job's phase in it, microseconds since the epoch; with cron the phase alone.
-    anchor_us: Mapped[int]
-    cron: Mapped[str] = mapped_column(server_default="")
-    zone: Mapped[str] = mapped_column(server_default="UTC")
-    windows: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
-    starts_at: Mapped[dt.datetime | None]
-    ends_at: Mapped[dt.datetime | None]
-    paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     #: Run now, connectivity checks: one run, then retired.
     one_shot: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     expires_at: Mapped[dt.datetime | None]
@@ -394,7 +399,7 @@ class Job(Base):
     retired_at: Mapped[dt.datetime | None]
 
 
-class JobVersion(Base):
+class JobVersion(_Scheduled, Base):
     """How a job was scheduled for a time: what was due then stays known after every change.
 
     Written by planning in the transaction of the change. Retirement and coming back are changes too; a one-shot job
@@ -408,14 +413,6 @@ class JobVersion(Base):
     valid_from: Mapped[dt.datetime] = _now()
     #: NULL while it holds.
     valid_until: Mapped[dt.datetime | None]
-    interval_us: Mapped[int]
-    anchor_us: Mapped[int]
-    cron: Mapped[str] = mapped_column(server_default="")
-    zone: Mapped[str] = mapped_column(server_default="UTC")
-    windows: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
-    starts_at: Mapped[dt.datetime | None]
-    ends_at: Mapped[dt.datetime | None]
-    paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
 
 
 class OverdueJob(Base):
@@ -450,7 +447,7 @@ class Quarantine(Base):
     seq: Mapped[int]
     received_at: Mapped[dt.datetime] = _now()
     reason: Mapped[str]
-    #: The Result message as it came.
+    #: The Result message as it came, its first 16 KiB.
     payload: Mapped[bytes]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from controller.planning.schedule import to_microseconds
 from streamswarm import windows
 from streamswarm.schedules import Schedule
+from streamswarm.zones import to_microseconds
 
 
 class Scheduled(Protocol):

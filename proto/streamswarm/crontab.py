@@ -21,7 +21,6 @@ from streamswarm import zones
 from streamswarm.targets import shown
 from streamswarm.zones import DAY_US, ScheduleError
 
-_MINUTE_US = 60_000_000
 #: After a change of clocks a day is looked at closely that begins within so long: its hours may have come before.
 _UNEASY_US = 3 * 3_600_000_000
 #: How far back is looked for the last instant, in growing steps. Leap days can be eight years apart.
@@ -124,10 +123,10 @@ def longest_gap_us(text: str) -> int:
 
 def _walk(text: str, zone: str, instant_us: int) -> Iterator[int]:
     """Yield the instants from one on, each once, in order."""
-    begin = zones.to_utc((instant_us - 1) // 1_000_000 * 1_000_000).astimezone(zones.load(zone))
+    begin = zones.from_microseconds((instant_us - 1) // 1_000_000 * 1_000_000).astimezone(zones.load(zone))
     last = instant_us - 1
     for moment in CronSim(text, begin):
-        found = zones.to_us(moment)
+        found = zones.to_microseconds(moment)
         # Several skipped times fall on the same instant, and after a time that comes twice the library starts anew.
         if found > last:
             last = found

@@ -11,13 +11,12 @@ from typing import Any
 from streamswarm import zones
 from streamswarm.targets import shown
 from streamswarm.values import InvalidInputError, Problem
-from streamswarm.zones import DAY_US
+from streamswarm.zones import DAY_US, MINUTE_US
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MOST_WINDOWS = 20
 _DAY_MIN = 24 * 60
 _WEEK_MIN = 7 * _DAY_MIN
-_MINUTE_US = 60_000_000
 _WEEK_US = 7 * DAY_US
 #: 1970-01-01 was a Thursday; weeks begin on Monday.
 _MONDAY_US = -3 * DAY_US
@@ -115,7 +114,7 @@ def _weekly(windows: tuple[Window, ...]) -> tuple[tuple[int, int], ...]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
             merged.append((start, end))
-    return tuple((start * _MINUTE_US, end * _MINUTE_US) for start, end in merged)
+    return tuple((start * MINUTE_US, end * MINUTE_US) for start, end in merged)
 
 
 def _read_one(value: Any, path: str, problems: list[Problem]) -> Window | None:

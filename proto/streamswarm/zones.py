@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from streamswarm.targets import shown
 
 DAY_US = 86_400_000_000
+MINUTE_US = 60_000_000
 _SECOND_US = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 #: The calendar that is looked at; beyond it nothing is due.
@@ -45,19 +46,19 @@ def load(name: str) -> ZoneInfo:
         return ZoneInfo.from_file(file, key=name)
 
 
-def to_us(moment: datetime) -> int:
+def to_microseconds(moment: datetime) -> int:
     """Return an instant as microseconds since 1970-01-01 UTC, exactly."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-def to_utc(instant_us: int) -> datetime:
+def from_microseconds(instant_us: int) -> datetime:
     """Return the instant of so many microseconds since 1970-01-01 UTC, in UTC."""
     return _EPOCH + timedelta(microseconds=instant_us)
 
 
 def offset_us(zone: str, instant_us: int) -> int:
     """Return by how much a zone's clocks are ahead of UTC at an instant."""
-    offset = to_utc(instant_us).astimezone(load(zone)).utcoffset() or timedelta()
+    offset = from_microseconds(instant_us).astimezone(load(zone)).utcoffset() or timedelta()
     return offset // timedelta(microseconds=1)
 
 
@@ -66,7 +67,7 @@ def stretches(zone: str, first_us: int, last_us: int) -> Iterator[tuple[int, int
 
     Where a zone does not change for years, a stretch may be cut at the turn of a year far outside of the range.
     """
-    years = range(to_utc(first_us).year - 1, to_utc(last_us).year + 2)
+    years = range(from_microseconds(first_us).year - 1, from_microseconds(last_us).year + 2)
     changes = [change for year in years for change in _changes(zone, year)]
     begin = _year_us(years[0])
     edges = [begin, *(change for change in changes if change > begin), _year_us(years[-1] + 1)]
@@ -103,4 +104,4 @@ def _change_between(zone: str, low: int, high: int, before: int) -> int:
 
 
 def _year_us(year: int) -> int:
-    return to_us(datetime(year, 1, 1, tzinfo=timezone.utc))
+    return to_microseconds(datetime(year, 1, 1, tzinfo=timezone.utc))

@@ -23,9 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from support.database import query
 from support.surroundings import clean_environment, free_addresses, wait_for
 
 from controller.gateway.authority import Authority
@@ -33,6 +31,7 @@ from controller.settings import Settings
 from controller.store import partitions, schema
 from controller.store.embedded import EmbeddedPostgres
 from controller.store.engine import libpq_url, make_engine
+from worker.identity import new_key, signing_request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +57,7 @@ class Deployment:
 
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run a statement and return its rows, if it has any."""
-        with psycopg.connect(libpq_url(self.settings), autocommit=True) as connection:
-            cursor = connection.execute(statement.encode(), values or None)
-            return cursor.fetchall() if cursor.description else []
+        return query(self.settings, statement, *values)
 
     def start_gateway(
         self, name: str = "gateway-1", *, address: str = ""
@@ -68,14 +65,10 @@ class Deployment:
         """Start a gateway and wait until it listens; return the process and the address of its sessions."""
         sessions, enrolment = free_addresses(2)
         address = address or sessions
-        environment = clean_environment(
-            STREAMSWARM_DATABASE_URL=self.settings.database_url,
-            STREAMSWARM_DATA_DIR=str(self.settings.data_dir),
-            STREAMSWARM_GATEWAY_NAME=name,
-            STREAMSWARM_GATEWAY_LISTEN=address,
-            STREAMSWARM_ENROLMENT_LISTEN=enrolment,
-            STREAMSWARM_LOG_LEVEL="warning",
+        settings = dataclasses.replace(
+            self.settings, gateway_name=name, gateway_listen=address, enrolment_listen=enrolment
         )
+        environment = clean_environment(**settings.environment())
         process = subprocess.Popen([sys.executable, "-m", "controller.gateway"], env=environment)
         self._gateways.append(process)
 
@@ -93,23 +86,16 @@ class Deployment:
 
     def make_workers(self, count: int) -> list[Member]:
         """Make enrolled workers, each with a key and a listed certificate."""
-        authority = Authority(dataclasses.replace(self.settings, gateway_name="gateway-1"))
+        authority = Authority(self.settings)
         members, workers, certificates = [], [], []
         for number in range(count):
             worker_id = uuid.uuid4()
-            key = ec.generate_private_key(ec.SECP256R1())
-            request = (
-                x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-            )
-            issued = authority.issue(request.public_bytes(serialization.Encoding.DER), worker_id)
+            key_pem = new_key()
+            issued = authority.issue(signing_request(key_pem), worker_id)
             members.append(
                 Member(
                     worker_id=worker_id,
-                    key_pem=key.private_bytes(
-                        serialization.Encoding.PEM,
-                        serialization.PrivateFormat.PKCS8,
-                        serialization.NoEncryption(),
-                    ),
+                    key_pem=key_pem,
                     chain_pem=issued.chain_pem,
                     ca_pem=authority.bundle_pem,
                 )

@@ -28,6 +28,7 @@ import psycopg
 import yaml
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
+from support.database import query
 from support.spools import Ledger
 from support.surroundings import clean_environment, free_addresses
 
@@ -38,7 +39,7 @@ from controller.store.commands import destinations, tests
 from controller.store.commands.audit import SYSTEM
 from controller.store.commands.enrolment import make_enrolment_token
 from controller.store.embedded import EmbeddedPostgres
-from controller.store.engine import libpq_url, make_engine
+from controller.store.engine import make_engine
 from controller.store.entities import Test
 from worker.identity import Identity, make_identity, new_key, signing_request
 
@@ -241,9 +242,7 @@ class Installation:
 
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run a statement by itself and return its rows, if it has any."""
-        with psycopg.connect(libpq_url(self.settings), autocommit=True) as connection:
-            cursor = connection.execute(statement.encode(), values or None)
-            return cursor.fetchall() if cursor.description else []
+        return query(self.settings, statement, *values)
 
     def kill_postgres(self) -> None:
         """End the server's first process as the kernel does; the others end when they notice."""

@@ -13,13 +13,13 @@ from werkzeug.datastructures import MultiDict
 
 from controller.checking import Checker
 from controller.planning.asking import FIELDS, read_schedule, schedule_of_values
-from controller.planning.schedule import from_microseconds, to_microseconds
 from controller.store.queries import tests
 from controller.store.queries.tests import TestRecord
 from streamswarm import windows, zones
 from streamswarm.contract import Problem
 from streamswarm.values import shown_number
 from streamswarm.windows import Window, shown_minute
+from streamswarm.zones import from_microseconds, to_microseconds
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint

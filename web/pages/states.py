@@ -6,11 +6,12 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from controller.planning.schedule import LONGEST_PHASE_US, to_microseconds
+from controller.planning.schedule import LONGEST_PHASE_US
 from controller.store.queries.results import ResultRecord
 from controller.store.queries.tests import TestRecord
 from controller.store.queries.workers import WorkerRecord
 from streamswarm import contract
+from streamswarm.zones import to_microseconds
 
 #: Icons of states: shape tells them apart where colour does not.
 ICONS = {

@@ -11,13 +11,13 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from controller.planning.accounts import Account, Received, Span, Version, account, may_stray, spans
-from controller.planning.schedule import from_microseconds, to_microseconds
 from controller.store import results
 from controller.store.entities import Destination, Job, JobVersion, OverdueJob, Test, Worker
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
 from controller.store.schedules import schedule_of
 from streamswarm.v1 import probe_pb2
+from streamswarm.zones import from_microseconds, to_microseconds
 
 #: A run is counted when it was due so long ago: its result has had time to arrive.
 SETTLING = dt.timedelta(minutes=1)

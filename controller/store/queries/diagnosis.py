@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 
 from controller.diagnosis.verdicts.records import JobReading, MetricReading, RunOutcome, Verdict
 from controller.diagnosis.verdicts.verdict import judge
-from controller.planning.schedule import to_microseconds
 from controller.store.diagnoses import DiagnosisState
 from controller.store.entities import Destination, Job, Test, Worker
 from controller.store.schedules import schedule_of
 from streamswarm import contract
 from streamswarm.contract import Kind
+from streamswarm.zones import to_microseconds
 
 #: Other jobs of the workers that a verdict looks at, at most; those that measure the hosts themselves come first.
 _MOST_OTHERS = 1000

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import psycopg
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,11 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpc import aio
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
+from support.database import query
 
 from controller.gateway.server import RunningGateway, running
 from controller.settings import Settings
 from controller.store.commands.enrolment import make_enrolment_token
-from controller.store.engine import libpq_url
 from streamswarm.v1 import gateway_pb2, gateway_pb2_grpc, probe_pb2
 from streamswarm.v1.gateway_pb2 import GatewayMessage, WorkerMessage
 
@@ -195,9 +194,7 @@ class Deployment:
 
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run a statement and return its rows, if it has any."""
-        with psycopg.connect(libpq_url(self.settings), autocommit=True) as connection:
-            cursor = connection.execute(statement.encode(), values or None)
-            return cursor.fetchall() if cursor.description else []
+        return query(self.settings, statement, *values)
 
     def job(self, worker_id: uuid.UUID, kind: str = "ping", *, one_shot: bool = False) -> int:
         """Write a test with one job, as planning would; return the job's id."""

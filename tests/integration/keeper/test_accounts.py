@@ -12,11 +12,11 @@ from support.keepers import World
 
 from controller.keeper import plan
 from controller.planning.accounts import Account
-from controller.planning.schedule import to_microseconds
 from controller.store import partitions, results
 from controller.store.entities import JobVersion
 from controller.store.queries import accounts
 from streamswarm.v1 import probe_pb2
+from streamswarm.zones import to_microseconds
 
 HOUR = dt.timedelta(hours=1)
 START = (dt.datetime.now(dt.UTC) - 12 * HOUR).replace(minute=0, second=0, microsecond=0)

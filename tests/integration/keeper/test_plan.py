@@ -15,9 +15,9 @@ from support.keepers import World
 
 from controller.keeper import plan, prune
 from controller.planning.records import Change, Difference
-from controller.planning.schedule import to_microseconds
 from controller.store.entities import Destination, Job, JobVersion, Test, Worker
 from controller.store.queries import plans
+from streamswarm.zones import to_microseconds
 
 
 def test_jobs_are_made_and_the_revision_grows_once(engine: Engine, world: World) -> None:

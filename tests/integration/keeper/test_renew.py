@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from support.keepers import World
 
 from controller.keeper import plan, renew
-from controller.planning.schedule import from_microseconds
 from controller.store.entities import Test
+from streamswarm.zones import from_microseconds
 
 MINUTE = dt.timedelta(minutes=1)
 

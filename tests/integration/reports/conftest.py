@@ -12,13 +12,14 @@ import pytest
 from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from controller.planning.schedule import from_microseconds, grid_origin, phase_us, to_microseconds
+from controller.planning.schedule import grid_origin, phase_us
 from controller.store import partitions, results
 from controller.store.commands import destinations, reports, tests
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities import AuditEntry, Destination, Job, JobVersion, Test, Worker
 from controller.store.queries.reports import ReportRecord
 from streamswarm.v1 import probe_pb2
+from streamswarm.zones import from_microseconds, to_microseconds
 
 #: A whole hour that lies in the past: what is due in it has settled.
 HOUR = (dt.datetime.now(dt.UTC) - dt.timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)

@@ -16,7 +16,7 @@ from streamswarm.schedules import LONGEST_COUNT_US, Schedule
 from streamswarm.v1 import probe_pb2
 from streamswarm.values import InvalidInputError
 from streamswarm.windows import DAYS, Window
-from streamswarm.zones import DAY_US, ScheduleError, to_us, to_utc
+from streamswarm.zones import DAY_US, ScheduleError, from_microseconds, to_microseconds
 
 MINUTE_US, HOUR_US = 60_000_000, 3_600_000_000
 #: Changes by an hour, by half an hour, offsets of 45 and 30 minutes, at midnight, none at all, and moved by Ramadan.
@@ -37,14 +37,14 @@ ZONES = (
 
 def at(text: str) -> int:
     """Return an instant given in ISO form."""
-    return to_us(dt.datetime.fromisoformat(text))
+    return to_microseconds(dt.datetime.fromisoformat(text))
 
 
 def shown(schedule: Schedule, first: str, last: str) -> list[str]:
     """Return due instants as the clocks of the schedule's zone show them."""
     zone = ZoneInfo(schedule.zone)
     found = schedule.instants(at(first), at(last))
-    return [to_utc(due).astimezone(zone).isoformat(timespec="minutes") for due in found]
+    return [from_microseconds(due).astimezone(zone).isoformat(timespec="minutes") for due in found]
 
 
 def cron(text: str, zone: str = "UTC", **values: object) -> Schedule:
@@ -89,18 +89,18 @@ def slow(text: str, sets: tuple[set[int], ...], zone: str, first: int, last: int
     found = set()
     if fields[0] == "*" or fields[1] == "*":
         for instant in range(first // MINUTE_US * MINUTE_US, last + 1, MINUTE_US):
-            if matches(to_utc(instant).astimezone(info)):
+            if matches(from_microseconds(instant).astimezone(info)):
                 found.add(instant)
     else:
-        local = to_utc(first - 2 * DAY_US).replace(tzinfo=None, second=0, microsecond=0)
-        while local <= to_utc(last + 2 * DAY_US).replace(tzinfo=None):
+        local = from_microseconds(first - 2 * DAY_US).replace(tzinfo=None, second=0, microsecond=0)
+        while local <= from_microseconds(last + 2 * DAY_US).replace(tzinfo=None):
             if matches(local):
                 real = local
                 while (
                     real.replace(tzinfo=info).astimezone(dt.UTC).astimezone(info).replace(tzinfo=None) != real
                 ):
                     real += dt.timedelta(minutes=1)  # clocks skip it
-                found.add(to_us(real.replace(tzinfo=info)))
+                found.add(to_microseconds(real.replace(tzinfo=info)))
             local += dt.timedelta(minutes=1)
     return sorted(instant for instant in found if first <= instant <= last)
 
@@ -192,7 +192,8 @@ def test_windows_agree_with_the_slow_model(
     wanted = [
         instant
         for instant in range(anchor, last + 1, interval_min * MINUTE_US)
-        if instant >= first and any(is_open(window, to_utc(instant).astimezone(info)) for window in chosen)
+        if instant >= first
+        and any(is_open(window, from_microseconds(instant).astimezone(info)) for window in chosen)
     ]
     assert list(schedule.instants(first, last)) == wanted
     assert schedule.count(first, last) == len(wanted)

@@ -14,17 +14,11 @@ from hypothesis import strategies as st
 from controller.planning.difference import difference
 from controller.planning.jobs import plan, plan_run_now
 from controller.planning.records import ExistingJob, Plan, PlannedDestination, PlannedTest, PlannedWorker
-from controller.planning.schedule import (
-    LONGEST_PHASE_US,
-    end_of,
-    from_microseconds,
-    phase_us,
-    schedule_of,
-    to_microseconds,
-)
+from controller.planning.schedule import LONGEST_PHASE_US, end_of, phase_us, schedule_of
 from controller.planning.selection import selects
 from streamswarm import SCHEDULES_CONTRACT
 from streamswarm.windows import Window
+from streamswarm.zones import from_microseconds, to_microseconds
 
 OFFICE = (Window(days=(1, 2, 3, 4, 5), from_min=540, to_min=1020),)
 NOW = dt.datetime(2026, 11, 20, 12, 0, tzinfo=dt.UTC)

@@ -7,10 +7,10 @@ import uuid
 from dataclasses import replace
 
 from controller.planning.accounts import Account
-from controller.planning.schedule import to_microseconds
 from controller.planning.schedule_words import schedule_words
 from controller.reports.accounting import is_aside, stretches
 from controller.store.queries.schedules import ScheduleChange, ScheduledJob, ScheduledTest
+from streamswarm.zones import to_microseconds
 
 DAY = dt.datetime(2026, 5, 12, tzinfo=dt.UTC)
 WORKER = uuid.UUID(int=7)
