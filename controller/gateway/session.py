@@ -176,6 +176,11 @@ class Session:
         self.end(Why.SUPERSEDED, "a newer session of this worker exists, or the worker has been revoked")
         self._settled.set()
 
+    def broken(self) -> None:
+        """End the session: the gateway trips over what it has sent; the worker's spool keeps it."""
+        self.end(Why.UNAVAILABLE, "what was sent cannot be stored; the gateway's log tells why")
+        self._settled.set()
+
     async def run(self) -> Ending:
         """Hold the session until it ends."""
         greeted = False
