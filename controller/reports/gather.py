@@ -141,7 +141,12 @@ def _line(
 ) -> LineReport | None:
     """Return a line; None for one that neither was due nor delivered anything in the range."""
     found = read_accounts(session, kind.name, [job.id for job in pair.jobs], start=start, end=end)
-    total = sum(found.values(), Account())
+    if found.counted_from > start:
+        raise StreamSwarmError(
+            f"results due before {found.counted_from.isoformat()} have expired since the report was asked for",
+            mend="ask for another that begins there",
+        )
+    total = sum(found.by_job.values(), Account())
     if pair.aside:
         total += Account(
             aside=report_figures.count_runs(session, kind.name, pair.aside, start=start, end=end)
