@@ -297,6 +297,18 @@ class Test(Base):
         CheckConstraint("interval_s IS NULL OR (interval_s >= 0.1 AND cron = '')", name="interval"),
         CheckConstraint("recurrence IN ('continue', 'new_test')", name="recurrence"),
         Index(None, "origin_id", "origin_at", unique=True),
+        # What upkeep looks for again and again, among many tests that ran once.
+        Index("ix_tests_unplanned", "id", postgresql_where=text("planned_version <> version")),
+        Index(
+            "ix_tests_repeating",
+            "id",
+            postgresql_where=text("deleted_at IS NULL AND (interval_s IS NOT NULL OR cron <> '')"),
+        ),
+        Index(
+            "ix_tests_once",
+            func.coalesce(text("starts_at"), text("created_at")),
+            postgresql_where=text("deleted_at IS NULL AND interval_s IS NULL AND cron = ''"),
+        ),
         Index(
             "uq_tests_name_live",
             func.lower(text("name")),
@@ -424,6 +436,20 @@ class OverdueJob(Base):
     #: The first instant that was due and of which, as of everything since, nothing has come.
     due_at: Mapped[dt.datetime]
     noticed_at: Mapped[dt.datetime] = _now()
+
+
+class Backlog(Base):
+    """A connected worker with more in its spool than one batch, and how well it gets rid of it."""
+
+    __tablename__ = "backlogs"
+
+    worker_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("workers.id", ondelete="CASCADE"), primary_key=True
+    )
+    #: The fewest records that it has told of in this session.
+    least: Mapped[int]
+    #: Since when there were never fewer.
+    since: Mapped[dt.datetime]
 
 
 class Mark(Base):
