@@ -175,6 +175,8 @@ class _Layout:
             if name in fields:
                 self._copies.append((column.name, name))
         self._row = np.dtype(row)
+        #: A row as nothing but bytes: choosing some of many goes field by field otherwise, forty times slower.
+        self._whole = np.dtype((np.void, self._row.itemsize))
         self._template = template
 
     def pack(self, content: NDArray[np.uint8], places: Integers) -> tuple[Block, Flags]:
@@ -192,7 +194,7 @@ class _Layout:
         return (
             Block(
                 kind=self._kind,
-                rows=rows,
+                rows=rows.view(self._whole),
                 places=places,
                 job_ids=source["job_id"].astype(np.int64),
                 scheduled_at_us=source["scheduled_at_us"].astype(np.int64),

@@ -142,6 +142,20 @@ def is_transient(error: Exception) -> bool:
     return error.sqlstate[:2] in _TRANSIENT
 
 
+def is_about_content(error: Exception) -> bool:
+    """Whether the database refuses the rows for what they hold, so that trying again is in vain."""
+    if isinstance(error, psycopg.IntegrityError | psycopg.DataError):
+        return True
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(
+        "54"
+    )  # too complex, too long
+
+
+def is_in_vain(error: Exception) -> bool:
+    """Whether the same rows will fail again: the database refuses their content, or our own code trips over them."""
+    return is_about_content(error) or not isinstance(error, psycopg.Error | OSError | MemoryError)
+
+
 class BackOff:
     """Waits that grow to a few seconds, with full jitter so that gateways do not return in step."""
 

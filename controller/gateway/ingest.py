@@ -6,9 +6,10 @@ in the order in which they came: in two lanes a later batch could be stored befo
 would then swallow the earlier. The lanes' queues are short; when one is full, its sessions stop reading, and the
 workers' spools hold what comes.
 
-Nothing is ever dropped here. A result that can never be stored goes to the quarantine in the same transaction;
-whatever else goes wrong, the same portions are tried again until the database takes them or says that their
-session has been superseded.
+Nothing is ever dropped here. A result that can never be stored goes to the quarantine in the same transaction; what
+the database cannot do now is tried again until it takes the portions or says that their session has been superseded.
+What spoils a load is looked for portion by portion, then row by row, and whose portion it was is remembered for a
+while, so that one worker's oddities cost the others next to nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import asyncio
 import logging
 import time
 import uuid
+import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,23 +27,31 @@ from typing import Protocol, TypeVar
 
 import psycopg
 
-from controller.gateway.database import BackOff, BlockingConnection, Database, Line, is_transient
+from controller.gateway.database import (
+    BackOff,
+    BlockingConnection,
+    Database,
+    Line,
+    is_in_vain,
+    is_transient,
+)
+from controller.gateway.isolating import load_apart
+from controller.gateway.lately import Lately
 from controller.gateway.loads import Load, Portion
 from controller.gateway.preparing import Preparation
-from controller.gateway.storing import (
-    Claimed,
-    MissingPartitionError,
-    store_copied,
-    store_singly,
-    store_staged,
-)
+from controller.gateway.storing import Claimed, MissingPartitionError, Stored, store_copied, store_singly
 from streamswarm.zones import DAY_US
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
+#: So long after a worker has sent what spoils a load, its portions are treated with care.
+_WARY_S = 300.0
 
 MakePartitions = Callable[[Collection[tuple[str, int]]], Awaitable[None]]
+
+
+class InVainError(Exception):
+    """What these rows meet with however often they are tried; the cause is the error itself."""
 
 
 class Source(Protocol):
@@ -64,6 +74,9 @@ class Source(Protocol):
 
     def refused(self) -> None:
         """The session is not the worker's newest, or the worker is revoked: end it."""
+
+    def broken(self) -> None:
+        """A batch can neither be stored nor set aside, by a fault of this release: end the session, acknowledge nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +174,11 @@ class Lane:
         self._most_rows = most_rows
         self._preparation = Preparation(retention_days=retention_days)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ingest")
+        #: Workers that have sent what is stored already, and those whose portions had to be stored row by row.
+        self._repeating: Lately[uuid.UUID] = Lately(_WARY_S)
+        self._spoiling: Lately[uuid.UUID] = Lately(_WARY_S)
+        #: Of what they have sent since nothing may be stored: the watermark would pass over the batch that failed.
+        self._broken: weakref.WeakSet[Source] = weakref.WeakSet()
 
     async def run(self) -> None:
         """Store batches until cancelled."""
@@ -170,7 +188,12 @@ class Lane:
             while rows < self._most_rows and not self.queue.empty():
                 batches.append(self.queue.get_nowait())
                 rows += len(batches[-1].seqs)
-            await self._store(batches)
+            try:
+                await self._store(batches)
+            except Exception:  # noqa: BLE001  whatever it is, the others' results must go on
+                _log.exception("a load can neither be stored nor set aside; its sessions end")
+                for batch in batches:
+                    self._give_up(batch.source)
 
     def close(self) -> None:
         """Take no more work; the connection closes once the thread is done with it."""
@@ -181,17 +204,22 @@ class Lane:
         """Store these batches, however often it takes, and acknowledge them."""
         by_source: dict[int, list[Batch]] = {}
         for batch in batches:
-            by_source.setdefault(id(batch.source), []).append(batch)
+            if batch.source not in self._broken:
+                by_source.setdefault(id(batch.source), []).append(batch)
         groups = list(by_source.values())
-        portions = [_portion(group) for group in groups]
-        load = await self._retrying(partial(self._preparation.load, portions=portions))
-        claimed = await self._store_load(load)
+        if not groups:
+            return
+        load = await self._prepare([_portion(group) for group in groups])
+        claimed, broken = await self._store_load(load)
         for position, group in enumerate(groups):
-            if position not in claimed:
-                group[0].source.refused()
-                continue
-            for batch in group:
-                batch.source.stored(batch)
+            source = group[0].source
+            if position in broken:
+                self._give_up(source)
+            elif position not in claimed:
+                source.refused()
+            else:
+                for batch in group:
+                    source.stored(batch)
         counts = self._preparation.count(load, claimed)
         self._tally.stored += counts.stored
         self._tally.quarantined += counts.quarantined
@@ -199,25 +227,67 @@ class Lane:
         self._tally.deleted += counts.deleted
         self._on_stored(counts.tests, counts.one_shots)
 
-    async def _store_load(self, load: Load) -> Claimed:
-        """Store by the fastest way that the content allows: together, past duplicates, then row by row."""
-        for way in (store_copied, store_staged):
+    def _give_up(self, source: Source) -> None:
+        self._broken.add(source)
+        source.broken()
+
+    async def _prepare(self, portions: Sequence[Portion]) -> Load:
+        try:
+            return await self._retrying(partial(self._preparation.load, portions=portions))
+        except InVainError as error:
+            _log.warning("results cannot be prepared together, and are prepared one by one: %s", error)
+        return await self._retrying(partial(load_apart, self._preparation, portions=portions))
+
+    async def _store_load(self, load: Load) -> tuple[Claimed, frozenset[int]]:
+        """Store by the fastest way that the content allows; return what was claimed, and what cannot be stored at all."""
+        everyone = range(len(load.portions))
+        apart = [position for position in everyone if load.portions[position].worker_id in self._spoiling]
+        together = [position for position in everyone if position not in apart] if apart else everyone
+        claimed: set[int] = set()
+        broken: set[int] = set()
+        try:
+            if together:
+                claimed |= await self._store_together(load, together)
+        except InVainError as error:
+            _log.info("%s; the load is stored portion by portion", error)
+            apart = list(everyone)
+        for position in apart:
             try:
-                return await self._retrying(partial(way, load=load), load)
-            except psycopg.Error as error:
-                _log.info("%s; the batch takes the slower way", error.diag.message_primary)
-        claimed = set()
-        for position in range(len(load.portions)):
-            try:
-                found = await self._retrying(partial(store_staged, load=load, positions=[position]), load)
-            except psycopg.Error:
-                found = await self._retrying(partial(store_singly, load=load, position=position), load)
-            if found:
-                claimed.add(position)
-        return frozenset(claimed)
+                claimed |= await self._store_alone(load, position)
+            except InVainError:
+                _log.exception("results of worker %s cannot be stored", load.portions[position].worker_id)
+                broken.add(position)
+        return frozenset(claimed), frozenset(broken)
+
+    async def _store_together(self, load: Load, positions: Sequence[int]) -> Claimed:
+        """Store portions in one transaction, past what is stored already."""
+        wary = {position for position in positions if load.portions[position].worker_id in self._repeating}
+        try:
+            return await self._copy(load, positions, wary)
+        except InVainError as error:
+            if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+                raise
+            _log.info("%s; what is stored already is looked for", error)
+        return await self._copy(load, positions, positions)
+
+    async def _store_alone(self, load: Load, position: int) -> Claimed:
+        """Store a portion in a transaction of its own, row by row if it must be."""
+        try:
+            return await self._copy(load, [position], [position])
+        except InVainError as error:
+            _log.info("%s; the portion is stored row by row", error)
+        self._spoiling.add(load.portions[position].worker_id)
+        return await self._retrying(partial(store_singly, load=load, position=position), load)
+
+    async def _copy(self, load: Load, positions: Collection[int], wary: Collection[int]) -> Claimed:
+        work = partial(store_copied, load=load, positions=positions, wary=wary)
+        stored: Stored = await self._retrying(work, load)
+        for position in stored.repeating:
+            self._repeating.add(load.portions[position].worker_id)
+        return stored.claimed
 
     async def _retrying(self, work: Callable[[BlockingConnection], _T], load: Load | None = None) -> _T:
-        """Do the work until the database takes it; an error about the rows' content is the caller's."""
+        """Do the work until the database takes it; raises InVainError for what would come again with the same rows."""
         back_off = BackOff()
         while True:
             begun = time.monotonic()
@@ -227,8 +297,8 @@ class Lane:
                 if load is not None:
                     await self._add_partitions(load)
             except Exception as error:
-                if is_about_content(error):
-                    raise
+                if is_in_vain(error):
+                    raise InVainError(_told(error)) from error
                 if is_transient(error):
                     _log.warning("results wait for the database: %s", error)
                 else:
@@ -264,10 +334,5 @@ def _portion(group: Sequence[Batch]) -> Portion:
     )
 
 
-def is_about_content(error: Exception) -> bool:
-    """Whether the database refuses the rows for what they hold, so that trying again is in vain."""
-    if isinstance(error, psycopg.IntegrityError | psycopg.DataError):
-        return True
-    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(
-        "54"
-    )  # too complex, too long
+def _told(error: Exception) -> str:
+    return (error.diag.message_primary if isinstance(error, psycopg.Error) else "") or repr(error)

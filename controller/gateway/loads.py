@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -113,7 +113,7 @@ class Load:
 
     @cached_property
     def _in_block(self) -> dict[int, PackedResult]:
-        """What blocks hold, row by row: for the slower ways into the database, which are rare."""
+        """What blocks hold, row by row: for the slowest way into the database, which is rare."""
         return {
             place: PackedResult(
                 kind=block.kind, job_id=job_id, scheduled_at_us=due_us, row=row.tobytes(), children=()
@@ -132,3 +132,15 @@ class Load:
 def owners(portions: Sequence[Portion]) -> Integers:
     """Return the positions of the portions that results belong to, by place."""
     return np.repeat(np.arange(len(portions)), [len(portion.seqs) for portion in portions])
+
+
+def joined(portions: Sequence[Portion], loads: Sequence[Load]) -> Load:
+    """Return what was prepared piece by piece, in the order of places, as one load."""
+    blocks: list[Block] = []
+    singles: dict[int, Single] = {}
+    first = 0
+    for load in loads:
+        blocks += [replace(block, places=block.places + first) for block in load.blocks]
+        singles |= {first + place: single for place, single in load.singles.items()}
+        first += sum(len(portion.seqs) for portion in load.portions)
+    return Load(portions=portions, blocks=blocks, singles=singles)

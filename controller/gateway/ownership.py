@@ -12,6 +12,8 @@ from controller.gateway.database import BlockingConnection
 _MOST_JOBS = 500_000
 #: What is remembered is asked again after so long, seconds: a test may have been deleted with its data.
 OLDEST_S = 300.0
+#: No run of a job was due before the job was made; clocks may have been wrong by so much.
+OLDEST_DAYS = 90
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,8 @@ class OwnedJob:
     kind: str
     test_id: int
     one_shot: bool
+    #: Results due before then are not its, in microseconds.
+    oldest_us: int
     #: Its test was deleted with its data: nothing more of it is stored.
     deleted: bool = False
 
@@ -60,17 +64,31 @@ class Ownership:
         known = self._jobs
         return {job_id for job_id in job_ids if job_id in known and known[job_id].deleted}
 
+    def oldest_us(self, job_ids: Iterable[int]) -> int:
+        """Return an instant before which results of some of these jobs may be too old, and of none after."""
+        known = self._jobs
+        return max(
+            (known[job_id].oldest_us for job_id in job_ids if job_id in known),
+            default=-(2**63),
+        )
+
     def load(self, connection: BlockingConnection, job_ids: Iterable[int]) -> None:
         """Read these jobs from the database; those that do not exist are simply not there afterwards."""
         wanted = list(set(job_ids))
         cursor = connection.execute(
-            "SELECT j.id, j.worker_id, j.kind, j.test_id, j.one_shot, t.data_deleted_at IS NOT NULL "
+            "SELECT j.id, j.worker_id, j.kind, j.test_id, j.one_shot, t.data_deleted_at IS NOT NULL, "
+            "(extract(epoch FROM j.created_at - %s * interval '1 day') * 1000000)::bigint "
             "FROM jobs j JOIN tests t ON t.id = j.test_id WHERE j.id = ANY(%s)",
-            (wanted,),
+            (OLDEST_DAYS, wanted),
         )
         for job_id in wanted:
             self._jobs.pop(job_id, None)
-        for job_id, worker_id, kind, test_id, one_shot, deleted in cursor.fetchall():
+        for job_id, worker_id, kind, test_id, one_shot, deleted, oldest_us in cursor.fetchall():
             self._jobs[job_id] = OwnedJob(
-                worker_id=worker_id, kind=kind, test_id=test_id, one_shot=one_shot, deleted=deleted
+                worker_id=worker_id,
+                kind=kind,
+                test_id=test_id,
+                one_shot=one_shot,
+                deleted=deleted,
+                oldest_us=oldest_us,
             )

@@ -13,7 +13,7 @@ from controller.gateway.alike import Block, Flags, pack_alike
 from controller.gateway.authority import utc_now
 from controller.gateway.database import BlockingConnection
 from controller.gateway.loads import Load, Portion, Single, owners
-from controller.gateway.ownership import Ownership
+from controller.gateway.ownership import OLDEST_DAYS, Ownership
 from controller.gateway.packing import UnstorableError, kind_name, pack
 from controller.gateway.storing import Claimed
 from streamswarm.v1 import probe_pb2
@@ -21,9 +21,8 @@ from streamswarm.zones import DAY_US
 
 _log = logging.getLogger(__name__)
 
-#: Due instants outside of this are no schedule's: a spool is emptied long before, and no run is due tomorrow.
-#: Results that are older than the retention have expired before they are looked at for this.
-_OLDEST_US, _NEWEST_US = 90 * DAY_US, DAY_US
+#: No run is due tomorrow.
+_NEWEST_US = DAY_US
 _NO_RESULT = "it is no Result message"
 #: Acknowledged and counted, not stored and not set aside.
 _EXPIRED, _DELETED = Single(packed=None), Single(packed=None)
@@ -73,10 +72,13 @@ class Preparation:
             faults = self._faults(portions, faults)
         now_us = int(utc_now().timestamp() * 1_000_000)
         expiry_us = self._expiry_us(now_us)
-        unwanted = self._ownership.deleted({job_id for _, job_id, _ in claims})
+        job_ids = {job_id for _, job_id, _ in claims}
+        unwanted = self._ownership.deleted(job_ids)
+        # Later ones are of none of these jobs too old; each of the others is judged by itself.
+        oldest_us = max(expiry_us, self._ownership.oldest_us(job_ids))
         kept = []
         for block in blocks:
-            good = _in_time(block, now_us) & (block.scheduled_at_us >= expiry_us)
+            good: Flags = (block.scheduled_at_us >= oldest_us) & (block.scheduled_at_us < now_us + _NEWEST_US)
             if unwanted:
                 good &= ~np.isin(block.job_ids, list(unwanted))
             if faults:
@@ -88,7 +90,7 @@ class Preparation:
                 messages[place] = _parse(wire[place])
             kept.append(block.chosen(good))
         singles = {
-            place: _single(message, int(owner[place]), faults, now_us, expiry_us, unwanted)
+            place: self._single(message, int(owner[place]), faults, now_us, expiry_us, unwanted)
             for place, message in messages.items()
         }
         return Load(portions=portions, blocks=kept, singles=singles)
@@ -125,6 +127,36 @@ class Preparation:
             return int(np.iinfo(np.int64).min)
         return (now_us // DAY_US - self._retention_days) * DAY_US
 
+    def _single(
+        self,
+        result: probe_pb2.Result | None,
+        position: int,
+        faults: Mapping[tuple[int, int, str], str],
+        now_us: int,
+        expiry_us: int,
+        unwanted: Set[int],
+    ) -> Single:
+        if result is None:
+            return Single(packed=None, fault=_NO_RESULT)
+        fault = faults.get((position, result.job_id, kind_name(result)), "")
+        if not fault and result.job_id in unwanted:
+            return _DELETED
+        if not fault and result.scheduled_at_us < expiry_us:
+            return _EXPIRED
+        if not fault and result.scheduled_at_us < self._ownership.job(result.job_id).oldest_us:
+            fault = f"scheduled_at lies more than {OLDEST_DAYS} days before the job was made"
+        if not fault and result.scheduled_at_us >= now_us + _NEWEST_US:
+            fault = "scheduled_at lies more than a day ahead"
+        if fault:
+            return Single(packed=None, fault=fault)
+        try:
+            return Single(packed=pack(result))
+        except UnstorableError as error:
+            return Single(packed=None, fault=str(error))
+        except Exception as error:  # noqa: BLE001  one result that nobody foresaw must not stop all the others
+            _log.exception("a result of job %s cannot be packed", result.job_id)
+            return Single(packed=None, fault=f"it cannot be packed: {error!r}")
+
     def _faults(
         self, portions: Sequence[Portion], claims: Iterable[tuple[int, int, str]]
     ) -> dict[tuple[int, int, str], str]:
@@ -145,12 +177,6 @@ def _parse(text: bytes) -> probe_pb2.Result | None:
         return None
 
 
-def _in_time(block: Block, now_us: int) -> Flags:
-    due_us = block.scheduled_at_us
-    good: Flags = (due_us > now_us - _OLDEST_US) & (due_us < now_us + _NEWEST_US)
-    return good
-
-
 def _faultless(block: Block, positions: Sequence[int], faults: Mapping[tuple[int, int, str], str]) -> Flags:
     return np.array(
         [
@@ -159,31 +185,3 @@ def _faultless(block: Block, positions: Sequence[int], faults: Mapping[tuple[int
         ],
         dtype=np.bool_,
     )
-
-
-def _single(
-    result: probe_pb2.Result | None,
-    position: int,
-    faults: Mapping[tuple[int, int, str], str],
-    now_us: int,
-    expiry_us: int,
-    unwanted: Set[int],
-) -> Single:
-    if result is None:
-        return Single(packed=None, fault=_NO_RESULT)
-    fault = faults.get((position, result.job_id, kind_name(result)), "")
-    if not fault and result.job_id in unwanted:
-        return _DELETED
-    if not fault and result.scheduled_at_us < expiry_us:
-        return _EXPIRED
-    if not fault and not now_us - _OLDEST_US < result.scheduled_at_us < now_us + _NEWEST_US:
-        fault = "scheduled_at lies more than 90 days back or a day ahead"
-    if fault:
-        return Single(packed=None, fault=fault)
-    try:
-        return Single(packed=pack(result))
-    except UnstorableError as error:
-        return Single(packed=None, fault=str(error))
-    except Exception as error:  # noqa: BLE001  one result that nobody foresaw must not stop all the others
-        _log.exception("a result of job %s cannot be packed", result.job_id)
-        return Single(packed=None, fault=f"it cannot be packed: {error!r}")

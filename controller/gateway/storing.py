@@ -9,15 +9,20 @@ All of it blocks: it runs in the threads of the pipeline, never on the event loo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import psycopg
 
-from controller.gateway.database import BlockingConnection, is_transient
+from controller.gateway.database import BlockingConnection, is_in_vain, is_transient
 from controller.gateway.late import mark_late
 from controller.gateway.loads import Entry, Load, Portion
 from controller.gateway.packing import HEADER, TRAILER, CopyTarget, PackedResult, copy_target
+from controller.gateway.repeats import stored_before
+
+_log = logging.getLogger(__name__)
 
 
 class MissingPartitionError(Exception):
@@ -30,16 +35,34 @@ Claimed = frozenset[int]
 MOST_KEPT = 10_000
 _LARGEST_KEPT = 16_384
 _NOTHING = np.iinfo(np.int64).max
+_NO_PLACES = np.empty(0, dtype=np.int64)
 
 
-def store_copied(connection: BlockingConnection, load: Load) -> Claimed:
-    """Store by COPY straight into the tables; any row that exists already makes the whole transaction fail."""
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What a transaction has done."""
+
+    claimed: Claimed
+    #: Portions that held results which were stored already.
+    repeating: frozenset[int]
+
+
+def store_copied(
+    connection: BlockingConnection, load: Load, positions: Collection[int], wary: Collection[int] = ()
+) -> Stored:
+    """Store portions by COPY straight into the tables.
+
+    What `wary` portions hold is looked for in the tables first, and left out where it is there already. A row of
+    another that exists already makes the whole transaction fail.
+    """
     with connection.transaction():
-        watermarks = _claim(connection, load, range(len(load.portions)))
+        watermarks = _claim(connection, load, positions)
         beyond = np.full(len(load.portions), _NOTHING)
         for position, acked_seq in watermarks.items():
             beyond[position] = acked_seq
         keep = load.seqs > beyond[load.owners]
+        again = stored_before(connection, load, keep, wary) if wary else _NO_PLACES
+        keep[again] = False
         rows: dict[str, list[bytes]] = {}
         for block in load.blocks:
             flags = keep[block.places]
@@ -56,34 +79,7 @@ def store_copied(connection: BlockingConnection, load: Load) -> Claimed:
             _copy(connection, target.table, target, parts)
             _copy_children(connection, kind, singles.get(kind, ()))
         _set_aside(connection, [(portion, entry) for portion, entry in entries if entry.fault])
-    return frozenset(watermarks)
-
-
-def store_staged(
-    connection: BlockingConnection, load: Load, positions: Collection[int] | None = None
-) -> Claimed:
-    """Store by way of a temporary table, so that rows that exist already are left out; the first one stands.
-
-    `positions` are those of the portions to store, all when left out.
-    """
-    with connection.transaction():
-        wanted = range(len(load.portions)) if positions is None else positions
-        watermarks = _claim(connection, load, wanted)
-        entries = _survivors(load, watermarks)
-        unique: dict[tuple[int, int], PackedResult] = {}
-        for _, entry in entries:
-            if entry.packed is not None:
-                unique.setdefault((entry.packed.job_id, entry.packed.scheduled_at_us), entry.packed)
-        by_kind: dict[str, list[PackedResult]] = {}
-        for packed in unique.values():
-            by_kind.setdefault(packed.kind, []).append(packed)
-        for kind, rows in sorted(by_kind.items()):
-            new = _insert_new(connection, kind, rows)
-            _copy_children(
-                connection, kind, [row for row in rows if (row.job_id, row.scheduled_at_us) in new]
-            )
-        _set_aside(connection, [(portion, entry) for portion, entry in entries if entry.fault])
-    return frozenset(watermarks)
+    return Stored(claimed=frozenset(watermarks), repeating=frozenset(np.unique(load.owners[again]).tolist()))
 
 
 def store_singly(connection: BlockingConnection, load: Load, position: int) -> Claimed:
@@ -105,6 +101,15 @@ def store_singly(connection: BlockingConnection, load: Load, position: int) -> C
                         raise
                     _raise_for_partition(error)
                     fault = f"the database refuses it: {error.diag.message_primary or error}"
+                except Exception as error:
+                    if isinstance(error, MissingPartitionError) or not is_in_vain(error):
+                        raise
+                    _log.exception(
+                        "result %s of worker %s cannot be stored and is set aside",
+                        entry.seq,
+                        portion.worker_id,
+                    )
+                    fault = f"it cannot be stored: {error!r}"
             if not fault:
                 continue  # nobody wants it any more
             refused.append((portion, Entry(seq=entry.seq, packed=None, fault=fault, payload=entry.payload)))
@@ -172,26 +177,6 @@ def _copy_children(connection: BlockingConnection, kind: str, rows: Sequence[Pac
     for group, children in sorted(by_group.items()):
         target = copy_target(kind, group)
         _copy(connection, target.table, target, children)
-
-
-def _insert_new(
-    connection: BlockingConnection, kind: str, rows: Sequence[PackedResult]
-) -> set[tuple[int, int]]:
-    """Insert the rows that are not there yet and return their keys."""
-    target = copy_target(kind)
-    staging = f"staging_{target.table}"
-    connection.execute(f"CREATE TEMPORARY TABLE {staging} (LIKE {target.table}) ON COMMIT DROP".encode())
-    _copy(connection, staging, target, [row.row for row in rows])
-    try:
-        cursor = connection.execute(  # table and columns are the contract's own
-            f"INSERT INTO {target.table} ({target.column_list}) SELECT {target.column_list} FROM {staging} "  # noqa: S608
-            "ON CONFLICT DO NOTHING "
-            "RETURNING job_id, (extract(epoch FROM scheduled_at) * 1000000)::bigint".encode()
-        )
-    except psycopg.errors.CheckViolation as error:
-        _raise_for_partition(error)
-        raise
-    return {(job_id, scheduled_at_us) for job_id, scheduled_at_us in cursor.fetchall()}
 
 
 def _copy(connection: BlockingConnection, table: str, target: CopyTarget, rows: Sequence[bytes]) -> None:

@@ -26,6 +26,8 @@ _RULES = {
     "login_links": "expires_at < now() - interval '1 day'",
     # None lives so long, whatever has become of it.
     "web_sessions": "created_at < now() - interval '1 day'",
+    # Expired ones are refused for that alone; who held which is looked up for as long as other traces are kept.
+    "certificates": "not_after < now() - interval '90 days'",
     "enrolment_tokens": "expires_at < now() - interval '7 days'",
     "reports": "expires_at < now()",
     "quarantine": "received_at < now() - interval '30 days'",
@@ -43,7 +45,7 @@ _EPOCH: ColumnElement[Any] = literal_column("timestamptz 'epoch'")
 
 
 def prune(engine: Engine) -> dict[str, int]:
-    """Delete old attempts, links, sessions, tokens, tasks, tests of expired runs and processes; return how many."""
+    """Delete what is old of `_RULES`, tests of expired runs and processes; return how many of each."""
     done: dict[str, int] = {}
     for table, condition in _RULES.items():
         with engine.begin() as connection:

@@ -11,8 +11,9 @@ trigger waits for writers that are under way, so every row is in the copy, in th
     new_result_ping_2026_11_20    the copy
     old_result_ping_2026_11_20    what was swapped out; nothing reads it any more
 
-It may be cut short at any instant: each transaction leaves the partition whole, and the next attempt begins anew.
-Attempts are numbered; one that was overtaken, by another keeper or by a removal of rows, cannot swap any more.
+It may be cut short at any instant: each transaction leaves the partition whole. Attempts are numbered; one that was
+overtaken, by another keeper or by a removal of rows, cannot swap any more. The next attempt begins anew; only when all that
+was missing are the locks of the swap, it goes on with the copy, unless somebody has removed rows meanwhile.
 """
 
 from __future__ import annotations
@@ -125,20 +126,27 @@ def rewrite(engine: Engine, day: Day, *, told: Told = lambda _step: None) -> Rew
     """Rewrite one day; the engine's time-out must let it sort that day.
 
     Raises OvertakenError, or sqlalchemy.exc.OperationalError when a lock was not had: the partition is whole then,
-    and another call begins anew.
+    and another call goes on with the copy.
     """
-    attempt = _begin(engine, day)
-    told("begun")
     started = time.monotonic()
-    _copy(engine, day, attempt)
-    told("copied")
+    attempt = _resume(engine, day)
+    if attempt is None:
+        attempt = _begin(engine, day)
+        told("begun")
+        _copy(engine, day, attempt)
+        told("copied")
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"VACUUM (FREEZE, ANALYZE) {day.new}"))
     copy_s = time.monotonic() - started
     told("vacuumed")
     while _merge_ahead(engine, day, attempt) > _FEW_LATE:
         told("merged")
-    rows, swap_ms, tries = _swap_patiently(engine, day, attempt)
+    try:
+        rows, swap_ms, tries = _swap_patiently(engine, day, attempt)
+    except OperationalError as error:
+        if is_lock_timeout(error):
+            _keep(engine, day, attempt)
+        raise
     told("swapped")
     _finish(engine, day)
     return Rewritten(day=day, rows=rows, copy_s=copy_s, swap_ms=swap_ms, tries=tries)
@@ -162,6 +170,34 @@ def forget(connection: Connection, day: Day) -> None:
     """Remove what an attempt has left beside a partition that is no longer there."""
     connection.execute(text("DELETE FROM rewritten_partitions WHERE name = :name"), {"name": day.name})
     connection.execute(text(f"DROP TABLE IF EXISTS {day.new}, {day.late}, {day.old}"))
+
+
+def _resume(engine: Engine, day: Day) -> int | None:
+    """Take over the copy that an earlier attempt has kept; None when there is none that is good.
+
+    What keeps it is taken off: should it turn out to be of no use, the next attempt begins anew.
+    """
+    with engine.begin() as connection:
+        connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_MS}"))
+        kept = connection.execute(
+            text("SELECT obj_description(to_regclass(:new), 'pg_class')"), {"new": day.new}
+        ).scalar_one()
+        if kept is None or kept != _mark(_fence(connection, day, None)):
+            return None
+        overtake(connection, day)
+        connection.execute(text(f"COMMENT ON TABLE {day.new} IS NULL"))
+        return _fence(connection, day, None)
+
+
+def _keep(engine: Engine, day: Day, attempt: int) -> None:
+    """Keep the copy for the next attempt: what comes until then goes beside the partition as before."""
+    with engine.begin() as connection:
+        _fence(connection, day, attempt)
+        connection.execute(text(f"COMMENT ON TABLE {day.new} IS '{_mark(attempt)}'"))
+
+
+def _mark(attempt: int) -> str:
+    return f"complete, of attempt {attempt}"
 
 
 def _begin(engine: Engine, day: Day) -> int:

@@ -20,7 +20,8 @@ from controller.suites import document
 from controller.suites.document import Document
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, Problem, UnknownKindError
-from streamswarm.expressions import Expression, ExpressionError, parse
+from streamswarm.expression_parser import parse
+from streamswarm.expressions import Expression, ExpressionError
 from streamswarm.targets import TargetError, parse_host_port, parse_url, shown
 from streamswarm.v1 import probe_pb2
 

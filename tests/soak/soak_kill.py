@@ -36,6 +36,7 @@ def measure() -> dict[str, Any]:
             time.sleep(1)
         drained_s = loop.drain()
         found = loop.compare()
+        worked = upkeep.done["rewritten"] > 0 and upkeep.done["removed"] > 0
         figure = {
             "kills": sum(loop.kills.values()),
             "killed": dict(loop.kills),
@@ -51,9 +52,8 @@ def measure() -> dict[str, Any]:
             "killing_s": round(killing_s, 1),
             "ended_by_themselves": sum(part.failures for part in made.all_parts()),
             "seed": seed,
+            "ok": worked and found.clean and drained_s <= DRAINED_WITHIN_S and found.spooled >= least,
         }
-        worked = upkeep.done["rewritten"] > 0 and upkeep.done["removed"] > 0
-        figure["ok"] = worked and found.clean and drained_s <= DRAINED_WITHIN_S and found.spooled >= least
         assert figure["ok"], (figure, found.lost[:10], found.invented[:10], found.quarantined)
         return figure
 

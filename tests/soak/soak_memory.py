@@ -12,24 +12,20 @@ import json
 import os
 import random
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 from sqlalchemy.orm import Session
+from support.crowd import crowd
 from support.installation import Installation, installation
 from support.killing import tell
-from support.surroundings import clean_environment, wait_for
+from support.surroundings import wait_for
 
 from controller.store.commands import tokens
 from controller.store.commands.audit import SYSTEM
-from worker.identity import IdentityStore
 
 WORKERS = 200
 #: Runs of each worker: 4 every 5 s, so 160 results a second together.
@@ -42,8 +38,9 @@ MOST_P99_MS = 1_000.0
 def measure() -> dict[str, Any]:
     """Sample for the whole time, then fit."""
     seconds = float(os.environ.get("SOAK_SECONDS", "3600"))
-    with installation(gateways=1) as made, crowd(made) as (process, lines):
-        made.worker("watched").start()
+    with installation(gateways=1) as made, crowd(made, WORKERS) as people:
+        for part in (*made.gateways, made.keeper, made.web, made.worker("watched")):
+            part.start()
         wait_for(
             "all workers connected",
             lambda: made.sql("SELECT count(*) FROM workers WHERE gateway_id IS NOT NULL") == [(WORKERS + 1,)],
@@ -51,8 +48,7 @@ def measure() -> dict[str, Any]:
         )  # fmt: skip
         made.make_test(destinations_count=DESTINATIONS, interval_s=INTERVAL_S)
         series = sample(made, seconds)
-        assert process.poll() is None, "the crowd has ended by itself"
-        said = [json.loads(line) for line in lines.read_text().splitlines()]
+        said = people.said()
         ((stored,),) = made.sql("SELECT count(*) FROM result_tcp")
         failures = {part.name: part.failures for part in made.all_parts() if part.failures}
     keep(series)
@@ -123,32 +119,6 @@ def keep(series: dict[str, list[tuple[float, int]]]) -> None:
     path = folder / "memory.json"
     path.write_text(json.dumps(series))
     tell(f"the series is in {path}")
-
-
-@contextmanager
-def crowd(made: Installation) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """Start the controller and a process with the workers; yields it and the file with what it says."""
-    folder = made.folder / "crowd"
-    folder.mkdir()
-    (folder / "policy.yaml").write_text("allow_loopback: true\n")
-    for number in range(WORKERS):
-        name = f"crowd-{number}"
-        IdentityStore(folder / name / "identity").save(made.enrolled(name))
-    for part in (*made.gateways, made.keeper, made.web):
-        part.start()
-    lines = made.folder / "crowd.jsonl"
-    with lines.open("wb") as output, (made.folder / "crowd.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("crowd.py")), str(folder)],
-            env=clean_environment(),
-            stdout=output,
-            stderr=log,
-        )
-    try:
-        yield process, lines
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def _token(made: Installation) -> str:

@@ -210,9 +210,9 @@ class Installation:
             gateways=self.settings.gateway_addresses,
         )
 
-    def make_test(self, *, destinations_count: int, interval_s: float) -> None:
-        """Make a TCP test to so many destinations, all of them a gateway's own port, on all workers, as the API does."""
-        address = self.settings.gateway_addresses[0]
+    def make_test(self, *, destinations_count: int, interval_s: float, address: str = "") -> None:
+        """Make a TCP test to so many destinations on all workers, as the API does; all are the port of a gateway or `address`."""
+        address = address or self.settings.gateway_addresses[0]
         with Session(self.engine) as session, session.begin():
             aims = [
                 destinations.create(

@@ -9,11 +9,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from support.accounts import Found, compare, waits_beyond
 from support.installation import Installation, Part, WorkerPart, patiently
-from support.spools import Key
 from support.surroundings import wait_for
 
 from streamswarm.v1 import probe_pb2
@@ -32,26 +31,6 @@ class Load:
     interval_s: float
     #: Results of past days that a killed worker finds in its spool when it comes back.
     late: int
-
-
-@dataclass(kw_only=True)
-class Found:
-    """What became of everything that was spooled."""
-
-    spooled: int = 0
-    lost: list[Key] = field(default_factory=list)
-    #: Rows beyond the first of one run.
-    doubled: int = 0
-    #: Rows of runs that nobody has spooled.
-    invented: list[Key] = field(default_factory=list)
-    #: Runs that a worker has spooled more than once.
-    repeated: list[Key] = field(default_factory=list)
-    quarantined: list[tuple[Any, ...]] = field(default_factory=list)
-
-    @property
-    def clean(self) -> bool:
-        """Whether each result was stored exactly once."""
-        return not (self.lost or self.doubled or self.invented or self.repeated or self.quarantined)
 
 
 class KillLoop:
@@ -118,7 +97,7 @@ class KillLoop:
         newest = {worker.name: worker.ledger.newest() for worker in made.workers}
         drained_s = wait_for(
             "what had waited is delivered",
-            lambda: all(_beyond(worker.ledger.oldest_waiting(), newest[worker.name]) for worker in made.workers),
+            lambda: all(waits_beyond(worker.ledger, newest[worker.name]) for worker in made.workers),
             4 * DRAINED_WITHIN_S,
         )  # fmt: skip
         patiently(made.delete_tests)
@@ -127,24 +106,8 @@ class KillLoop:
 
     def compare(self) -> Found:
         """Hold what each worker has spooled against what is stored of its jobs."""
-        found = Found()
-        for worker in self._made.workers:
-            spooled = worker.ledger.spooled()
-            stored = Counter(
-                (job_id, due_us)
-                for job_id, due_us in self._made.sql(
-                    "SELECT r.job_id, (extract(epoch FROM r.scheduled_at) * 1000000)::bigint "
-                    "FROM result_tcp r JOIN jobs j ON j.id = r.job_id WHERE j.worker_id = %s",
-                    self._made.worker_id(worker),
-                )
-            )
-            found.spooled += len(spooled)
-            found.lost += spooled.keys() - stored.keys()
-            found.invented += stored.keys() - spooled.keys()
-            found.repeated += [key for key, count in spooled.items() if count > 1]
-            found.doubled += stored.total() - len(stored)
-        found.quarantined = self._made.sql("SELECT worker_id, seq, reason FROM quarantine LIMIT 20")
-        return found
+        made = self._made
+        return compare(made, {made.worker_id(worker): worker.ledger for worker in made.workers})
 
     def _stands_still(self) -> bool:
         """Whether nothing waits, and nothing was added for a few of the load's intervals."""
@@ -189,10 +152,6 @@ def tell(text: str) -> None:
     """Say how far it is, to those who watch."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
-
-
-def _beyond(oldest: int | None, seq: int) -> bool:
-    return oldest is None or oldest > seq
 
 
 def _past_instants() -> Iterator[int]:

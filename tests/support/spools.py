@@ -55,6 +55,10 @@ class Ledger:
         found = self._ask("SELECT min(seq) FROM record")[0][0]
         return None if found is None else int(found)
 
+    def waiting(self) -> int:
+        """How many results wait for their acknowledgement."""
+        return int(self._ask("SELECT count(*) FROM record")[0][0] or 0)
+
     def _ask(self, query: str) -> list[tuple[int | bytes | None, ...]]:
         address = f"file:{self._path}?mode=ro"
         with contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import Any
 
@@ -54,3 +55,35 @@ async def test_what_belongs_to_a_test_deleted_with_its_data_is_not_stored(
     ]
     tally = deployment.gateway.ingest.tally
     assert (tally.stored, tally.expired, tally.deleted, tally.quarantined) == (count + 2, 0, count, 0)
+
+
+@pytest.mark.parametrize("count", [3, 100])
+class TestKeepingForEver:
+    """Without a retention, what is too old is a matter of the job."""
+
+    @pytest.fixture
+    def gateway_settings(self, gateway_settings: Any) -> Any:
+        """Settings by which results are kept for ever."""
+        return dataclasses.replace(gateway_settings, retention_days=0, retention_1h_days=0)
+
+    async def test_a_spool_of_long_ago_is_stored(self, deployment: Any, tools: Any, count: int) -> None:
+        """Results of 400 days ago of a job of 300 days ago are none of its schedule's; those of 300 days ago are."""
+        worker = await deployment.enrol("host-a")
+        old, new = deployment.job(worker.worker_id), deployment.job(worker.worker_id)
+        deployment.sql("UPDATE jobs SET created_at = now() - interval '300 days' WHERE id = %s", old)
+        now = dt.datetime.now(dt.UTC)
+        offline = [tools.make_result(old, number, at=now - dt.timedelta(days=300)) for number in range(count)]
+        never = [tools.make_result(old, number, at=now - dt.timedelta(days=400)) for number in range(count)]
+        fresh = [tools.make_result(new, number) for number in range(count)]
+        early = [tools.make_result(new, number, at=now - dt.timedelta(days=300)) for number in range(count)]
+        async with deployment.session(worker) as session:
+            await session.hello()
+            await session.results([*offline, *fresh, *never, *early], range(1, 4 * count + 1))
+            await session.expect_ack(4 * count)
+        assert deployment.sql("SELECT job_id, count(*) FROM result_ping GROUP BY 1 ORDER BY 1") == [
+            (old, count),
+            (new, count),
+        ]
+        refused = deployment.sql("SELECT seq, reason FROM quarantine ORDER BY seq")
+        assert [seq for seq, _ in refused] == list(range(2 * count + 1, 4 * count + 1))
+        assert all("before the job was made" in reason for _, reason in refused)

@@ -281,7 +281,26 @@ def test_prune_removes_what_is_old_and_keeps_the_rest(engine: Engine) -> None:
                 f"VALUES ('web', 'w', 'h', 1, '0', {at})",
             ):
                 connection.execute(text(statement))
+        worker_id = uuid.uuid4()
+        connection.execute(
+            text("INSERT INTO workers (id, host_name, name) VALUES (:id, 'h', 'h')"), {"id": worker_id}
+        )
+        for days in (
+            1,
+            80,
+            100,
+        ):  # a serial number that has just expired is still told apart from an unknown one
+            connection.execute(
+                text(
+                    "INSERT INTO certificates (serial, worker_id, not_before, not_after) "
+                    "VALUES (:serial, :worker, now() - interval '200 days', now() - :days * interval '1 day')"
+                ),
+                {"serial": f"{days:x}", "worker": worker_id, "days": days},
+            )
     pruned = prune.prune(engine)
+    assert pruned["certificates"] == 1
+    with engine.connect() as connection:
+        assert set(connection.execute(text("SELECT serial FROM certificates")).scalars()) == {"1", "50"}
     assert {
         name: pruned[name] for name in ("login_attempts", "enrolment_tokens", "api_tokens", "processes")
     } == {

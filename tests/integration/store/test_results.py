@@ -7,14 +7,15 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, insert, text
+from sqlalchemy import Engine, event, func, insert, text
 from sqlalchemy.orm import Session
 
-from controller.store import results
+from controller.store import partitions, results
 from controller.store.entities import Destination, Job, Test, Worker
 from controller.store.queries import results as queries
 from streamswarm.v1 import probe_pb2
 
+DAY_S = 86_400
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 OK, FAILED, ERROR = probe_pb2.STATUS_OK, probe_pb2.STATUS_FAILED, probe_pb2.STATUS_ERROR
 
@@ -105,6 +106,40 @@ def test_the_latest_result_of_a_line(engine: Engine, book: Book) -> None:
     assert (newest.job_id, newest.status, newest.metrics["rtt_avg_ms"]) == (shot, "ok", 3.0)
     assert newest.metrics["kernel_timestamps"] is True
     assert newest.metrics["loss_pct"] is None
+
+
+def test_the_latest_result_is_found_however_old_it_is(engine: Engine, book: Book) -> None:
+    """A line that ran long ago has its run; one that ran just now is not looked for in old days, run-now jobs included."""
+    old, shot = book.job(), book.job(one_shot=True, retired=True)
+    new, old_shot = book.job("system"), book.job("system", one_shot=True, retired=True)
+    with engine.begin() as connection:
+        for kind in ("ping", "system"):
+            partitions.ensure_partitions(
+                connection, kind, [ago(days * DAY_S).date() for days in (30, 40, 50)]
+            )
+    book.result(old, ago(50 * DAY_S))
+    book.result(shot, ago(40 * DAY_S))
+    book.result(old_shot, ago(30 * DAY_S), kind="system")
+    book.result(new, ago(10), kind="system")
+    plans: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute", named=True)
+    def explain(*, conn: Any, cursor: Any, statement: str, parameters: Any, **_: Any) -> None:
+        if "LATERAL" in statement:
+            cursor.execute(f"EXPLAIN {statement}", parameters)
+            plans.append("\n".join(row[0] for row in cursor.fetchall()))
+
+    with engine.connect() as connection:
+        found = queries.latest(connection, queries.lines(connection, test_ids=[book.test_id]))
+    event.remove(engine, "before_cursor_execute", explain)
+    assert {item.line.kind: item.result and item.result.scheduled_at for item in found} == {
+        "ping": ago(40 * DAY_S),
+        "system": ago(10),
+    }
+    of_system = [plan for plan in plans if "result_system_" in plan]
+    assert of_system
+    assert not any(f"result_system_{ago(30 * DAY_S):%Y_%m_%d}" in plan for plan in of_system)
+    assert any(f"result_ping_{ago(40 * DAY_S):%Y_%m_%d}" in plan for plan in plans)
 
 
 def test_a_metric_that_shares_a_name_with_the_envelope(engine: Engine, book: Book) -> None:

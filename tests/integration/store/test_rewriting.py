@@ -335,10 +335,9 @@ def test_what_is_due(filled: Engine) -> None:
     assert set(results.all_table_names()) >= {DAY.table}
 
 
-def test_a_table_that_is_held_for_long_is_given_up(
-    filled: Engine, other: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The attempt ends with an error, the day is whole, and the next attempt does it."""
+@pytest.fixture
+def given_up(filled: Engine, other: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """A day whose copy is complete, and whose table was held until the swap was given up."""
     monkeypatch.setattr(rewriting, "_SWAP_TRIES", 3)
     before = set(stored(filled))
     with other.connect() as reader:
@@ -346,4 +345,39 @@ def test_a_table_that_is_held_for_long_is_given_up(
         with pytest.raises(OperationalError, match="lock timeout"):
             rewrite(filled, DAY)
     assert set(stored(filled)) == before
-    assert rewrite(filled, DAY).rows == len(before)
+    return filled
+
+
+def test_a_swap_that_was_given_up_is_done_by_the_next_attempt(given_up: Engine, other: Engine) -> None:
+    """The copy is not made again; what has come in between is in it, and nothing is left beside."""
+    with other.begin() as connection:
+        insert(connection, 1, 1)
+    before = stored(given_up)
+    steps: list[str] = []
+    assert rewrite(other, DAY, told=steps.append).rows == len(before)
+    assert (steps[0], "copied" in steps) == ("vacuumed", False)
+    assert sorted(stored(given_up)) == sorted(before)
+    assert beside(given_up) == []
+    assert rewrite(other, DAY, told=steps.append).rows == len(before)
+    assert stored(given_up) == sorted(before)
+    assert "copied" in steps
+
+
+def test_a_kept_copy_is_of_no_use_once_rows_were_removed(given_up: Engine, other: Engine) -> None:
+    """The day is copied anew, and what was removed stays away."""
+    with other.begin() as connection:
+        rewriting.overtake(connection, DAY)
+        connection.execute(text("DELETE FROM result_ping WHERE job_id = 7"))
+    steps: list[str] = []
+    assert rewrite(given_up, DAY, told=steps.append).rows == (JOBS - 1) * RUNS
+    assert "copied" in steps
+    assert 7 not in {job for job, _ in stored(given_up)}
+
+
+def test_a_kept_copy_that_does_not_fit_any_more_is_made_anew(given_up: Engine, other: Engine) -> None:
+    """A migration has changed the table: the attempt with the old copy fails, the one after that succeeds."""
+    with other.begin() as connection:
+        connection.execute(text("ALTER TABLE result_ping ADD COLUMN later integer"))
+    with pytest.raises(DBAPIError):
+        rewrite(given_up, DAY)
+    assert rewrite(given_up, DAY).rows == JOBS * RUNS

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamswarm import contract
-from streamswarm.expressions import ExpressionError, Measured, parse
+from streamswarm.expression_parser import parse
+from streamswarm.expressions import ExpressionError, Measured
 
 PING = contract.kind("ping")
 HTTP = contract.kind("http")

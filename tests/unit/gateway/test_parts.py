@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.gateway.database import is_transient
+from controller.gateway.database import is_about_content, is_transient
 from controller.gateway.identity import NotIdentifiedError, identify
-from controller.gateway.ingest import is_about_content
 from controller.gateway.jobs import Change, Jobs, difference
 from controller.gateway.limits import RateLimit, limit_key, peer_address
 from controller.gateway.notices import payloads

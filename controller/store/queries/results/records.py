@@ -18,6 +18,9 @@ from controller.store.queries.results.series import within
 from streamswarm import crontab
 from streamswarm.v1 import probe_pb2
 
+#: Where the latest run of most lines is found: two or three partitions, however many there are.
+_RECENTLY = dt.timedelta(days=2)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
@@ -134,20 +137,12 @@ def lines(
 def latest(connection: Connection | Session, wanted: Iterable[Line]) -> tuple[LineResult, ...]:
     """Return each line with its latest run."""
     wanted = tuple(wanted)
-    newest: dict[int, ResultRecord] = {}
-    for kind, job_ids in _by_kind(wanted).items():
-        newest.update(
-            {
-                record.job_id: record
-                for record in _recent_each(connection, kind, job_ids, limit=1, before=None)
-            }
-        )
-    answer = []
-    for line in wanted:
-        records = [newest[job_id] for job_id in line.job_ids if job_id in newest]
-        result = max(records, key=lambda record: record.scheduled_at, default=None)
-        answer.append(LineResult(line=line, result=result))
-    return tuple(answer)
+    recently = dt.datetime.now(dt.UTC) - _RECENTLY
+    found = _latest_each(connection, wanted, since=recently)
+    # The others have run long ago, or never: only they are worth a look into every partition there is.
+    others = [line for line in wanted if line not in found]
+    found.update(_latest_each(connection, others, before=recently))
+    return tuple(LineResult(line=line, result=found.get(line)) for line in wanted)
 
 
 def recent(
@@ -185,17 +180,38 @@ def counts(
     return {job_id: Counts(**by_status) for job_id, by_status in found.items()}
 
 
+def _latest_each(
+    connection: Connection | Session,
+    wanted: Iterable[Line],
+    *,
+    since: dt.datetime | None = None,
+    before: dt.datetime | None = None,
+) -> dict[Line, ResultRecord]:
+    """Return the latest run in [since, before) of every line that has one."""
+    line_of = {job_id: line for line in wanted for job_id in line.job_ids}
+    found: dict[Line, ResultRecord] = {}
+    for kind, job_ids in _by_kind(wanted).items():
+        for record in _recent_each(connection, kind, job_ids, limit=1, since=since, before=before):
+            line = line_of[record.job_id]
+            if line not in found or found[line].scheduled_at < record.scheduled_at:
+                found[line] = record
+    return found
+
+
 def _recent_each(
     connection: Connection | Session,
     kind: str,
     job_ids: Collection[int],
     *,
     limit: int,
-    before: dt.datetime | None,
+    since: dt.datetime | None = None,
+    before: dt.datetime | None = None,
 ) -> list[ResultRecord]:
-    """Return the latest runs of every job, each found by its own walk down the key."""
+    """Return the latest runs in [since, before) of every job, each found by its own walk down the key."""
     table = results.table(kind)
     walk = select(table).where(table.c.job_id == Job.id)
+    if since is not None:
+        walk = walk.where(table.c.scheduled_at >= since)
     if before is not None:
         walk = walk.where(table.c.scheduled_at < before)
     newest = walk.order_by(table.c.scheduled_at.desc()).limit(limit).lateral("newest")

@@ -1,0 +1,36 @@
+"""The entities: what the controller keeps beside results.
+
+Times are UTC instants (`timestamptz`). Rows that workers, tests and jobs hang on are never deleted while results
+refer to them; they are marked `deleted_at` or `retired_at` instead, so that late results still find their job.
+"""
+
+from controller.store.entities.base import Base
+from controller.store.entities.jobs import Backlog, Job, JobVersion, Mark, OverdueJob, Quarantine
+from controller.store.entities.people import ApiToken, AuditEntry, LoginAttempt, LoginLink, User, WebSession
+from controller.store.entities.reports import Report
+from controller.store.entities.tests import Destination, Test, test_destinations
+from controller.store.entities.workers import Certificate, EnrolmentToken, Process, Worker
+
+__all__ = [
+    "ApiToken",
+    "AuditEntry",
+    "Backlog",
+    "Base",
+    "Certificate",
+    "Destination",
+    "EnrolmentToken",
+    "Job",
+    "JobVersion",
+    "LoginAttempt",
+    "LoginLink",
+    "Mark",
+    "OverdueJob",
+    "Process",
+    "Quarantine",
+    "Report",
+    "Test",
+    "User",
+    "WebSession",
+    "Worker",
+    "test_destinations",
+]

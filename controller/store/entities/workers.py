@@ -1,0 +1,115 @@
+"""Workers, what they identify themselves with, and the controller's own processes, which hold their sessions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from controller.store.entities.base import Base, id_column, now_column
+
+
+class Worker(Base):
+    """A worker daemon, enrolled or about to be."""
+
+    __tablename__ = "workers"
+    __table_args__ = (
+        Index(None, "gateway_id"),
+        Index(
+            "uq_workers_host_name_live", "host_name", unique=True, postgresql_where=text("deleted_at IS NULL")
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    name: Mapped[str]
+    #: Name of its host in the inventory.
+    host_name: Mapped[str]
+    site: Mapped[str] = mapped_column(server_default="")
+    labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    groups: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    version: Mapped[str] = mapped_column(server_default="")
+    contract_version: Mapped[int] = mapped_column(Integer, server_default="0")
+    instance_id: Mapped[str] = mapped_column(server_default="")
+    boot_id: Mapped[str] = mapped_column(server_default="")
+    facts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    policy: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    #: `{kind: {available, reason, mend}}` as announced.
+    kinds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    #: Grows with each Hello; the newest stream wins.
+    session_epoch: Mapped[int] = mapped_column(server_default="0")
+    #: Gateway that holds the session; NULL when none does.
+    gateway_id: Mapped[int | None] = mapped_column(ForeignKey("processes.id", ondelete="SET NULL"))
+    connected_at: Mapped[dt.datetime | None]
+    disconnected_at: Mapped[dt.datetime | None]
+    last_seen_at: Mapped[dt.datetime | None]
+    #: Watermark: everything up to `acked_seq` of that spool is stored.
+    spool_id: Mapped[str] = mapped_column(server_default="")
+    acked_seq: Mapped[int] = mapped_column(server_default="0")
+    spool_records: Mapped[int] = mapped_column(server_default="0")
+    spool_alarm: Mapped[str] = mapped_column(server_default="")
+    clock_offset_ms: Mapped[float | None]
+    #: Grows in the transaction that changes this worker's jobs.
+    jobs_revision: Mapped[int] = mapped_column(server_default="0")
+    #: The revision that the worker last said it runs.
+    jobs_applied: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[dt.datetime] = now_column()
+    enrolled_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
+    deleted_at: Mapped[dt.datetime | None]
+
+
+class Certificate(Base):
+    """A certificate issued to a worker. Only listed, unrevoked serials are heard."""
+
+    __tablename__ = "certificates"
+    __table_args__ = (Index(None, "worker_id"),)
+
+    #: Serial number in lower-case hexadecimal.
+    serial: Mapped[str] = mapped_column(primary_key=True)
+    worker_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"))
+    not_before: Mapped[dt.datetime]
+    not_after: Mapped[dt.datetime]
+    issued_at: Mapped[dt.datetime] = now_column()
+    #: First session with it; then older serials of the worker are superseded.
+    first_used_at: Mapped[dt.datetime | None]
+    superseded_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
+
+
+class EnrolmentToken(Base):
+    """A one-time token that lets one host enrol."""
+
+    __tablename__ = "enrolment_tokens"
+
+    id: Mapped[int] = id_column()
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    host_name: Mapped[str]
+    site: Mapped[str] = mapped_column(server_default="")
+    labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    groups: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    created_by: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[dt.datetime] = now_column()
+    expires_at: Mapped[dt.datetime]
+    used_at: Mapped[dt.datetime | None]
+
+
+class Process(Base):
+    """A running controller process, for health and for knowing whose sessions are alive."""
+
+    __tablename__ = "processes"
+    __table_args__ = (CheckConstraint("role IN ('gateway', 'keeper', 'web')", name="role"),)
+
+    id: Mapped[int] = id_column()
+    role: Mapped[str]
+    name: Mapped[str]
+    host_name: Mapped[str]
+    pid: Mapped[int]
+    version: Mapped[str]
+    started_at: Mapped[dt.datetime] = now_column()
+    heartbeat_at: Mapped[dt.datetime] = now_column()
+    stopped_at: Mapped[dt.datetime | None]
+    #: Gauges of the process: sessions, queue lengths, loop lag.
+    gauges: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
