@@ -126,14 +126,19 @@ def _changes(
     for *shared, members in rows:
         try:
             encoded.update(_encode(dict(zip(_SHARED, shared, strict=True)), members))
-        except (contract.InvalidInputError, contract.UnknownKindError) as error:
-            # Rows that a newer release has written; the worker could not run them, and the others must go on.
-            _log.error("jobs %s are not handed out: %s", [member[0] for member in members], error)
+        except Exception as error:  # noqa: BLE001  whatever is the matter with these, all others must go on
+            # Rows that a newer release has written, for example; the worker could not run them.
+            _log.error("jobs %s are not handed out: %r", [member[0] for member in members], error)
             unusable.update(member[0] for member in members)
     changes = {}
     for worker_id, jobs in wanted.items():
         base, usable = workers[worker_id], _without(jobs, unusable) if unusable else jobs
-        changes[worker_id] = Change(base=base, wanted=usable, message=difference(base, usable, encoded))
+        try:
+            message = difference(base, usable, encoded)
+        except Exception as error:  # noqa: BLE001  likewise
+            _log.error("worker %s cannot be told of its jobs: %r", worker_id, error)
+            continue
+        changes[worker_id] = Change(base=base, wanted=usable, message=message)
     return changes
 
 
@@ -143,10 +148,7 @@ def _without(jobs: Jobs, unusable: Set[int]) -> Jobs:
 
 
 def _encode(shared: Mapping[str, Any], members: Sequence[Sequence[Any]]) -> dict[int, bytes]:
-    """Return jobs that differ in number, version, target and phase only, each as a serialised Job message.
-
-    Raises InvalidInputError or UnknownKindError.
-    """
+    """Return jobs that differ in number, version, target and phase only, each as a serialised Job message."""
     schedule = Schedule(
         anchor_us=0,
         interval_us=shared["interval_us"],

@@ -1,4 +1,4 @@
-"""How often one may knock: token buckets per address and for all together."""
+"""How often one may knock, and how often a session may say something: token buckets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote
+
+#: Messages of a session: so many a second, and so many at once after a rest.
+MESSAGES_PER_S = 50.0
+MESSAGES_AT_ONCE = 500.0
+#: A message that brings so many results, or so many bytes of them, costs nothing.
+_RESULTS_PER_TOKEN = 50
+_BYTES_PER_TOKEN = 32_768
 
 
 @dataclass(kw_only=True)
@@ -41,6 +48,41 @@ class RateLimit:
         while len(self._buckets) > self._keys:
             self._buckets.popitem(last=False)
         return allowed
+
+
+class Allowance:
+    """What one session may say: messages pay with tokens, and what they carry earns some.
+
+    A full batch pays for itself, for it is held back by the credit and by the database. What costs a gateway much and
+    brings nothing are many small messages, of which no worker sends more than some twenty a second.
+    """
+
+    __slots__ = ("_at", "_level", "_now", "_short_since")
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._level = MESSAGES_AT_ONCE
+        self._at = now()
+        self._short_since: float | None = None
+
+    def take(self, *, results: int = 0, size: int = 0) -> float:
+        """Pay for a message that carries so much; return for how many seconds nothing more should be read."""
+        now = self._now()
+        earned = (now - self._at) * MESSAGES_PER_S + results / _RESULTS_PER_TOKEN + size / _BYTES_PER_TOKEN
+        self._at = now
+        self._level = min(MESSAGES_AT_ONCE, self._level + earned) - 1
+        if self._level >= MESSAGES_AT_ONCE / 2:
+            self._short_since = None
+        if self._level >= 0:
+            return 0.0
+        if self._short_since is None:
+            self._short_since = now
+        return -self._level / MESSAGES_PER_S
+
+    @property
+    def short_s(self) -> float:
+        """For how long the session has said more than it may, without a rest."""
+        return 0.0 if self._short_since is None else self._now() - self._short_since
 
 
 def peer_address(peer: str) -> str:

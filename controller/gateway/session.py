@@ -22,6 +22,7 @@ from controller.gateway.ending import REASONS, Ending, Why, goodbye
 from controller.gateway.identity import Peer
 from controller.gateway.ingest import Batch, Ingest
 from controller.gateway.jobs import Change, Jobs
+from controller.gateway.limits import Allowance
 from controller.gateway.outbox import Outbox, Outgoing
 from controller.gateway.reception import BusyError, Reception
 from controller.gateway.roster import NotListedError, Pulse
@@ -45,6 +46,8 @@ _HELLO_S = 30.0
 _WRITE_S = 30.0
 #: Results that were read before a drain are stored and acknowledged within this time, or left to the spool.
 _DRAIN_S = 10.0
+#: A session that says more than it may is read more slowly; one that goes on so for this long is ended.
+_MOST_SHORT_S = 300.0
 _GOODBYE_S = 2.0
 _RENEWAL_PAUSE_S = 10.0
 _MOST_NAME = 100
@@ -81,6 +84,7 @@ class Session:
 
     __slots__ = (
         "__weakref__",
+        "_allowance",
         "_authority",
         "_database",
         "_ended",
@@ -123,6 +127,7 @@ class Session:
         self._process_id = reception.process_id
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._outbox = Outbox("")
+        self._allowance = Allowance()
         self._unacked_results = 0
         self._unacked_bytes = 0
         #: Set while nothing that was read waits to be stored.
@@ -269,6 +274,8 @@ class Session:
         """Take messages until the session ends."""
         while (message := await self._next(_SILENCE_S)) is not None:
             kind = message.WhichOneof("message")
+            if not await self._afford(message.results if kind == "results" else None):
+                return
             if kind == "results":
                 await self._take_results(message.results)
             elif kind == "heartbeat":
@@ -300,6 +307,22 @@ class Session:
         if message is None:
             self.end(Why.GONE, "the worker closed the stream")
         return None if self._ended.done() else message
+
+    async def _afford(self, results: ResultBatch | None) -> bool:
+        """Pay for a message, and read nothing for a while where it is one too many; False when it never relents."""
+        wait_s = self._allowance.take(
+            results=0 if results is None else len(results.results),
+            size=0 if results is None else results.ByteSize(),
+        )
+        if self._allowance.short_s > _MOST_SHORT_S:
+            self.end(
+                Why.PROTOCOL,
+                f"more messages were sent than any worker sends, for {_MOST_SHORT_S:g} s without a rest",
+            )
+            return False
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        return True
 
     async def _take_results(self, results: ResultBatch) -> None:
         fault = self._batch_fault(results)

@@ -3,6 +3,9 @@
 One query tells of the connected workers whose standing is not what it was: revoked, superseded elsewhere, other jobs
 wanted; of the many others it tells nothing. Heartbeats are collected and written together, and so are the ends of
 sessions. Nothing depends on a notification.
+
+A round has steps, each of which stands for itself: what fails is told in the log and tried again with the next round,
+and the other steps are done all the same.
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import psycopg
+
 from controller.gateway import jobs, roster
-from controller.gateway.database import Connection, Database, is_transient
+from controller.gateway.database import Connection, Database
 from controller.gateway.ending import Why
 from controller.gateway.roster import Pulse
 from controller.gateway.session import Session
@@ -44,6 +49,9 @@ class _Known:
     serials: str
 
 
+_Step = Callable[[Connection], Awaitable[None]]
+
+
 class Sessions:
     """The registry of open sessions; `run` is its task."""
 
@@ -60,6 +68,8 @@ class Sessions:
         self._rounds = 0
         self._draining = False
         self._hurry = asyncio.Event()
+        #: What failed when it was last done, so that a traceback is told once and not every second.
+        self._failing: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -110,17 +120,12 @@ class Sessions:
         loop = asyncio.get_running_loop()
         due_at = loop.time()
         while True:
-            try:
-                if loop.time() >= due_at:
-                    due_at = loop.time() + self._interval_s
-                    await self.round()
-                else:
-                    await self._catch_up()
-            except Exception as error:  # noqa: BLE001  every session depends on the next round
-                if not is_transient(error):
-                    _log.exception("a round over the sessions failed")
-                else:
-                    _log.warning("the sessions cannot be checked now: %s", error)
+            if loop.time() >= due_at:
+                due_at = loop.time() + self._interval_s
+                done = await self.round()
+            else:
+                done = await self._catch_up()
+            if not done:
                 await asyncio.sleep(self._interval_s)
             try:
                 # Not wait_for: before Python 3.12 it swallows a cancellation that comes with the event.
@@ -130,24 +135,48 @@ class Sessions:
             except TimeoutError:
                 continue
 
-    async def round(self) -> None:
-        """Check every session, hand out changed jobs, write what was collected."""
+    async def round(self) -> bool:
+        """Check every session, hand out changed jobs, write what was collected; False when something failed."""
         self._hurry.clear()
-        async with self._database.connection() as connection:
-            if self._open:
-                await self._check(connection)
-            await self._write_ends(connection)
-            await self._write_pulses(connection)
+        first: list[_Step] = [self._check_standings, self._check_certificates] if self._open else []
+        done = await self._do(*first, self._write_ends, self._write_pulses)
         self._rounds += 1
+        return done
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self) -> bool:
         """Between two rounds: jobs for those who have just come, a word of those who have gone."""
         self._hurry.clear()
-        async with self._database.connection() as connection:
-            await self._hand_out(connection, self._fresh)
-            await self._write_ends(connection)
+        fresh, self._fresh = self._fresh, []
 
-    async def _check(self, connection: Connection) -> None:
+        async def hand_out(connection: Connection) -> None:
+            await self._hand_out(connection, fresh)
+
+        return await self._do(hand_out, self._write_ends)
+
+    async def _do(self, *steps: _Step) -> bool:
+        """Do these steps, whatever becomes of the others; False when one failed."""
+        done = True
+        for step in steps:
+            name = step.__name__.strip("_").replace("_", " ")
+            try:
+                async with self._database.connection() as connection:
+                    await step(connection)
+            except Exception as error:  # noqa: BLE001  every session depends on the next step
+                done = False
+                self._tell_failure(name, error)
+                if isinstance(error, OSError) or (isinstance(error, psycopg.Error) and not error.sqlstate):
+                    return False  # the database is away, and each further step would wait for it
+            else:
+                self._failing.discard(name)
+        return done
+
+    def _tell_failure(self, name: str, error: Exception) -> None:
+        known = name in self._failing
+        self._failing.add(name)
+        told = None if known or isinstance(error, psycopg.Error | OSError) else error
+        _log.error("sessions: %s failed and is tried again: %r", name, error, exc_info=told)
+
+    async def _check_standings(self, connection: Connection) -> None:
         known = self._known = self._known or _known(self._open)
         changed = []
         found = await roster.changed_standings(connection, known.ids, known.epochs, known.revisions)
@@ -159,21 +188,36 @@ class Sessions:
                 session.superseded()
             else:
                 changed.append(session)
+        self._fresh = []
+        await self._hand_out(connection, changed)
+
+    async def _check_certificates(self, connection: Connection) -> None:
         if self._rounds % _CERTIFICATES_EVERY == 0:
+            known = self._known = self._known or _known(self._open)
             for worker_id in await roster.unlisted(connection, known.ids, known.serials):
                 known.sessions[worker_id].revoked()
-        await self._hand_out(connection, changed)
 
     async def _hand_out(self, connection: Connection, waiting: Sequence[Session]) -> None:
         """Tell workers of their jobs; who is missed here is found by the next round."""
-        self._fresh = []
+        failures: list[Exception] = []
         for start in range(0, len(waiting), _LOAD):
             some = waiting[start : start + _LOAD]
-            changes = await jobs.load(connection, {session.worker_id: session.sent_jobs for session in some})
+            try:
+                changes = await jobs.load(
+                    connection, {session.worker_id: session.sent_jobs for session in some}
+                )
+            except Exception as error:  # noqa: BLE001  it is raised below, once the others are done
+                failures.append(error)
+                continue
             self._known = None
             for session in some:
-                if session.worker_id in changes:
-                    session.change_jobs(changes[session.worker_id])
+                try:
+                    if session.worker_id in changes:
+                        session.change_jobs(changes[session.worker_id])
+                except Exception as error:  # noqa: BLE001  likewise
+                    failures.append(error)
+        if failures:
+            raise failures[0]
 
     async def _write_ends(self, connection: Connection) -> None:
         if self._closed:
