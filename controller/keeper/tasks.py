@@ -53,7 +53,10 @@ def add_tasks(app: App) -> None:
     app.periodic(cron="* * * * *")(
         # Without the lock of planning: it looks at everything, which takes seconds where there are thousands of workers,
         # and a change that somebody has just made must not wait for that. What it writes, it writes under row locks.
-        app.task(name="reconcile", pass_context=True, queueing_lock="reconcile")(reconcile_task)
+        # Its own lock keeps it from itself, where a look takes longer than a minute.
+        app.task(name="reconcile", pass_context=True, lock="reconcile", queueing_lock="reconcile")(
+            reconcile_task
+        )
     )
     app.periodic(cron="* * * * * */10")(
         app.task(name="retire_one_shots", pass_context=True, queueing_lock="retire_one_shots")(

@@ -134,16 +134,17 @@ def read_accounts(
     session: Session, kind: str, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
 ) -> Accounts:
     """Return the accounts of jobs of a kind over [start, end), from where on their results are still there."""
-    begin = _counted_from(session, kind, start)
+    begin = counted_from(session, kind, start)
     while True:
         made = _read(session, kind, job_ids, start=begin, end=end)
         # Results that were called gone meanwhile may have been missing already.
-        before, begin = begin, _counted_from(session, kind, start)
+        before, begin = begin, counted_from(session, kind, start)
         if begin == before:
             return Accounts(counted_from=begin, by_job=made)
 
 
-def _counted_from(session: Session, kind: str, start: dt.datetime) -> dt.datetime:
+def counted_from(session: Session, kind: str, start: dt.datetime) -> dt.datetime:
+    """Return from when on results of a kind are still there, not before `start`."""
     gone_before = session.scalar(select(Expiry.gone_before).where(Expiry.kind == kind, Expiry.layer == RAW))
     return start if gone_before is None else max(start, gone_before)
 
