@@ -17,7 +17,7 @@ from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
 from web.pages.drawing import comb
-from web.pages.formatting import exact
+from web.pages.formatting import exact, number
 from web.pages.states import TestLook, run_state
 from web.pages.test_rows import TestRow, read_rows
 
@@ -111,7 +111,8 @@ def attention(
                 state="stale",
                 word="overdue",
                 title=line.test_name,
-                text=f"{line.name} delivers nothing of what is due since {exact(line.due_at)}, although its worker is connected.",
+                text=f"{line.name} delivers nothing of what is due since {exact(line.due_at)}, although its worker is connected"
+                + (", whose spool does not shrink." if line.spool_stuck_since else "."),
                 href=url_for("pages.test", test_id=line.test_id),
             )
         )
@@ -151,6 +152,17 @@ def _of_worker(worker: WorkerRecord) -> list[Attention]:
     if worker.spool_alarm:
         items.append(
             Attention(state="attention", word="spool", title=worker.name, text=worker.spool_alarm, href=href)
+        )
+    if worker.spool_stuck_since:
+        items.append(
+            Attention(
+                state="attention",
+                word="spool",
+                title=worker.name,
+                text=f"Has got rid of none of its {number(worker.spool_records)} stored results since "
+                f"{exact(worker.spool_stuck_since)}, although it is connected.",
+                href=href,
+            )
         )
     if worker.clock_off and worker.clock_offset_ms is not None:
         items.append(

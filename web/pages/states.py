@@ -76,6 +76,8 @@ def worker_state(worker: WorkerRecord) -> tuple[str, str]:
     """Return look and word of a worker."""
     if worker.state == "connected" and worker.spool_alarm:
         return "attention", "spool alarm"
+    if worker.state == "connected" and worker.spool_stuck_since:
+        return "attention", "spool stuck"
     return _WORKER_STATES[worker.state]
 
 

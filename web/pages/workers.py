@@ -8,13 +8,16 @@ from flask import flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from controller.store.commands import workers as commands
-from controller.store.queries import pages, workers
+from controller.store.queries import pages, quarantine, workers
 from streamswarm import contract
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
 from web.pages.context import actor, list_template
 from web.pages.states import worker_state
+
+#: Refused results that are listed.
+_MOST_REFUSED = 50
 
 
 @blueprint.get("/workers", endpoint="workers")
@@ -63,6 +66,8 @@ def _worker(worker_id: uuid.UUID) -> dict[str, object]:
     with transaction() as session:
         found = workers.get(session, worker_id)
         jobs = pages.jobs_of_worker(session, worker_id)
+        refused = quarantine.find(session, worker_id, limit=_MOST_REFUSED).items
+        refused_total = quarantine.count(session, worker_id) if refused else 0
     state, word = worker_state(found)
     announced = [(kind, found.kinds.get(kind.name)) for kind in contract.kinds().values()]
     return {
@@ -71,4 +76,6 @@ def _worker(worker_id: uuid.UUID) -> dict[str, object]:
         "word": word,
         "announced": announced,
         "jobs": jobs,
+        "refused": refused,
+        "refused_total": refused_total,
     }

@@ -19,6 +19,7 @@ from controller.store import results
 from controller.store.entities import Destination, Job, JobVersion, OverdueJob, Test, Worker
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
+from controller.store.queries.workers import spool_stuck_since
 from controller.store.schedules import schedule_of
 from controller.store.upkeep import RAW, Expiry
 from streamswarm.v1 import probe_pb2
@@ -74,6 +75,8 @@ class OverdueLine:
     destination_name: str
     #: The first instant that was due and of which, as of everything since, nothing has come.
     due_at: dt.datetime
+    #: Since when its worker's spool does not shrink, which is why; None where it does.
+    spool_stuck_since: dt.datetime | None = None
 
     @property
     def name(self) -> str:
@@ -95,6 +98,7 @@ def overdue(session: Session, *, test_id: int | None = None, limit: int) -> tupl
             Worker.name.label("worker_name"),
             func.coalesce(Destination.name, "").label("destination_name"),
             OverdueJob.due_at,
+            spool_stuck_since().label("spool_stuck_since"),
         )
         .join(Job, Job.id == OverdueJob.job_id)
         .join(Test, Test.id == Job.test_id)

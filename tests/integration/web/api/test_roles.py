@@ -46,6 +46,7 @@ NEEDED = {
     "api.list_jobs_of_test": "viewer",
     "api.list_jobs_of_worker": "viewer",
     "api.list_kinds": "viewer",
+    "api.list_refused_results": "viewer",
     "api.list_reports": "viewer",
     "api.list_results": "viewer",
     "api.list_tests": "viewer",
