@@ -77,7 +77,7 @@ def overview_live() -> str:
 
 def _figures() -> dict[str, Any]:
     with transaction() as session:
-        found = tests.find(session, limit=_MOST_TESTS).items
+        found = tests.find(session, made_for_run=False, limit=_MOST_TESTS).items
         rows = read_rows(session, found, trends=False)
         ordered = sorted(rows, key=lambda row: (_rank(row.look), row.test.name.lower()))
         shown = read_rows(session, [row.test for row in ordered[:_MOST_ROWS]], trends=True)
@@ -117,9 +117,8 @@ def attention(
             )
         )
     for row in rows:
-        if row.look.state in _TROUBLE or (
-            row.look.state == "waiting" and not row.test.jobs and not row.test.paused
-        ):
+        nobody_runs_it = row.look.state == "waiting" and not (row.test.jobs or row.test.paused)
+        if row.look.state in _TROUBLE or (nobody_runs_it and row.test.recurrence == "continue"):
             items.append(
                 Attention(
                     state=row.look.state,

@@ -104,6 +104,8 @@ def _state(
         return "waiting", "ended"
     if planned == "waiting":
         return "waiting", "not started yet"
+    if test.recurrence == "new_test":
+        return "waiting", "a test per run"
     if last_at is None:
         return ("waiting", "no worker runs it") if not test.jobs else ("waiting", "no results yet")
     if _is_silent(test, last_at, now):
