@@ -42,7 +42,12 @@ def workers_page() -> str:
 @requires("viewer")
 def worker(worker_id: uuid.UUID) -> str:
     """Show one worker."""
-    return render_template("workers/page.html", **_worker(worker_id))
+    with transaction() as session:
+        refused = quarantine.find(session, worker_id, limit=_MOST_REFUSED).items
+        refused_total = quarantine.count(session, worker_id) if refused else 0
+    return render_template(
+        "workers/page.html", refused=refused, refused_total=refused_total, **_worker(worker_id)
+    )
 
 
 @blueprint.get("/workers/<uuid:worker_id>/live")
@@ -66,8 +71,6 @@ def _worker(worker_id: uuid.UUID) -> dict[str, object]:
     with transaction() as session:
         found = workers.get(session, worker_id)
         jobs = pages.jobs_of_worker(session, worker_id)
-        refused = quarantine.find(session, worker_id, limit=_MOST_REFUSED).items
-        refused_total = quarantine.count(session, worker_id) if refused else 0
     state, word = worker_state(found)
     announced = [(kind, found.kinds.get(kind.name)) for kind in contract.kinds().values()]
     return {
@@ -76,6 +79,4 @@ def _worker(worker_id: uuid.UUID) -> dict[str, object]:
         "word": word,
         "announced": announced,
         "jobs": jobs,
-        "refused": refused,
-        "refused_total": refused_total,
     }
