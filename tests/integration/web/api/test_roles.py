@@ -92,6 +92,7 @@ NEEDED = {
     "pages.test_chart": "viewer",
     "pages.test_create": "operator",
     "pages.test_delete": "operator",
+    "pages.test_accounts": "viewer",
     "pages.test_diagnosis": "viewer",
     "pages.test_edit": "operator",
     "pages.test_fields": "operator",
