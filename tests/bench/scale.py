@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Of one gateway process, on the machine that measured them."""
+    """Of one of everything, on the machine that measured them: of gateways, of the database, of keepers."""
 
     #: KiB of memory for each session, and of the process without any (`sessions`).
     session_kib: float = 116.0
@@ -28,15 +28,31 @@ class Costs:
     #: To read, note and answer one heartbeat, and to keep one connection alive for a second (`sessions`).
     heartbeat_ms: float = 0.27
     keepalive_ms_per_s: float = 0.0024
-    #: To read, store and acknowledge a batch that holds one result, and each further result in it (`reconnect`, `ingest`).
-    batch_ms: float = 0.45
+    #: To read, store and acknowledge a batch that holds one result (`keepers`), and each further result in it (`ingest`).
+    batch_ms: float = 0.75
     result_ms: float = 0.004
     #: To tell one worker of one changed job (`fanout`).
     job_ms: float = 0.5
     #: Of the database: for a batch that comes alone, for each result, and for each worker that is looked at every second.
-    database_batch_ms: float = 0.1
+    database_batch_ms: float = 0.27
     database_result_ms: float = 0.003
     database_look_ms: float = 0.003
+    #: Of a keeper, and of the database for it (`keepers`): a look of diagnosis at a job with one new run; each further run, by
+    #: what one of 200 costs at the first look.
+    look_ms: float = 0.9
+    run_ms: float = 0.0235
+    database_look_job_ms: float = 0.26
+    database_run_ms: float = 0.0032
+    #: To roll a result up, and to rewrite it.
+    rolled_ms: float = 0.001
+    database_rolled_ms: float = 0.0187
+    #: To find once a minute that a job is as it should be, and that a job which was due has delivered.
+    planned_ms: float = 0.0733
+    database_planned_ms: float = 0.0024
+    fresh_ms: float = 0.0191
+    database_fresh_ms: float = 0.006
+    #: A keeper without anything to do, for a second.
+    idle_ms_per_s: float = 7.7
     #: Bytes that one stored result takes, key included (`row-size`).
     row_bytes: float = 291.0
 
@@ -64,6 +80,10 @@ class Steady:
     gateways: int
     gateway_processors: float
     gateway_mib: float
+    #: Of all keepers together.
+    keeper_processors: float
+    #: How often diagnosis looks at each job.
+    look_every_s: float
     database_processors: float
     database_gib_per_day: float
 
@@ -80,6 +100,8 @@ class Return:
 
 #: As the gateway's registry says it to workers.
 LEAST_HEARTBEAT_S, MOST_HEARTBEAT_S, HEARTBEATS_PER_S = 10, 120, 50
+#: As keepers look at all jobs.
+_PLANNING_S = 60.0
 #: As the worker has them.
 FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S = 0.5, 15.0, 45.0
 
@@ -92,8 +114,13 @@ def gateways_for(load: Load, costs: Costs, *, share: float = 0.6, most_workers: 
     return count
 
 
+def keepers_for(found: Steady, *, share: float = 0.6) -> int:
+    """Return how many keepers do the background work, each with that share of one processor; two, in case one ends."""
+    return max(2, math.ceil(found.keeper_processors / share))
+
+
 def steady(load: Load, costs: Costs, *, gateways: int) -> Steady:
-    """Return what each of so many gateways needs, and the database for all of them."""
+    """Return what each of so many gateways needs, all keepers, and the database for everything."""
     each = load.workers / gateways
     heartbeat_s = max(LEAST_HEARTBEAT_S, min(MOST_HEARTBEAT_S, each // HEARTBEATS_PER_S))
     heartbeats = each / heartbeat_s
@@ -104,19 +131,49 @@ def steady(load: Load, costs: Costs, *, gateways: int) -> Steady:
         + each * costs.keepalive_ms_per_s
         + results * (costs.batch_ms + costs.result_ms)
     )
+    jobs = load.workers * load.jobs_each
+    every_s = look_every_s(load, costs)
+    looks = jobs / every_s
+    further = max(0.0, load.results_per_s - looks)
+    planned, fresh = jobs / _PLANNING_S, load.results_per_s
+    # Diagnosis, planning's look and that for what is overdue are each done by one keeper at a time.
+    alone_ms = (
+        looks * costs.look_ms + further * costs.run_ms,
+        planned * costs.planned_ms,
+        fresh * costs.fresh_ms,
+    )
+    keeper_ms = (
+        sum(min(1000.0, each) for each in alone_ms)
+        + load.results_per_s * costs.rolled_ms
+        + costs.idle_ms_per_s
+    )
     database_ms = (
-        load.results_per_s * (costs.database_batch_ms + costs.database_result_ms)
+        load.results_per_s * (costs.database_batch_ms + costs.database_result_ms + costs.database_rolled_ms)
         + load.workers * costs.database_look_ms
+        + looks * costs.database_look_job_ms
+        + further * costs.database_run_ms
+        + planned * costs.database_planned_ms
+        + fresh * costs.database_fresh_ms
     )
     return Steady(
         results_per_s=load.results_per_s,
         heartbeats_per_s=heartbeats * gateways,
         gateways=gateways,
         gateway_processors=gateway_ms / 1000,
+        keeper_processors=keeper_ms / 1000,
+        look_every_s=every_s,
         gateway_mib=(costs.process_kib + each * costs.session_kib) / 1024,
         database_processors=database_ms / 1000,
         database_gib_per_day=load.results_per_s * 86_400 * costs.row_bytes / 2**30,
     )
+
+
+def look_every_s(load: Load, costs: Costs) -> float:
+    """Return how often diagnosis looks at each job: at each run, or as often as one keeper can."""
+    jobs = load.workers * load.jobs_each
+    left = 1.0 - load.results_per_s * costs.run_ms / 1000
+    needed = jobs * (costs.look_ms - costs.run_ms) / 1000 / left if left > 0 else math.inf
+    return max(load.interval_s, needed)
 
 
 def come_back(
@@ -161,8 +218,9 @@ def _insert(queue: list[float], instant: float) -> None:
 def table(sizes: Sequence[int], costs: Costs) -> str:
     """Return a table in Markdown for so many workers each."""
     lines = [
-        "| workers | results/s | gateways | each: processor, memory | database: processors, GiB a day | all back after 10 s away |",
-        "|---|---|---|---|---|---|",
+        "| workers | results/s | gateways | each: processor, memory | keepers, processors of all | each job diagnosed every "
+        "| database: processors, GiB a day | all back after 10 s away |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for size in sizes:
         load = Load(workers=size)
@@ -171,7 +229,8 @@ def table(sizes: Sequence[int], costs: Costs) -> str:
         back = come_back(load, costs, gateways=count, away_s=10.0)
         lines.append(
             f"| {size:,} | {found.results_per_s:,.0f} | {count} | {found.gateway_processors:.2f}, "
-            f"{found.gateway_mib:,.0f} MiB | {found.database_processors:.1f}, {found.database_gib_per_day:,.0f} "
+            f"{found.gateway_mib:,.0f} MiB | {keepers_for(found)}, {found.keeper_processors:.2f} "
+            f"| {found.look_every_s:,.0f} s | {found.database_processors:.1f}, {found.database_gib_per_day:,.0f} "
             f"| {back.all_s:.0f} s |"
         )
     return "\n".join(lines)

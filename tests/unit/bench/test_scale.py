@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
-from bench.scale import Costs, Load, come_back, gateways_for, steady, table
+from bench.scale import Costs, Load, come_back, gateways_for, keepers_for, look_every_s, steady, table
 
 COSTS = Costs()
 
 
 def test_costs_add_up() -> None:
     """Twice the workers on twice the gateways need the same of each, and twice the database."""
-    one = steady(Load(workers=5_000), COSTS, gateways=2)
-    two = steady(Load(workers=10_000), COSTS, gateways=4)
+    one = steady(Load(workers=1_000), COSTS, gateways=1)
+    two = steady(Load(workers=2_000), COSTS, gateways=2)
     assert two.gateway_processors == pytest.approx(one.gateway_processors)
     assert two.gateway_mib == pytest.approx(one.gateway_mib)
     assert two.database_processors == pytest.approx(2 * one.database_processors)
-    assert one.results_per_s == pytest.approx(5_000 * 20 / 60)
+    assert one.results_per_s == pytest.approx(1_000 * 20 / 60)
+
+
+def test_keepers_do_what_is_due_and_no_more() -> None:
+    """Twice the jobs are twice the work, beside what an idle keeper costs; there are two at least."""
+    idle = COSTS.idle_ms_per_s / 1000
+    one = steady(Load(workers=1_000), COSTS, gateways=1)
+    two = steady(Load(workers=2_000), COSTS, gateways=1)
+    assert two.keeper_processors - idle == pytest.approx(2 * (one.keeper_processors - idle))
+    assert steady(Load(workers=0), COSTS, gateways=1).keeper_processors == pytest.approx(idle)
+    assert keepers_for(one) == 2
+    crowd = steady(Load(workers=100_000), COSTS, gateways=20)
+    assert crowd.keeper_processors / keepers_for(crowd) <= 0.6
+    assert crowd.keeper_processors > 0.6 * (keepers_for(crowd) - 1)
+
+
+def test_diagnosis_looks_as_often_as_one_keeper_can() -> None:
+    """At each run while that can be done; then more seldom, at several runs a time, with all of one processor."""
+    assert look_every_s(Load(workers=100), COSTS) == 60
+    load = Load(workers=50_000)
+    every_s = look_every_s(load, COSTS)
+    assert every_s > 60
+    looks = load.workers * load.jobs_each / every_s
+    assert looks * COSTS.look_ms + (load.results_per_s - looks) * COSTS.run_ms == pytest.approx(1_000)
+    assert look_every_s(load, dataclasses.replace(COSTS, run_ms=1.0)) == math.inf
 
 
 def test_idle_workers_cost_heartbeats_and_pings_only() -> None:
