@@ -17,7 +17,8 @@ from controller.planning.accounts import Account
 from controller.reports.accounting import is_aside, stretches
 from controller.reports.records import LineReport, Report, TestReport
 from controller.store.queries import report_figures, report_rows, schedules
-from controller.store.queries.accounts import SETTLING, read_accounts
+from controller.store.queries.accounts import SETTLING, counted_from, read_accounts
+from controller.store.queries.report_figures import Statistics
 from controller.store.queries.reports import ReportRecord
 from controller.store.queries.results import bucket_width
 from controller.store.queries.schedules import ScheduledJob, ScheduledTest
@@ -93,23 +94,22 @@ def _gather(engine: Engine, asked: ReportRecord, tell: Callable[[str], None]) ->
 def _test(session: Session, test_id: int, start: dt.datetime, end: dt.datetime, ends: float) -> TestReport:
     test = schedules.read_test(session, test_id)
     kind = contract.kind(test.kind)
-    headline = kind.headline.name
     loss = next((metric for metric in kind.metrics if metric.role == "loss"), None)
     known = stretches(test, schedules.read_changes(session, test_id), start=start, end=end)
     pairs = _pairs(test, schedules.read_jobs(session, test_id, test.kind))
     width = bucket_width(end - start, points=_POINTS, interval_s=test.interval_s)
+    earlier = start - (end - start)
+    # What is left of a time whose results have partly expired would be compared as if it were the whole.
+    before = earlier if counted_from(session, kind.name, earlier) == earlier else None
     lines = []
     for pair in pairs:
         if time.monotonic() > ends:
             raise too_much()
-        line = _line(session, kind, loss, pair, start, end, width)
+        line = _line(session, kind, loss, pair, before, start, end, width)
         if line is not None:
             lines.append(line)
     used = [job.id for pair in pairs for job in pair.jobs]
     period = _period(end - start)
-    before = report_figures.statistics(
-        session, kind.name, [headline], used, start=start - (end - start), end=start
-    )
     return TestReport(
         test=test,
         kind=kind,
@@ -118,10 +118,10 @@ def _test(session: Session, test_id: int, start: dt.datetime, end: dt.datetime, 
         statistics=report_figures.statistics(
             session, kind.name, _worthwhile(kind), used, start=start, end=end
         ),
-        previous=before[headline],
+        previous=_previous(session, kind, used, before, start),
         width=width,
         periods=report_figures.buckets(
-            session, kind.name, headline, None, used, start=start, end=end, width=period
+            session, kind.name, kind.headline.name, None, used, start=start, end=end, width=period
         ),
         period=period,
         troubles=report_figures.troubles(session, kind.name, used, start=start, end=end),
@@ -135,13 +135,19 @@ def _line(
     kind: Kind,
     loss: Metric | None,
     pair: _Pair,
+    before: dt.datetime | None,
     start: dt.datetime,
     end: dt.datetime,
     width: dt.timedelta,
 ) -> LineReport | None:
     """Return a line; None for one that neither was due nor delivered anything in the range."""
     found = read_accounts(session, kind.name, [job.id for job in pair.jobs], start=start, end=end)
-    total = sum(found.values(), Account())
+    if found.counted_from > start:
+        raise StreamSwarmError(
+            f"results due before {found.counted_from.isoformat()} have expired since the report was asked for",
+            mend="ask for another that begins there",
+        )
+    total = sum(found.by_job.values(), Account())
     if pair.aside:
         total += Account(
             aside=report_figures.count_runs(session, kind.name, pair.aside, start=start, end=end)
@@ -155,9 +161,7 @@ def _line(
         target=pair.shown.target,
         account=total,
         statistics=report_figures.statistics(session, kind.name, [name], jobs, start=start, end=end)[name],
-        previous=report_figures.statistics(
-            session, kind.name, [name], jobs, start=start - (end - start), end=start
-        )[name],
+        previous=_previous(session, kind, jobs, before, start),
         buckets=report_figures.buckets(
             session,
             kind.name,
@@ -169,6 +173,16 @@ def _line(
             width=width,
         ),
     )
+
+
+def _previous(
+    session: Session, kind: Kind, jobs: list[int], before: dt.datetime | None, start: dt.datetime
+) -> Statistics | None:
+    """Return the headline of the time before; None where its results have expired."""
+    if before is None:
+        return None
+    name = kind.headline.name
+    return report_figures.statistics(session, kind.name, [name], jobs, start=before, end=start)[name]
 
 
 def _pairs(test: ScheduledTest, jobs: Sequence[ScheduledJob]) -> list[_Pair]:

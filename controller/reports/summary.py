@@ -189,14 +189,17 @@ def _failing(bucket: Bucket) -> float:
 
 
 def _change(test: TestReport) -> Iterable[str]:
+    if test.previous is None:
+        yield "Results of the time of equal length before have expired, so nothing is compared with it."
+        return
     if not test.previous.count:
         yield "The time of equal length before has no results, so nothing is compared with it."
         return
-    compared = [(change, line) for line in test.lines if (change := _relative(line)) is not None]
+    compared = [compared for line in test.lines if (compared := _compared(line)) is not None]
     if not compared:
         yield f"There are fewer than {_FEWEST} runs here or before, so nothing is compared."
         return
-    change, line = max(compared, key=lambda pair: abs(pair[0]))
+    change, before, line = max(compared, key=lambda triple: abs(triple[0]))
     if abs(change) < _LEAST_CHANGE:
         least = quantity(_LEAST_CHANGE * 100, "%")
         yield f"Against the time of equal length before, no line's median changed by {least} or more."
@@ -209,17 +212,18 @@ def _change(test: TestReport) -> Iterable[str]:
     biggest = "The biggest change against" if len(test.lines) > 1 else "Against"
     yield (
         f"{biggest} the time of equal length before: the median{where} {word} from "
-        f"{quantity(line.previous.median, metric.unit)} to {quantity(line.statistics.median, metric.unit)}{verdict}."
+        f"{quantity(before, metric.unit)} to {quantity(line.statistics.median, metric.unit)}{verdict}."
     )
 
 
-def _relative(line: LineReport) -> float | None:
+def _compared(line: LineReport) -> tuple[float, float, LineReport] | None:
+    """Return the relative change of a line's median and the median before; None where too little is known."""
+    if line.previous is None or min(line.previous.count, line.statistics.count) < _FEWEST:
+        return None
     before, now = line.previous.median, line.statistics.median
     if before is None or now is None or not before:
         return None
-    if min(line.previous.count, line.statistics.count) < _FEWEST:
-        return None
-    return (now - before) / abs(before)
+    return (now - before) / abs(before), before, line
 
 
 def _failures(test: TestReport) -> Iterable[str]:

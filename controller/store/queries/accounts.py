@@ -1,4 +1,8 @@
-"""Reads the account of jobs over a range of time: what was due by their versions, and what came of it."""
+"""Reads the account of jobs over a range of time: what was due by their versions, and what came of it.
+
+It is counted from the results themselves, which alone say by which version they ran. Where results have expired nothing
+is counted, neither due nor received: those runs would look as if they had never come.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from controller.store.entities import Destination, Job, JobVersion, OverdueJob, 
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
 from controller.store.schedules import schedule_of
+from controller.store.upkeep import RAW, Expiry
 from streamswarm.v1 import probe_pb2
 from streamswarm.zones import from_microseconds, to_microseconds
 
@@ -38,6 +43,24 @@ class JobAccount:
     #: Since when its due runs do not come although its worker is connected; None while all is well.
     overdue_since: dt.datetime | None
     account: Account
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accounts:
+    """The accounts of jobs."""
+
+    #: Runs due before are not counted, for their results have expired; not before the range that was asked for.
+    counted_from: dt.datetime
+    by_job: dict[int, Account]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestAccounts:
+    """The accounts of a test's jobs."""
+
+    #: As in `Accounts`.
+    counted_from: dt.datetime
+    items: tuple[JobAccount, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +132,26 @@ def read_versions(session: Session, job_ids: Collection[int]) -> dict[int, list[
 
 def read_accounts(
     session: Session, kind: str, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
+) -> Accounts:
+    """Return the accounts of jobs of a kind over [start, end), from where on their results are still there."""
+    begin = counted_from(session, kind, start)
+    while True:
+        made = _read(session, kind, job_ids, start=begin, end=end)
+        # Results that were called gone meanwhile may have been missing already.
+        before, begin = begin, counted_from(session, kind, start)
+        if begin == before:
+            return Accounts(counted_from=begin, by_job=made)
+
+
+def counted_from(session: Session, kind: str, start: dt.datetime) -> dt.datetime:
+    """Return from when on results of a kind are still there, not before `start`."""
+    gone_before = session.scalar(select(Expiry.gone_before).where(Expiry.kind == kind, Expiry.layer == RAW))
+    return start if gone_before is None else max(start, gone_before)
+
+
+def _read(
+    session: Session, kind: str, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
 ) -> dict[int, Account]:
-    """Return the accounts of jobs of a kind over [start, end)."""
     if not job_ids or start >= end:
         return {job_id: Account() for job_id in job_ids}
     received = _received(session, kind, job_ids, start=start, end=end)
@@ -128,7 +169,7 @@ def read_accounts(
 
 def of_test(
     session: Session, test_id: int, kind: str, *, start: dt.datetime, end: dt.datetime
-) -> tuple[JobAccount, ...]:
+) -> TestAccounts:
     """Return the accounts of a test's jobs by worker and destination, "run now" left out, nor those without any run."""
     destination = func.coalesce(Destination.name, "")
     rows = session.execute(
@@ -148,8 +189,9 @@ def of_test(
         .where(Job.test_id == test_id, Job.kind == kind, or_(~Job.one_shot, runs_once()))
         .order_by(Worker.name, destination, Job.worker_id, Job.id)
     ).all()
-    accounts = read_accounts(session, kind, [row.id for row in rows], start=start, end=end)
-    return tuple(
+    found = read_accounts(session, kind, [row.id for row in rows], start=start, end=end)
+    accounts = found.by_job
+    items = tuple(
         JobAccount(
             job_id=row.id,
             worker_id=row.worker_id,
@@ -163,6 +205,7 @@ def of_test(
         for row in rows
         if row.retired_at is None or accounts[row.id] != Account()
     )
+    return TestAccounts(counted_from=found.counted_from, items=items)
 
 
 def _received(

@@ -134,6 +134,8 @@ def test_nothing_is_compared_with_nothing() -> None:
     assert "has no results, so nothing is compared" in said(report_on("ping", line(), previous=NONE))
     few = line(previous=figures(1, count=19))
     assert "fewer than 20 runs" in said(report_on("ping", few, previous=figures(1, count=19)))
+    gone = said(report_on("ping", line(previous=None), previous=None))
+    assert "before have expired, so nothing is compared" in gone
 
 
 def test_stretches_of_time_are_named() -> None:
