@@ -25,6 +25,7 @@ from controller.planning.schedule import end_of, least_run_s
 from controller.planning.schedule import schedule_of as planned_schedule
 from controller.store import results
 from controller.store.entities import Job, Mark, OverdueJob, Worker
+from controller.store.health import BACKLOG, PATIENCE
 from controller.store.queries import plans
 from controller.store.schedules import schedule_of
 from streamswarm import contract
@@ -39,11 +40,6 @@ GRACE = dt.timedelta(seconds=30)
 SETTLING = dt.timedelta(seconds=60)
 #: No look goes back further: after a long pause of the keepers it starts anew.
 _LONGEST_LOOK = dt.timedelta(hours=26)
-#: A worker with more records than one batch in its spool is emptying it.
-_BACKLOG = 500
-#: One whose spool has not become smaller for so long is not, whatever it says: some heartbeats, the rarest come every
-#: two minutes.
-PATIENCE = dt.timedelta(minutes=10)
 #: Jobs that are read at a time.
 _CHUNK = 2000
 
@@ -143,7 +139,7 @@ def _candidates(connection: Connection, stretches: Mapping[int, Stretch]) -> Res
             "tests": list(stretches),
             "firsts": [stretch.first_us for stretch in stretches.values()],
             "lasts": [stretch.last_us for stretch in stretches.values()],
-            "backlog": _BACKLOG,
+            "backlog": BACKLOG,
             "patience": PATIENCE,
         },
     )
@@ -201,7 +197,7 @@ def _watch_spools(engine: Engine) -> None:
     """Note of the workers that are catching up when they last had fewer records than ever in this session."""
     with engine.begin() as connection:
         for statement in (_FORGET_SPOOLS, _NOTE_SPOOLS):
-            connection.execute(statement, {"backlog": _BACKLOG})
+            connection.execute(statement, {"backlog": BACKLOG})
 
 
 def _clear(engine: Engine) -> int:

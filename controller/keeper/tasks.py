@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from controller.keeper import freshness, plan, prune, renew, upkeep
+from controller.logs import reason
 from controller.reports.make import make_report
 from controller.settings import Settings
 from controller.store import partitions
@@ -241,6 +242,6 @@ def _persistently(work: Callable[[], T]) -> T:
         except (OperationalError, psycopg2.OperationalError, plan.PlanConflictError) as error:
             if attempt == _TRIES - 1:
                 raise
-            _log.warning("trying again: %s", error)
+            _log.warning("trying again: %s", reason(error))
             time.sleep(_FIRST_PAUSE_S * 2**attempt)
     raise AssertionError("unreachable")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from psycopg.errors import QueryCanceled
 from sqlalchemy import Engine, func, select, text
@@ -79,6 +79,8 @@ def _gather(engine: Engine, asked: ReportRecord, tell: Callable[[str], None]) ->
         for index, test_id in enumerate(asked.tests, 1):
             tell(f"reading results of test {index} of {len(asked.tests)}")
             tests.append(_test(session, test_id, asked.start, end, ends))
+    with Session(engine) as session:
+        tests = [_unexpired(session, test, asked.start, end) for test in tests]
     return Report(
         number=asked.id,
         start=asked.start,
@@ -98,14 +100,11 @@ def _test(session: Session, test_id: int, start: dt.datetime, end: dt.datetime, 
     known = stretches(test, schedules.read_changes(session, test_id), start=start, end=end)
     pairs = _pairs(test, schedules.read_jobs(session, test_id, test.kind))
     width = bucket_width(end - start, points=_POINTS, interval_s=test.interval_s)
-    earlier = start - (end - start)
-    # What is left of a time whose results have partly expired would be compared as if it were the whole.
-    before = earlier if counted_from(session, kind.name, earlier) == earlier else None
     lines = []
     for pair in pairs:
         if time.monotonic() > ends:
             raise too_much()
-        line = _line(session, kind, loss, pair, before, start, end, width)
+        line = _line(session, kind, loss, pair, start, end, width)
         if line is not None:
             lines.append(line)
     used = [job.id for pair in pairs for job in pair.jobs]
@@ -118,7 +117,7 @@ def _test(session: Session, test_id: int, start: dt.datetime, end: dt.datetime, 
         statistics=report_figures.statistics(
             session, kind.name, _worthwhile(kind), used, start=start, end=end
         ),
-        previous=_previous(session, kind, used, before, start),
+        previous=_previous(session, kind, used, start, end),
         width=width,
         periods=report_figures.buckets(
             session, kind.name, kind.headline.name, None, used, start=start, end=end, width=period
@@ -135,18 +134,12 @@ def _line(
     kind: Kind,
     loss: Metric | None,
     pair: _Pair,
-    before: dt.datetime | None,
     start: dt.datetime,
     end: dt.datetime,
     width: dt.timedelta,
 ) -> LineReport | None:
     """Return a line; None for one that neither was due nor delivered anything in the range."""
     found = read_accounts(session, kind.name, [job.id for job in pair.jobs], start=start, end=end)
-    if found.counted_from > start:
-        raise StreamSwarmError(
-            f"results due before {found.counted_from.isoformat()} have expired since the report was asked for",
-            mend="ask for another that begins there",
-        )
     total = sum(found.by_job.values(), Account())
     if pair.aside:
         total += Account(
@@ -161,7 +154,7 @@ def _line(
         target=pair.shown.target,
         account=total,
         statistics=report_figures.statistics(session, kind.name, [name], jobs, start=start, end=end)[name],
-        previous=_previous(session, kind, jobs, before, start),
+        previous=_previous(session, kind, jobs, start, end),
         buckets=report_figures.buckets(
             session,
             kind.name,
@@ -176,13 +169,31 @@ def _line(
 
 
 def _previous(
-    session: Session, kind: Kind, jobs: list[int], before: dt.datetime | None, start: dt.datetime
-) -> Statistics | None:
-    """Return the headline of the time before; None where its results have expired."""
-    if before is None:
-        return None
+    session: Session, kind: Kind, jobs: list[int], start: dt.datetime, end: dt.datetime
+) -> Statistics:
+    """Return the headline of the time of equal length before."""
     name = kind.headline.name
-    return report_figures.statistics(session, kind.name, [name], jobs, start=before, end=start)[name]
+    return report_figures.statistics(
+        session, kind.name, [name], jobs, start=start - (end - start), end=start
+    )[name]
+
+
+def _unexpired(session: Session, found: TestReport, start: dt.datetime, end: dt.datetime) -> TestReport:
+    """Return what was read, without the time before where its results have partly expired; raise where the range's have.
+
+    What is left would be told as the whole. It is asked about after everything was read, and outside of that look at
+    one instant: days that are removed meanwhile are gone for it too, and the look does not see that they were.
+    """
+    there_from = counted_from(session, found.kind.name, start)
+    if there_from > start:
+        raise StreamSwarmError(
+            f"results due before {there_from.isoformat()} have expired since the report was asked for",
+            mend="ask for another that begins there",
+        )
+    earlier = start - (end - start)
+    if counted_from(session, found.kind.name, earlier) == earlier:
+        return found
+    return replace(found, previous=None, lines=tuple(replace(line, previous=None) for line in found.lines))
 
 
 def _pairs(test: ScheduledTest, jobs: Sequence[ScheduledJob]) -> list[_Pair]:

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable
 
 from controller.planning.schedule_words import pace_words
-from controller.quantities import plural, quantity
+from controller.quantities import plural, quantity, share
 from controller.reports.records import LineReport, Report, TestReport
 from controller.store.queries.report_figures import Bucket
 
@@ -62,18 +62,6 @@ def summary(test: TestReport) -> list[str]:
         sentences += [*_figures(test), *_worst(test), *_change(test)]
     sentences += _failures(test)
     return sentences
-
-
-def share(part: int, whole: int) -> str:
-    """Return a percentage that says 100 % and 0 % only when it is exactly that."""
-    if not whole:
-        return quantity(None)
-    percent = 100 * part / whole
-    for decimals in (1, 2, 3):
-        text = f"{percent:.{decimals}f}"
-        if 0 < float(text) < 100 or part in (0, whole):
-            return f"{text.rstrip('0').rstrip('.')}\N{NO-BREAK SPACE}%"
-    return ("more than 99.999" if percent > 50 else "less than 0.001") + "\N{NO-BREAK SPACE}%"
 
 
 def moment(instant: dt.datetime) -> str:

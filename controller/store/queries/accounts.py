@@ -19,6 +19,7 @@ from controller.store import results
 from controller.store.entities import Destination, Job, JobVersion, OverdueJob, Test, Worker
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
+from controller.store.queries.workers import spool_stuck_since
 from controller.store.schedules import schedule_of
 from controller.store.upkeep import RAW, Expiry
 from streamswarm.v1 import probe_pb2
@@ -61,6 +62,8 @@ class TestAccounts:
     #: As in `Accounts`.
     counted_from: dt.datetime
     items: tuple[JobAccount, ...]
+    #: Jobs that were not looked at because more were not asked for.
+    left_out: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,8 @@ class OverdueLine:
     destination_name: str
     #: The first instant that was due and of which, as of everything since, nothing has come.
     due_at: dt.datetime
+    #: Since when its worker's spool does not shrink, which is why; None where it does.
+    spool_stuck_since: dt.datetime | None = None
 
     @property
     def name(self) -> str:
@@ -95,6 +100,7 @@ def overdue(session: Session, *, test_id: int | None = None, limit: int) -> tupl
             Worker.name.label("worker_name"),
             func.coalesce(Destination.name, "").label("destination_name"),
             OverdueJob.due_at,
+            spool_stuck_since().label("spool_stuck_since"),
         )
         .join(Job, Job.id == OverdueJob.job_id)
         .join(Test, Test.id == Job.test_id)
@@ -168,9 +174,18 @@ def _read(
 
 
 def of_test(
-    session: Session, test_id: int, kind: str, *, start: dt.datetime, end: dt.datetime
+    session: Session,
+    test_id: int,
+    kind: str,
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    limit: int | None = None,
 ) -> TestAccounts:
-    """Return the accounts of a test's jobs by worker and destination, "run now" left out, nor those without any run."""
+    """Return the accounts of a test's jobs by worker and destination; "run now" is left out, and retired jobs without any run.
+
+    Beyond the limit jobs are not looked at, retired ones before live ones.
+    """
     destination = func.coalesce(Destination.name, "")
     rows = session.execute(
         select(
@@ -189,6 +204,10 @@ def of_test(
         .where(Job.test_id == test_id, Job.kind == kind, or_(~Job.one_shot, runs_once()))
         .order_by(Worker.name, destination, Job.worker_id, Job.id)
     ).all()
+    known = len(rows)
+    if limit is not None and known > limit:
+        kept = {row.id for row in sorted(rows, key=lambda row: row.retired_at is not None)[:limit]}
+        rows = [row for row in rows if row.id in kept]
     found = read_accounts(session, kind, [row.id for row in rows], start=start, end=end)
     accounts = found.by_job
     items = tuple(
@@ -205,7 +224,7 @@ def of_test(
         for row in rows
         if row.retired_at is None or accounts[row.id] != Account()
     )
-    return TestAccounts(counted_from=found.counted_from, items=items)
+    return TestAccounts(counted_from=found.counted_from, items=items, left_out=known - len(rows))
 
 
 def _received(

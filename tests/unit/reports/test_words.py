@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, strategies
 
 from controller.planning.accounts import Account
+from controller.quantities import share
 from controller.reports.accounting import Stretch
 from controller.reports.document import compose
 from controller.reports.records import ARROW, LineReport, Report, TestReport
-from controller.reports.summary import overview, share, stretch, summary
+from controller.reports.summary import overview, stretch, summary
 from controller.store.queries.report_figures import Bucket, Statistics, Trouble
 from controller.store.queries.report_rows import Digest
 from controller.store.queries.schedules import ScheduledTest

@@ -108,6 +108,28 @@ def test_schedules_over_the_api(api: Api) -> None:
     assert api("GET", f"/tests?origin={made['id']}").json["items"] == []
 
 
+def test_tests_made_for_one_run_can_be_told_apart(api: Api, engine: Engine) -> None:
+    """All are listed unless asked otherwise; the overview counts them apart."""
+    place = make_destination(api)
+    origin, run = (
+        make_test(api, name=name, destinations=[place])["id"] for name in ("Nightly", "Nightly, 1")
+    )
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE tests SET origin_id = :origin, origin_at = now() WHERE id = :run"),
+            {"origin": origin, "run": run},
+        )
+
+    def listed(query: str) -> list[int]:
+        return [item["id"] for item in api("GET", f"/tests{query}").json["items"]]
+
+    assert listed("") == [origin, run]
+    assert listed("?made_for_run=true") == [run]
+    assert listed("?made_for_run=false") == [origin]
+    figures = api("GET", "/overview").json
+    assert (figures["tests_total"], figures["tests_made_for_runs"]) == (1, 1)
+
+
 def test_accounts_over_the_api(api: Api) -> None:
     """A test without jobs has none; the range ends a minute ago, and a bad one is refused."""
     made = make_test(api, destinations=[make_destination(api)])
