@@ -1,0 +1,1 @@
+"""The controller: plans tests, takes results in, shows and explains them."""

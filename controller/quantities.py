@@ -60,6 +60,18 @@ def plural(count: int, word: str, words: str = "") -> str:
     return f"{count:,}".replace(",", THIN) + SPACE + (word if count == 1 else words or word + "s")
 
 
+def share(part: int, whole: int) -> str:
+    """Return a percentage that says 100 % and 0 % only when it is exactly that."""
+    if not whole:
+        return quantity(None)
+    percent = 100 * part / whole
+    for decimals in (1, 2, 3):
+        text = f"{percent:.{decimals}f}"
+        if 0 < float(text) < 100 or part in (0, whole):
+            return f"{text.rstrip('0').rstrip('.')}\N{NO-BREAK SPACE}%"
+    return ("more than 99.999" if percent > 50 else "less than 0.001") + "\N{NO-BREAK SPACE}%"
+
+
 def _binary(value: float) -> str:
     size = abs(value)
     power = 0

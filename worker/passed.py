@@ -89,8 +89,12 @@ class PassedRuns:
             await self._added.wait()
             room = _TOGETHER
             while self._waiting and room:
-                room -= self._tell_some(self._waiting[0], room)
-                if not self._waiting[0].rows:
+                passed = self._waiting[0]
+                asked = min(room, passed.rows)
+                told = self._tell_some(passed, asked)
+                room -= asked
+                if not passed.rows or told < asked:
+                    self._rows -= passed.rows
                     self._waiting.popleft()
             if not self._waiting:
                 self._added.clear()
@@ -107,7 +111,7 @@ class PassedRuns:
 
     def _tell_some(self, passed: _Passed, most: int) -> int:
         told = 0
-        for due_us in islice(passed.instants, min(most, passed.rows)):
+        for due_us in islice(passed.instants, most):
             told += 1
             last = told == passed.rows
             more = (

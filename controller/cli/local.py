@@ -15,7 +15,7 @@ import psutil
 from controller.errors import ConfigurationError, StreamSwarmError
 from controller.local import account, leftovers, runtime
 from controller.local.environment import inherited
-from controller.local.lock import running_supervisor
+from controller.local.lock import forget_killed, running_supervisor
 from controller.local.progress import Event, Failed, Listener, Ready, from_pipe, to_pipe, to_terminal
 from controller.local.supervisor import Supervisor
 from controller.programs import module_command
@@ -138,6 +138,7 @@ def down() -> None:
             process.terminate()
         database = _stop_left_database(settings)
         _wait_for(left, settings)
+        forget_killed(settings.data_dir)
         if left or database:
             click.echo(f"stopped what a killed supervisor had left; the data stay in {settings.data_dir}")
         else:

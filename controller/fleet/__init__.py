@@ -1,0 +1,1 @@
+"""Workers put on the hosts of an inventory by Ansible."""

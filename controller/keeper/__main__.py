@@ -9,6 +9,7 @@ import sys
 from controller import logs
 from controller.errors import StreamSwarmError
 from controller.keeper.app import serve
+from controller.keeper.outages import OneLineEach
 from controller.settings import Settings
 
 
@@ -17,6 +18,8 @@ def main() -> int:
     try:
         settings = Settings.load()
         logs.set_up(settings.log_level)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(OneLineEach())
         # The queue tells of every single task; that is of interest only when looking for a fault in it.
         logging.getLogger("procrastinate").setLevel(
             logging.INFO if settings.log_level == "debug" else logging.WARNING

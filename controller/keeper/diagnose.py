@@ -15,23 +15,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from controller.diagnosis.learning import forest
 from controller.diagnosis.learning.forest import Question
 from controller.diagnosis.learning.model import JobModel, Run
-from controller.diagnosis.learning.season import Season, slot_of
+from controller.diagnosis.learning.season import slot_of
 from controller.diagnosis.learning.usual import LOOK_BACK, usual
 from controller.diagnosis.watched import watched
+from controller.keeper import learnt
 from controller.store import results
-from controller.store.diagnoses import DiagnosisSeason, DiagnosisState
+from controller.store.diagnoses import DiagnosisState
 from controller.store.entities import Job
 from streamswarm.v1 import probe_pb2
 
 #: Jobs that are scored in one transaction.
 _CHUNK = 50
+#: Jobs that are found due in one round; more than it can score.
+_MOST = 10_000
 #: Jobs that get their first row of state in one round.
 _NEW = 2000
 #: Rows of a job that are scored at a look; the first look takes the newest ones.
@@ -68,13 +71,14 @@ def diagnose(engine: Engine, *, round_s: float = _ROUND_S) -> Scored:
     """Score what is new, then ask the batch model about what is suspected; return what was done."""
     deadline = time.monotonic() + round_s
     _add_states(engine)
+    due = _due(engine)
     jobs = runs = 0
     suspicions: list[_Suspicion] = []
-    while True:
-        looked, scored, found = _score_chunk(engine)
+    for start in range(0, len(due), _CHUNK):
+        looked, scored, found = _score_chunk(engine, due[start : start + _CHUNK])
         jobs, runs = jobs + looked, runs + scored
         suspicions += found
-        if looked < _CHUNK or time.monotonic() > deadline or len(suspicions) >= forest.QUESTIONS:
+        if time.monotonic() > deadline or len(suspicions) >= forest.QUESTIONS:
             break
     asked = suspicions[: forest.QUESTIONS]
     answers = forest.ask([suspicion.question for suspicion in asked])
@@ -98,67 +102,113 @@ def _add_states(engine: Engine) -> None:
         connection.execute(upsert(DiagnosisState).from_select(["job_id"], lacking).on_conflict_do_nothing())
 
 
-def _score_chunk(engine: Engine) -> tuple[int, int, list[_Suspicion]]:
-    """Score the jobs that have waited longest; return how many were looked at, their new runs, the suspicions."""
+def _is_due() -> ColumnElement[bool]:
     pause = func.make_interval(
         0, 0, 0, 0, 0, 0,
         func.least(func.greatest(Job.interval_us / literal(1e6), _SHORTEST_LOOK_S), _LONGEST_LOOK_S),
     )  # fmt: skip
-    due = (
-        select(DiagnosisState, Job)
+    return and_(
+        Job.retired_at.is_(None),
+        Job.kind.in_(results.kinds()),
+        or_(DiagnosisState.looked_at.is_(None), DiagnosisState.looked_at <= func.now() - pause),
+    )
+
+
+def _due(engine: Engine) -> Sequence[int]:
+    """Return the jobs to look at, those first that have waited longest: found once a round, for it reads all states."""
+    statement = (
+        select(DiagnosisState.job_id)
         .join(Job, Job.id == DiagnosisState.job_id)
-        .where(
-            Job.retired_at.is_(None),
-            Job.kind.in_(results.kinds()),
-            or_(DiagnosisState.looked_at.is_(None), DiagnosisState.looked_at <= func.now() - pause),
-        )
+        .where(_is_due())
         .order_by(DiagnosisState.looked_at.asc().nulls_first(), DiagnosisState.job_id)
-        .limit(_CHUNK)
+        .limit(_MOST)
+    )
+    with engine.begin() as connection:
+        return connection.execute(statement).scalars().all()
+
+
+def _score_chunk(engine: Engine, jobs: Sequence[int]) -> tuple[int, int, list[_Suspicion]]:
+    """Score those of these jobs that are still due; return how many were looked at, their new runs, the suspicions."""
+    statement = (
+        select(
+            DiagnosisState.job_id,
+            DiagnosisState.version,
+            DiagnosisState.fingerprint,
+            DiagnosisState.position,
+            (DiagnosisState.reading == {}).label("blank"),
+            Job.kind,
+            Job.target,
+            Job.spec,
+            Job.updated_at,
+        )
+        .join(Job, Job.id == DiagnosisState.job_id)
+        .where(DiagnosisState.job_id.in_(jobs), _is_due())
+        .order_by(DiagnosisState.job_id)
         .with_for_update(of=DiagnosisState, skip_locked=True)
     )
     runs = 0
-    suspicions = []
-    with Session(engine) as session, session.begin():
-        found = session.execute(due).all()
-        for state, job in found:
-            scored, suspicion = _score(session, state, job)
-            runs += scored
-            if suspicion is not None:
-                suspicions.append(suspicion)
-    return len(found), runs, suspicions
+    with engine.begin() as connection:
+        looks = [_Look(row) for row in connection.execute(statement)]
+        for kind in sorted({look.kind for look in looks}):
+            after = {look.job_id: look.position for look in looks if look.kind == kind}
+            new = learnt.new_runs(connection, kind, after, most=ROWS)
+            for look in looks:
+                look.runs = new.get(look.job_id, look.runs)
+        learnt.forget_seasons(connection, [look.job_id for look in looks if look.begins_anew])
+        changed = [look for look in looks if look.runs or look.blank or look.begins_anew]
+        known = learnt.models(connection, [look.job_id for look in changed if not look.begins_anew])
+        hours = learnt.seasons(connection, {hour for look in changed for hour in look.hours})
+        suspicions = []
+        written = []
+        for look in changed:
+            model = JobModel(look.kind, known.get(look.job_id))
+            for run in look.runs:
+                model.score(run, hours[look.job_id, slot_of(run.at)])
+            runs += len(look.runs)
+            written.append(look.learnt(model))
+            if look.runs and model.suspected:
+                question = _question(connection, look, model)
+                suspicions.append(
+                    _Suspicion(
+                        job_id=look.job_id, kind=look.kind, version=look.version + 1, question=question
+                    )
+                )
+        unchanged = [look.job_id for look in looks if look not in changed]
+        learnt.save(connection, written, hours, unchanged=unchanged)
+    return len(looks), runs, suspicions
 
 
-def _score(session: Session, state: DiagnosisState, job: Job) -> tuple[int, _Suspicion | None]:
-    """Score the new runs of one job."""
-    fingerprint = _fingerprint(job)
-    if state.fingerprint != fingerprint:
-        # Another target or other parameters: what was normal says nothing about them.
-        if state.fingerprint:
-            session.execute(delete(DiagnosisSeason).where(DiagnosisSeason.job_id == job.id))
-            state.position = job.updated_at
-        state.fingerprint, state.model, state.reading = fingerprint, {}, {}
-    model = JobModel(job.kind, state.model)
-    new = _new_runs(session, job, after=state.position)
-    seasons = _seasons(session, job.id, {slot_of(run.at) for run in new})
-    for run in new:
-        model.score(run, seasons[slot_of(run.at)])
-    state.looked_at = func.now()
-    if new:
-        state.position = new[-1].at
-    if new or not state.reading:
-        state.needed, state.model, state.reading = model.needed, model.dump(), model.reading()
-        state.version += 1
-    for slot, season in seasons.items():
-        values = {"job_id": job.id, "slot": slot, "weeks": season.dump()}
-        session.execute(
-            upsert(DiagnosisSeason)
-            .values(values)
-            .on_conflict_do_update(index_elements=["job_id", "slot"], set_={"weeks": values["weeks"]})
+class _Look:
+    """One job while it is looked at."""
+
+    def __init__(self, row: Row[Any]) -> None:
+        self.job_id: int = row.job_id
+        self.kind: str = row.kind
+        self.version: int = row.version
+        self.blank: bool = row.blank
+        self.fingerprint = _fingerprint(row)
+        #: Another target or other parameters: what was normal says nothing about them.
+        self.begins_anew = bool(row.fingerprint) and row.fingerprint != self.fingerprint
+        self.position: dt.datetime | None = row.updated_at if self.begins_anew else row.position
+        #: New ones, oldest first.
+        self.runs: Sequence[Run] = ()
+
+    @property
+    def hours(self) -> set[learnt.Hour]:
+        """The hours of the week that the runs fall into."""
+        return {(self.job_id, slot_of(run.at)) for run in self.runs}
+
+    def learnt(self, model: JobModel) -> learnt.Learnt:
+        """Return what is kept of it."""
+        position = self.runs[-1].at if self.runs else self.position
+        return learnt.Learnt(
+            job_id=self.job_id,
+            fingerprint=self.fingerprint,
+            position=None if position is None else position.isoformat(),
+            needed=model.needed,
+            model=model.dump(),
+            reading=model.reading(),
         )
-    if not new or not model.suspected:
-        return len(new), None
-    question = _question(session, job, model)
-    return len(new), _Suspicion(job_id=job.id, kind=job.kind, version=state.version, question=question)
 
 
 def _answer(engine: Engine, suspicion: _Suspicion, agreed: bool) -> bool:
@@ -174,71 +224,30 @@ def _answer(engine: Engine, suspicion: _Suspicion, agreed: bool) -> bool:
     return agreed
 
 
-def _question(session: Session, job: Job, model: JobModel) -> Question:
+def _question(connection: Connection, look: _Look, model: JobModel) -> Question:
     """Return the quiet runs before the suspicion and the runs that raised it."""
-    table = results.table(job.kind)
-    columns = [table.c[results.metric_column(job.kind, metric.name).name] for metric in watched(job.kind)]
+    table = results.table(look.kind)
+    columns = [table.c[results.metric_column(look.kind, metric.name).name] for metric in watched(look.kind)]
     suspected = model.suspected
     since = min(detector.since_us or 0 for detector in suspected)
     odd = [instant(at) for detector in suspected for at in detector.beyond_us()]
-    quiet = session.execute(
+    quiet = connection.execute(
         select(*columns)
         .where(
-            table.c.job_id == job.id,
+            table.c.job_id == look.job_id,
             table.c.scheduled_at < instant(since),
             table.c.status == probe_pb2.STATUS_OK,
         )
         .order_by(table.c.scheduled_at.desc())
         .limit(LOOK_BACK)
     )
-    suspect = session.execute(select(*columns).where(table.c.job_id == job.id, table.c.scheduled_at.in_(odd)))
-    names = [metric.name for metric in watched(job.kind)]
+    suspect = connection.execute(
+        select(*columns).where(table.c.job_id == look.job_id, table.c.scheduled_at.in_(odd))
+    )
+    names = [metric.name for metric in watched(look.kind)]
     return Question(
         quiet=usual([list(row) for row in quiet], names, suspected), suspect=[list(row) for row in suspect]
     )
-
-
-def _new_runs(session: Session, job: Job, *, after: dt.datetime | None) -> Sequence[Run]:
-    """Return the job's runs after an instant, oldest first; at the first look the newest ones."""
-    table = results.table(job.kind)
-    named = [(metric.name, results.metric_column(job.kind, metric.name).name) for metric in watched(job.kind)]
-    statement = select(
-        table.c.scheduled_at,
-        table.c.status,
-        table.c.failure_source,
-        table.c.error,
-        table.c.clock_offset_ms,
-        *(table.c[column] for _, column in named),
-    ).where(table.c.job_id == job.id)
-    if after is None:
-        rows = session.execute(statement.order_by(table.c.scheduled_at.desc()).limit(ROWS)).all()[::-1]
-    else:
-        statement = statement.where(table.c.scheduled_at > after)
-        rows = list(session.execute(statement.order_by(table.c.scheduled_at).limit(ROWS)).all())
-    return [
-        Run(
-            at=row.scheduled_at,
-            status=_word(probe_pb2.Status, row.status, "STATUS_"),
-            source=_word(probe_pb2.FailureSource, row.failure_source, "FAILURE_SOURCE_"),
-            error=row.error or "",
-            clock_offset_ms=row.clock_offset_ms,
-            values={name: row._mapping[column] for name, column in named},
-        )
-        for row in rows
-    ]
-
-
-def _seasons(session: Session, job_id: int, slots: set[int]) -> dict[int, Season]:
-    """Return the hours of the week that the runs fall into."""
-    if not slots:
-        return {}
-    rows = session.execute(
-        select(DiagnosisSeason.slot, DiagnosisSeason.weeks).where(
-            DiagnosisSeason.job_id == job_id, DiagnosisSeason.slot.in_(slots)
-        )
-    )
-    known = {slot: Season.load(weeks) for slot, weeks in rows}
-    return {slot: known.get(slot, Season()) for slot in slots}
 
 
 def instant(at_us: int) -> dt.datetime:
@@ -246,10 +255,6 @@ def instant(at_us: int) -> dt.datetime:
     return _EPOCH + dt.timedelta(microseconds=at_us)
 
 
-def _fingerprint(job: Job) -> str:
+def _fingerprint(job: Any) -> str:
     what = json.dumps([job.kind, job.target, job.spec], sort_keys=True)
     return hashlib.sha256(what.encode()).hexdigest()[:16]
-
-
-def _word(enum: Any, number: int, prefix: str) -> str:
-    return str(enum.Name(number)).removeprefix(prefix).lower()

@@ -1,25 +1,32 @@
 """Jobs that are scheduled and do not deliver: of connected workers, whose due runs have not come although they should.
 
 Every look is at the stretch of time since the last one, a grace ago: a job that was due in it and of which nothing has
-come since is noted, whatever has come of a noted one clears it. A worker without a session is not looked at, nor one
-that still empties its spool: what it will deliver is on its way, and the outage is a matter of the worker.
+come since is noted, whatever has come of a noted one clears it. What was due is worked out for each test, so that only
+jobs that were due are read, however many there are. A worker without a session is not looked at, nor one that empties
+its spool: what it will deliver is on its way, and the outage is a matter of the worker. One whose spool does not shrink
+is looked at like any other.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Engine, bindparam, delete, func, or_, select, text
+from sqlalchemy import Connection, Engine, Result, bindparam, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from controller.planning.schedule import least_run_s
+from controller.planning.due import Stretch
+from controller.planning.records import PlannedTest
+from controller.planning.schedule import end_of, least_run_s
+from controller.planning.schedule import schedule_of as planned_schedule
 from controller.store import results
-from controller.store.entities import Job, JobVersion, Mark, OverdueJob, Worker
+from controller.store.entities import Job, Mark, OverdueJob, Worker
+from controller.store.health import BACKLOG, PATIENCE
+from controller.store.queries import plans
 from controller.store.schedules import schedule_of
 from streamswarm import contract
 from streamswarm.zones import from_microseconds, to_microseconds
@@ -33,9 +40,7 @@ GRACE = dt.timedelta(seconds=30)
 SETTLING = dt.timedelta(seconds=60)
 #: No look goes back further: after a long pause of the keepers it starts anew.
 _LONGEST_LOOK = dt.timedelta(hours=26)
-#: A worker with more records than one batch in its spool is emptying it.
-_BACKLOG = 500
-#: Jobs that are looked at in one transaction.
+#: Jobs that are read at a time.
 _CHUNK = 2000
 
 
@@ -56,19 +61,19 @@ def look(engine: Engine) -> Look:
     with Session(engine) as session:
         now: dt.datetime = session.scalars(select(func.now())).one()
         mark = session.scalar(select(Mark.until).where(Mark.name == _MARK))
+        tests = plans.read_repeating(session)
     until = now - GRACE
     since = max(mark or until - SETTLING, now - _LONGEST_LOOK)
     cleared = _clear(engine)
-    due = noticed = after = 0
-    while True:
-        with Session(engine) as session, session.begin():
-            rows = _candidates(session, after)
-            found = [job for row in rows if (job := _due(row, since=since, until=until)) is not None]
+    _watch_spools(engine)
+    stretches = _due_tests(tests, since=since, until=until)
+    due = noticed = 0
+    # The rows come in portions while they are read; what is found in one is noted before the next.
+    with engine.connect().execution_options(yield_per=_CHUNK) as connection:
+        for rows in _candidates(connection, stretches).partitions() if stretches else ():
+            found = [job for row in rows if (job := _due(row, stretches[row.test_id])) is not None]
             due += len(found)
-            noticed += _notice(session, found)
-        if len(rows) < _CHUNK:
-            break
-        after = rows[-1].id
+            noticed += _notice(engine, found)
     with engine.begin() as connection:
         moved = insert(Mark).values(name=_MARK, until=until)
         connection.execute(
@@ -88,55 +93,68 @@ class _DueJob:
     due_at: dt.datetime
 
 
-_COLUMNS = (
-    Job.id,
-    Job.kind,
-    Job.spec,
-    Job.interval_us,
-    Job.anchor_us,
-    Job.cron,
-    Job.zone,
-    Job.windows,
-    Job.starts_at,
-    Job.ends_at,
+def _due_tests(tests: Sequence[PlannedTest], *, since: dt.datetime, until: dt.datetime) -> dict[int, Stretch]:
+    """Return the stretch to look at of each test of which some job may have been due in it."""
+    stretches: dict[float, Stretch] = {}
+    found = {}
+    for test in tests:
+        if test.kind not in results.kinds():
+            continue
+        run_s = least_run_s(test.spec) + contract.kind(test.kind).timeout_s
+        if run_s not in stretches:
+            run = dt.timedelta(seconds=run_s)
+            stretches[run_s] = Stretch(to_microseconds(since - run) + 1, to_microseconds(until - run))
+        schedule = planned_schedule(test)
+        ends_at = end_of(test, schedule)
+        schedule = replace(schedule, ends_us=None if ends_at is None else to_microseconds(ends_at))
+        if stretches[run_s].may_be_due(schedule):
+            found[test.id] = stretches[run_s]
+    return found
+
+
+#: Jobs by interval whose grid has no instant in the stretch are not even read; the rest is worked out from the rows.
+_CANDIDATES = text(
+    """
+    SELECT j.id, j.test_id, j.kind, j.interval_us, j.anchor_us, j.cron, j.zone, j.windows, j.starts_at, j.ends_at,
+        greatest(v.valid_from, w.connected_at) AS begun_at
+    FROM unnest(CAST(:tests AS bigint[]), CAST(:firsts AS bigint[]), CAST(:lasts AS bigint[]))
+        AS d (test_id, first_us, last_us)
+    JOIN jobs j ON j.test_id = d.test_id
+    JOIN workers w ON w.id = j.worker_id
+    JOIN job_versions v ON v.job_id = j.id AND v.version = j.version
+    LEFT JOIN backlogs b ON b.worker_id = w.id
+    WHERE j.retired_at IS NULL AND NOT j.one_shot AND NOT j.paused
+        AND (j.cron <> '' OR j.anchor_us + (d.last_us - j.anchor_us) / nullif(j.interval_us, 0) * j.interval_us >= d.first_us)
+        AND w.gateway_id IS NOT NULL AND w.revoked_at IS NULL
+        AND (w.spool_records <= :backlog OR greatest(b.since, w.connected_at) < now() - CAST(:patience AS interval))
+    """
 )
 
 
-def _candidates(session: Session, after: int) -> Sequence[Any]:
-    """Return live jobs of workers that are connected and have nothing to catch up with."""
-    # Columns, not entities: there may be a hundred thousand of them every half a minute.
-    return session.execute(
-        select(*_COLUMNS, JobVersion.valid_from, Worker.connected_at)
-        .join(Worker, Worker.id == Job.worker_id)
-        .join(JobVersion, (JobVersion.job_id == Job.id) & (JobVersion.version == Job.version))
-        .where(
-            Job.id > after,
-            Job.retired_at.is_(None),
-            ~Job.one_shot,
-            ~Job.paused,
-            Job.kind.in_(results.kinds()),
-            Worker.gateway_id.is_not(None),
-            Worker.revoked_at.is_(None),
-            Worker.spool_records <= _BACKLOG,
-        )
-        .order_by(Job.id)
-        .limit(_CHUNK)
-    ).all()
+def _candidates(connection: Connection, stretches: Mapping[int, Stretch]) -> Result[Any]:
+    """Return live jobs of these tests that may have been due, of workers that are connected and not catching up."""
+    return connection.execute(
+        _CANDIDATES,
+        {
+            "tests": list(stretches),
+            "firsts": [stretch.first_us for stretch in stretches.values()],
+            "lasts": [stretch.last_us for stretch in stretches.values()],
+            "backlog": BACKLOG,
+            "patience": PATIENCE,
+        },
+    )
 
 
-def _due(row: Any, *, since: dt.datetime, until: dt.datetime) -> _DueJob | None:
-    """Return the last instant in (since, until], less the time that a run may take, at which a job was due."""
-    kind = contract.kind(row.kind)
-    run = dt.timedelta(seconds=least_run_s(row.spec) + kind.timeout_s)
-    instant = schedule_of(row).last_until(to_microseconds(until - run))
+def _due(row: Any, stretch: Stretch) -> _DueJob | None:
+    """Return the last instant in the stretch at which a job was due."""
+    instant = stretch.last_due(schedule_of(row))
     if instant is None:
         return None
     due_at = from_microseconds(instant)
-    settled = max(row.valid_from, row.connected_at) + SETTLING
-    return _DueJob(id=row.id, kind=row.kind, due_at=due_at) if due_at > max(since - run, settled) else None
+    return _DueJob(id=row.id, kind=row.kind, due_at=due_at) if due_at > row.begun_at + SETTLING else None
 
 
-def _notice(session: Session, due: Sequence[_DueJob]) -> int:
+def _notice(engine: Engine, due: Sequence[_DueJob]) -> int:
     """Note the jobs of which nothing has come that was due since; return how many are new."""
     noticed = 0
     for kind in sorted({job.kind for job in due}):
@@ -153,8 +171,33 @@ def _notice(session: Session, due: Sequence[_DueJob]) -> int:
         ).bindparams(
             bindparam("jobs", [job.id for job in mine]), bindparam("dues", [job.due_at for job in mine])
         )
-        noticed += session.connection().execute(statement).rowcount
+        with engine.begin() as connection:
+            noticed += connection.execute(statement).rowcount
     return noticed
+
+
+_FORGET_SPOOLS = text(
+    """
+    DELETE FROM backlogs b USING workers w
+    WHERE w.id = b.worker_id AND (w.gateway_id IS NULL OR w.spool_records <= :backlog)
+    """
+)
+_NOTE_SPOOLS = text(
+    """
+    INSERT INTO backlogs (worker_id, least, since)
+    SELECT w.id, w.spool_records, now() FROM workers w LEFT JOIN backlogs b ON b.worker_id = w.id
+    WHERE w.gateway_id IS NOT NULL AND w.spool_records > :backlog
+        AND (b.worker_id IS NULL OR w.spool_records < b.least OR w.connected_at > b.since)
+    ON CONFLICT (worker_id) DO UPDATE SET least = excluded.least, since = excluded.since
+    """
+)
+
+
+def _watch_spools(engine: Engine) -> None:
+    """Note of the workers that are catching up when they last had fewer records than ever in this session."""
+    with engine.begin() as connection:
+        for statement in (_FORGET_SPOOLS, _NOTE_SPOOLS):
+            connection.execute(statement, {"backlog": BACKLOG})
 
 
 def _clear(engine: Engine) -> int:

@@ -144,7 +144,7 @@ def _plan_found(engine: Engine, *, workers: Sequence[uuid.UUID] | None) -> int:
     """Look for differences without locking anything, then plan only the tests that have some."""
     with Session(engine) as session:
         found = plans.read_workers(session, ids=workers)
-        ids = plans.tests_to_look_at(session)
+        ids = plans.ids_to_look_at(session, workers=workers)
         wrong: set[int] = set()
         if workers is None:
             wrong |= set(session.scalars(select(Test.id).where(Test.planned_version != Test.version)))

@@ -5,14 +5,21 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, exists, func, literal_column, select, text, update
+from sqlalchemy import ColumnElement, Engine, exists, func, literal_column, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from controller.keeper.plan import bump_revisions
+from controller.planning.schedule import ONE_SHOT_GRACE
 from controller.store import health, results
-from controller.store.entities import Job
+from controller.store.commands import audit
+from controller.store.commands.audit import SYSTEM
+from controller.store.entities import Job, Test
+from controller.store.queries.tests import runs_once
+from controller.store.upkeep import RAW, Expiry
 
 _DAY_S = 86_400.0
+#: Tests that are deleted in one transaction.
+_TOGETHER = 500
 #: What is deleted, by table, with its condition.
 _RULES = {
     "login_attempts": "at < now() - interval '1 day'",
@@ -38,14 +45,62 @@ _EPOCH: ColumnElement[Any] = literal_column("timestamptz 'epoch'")
 
 
 def prune(engine: Engine) -> dict[str, int]:
-    """Delete old attempts, links, sessions, certificates, tokens, tasks and processes; return how many of each."""
+    """Delete what is old of `_RULES`, tests of expired runs and processes; return how many of each."""
     done: dict[str, int] = {}
     for table, condition in _RULES.items():
         with engine.begin() as connection:
             done[table] = connection.execute(text(f"DELETE FROM {table} WHERE {condition}")).rowcount  # noqa: S608  fixed text
+    done["tests"] = delete_expired_runs(engine)
     with engine.begin() as connection:
         done["processes"] = health.prune_processes(connection, older_than_s=_DAY_S)
     return done
+
+
+def delete_expired_runs(engine: Engine) -> int:
+    """Delete the tests that others have made for one run each, once their results have expired; return how many.
+
+    As people delete tests: the row stays as a tombstone. A run that somebody has made into a test that repeats stays,
+    and so does one that ran again since.
+    """
+    deleted = 0
+    with engine.connect() as connection:
+        gone = connection.execute(
+            select(Expiry.kind, Expiry.gone_before).where(Expiry.layer == RAW).order_by(Expiry.kind)
+        ).all()
+    for kind, before in gone:
+        while part := _delete_runs(engine, kind, before):
+            deleted += part
+    return deleted
+
+
+def _delete_runs(engine: Engine, kind: str, before: dt.datetime) -> int:
+    later = exists().where(Job.test_id == Test.id, or_(Job.retired_at.is_(None), Job.retired_at >= before))
+    with Session(engine) as session, session.begin():
+        over = session.execute(
+            select(Test.id, Test.name, Test.origin_id)
+            .where(
+                Test.kind == kind,
+                Test.origin_id.is_not(None),
+                Test.deleted_at.is_(None),
+                runs_once(),
+                func.coalesce(Test.starts_at, Test.created_at) < before - ONE_SHOT_GRACE,
+                Test.planned_version == Test.version,
+                ~later,
+            )
+            .order_by(Test.id)
+            .limit(_TOGETHER)
+            .with_for_update(skip_locked=True, of=Test)
+        ).all()
+        # There is nothing to plan: it has no live job.
+        session.execute(
+            update(Test)
+            .where(Test.id.in_([row.id for row in over]))
+            .values(deleted_at=func.now(), version=Test.version + 1, planned_version=Test.version + 1)
+        )
+        for row in over:
+            detail = {"name": row.name, "origin": row.origin_id, "reason": "its results have expired"}
+            audit.record(session, SYSTEM, "test.delete", "test", row.id, detail)
+    return len(over)
 
 
 def retire_one_shots(engine: Engine) -> int:

@@ -21,6 +21,7 @@ from controller.store.commands import audit
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Test, test_destinations
 from controller.store.queries import plans
+from controller.store.queries.tests import runs_once
 from streamswarm.zones import from_microseconds, to_microseconds
 
 _log = logging.getLogger(__name__)
@@ -37,7 +38,9 @@ def make_tests(engine: Engine) -> int:
     with Session(engine) as session:
         origins = session.scalars(
             select(Test.id)
-            .where(Test.recurrence == "new_test", Test.deleted_at.is_(None), Test.paused.is_(False))
+            .where(
+                Test.recurrence == "new_test", Test.deleted_at.is_(None), Test.paused.is_(False), ~runs_once()
+            )
             .order_by(Test.id)
         ).all()
     return sum(_make_for(engine, origin) for origin in origins)

@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from controller.keeper import freshness, plan, prune, renew, upkeep
+from controller.logs import reason
 from controller.reports.make import make_report
 from controller.settings import Settings
 from controller.store import partitions
@@ -53,7 +54,10 @@ def add_tasks(app: App) -> None:
     app.periodic(cron="* * * * *")(
         # Without the lock of planning: it looks at everything, which takes seconds where there are thousands of workers,
         # and a change that somebody has just made must not wait for that. What it writes, it writes under row locks.
-        app.task(name="reconcile", pass_context=True, queueing_lock="reconcile")(reconcile_task)
+        # Its own lock keeps it from itself, where a look takes longer than a minute.
+        app.task(name="reconcile", pass_context=True, lock="reconcile", queueing_lock="reconcile")(
+            reconcile_task
+        )
     )
     app.periodic(cron="* * * * * */10")(
         app.task(name="retire_one_shots", pass_context=True, queueing_lock="retire_one_shots")(
@@ -238,6 +242,6 @@ def _persistently(work: Callable[[], T]) -> T:
         except (OperationalError, psycopg2.OperationalError, plan.PlanConflictError) as error:
             if attempt == _TRIES - 1:
                 raise
-            _log.warning("trying again: %s", error)
+            _log.warning("trying again: %s", reason(error))
             time.sleep(_FIRST_PAUSE_S * 2**attempt)
     raise AssertionError("unreachable")

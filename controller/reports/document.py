@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from controller import assets
 from controller.planning.schedule_words import schedule_words
-from controller.quantities import THIN, number, plural, quantity, span
+from controller.quantities import THIN, number, plural, quantity, share, span
 from controller.reports import summary
 from controller.reports.drawing import LEFT, RIGHT, WIDTH, Chart, chart
 from controller.reports.records import LineReport, Report, TestReport
@@ -59,7 +59,7 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         summary_of=summary.summary,
-        share=summary.share,
+        share=share,
         sources=summary.SOURCES,
         endings=summary.ENDINGS,
         chart_of=_chart,

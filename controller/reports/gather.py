@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from psycopg.errors import QueryCanceled
 from sqlalchemy import Engine, func, select, text
@@ -17,7 +17,8 @@ from controller.planning.accounts import Account
 from controller.reports.accounting import is_aside, stretches
 from controller.reports.records import LineReport, Report, TestReport
 from controller.store.queries import report_figures, report_rows, schedules
-from controller.store.queries.accounts import SETTLING, read_accounts
+from controller.store.queries.accounts import SETTLING, counted_from, read_accounts
+from controller.store.queries.report_figures import Statistics
 from controller.store.queries.reports import ReportRecord
 from controller.store.queries.results import bucket_width
 from controller.store.queries.schedules import ScheduledJob, ScheduledTest
@@ -78,6 +79,8 @@ def _gather(engine: Engine, asked: ReportRecord, tell: Callable[[str], None]) ->
         for index, test_id in enumerate(asked.tests, 1):
             tell(f"reading results of test {index} of {len(asked.tests)}")
             tests.append(_test(session, test_id, asked.start, end, ends))
+    with Session(engine) as session:
+        tests = [_unexpired(session, test, asked.start, end) for test in tests]
     return Report(
         number=asked.id,
         start=asked.start,
@@ -93,7 +96,6 @@ def _gather(engine: Engine, asked: ReportRecord, tell: Callable[[str], None]) ->
 def _test(session: Session, test_id: int, start: dt.datetime, end: dt.datetime, ends: float) -> TestReport:
     test = schedules.read_test(session, test_id)
     kind = contract.kind(test.kind)
-    headline = kind.headline.name
     loss = next((metric for metric in kind.metrics if metric.role == "loss"), None)
     known = stretches(test, schedules.read_changes(session, test_id), start=start, end=end)
     pairs = _pairs(test, schedules.read_jobs(session, test_id, test.kind))
@@ -107,9 +109,6 @@ def _test(session: Session, test_id: int, start: dt.datetime, end: dt.datetime, 
             lines.append(line)
     used = [job.id for pair in pairs for job in pair.jobs]
     period = _period(end - start)
-    before = report_figures.statistics(
-        session, kind.name, [headline], used, start=start - (end - start), end=start
-    )
     return TestReport(
         test=test,
         kind=kind,
@@ -118,10 +117,10 @@ def _test(session: Session, test_id: int, start: dt.datetime, end: dt.datetime, 
         statistics=report_figures.statistics(
             session, kind.name, _worthwhile(kind), used, start=start, end=end
         ),
-        previous=before[headline],
+        previous=_previous(session, kind, used, start, end),
         width=width,
         periods=report_figures.buckets(
-            session, kind.name, headline, None, used, start=start, end=end, width=period
+            session, kind.name, kind.headline.name, None, used, start=start, end=end, width=period
         ),
         period=period,
         troubles=report_figures.troubles(session, kind.name, used, start=start, end=end),
@@ -141,7 +140,7 @@ def _line(
 ) -> LineReport | None:
     """Return a line; None for one that neither was due nor delivered anything in the range."""
     found = read_accounts(session, kind.name, [job.id for job in pair.jobs], start=start, end=end)
-    total = sum(found.values(), Account())
+    total = sum(found.by_job.values(), Account())
     if pair.aside:
         total += Account(
             aside=report_figures.count_runs(session, kind.name, pair.aside, start=start, end=end)
@@ -155,9 +154,7 @@ def _line(
         target=pair.shown.target,
         account=total,
         statistics=report_figures.statistics(session, kind.name, [name], jobs, start=start, end=end)[name],
-        previous=report_figures.statistics(
-            session, kind.name, [name], jobs, start=start - (end - start), end=start
-        )[name],
+        previous=_previous(session, kind, jobs, start, end),
         buckets=report_figures.buckets(
             session,
             kind.name,
@@ -169,6 +166,34 @@ def _line(
             width=width,
         ),
     )
+
+
+def _previous(
+    session: Session, kind: Kind, jobs: list[int], start: dt.datetime, end: dt.datetime
+) -> Statistics:
+    """Return the headline of the time of equal length before."""
+    name = kind.headline.name
+    return report_figures.statistics(
+        session, kind.name, [name], jobs, start=start - (end - start), end=start
+    )[name]
+
+
+def _unexpired(session: Session, found: TestReport, start: dt.datetime, end: dt.datetime) -> TestReport:
+    """Return what was read, without the time before where its results have partly expired; raise where the range's have.
+
+    What is left would be told as the whole. It is asked about after everything was read, and outside of that look at
+    one instant: days that are removed meanwhile are gone for it too, and the look does not see that they were.
+    """
+    there_from = counted_from(session, found.kind.name, start)
+    if there_from > start:
+        raise StreamSwarmError(
+            f"results due before {there_from.isoformat()} have expired since the report was asked for",
+            mend="ask for another that begins there",
+        )
+    earlier = start - (end - start)
+    if counted_from(session, found.kind.name, earlier) == earlier:
+        return found
+    return replace(found, previous=None, lines=tuple(replace(line, previous=None) for line in found.lines))
 
 
 def _pairs(test: ScheduledTest, jobs: Sequence[ScheduledJob]) -> list[_Pair]:

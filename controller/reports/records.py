@@ -25,9 +25,9 @@ class LineReport:
     destination: str
     target: str
     account: Account
-    #: Of the headline metric, in the range and in the one of equal length before.
+    #: Of the headline metric, in the range and in the one of equal length before: None where results of it have expired.
     statistics: Statistics
-    previous: Statistics
+    previous: Statistics | None
     buckets: tuple[Bucket, ...]
 
     @property
@@ -49,7 +49,8 @@ class TestReport:
     lines: tuple[LineReport, ...]
     #: Of every metric with a role, all lines together, by name.
     statistics: dict[str, Statistics]
-    previous: Statistics
+    #: Of the headline metric, in the time of equal length before; None where results of it have expired.
+    previous: Statistics | None
     #: Width of the lines' buckets.
     width: dt.timedelta
     #: All lines together, in stretches that people can name.

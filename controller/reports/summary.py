@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable
 
 from controller.planning.schedule_words import pace_words
-from controller.quantities import plural, quantity
+from controller.quantities import plural, quantity, share
 from controller.reports.records import LineReport, Report, TestReport
 from controller.store.queries.report_figures import Bucket
 
@@ -62,18 +62,6 @@ def summary(test: TestReport) -> list[str]:
         sentences += [*_figures(test), *_worst(test), *_change(test)]
     sentences += _failures(test)
     return sentences
-
-
-def share(part: int, whole: int) -> str:
-    """Return a percentage that says 100 % and 0 % only when it is exactly that."""
-    if not whole:
-        return quantity(None)
-    percent = 100 * part / whole
-    for decimals in (1, 2, 3):
-        text = f"{percent:.{decimals}f}"
-        if 0 < float(text) < 100 or part in (0, whole):
-            return f"{text.rstrip('0').rstrip('.')}\N{NO-BREAK SPACE}%"
-    return ("more than 99.999" if percent > 50 else "less than 0.001") + "\N{NO-BREAK SPACE}%"
 
 
 def moment(instant: dt.datetime) -> str:
@@ -189,14 +177,17 @@ def _failing(bucket: Bucket) -> float:
 
 
 def _change(test: TestReport) -> Iterable[str]:
+    if test.previous is None:
+        yield "Results of the time of equal length before have expired, so nothing is compared with it."
+        return
     if not test.previous.count:
         yield "The time of equal length before has no results, so nothing is compared with it."
         return
-    compared = [(change, line) for line in test.lines if (change := _relative(line)) is not None]
+    compared = [compared for line in test.lines if (compared := _compared(line)) is not None]
     if not compared:
         yield f"There are fewer than {_FEWEST} runs here or before, so nothing is compared."
         return
-    change, line = max(compared, key=lambda pair: abs(pair[0]))
+    change, before, line = max(compared, key=lambda triple: abs(triple[0]))
     if abs(change) < _LEAST_CHANGE:
         least = quantity(_LEAST_CHANGE * 100, "%")
         yield f"Against the time of equal length before, no line's median changed by {least} or more."
@@ -209,17 +200,18 @@ def _change(test: TestReport) -> Iterable[str]:
     biggest = "The biggest change against" if len(test.lines) > 1 else "Against"
     yield (
         f"{biggest} the time of equal length before: the median{where} {word} from "
-        f"{quantity(line.previous.median, metric.unit)} to {quantity(line.statistics.median, metric.unit)}{verdict}."
+        f"{quantity(before, metric.unit)} to {quantity(line.statistics.median, metric.unit)}{verdict}."
     )
 
 
-def _relative(line: LineReport) -> float | None:
+def _compared(line: LineReport) -> tuple[float, float, LineReport] | None:
+    """Return the relative change of a line's median and the median before; None where too little is known."""
+    if line.previous is None or min(line.previous.count, line.statistics.count) < _FEWEST:
+        return None
     before, now = line.previous.median, line.statistics.median
     if before is None or now is None or not before:
         return None
-    if min(line.previous.count, line.statistics.count) < _FEWEST:
-        return None
-    return (now - before) / abs(before)
+    return (now - before) / abs(before), before, line
 
 
 def _failures(test: TestReport) -> Iterable[str]:

@@ -1,0 +1,1 @@
+"""What the controller keeps in PostgreSQL, and every question and change that goes there."""

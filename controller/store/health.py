@@ -6,6 +6,7 @@ Every gateway, keeper and web process keeps a row of its own and refreshes its h
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import socket
 from collections.abc import Mapping
@@ -25,6 +26,11 @@ HEARTBEAT_S = 2.0
 STALE_S = 15.0
 #: A worker's clock that is further away from the controller's is flagged, and so are the results that carry it.
 CLOCK_LIMIT_MS = 5_000.0
+#: A worker with more records than one batch in its spool is emptying it.
+BACKLOG = 500
+#: One whose spool has not become smaller for so long is not, whatever it says: some heartbeats, the rarest come every
+#: two minutes.
+PATIENCE = dt.timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True)

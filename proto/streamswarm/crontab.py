@@ -64,6 +64,15 @@ class Cron:
             for base, offsets in self._chunks(first, last)
         )
 
+    def instants(self, first_us: int, last_us: int) -> tuple[int, ...]:
+        """Return the instants in [first, last], in order: looks no further, so a stretch in which none is costs little."""
+        first, last = first_us - self.shift_us, last_us - self.shift_us
+        return tuple(
+            base + offset + self.shift_us
+            for base, offsets in self._chunks(first, last)
+            for offset in offsets[bisect_left(offsets, first - base) : bisect_right(offsets, last - base)]
+        )
+
     def _chunks(self, first_us: int, last_us: int) -> Iterator[tuple[int, tuple[int, ...]]]:
         """Yield (base, offsets) in order of time; together they have every instant of [first, last], and some around."""
         first_us, last_us = max(first_us, zones.EARLIEST_US), min(last_us, zones.LATEST_US)

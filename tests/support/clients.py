@@ -41,3 +41,29 @@ def log_in(client: FlaskClient, name: str, password: str = PASSWORD, **more: Any
     """Log in through the form."""
     data = {"csrf_token": csrf_of(client), "name": name, "password": password, **more}
     return client.post("/login", data=data)
+
+
+def make_destination(api: Api, name: str = "One", address: str = "192.0.2.1") -> int:
+    """Make a destination and return its id."""
+    answer = api("POST", "/destinations", {"name": name, "address": address})
+    assert answer.status_code == 201, answer.json
+    return int(answer.json["id"])
+
+
+def make_test(api: Api, **values: Any) -> dict[str, Any]:
+    """Make a ping test and return it."""
+    values = {"name": "T", "kind": "ping", "interval_s": 2, **values}
+    if "destinations" not in values:
+        values["destinations"] = [make_destination(api)]
+    answer = api("POST", "/tests", values)
+    assert answer.status_code == 201, answer.json
+    made: dict[str, Any] = answer.json
+    return made
+
+
+def paths(answer: Any) -> dict[str, str]:
+    """Return the faults of a refused input by path."""
+    assert answer.status_code == 422, (answer.status_code, answer.json)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json["status"] == 422
+    return {fault["path"]: fault["message"] for fault in answer.json["errors"]}

@@ -38,6 +38,10 @@ _ANSWER = closed(
     {
         "from": INSTANT,
         "to": said(INSTANT, "Runs due from here on are not counted; at the latest a minute ago."),
+        "counted_from": said(
+            INSTANT,
+            "Runs due before are not counted, for their results have expired; `from` when none of the range have.",
+        ),
         "items": {"type": "array", "items": _ITEM},
         "next_cursor": {"type": "null"},
     }
@@ -60,7 +64,8 @@ def show_accounts(test_id: int) -> Response:
         {
             "from": instant(start),
             "to": instant(end),
-            "items": [_shown(item) for item in found],
+            "counted_from": instant(found.counted_from),
+            "items": [_shown(item) for item in found.items],
             "next_cursor": None,
         }
     )

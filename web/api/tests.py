@@ -48,7 +48,15 @@ _WHOLE = schema_of(
 @blueprint.get("/tests")
 @requires("viewer")
 @described(
-    query={"search": TEXT, "kind": TEXT, "tag": TEXT, "destination": ID, "paused": FLAG, "origin": ID},
+    query={
+        "search": TEXT,
+        "kind": TEXT,
+        "tag": TEXT,
+        "destination": ID,
+        "paused": FLAG,
+        "origin": ID,
+        "made_for_run": said(FLAG, "Whether another test has made it for one of its runs."),
+    },
     paged=True,
     answers=_ANSWER,
 )
@@ -57,7 +65,7 @@ def list_tests() -> Response:
     query = Query()
     search, kind, tag = query.text("search"), query.text("kind"), query.text("tag")
     destination, paused, paging = query.id("destination"), query.flag("paused"), query.paging()
-    origin = query.id("origin")
+    origin, made_for_run = query.id("origin"), query.flag("made_for_run")
     query.done()
     with transaction() as database:
         page = tests.find(
@@ -68,6 +76,7 @@ def list_tests() -> Response:
             destination=destination,
             paused=paused,
             origin=origin,
+            made_for_run=made_for_run,
             limit=paging.limit,
             cursor=paging.cursor,
         )

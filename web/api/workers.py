@@ -7,7 +7,8 @@ import uuid
 from flask import Response, jsonify
 
 from controller.store.commands import workers as commands
-from controller.store.queries import workers
+from controller.store.queries import quarantine, workers
+from controller.store.queries.quarantine import RefusedResult
 from controller.store.queries.workers import WorkerRecord
 from web.api import bodies
 from web.api.asking import Query, body
@@ -57,6 +58,20 @@ def show_worker(worker_id: uuid.UUID) -> Response:
     """Show one worker."""
     with transaction() as database:
         return jsonify(plain(workers.get(database, worker_id)))
+
+
+@blueprint.get("/workers/<uuid:worker_id>/quarantine")
+@requires("viewer")
+@described(paged=True, answers=schema_of(RefusedResult))
+def list_refused_results(worker_id: uuid.UUID) -> Response:
+    """List its results that could never be stored, newest first."""
+    query = Query()
+    paging = query.paging()
+    query.done()
+    with transaction() as database:
+        workers.get(database, worker_id)
+        page = quarantine.find(database, worker_id, limit=paging.limit, cursor=paging.cursor)
+    return listed(page)
 
 
 @blueprint.patch("/workers/<uuid:worker_id>")

@@ -8,6 +8,7 @@ from flask import Flask, g, request, url_for
 
 from web.auth import Principal
 from web.pages import (
+    accounts,
     charts,
     destinations,
     diagnosis,
@@ -23,6 +24,7 @@ from web.pages.formatting import filters, icon, time_tag
 from web.pages.states import ICONS
 
 __all__ = [
+    "accounts",
     "blueprint",
     "charts",
     "destinations",

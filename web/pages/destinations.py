@@ -114,14 +114,17 @@ def suitable(item: DestinationRecord) -> list[Kind]:
 
 def _draw(form: EntityForm, found: DestinationRecord | None = None) -> str:
     users: tuple[tuple[int, str, str], ...] = ()
+    made_for_runs = 0
     if found:
         with transaction() as session:
-            users = tests.using_destination(session, found.id)
+            users = tests.using_destination(session, found.id, made_for_run=False)
+            made_for_runs = len(tests.using_destination(session, found.id, made_for_run=True))
     return render_template(
         "destinations/form.html",
         form=form,
         destination=found,
         users=users,
+        made_for_runs=made_for_runs,
         suitable=suitable(found) if found else (),
         kinds=contract.kinds(),
     )

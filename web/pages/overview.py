@@ -17,7 +17,7 @@ from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
 from web.pages.drawing import comb
-from web.pages.formatting import exact
+from web.pages.formatting import exact, number
 from web.pages.states import TestLook, run_state
 from web.pages.test_rows import TestRow, read_rows
 
@@ -77,7 +77,7 @@ def overview_live() -> str:
 
 def _figures() -> dict[str, Any]:
     with transaction() as session:
-        found = tests.find(session, limit=_MOST_TESTS).items
+        found = tests.find(session, made_for_run=False, limit=_MOST_TESTS).items
         rows = read_rows(session, found, trends=False)
         ordered = sorted(rows, key=lambda row: (_rank(row.look), row.test.name.lower()))
         shown = read_rows(session, [row.test for row in ordered[:_MOST_ROWS]], trends=True)
@@ -111,14 +111,14 @@ def attention(
                 state="stale",
                 word="overdue",
                 title=line.test_name,
-                text=f"{line.name} delivers nothing of what is due since {exact(line.due_at)}, although its worker is connected.",
+                text=f"{line.name} delivers nothing of what is due since {exact(line.due_at)}, although its worker is connected"
+                + (", whose spool does not shrink." if line.spool_stuck_since else "."),
                 href=url_for("pages.test", test_id=line.test_id),
             )
         )
     for row in rows:
-        if row.look.state in _TROUBLE or (
-            row.look.state == "waiting" and not row.test.jobs and not row.test.paused
-        ):
+        nobody_runs_it = row.look.state == "waiting" and not (row.test.jobs or row.test.paused)
+        if row.look.state in _TROUBLE or (nobody_runs_it and row.test.recurrence == "continue"):
             items.append(
                 Attention(
                     state=row.look.state,
@@ -151,6 +151,17 @@ def _of_worker(worker: WorkerRecord) -> list[Attention]:
     if worker.spool_alarm:
         items.append(
             Attention(state="attention", word="spool", title=worker.name, text=worker.spool_alarm, href=href)
+        )
+    if worker.spool_stuck_since:
+        items.append(
+            Attention(
+                state="attention",
+                word="spool",
+                title=worker.name,
+                text=f"Has got rid of none of its {number(worker.spool_records)} stored results since "
+                f"{exact(worker.spool_stuck_since)}, although it is connected.",
+                href=href,
+            )
         )
     if worker.clock_off and worker.clock_offset_ms is not None:
         items.append(

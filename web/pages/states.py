@@ -76,6 +76,8 @@ def worker_state(worker: WorkerRecord) -> tuple[str, str]:
     """Return look and word of a worker."""
     if worker.state == "connected" and worker.spool_alarm:
         return "attention", "spool alarm"
+    if worker.state == "connected" and worker.spool_stuck_since:
+        return "attention", "spool stuck"
     return _WORKER_STATES[worker.state]
 
 
@@ -102,6 +104,8 @@ def _state(
         return "waiting", "ended"
     if planned == "waiting":
         return "waiting", "not started yet"
+    if test.recurrence == "new_test":
+        return "waiting", "a test per run"
     if last_at is None:
         return ("waiting", "no worker runs it") if not test.jobs else ("waiting", "no results yet")
     if _is_silent(test, last_at, now):

@@ -31,25 +31,34 @@ def tests_page() -> str:
     search = request.args.get("q", "").strip()
     kind = request.args.get("kind", "")
     paused = {"yes": True, "no": False}.get(request.args.get("paused", ""))
+    origin = request.args.get("origin", type=int)
+    # There may be thousands of them, among which nobody would find what people have made.
+    made = (
+        None if origin is not None else {"too": None, "only": True}.get(request.args.get("made", ""), False)
+    )
     with transaction() as session:
         page = tests.find(
             session,
             search=search,
             kind=kind if kind in contract.kinds() else "",
             paused=paused,
-            origin=request.args.get("origin", type=int),
+            origin=origin,
+            made_for_run=made,
             limit=50,
             cursor=request.args.get("cursor") or None,
         )
         rows = read_rows(session, page.items, trends=True)
     filters: dict[str, Any] = {
-        name: request.args[name] for name in ("q", "kind", "paused", "origin") if request.args.get(name)
+        name: request.args[name]
+        for name in ("q", "kind", "paused", "made", "origin")
+        if request.args.get(name)
     }
     return render_template(
         list_template("tests"),
         rows=rows,
         next_href=url_for("pages.tests", cursor=page.next_cursor, **filters) if page.next_cursor else "",
         filters=filters,
+        origin=origin,
         kinds=contract.kinds(),
     )
 

@@ -8,13 +8,16 @@ from flask import flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from controller.store.commands import workers as commands
-from controller.store.queries import pages, workers
+from controller.store.queries import pages, quarantine, workers
 from streamswarm import contract
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
 from web.pages.context import actor, list_template
 from web.pages.states import worker_state
+
+#: Refused results that are listed.
+_MOST_REFUSED = 50
 
 
 @blueprint.get("/workers", endpoint="workers")
@@ -39,7 +42,12 @@ def workers_page() -> str:
 @requires("viewer")
 def worker(worker_id: uuid.UUID) -> str:
     """Show one worker."""
-    return render_template("workers/page.html", **_worker(worker_id))
+    with transaction() as session:
+        refused = quarantine.find(session, worker_id, limit=_MOST_REFUSED).items
+        refused_total = quarantine.count(session, worker_id) if refused else 0
+    return render_template(
+        "workers/page.html", refused=refused, refused_total=refused_total, **_worker(worker_id)
+    )
 
 
 @blueprint.get("/workers/<uuid:worker_id>/live")

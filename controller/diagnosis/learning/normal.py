@@ -42,10 +42,14 @@ class Normal:
     def __init__(self, metric: Metric, values: Iterable[float] = ()) -> None:
         self._metric = metric
         self._sign = -1.0 if metric.better == "higher" else 1.0
-        self._values: deque[float] = deque(maxlen=WINDOW)
+        self._values: deque[float] = deque(values, maxlen=WINDOW)
         self._quantiles = {share: RollingQuantile(share, WINDOW) for share in _QUANTILES}
-        for value in values:
-            self.learn(value)
+        # One quantile after the other: this is done for every job that has a new run.
+        turned = [value * self._sign for value in self._values]
+        for quantile in self._quantiles.values():
+            update = quantile.update
+            for value in turned:
+                update(value)
 
     def __len__(self) -> int:
         return len(self._values)

@@ -5,7 +5,7 @@ refer to them; they are marked `deleted_at` or `retired_at` instead, so that lat
 """
 
 from controller.store.entities.base import Base
-from controller.store.entities.jobs import Job, JobVersion, Mark, OverdueJob, Quarantine
+from controller.store.entities.jobs import Backlog, Job, JobVersion, Mark, OverdueJob, Quarantine
 from controller.store.entities.people import ApiToken, AuditEntry, LoginAttempt, LoginLink, User, WebSession
 from controller.store.entities.reports import Report
 from controller.store.entities.tests import Destination, Test, test_destinations
@@ -14,6 +14,7 @@ from controller.store.entities.workers import Certificate, EnrolmentToken, Proce
 __all__ = [
     "ApiToken",
     "AuditEntry",
+    "Backlog",
     "Base",
     "Certificate",
     "Destination",

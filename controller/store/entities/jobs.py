@@ -87,6 +87,20 @@ class OverdueJob(Base):
     noticed_at: Mapped[dt.datetime] = now_column()
 
 
+class Backlog(Base):
+    """A connected worker with more in its spool than one batch, and how well it gets rid of it."""
+
+    __tablename__ = "backlogs"
+
+    worker_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("workers.id", ondelete="CASCADE"), primary_key=True
+    )
+    #: The fewest records that it has told of in this session.
+    least: Mapped[int]
+    #: Since when there were never fewer.
+    since: Mapped[dt.datetime]
+
+
 class Mark(Base):
     """How far a task that looks at every stretch of time once has come."""
 

@@ -66,6 +66,18 @@ class Test(Base):
         CheckConstraint("interval_s IS NULL OR (interval_s >= 0.1 AND cron = '')", name="interval"),
         CheckConstraint("recurrence IN ('continue', 'new_test')", name="recurrence"),
         Index(None, "origin_id", "origin_at", unique=True),
+        # What upkeep looks for again and again, among many tests that ran once.
+        Index("ix_tests_unplanned", "id", postgresql_where=text("planned_version <> version")),
+        Index(
+            "ix_tests_repeating",
+            "id",
+            postgresql_where=text("deleted_at IS NULL AND (interval_s IS NOT NULL OR cron <> '')"),
+        ),
+        Index(
+            "ix_tests_once",
+            func.coalesce(text("starts_at"), text("created_at")),
+            postgresql_where=text("deleted_at IS NULL AND interval_s IS NULL AND cron = ''"),
+        ),
         Index(
             "uq_tests_name_live",
             func.lower(text("name")),

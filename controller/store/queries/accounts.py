@@ -1,4 +1,8 @@
-"""Reads the account of jobs over a range of time: what was due by their versions, and what came of it."""
+"""Reads the account of jobs over a range of time: what was due by their versions, and what came of it.
+
+It is counted from the results themselves, which alone say by which version they ran. Where results have expired nothing
+is counted, neither due nor received: those runs would look as if they had never come.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,9 @@ from controller.store import results
 from controller.store.entities import Destination, Job, JobVersion, OverdueJob, Test, Worker
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
+from controller.store.queries.workers import spool_stuck_since
 from controller.store.schedules import schedule_of
+from controller.store.upkeep import RAW, Expiry
 from streamswarm.v1 import probe_pb2
 from streamswarm.zones import from_microseconds, to_microseconds
 
@@ -41,6 +47,26 @@ class JobAccount:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Accounts:
+    """The accounts of jobs."""
+
+    #: Runs due before are not counted, for their results have expired; not before the range that was asked for.
+    counted_from: dt.datetime
+    by_job: dict[int, Account]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestAccounts:
+    """The accounts of a test's jobs."""
+
+    #: As in `Accounts`.
+    counted_from: dt.datetime
+    items: tuple[JobAccount, ...]
+    #: Jobs that were not looked at because more were not asked for.
+    left_out: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class OverdueLine:
     """A job whose due runs do not come although its worker is connected."""
 
@@ -51,6 +77,8 @@ class OverdueLine:
     destination_name: str
     #: The first instant that was due and of which, as of everything since, nothing has come.
     due_at: dt.datetime
+    #: Since when its worker's spool does not shrink, which is why; None where it does.
+    spool_stuck_since: dt.datetime | None = None
 
     @property
     def name(self) -> str:
@@ -72,6 +100,7 @@ def overdue(session: Session, *, test_id: int | None = None, limit: int) -> tupl
             Worker.name.label("worker_name"),
             func.coalesce(Destination.name, "").label("destination_name"),
             OverdueJob.due_at,
+            spool_stuck_since().label("spool_stuck_since"),
         )
         .join(Job, Job.id == OverdueJob.job_id)
         .join(Test, Test.id == Job.test_id)
@@ -109,8 +138,26 @@ def read_versions(session: Session, job_ids: Collection[int]) -> dict[int, list[
 
 def read_accounts(
     session: Session, kind: str, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
+) -> Accounts:
+    """Return the accounts of jobs of a kind over [start, end), from where on their results are still there."""
+    begin = counted_from(session, kind, start)
+    while True:
+        made = _read(session, kind, job_ids, start=begin, end=end)
+        # Results that were called gone meanwhile may have been missing already.
+        before, begin = begin, counted_from(session, kind, start)
+        if begin == before:
+            return Accounts(counted_from=begin, by_job=made)
+
+
+def counted_from(session: Session, kind: str, start: dt.datetime) -> dt.datetime:
+    """Return from when on results of a kind are still there, not before `start`."""
+    gone_before = session.scalar(select(Expiry.gone_before).where(Expiry.kind == kind, Expiry.layer == RAW))
+    return start if gone_before is None else max(start, gone_before)
+
+
+def _read(
+    session: Session, kind: str, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
 ) -> dict[int, Account]:
-    """Return the accounts of jobs of a kind over [start, end)."""
     if not job_ids or start >= end:
         return {job_id: Account() for job_id in job_ids}
     received = _received(session, kind, job_ids, start=start, end=end)
@@ -127,9 +174,18 @@ def read_accounts(
 
 
 def of_test(
-    session: Session, test_id: int, kind: str, *, start: dt.datetime, end: dt.datetime
-) -> tuple[JobAccount, ...]:
-    """Return the accounts of a test's jobs by worker and destination, "run now" left out, nor those without any run."""
+    session: Session,
+    test_id: int,
+    kind: str,
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    limit: int | None = None,
+) -> TestAccounts:
+    """Return the accounts of a test's jobs by worker and destination; "run now" is left out, and retired jobs without any run.
+
+    Beyond the limit jobs are not looked at, retired ones before live ones.
+    """
     destination = func.coalesce(Destination.name, "")
     rows = session.execute(
         select(
@@ -148,8 +204,13 @@ def of_test(
         .where(Job.test_id == test_id, Job.kind == kind, or_(~Job.one_shot, runs_once()))
         .order_by(Worker.name, destination, Job.worker_id, Job.id)
     ).all()
-    accounts = read_accounts(session, kind, [row.id for row in rows], start=start, end=end)
-    return tuple(
+    known = len(rows)
+    if limit is not None and known > limit:
+        kept = {row.id for row in sorted(rows, key=lambda row: row.retired_at is not None)[:limit]}
+        rows = [row for row in rows if row.id in kept]
+    found = read_accounts(session, kind, [row.id for row in rows], start=start, end=end)
+    accounts = found.by_job
+    items = tuple(
         JobAccount(
             job_id=row.id,
             worker_id=row.worker_id,
@@ -163,6 +224,7 @@ def of_test(
         for row in rows
         if row.retired_at is None or accounts[row.id] != Account()
     )
+    return TestAccounts(counted_from=found.counted_from, items=items, left_out=known - len(rows))
 
 
 def _received(

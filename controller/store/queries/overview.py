@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from controller.store.entities import Destination, Job, OverdueJob, Quarantine, Test, Worker
 from controller.store.health import CLOCK_LIMIT_MS
-from controller.store.queries.tests import state_now
+from controller.store.queries.tests import is_made_for_run, state_now
 from controller.store.queries.workers import is_connected
 
 
@@ -27,12 +27,14 @@ class Overview:
     #: Results that wait on workers' disks.
     spooled_results: int
     destinations_total: int
-    #: All tests; the next four say how many are in which state.
+    #: All tests but those that others have made for one run each; the next four say how many are in which state.
     tests_total: int
     tests_active: int
     tests_paused: int
     tests_waiting: int
     tests_ended: int
+    #: Tests that others have made for one run each.
+    tests_made_for_runs: int
     jobs_total: int
     #: Jobs of connected workers of which nothing comes although it is due.
     jobs_overdue: int
@@ -56,7 +58,9 @@ def read(session: Session) -> Overview:
         .select_from(Worker)
         .where(Worker.deleted_at.is_(None), Worker.revoked_at.is_(None))
     ).one()
-    states = select(state_now().label("state")).where(Test.deleted_at.is_(None)).subquery()
+    states = (
+        select(state_now().label("state")).where(Test.deleted_at.is_(None), ~is_made_for_run()).subquery()
+    )
     tests: dict[str, int] = {
         row.state: row.tests
         for row in session.execute(
@@ -77,6 +81,9 @@ def read(session: Session) -> Overview:
         tests_paused=tests.get("paused", 0),
         tests_waiting=tests.get("waiting", 0),
         tests_ended=tests.get("ended", 0),
+        tests_made_for_runs=session.execute(
+            select(func.count()).select_from(Test).where(Test.deleted_at.is_(None), is_made_for_run())
+        ).scalar_one(),
         jobs_total=session.execute(
             select(func.count()).select_from(Job).where(Job.retired_at.is_(None), ~Job.one_shot)
         ).scalar_one(),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, false, func, or_, select
+from sqlalchemy.orm import Session, lazyload
 
 from controller.planning.jobs import plan
 from controller.planning.records import (
@@ -18,7 +18,9 @@ from controller.planning.records import (
     PlannedWorker,
     Skip,
 )
-from controller.store.entities import Job, Test, Worker, test_destinations
+from controller.planning.schedule import ONE_SHOT_GRACE
+from controller.store.entities import Destination, Job, Test, Worker, test_destinations
+from controller.store.queries.tests import runs_once
 from streamswarm import windows
 
 #: Stands between the reason of a skip and what mends it.
@@ -36,14 +38,64 @@ def read_tests(
     statement = statement.where(Test.deleted_at.is_(None) if ids is None else Test.id.in_(ids))
     if lock:
         statement = statement.with_for_update(key_share=True, of=Test)
-    return [_test(row) for row in session.scalars(statement)]
+    return [_test(row, row.destinations) for row in session.scalars(statement)]
 
 
-def tests_to_look_at(session: Session) -> list[int]:
-    """Return the ids of the tests that are not deleted, and of those that have live jobs all the same."""
-    living = select(Test.id).where(Test.deleted_at.is_(None))
+def read_repeating(session: Session) -> list[PlannedTest]:
+    """Return the tests whose jobs run again and again and are not paused, without their destinations."""
+    return [
+        _test(row, ())
+        for row in session.scalars(
+            select(Test)
+            .where(
+                Test.deleted_at.is_(None), ~runs_once(), Test.paused.is_(False), Test.recurrence == "continue"
+            )
+            .options(lazyload(Test.destinations))
+            .order_by(Test.id)
+        )
+    ]
+
+
+def ids_to_look_at(session: Session, *, workers: Collection[uuid.UUID] | None = None) -> list[int]:
+    """Return the ids of the tests that can have jobs on all workers or on some, and of those with jobs left over.
+
+    Tests whose only run is over, or whose end is past, are not among them: they are many, and stay for as long as
+    their results. With `workers`, each test that has a live job there is among them, whatever it is.
+    """
+    unplanned = select(Test.id).where(Test.planned_version != Test.version)
+    repeating = select(Test.id).where(Test.deleted_at.is_(None), ~runs_once(), ~_is_past_its_end())
+    once = select(Test.id).where(
+        Test.deleted_at.is_(None),
+        runs_once(),
+        func.coalesce(Test.starts_at, Test.created_at) > func.now() - ONE_SHOT_GRACE,
+    )
     left = select(Job.test_id).where(Job.retired_at.is_(None))
-    return sorted(session.scalars(living.union(left)))
+    if workers is not None:
+        left = left.where(Job.worker_id.in_(workers))
+    else:
+        # Of tests that are past the jobs stay, for pages show them; they go with the test or the worker.
+        left = left.join(Test, Test.id == Job.test_id).join(Worker, Worker.id == Job.worker_id)
+        left = left.where(
+            or_(
+                Job.one_shot,
+                Test.deleted_at.is_not(None),
+                Worker.deleted_at.is_not(None),
+                Worker.revoked_at.is_not(None),
+            )
+        )
+    return sorted(session.scalars(unplanned.union(repeating, once, left)))
+
+
+def _is_past_its_end() -> ColumnElement[bool]:
+    """Whether a test has ended, or each of its jobs has after so many runs."""
+    jobs = select(Job.id).where(Job.test_id == Test.id, Job.retired_at.is_(None), ~Job.one_shot)
+    jobs = jobs.correlate(Test)
+    counted_out = and_(
+        Test.max_runs.is_not(None),
+        jobs.exists(),
+        ~jobs.where(or_(Job.ends_at.is_(None), Job.ends_at > func.now())).exists(),
+    )
+    return or_(func.coalesce(Test.ends_at <= func.now(), false()), counted_out)
 
 
 def count_workers(session: Session) -> int:
@@ -94,7 +146,7 @@ def read_skips(session: Session, test_id: int, *, now: dt.datetime) -> tuple[Ski
     return plan(read_tests(session, ids=[test_id]), read_workers(session), now=now).skipped
 
 
-def _test(row: Test) -> PlannedTest:
+def _test(row: Test, destinations: Sequence[Destination]) -> PlannedTest:
     return PlannedTest(
         id=row.id,
         kind=row.kind,
@@ -107,7 +159,7 @@ def _test(row: Test) -> PlannedTest:
                 address=destination.address,
                 deleted=destination.deleted_at is not None,
             )
-            for destination in row.destinations
+            for destination in destinations
         ),
         interval_us=None if row.interval_s is None else round(row.interval_s * 1_000_000),
         starts_at=row.starts_at,

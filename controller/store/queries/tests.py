@@ -118,10 +118,14 @@ def find(
     destination: int | None = None,
     paused: bool | None = None,
     origin: int | None = None,
+    made_for_run: bool | None = None,
     limit: int = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> Page[TestRecord]:
-    """Return tests by name; `search` looks into name and description."""
+    """Return tests by name; `search` looks into name and description.
+
+    `made_for_run` tells those that another test has made for one of its runs from those that somebody has made.
+    """
     order = tuple_(func.lower(Test.name), Test.id)
     query = _select().order_by(func.lower(Test.name), Test.id).limit(limit + 1)
     if search:
@@ -134,6 +138,8 @@ def find(
         query = query.where(Test.destinations.any(id=destination))
     if origin is not None:
         query = query.where(Test.origin_id == origin)
+    if made_for_run is not None:
+        query = query.where(is_made_for_run() if made_for_run else ~is_made_for_run())
     if paused is not None:
         query = query.where(Test.paused.is_(paused))
     if cursor:
@@ -143,15 +149,19 @@ def find(
     )
 
 
-def using_destination(session: Session, destination_id: int) -> tuple[tuple[int, str, str], ...]:
+def using_destination(
+    session: Session, destination_id: int, *, made_for_run: bool | None = None
+) -> tuple[tuple[int, str, str], ...]:
     """Return id, name and kind of the tests that aim at a destination, by name."""
-    rows = session.execute(
+    query = (
         select(Test.id, Test.name, Test.kind)
         .join(test_destinations, test_destinations.c.test_id == Test.id)
         .where(test_destinations.c.destination_id == destination_id, Test.deleted_at.is_(None))
         .order_by(func.lower(Test.name))
     )
-    return tuple((row.id, row.name, row.kind) for row in rows)
+    if made_for_run is not None:
+        query = query.where(is_made_for_run() if made_for_run else ~is_made_for_run())
+    return tuple((row.id, row.name, row.kind) for row in session.execute(query))
 
 
 def state_now() -> ColumnElement[str]:
@@ -168,6 +178,11 @@ def state_now() -> ColumnElement[str]:
 def runs_once() -> ColumnElement[bool]:
     """Whether a test has neither interval nor cron, for a query over `Test`."""
     return and_(Test.interval_s.is_(None), Test.cron == "")
+
+
+def is_made_for_run() -> ColumnElement[bool]:
+    """Whether another test has made a test for one of its runs, for a query over `Test`."""
+    return Test.origin_id.is_not(None)
 
 
 def _is_finished() -> ColumnElement[bool]:

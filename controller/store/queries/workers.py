@@ -12,8 +12,8 @@ from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
-from controller.store.entities import Certificate, Job, Process, Worker
-from controller.store.health import STALE_S, is_clock_off
+from controller.store.entities import Backlog, Certificate, Job, Process, Worker
+from controller.store.health import BACKLOG, PATIENCE, STALE_S, is_clock_off
 from controller.store.queries.destinations import contains
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
 
@@ -51,6 +51,8 @@ class WorkerRecord:
     spool_records: int
     #: A damaged or full spool, for people; empty when well.
     spool_alarm: str
+    #: Since when it is connected and gets rid of none of the results on its disk; None while all is well.
+    spool_stuck_since: dt.datetime | None = None
     clock_offset_ms: float | None
     #: Whether its clock is more than five seconds away from the controller's.
     clock_off: bool = False
@@ -116,6 +118,22 @@ def is_connected() -> ColumnElement[bool]:
     return and_(Worker.deleted_at.is_(None), Worker.revoked_at.is_(None), alive)
 
 
+def spool_stuck_since() -> ColumnElement[dt.datetime | None]:
+    """Return since when a worker's spool does not shrink, told after ten minutes, for a query over `Worker`."""
+    since = func.greatest(Backlog.since, Worker.connected_at)
+    return (
+        select(since)
+        .where(
+            Backlog.worker_id == Worker.id,
+            Worker.gateway_id.is_not(None),
+            Worker.spool_records > BACKLOG,
+            since < func.now() - PATIENCE,
+        )
+        .correlate(Worker)
+        .scalar_subquery()
+    )
+
+
 def _uuid(text: str) -> uuid.UUID:
     try:
         return uuid.UUID(text)
@@ -142,6 +160,7 @@ def _select() -> Select[Any]:
         is_connected().label("connected"),
         jobs.label("jobs"),
         until.label("until"),
+        spool_stuck_since().label("stuck_since"),
         func.lower(Worker.name).label("lowered"),
     ).where(Worker.deleted_at.is_(None))
 
@@ -171,6 +190,7 @@ def _record(row: Any) -> WorkerRecord:
         last_seen_at=entity.last_seen_at,
         spool_records=entity.spool_records,
         spool_alarm=entity.spool_alarm,
+        spool_stuck_since=row.stuck_since,
         clock_offset_ms=entity.clock_offset_ms,
         clock_off=is_clock_off(entity.clock_offset_ms),
         jobs=row.jobs,

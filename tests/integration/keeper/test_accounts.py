@@ -15,6 +15,7 @@ from controller.planning.accounts import Account
 from controller.store import partitions, results
 from controller.store.entities import JobVersion
 from controller.store.queries import accounts
+from controller.store.upkeep import RAW, Expiry
 from streamswarm.v1 import probe_pb2
 from streamswarm.zones import to_microseconds
 
@@ -68,7 +69,7 @@ def store(engine: Engine, job: int, version: int, start: dt.datetime, count: int
 def account(engine: Engine, job: int, start: dt.datetime, end: dt.datetime) -> Account:
     """Return the account of the job."""
     with Session(engine) as session:
-        return accounts.read_accounts(session, "ping", [job], start=start, end=end)[job]
+        return accounts.read_accounts(session, "ping", [job], start=start, end=end).by_job[job]
 
 
 def test_the_past_stays_what_it_was_after_an_edit(engine: Engine, job: int) -> None:
@@ -100,6 +101,29 @@ def test_results_of_no_version_are_beyond(engine: Engine, job: int) -> None:
     assert (found.expected, found.received, found.beyond, found.undelivered) == (960, 67, 7, 900)
 
 
+def test_runs_whose_results_have_expired_are_not_called_undelivered(engine: Engine, job: int) -> None:
+    """Half of the first hour has gone: what is left counts, and the account says from when on it does."""
+    half = START + HOUR / 2
+    store(engine, job, 1, half, 900)
+    store(engine, job, 2, START + HOUR, 60)
+    with Session(engine) as session, session.begin():
+        session.add(Expiry(kind="ping", layer="1h", gone_before=START + 2 * HOUR))
+        session.add(Expiry(kind="dns", layer=RAW, gone_before=START + 2 * HOUR))
+        session.flush()
+        untouched = accounts.read_accounts(session, "ping", [job], start=START, end=START + 2 * HOUR)
+        session.add(Expiry(kind="ping", layer=RAW, gone_before=half))
+    assert (untouched.counted_from, untouched.by_job[job].undelivered) == (START, 900)
+    with Session(engine) as session:
+        across = accounts.read_accounts(session, "ping", [job], start=START, end=START + 2 * HOUR)
+        behind = accounts.read_accounts(session, "ping", [job], start=half + HOUR / 4, end=START + HOUR)
+        before = accounts.read_accounts(session, "ping", [job], start=START, end=START + HOUR / 4)
+    assert across.counted_from == half
+    found = across.by_job[job]
+    assert (found.expected, found.received, found.undelivered, found.beyond) == (960, 960, 0, 0)
+    assert (behind.counted_from, behind.by_job[job].expected) == (half + HOUR / 4, 450)
+    assert (before.counted_from, before.by_job[job]) == (half, Account())
+
+
 def test_a_test_has_the_accounts_of_its_jobs(engine: Engine, world: World, job: int) -> None:
     """By worker, live ones always, retired ones while they have runs in the range, "run now" never."""
     with Session(engine) as session:
@@ -111,5 +135,5 @@ def test_a_test_has_the_accounts_of_its_jobs(engine: Engine, world: World, job: 
     with Session(engine) as session:
         past = accounts.of_test(session, test, "ping", start=START, end=START + HOUR)
         before = accounts.of_test(session, test, "ping", start=START - HOUR, end=START)
-    assert [(item.job_id, item.live, item.account.expected) for item in past] == [(job, False, 1800)]
-    assert before == ()
+    assert [(item.job_id, item.live, item.account.expected) for item in past.items] == [(job, False, 1800)]
+    assert before.items == ()

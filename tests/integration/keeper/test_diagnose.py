@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Engine, event, func, insert, select, update
 from sqlalchemy.orm import Session
 from support.keepers import Keepers, World, wait_for
 
@@ -16,6 +16,7 @@ from controller.diagnosis.learning.forest import ForestError
 from controller.diagnosis.verdicts.records import Verdict
 from controller.diagnosis.verdicts.verdict import judge
 from controller.keeper import diagnose as diagnosing
+from controller.keeper import learnt
 from controller.keeper.diagnose import Scored, diagnose
 from controller.keeper.plan import plan_everything
 from controller.keeper.prune import prune
@@ -141,20 +142,38 @@ def test_a_round_that_is_cut_short_scores_nothing(
     one, two = world.jobs()
     store(engine, one, quiet(40))
     store(engine, two, quiet(40, seed=2))
-    score, calls = diagnosing._score, []
+    save = learnt.save
 
-    def fail_at_second(*arguments: Any) -> Any:
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise RuntimeError("cut short")
-        return score(*arguments)
+    def fail_after_writing(*arguments: Any, **more: Any) -> None:
+        save(*arguments, **more)
+        raise RuntimeError("cut short")
 
-    monkeypatch.setattr(diagnosing, "_score", fail_at_second)
+    monkeypatch.setattr(learnt, "save", fail_after_writing)
     with pytest.raises(RuntimeError, match="cut short"):
         diagnose(engine)
     assert [state.position for state in states(engine)] == [None, None]
     monkeypatch.undo()
     assert diagnose(engine).runs == 80
+
+
+def test_many_jobs_take_no_more_statements_than_few(engine: Engine, world: World, test_id: int) -> None:
+    """New runs, models and hours of the week are read and written for all jobs of a transaction together."""
+    counted: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *words: counted.append(words[2]))
+    taken = []
+    for more, end in ((0, NOW - STEP * 100), (9, NOW)):
+        for number in range(more):
+            place = world.destination(f"Router {number}", f"192.0.2.{number + 10}")
+            world.test(f"Round trip {number}", "ping", [place])
+        plan_everything(engine)
+        for runs, until in ((40, end - STEP), (1, end)):
+            for job in world.jobs():
+                store(engine, job, quiet(runs), until=until)
+            counted.clear()
+            looked = look_again(engine)
+        assert (looked.jobs, looked.runs) == (2 + 2 * more, 2 + 2 * more)
+        taken.append(len(counted))
+    assert taken[0] == taken[1] < 20
 
 
 def test_late_rows_are_left_alone(engine: Engine, world: World, test_id: int) -> None:

@@ -13,7 +13,7 @@ from support.keepers import World
 from controller.keeper import freshness, plan
 from controller.keeper.freshness import Look
 from controller.store import health, partitions, results
-from controller.store.entities import Job, JobVersion, Mark, OverdueJob, Worker
+from controller.store.entities import Backlog, Job, JobVersion, Mark, OverdueJob, Worker
 from streamswarm.v1 import probe_pb2
 
 HOUR = dt.timedelta(hours=1)
@@ -131,6 +131,82 @@ def test_a_rare_job_is_looked_at_when_it_was_due(engine: Engine, job: int) -> No
     with engine.begin() as connection:
         connection.execute(update(Mark).values(until=func.now() - dt.timedelta(minutes=30)))
     assert freshness.look(engine) == Look(due=1, noticed=1)
+
+
+def test_jobs_that_were_not_due_are_not_read(
+    engine: Engine, world: World, job: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of tests that are due on other days, and of those by interval whose grid has no instant in the stretch."""
+    read: list[int] = []
+    really = freshness._due
+
+    def counted(row: Any, stretch: Any) -> Any:
+        read.append(row.id)
+        return really(row, stretch)
+
+    monkeypatch.setattr(freshness, "_due", counted)
+    now = dt.datetime.now(dt.UTC)
+    places = [world.destination(f"place {number}", f"192.0.2.{number + 10}") for number in range(5)]
+    rare = {"interval_s": None, "cron": f"0 12 {(now + 10 * 24 * HOUR).day} * *"}
+    ages = {"created_at": now - 3 * HOUR}
+    tests = [
+        world.test("by cron, on another day", "ping", places, **rare, **ages),
+        world.test("each day, in three hours", "ping", places, interval_s=86_400.0, starts_at=now + 3 * HOUR - 24 * HOUR),
+        world.test("ended", "ping", places, ends_at=now - HOUR, **ages),
+        world.test("counted out", "ping", places, max_runs=10, **ages),
+        world.test("paused", "ping", places, paused=True, **ages),
+        world.test("each hour, in half of one", "ping", places, interval_s=3600.0, starts_at=now - 3 * HOUR - HOUR / 2),
+    ]  # fmt: skip
+    plan.plan_tests(engine, tests)
+    assert len(world.jobs()) == 1 + 6 * 5
+    with engine.begin() as connection:
+        connection.execute(update(JobVersion).values(valid_from=func.now() - HOUR))
+    assert freshness.look(engine) == Look(due=1, noticed=1)
+    assert read == [job]
+
+
+def heard(engine: Engine, records: int, ago: dt.timedelta = dt.timedelta(0)) -> Look:
+    """Look as if the worker had told of so many records in its spool, and its last word were so long ago."""
+    with engine.begin() as connection:
+        connection.execute(update(Worker).values(spool_records=records))
+        connection.execute(update(Backlog).values(since=Backlog.since - ago))
+    return look_again(engine)
+
+
+def test_a_spool_that_does_not_shrink_delivers_nothing(engine: Engine, job: int) -> None:
+    """While there are ever fewer records the worker is catching up; ten minutes without that, and its jobs are overdue."""
+    minute = dt.timedelta(minutes=1)
+    with engine.begin() as connection:
+        connection.execute(update(Worker).values(spool_records=5_000))
+    assert freshness.look(engine).noticed == 0
+    for records in (4_000, 3_000):
+        assert heard(engine, records, 9 * minute).noticed == 0
+    assert heard(engine, 3_001, 9 * minute).noticed == 0
+    assert heard(engine, 3_000, 2 * minute).noticed == 1
+    # It has begun to send; what it sends is late, and ends the alarm when it comes.
+    assert heard(engine, 2_500) == Look()
+    deliver(engine, job, dt.timedelta(seconds=20))
+    assert heard(engine, 2_000) == Look(cleared=1)
+    # It is well again, and nothing of it is kept.
+    deliver(engine, job, dt.timedelta(seconds=20))
+    heard(engine, 10)
+    with Session(engine) as session:
+        assert session.scalars(select(Backlog)).all() == []
+
+
+def test_a_new_session_may_bring_a_larger_spool(engine: Engine, job: int) -> None:
+    """What a worker has collected while it was away is no failure to deliver, however little it had before."""
+    with engine.begin() as connection:
+        connection.execute(update(Worker).values(spool_records=600))
+    freshness.look(engine)
+    with engine.begin() as connection:
+        connection.execute(update(Backlog).values(since=func.now() - HOUR))
+        connection.execute(
+            update(Worker).values(spool_records=90_000, connected_at=func.now() - dt.timedelta(minutes=2))
+        )
+    assert look_again(engine).noticed == 0
+    with Session(engine) as session:
+        assert session.scalars(select(Backlog.least)).all() == [90_000]
 
 
 def test_many_jobs_are_looked_at_portion_by_portion(

@@ -166,7 +166,7 @@ def test_a_keeper_stopped_inside_a_transaction(engine: Engine, world: World, kee
 
 
 def test_keepers_outlive_the_database(tmp_path: Path) -> None:
-    """PostgreSQL is killed and comes back seconds later: the keeper is still there and goes on."""
+    """PostgreSQL is killed under a task and comes back seconds later: the keeper goes on, and told it in plain lines."""
     folder = Path(tempfile.mkdtemp(prefix="streamswarm-test-"))
     folder.chmod(0o711)
     server = EmbeddedPostgres(folder, user="nobody" if os.geteuid() == 0 else None)
@@ -179,16 +179,23 @@ def test_keepers_outlive_the_database(tmp_path: Path) -> None:
         world.worker("a")
         destination = world.destination("x", "192.0.2.1")
         keeper = keepers.start()
-        wait_for(lambda: alive(engine) == 1, seconds=15, what="a keeper's heartbeat")
-        pid = server.status().pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        time.sleep(3)
+        wait_for(lambda: alive(engine) == 1 and settled(engine), seconds=15, what="a keeper at rest")
+        held = world.test("p", "ping", [destination])
+        with Session(engine) as session:
+            session.get_one(Test, held, with_for_update=True)
+            defer_plan(engine, held)
+            wait_for(lambda: waiting_for_locks(engine) == 1, seconds=5, what="the keeper's wait for the test")
+            pid = server.status().pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            time.sleep(3)
+            session.invalidate()
         server.start()
         engine.dispose()
-        defer_plan(engine, world.test("p", "ping", [destination]))
-        wait_for(lambda: len(world.jobs()) == 1, seconds=20, what="planning after the outage")
+        wait_for(lambda: len(world.jobs()) == 1, seconds=40, what="planning after the outage")
         assert keeper.poll() is None
+        assert f"(test_id={held}) broke off and is tried again: " in keepers.log()
+        assert not any(word in keepers.log() for word in ("Traceback", " ERROR ", "sqlalche.me"))
     finally:
         keepers.end()
         engine.dispose()

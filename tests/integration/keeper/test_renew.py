@@ -11,11 +11,13 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 from support.keepers import World
 
-from controller.keeper import plan, renew
+from controller.keeper import plan, prune, renew
 from controller.store.entities import Test
+from controller.store.queries import plans
 from streamswarm.zones import from_microseconds
 
 MINUTE = dt.timedelta(minutes=1)
+DAY = dt.timedelta(days=1)
 
 
 def now_of(engine: Engine) -> dt.datetime:
@@ -116,3 +118,59 @@ def test_a_name_that_is_taken_is_told_apart(engine: Engine, world: World, origin
     world.test(f"nightly {due:%Y-%m-%d %H:%M:%S}z", "ping", [world.destination("y", "192.0.2.2")])
     assert renew.make_tests(engine) == 1
     assert made(engine, origin)[0].name.endswith(f"Z (#{origin})")
+
+
+def test_the_tests_of_runs_go_with_their_results(engine: Engine, world: World, origin: int) -> None:
+    """Once their day has expired, with an entry in the audit log; not before, and not what is more than such a run."""
+    now = now_of(engine)
+
+    def run(name: str, days: int, kind: str = "ping", **values: Any) -> int:
+        at = now - days * DAY
+        return world.test(
+            name,
+            kind,
+            [],
+            **{
+                "interval_s": None,
+                "starts_at": at,
+                "origin_id": origin,
+                "origin_at": at,
+                "planned_version": 1,
+                **values,
+            },
+        )
+
+    old = [run(f"old {number}", 100 + number) for number in range(3)]
+    again = run("ran again", 110)
+    kept = [
+        run("recent", 20),
+        run("repeats now", 120, interval_s=60.0),
+        run("another kind", 130, kind="tcp"),
+        run("made by a person", 140, origin_id=None, origin_at=None),
+        run("not planned yet", 150, planned_version=0),
+        again,
+    ]
+    with Session(engine) as session, session.begin():
+        session.execute(
+            text(
+                "INSERT INTO jobs (test_id, worker_id, kind, spec, interval_us, anchor_us, one_shot, retired_at) "
+                "SELECT :test, id, 'ping', '{}', 0, 0, true, now() - interval '1 day' FROM workers LIMIT 1"
+            ),
+            {"test": again},
+        )
+    assert prune.delete_expired_runs(engine) == 0
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO expiries VALUES ('ping', 'raw', :before), ('ping', '5m', now())"),
+            {"before": now - 90 * DAY},
+        )
+    assert prune.prune(engine)["tests"] == 3
+    assert prune.delete_expired_runs(engine) == 0
+    with Session(engine) as session:
+        living = set(session.scalars(select(Test.id).where(Test.deleted_at.is_(None))))
+        told = session.execute(text("SELECT object_id FROM audit WHERE action = 'test.delete'")).scalars()
+        assert {int(number) for number in told} == set(old)
+    assert living == {origin, *kept}
+    # The pair of origin and instant stays taken, and there is nothing to plan.
+    with Session(engine) as session:
+        assert set(plans.ids_to_look_at(session)).isdisjoint(old)

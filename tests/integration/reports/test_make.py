@@ -21,8 +21,9 @@ from sqlalchemy.orm import Session
 from support.keepers import Keepers, wait_for
 from support.pdf import text_of
 
-from controller.errors import ConflictError, NotFoundError
+from controller.errors import ConflictError, NotFoundError, StreamSwarmError
 from controller.keeper.prune import prune
+from controller.reports.document import compose
 from controller.reports.gather import SETTLING, gather
 from controller.reports.make import make_report
 from controller.reports.press import Limits
@@ -34,6 +35,7 @@ from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Worker
 from controller.store.queries import reports
 from controller.store.queries.report_rows import columns_of, query_of
+from controller.store.upkeep import RAW, Expiry
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 
@@ -131,6 +133,39 @@ def test_figures_equal_plain_sql(
             (HOUR, END),
         ).fetchall()
     )
+
+
+def test_nothing_is_compared_with_a_time_that_has_partly_expired(
+    engine: Engine, ground: Any, lines: dict[str, Any]
+) -> None:
+    """A minute of it gone is enough: the rest would be told as if it were the whole."""
+    before = HOUR - dt.timedelta(hours=1)
+    for minutes, compared in ((0, True), (1, False)):
+        with Session(engine) as session, session.begin():
+            session.merge(Expiry(kind="ping", layer=RAW, gone_before=before + dt.timedelta(minutes=minutes)))
+        found = read(engine, ground, lines["test"])
+        (test,) = found.tests
+        assert [of.previous is not None for of in (test, *test.lines)] == [compared] * 3
+        assert ("before: expired" in compose(found)) is not compared
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_results_that_expire_while_they_are_read_are_not_taken_for_all(
+    engine: Engine, ground: Any, lines: dict[str, Any], before: bool
+) -> None:
+    """The look at one instant does not see it: days are removed for it too."""
+
+    def expire(progress: str) -> None:
+        with Session(engine) as session, session.begin():
+            gone = HOUR - dt.timedelta(minutes=1) if before else HOUR + dt.timedelta(minutes=1)
+            session.merge(Expiry(kind="ping", layer=RAW, gone_before=gone))
+
+    asked = ground.ask(lines["test"], start=HOUR, end=END)
+    if before:
+        assert gather(engine, asked, expire).tests[0].previous is None
+        return
+    with pytest.raises(StreamSwarmError, match="have expired since the report was asked for"):
+        gather(engine, asked, expire)
 
 
 def cell(value: Any) -> Any:

@@ -63,6 +63,21 @@ def test_pauses_grow_while_a_child_keeps_failing(tmp_path: Path, said: list[str]
     family.stop()
 
 
+def test_pauses_start_anew_after_a_good_minute(tmp_path: Path, said: list[str]) -> None:
+    """Killed again and again: the pause doubles; once the child has lived well for a minute it is half a second again."""
+    family = Family(say=said.append)
+    family.start(program(tmp_path, "import time; time.sleep(60)"))
+    child = family.children["child"]
+    for lived_s in (1.0, 59.0, 61.0, 1.0):
+        child.started -= lived_s
+        restarts = child.restarts
+        child.process.kill()
+        watch_until(family, lambda restarts=restarts: child.restarts == restarts + 1)
+    family.stop()
+    pauses = [text.split("next start in ")[1].split(",")[0] for text in said if "next start" in text]
+    assert pauses == ["0.5 s", "1 s", "0.5 s", "1 s"]
+
+
 def test_the_stubborn_are_killed(tmp_path: Path, said: list[str]) -> None:
     """SIGTERM first, SIGKILL when the patience ends."""
     family = Family(say=said.append)

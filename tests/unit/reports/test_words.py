@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, strategies
 
 from controller.planning.accounts import Account
+from controller.quantities import share
 from controller.reports.accounting import Stretch
 from controller.reports.document import compose
 from controller.reports.records import ARROW, LineReport, Report, TestReport
-from controller.reports.summary import overview, share, stretch, summary
+from controller.reports.summary import overview, stretch, summary
 from controller.store.queries.report_figures import Bucket, Statistics, Trouble
 from controller.store.queries.report_rows import Digest
 from controller.store.queries.schedules import ScheduledTest
@@ -134,6 +135,8 @@ def test_nothing_is_compared_with_nothing() -> None:
     assert "has no results, so nothing is compared" in said(report_on("ping", line(), previous=NONE))
     few = line(previous=figures(1, count=19))
     assert "fewer than 20 runs" in said(report_on("ping", few, previous=figures(1, count=19)))
+    gone = said(report_on("ping", line(previous=None), previous=None))
+    assert "before have expired, so nothing is compared" in gone
 
 
 def test_stretches_of_time_are_named() -> None:

@@ -75,6 +75,7 @@ def run(status: str, age_s: float = 5, value: float | None = None) -> ResultReco
         ({"interval_s": None, "jobs": 0, "finished": True}, [run("failed")], "failed", "failed"),
         ({"paused": True}, [run("failed")], "paused", "paused"),
         ({"ends_at": NOW}, [run("ok")], "waiting", "ended"),
+        ({"recurrence": "new_test", "jobs": 0}, [], "waiting", "a test per run"),
         ({"starts_at": NOW + dt.timedelta(hours=1)}, [], "waiting", "not started yet"),
     ],
 )

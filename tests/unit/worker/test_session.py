@@ -3,108 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 from typing import Any
 
 import pytest
+from support.sessions import Down, MemoryQueue, MemoryStream, local_for
 
-from streamswarm.v1 import gateway_pb2, probe_pb2
+from streamswarm.v1 import gateway_pb2
 from worker.clock import ControllerTime
-from worker.identity import Identity
-from worker.session import End, Local, Session, SessionEnd
-from worker.spool import ImpossibleAckError
-from worker.spool_file import Record
-from worker.transport import Stream, StreamEndedError
-from worker.uplink import Backoff, Uplink
-
-Down = gateway_pb2.GatewayMessage
-
-
-class MemoryStream:
-    """A stream whose other end is the test."""
-
-    def __init__(self) -> None:
-        self.up: list[gateway_pb2.WorkerMessage] = []
-        self.down: asyncio.Queue[Down | StreamEndedError] = asyncio.Queue()
-        self.closed = False
-        self.takes = True
-
-    async def send(self, message: gateway_pb2.WorkerMessage) -> None:
-        if not self.takes:
-            await asyncio.Event().wait()
-        self.up.append(gateway_pb2.WorkerMessage.FromString(message.SerializeToString()))
-
-    async def receive(self) -> Down:
-        message = await self.down.get()
-        if isinstance(message, StreamEndedError):
-            raise message
-        return message
-
-    async def close(self) -> None:
-        self.closed = True
-
-    def batches(self) -> list[gateway_pb2.ResultBatch]:
-        return [message.results for message in self.up if message.HasField("results")]
-
-
-class MemoryQueue:
-    """A spool in memory, with the same promises as the one on disk."""
-
-    def __init__(self, count: int = 0, size: int = 10) -> None:
-        self.spool_id = "a" * 32
-        self.kept: dict[int, bytes] = {}
-        self.next_seq = 1
-        self.highest_sent = 0
-        self.alarm = ""
-        self._grown = asyncio.Event()
-        self.add(count, size)
-
-    def add(self, count: int, size: int = 10) -> None:
-        for _ in range(count):
-            result = probe_pb2.Result(job_id=1, scheduled_at_us=self.next_seq, detail_json="x" * size)
-            self.kept[self.next_seq] = result.SerializeToString()
-            self.next_seq += 1
-        self._grown.set()
-        self._grown = asyncio.Event()
-
-    @property
-    def first_unacked_seq(self) -> int:
-        return min(self.kept, default=0)
-
-    @property
-    def records(self) -> int:
-        return len(self.kept)
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(map(len, self.kept.values()))
-
-    async def read(self, after_seq: int, *, limit: int, max_bytes: int) -> list[Record]:
-        found: list[Record] = []
-        size = 0
-        for seq in sorted(seq for seq in self.kept if seq > after_seq)[:limit]:
-            size += len(self.kept[seq])
-            if found and size > max_bytes:
-                break
-            found.append(Record(seq, self.kept[seq]))
-        return found
-
-    async def wait_beyond(self, seq: int) -> None:
-        while self.next_seq <= seq + 1:
-            await self._grown.wait()
-
-    def sent(self, seq: int) -> None:
-        self.highest_sent = max(self.highest_sent, seq)
-
-    def acknowledge(self, seq: int) -> None:
-        if seq > self.highest_sent:
-            raise ImpossibleAckError("never sent")
-        self.kept = {number: body for number, body in self.kept.items() if number > seq}
-
-    async def become_another(self, reason: str) -> None:
-        self.spool_id = "b" * 32
-        self.highest_sent = 0
+from worker.session import End, Session, SessionEnd
 
 
 class Bench:
@@ -143,31 +50,6 @@ class Bench:
         assert self.running.done()
         assert self.stream.closed
         return self.running.result()
-
-
-def local_for(clock: Any, queue: MemoryQueue, time: ControllerTime, jobs: list[gateway_pb2.JobSet]) -> Local:
-    async def welcomed(welcome: gateway_pb2.Welcome) -> None:
-        pass
-
-    async def take_jobs(change: gateway_pb2.JobSet) -> None:
-        jobs.append(change)
-
-    async def finish(reply: gateway_pb2.RenewReply) -> bool:
-        return not reply.error
-
-    return Local(
-        spool=queue,
-        clock=clock,
-        time=time,
-        hello=gateway_pb2.Hello,
-        welcomed=welcomed,
-        take_jobs=take_jobs,
-        state=lambda: (3, 4),
-        renew_at_us=clock.wall_us() + 3_600_000_000,
-        not_after_us=clock.wall_us() + 7_200_000_000,
-        start_renewal=lambda: b"request",
-        finish_renewal=finish,
-    )
 
 
 async def test_hello_tells_where_the_spool_stands(clock: Any) -> None:
@@ -397,91 +279,3 @@ async def test_renewal_is_asked_for_at_half_life_and_again_when_refused(clock: A
     assert sum(message.HasField("renew") for message in bench.stream.up) == 2
     bench.say(renewed=gateway_pb2.RenewReply())
     assert (await bench.end()).end is End.RENEWED
-
-
-async def test_waiting_times_have_full_jitter_and_a_cap() -> None:
-    """Anything between nothing and a bound that doubles up to 15 s, and back to the start after a reset."""
-    backoff = Backoff(random.Random(1))
-    waits = [[backoff.next_s() for _ in range(12)] for _ in range(200) if backoff.reset() is None]
-    for position in range(12):
-        column = [row[position] for row in waits]
-        bound = min(15.0, 0.5 * 2**position)
-        assert max(column) <= bound
-        assert max(column) > bound * 0.9
-        assert min(column) < bound * 0.1
-
-
-def _identity(clock: Any, *gateways: str) -> Identity:
-    return Identity(
-        worker_id="w",
-        trust_domain="d",
-        key_pem=b"",
-        chain_pem=b"",
-        ca_pem=b"",
-        not_before_us=clock.wall_us(),
-        not_after_us=clock.wall_us() + 86_400_000_000,
-        gateways=gateways,
-    )
-
-
-async def _dialled(clock: Any, answers: dict[str, Down | StreamEndedError], seconds: float) -> list[str]:
-    """Return the addresses that an uplink dials in some time, in order."""
-    queue = MemoryQueue()
-    dialled: list[str] = []
-
-    async def dial(address: str, identity: Identity) -> Stream:
-        dialled.append(address)
-        stream = MemoryStream()
-        stream.down.put_nowait(answers[address])
-        return stream
-
-    async def identify() -> Identity:
-        return _identity(clock, *answers)
-
-    uplink = Uplink(
-        gateways=(),
-        identify=identify,
-        local=lambda identity: local_for(clock, queue, ControllerTime(clock), []),
-        dial=dial,
-        ended=lambda end: None,
-        clock=clock,
-        rng=random.Random(3),
-    )
-    running = asyncio.ensure_future(uplink.run())
-    await clock.advance(seconds)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    return dialled
-
-
-async def test_every_gateway_is_tried_in_turn(clock: Any) -> None:
-    """In random order, and none twice before all have been tried."""
-    answers: dict[str, Down | StreamEndedError] = {
-        f"g{n}:1": StreamEndedError("UNAVAILABLE") for n in range(4)
-    }
-    dialled = await _dialled(clock, answers, 600)
-    rounds = [dialled[start : start + 4] for start in range(0, len(dialled) // 4 * 4, 4)]
-    assert len(rounds) >= 5
-    assert all(sorted(one) == sorted(answers) for one in rounds)
-    assert len({tuple(one) for one in rounds}) > 1
-
-
-async def test_a_draining_gateway_is_not_dialled_next(clock: Any) -> None:
-    """Another one is, where there is one."""
-    draining = Down(goodbye=gateway_pb2.Goodbye(reason=gateway_pb2.Goodbye.REASON_DRAINING))
-    dialled = await _dialled(clock, {"g1:1": draining, "g2:1": draining, "g3:1": draining}, 300)
-    assert len(dialled) > 10
-    assert all(one != other for one, other in itertools.pairwise(dialled))
-    assert len(await _dialled(clock, {"g1:1": draining}, 300)) > 5
-
-
-async def test_a_refused_worker_dials_every_five_minutes(clock: Any) -> None:
-    """Not faster, and not never."""
-    dialled = await _dialled(clock, {"g:1": StreamEndedError("PERMISSION_DENIED", refused=True)}, 3000)
-    assert 8 <= len(dialled) <= 14
-
-
-async def test_a_lost_gateway_is_dialled_within_half_a_minute(clock: Any) -> None:
-    """However long it has been away."""
-    dialled = await _dialled(clock, {"g:1": StreamEndedError("UNAVAILABLE")}, 3600)
-    assert len(dialled) >= 120

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 from support.clients import PASSWORD, Api
 
@@ -61,3 +61,17 @@ def make_user(engine: Engine) -> Callable[..., int]:
             return users.create(session, values, actor=SYSTEM).id
 
     return make
+
+
+@pytest.fixture
+def worker(engine: Engine) -> str:
+    """An enrolled worker with a job's worth of past."""
+    with engine.begin() as connection:
+        return str(
+            connection.execute(
+                text(
+                    "INSERT INTO workers (name, host_name, site, enrolled_at) "
+                    "VALUES ('Alpha', 'alpha.example.org', 'berlin', now()) RETURNING id"
+                )
+            ).scalar_one()
+        )

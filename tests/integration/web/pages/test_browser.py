@@ -235,6 +235,7 @@ def test_pages_are_accessible(open_window: Callable[..., Any], world: dict[str, 
         "/",
         "/tests",
         f"/tests/{world['test']}",
+        f"/tests/{world['test']}/accounts",
         f"/tests/{world['test']}/edit",
         "/tests/new",
         "/destinations",
@@ -275,7 +276,8 @@ def test_nothing_is_wider_than_the_window(
     """From a telephone to a wide screen no page scrolls sideways, and the menu can be reached."""
     window = open_window(viewport={"width": width, "height": 850})
     page = window.log_in()
-    for path in ("/", "/tests", f"/tests/{world['test']}", "/tests/new", f"/workers/{world['worker']}"):
+    test, worker = f"/tests/{world['test']}", f"/workers/{world['worker']}"
+    for path in ("/", "/tests", test, f"{test}/accounts", "/tests/new", worker):
         window.open(path)
         page.wait_for_timeout(300)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path

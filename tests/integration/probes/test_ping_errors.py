@@ -1,0 +1,130 @@
+"""Errors on the way of a ping are told apart: from routers, from this host, from neighbours that are not there."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from integration.probes.peers import Path3, Probe
+
+from streamswarm.v1 import probe_pb2
+from worker.probing import ProbeFailure
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize(
+    ("address", "router", "words"),
+    [
+        ("10.91.2.2", "10.91.1.2", "time exceeded on the way"),
+        ("fd91:2::2", "fd91:1::2", "hop limit exceeded on the way"),
+    ],
+    ids=["ipv4", "ipv6"],
+)
+async def test_an_expired_ttl_names_the_router(
+    path3: Path3, probe: Probe, address: str, router: str, words: str
+) -> None:
+    """All requests die at the first hop: no reply, three errors, the router's address in the message."""
+    started = time.monotonic()
+    with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", address, count=3, interval_ms=20, timeout_ms=5000, ttl=1)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_NETWORK
+    assert f"{router} reported {words} (3 times)" in caught.value.message
+    assert caught.value.metrics.icmp_errors == 3
+    assert time.monotonic() - started < 3, "an answered run does not wait for its time-out"
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("10.91.2.2", "fragmentation needed"), ("fd91:2::2", "packet too big")],
+    ids=["ipv4", "ipv6"],
+)
+async def test_packets_too_big_for_the_path_are_reported_each_time(
+    path3: Path3, probe: Probe, address: str, words: str
+) -> None:
+    """Also after the kernel has learnt the path's MTU: each request is really sent."""
+    path3.router.run("ip", "link", "set", "sw2a", "mtu", "1300")
+    path3.far.run("ip", "link", "set", "sw2b", "mtu", "1300")
+    settings = {"count": 3, "interval_ms": 20, "size_bytes": 1400}
+    with path3.near.entered():
+        with pytest.raises(ProbeFailure) as caught:
+            await probe("ping", address, dont_fragment=True, **settings)
+        assert f"{words} (3 times)" in caught.value.message
+        assert caught.value.metrics.packets_sent == 3
+        outcome = await probe("ping", address, **settings)
+    assert outcome.metrics.packets_received == 3, "without the flag the packets are fragmented"
+
+
+@pytest.mark.namespaces
+async def test_packets_bigger_than_the_own_link_are_no_loss(path3: Path3, probe: Probe) -> None:
+    """This host cannot send them: an error of the vantage."""
+    with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", "10.91.2.2", size_bytes=2000, dont_fragment=True, count=1)
+    assert caught.value.status == probe_pb2.STATUS_ERROR
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+    assert "EMSGSIZE" in caught.value.message
+
+
+@pytest.mark.namespaces
+async def test_a_host_without_route_measures_nothing(path3: Path3, probe: Probe, no_leak: None) -> None:
+    """ENETUNREACH is no loss."""
+    path3.near.run("ip", "route", "delete", "default")
+    with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", "10.91.2.2", count=3)
+    assert caught.value.status == probe_pb2.STATUS_ERROR
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+    assert "ENETUNREACH" in caught.value.message
+    assert caught.value.metrics is None
+
+
+@pytest.mark.namespaces
+async def test_a_firewall_of_this_host_is_no_loss(path3: Path3, probe: Probe) -> None:
+    """Every second request is refused on the way out: sent counts what left, and nothing is lost."""
+    path3.near.run("nft", "add", "table", "inet", "t")
+    path3.near.run("nft", "add", "chain", "inet", "t", "c", "{ type filter hook output priority 0; }")
+    path3.near.run("nft", "add rule inet t c icmp type echo-request numgen inc mod 2 == 0 drop")
+    with path3.near.entered():
+        outcome = await probe("ping", "10.91.2.2", count=10, interval_ms=10, timeout_ms=300)
+    assert (outcome.metrics.packets_sent, outcome.metrics.packets_received) == (5, 5)
+    assert outcome.metrics.loss_pct == 0
+    assert outcome.metrics.kernel_timestamps, "refused packets do not shift the stamps of the others"
+    assert outcome.metrics.rtt_max_ms < 5
+    assert outcome.detail["not_sent"] == "5 times Operation not permitted (EPERM)"
+    path3.near.run("nft", "add rule inet t c icmp type echo-request drop")
+    with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", "10.91.2.2", count=2, interval_ms=10, timeout_ms=300)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+    assert "EPERM" in caught.value.message
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize(
+    ("address", "match", "reject"),
+    [
+        ("10.91.2.2", "icmp type echo-request", "icmp type host-prohibited"),
+        ("fd91:2::2", "icmpv6 type echo-request", "icmpv6 type admin-prohibited"),
+    ],
+    ids=["ipv4", "ipv6"],
+)
+async def test_errors_for_some_requests_are_attributed_to_those(
+    path3: Path3, probe: Probe, address: str, match: str, reject: str
+) -> None:
+    """A router that rejects every fourth: the others are measured, the errors counted and explained."""
+    path3.router.run("nft", "add", "table", "inet", "t")
+    path3.router.run("nft", "add", "chain", "inet", "t", "c", "{ type filter hook forward priority 0; }")
+    path3.router.run("nft", f"add rule inet t c {match} numgen inc mod 4 == 0 reject with {reject}")
+    with path3.near.entered():
+        outcome = await probe("ping", address, count=12, interval_ms=10, timeout_ms=500)
+    result = outcome.metrics
+    assert (result.packets_sent, result.packets_received, result.icmp_errors) == (12, 9, 3)
+    assert result.loss_pct == 25
+    assert "administratively prohibited (3 times)" in outcome.detail["icmp_errors"]
+
+
+@pytest.mark.namespaces
+async def test_a_neighbour_that_is_not_there_is_the_networks_fault(path3: Path3, probe: Probe) -> None:
+    """The host's own kernel says so after looking for it: an ICMP error, not a reply."""
+    with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
+        await probe("ping", "10.91.1.77", count=1, timeout_ms=5000)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_NETWORK
+    assert "host unreachable" in caught.value.message

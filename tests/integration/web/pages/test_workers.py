@@ -1,0 +1,67 @@
+"""What a worker's page tells of results that do not come: refused ones, and a spool that does not shrink."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from sqlalchemy import func, insert, update
+
+from controller.store.entities import Backlog, OverdueJob, Quarantine, Worker
+
+
+def test_refused_results_are_on_their_workers_page(operator, rows) -> None:
+    """How many, and of the newest fifty when, why and how much is kept; nothing where there are none."""
+    worker, other = rows.worker("edge-1"), rows.worker("edge-2")
+    values = {"worker_id": worker, "spool_id": "s", "reason": "no <job> of its", "payload": b"x" * 2048}
+    rows.execute(insert(Quarantine).values([{**values, "seq": seq} for seq in range(1001, 1054)]))
+    page = operator.get(f"/workers/{worker}")
+    for text in (
+        "Refused results",
+        '<span class="count">53</span>',
+        "the newest 50 are listed",
+        "2\u00a0KiB",
+    ):
+        assert text in page, text
+    assert page.count("no &lt;job&gt; of its") == 50
+    assert "1\u202f053" in page
+    assert "1\u202f003" not in page
+    assert "Refused results" not in operator.get(f"/workers/{other}")
+
+
+@pytest.mark.parametrize(
+    ("records", "minutes", "connected", "stuck"),
+    [(20_000, 11, True, True), (20_000, 9, True, False), (500, 11, True, False), (20_000, 11, False, False)],
+)
+def test_a_spool_that_does_not_shrink_is_told(
+    operator, rows, records: int, minutes: int, connected: bool, stuck: bool
+) -> None:
+    """On the worker's page, in lists, on the overview, and as the reason of jobs that are overdue."""
+    since = dt.timedelta(minutes=minutes)
+    worker, place = rows.worker("edge-1", connected=connected), rows.destination("router", "192.0.2.1")
+    job = rows.job(test := rows.test("Alpha", "tcp", destinations=[place]), worker, place)
+    rows.execute(insert(Backlog).values(worker_id=worker, least=records, since=func.now() - since))
+    rows.execute(
+        update(Worker)
+        .where(Worker.id == worker)
+        .values(spool_records=records, connected_at=func.now() - dt.timedelta(hours=1))
+    )
+    rows.execute(insert(OverdueJob).values(job_id=job, due_at=func.now()))
+    told = {
+        f"/workers/{worker}": "has got rid of none of its stored results since",
+        "/workers": "spool stuck",
+        "/": "Has got rid of none of its 20\u202f000 stored results since",
+        f"/tests/{test}": "its spool has not shrunk since",
+    }
+    assert {path: text in operator.get(path) for path, text in told.items()} == dict.fromkeys(told, stuck)
+    assert ("whose spool does not shrink" in operator.get("/")) is stuck
+
+
+def test_a_new_session_may_empty_its_spool_first(operator, rows) -> None:
+    """What was noted in the session before does not count."""
+    worker = rows.worker("edge-1")
+    rows.execute(
+        insert(Backlog).values(worker_id=worker, least=900, since=func.now() - dt.timedelta(hours=1))
+    )
+    rows.execute(update(Worker).where(Worker.id == worker).values(spool_records=900, connected_at=func.now()))
+    assert "got rid of none" not in operator.get(f"/workers/{worker}")

@@ -1,0 +1,104 @@
+"""Which gateway is dialled, and when again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from typing import Any
+
+from support.sessions import Down, MemoryQueue, MemoryStream, local_for
+
+from streamswarm.v1 import gateway_pb2
+from worker.clock import ControllerTime
+from worker.identity import Identity
+from worker.transport import Stream, StreamEndedError
+from worker.uplink import Backoff, Uplink
+
+
+async def test_waiting_times_have_full_jitter_and_a_cap() -> None:
+    """Anything between nothing and a bound that doubles up to 15 s, and back to the start after a reset."""
+    backoff = Backoff(random.Random(1))
+    waits = [[backoff.next_s() for _ in range(12)] for _ in range(200) if backoff.reset() is None]
+    for position in range(12):
+        column = [row[position] for row in waits]
+        bound = min(15.0, 0.5 * 2**position)
+        assert max(column) <= bound
+        assert max(column) > bound * 0.9
+        assert min(column) < bound * 0.1
+
+
+def _identity(clock: Any, *gateways: str) -> Identity:
+    return Identity(
+        worker_id="w",
+        trust_domain="d",
+        key_pem=b"",
+        chain_pem=b"",
+        ca_pem=b"",
+        not_before_us=clock.wall_us(),
+        not_after_us=clock.wall_us() + 86_400_000_000,
+        gateways=gateways,
+    )
+
+
+async def _dialled(clock: Any, answers: dict[str, Down | StreamEndedError], seconds: float) -> list[str]:
+    """Return the addresses that an uplink dials in some time, in order."""
+    queue = MemoryQueue()
+    dialled: list[str] = []
+
+    async def dial(address: str, identity: Identity) -> Stream:
+        dialled.append(address)
+        stream = MemoryStream()
+        stream.down.put_nowait(answers[address])
+        return stream
+
+    async def identify() -> Identity:
+        return _identity(clock, *answers)
+
+    uplink = Uplink(
+        gateways=(),
+        identify=identify,
+        local=lambda identity: local_for(clock, queue, ControllerTime(clock), []),
+        dial=dial,
+        ended=lambda end: None,
+        clock=clock,
+        rng=random.Random(3),
+    )
+    running = asyncio.ensure_future(uplink.run())
+    await clock.advance(seconds)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return dialled
+
+
+async def test_every_gateway_is_tried_in_turn(clock: Any) -> None:
+    """In random order, and none twice before all have been tried."""
+    answers: dict[str, Down | StreamEndedError] = {
+        f"g{n}:1": StreamEndedError("UNAVAILABLE") for n in range(4)
+    }
+    dialled = await _dialled(clock, answers, 600)
+    rounds = [dialled[start : start + 4] for start in range(0, len(dialled) // 4 * 4, 4)]
+    assert len(rounds) >= 5
+    assert all(sorted(one) == sorted(answers) for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 1
+
+
+async def test_a_draining_gateway_is_not_dialled_next(clock: Any) -> None:
+    """Another one is, where there is one."""
+    draining = Down(goodbye=gateway_pb2.Goodbye(reason=gateway_pb2.Goodbye.REASON_DRAINING))
+    dialled = await _dialled(clock, {"g1:1": draining, "g2:1": draining, "g3:1": draining}, 300)
+    assert len(dialled) > 10
+    assert all(one != other for one, other in itertools.pairwise(dialled))
+    assert len(await _dialled(clock, {"g1:1": draining}, 300)) > 5
+
+
+async def test_a_refused_worker_dials_every_five_minutes(clock: Any) -> None:
+    """Not faster, and not never."""
+    dialled = await _dialled(clock, {"g:1": StreamEndedError("PERMISSION_DENIED", refused=True)}, 3000)
+    assert 8 <= len(dialled) <= 14
+
+
+async def test_a_lost_gateway_is_dialled_within_half_a_minute(clock: Any) -> None:
+    """However long it has been away."""
+    dialled = await _dialled(clock, {"g:1": StreamEndedError("UNAVAILABLE")}, 3600)
+    assert len(dialled) >= 120

@@ -1,0 +1,68 @@
+"""Where every run of a test is: for each of its jobs what was due in a range of time, and what came of it.
+
+A page of its own, because counting reads every result of the range.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from flask import render_template, request
+
+from controller.planning.accounts import Account
+from controller.quantities import share
+from controller.store.queries import accounts, tests
+from controller.store.queries.accounts import SETTLING
+from controller.store.queries.tests import TestRecord
+from web.auth import requires
+from web.database import transaction
+from web.pages.blueprint import blueprint
+
+#: Seconds and words of the ranges, all of which end a minute ago.
+RANGES = ((3600, "1 h"), (21600, "6 h"), (86400, "24 h"), (604800, "7 d"), (2592000, "30 d"))
+_USUAL = 86400
+#: So many lines are drawn at the most, and only as many as have about so many results: nobody should wait in vain.
+_MOST_LINES = 200
+_MOST_RESULTS = 5_000_000
+#: Cron goes no faster.
+_SHORTEST_CRON_S = 60.0
+
+
+@blueprint.get("/tests/<int:test_id>/accounts")
+@requires("viewer")
+def test_accounts(test_id: int) -> str:
+    """Show what was due in a range, and what came of it."""
+    chosen = request.args.get("range", type=int)
+    seconds = chosen if chosen in dict(RANGES) else _USUAL
+    end = dt.datetime.now(dt.UTC) - SETTLING
+    start = end - dt.timedelta(seconds=seconds)
+    with transaction() as session:
+        test = tests.get(session, test_id)
+        found = accounts.of_test(
+            session, test_id, test.kind, start=start, end=end, limit=most_lines(test, seconds)
+        )
+    total = sum((item.account for item in found.items), Account())
+    return render_template(
+        "tests/accounts.html",
+        test=test,
+        items=found.items,
+        total=total,
+        left_out=found.left_out,
+        start=start,
+        end=end,
+        counted_from=found.counted_from,
+        covered=covered,
+        ranges=RANGES,
+        seconds=seconds,
+    )
+
+
+def most_lines(test: TestRecord, seconds: float) -> int:
+    """Return of how many lines the runs in so many seconds can be counted while somebody waits."""
+    pace_s = test.interval_s or (_SHORTEST_CRON_S if test.cron else seconds)
+    return max(1, min(_MOST_LINES, int(_MOST_RESULTS * pace_s / seconds)))
+
+
+def covered(account: Account) -> str:
+    """Return the share of expected runs that were measured."""
+    return share(min(account.measured, account.expected), account.expected)
