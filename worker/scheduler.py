@@ -13,22 +13,20 @@ import heapq
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 
 from streamswarm.schedules import Schedule
 from streamswarm.v1 import probe_pb2
 from worker.clock import Clock, ControllerTime
-from worker.concurrency import cancel
+from worker.concurrency import cancel, first_of
 from worker.envelope import ended, missed
 from worker.instants import shown_instant
+from worker.passed import PassedRuns
 from worker.spool_file import Used
 
 log = logging.getLogger(__name__)
 
 #: A run starts late by this much at most; later it counts as missed.
 _LATEST_START_US = 5_000_000
-#: Missed instants of one pause that are told one by one; the rest is told in one row.
-_ROWS_PER_PAUSE = 20
 #: The longest sleep, so that a clock that was set or a host that woke up is noticed.
 _LONGEST_SLEEP_S = 1.0
 #: A job's used instants start anew after a hole of this many due instants, and at least a minute.
@@ -112,6 +110,7 @@ class Scheduler:
         self._changed = asyncio.Event()
         self._last_now_us = 0
         self._under_way: set[asyncio.Task[None]] = set()
+        self._passed = PassedRuns(clock, self._tell_missed)
         #: Set while no run may start although all is well with the host, such as after a revocation.
         self.suspended = ""
 
@@ -141,6 +140,19 @@ class Scheduler:
 
     async def run(self) -> None:
         """Start runs when they are due, until cancelled; runs under way are then left to `stop`."""
+        await first_of(self._keep(), self._passed.run())
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Let the runs under way end for a while, then stop them; each gives a result."""
+        self._passed.close()
+        if self._under_way:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(_all_of(self._under_way), grace_s)
+        await cancel(*self._under_way)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
         while True:
             now_us = self._time.now_us()
             if now_us < self._last_now_us - 1_000_000:
@@ -154,15 +166,6 @@ class Scheduler:
                     self._push(planned)
             wait_s = (self._queue[0][0] - now_us) / 1e6 if self._queue else _LONGEST_SLEEP_S
             await self._sleep(min(wait_s, _LONGEST_SLEEP_S))
-
-    async def stop(self, *, grace_s: float) -> None:
-        """Let the runs under way end for a while, then stop them; each gives a result."""
-        if self._under_way:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(_all_of(self._under_way), grace_s)
-        await cancel(*self._under_way)
-
-    # -- inside ------------------------------------------------------------------------------------------------
 
     def _take_job(self, job: probe_pb2.Job, known: _Planned | None, now_us: int) -> _Planned | None:
         try:
@@ -238,19 +241,8 @@ class Scheduler:
 
     def _tell_passed(self, planned: _Planned, first_us: int, last_us: int, now_us: int) -> None:
         """Account for the instants that went by while nothing could start."""
-        count = planned.grid.count(first_us, last_us)
         reason = f"nothing could start on this host until {shown_instant(now_us)}: it slept, stood still, or its clock was set"
-        rows = min(count, _ROWS_PER_PAUSE)
-        for number, due_us in enumerate(islice(planned.grid.instants(first_us, last_us), rows)):
-            if planned.ahead is not None and planned.ahead.from_us <= due_us <= planned.ahead.last_us:
-                continue
-            left = count - rows
-            more = (
-                f"; so did {left} further due runs until {shown_instant(last_us)}"
-                if number == rows - 1 and left
-                else ""
-            )
-            self._tell_missed(planned.job, due_us, f"{reason}{more}")
+        self._passed.add(planned.job, planned.grid, first_us, last_us, reason=reason, ahead=planned.ahead)
 
     def _start(self, planned: _Planned, due_us: int) -> None:
         job = planned.job

@@ -40,8 +40,9 @@ _SESSION_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Workers ping every 30 s; the default of five minutes would end their connections as abuse.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # Workers ping every 30 s; the default of five minutes would end their connections as abuse, once heartbeats are
+    # rarer than three pings.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
 _ENROLMENT_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", 65_536),

@@ -10,16 +10,41 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
-from controller.gateway.database import Database, is_transient
+from controller.errors import DatabaseUnavailableError
+from controller.gateway.database import BackOff, Database, is_transient
 from streamswarm import __version__
 
 _log = logging.getLogger(__name__)
 
+#: A gateway that starts together with thousands of its workers finds a database that is slow to answer.
+_PATIENCE_S = 30.0
+
 Gauges = Callable[[], Mapping[str, float]]
 
 
-async def register(database: Database, name: str) -> int:
-    """Make this process's row and return its id; an earlier process of that name is marked as stopped."""
+async def register(database: Database, name: str, *, patience_s: float = _PATIENCE_S) -> int:
+    """Make this process's row and return its id; an earlier process of that name is marked as stopped.
+
+    A database that does not answer is asked again for so long; raises DatabaseUnavailableError after that.
+    """
+    back_off = BackOff()
+    give_up_at = time.monotonic() + patience_s
+    while True:
+        try:
+            return await _register(database, name)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            if time.monotonic() >= give_up_at:
+                raise DatabaseUnavailableError(
+                    f"the gateway cannot make its entry in the database, and has tried for {patience_s:g} s: {error}",
+                    mend="see whether PostgreSQL runs and has connections to spare, then start the gateway again",
+                ) from error
+            _log.warning("the database does not answer, and is asked again: %s", error)
+        await back_off.wait()
+
+
+async def _register(database: Database, name: str) -> int:
     async with database.connection() as connection, connection.transaction():
         await connection.execute(
             "WITH gone AS (UPDATE processes SET stopped_at = now() "

@@ -225,7 +225,8 @@ async def _stream(address: str, dialler: Dialler) -> AsyncIterator[Any]:
         address, dialler.credentials, options=[("grpc.use_local_subchannel_pool", 1)]
     )
     try:
-        yield gateway_pb2_grpc.GatewayStub(channel).Session()
+        # A gateway is on record a moment before it listens.
+        yield gateway_pb2_grpc.GatewayStub(channel).Session(wait_for_ready=True)
     finally:
         await channel.close()
 

@@ -35,7 +35,9 @@ async def _serve() -> None:
     identity = json.loads(await reader.readline())
     # Without the limits gRPC drops calls by the dice when more than a thousand come at once.
     limits = ("grpc.server.max_pending_requests", "grpc.server.max_pending_requests_hard_limit")
-    server = aio.server(options=[("grpc.so_reuseport", 0), *((name, 100_000) for name in limits)])
+    # The streams' pings are no abuse.
+    pings = ("grpc.http2.min_ping_interval_without_data_ms", 10_000)
+    server = aio.server(options=[("grpc.so_reuseport", 0), pings, *((name, 100_000) for name in limits)])
     handler = grpc.stream_stream_rpc_method_handler(_session)
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler("streamswarm.v1.Gateway", {"Session": handler})]

@@ -13,8 +13,11 @@ import time
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 
+from controller.errors import DatabaseUnavailableError
+from controller.gateway import process
 from controller.gateway.database import Database
 from controller.gateway.process import LoopLag
 from controller.store.engine import libpq_url
@@ -142,3 +145,37 @@ async def test_a_paused_gateway_does_not_hold_its_successor(deployment: Any) -> 
                 assert time.monotonic() - begun < 15
         assert 3 < time.monotonic() - begun < 15
         await connection.close()
+
+
+async def test_a_database_that_is_slow_to_answer_is_asked_again(
+    deployment: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that starts together with thousands of its workers is not the first to be served."""
+    database = Database(libpq_url(deployment.settings))
+    connect, tries = database._connect, 0
+
+    async def slow() -> Any:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
+            raise psycopg.errors.ConnectionTimeout("connection timeout expired")
+        return await connect()
+
+    monkeypatch.setattr(database, "_connect", slow)
+    try:
+        process_id = await process.register(database, "late")
+    finally:
+        await database.close()
+    assert deployment.sql("SELECT name FROM processes WHERE id = %s", process_id) == [("late",)]
+    assert [record.message for record in caplog.records if "asked again" in record.message] == [
+        "the database does not answer, and is asked again: connection timeout expired"
+    ] * 2
+
+
+async def test_a_database_that_never_answers_is_told_with_what_to_do(deployment: Any) -> None:
+    """Not with a traceback, and not only after for ever."""
+    settings = dataclasses.replace(deployment.settings, database_url="postgresql://nobody@127.0.0.1:1/none")
+    database = Database(libpq_url(settings))
+    with pytest.raises(DatabaseUnavailableError, match=r"has tried for 0\.2 s") as raised:
+        await process.register(database, "late", patience_s=0.2)
+    assert "PostgreSQL" in raised.value.mend
