@@ -317,6 +317,10 @@ def compute(connection: Connection, source: Source, of: Layer, stretches: Iterab
     wanted = list(stretches)
     if not wanted:
         return
+    # Figures and sketches are joined by their keys. PostgreSQL takes both for a single row and would make the sketches
+    # anew for each bucket of the figures: over a minute for a thousand jobs' hour that is half a second otherwise.
+    # What is walked down the key is a nested loop all the same, at a price that would have every statement compiled.
+    connection.execute(text("SET LOCAL enable_nestloop = off; SET LOCAL jit = off"))
     connection.execute(
         text(rolling_sql.statement(source, of)),
         {
