@@ -33,6 +33,8 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ),  # or an answer is waited for a minute, whatever the one above says
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    # Messages to workers are small; gRPC would send a ping with each to find out how wide a window they need.
+    ("grpc.http2.bdp_probe", 0),
     # A pool of its own, or a new certificate would be ignored while an old connection lives.
     ("grpc.use_local_subchannel_pool", 1),
     # A proxy for the web is no way to a gateway.

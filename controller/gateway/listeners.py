@@ -29,6 +29,9 @@ _SESSION_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", 2 * 1_048_576),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_concurrent_streams", 4),
+    # Windows as wide as a worker's credit from the start; gRPC would send a ping with each message to find their width.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1_048_576),
     # When thousands dial at once their calls wait for a moment; beyond a thousand gRPC would drop some by the dice.
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
