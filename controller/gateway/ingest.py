@@ -46,6 +46,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 #: So long after a worker has sent what spoils a load, its portions are treated with care.
 _WARY_S = 300.0
+#: A transaction costs as much as a few dozen results. Who has less than so many rows waits a moment for more.
+_FEW_ROWS, _GATHER_S = 1_000, 0.02
 
 MakePartitions = Callable[[Collection[tuple[str, int]]], Awaitable[None]]
 
@@ -184,16 +186,23 @@ class Lane:
         """Store batches until cancelled."""
         while True:
             batches = [await self.queue.get()]
-            rows = len(batches[0].seqs)
-            while rows < self._most_rows and not self.queue.empty():
-                batches.append(self.queue.get_nowait())
-                rows += len(batches[-1].seqs)
+            if self._take_more(batches) < _FEW_ROWS:
+                await asyncio.sleep(_GATHER_S)
+                self._take_more(batches)
             try:
                 await self._store(batches)
             except Exception:  # noqa: BLE001  whatever it is, the others' results must go on
                 _log.exception("a load can neither be stored nor set aside; its sessions end")
                 for batch in batches:
                     self._give_up(batch.source)
+
+    def _take_more(self, batches: list[Batch]) -> int:
+        """Add what waits in the queue, as much as goes into one load; return how many rows there are."""
+        rows = sum(len(batch.seqs) for batch in batches)
+        while rows < self._most_rows and not self.queue.empty():
+            batches.append(self.queue.get_nowait())
+            rows += len(batches[-1].seqs)
+        return rows
 
     def close(self) -> None:
         """Take no more work; the connection closes once the thread is done with it."""

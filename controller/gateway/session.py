@@ -39,7 +39,7 @@ CREDIT_BYTES = 1_048_576
 _CREDIT_SLACK_BYTES = 65_536
 #: A worker that says nothing for this long hangs: three of the longest heartbeats. A connection that is half open is
 #: found by the transport's own pings, long before.
-_SILENCE_S = 375.0
+_SILENCE_S = 750.0
 #: Long enough for a gateway that takes thousands in and comes late to what they have said.
 _HELLO_S = 30.0
 #: A worker that takes nothing from the stream for this long is gone.

@@ -29,12 +29,12 @@ class Costs:
     heartbeat_ms: float = 0.27
     keepalive_ms_per_s: float = 0.0024
     #: To read, store and acknowledge a batch that holds one result (`keepers`), and each further result in it (`ingest`).
-    batch_ms: float = 0.75
+    batch_ms: float = 0.43
     result_ms: float = 0.004
     #: To tell one worker of one changed job (`fanout`).
     job_ms: float = 0.5
     #: Of the database: for a batch that comes alone, for each result, and for each worker that is looked at every second.
-    database_batch_ms: float = 0.27
+    database_batch_ms: float = 0.08
     database_result_ms: float = 0.003
     database_look_ms: float = 0.003
     #: Of a keeper, and of the database for it (`keepers`): a look of diagnosis at a job with one new run; each further run, by
@@ -99,7 +99,7 @@ class Return:
 
 
 #: As the gateway's registry says it to workers.
-LEAST_HEARTBEAT_S, MOST_HEARTBEAT_S, HEARTBEATS_PER_S = 10, 120, 50
+LEAST_HEARTBEAT_S, MOST_HEARTBEAT_S, HEARTBEATS_PER_S = 10, 240, 25
 #: As keepers look at all jobs.
 _PLANNING_S = 60.0
 #: As the worker has them.

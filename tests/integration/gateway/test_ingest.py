@@ -286,3 +286,19 @@ async def test_a_full_pipeline_stops_reading(deployment: Any) -> None:
         await asyncio.wait_for(pipeline.submit(batch), 0.1)
     await pipeline.submit(other)
     assert pipeline.waiting == 3
+
+
+async def test_batches_of_the_same_moment_share_a_transaction(deployment: Any, tools: Any) -> None:
+    """One result every few milliseconds, each in a batch of its own: a transaction for each would be the dearest part."""
+    worker = await deployment.enrol("host-a")
+    job = deployment.job(worker.worker_id)
+    tally = deployment.gateway.ingest.tally
+    async with deployment.session(worker) as session:
+        await session.hello()
+        before = tally.transactions
+        for number in range(1, 41):
+            await session.results([tools.make_result(job, number)], [number])
+            await asyncio.sleep(0.002)
+        await session.expect_ack(40)
+    assert deployment.sql("SELECT count(*) FROM result_ping") == [(40,)]
+    assert tally.transactions - before <= 20
