@@ -139,6 +139,8 @@ class _Table:
 
 
 _MOST_DETAIL_BYTES = 65_536
+#: Levels of lists and objects within a detail.
+_DEEPEST = 50
 _MOST_ERROR_CHARACTERS = 2_000
 _MOST_KEY_CHARACTERS = 300
 _MOST_CHILDREN = 2_000
@@ -251,11 +253,13 @@ def _detail(result: probe_pb2.Result) -> bytes | None:
     if len(text) > _MOST_DETAIL_BYTES:
         raise UnstorableError(f"detail has {len(text)} characters; {_MOST_DETAIL_BYTES} is the most")
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-        if "\\u" in text:  # escapes may hide what PostgreSQL refuses: NUL, half of a surrogate pair
-            text = json.dumps(without_nul(value), ensure_ascii=False)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        _check_depth(value, _DEEPEST)
+        # Written anew: escapes may hide what PostgreSQL refuses (NUL, half of a surrogate pair), and it would keep and
+        # give back every digit of 1e-16000.
+        text = json.dumps(without_nul(value), ensure_ascii=False)
     except (ValueError, RecursionError) as error:
-        raise UnstorableError(f"detail is not JSON: {error}") from error
+        raise UnstorableError(f"detail cannot be kept: {error}") from error
     if not isinstance(value, dict):
         raise UnstorableError("detail is JSON, but not an object")
     return b"\x01" + text.encode("utf-8", "replace")
@@ -263,3 +267,19 @@ def _detail(result: probe_pb2.Result) -> bytes | None:
 
 def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is not a JSON value")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is larger than any number that can be read again")
+    return value
+
+
+def _check_depth(value: Any, deepest: int) -> None:
+    """Raise ValueError for what is nested so deeply that reading it back might fail."""
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for child in children:
+        if not deepest:
+            raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+        _check_depth(child, deepest - 1)

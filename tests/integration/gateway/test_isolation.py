@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.gateway import ingest, preparing, storing
+from controller.gateway import ingest, packing, preparing, storing
 from controller.gateway.ingest import Batch, Ingest
 
 
@@ -146,6 +146,7 @@ async def test_who_sends_what_the_database_refuses_is_stored_apart(
     deployment: Any, tools: Any, peers: Any, lane: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first refusal sends its load portion by portion; after that its worker's portions alone."""
+    monkeypatch.setattr(packing, "_finite", float)
     ways = Ways(monkeypatch)
     for number in range(2):
         bad = tools.make_result(peers[1][1], 10 + number, detail_json='{"huge": 1e200000}')

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controller.gateway import storing
+from controller.gateway import packing, storing
 
 
 async def test_what_can_never_be_stored_is_set_aside_and_the_rest_is_stored(
@@ -24,7 +24,9 @@ async def test_what_can_never_be_stored_is_set_aside_and_the_rest_is_stored(
         "of kind": tools.make_result(job, 1, kind="tcp"),
         "a day ahead": tools.make_result(job, 2, at=dt.datetime(2101, 1, 1, tzinfo=dt.UTC)),
         "no measurement": tools.make_result(job, 3, duration_ms=float("nan")),
-        "not JSON": tools.make_result(job, 4, detail_json="{"),
+        "cannot be kept": tools.make_result(job, 4, detail_json="{"),
+        "larger than any number": tools.make_result(job, 8, detail_json='{"a": 1e5000}'),
+        "levels deep": tools.make_result(job, 9, detail_json='{"a": ' + "[" * 60 + "]" * 60 + "}"),
         "not an object": tools.make_result(job, 5, detail_json="[1]"),
         "status 0": tools.make_result(job, 6, status=0),
     }
@@ -37,12 +39,12 @@ async def test_what_can_never_be_stored_is_set_aside_and_the_rest_is_stored(
         await session.hello()
         first, last = ([result.SerializeToString() for result in some] for some in (good[:2], good[2:]))
         await session.send(
-            results={"spool_id": "spool-a", "seqs": range(1, 14), "results": [*first, *wire, *last]}
+            results={"spool_id": "spool-a", "seqs": range(1, 16), "results": [*first, *wire, *last]}
         )
-        await session.expect_ack(13)
+        await session.expect_ack(15)
     assert deployment.sql("SELECT count(*) FROM result_ping") == [(4,)]
     kept = deployment.sql("SELECT seq, reason, payload FROM quarantine ORDER BY seq")
-    assert [seq for seq, _, _ in kept] == list(range(3, 12))
+    assert [seq for seq, _, _ in kept] == list(range(3, 14))
     for reason, text, (_, kept_reason, payload) in zip(bad, wire, kept, strict=True):
         assert reason in kept_reason
         assert payload == text
@@ -93,8 +95,11 @@ async def test_many_alike_are_checked_like_each_by_itself(deployment: Any, tools
     assert deployment.sql("SELECT seq FROM quarantine ORDER BY seq") == [(51,), (52,), (101,), (151,)]
 
 
-async def test_a_row_that_only_the_database_refuses_spoils_no_other(deployment: Any, tools: Any) -> None:
-    """A number beyond what PostgreSQL's JSON holds passes our checks; it alone is set aside, by every way down."""
+async def test_a_row_that_only_the_database_refuses_spoils_no_other(
+    deployment: Any, tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where our checks let through what PostgreSQL's JSON does not hold, it alone is set aside, by every way down."""
+    monkeypatch.setattr(packing, "_finite", float)
     worker, other = await deployment.enrol("host-a"), await deployment.enrol("host-b")
     job, others_job = deployment.job(worker.worker_id), deployment.job(other.worker_id)
     results = [tools.make_result(job, number) for number in range(5)]
