@@ -33,7 +33,7 @@ _LOAD = 500
 _CERTIFICATES_EVERY = 5
 #: Workers send a heartbeat this often at most, and this often at least; in between, as many a second in all as the
 #: last figure says.
-_LEAST_HEARTBEAT_S, _MOST_HEARTBEAT_S, _HEARTBEATS_PER_S = 10, 240, 25
+_LEAST_HEARTBEAT_S, _MOST_HEARTBEAT_S, _HEARTBEATS_PER_S = 10, 240, 20
 #: Workers that are sent elsewhere come to the others at about this rate.
 _LEAVING_PER_S = 500
 

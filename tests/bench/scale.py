@@ -99,7 +99,7 @@ class Return:
 
 
 #: As the gateway's registry says it to workers.
-LEAST_HEARTBEAT_S, MOST_HEARTBEAT_S, HEARTBEATS_PER_S = 10, 240, 25
+LEAST_HEARTBEAT_S, MOST_HEARTBEAT_S, HEARTBEATS_PER_S = 10, 240, 20
 #: As keepers look at all jobs.
 _PLANNING_S = 60.0
 #: As the worker has them.
