@@ -225,11 +225,11 @@ def test_results_of_every_host_arrive(road: Road, measured: int) -> None:
     wait_for(
         "results of three workers", lambda: sum(row[1] >= 3 for row in road.sql(query, measured)) == HOSTS, 30
     )
-    for _, _, rtt_min_ms, loss_pct, kernel, phases in road.sql(query, measured):
+    for _, runs, rtt_min_ms, loss_pct, kernel, phases in road.sql(query, measured):
         assert 0 < rtt_min_ms < 20
         assert loss_pct == 0
         # Each run says whether every stamp was the kernel's; a host that is held up for a moment may miss one.
-        assert kernel > 0.8
+        assert round(kernel * runs) >= runs - 1
         assert phases == 1, "every instant lies on its job's grid"
 
 

@@ -273,6 +273,10 @@ async def test_a_controllers_clock_that_is_set_repeats_nothing(
     distances = {later - earlier for (earlier,), (later,) in itertools.pairwise(measured)}
     assert min(distances) == dt.timedelta(milliseconds=200)
     told = deployment.sql(
-        "SELECT error FROM result_tcp WHERE status = 4 AND error LIKE 'nothing could start%%'"
+        "SELECT scheduled_at FROM result_tcp WHERE status = 4 AND error LIKE 'nothing could start%%' ORDER BY 1"
     )
-    assert len(told) == (20 if step_s > 0 else 0)
+    # Run by run, as far as there was time for it.
+    assert len(told) > 20 if step_s > 0 else not told
+    assert {later - earlier for (earlier,), (later,) in itertools.pairwise(told)} <= {
+        dt.timedelta(milliseconds=200)
+    }
