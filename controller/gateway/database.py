@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import psycopg
@@ -154,6 +154,11 @@ def is_about_content(error: Exception) -> bool:
 def is_in_vain(error: Exception) -> bool:
     """Whether the same rows will fail again: the database refuses their content, or our own code trips over them."""
     return is_about_content(error) or not isinstance(error, psycopg.Error | OSError | MemoryError)
+
+
+def array_text(items: Iterable[str]) -> str:
+    """Return an array as PostgreSQL reads it, of items that need no quotes."""
+    return "{" + ",".join(items) + "}"
 
 
 class BackOff:

@@ -16,6 +16,7 @@ from grpc import aio
 from controller.errors import ConfigurationError, PortInUseError, StreamSwarmError
 from controller.gateway.authority import Authority
 from controller.gateway.identity import Doorkeeper, Role
+from controller.gateway.session import CREDIT_BYTES
 from controller.settings import split_address
 
 _MINUTE_MS = 60_000
@@ -31,7 +32,7 @@ _SESSION_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_concurrent_streams", 4),
     # Windows as wide as a worker's credit from the start; gRPC would send a ping with each message to find their width.
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 1_048_576),
+    ("grpc.http2.lookahead_bytes", CREDIT_BYTES),
     # When thousands dial at once their calls wait for a moment; beyond a thousand gRPC would drop some by the dice.
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),

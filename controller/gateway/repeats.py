@@ -11,7 +11,7 @@ from collections.abc import Collection
 import numpy as np
 
 from controller.gateway.alike import Flags, Integers
-from controller.gateway.database import BlockingConnection
+from controller.gateway.database import BlockingConnection, array_text
 from controller.gateway.loads import Load
 from controller.gateway.packing import copy_target
 
@@ -76,15 +76,10 @@ def _in_table(connection: BlockingConnection, table: str, job_ids: Integers, due
                       OFFSET 0) AS found
         """.encode(),  # noqa: S608  the contract's own name
         {
-            "jobs": _array(job_ids),
-            "due": _array(due_us),
+            "jobs": array_text(map(str, job_ids.tolist())),
+            "due": array_text(map(str, due_us.tolist())),
             "first": int(due_us.min()),
             "last": int(due_us.max()),
         },
     )
     return [number for (number,) in cursor.fetchall()]
-
-
-def _array(numbers: Integers) -> str:
-    """Return an array as PostgreSQL reads it."""
-    return "{" + ",".join(map(str, numbers.tolist())) + "}"

@@ -14,13 +14,13 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
 
 from controller.gateway import jobs, roster
-from controller.gateway.database import Connection, Database
+from controller.gateway.database import Connection, Database, array_text
 from controller.gateway.ending import Why
 from controller.gateway.roster import Pulse
 from controller.gateway.session import Session
@@ -107,7 +107,7 @@ class Sessions:
 
     def heartbeat_s(self) -> int:
         """Return how often each worker is to send a heartbeat: the more there are, the rarer."""
-        return max(_LEAST_HEARTBEAT_S, min(_MOST_HEARTBEAT_S, len(self._open) // _HEARTBEATS_PER_S))
+        return heartbeat_s(len(self._open))
 
     def drain(self) -> None:
         """Ask every worker, now and later, to go elsewhere."""
@@ -253,16 +253,16 @@ class Sessions:
 def _known(sessions: Mapping[uuid.UUID, Session]) -> _Known:
     return _Known(
         sessions=dict(sessions),
-        ids=_array(str(worker_id) for worker_id in sessions),
-        epochs=_array(str(session.epoch) for session in sessions.values()),
-        revisions=_array(
+        ids=array_text(str(worker_id) for worker_id in sessions),
+        epochs=array_text(str(session.epoch) for session in sessions.values()),
+        revisions=array_text(
             str(-1 if session.jobs_revision is None else session.jobs_revision)
             for session in sessions.values()
         ),
-        serials=_array(session.peer.serial for session in sessions.values()),
+        serials=array_text(session.peer.serial for session in sessions.values()),
     )
 
 
-def _array(items: Iterable[str]) -> str:
-    """Return an array as PostgreSQL reads it, of items that need no quotes."""
-    return "{" + ",".join(items) + "}"
+def heartbeat_s(sessions: int) -> int:
+    """Return how often each worker of a gateway with so many sends a heartbeat, in seconds."""
+    return max(_LEAST_HEARTBEAT_S, min(_MOST_HEARTBEAT_S, sessions // _HEARTBEATS_PER_S))

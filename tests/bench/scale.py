@@ -14,6 +14,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from controller.gateway.sessions import heartbeat_s
+
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
@@ -98,8 +100,6 @@ class Return:
     in_vain: int
 
 
-#: As the gateway's registry says it to workers.
-LEAST_HEARTBEAT_S, MOST_HEARTBEAT_S, HEARTBEATS_PER_S = 10, 240, 20
 #: As keepers look at all jobs.
 _PLANNING_S = 60.0
 #: As the worker has them.
@@ -122,8 +122,7 @@ def keepers_for(found: Steady, *, share: float = 0.6) -> int:
 def steady(load: Load, costs: Costs, *, gateways: int) -> Steady:
     """Return what each of so many gateways needs, all keepers, and the database for everything."""
     each = load.workers / gateways
-    heartbeat_s = max(LEAST_HEARTBEAT_S, min(MOST_HEARTBEAT_S, each // HEARTBEATS_PER_S))
-    heartbeats = each / heartbeat_s
+    heartbeats = each / heartbeat_s(int(each))
     results = load.results_per_s / gateways
     # A worker sends what it has as soon as it has it; two results meet in a batch only by chance.
     gateway_ms = (
