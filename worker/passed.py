@@ -50,7 +50,6 @@ class PassedRuns:
         self._clock = clock
         self._tell = tell
         self._waiting: deque[_Passed] = deque()
-        self._rows = 0
         self._added = asyncio.Event()
 
     def add(
@@ -72,10 +71,9 @@ class PassedRuns:
         until_us = min(last_us, first_us + _LONGEST_US)
         count = _count(grid, first_us, last_us, ahead)
         rows = min(
-            _count(grid, first_us, until_us, ahead), max(_MOST_WAITING - self._rows, min(count, _LEAST))
+            _count(grid, first_us, until_us, ahead), max(_MOST_WAITING - self._rows(), min(count, _LEAST))
         )
         if rows:
-            self._rows += rows
             self._waiting.append(
                 _Passed(
                     job=job, instants=instants, rows=rows, more=count - rows, last_us=last_us, reason=reason
@@ -94,7 +92,6 @@ class PassedRuns:
                 told = self._tell_some(passed, asked)
                 room -= asked
                 if not passed.rows or told < asked:
-                    self._rows -= passed.rows
                     self._waiting.popleft()
             if not self._waiting:
                 self._added.clear()
@@ -107,7 +104,10 @@ class PassedRuns:
             passed.rows = 1
             self._tell_some(passed, 1)
         self._waiting.clear()
-        self._rows = 0
+
+    def _rows(self) -> int:
+        """Return how many rows wait to be told."""
+        return sum(passed.rows for passed in self._waiting)
 
     def _tell_some(self, passed: _Passed, most: int) -> int:
         told = 0
@@ -121,7 +121,6 @@ class PassedRuns:
             )
             self._tell(passed.job, due_us, f"{passed.reason}{more}")
         passed.rows -= told
-        self._rows -= told
         return told
 
 
