@@ -27,8 +27,8 @@ from controller.diagnosis.learning.usual import LOOK_BACK, usual
 from controller.diagnosis.watched import watched
 from controller.keeper import learnt
 from controller.store import results
-from controller.store.diagnoses import DiagnosisState
 from controller.store.entities import Job
+from controller.store.entities.diagnosis import DiagnosisState
 from streamswarm.v1 import probe_pb2
 
 #: Jobs that are scored in one transaction.

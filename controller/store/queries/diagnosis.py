@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from controller.diagnosis.verdicts.records import JobReading, MetricReading, RunOutcome, Verdict
 from controller.diagnosis.verdicts.verdict import judge
-from controller.store.diagnoses import DiagnosisState
 from controller.store.entities import Destination, Job, Test, Worker
+from controller.store.entities.diagnosis import DiagnosisState
 from controller.store.schedules import schedule_of
 from streamswarm import contract
 from streamswarm.contract import Kind

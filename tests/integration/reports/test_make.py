@@ -33,9 +33,9 @@ from controller.store.commands import reports as commands
 from controller.store.commands import tests as test_commands
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Worker
+from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.queries import reports
 from controller.store.queries.report_rows import columns_of, query_of
-from controller.store.upkeep import RAW, Expiry
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 

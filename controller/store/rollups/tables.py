@@ -2,7 +2,7 @@
 
 A row is one bucket of one job (and of one key, where the metrics are of a repeated group): its runs by how they ended,
 and for every metric how often it was measured, its sum, minimum and maximum. Metrics that the contract marks
-`distribution` have a sketch too (`controller.store.sketches`). What was never measured in a bucket is 0 times measured
+`distribution` have a sketch too (`controller.store.rollups.sketches`). What was never measured in a bucket is 0 times measured
 and otherwise NULL. `(job_id, bucket)` is the key; tables are partitioned by month.
 """
 
