@@ -25,8 +25,7 @@ from worker.resolving import system_resolver
 from worker.runner import Runner
 from worker.scheduler import Scheduler
 from worker.session import End, Local, SessionEnd
-from worker.spool import Limits, Spool
-from worker.spool_file import Used
+from worker.spool import Limits, Spool, Used
 from worker.transport import Dial, dial
 from worker.uplink import Backoff, Renewal, Uplink
 

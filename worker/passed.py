@@ -17,7 +17,7 @@ from streamswarm.v1 import probe_pb2
 from streamswarm.zones import DAY_US
 from worker.clock import Clock
 from worker.instants import shown_instant
-from worker.spool_file import Used
+from worker.spool import Used
 
 #: Rows that are told together, and the time until the next ones: a day of a run every two seconds takes 90 s.
 _TOGETHER, _PAUSE_S = 50, 0.1

@@ -21,7 +21,7 @@ from worker.concurrency import cancel, first_of
 from worker.envelope import ended, missed
 from worker.instants import shown_instant
 from worker.passed import PassedRuns
-from worker.spool_file import Used
+from worker.spool import Used
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from streamswarm.v1 import gateway_pb2
 from worker.clock import Clock, ControllerTime
 from worker.concurrency import first_of, within
 from worker.spool import ImpossibleAckError
-from worker.spool_file import OVERHEAD, Record
+from worker.spool.records import OVERHEAD, Record
 from worker.transport import Stream, StreamEndedError
 
 log = logging.getLogger(__name__)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from controller.gateway.alike import Block, Integers
+from controller.gateway.alike import Block, Flags, Integers
 from controller.gateway.packing import PackedResult
 
 
@@ -71,6 +71,13 @@ class Load:
     def owners(self) -> Integers:
         """Positions of the portions by place."""
         return owners(self.portions)
+
+    def belong_to(self, positions: Collection[int]) -> Flags:
+        """Return by place whether it is one of these portions'."""
+        portions = np.zeros(len(self.portions), dtype=np.bool_)
+        portions[list(positions)] = True
+        flags: Flags = portions[self.owners]
+        return flags
 
     @cached_property
     def _starts(self) -> list[int]:

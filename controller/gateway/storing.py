@@ -149,7 +149,7 @@ def _claim(connection: BlockingConnection, load: Load, positions: Collection[int
     )
     claimed = cursor.fetchall()
     if claimed:
-        mark_late(connection, load, claimed[0][2])
+        mark_late(connection, load, [position for position, _, _ in claimed], claimed[0][2])
     return {position: acked_seq for position, acked_seq, _ in claimed}
 
 

@@ -1,7 +1,7 @@
 """Jobs that are scheduled and do not deliver: of connected workers, whose due runs have not come although they should.
 
 Every look is at the stretch of time since the last one, a grace ago: a job that was due in it and of which nothing has
-come since is noted, whatever has come of a noted one clears it. What was due is worked out for each test, so that only
+come since is noted, with the first instant of which nothing has come; whatever has come of a noted one clears it. What was due is worked out for each test, so that only
 jobs that were due are read, however many there are. A worker without a session is not looked at, nor one that empties
 its spool: what it will deliver is on its way, and the outage is a matter of the worker. One whose spool does not shrink
 is looked at like any other.
@@ -29,6 +29,7 @@ from controller.store.health import BACKLOG, PATIENCE
 from controller.store.queries import plans
 from controller.store.schedules import schedule_of
 from streamswarm import contract
+from streamswarm.schedules import Schedule
 from streamswarm.zones import from_microseconds, to_microseconds
 
 _log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ _MARK = "freshness"
 GRACE = dt.timedelta(seconds=30)
 #: After a session begins, or a change of the job, so long nothing is expected.
 SETTLING = dt.timedelta(seconds=60)
-#: No look goes back further: after a long pause of the keepers it starts anew.
+#: No look goes back further, nor for the first instant that lacks: after a long pause of the keepers it starts anew.
 _LONGEST_LOOK = dt.timedelta(hours=26)
 #: Jobs that are read at a time.
 _CHUNK = 2000
@@ -71,7 +72,11 @@ def look(engine: Engine) -> Look:
     # The rows come in portions while they are read; what is found in one is noted before the next.
     with engine.connect().execution_options(yield_per=_CHUNK) as connection:
         for rows in _candidates(connection, stretches).partitions() if stretches else ():
-            found = [job for row in rows if (job := _due(row, stretches[row.test_id])) is not None]
+            found = [
+                job
+                for row in rows
+                if (job := _due(row, stretches[row.test_id], earliest=now - _LONGEST_LOOK)) is not None
+            ]
             due += len(found)
             noticed += _notice(engine, found)
     with engine.begin() as connection:
@@ -90,7 +95,11 @@ def look(engine: Engine) -> Look:
 class _DueJob:
     id: int
     kind: str
+    schedule: Schedule
+    #: The last instant in the stretch at which it was due.
     due_at: dt.datetime
+    #: Nothing that was due until then is asked for.
+    since: dt.datetime
 
 
 def _due_tests(tests: Sequence[PlannedTest], *, since: dt.datetime, until: dt.datetime) -> dict[int, Stretch]:
@@ -123,7 +132,7 @@ _CANDIDATES = text(
     JOIN workers w ON w.id = j.worker_id
     JOIN job_versions v ON v.job_id = j.id AND v.version = j.version
     LEFT JOIN backlogs b ON b.worker_id = w.id
-    WHERE j.retired_at IS NULL AND NOT j.one_shot AND NOT j.paused
+    WHERE j.retired_at IS NULL AND NOT j.one_shot AND NOT j.paused AND (j.ends_at IS NULL OR j.ends_at > now())
         AND (j.cron <> '' OR j.anchor_us + (d.last_us - j.anchor_us) / nullif(j.interval_us, 0) * j.interval_us >= d.first_us)
         AND w.gateway_id IS NOT NULL AND w.revoked_at IS NULL
         AND (w.spool_records <= :backlog OR greatest(b.since, w.connected_at) < now() - CAST(:patience AS interval))
@@ -145,35 +154,63 @@ def _candidates(connection: Connection, stretches: Mapping[int, Stretch]) -> Res
     )
 
 
-def _due(row: Any, stretch: Stretch) -> _DueJob | None:
-    """Return the last instant in the stretch at which a job was due."""
-    instant = stretch.last_due(schedule_of(row))
+def _due(row: Any, stretch: Stretch, *, earliest: dt.datetime) -> _DueJob | None:
+    """Return a job with the last instant in the stretch at which it was due, if it was."""
+    schedule = schedule_of(row)
+    instant = stretch.last_due(schedule)
     if instant is None:
         return None
     due_at = from_microseconds(instant)
-    return _DueJob(id=row.id, kind=row.kind, due_at=due_at) if due_at > row.begun_at + SETTLING else None
+    begun = row.begun_at + SETTLING
+    if due_at <= begun:
+        return None
+    return _DueJob(id=row.id, kind=row.kind, schedule=schedule, due_at=due_at, since=max(begun, earliest))
 
 
 def _notice(engine: Engine, due: Sequence[_DueJob]) -> int:
     """Note the jobs of which nothing has come that was due since; return how many are new."""
     noticed = 0
     for kind in sorted({job.kind for job in due}):
-        mine = [job for job in due if job.kind == kind]
-        statement = text(
-            f"""
-            INSERT INTO overdue_jobs (job_id, due_at)
-            SELECT d.job_id, d.due_at FROM unnest(:jobs ::bigint[], :dues ::timestamptz[]) AS d(job_id, due_at)
-            WHERE NOT EXISTS (
-                SELECT FROM {results.table_name(kind)} r WHERE r.job_id = d.job_id AND r.scheduled_at >= d.due_at
-            )
-            ON CONFLICT (job_id) DO NOTHING
-            """  # noqa: S608  a kind's table, named by the contract
-        ).bindparams(
-            bindparam("jobs", [job.id for job in mine]), bindparam("dues", [job.due_at for job in mine])
-        )
+        silent = _silent(engine, kind, [job for job in due if job.kind == kind])
+        if not silent:
+            continue
         with engine.begin() as connection:
-            noticed += connection.execute(statement).rowcount
+            noted = insert(OverdueJob).values(
+                [{"job_id": job_id, "due_at": due_at} for job_id, due_at in silent.items()]
+            )
+            noticed += connection.execute(noted.on_conflict_do_nothing()).rowcount
     return noticed
+
+
+def _silent(engine: Engine, kind: str, due: Sequence[_DueJob]) -> dict[int, dt.datetime]:
+    """Return the jobs that have delivered nothing from their due instant on and are not noted yet.
+
+    Each with the first instant that lacks: the one after the latest that has come, which may lie before the stretch.
+    """
+    statement = text(
+        f"""
+        SELECT d.job_id, (
+            SELECT max(r.scheduled_at) FROM {results.table_name(kind)} r
+            WHERE r.job_id = d.job_id AND r.scheduled_at > d.since AND r.scheduled_at < d.due_at
+        ) AS latest
+        FROM unnest(:jobs ::bigint[], :dues ::timestamptz[], :sinces ::timestamptz[]) AS d(job_id, due_at, since)
+        WHERE NOT EXISTS (SELECT FROM overdue_jobs o WHERE o.job_id = d.job_id) AND NOT EXISTS (
+            SELECT FROM {results.table_name(kind)} r WHERE r.job_id = d.job_id AND r.scheduled_at >= d.due_at
+        )
+        """  # noqa: S608  a kind's table, named by the contract
+    ).bindparams(
+        bindparam("jobs", [job.id for job in due]),
+        bindparam("dues", [job.due_at for job in due]),
+        bindparam("sinces", [job.since for job in due]),
+    )
+    with engine.connect() as connection:
+        latest = {row.job_id: row.latest for row in connection.execute(statement)}
+    return {job.id: _first_lacking(job, latest[job.id] or job.since) for job in due if job.id in latest}
+
+
+def _first_lacking(job: _DueJob, latest: dt.datetime) -> dt.datetime:
+    instant = job.schedule.next_after(to_microseconds(latest))
+    return job.due_at if instant is None else min(job.due_at, from_microseconds(instant))
 
 
 _FORGET_SPOOLS = text(
@@ -203,7 +240,9 @@ def _watch_spools(engine: Engine) -> None:
 def _clear(engine: Engine) -> int:
     """Remove what is no longer overdue: something came, nothing is asked of it any more, or its worker is away."""
     idle = select(Job.id).join(Worker, Worker.id == Job.worker_id)
-    idle = idle.where(or_(Job.retired_at.is_not(None), Job.paused, Worker.gateway_id.is_(None)))
+    idle = idle.where(
+        or_(Job.retired_at.is_not(None), Job.paused, Job.ends_at <= func.now(), Worker.gateway_id.is_(None))
+    )
     cleared = 0
     with engine.begin() as connection:
         cleared += connection.execute(delete(OverdueJob).where(OverdueJob.job_id.in_(idle))).rowcount

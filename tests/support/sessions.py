@@ -9,7 +9,7 @@ from streamswarm.v1 import gateway_pb2, probe_pb2
 from worker.clock import ControllerTime
 from worker.session import Local
 from worker.spool import ImpossibleAckError
-from worker.spool_file import Record
+from worker.spool.records import Record
 from worker.transport import StreamEndedError
 
 Down = gateway_pb2.GatewayMessage

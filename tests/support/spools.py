@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from streamswarm.v1 import probe_pb2
-from worker.spool_file import Entry, SpoolFile
+from worker.spool.file import SpoolFile
+from worker.spool.records import Entry
 
 _LEDGER = """
 CREATE TABLE ledger (seq INTEGER NOT NULL, body BLOB NOT NULL);

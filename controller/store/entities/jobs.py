@@ -82,7 +82,8 @@ class OverdueJob(Base):
     __tablename__ = "overdue_jobs"
 
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    #: The first instant that was due and of which, as of everything since, nothing has come.
+    #: The first instant that was due and of which, as of everything since, nothing has come; no more than 26 hours
+    #: before that was noticed.
     due_at: Mapped[dt.datetime]
     noticed_at: Mapped[dt.datetime] = now_column()
 

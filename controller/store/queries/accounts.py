@@ -41,7 +41,8 @@ class JobAccount:
     destination_name: str
     #: Whether it is planned at present.
     live: bool
-    #: Since when its due runs do not come although its worker is connected; None while all is well.
+    #: The first instant since which none of its due runs has come although its worker is connected, no more than 26
+    #: hours before that was noticed; None while all is well.
     overdue_since: dt.datetime | None
     account: Account
 
@@ -75,7 +76,8 @@ class OverdueLine:
     test_name: str
     worker_name: str
     destination_name: str
-    #: The first instant that was due and of which, as of everything since, nothing has come.
+    #: The first instant that was due and of which, as of everything since, nothing has come; no more than 26 hours
+    #: before that was noticed.
     due_at: dt.datetime
     #: Since when its worker's spool does not shrink, which is why; None where it does.
     spool_stuck_since: dt.datetime | None = None

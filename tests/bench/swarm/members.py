@@ -13,7 +13,7 @@ from streamswarm.v1 import gateway_pb2, probe_pb2
 from worker.clock import ControllerTime, SystemClock
 from worker.identity import Identity
 from worker.session import Local, SessionEnd
-from worker.spool_file import OVERHEAD, Record
+from worker.spool.records import OVERHEAD, Record
 from worker.transport import dial
 from worker.uplink import Renewal, Uplink
 

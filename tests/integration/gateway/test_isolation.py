@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 import uuid
 from collections.abc import Sequence
@@ -168,6 +169,28 @@ async def test_who_sends_what_the_database_refuses_is_stored_apart(
             assert taken == ["copied 2 wary 0", "copied 1 wary 1", "singly"]
     assert deployment.sql("SELECT count(*) FROM result_ping") == [(6,)]
     assert deployment.sql("SELECT seq FROM quarantine ORDER BY seq") == [(2,), (4,)]
+
+
+async def test_portions_that_are_stored_apart_mark_their_own_late_results(
+    deployment: Any, tools: Any, peers: Any, lane: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each bucket once, of few results as of many alike, and none of a session that is no longer the newest."""
+    monkeypatch.setattr(packing, "_finite", float)
+    deployment.sql("UPDATE workers SET session_epoch = 2 WHERE id = %s", peers[2][0].worker_id)
+    early = (dt.datetime.now(dt.UTC) - dt.timedelta(hours=5)).replace(minute=0, second=0, microsecond=0)
+    batches = []
+    for position, (peer, job) in enumerate(peers):
+        # Sixty runs, two seconds apart, lie in one bucket; those with a text are looked at one by one.
+        results = [tools.make_result(job, number, at=early) for number in range(60)]
+        results.append(tools.make_result(job, 150, at=early, error="alone"))
+        if position == 1:
+            results.append(tools.make_result(job, 151, at=early, detail_json='{"huge": 1e200000}'))
+        batches.append(peer.batch(results))
+    await _store(deployment, lane, batches)
+    assert [peer.endings for peer, _ in peers] == [[], [], ["refused"]]
+    marks = deployment.sql("SELECT job_id, bucket FROM dirty_buckets ORDER BY 1, 2")
+    buckets = (early, early + dt.timedelta(minutes=5))
+    assert marks == [(job, bucket) for _, job in peers[:2] for bucket in buckets]
 
 
 @pytest.mark.parametrize("alike", [1, 60])

@@ -36,8 +36,8 @@ def job(engine: Engine, world: World) -> int:
     return made.id
 
 
-def deliver(engine: Engine, job: int, ago: dt.timedelta) -> None:
-    """Store the result of a run that was due so long ago."""
+def deliver(engine: Engine, job: int, ago: dt.timedelta) -> dt.datetime:
+    """Store the result of a run that was due so long ago; return when that was."""
     at = dt.datetime.now(dt.UTC) - ago
     with Session(engine) as session, session.begin():
         partitions.ensure_partitions(session.connection(), "ping", {at.date()})
@@ -45,6 +45,13 @@ def deliver(engine: Engine, job: int, ago: dt.timedelta) -> None:
         session.execute(
             insert(results.table("ping")), [{**row, "status": probe_pb2.STATUS_OK, "failure_source": 0}]
         )
+    return at
+
+
+def since(engine: Engine) -> dt.datetime:
+    """Return since when the one job that is noted has delivered nothing."""
+    with Session(engine) as session:
+        return session.scalars(select(OverdueJob.due_at)).one()
 
 
 def overdue(engine: Engine) -> list[int]:
@@ -62,17 +69,39 @@ def look_again(engine: Engine) -> Look:
 
 def test_what_does_not_come_is_noticed_once_and_cleared_when_it_comes(engine: Engine, job: int) -> None:
     """With the first instant that lacks; a look at once, or by a second keeper, changes nothing."""
+    last = deliver(engine, job, dt.timedelta(seconds=100))
     assert freshness.look(engine).noticed == 1
-    with Session(engine) as session:
-        first = session.scalars(select(OverdueJob.due_at)).one()
-    assert dt.timedelta(seconds=30) < dt.datetime.now(dt.UTC) - first < dt.timedelta(seconds=60)
+    first = since(engine)
+    assert dt.timedelta(0) < first - last <= dt.timedelta(seconds=2)
     assert freshness.look(engine).noticed == 0
     assert look_again(engine).noticed == 0
-    with Session(engine) as session:
-        assert session.scalars(select(OverdueJob.due_at)).one() == first
+    assert since(engine) == first
     deliver(engine, job, dt.timedelta(seconds=20))
     assert freshness.look(engine).cleared == 1
     assert overdue(engine) == []
+
+
+def test_after_a_pause_of_the_keepers_the_first_instant_that_lacks_is_told(
+    engine: Engine, job: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the last of the stretch: the one after the latest result, or from when on something was expected at all."""
+    with engine.begin() as connection:
+        connection.execute(insert(Mark).values(name="freshness", until=func.now() - HOUR / 2))
+    last = deliver(engine, job, HOUR / 3)
+    assert freshness.look(engine).noticed == 1
+    assert dt.timedelta(0) < since(engine) - last <= dt.timedelta(seconds=2)
+    for table in ("result_ping", "overdue_jobs"):
+        with engine.begin() as connection:
+            connection.execute(text(f"DELETE FROM {table}"))
+    assert look_again(engine).noticed == 1
+    # Its worker has been connected for an hour, and is given a minute.
+    settled = dt.datetime.now(dt.UTC) - HOUR + freshness.SETTLING
+    assert abs(since(engine) - settled) < dt.timedelta(seconds=20)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM overdue_jobs"))
+    monkeypatch.setattr(freshness, "_LONGEST_LOOK", HOUR / 4)
+    assert look_again(engine).noticed == 1
+    assert abs(dt.datetime.now(dt.UTC) - HOUR / 4 - since(engine)) < dt.timedelta(seconds=20)
 
 
 def test_what_delivers_is_left_in_peace(engine: Engine, job: int) -> None:
@@ -91,12 +120,13 @@ def test_what_delivers_is_left_in_peace(engine: Engine, job: int) -> None:
         "UPDATE jobs SET paused = true",
         "UPDATE jobs SET retired_at = now()",
         "UPDATE jobs SET ends_at = now() - interval '10 minutes'",
+        "UPDATE jobs SET ends_at = now() - interval '1 second'",
         "UPDATE job_versions SET valid_from = now() - interval '40 seconds'",
         "UPDATE jobs SET interval_us = 86400000000, anchor_us = anchor_us - 3600000000",
         """UPDATE jobs SET windows = jsonb_build_array(jsonb_build_object('from', '00:00', 'to', '24:00', 'days',
                                        jsonb_build_array(to_char(now() + interval '3 days', 'dy'))))""",
     ],
-    ids=["offline", "just back", "catching up", "revoked", "paused", "retired", "ended", "just changed", "not due", "closed"],
+    ids=["offline", "just back", "catching up", "revoked", "paused", "retired", "ended", "just ended", "just changed", "not due", "closed"],
 )  # fmt: skip
 def test_what_is_no_alarm_of_a_job(engine: Engine, job: int, statement: str) -> None:
     """Whole workers, jobs of which nothing is asked, and what has only just begun."""
@@ -107,8 +137,10 @@ def test_what_is_no_alarm_of_a_job(engine: Engine, job: int, statement: str) -> 
 
 
 @pytest.mark.parametrize(
-    "values", [{"gateway_id": None}, {"paused": True}, {"retired_at": func.now()}], ids=["offline", "paused", "retired"]
-)  # fmt: skip
+    "values",
+    [{"gateway_id": None}, {"paused": True}, {"retired_at": func.now()}, {"ends_at": func.now()}],
+    ids=["offline", "paused", "retired", "ended"],
+)
 def test_an_alarm_ends_when_nothing_is_asked_any_more(
     engine: Engine, job: int, values: dict[str, Any]
 ) -> None:
@@ -140,9 +172,9 @@ def test_jobs_that_were_not_due_are_not_read(
     read: list[int] = []
     really = freshness._due
 
-    def counted(row: Any, stretch: Any) -> Any:
+    def counted(row: Any, stretch: Any, **rest: Any) -> Any:
         read.append(row.id)
-        return really(row, stretch)
+        return really(row, stretch, **rest)
 
     monkeypatch.setattr(freshness, "_due", counted)
     now = dt.datetime.now(dt.UTC)

@@ -58,7 +58,7 @@ MUTANTS = {
         says="AssertionError",
     ),
     "spool without AUTOINCREMENT": Mutant(
-        source="worker/spool_file.py",
+        source="worker/spool/file.py",
         changes=(
             ("PRIMARY KEY AUTOINCREMENT,", "PRIMARY KEY,"),
             ("SELECT seq FROM sqlite_sequence WHERE name = 'record'", "SELECT max(seq) FROM record"),

@@ -26,7 +26,7 @@ from google.protobuf import json_format
 
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
-from worker.spool_file import SpoolFile
+from worker.spool.file import SpoolFile
 
 gateways = sys.modules["worker_test_gateways"]
 

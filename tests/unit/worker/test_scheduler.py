@@ -13,7 +13,7 @@ from worker import passed
 from worker.clock import ControllerTime
 from worker.concurrency import cancel
 from worker.scheduler import Scheduler
-from worker.spool_file import Used
+from worker.spool import Used
 
 S = 1_000_000
 

@@ -15,8 +15,9 @@ import pytest
 from streamswarm.v1 import probe_pb2
 from worker.clock import SystemClock
 from worker.errors import StorageError
-from worker.spool import ImpossibleAckError, Limits, Spool
-from worker.spool_file import DamageError, Entry, SpoolFile, Used
+from worker.spool import ImpossibleAckError, Limits, Spool, Used
+from worker.spool.file import DamageError, SpoolFile
+from worker.spool.records import Entry
 
 
 def _result(number: int, *, size: int = 0) -> probe_pb2.Result:

@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from worker.spool_file import Entry, Gap, SpoolFile, Used
+from worker.spool.file import SpoolFile
+from worker.spool.records import Entry, Gap, Used
 
 
 class SpoolModel(RuleBasedStateMachine):

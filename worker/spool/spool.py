@@ -1,4 +1,4 @@
-"""The queue of results on disk that are not yet acknowledged.
+"""The spool as the daemon knows it: what is written, what waits, what is acknowledged, and whether there is room.
 
 A result is in the spool when `append` returns: written and synchronised. Results that arrive within a few
 milliseconds share one transaction. All file work happens in one thread, so that a slow disk never stops the loop.
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,17 +22,10 @@ from worker.clock import Clock
 from worker.concurrency import cancel
 from worker.errors import StorageError
 from worker.instants import shown_instant
-from worker.spool_file import (
-    OVERHEAD,
-    DamageError,
-    Entry,
-    Gap,
-    Record,
-    SpoolFile,
-    Used,
-    salvage,
-    set_aside,
-)
+from worker.spool import damage
+from worker.spool.file import DamageError, SpoolFile
+from worker.spool.gaps import Gaps, telling
+from worker.spool.records import OVERHEAD, Entry, Gap, Record, Used
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,7 +40,6 @@ _LARGEST_BACKLOG = 5000
 _LONGEST_RETRY_S = 10.0
 #: Room is called room again below this share of the limit, so that the state does not flicker.
 _ROOM_SHARE = 0.9
-_DAMAGED_FILES_KEPT = 3
 
 
 class ImpossibleAckError(Exception):
@@ -75,8 +65,7 @@ class Spool:
         self._limits = limits or Limits()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._pending: list[tuple[Entry, asyncio.Future[int]]] = []
-        self._gaps: dict[int, Gap] = {}
-        self._unsaved_gaps: set[int] = set()
+        self._gaps = Gaps()
         self._wake = asyncio.Event()
         self._grown = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -138,14 +127,7 @@ class Spool:
         if not self.refusal():
             self._queue(result, None)
             return
-        gap = self._gaps.get(result.job_id)
-        if gap is None:
-            gap = Gap(result.job_id, 1, result.scheduled_at_us, result.SerializeToString())
-        else:
-            last_us = max(gap.last_us, result.scheduled_at_us)
-            gap = replace(gap, count=gap.count + 1, last_us=last_us)
-        self._gaps[gap.job_id] = gap
-        self._unsaved_gaps.add(gap.job_id)
+        self._gaps.count(result)
         self._wake.set()
 
     def refusal(self) -> str:
@@ -283,15 +265,14 @@ class Spool:
             if self._fault:
                 log.info("the spool can be written again")
             self._fault, failures = "", 0
-            if self._pending or self._gaps_can_settle():
+            if self._pending or self._gaps_to_settle():
                 self._wake.set()
             elif self._closing:
                 return
 
     async def _write_once(self) -> None:
         batch = self._pending[:_LARGEST_COMMIT]
-        gap_ids = self._unsaved_gaps.copy()
-        gaps = [self._gaps[job_id] for job_id in gap_ids]
+        gaps = self._gaps.unsaved()
         acked = self._acked
         if batch or gaps or acked > self._deleted:
             seqs, removed = await self._in_thread(
@@ -302,7 +283,7 @@ class Spool:
             self._deleted = max(acked, self._deleted)
             self._records += len(seqs) - removed[0]
             self._bytes += sum(len(entry.body) + OVERHEAD for entry, _ in batch) - removed[1]
-            self._unsaved_gaps -= {gap.job_id for gap in gaps if self._gaps.get(gap.job_id) == gap}
+            self._gaps.saved(gaps)
             del self._pending[: len(batch)]
             for (_, future), seq in zip(batch, seqs, strict=True):
                 if not future.done():
@@ -311,8 +292,8 @@ class Spool:
                 await self._find_oldest()
             if seqs:
                 self._announce()
-        if self._gaps_can_settle():
-            await self._settle_gaps()
+        if settling := self._gaps_to_settle():
+            await self._settle(settling)
 
     def _commit(
         self, entries: list[Entry], gaps: list[Gap], delete_to: int
@@ -320,14 +301,14 @@ class Spool:
         removed = self._file.size_to(delete_to) if delete_to else (0, 0)
         return self._file.commit(entries, gaps, delete_to=delete_to), removed
 
-    def _gaps_can_settle(self) -> bool:
-        return bool(self._gaps) and not self._unsaved_gaps and not self._is_full()
+    def _gaps_to_settle(self) -> list[Gap]:
+        gaps = self._gaps.to_settle()
+        return gaps if gaps and not self._is_full() else []
 
-    async def _settle_gaps(self) -> None:
-        told = dict(self._gaps)
-        entries = [Entry(body=_told(gap).SerializeToString()) for gap in told.values()]
+    async def _settle(self, gaps: list[Gap]) -> None:
+        entries = [telling(gap) for gap in gaps]
         seqs = await self._in_thread(lambda: self._file.settle_gaps(entries))
-        self._gaps = {job_id: gap for job_id, gap in self._gaps.items() if gap != told.get(job_id)}
+        self._gaps.settled(gaps)
         self._records += len(seqs)
         self._bytes += sum(len(entry.body) + OVERHEAD for entry in entries)
         self._announce()
@@ -364,6 +345,7 @@ class Spool:
         try:
             self._file = SpoolFile.open(self._path)
             self._load_state()
+            self._gaps.load(self._file.gaps())
         except DamageError as error:
             self._replace_file(str(error))
 
@@ -371,31 +353,17 @@ class Spool:
         self._records, self._bytes, first = self._file.totals()
         self._acked = self._deleted = max(0, first - 1)
         self._sent = 0
-        self._gaps = {gap.job_id: gap for gap in self._file.gaps()}
-        self._unsaved_gaps.clear()
         oldest = self._file.read(0, limit=1, max_bytes=1)
         self._oldest_us = probe_pb2.Result.FromString(oldest[0].body).scheduled_at_us if oldest else 0
         self._note_damage()
 
     def _replace_file(self, reason: str) -> None:
-        """Set the damaged file aside, start a fresh one, and take over what can still be read."""
-        aside = set_aside(self._path, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
-        self._file = SpoolFile.open(self._path)
-        saved = list(salvage(aside))
-        for start in range(0, len(saved), _LARGEST_COMMIT):
-            self._file.commit(saved[start : start + _LARGEST_COMMIT])
+        self._file, told = damage.replace(self._path, reason)
         self._load_state()
-        self._raise_damage(
-            f"the spool was damaged ({reason}); {len(saved)} results could still be read and are delivered, "
-            f"others may be lost; the damaged file is kept as {aside}"
-        )
-        old = sorted(self._path.parent.glob(f"{self._path.stem}-damaged-*{self._path.suffix}"))
-        for path in old[:-_DAMAGED_FILES_KEPT]:
-            path.unlink(missing_ok=True)
+        self._raise_damage(told)
 
     async def _recover(self, reason: str) -> None:
         """Replace the file while running; what waits in memory goes to the fresh one."""
-        kept = dict(self._gaps)
 
         def work() -> None:
             with contextlib.suppress(Exception):  # closing a broken file may fail, and it is replaced anyway
@@ -409,8 +377,7 @@ class Spool:
             self._fault = str(error)
             await self._clock.sleep(1.0)
             return
-        self._gaps = {**self._gaps, **kept}
-        self._unsaved_gaps = set(self._gaps)
+        self._gaps.unsave()
         self._announce()
 
     def _note_damage(self) -> None:
@@ -422,13 +389,3 @@ class Spool:
     def _raise_damage(self, text: str) -> None:
         log.error("%s", text)
         self._damage = text
-
-
-def _told(gap: Gap) -> probe_pb2.Result:
-    """Return the record that stands for all missed runs of a gap, at the first of their instants."""
-    result = probe_pb2.Result.FromString(gap.body)
-    if gap.count > 1:
-        until = shown_instant(gap.last_us)
-        result.error = f"{gap.count} runs until {until} were not started; the first because: {result.error}"
-        result.detail_json = json.dumps({"missed_runs": gap.count, "missed_until_us": gap.last_us})
-    return result

@@ -12,12 +12,12 @@ import secrets
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from worker.errors import StorageError
 from worker.files import sync_folder
-from worker.wal_check import committed_frames
+from worker.spool.records import OVERHEAD, Entry, Gap, Record, Used
+from worker.spool.wal_check import committed_frames
 
 _VERSION = 2
 _SCHEMA = """
@@ -36,50 +36,10 @@ _SYSTEM_FAULTS = (
     "database is locked",
     "out of memory",
 )
-#: Bytes that SQLite needs for a record beside its body, for the spool's accounts.
-OVERHEAD = 32
 
 
 class DamageError(Exception):
     """The file's bytes are not what was written."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One result waiting for acknowledgement."""
-
-    seq: int
-    #: The serialised Result.
-    body: bytes
-
-
-@dataclass(frozen=True)
-class Used:
-    """The due instants of a job that have been used, from one to another: none of them runs again."""
-
-    from_us: int
-    last_us: int
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What one append writes in one transaction."""
-
-    body: bytes
-    job_id: int = 0
-    used: Used | None = None
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Runs of one job that did not start while the spool took no results: how many, and the first of them."""
-
-    job_id: int
-    count: int
-    #: The last instant that was missed.
-    last_us: int
-    #: The serialised Result of the first one.
-    body: bytes
 
 
 class SpoolFile:
@@ -320,38 +280,6 @@ def _set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
     connection.execute(
         "INSERT OR REPLACE INTO meta (key, value, crc) VALUES (?, ?, ?)", (key, value, _crc(key, value))
     )
-
-
-def set_aside(path: Path, stamp: str) -> Path:
-    """Rename a damaged file with its log so that a fresh one can take its place; returns the new name."""
-    aside = path.with_name(f"{path.stem}-damaged-{stamp}-{secrets.token_hex(2)}{path.suffix}")
-    for suffix in ("-wal", "-shm", ""):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    sync_folder(path.parent)
-    return aside
-
-
-def salvage(path: Path) -> Iterator[Entry]:
-    """Yield every record of a damaged file that can still be read and is as it was written."""
-    last = 0
-    for query in (
-        "SELECT seq, crc, body FROM record WHERE seq > ? ORDER BY seq",
-        "SELECT seq, crc, body FROM record WHERE seq > ? ORDER BY seq DESC",  # from the end back to the damage
-    ):
-        newest = last
-        with contextlib.suppress(sqlite3.Error, OverflowError), contextlib.closing(_raw(path)) as connection:
-            for seq, crc, body in connection.execute(query, (last,)):
-                if isinstance(body, bytes) and zlib.crc32(body) == crc:
-                    newest = max(newest, seq)
-                    yield Entry(body=body)
-        last = newest
-
-
-def _raw(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(str(path), timeout=1.0)
-    connection.text_factory = bytes
-    return connection
 
 
 def _crc(*values: object) -> int:

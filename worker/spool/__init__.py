@@ -1,0 +1,6 @@
+"""The queue of results on disk that are not yet acknowledged."""
+
+from worker.spool.records import Used
+from worker.spool.spool import ImpossibleAckError, Limits, Spool
+
+__all__ = ["ImpossibleAckError", "Limits", "Spool", "Used"]
