@@ -48,7 +48,7 @@ def stored_before(
 
     The row of a missed run that now comes measured is removed, and the new one is not among these.
     """
-    wanted = keep & np.isin(load.owners, list(positions))
+    wanted = keep & load.belong_to(positions)
     found: list[Integers] = [np.empty(0, dtype=np.int64)]
     for kind, keys in sorted(_keys(load, wanted).items()):
         # Of the same key what was measured comes first, then by place: the first one stands.
