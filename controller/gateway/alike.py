@@ -51,7 +51,8 @@ _COPY_FORMATS: dict[ColumnType, str] = {
 }
 #: Columns that are shown by another clock than the wire's, which counts from 1970.
 _INSTANTS = {"scheduled_at": "scheduled_at_us", "started_at": "started_at_us"}
-_GOOD_STATUS = np.isin(np.arange(256), sorted(STATUSES))
+#: Missed runs bear their reason, so they are never alike: blocks hold runs that started.
+_GOOD_STATUS = np.isin(np.arange(256), sorted(STATUSES - {probe_pb2.STATUS_MISSED}))
 _GOOD_SOURCE = np.isin(np.arange(256), sorted(SOURCES))
 
 Flags = NDArray[np.bool_]

@@ -123,7 +123,12 @@ class Load:
         """What blocks hold, row by row: for the slowest way into the database, which is rare."""
         return {
             place: PackedResult(
-                kind=block.kind, job_id=job_id, scheduled_at_us=due_us, row=row.tobytes(), children=()
+                kind=block.kind,
+                job_id=job_id,
+                scheduled_at_us=due_us,
+                missed=False,
+                row=row.tobytes(),
+                children=(),
             )
             for block in self.blocks
             for place, job_id, due_us, row in zip(

@@ -41,6 +41,8 @@ class PackedResult:
     #: The natural key.
     job_id: int
     scheduled_at_us: int
+    #: Whether it tells of a run that did not start.
+    missed: bool
     #: The row of the kind's table.
     row: bytes
     #: Rows of child tables, each with the name of its group.
@@ -187,6 +189,7 @@ def pack(result: probe_pb2.Result) -> PackedResult:
         kind=name,
         job_id=result.job_id,
         scheduled_at_us=result.scheduled_at_us,
+        missed=result.status == probe_pb2.STATUS_MISSED,
         row=table.pack(envelope, present, texts),
         children=tuple(_pack_children(name, groups, result.job_id, scheduled_at)),
     )

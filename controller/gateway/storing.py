@@ -20,7 +20,7 @@ from controller.gateway.database import BlockingConnection, is_in_vain, is_trans
 from controller.gateway.late import mark_late
 from controller.gateway.loads import Entry, Load, Portion
 from controller.gateway.packing import HEADER, TRAILER, CopyTarget, PackedResult, copy_target
-from controller.gateway.repeats import stored_before
+from controller.gateway.repeats import is_stored, stored_before
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +52,9 @@ def store_copied(
 ) -> Stored:
     """Store portions by COPY straight into the tables.
 
-    What `wary` portions hold is looked for in the tables first, and left out where it is there already. A row of
-    another that exists already makes the whole transaction fail.
+    What `wary` portions hold is looked for in the tables first, and left out where it is there already; a run that was
+    told as missed gives way to its measured result. A row of another that exists already makes the whole transaction
+    fail.
     """
     with connection.transaction():
         watermarks = _claim(connection, load, positions)
@@ -92,10 +93,9 @@ def store_singly(connection: BlockingConnection, load: Load, position: int) -> C
             if entry.packed is not None:
                 try:
                     with connection.transaction():
-                        _copy_packed(connection, entry.packed)
+                        if not is_stored(connection, entry.packed):
+                            _copy_packed(connection, entry.packed)
                     continue
-                except psycopg.errors.UniqueViolation:
-                    continue  # stored before
                 except psycopg.Error as error:
                     if is_transient(error) or isinstance(error, psycopg.ProgrammingError):
                         raise

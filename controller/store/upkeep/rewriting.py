@@ -29,6 +29,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from controller.store import partitions, results
+from streamswarm.v1 import probe_pb2
 
 _log = logging.getLogger(__name__)
 
@@ -265,11 +266,28 @@ def _merge(connection: Connection, day: Day) -> tuple[int, int]:
     moved, added = connection.execute(
         text(
             f"WITH moved AS (DELETE FROM {day.late} RETURNING *), "  # noqa: S608
-            f"added AS (INSERT INTO {day.new} SELECT * FROM moved ON CONFLICT DO NOTHING RETURNING 1) "
-            "SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM added)"
+            f"added AS (INSERT INTO {day.new} AS held {_to_merge(day)} RETURNING held.xmax = 0 AS is_new) "
+            "SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM added WHERE is_new)"
         )
     ).one()
     return int(moved), int(added)
+
+
+def _to_merge(day: Day) -> str:
+    """Return what of the moved rows goes into the copy, and what becomes of a row that is there already.
+
+    What stands is what stands in the partition: a missed run gives way to its measured result, which came later
+    (`controller.gateway.repeats`); rows that are in the copy and beside it are the same otherwise.
+    """
+    table = results.described(day.table)
+    if "status" not in table.columns:
+        return "SELECT * FROM moved ON CONFLICT DO NOTHING"
+    missed = f"status = {int(probe_pb2.STATUS_MISSED)}"
+    columns = ", ".join(f'"{column.name}" = excluded."{column.name}"' for column in table.columns)
+    return (
+        f"SELECT DISTINCT ON ({day.key}) * FROM moved ORDER BY {day.key}, {missed} "  # noqa: S608
+        f"ON CONFLICT ({day.key}) DO UPDATE SET {columns} WHERE held.{missed} AND NOT excluded.{missed}"
+    )
 
 
 def _swap_patiently(engine: Engine, day: Day, attempt: int) -> tuple[int, float, int]:
