@@ -149,7 +149,7 @@ def ceil(instant: dt.datetime, width: dt.timedelta) -> dt.datetime:
     return EPOCH - (EPOCH - instant) // width * width
 
 
-#: Buckets begin at whole multiples of their width since then.
+#: Buckets begin at whole multiples of their width since then: midnight in UTC, for widths that divide a day.
 EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 _LONGEST_NAME = 63 - len("_2026_11_pkey")
