@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 from support.keepers import Keepers, wait_for
 from support.pdf import text_of
-from support.reports import END, HOUR
+from support.reports import END, HOUR, printing
 
 from controller.errors import ConflictError, NotFoundError
 from controller.keeper.prune import prune
@@ -127,6 +127,7 @@ def test_why_there_is_no_file_is_kept(engine: Engine, ground: Any, lines: dict[s
         reports.read_file(session, asked.id)
 
 
+@pytest.mark.timeout(240)
 def test_a_killed_keeper_s_report_is_made_by_another(
     engine: Engine, settings: Settings, ground: Any, lines: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -135,14 +136,17 @@ def test_a_killed_keeper_s_report_is_made_by_another(
     try:
         first = keepers.start()
         asked = ground.ask(lines["test"], start=HOUR, end=END)
-        wait_for(lambda: printing(first.pid), seconds=30, what="printing")
+        wait_for(lambda: printing(first.pid), seconds=60, what="printing")
         (child,) = printing(first.pid)
+        child.suspend()  # or it might be done before its keeper is dead
         first.send_signal(signal.SIGKILL)
         first.wait(10)
-        wait_for(lambda: is_over(child), seconds=5, what="the end of the dead keeper's child")
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.resume()
+        wait_for(lambda: is_over(child), seconds=20, what="the end of the dead keeper's child")
         assert state_of(engine, asked.id).state == "working"
         keepers.start()
-        wait_for(lambda: not state_of(engine, asked.id).pending, seconds=60, what="the report's end")
+        wait_for(lambda: not state_of(engine, asked.id).pending, seconds=120, what="the report's end")
         made = state_of(engine, asked.id)
         assert made.state == "ready", (made.error, keepers.log())
         with engine.connect() as connection:
@@ -161,16 +165,6 @@ def is_over(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.status() == psutil.STATUS_ZOMBIE
     return True
-
-
-def printing(parent: int) -> list[psutil.Process]:
-    """Return the children of a keeper that print."""
-    found = []
-    for process in psutil.Process(parent).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if "controller.reports.render" in process.cmdline():
-                found.append(process)
-    return found
 
 
 def test_old_reports_are_pruned(engine: Engine, ground: Any, lines: dict[str, Any]) -> None:
