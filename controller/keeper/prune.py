@@ -15,8 +15,8 @@ from controller.store import health, results
 from controller.store.commands import audit
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Job, Test
+from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.queries.tests import runs_once
-from controller.store.upkeep import RAW, Expiry
 
 _DAY_S = 86_400.0
 #: Tests that are deleted in one transaction.

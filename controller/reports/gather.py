@@ -119,7 +119,7 @@ def _test(session: Session, test_id: int, start: dt.datetime, end: dt.datetime, 
         ),
         previous=_previous(session, kind, used, start, end),
         width=width,
-        periods=report_figures.buckets(
+        periods=report_figures.periods(
             session, kind.name, kind.headline.name, None, used, start=start, end=end, width=period
         ),
         period=period,
@@ -155,7 +155,7 @@ def _line(
         account=total,
         statistics=report_figures.statistics(session, kind.name, [name], jobs, start=start, end=end)[name],
         previous=_previous(session, kind, jobs, start, end),
-        buckets=report_figures.buckets(
+        periods=report_figures.periods(
             session,
             kind.name,
             name,

@@ -19,11 +19,11 @@ from sqlalchemy.orm import Session
 from controller.planning.accounts import Account, Received, Span, Version, account, may_stray, spans
 from controller.store import results
 from controller.store.entities import Destination, Job, JobVersion, OverdueJob, Test, Worker
+from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
 from controller.store.queries.workers import spool_stuck_since
 from controller.store.schedules import schedule_of
-from controller.store.upkeep import RAW, Expiry
 from streamswarm.v1 import probe_pb2
 from streamswarm.zones import from_microseconds, to_microseconds
 

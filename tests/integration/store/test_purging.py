@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from controller.store import partitions, purging, rewriting, rolling
+from controller.store import partitions
 from controller.store.entities import Job, Test, Worker
-from controller.store.purging import purge
-from controller.store.rewriting import Day
+from controller.store.rollups import rolling
+from controller.store.upkeep import purging, rewriting
+from controller.store.upkeep.purging import purge
+from controller.store.upkeep.rewriting import Day
 
 FIRST = dt.date(2026, 3, 28)
 TABLES = ("result_ping", "rollup_ping_1h", "rollup_ping_1d")

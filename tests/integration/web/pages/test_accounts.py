@@ -11,7 +11,7 @@ from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
 
 from controller.store.entities import Job, JobVersion, OverdueJob
-from controller.store.upkeep import RAW, Expiry
+from controller.store.entities.upkeep import RAW, Expiry
 from streamswarm.v1 import probe_pb2
 
 MINUTE = dt.timedelta(minutes=1)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
-from controller.store import partitions, results, rewriting, rollups
+from controller.store import partitions, results, rollups
 from controller.store.rollups import LAYERS
+from controller.store.upkeep import rewriting
 
 #: Rows that are removed in one transaction.
 ROWS_TOGETHER = 5000
