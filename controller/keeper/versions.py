@@ -11,8 +11,8 @@ import datetime as dt
 from sqlalchemy import Engine, select, text
 
 from controller.store import results
+from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.health import BACKLOG
-from controller.store.upkeep import RAW, Expiry
 
 #: Versions that are removed in one transaction.
 TOGETHER = 1000

@@ -17,8 +17,8 @@ from controller.keeper.versions import prune_versions
 from controller.planning.accounts import Account
 from controller.store import partitions, results
 from controller.store.entities import Job, JobVersion, Worker
+from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.queries import accounts
-from controller.store.upkeep import RAW, Expiry
 from streamswarm.v1 import probe_pb2
 
 HOUR = dt.timedelta(hours=1)

@@ -12,11 +12,12 @@ from sqlalchemy import Engine, event, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from controller.settings import Settings
-from controller.store import partitions, results, rewriting, schema
+from controller.store import partitions, results, schema
 from controller.store.engine import make_engine
 from controller.store.entities import Job, Test, Worker
 from controller.store.queries import pages
-from controller.store.rewriting import Day
+from controller.store.upkeep import rewriting
+from controller.store.upkeep.rewriting import Day
 from streamswarm.v1 import probe_pb2
 
 WITHIN = dt.timedelta(minutes=15)
