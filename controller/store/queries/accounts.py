@@ -10,6 +10,7 @@ import datetime as dt
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, and_, cast, func, or_, select, text, tuple_
@@ -19,7 +20,8 @@ from sqlalchemy.orm import Session
 from controller.planning.accounts import Account, Received, Span, Version, account, may_stray, spans
 from controller.store import results
 from controller.store.entities import Destination, Job, JobVersion, OverdueJob, Test, Worker
-from controller.store.entities.upkeep import RAW, Expiry
+from controller.store.queries.due_runs import count_due
+from controller.store.queries.expiries import counted_from
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
 from controller.store.queries.workers import spool_stuck_since
@@ -181,12 +183,6 @@ def read_accounts(
             return Accounts(counted_from=begin, by_job=made)
 
 
-def counted_from(session: Session, kind: str, start: dt.datetime) -> dt.datetime:
-    """Return from when on results of a kind are still there, not before `start`."""
-    gone_before = session.scalar(select(Expiry.gone_before).where(Expiry.kind == kind, Expiry.layer == RAW))
-    return start if gone_before is None else max(start, gone_before)
-
-
 def _read(
     session: Session, kind: str, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
 ) -> dict[int, Account]:
@@ -220,11 +216,13 @@ def of_test(
     *,
     start: dt.datetime,
     end: dt.datetime,
-    limit: int | None = None,
+    most_lines: int | None = None,
+    most_runs: int | None = None,
 ) -> TestAccounts:
     """Return the accounts of a test's jobs by worker and destination; "run now" is left out, and retired jobs without any run.
 
-    Beyond the limit jobs are not looked at, retired ones before live ones.
+    Jobs beyond so many lines, or so many runs that were due in all of them, are left out, retired ones before live ones; one
+    is always looked at.
     """
     destination = func.coalesce(Destination.name, "")
     rows = session.execute(
@@ -245,8 +243,13 @@ def of_test(
         .order_by(Worker.name, destination, Job.worker_id, Job.id)
     ).all()
     known = len(rows)
-    if limit is not None and known > limit:
-        kept = {row.id for row in sorted(rows, key=lambda row: row.retired_at is not None)[:limit]}
+    if most_runs is not None:
+        due = count_due(session, test_id, kind, start=start, end=end)
+        so_far = accumulate(due.get(row.id, 0) for row in sorted(rows, key=_retired))
+        fitting = max(1, sum(total <= most_runs for total in so_far))
+        most_lines = fitting if most_lines is None else min(most_lines, fitting)
+    if most_lines is not None and known > most_lines:
+        kept = {row.id for row in sorted(rows, key=_retired)[:most_lines]}
         rows = [row for row in rows if row.id in kept]
     found = read_accounts(session, kind, [row.id for row in rows], start=start, end=end)
     accounts = found.by_job
@@ -287,6 +290,10 @@ def _received(
             )
         )
     return found
+
+
+def _retired(row: Any) -> bool:
+    return row.retired_at is not None
 
 
 _ON_PLAN = """
