@@ -17,7 +17,8 @@ from controller.planning.accounts import Account
 from controller.reports.accounting import is_aside, stretches
 from controller.reports.records import LineReport, Report, TestReport
 from controller.store.queries import report_figures, report_rows, schedules
-from controller.store.queries.accounts import SETTLING, counted_from, read_accounts
+from controller.store.queries.accounts import SETTLING, read_accounts
+from controller.store.queries.expiries import counted_from
 from controller.store.queries.report_figures import Statistics
 from controller.store.queries.reports import ReportRecord
 from controller.store.queries.results import bucket_width
