@@ -11,7 +11,7 @@ from worker.policy import Policy
 _DAY_S = 86_400.0
 
 
-class Bucket:
+class TokenBucket:
     """Fills at `rate` per second up to `capacity`. What has been used already may take it below zero."""
 
     def __init__(self, clock: Clock, *, rate: float, capacity: float) -> None:
@@ -44,8 +44,8 @@ class Budget:
     def __init__(self, policy: Policy, clock: Clock) -> None:
         packets, day = policy.packets_per_second, policy.bytes_per_day
         # Ten seconds' worth: a run's packets are spread over the run, while it asks for them all at its start.
-        self._packets = None if packets is None else Bucket(clock, rate=packets, capacity=packets * 10)
-        self._bytes = None if day is None else Bucket(clock, rate=day / _DAY_S, capacity=day)
+        self._packets = None if packets is None else TokenBucket(clock, rate=packets, capacity=packets * 10)
+        self._bytes = None if day is None else TokenBucket(clock, rate=day / _DAY_S, capacity=day)
         self._policy = policy
 
     def refusal(self, spec: Any) -> str:

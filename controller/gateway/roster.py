@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import uuid
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from controller.gateway.plain import storable_json, without_nul
 from controller.store.queue import plan_worker_async
 from streamswarm.v1 import gateway_pb2
 
+#: A worker's jobs are planned for the kinds that it announces no more often than this.
+REPLAN_PAUSE = dt.timedelta(minutes=1)
 _MOST_JSON = 65_536
 
 
@@ -91,11 +94,30 @@ async def open_sessions(connection: Connection, arrivals: Sequence[Arrival], pro
         free = [arrival for arrival in arrivals if arrival.peer.worker_id in before]
         opened = await _take_over(connection, free, process_id) if free else {}
         await _use_certificates(connection, [item.peer for item in free if item.peer.worker_id in opened])
-        for arrival in free:
-            worker_id, hello = arrival.peer.worker_id, arrival.hello
-            if worker_id in opened and before[worker_id] != (_kinds(hello), hello.contract_version):
-                await plan_worker_async(connection, worker_id)
+        changed = [
+            arrival.peer.worker_id
+            for arrival in free
+            if arrival.peer.worker_id in opened
+            and before[arrival.peer.worker_id] != (_kinds(arrival.hello), arrival.hello.contract_version)
+        ]
+        if changed:
+            await _replan(connection, changed)
     return {worker_id: opened.get(worker_id) for worker_id in ids if worker_id not in held}
+
+
+async def _replan(connection: Connection, worker_ids: Sequence[uuid.UUID]) -> None:
+    """Have the jobs planned of workers that announce other kinds, each once a minute at the most.
+
+    Each plan may end versions of all its jobs and begin others. What a worker announces in between is planned by the
+    keepers' look over all tests, every minute, as it is then.
+    """
+    cursor = await connection.execute(
+        "UPDATE workers SET replanned_at = now() "
+        "WHERE id = ANY(%s) AND (replanned_at IS NULL OR replanned_at < now() - %s) RETURNING id",
+        (list(worker_ids), REPLAN_PAUSE),
+    )
+    for (worker_id,) in await cursor.fetchall():
+        await plan_worker_async(connection, worker_id)
 
 
 async def _take_over(

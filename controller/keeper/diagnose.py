@@ -27,9 +27,10 @@ from controller.diagnosis.learning.usual import LOOK_BACK, usual
 from controller.diagnosis.watched import watched
 from controller.keeper import learnt
 from controller.store import results
-from controller.store.diagnoses import DiagnosisState
 from controller.store.entities import Job
+from controller.store.entities.diagnosis import DiagnosisState
 from streamswarm.v1 import probe_pb2
+from streamswarm.zones import from_microseconds
 
 #: Jobs that are scored in one transaction.
 _CHUNK = 50
@@ -44,7 +45,6 @@ _ROUND_S = 5.0
 #: A job is looked at once an interval, but neither more nor less often than this.
 _SHORTEST_LOOK_S = 4.0
 _LONGEST_LOOK_S = 60.0
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,12 +230,12 @@ def _question(connection: Connection, look: _Look, model: JobModel) -> Question:
     columns = [table.c[results.metric_column(look.kind, metric.name).name] for metric in watched(look.kind)]
     suspected = model.suspected
     since = min(detector.since_us or 0 for detector in suspected)
-    odd = [instant(at) for detector in suspected for at in detector.beyond_us()]
+    odd = [from_microseconds(at) for detector in suspected for at in detector.beyond_us()]
     quiet = connection.execute(
         select(*columns)
         .where(
             table.c.job_id == look.job_id,
-            table.c.scheduled_at < instant(since),
+            table.c.scheduled_at < from_microseconds(since),
             table.c.status == probe_pb2.STATUS_OK,
         )
         .order_by(table.c.scheduled_at.desc())
@@ -248,11 +248,6 @@ def _question(connection: Connection, look: _Look, model: JobModel) -> Question:
     return Question(
         quiet=usual([list(row) for row in quiet], names, suspected), suspect=[list(row) for row in suspect]
     )
-
-
-def instant(at_us: int) -> dt.datetime:
-    """Return the instant of microseconds since the epoch."""
-    return _EPOCH + dt.timedelta(microseconds=at_us)
 
 
 def _fingerprint(job: Any) -> str:

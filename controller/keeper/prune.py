@@ -9,13 +9,14 @@ from sqlalchemy import ColumnElement, Engine, exists, func, literal_column, or_,
 from sqlalchemy.orm import Session
 
 from controller.keeper.plan import bump_revisions
+from controller.keeper.versions import prune_versions
 from controller.planning.schedule import ONE_SHOT_GRACE
 from controller.store import health, results
 from controller.store.commands import audit
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Job, Test
+from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.queries.tests import runs_once
-from controller.store.upkeep import RAW, Expiry
 
 _DAY_S = 86_400.0
 #: Tests that are deleted in one transaction.
@@ -45,12 +46,13 @@ _EPOCH: ColumnElement[Any] = literal_column("timestamptz 'epoch'")
 
 
 def prune(engine: Engine) -> dict[str, int]:
-    """Delete what is old of `_RULES`, tests of expired runs and processes; return how many of each."""
+    """Delete what is old of `_RULES`, tests of expired runs, versions of jobs and processes; return how many of each."""
     done: dict[str, int] = {}
     for table, condition in _RULES.items():
         with engine.begin() as connection:
             done[table] = connection.execute(text(f"DELETE FROM {table} WHERE {condition}")).rowcount  # noqa: S608  fixed text
     done["tests"] = delete_expired_runs(engine)
+    done["job_versions"] = prune_versions(engine)
     with engine.begin() as connection:
         done["processes"] = health.prune_processes(connection, older_than_s=_DAY_S)
     return done

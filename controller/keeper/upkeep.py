@@ -18,10 +18,12 @@ from sqlalchemy.exc import OperationalError
 
 from controller.logs import reason
 from controller.settings import Settings
-from controller.store import purging, results, retention, rewriting, rolling
+from controller.store import results
 from controller.store.engine import make_engine
-from controller.store.retention import Removed, Retention
-from controller.store.rolling import Rolled
+from controller.store.rollups import rolling
+from controller.store.rollups.rolling import Rolled
+from controller.store.upkeep import purging, retention, rewriting
+from controller.store.upkeep.retention import Removed, Retention
 
 _log = logging.getLogger(__name__)
 

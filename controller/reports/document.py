@@ -91,7 +91,7 @@ def _charted(test: TestReport) -> tuple[LineReport, ...]:
 def _chart(report: Report, test: TestReport, line: LineReport) -> Chart:
     headline = test.kind.headline
     return chart(
-        line.buckets,
+        line.periods,
         start=report.start,
         end=report.end,
         width=test.width,

@@ -1,6 +1,6 @@
-"""Geometry of a report's charts: from buckets to paths, ticks and cells. Pure; the template writes the SVG.
+"""Geometry of a report's charts: from periods to paths, ticks and cells. Pure; the template writes the SVG.
 
-A line connects neighbouring buckets only. Where runs are missing it ends, and begins anew after them.
+A line connects neighbouring periods only. Where runs are missing it ends, and begins anew after them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from controller.quantities import quantity
-from controller.store.queries.report_figures import EPOCH, Bucket
+from controller.store import rollups
+from controller.store.queries.report_figures import Period
 
 #: Units of the drawing; the page scales it.
 WIDTH, LEFT, RIGHT = 720.0, 62.0, 8.0
@@ -43,14 +44,14 @@ class Panel:
     line: str
     #: `d` of the area between minima and maxima.
     band: str
-    #: Buckets without neighbours, which a line would not show.
+    #: Periods without neighbours, which a line would not show.
     lone: tuple[tuple[float, float], ...]
     ticks: tuple[Tick, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """How the runs of one bucket ended."""
+    """How the runs of one period ended."""
 
     x: float
     width: float
@@ -85,7 +86,7 @@ class _Scale:
 
 @dataclass(frozen=True, kw_only=True)
 class _Value:
-    """One bucket of one metric."""
+    """One period of one metric."""
 
     start: dt.datetime
     mean: float
@@ -94,7 +95,7 @@ class _Value:
 
 
 def chart(
-    buckets: Sequence[Bucket],
+    periods: Sequence[Period],
     *,
     start: dt.datetime,
     end: dt.datetime,
@@ -102,11 +103,11 @@ def chart(
     headline: tuple[str, str],
     loss: tuple[str, str] | None = None,
 ) -> Chart:
-    """Draw a line's buckets; `headline` and `loss` are label and unit of the two metrics."""
+    """Draw a line's periods; `headline` and `loss` are label and unit of the two metrics."""
     scale = _Scale(start=start, end=end)
     values = [
         _Value(start=item.start, mean=item.mean, low=item.min, high=item.max)
-        for item in buckets
+        for item in periods
         if item.mean is not None and item.min is not None and item.max is not None
     ]
     panels = [_panel(values, scale, width, headline, top=18.0, height=82.0)]
@@ -114,7 +115,7 @@ def chart(
     if loss is not None:
         lost = [
             _Value(start=item.start, mean=item.loss, low=item.loss, high=item.loss)
-            for item in buckets
+            for item in periods
             if item.loss is not None
         ]
         panels.append(_panel(lost, scale, width, loss, top=foot + 24.0, height=34.0, least=1.0))
@@ -124,7 +125,7 @@ def chart(
         height=strip + 11.0 + 18.0,
         panels=tuple(panels),
         strip_top=strip,
-        cells=tuple(_cells(buckets, scale, width)),
+        cells=tuple(_cells(periods, scale, width)),
         ticks=time_ticks(start, end),
         foot=strip + 11.0 + 13.0,
     )
@@ -137,7 +138,7 @@ def time_ticks(start: dt.datetime, end: dt.datetime) -> tuple[Tick, ...]:
     seconds = next((step for step in steps if span / step <= _MOST_TICKS), steps[-1])
     step = dt.timedelta(seconds=seconds)
     scale = _Scale(start=start, end=end)
-    at = EPOCH + math.ceil((start - EPOCH) / step) * step
+    at = rollups.EPOCH + math.ceil((start - rollups.EPOCH) / step) * step
     found = []
     while at < end:
         day, time = f"{at.day} {at:%b}", f"{at:%H:%M}"
@@ -230,15 +231,15 @@ def _unbroken(values: Sequence[_Value], width: dt.timedelta) -> Iterable[list[_V
         yield group
 
 
-def _cells(buckets: Sequence[Bucket], scale: _Scale, width: dt.timedelta) -> Iterable[Cell]:
-    for bucket in buckets:
-        left, right = scale.x(bucket.start), scale.x(bucket.start + width)
-        worst = next((state for state in ("failed", "error", "missed") if getattr(bucket, state)), "ok")
-        bad = getattr(bucket, worst) if worst != "ok" else 0
+def _cells(periods: Sequence[Period], scale: _Scale, width: dt.timedelta) -> Iterable[Cell]:
+    for period in periods:
+        left, right = scale.x(period.start), scale.x(period.start + width)
+        worst = next((state for state in ("failed", "error", "missed") if getattr(period, state)), "ok")
+        bad = getattr(period, worst) if worst != "ok" else 0
         yield Cell(
             x=left,
             width=max(0.6, round(right - left, 1)),
             state=worst,
             # A single bad run among many must be seen.
-            share=max(0.25, bad / bucket.runs) if bad else 1.0,
+            share=max(0.25, bad / period.runs) if bad else 1.0,
         )

@@ -17,7 +17,8 @@ from controller.planning.accounts import Account
 from controller.reports.accounting import is_aside, stretches
 from controller.reports.records import LineReport, Report, TestReport
 from controller.store.queries import report_figures, report_rows, schedules
-from controller.store.queries.accounts import SETTLING, counted_from, read_accounts
+from controller.store.queries.accounts import SETTLING, read_accounts
+from controller.store.queries.expiries import counted_from
 from controller.store.queries.report_figures import Statistics
 from controller.store.queries.reports import ReportRecord
 from controller.store.queries.results import bucket_width
@@ -119,7 +120,7 @@ def _test(session: Session, test_id: int, start: dt.datetime, end: dt.datetime, 
         ),
         previous=_previous(session, kind, used, start, end),
         width=width,
-        periods=report_figures.buckets(
+        periods=report_figures.periods(
             session, kind.name, kind.headline.name, None, used, start=start, end=end, width=period
         ),
         period=period,
@@ -155,7 +156,7 @@ def _line(
         account=total,
         statistics=report_figures.statistics(session, kind.name, [name], jobs, start=start, end=end)[name],
         previous=_previous(session, kind, jobs, start, end),
-        buckets=report_figures.buckets(
+        periods=report_figures.periods(
             session,
             kind.name,
             name,

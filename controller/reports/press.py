@@ -70,7 +70,7 @@ def _run(
     """Run the child; return its exit code, None when its time was over."""
     # Isolated: no variables, no user's packages, no current folder among the places that modules come from.
     command = [sys.executable, "-I", "-m", "controller.reports.render"]
-    command += [str(limits.memory), str(limits.seconds), str(limits.largest)]
+    command += [str(limits.memory), str(limits.seconds), str(limits.largest), str(os.getpid())]
     process = subprocess.Popen(
         command,
         stdin=source,

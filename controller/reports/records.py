@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from controller.planning.accounts import Account
 from controller.reports.accounting import Stretch
-from controller.store.queries.report_figures import Bucket, Statistics, Trouble
+from controller.store.queries.report_figures import Period, Statistics, Trouble
 from controller.store.queries.report_rows import Digest
 from controller.store.queries.schedules import ScheduledTest
 from streamswarm.contract import Kind, Metric
@@ -28,7 +28,7 @@ class LineReport:
     #: Of the headline metric, in the range and in the one of equal length before: None where results of it have expired.
     statistics: Statistics
     previous: Statistics | None
-    buckets: tuple[Bucket, ...]
+    periods: tuple[Period, ...]
 
     @property
     def name(self) -> str:
@@ -51,10 +51,10 @@ class TestReport:
     statistics: dict[str, Statistics]
     #: Of the headline metric, in the time of equal length before; None where results of it have expired.
     previous: Statistics | None
-    #: Width of the lines' buckets.
+    #: Width of the lines' periods.
     width: dt.timedelta
     #: All lines together, in stretches that people can name.
-    periods: tuple[Bucket, ...]
+    periods: tuple[Period, ...]
     period: dt.timedelta
     troubles: tuple[Trouble, ...]
     #: How its schedule was over the range.

@@ -24,7 +24,7 @@ from typing import Any
 from controller import assets
 
 #: Exit codes, beside 0: the parent makes messages of them.
-NO_LIBRARIES, NO_MEMORY, TOO_LARGE = 3, 4, 5
+NO_LIBRARIES, NO_MEMORY, TOO_LARGE, NO_PARENT = 3, 4, 5, 6
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _REFUSED = (
@@ -45,10 +45,13 @@ _REFUSED = (
 
 
 def main(arguments: list[str]) -> int:
-    """Read the limits (bytes of memory, seconds of processor, bytes of a file), confine, draw."""
-    memory, seconds, largest = (int(argument) for argument in arguments)
+    """Read the limits (bytes of memory, seconds of processor, bytes of a file) and the parent's number; confine, draw."""
+    memory, seconds, largest, parent = (int(argument) for argument in arguments)
     known = read_assets()
     set_limits(memory, seconds, largest)
+    # One that died before it was tied to this process would leave it printing for nobody.
+    if os.getppid() != parent:
+        return NO_PARENT
     leave_network()
     # Known types of files would be looked for all over the system.
     mimetypes.init(files=())

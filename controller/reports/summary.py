@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from controller.planning.schedule_words import pace_words
 from controller.quantities import plural, quantity, share
 from controller.reports.records import LineReport, Report, TestReport
-from controller.store.queries.report_figures import Bucket
+from controller.store.queries.report_figures import Period
 
 #: What is blamed for a run that did not end well, as it stands in a sentence.
 SOURCES = {
@@ -142,13 +142,13 @@ def _figures(test: TestReport) -> Iterable[str]:
 
 
 def _worst(test: TestReport) -> Iterable[str]:
-    busy = [bucket for bucket in test.periods if bucket.ok + bucket.failed]
+    busy = [period for period in test.periods if period.ok + period.failed]
     if len(busy) < 2:
         return
-    usual = sorted(bucket.ok + bucket.failed for bucket in busy)[len(busy) // 2]
+    usual = sorted(period.ok + period.failed for period in busy)[len(busy) // 2]
     # A sliver at an edge of the range, with a run or two in it, is no period to judge.
-    whole = [bucket for bucket in busy if bucket.ok + bucket.failed >= max(3, usual / 4)]
-    failing = [bucket for bucket in whole if bucket.failed]
+    whole = [period for period in busy if period.ok + period.failed >= max(3, usual / 4)]
+    failing = [period for period in whole if period.failed]
     if failing:
         worst = max(failing, key=_failing)
         yield (
@@ -159,21 +159,21 @@ def _worst(test: TestReport) -> Iterable[str]:
     metric = test.kind.headline
     if metric.better == "neither":
         return
-    known = [(bucket.median, bucket) for bucket in whole if bucket.median is not None]
+    known = [(period.median, period) for period in whole if period.median is not None]
     if len(known) < 2:
         return
     pick = max if metric.better == "lower" else min
-    median, bucket = pick(known, key=lambda pair: pair[0])
+    median, period = pick(known, key=lambda pair: pair[0])
     usual_median = test.headline.median
     if usual_median and abs(median - usual_median) / abs(usual_median) >= _LEAST_CHANGE:
         yield (
             f"The {'highest' if metric.better == 'lower' else 'lowest'} {_lower(metric.label)} was in the time "
-            f"{stretch(bucket.start, test.period)} UTC, with a median of {quantity(median, metric.unit)}."
+            f"{stretch(period.start, test.period)} UTC, with a median of {quantity(median, metric.unit)}."
         )
 
 
-def _failing(bucket: Bucket) -> float:
-    return bucket.failed / (bucket.ok + bucket.failed)
+def _failing(period: Period) -> float:
+    return period.failed / (period.ok + period.failed)
 
 
 def _change(test: TestReport) -> Iterable[str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, Engine, text
 
 from controller.store import results
+from streamswarm.v1 import probe_pb2
 
 #: Days before today for which partitions are kept ready: spools that waited over a night or a weekend.
 DAYS_BACK = 3
@@ -132,18 +133,20 @@ def _is_attached(connection: Connection, name: str) -> bool:
     )
 
 
-def partition_statements(table: str, day: dt.date) -> tuple[str, str]:
-    """Return the SQL that makes the partition of a table for a day and the SQL that attaches it.
+def partition_statements(table: str, day: dt.date) -> tuple[str, ...]:
+    """Return the SQL that makes the partition of a table for a day, then the SQL that attaches it.
 
-    For callers with another driver; they look whether it exists first and hold off each other.
+    The runs that did not end well are found by an index of the partition alone: the latest are asked for, so it is
+    needed while the day lasts and for a while after, and a day that is rewritten goes on without.
     """
     if table not in results.all_table_names():
         raise ValueError(f"{table} is not a result table")
     name = partition_name(table, day)
-    return (
-        f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)",
-        attachment(table, day),
-    )
+    made = f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
+    if "status" not in results.described(table).columns:
+        return made, attachment(table, day)
+    bad = f"CREATE INDEX {name}_bad ON {name} (scheduled_at, job_id) WHERE status <> {probe_pb2.STATUS_OK}"
+    return made, bad, attachment(table, day)
 
 
 def attachment(table: str, day: dt.date) -> str:

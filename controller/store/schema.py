@@ -17,10 +17,8 @@ from sqlalchemy.exc import OperationalError
 from controller import assets
 from controller.errors import DatabaseUnavailableError, SchemaError, UnsafeDatabaseError
 from controller.settings import Settings
-from controller.store import diagnoses as diagnoses  # its entities belong to the schema
 from controller.store import partitions
 from controller.store import rollups as rollups  # its tables belong to the schema
-from controller.store import upkeep as upkeep  # and its entities
 from controller.store.engine import make_engine, shown_address
 
 OLDEST_SERVER = 15

@@ -22,9 +22,10 @@ from typing import Any
 import psycopg
 from support.deployment import Deployment, deployed
 
-from controller.store import partitions, results, rewriting
+from controller.store import partitions, results
 from controller.store.engine import libpq_url, make_engine
-from controller.store.rewriting import Day
+from controller.store.upkeep import rewriting
+from controller.store.upkeep.rewriting import Day
 
 ROWS = int(os.environ.get("BENCH_CHART_ROWS", "10000000"))
 #: Runs of a job in a day: one a minute.

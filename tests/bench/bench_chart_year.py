@@ -19,12 +19,12 @@ from bench_chart import fill_sql
 from sqlalchemy import Engine
 from support.deployment import deployed
 
-from controller.store import partitions, rolling, rollups, sketches
+from controller.store import partitions, rollups
 from controller.store.engine import libpq_url, make_engine
 from controller.store.queries import layers
 from controller.store.queries.layers import Bucket
 from controller.store.queries.results import bucket_width
-from controller.store.rollups import LAYERS, Source
+from controller.store.rollups import LAYERS, Source, rolling, sketches
 
 INTERVAL_S = int(os.environ.get("BENCH_YEAR_INTERVAL_S", "30"))
 DAYS = int(os.environ.get("BENCH_YEAR_DAYS", "365"))

@@ -26,10 +26,12 @@ from sqlalchemy import Engine, text
 
 from controller.keeper import freshness, plan
 from controller.keeper.diagnose import diagnose
-from controller.store import health, results, rewriting, rolling
+from controller.store import health, results
 from controller.store.engine import libpq_url, make_engine
-from controller.store.rewriting import Day
-from controller.store.rolling import Rolled
+from controller.store.rollups import rolling
+from controller.store.rollups.rolling import Rolled
+from controller.store.upkeep import rewriting
+from controller.store.upkeep.rewriting import Day
 
 WORKERS = int(os.environ.get("SWARM_WORKERS", "5000"))
 TESTS = 20

@@ -13,8 +13,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from controller.settings import Settings
-from controller.store import partitions, retention, rewriting
+from controller.store import partitions
 from controller.store.engine import make_engine
+from controller.store.upkeep import retention, rewriting
 
 _TABLE, _KIND = "result_tcp", "tcp"
 #: Rows of no job, so that a partition that is removed has something in it.

@@ -9,6 +9,7 @@ from flask import Response, jsonify
 
 from controller.store.queries import accounts, tests
 from controller.store.queries.accounts import SETTLING, JobAccount
+from controller.store.queries.due_runs import MOST_RUNS, refuse_too_many
 from web.api.asking import Query
 from web.api.blueprint import blueprint
 from web.api.describing import INSTANT, described, said
@@ -50,7 +51,17 @@ _ANSWER = closed(
 
 @blueprint.get("/tests/<id:test_id>/accounts")
 @requires("viewer")
-@described(query={"from": INSTANT, "to": INSTANT}, answers=_ANSWER)
+@described(
+    query={
+        "from": said(
+            INSTANT,
+            "A day before `to` unless sent. Where more than "
+            f"{MOST_RUNS:,} runs of the test were due in the range, the answer says where it can begin.",
+        ),
+        "to": INSTANT,
+    },
+    answers=_ANSWER,
+)
 def show_accounts(test_id: int) -> Response:
     """Count for each job of a test what was due in a range and what came of it."""
     query = Query()
@@ -59,6 +70,7 @@ def show_accounts(test_id: int) -> Response:
     end = max(start, min(end, dt.datetime.now(dt.UTC) - SETTLING))
     with transaction() as database:
         test = tests.get(database, test_id)
+        refuse_too_many(database, test_id, test.kind, start=start, end=end)
         found = accounts.of_test(database, test_id, test.kind, start=start, end=end)
     return jsonify(
         {

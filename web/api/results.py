@@ -7,6 +7,7 @@ import datetime as dt
 from flask import Response, jsonify
 
 from controller.store.queries import results, runs, tests
+from controller.store.queries.due_runs import MOST_RUNS, refuse_too_many
 from controller.store.queries.results import MAX_POINTS, Line, Point
 from controller.store.queries.runs import RunRecord
 from streamswarm import contract
@@ -22,6 +23,8 @@ from web.database import transaction
 
 #: Range of a series when the call names none.
 _RANGE = dt.timedelta(hours=1)
+#: Range in which runs are looked for by their clock when the call names none.
+_SEARCHED = dt.timedelta(days=1)
 #: Lines (pairs of worker and destination) in one answer.
 _MOST_LINES = 50
 _RANGE_QUERY = {
@@ -61,17 +64,37 @@ _SERIES = closed(
 @blueprint.get("/tests/<id:test_id>/results")
 @requires("viewer")
 @described(
-    query={**_RANGE_QUERY, "clock_off": FLAG}, paged=True, answers=record(RunRecord, metrics=kind_metrics())
+    query={
+        **_RANGE_QUERY,
+        "clock_off": said(
+            FLAG,
+            "Only runs of a worker whose clock was off, or was not. They are looked for run by run: `from` is a day before `to`"
+            f" unless sent, and where more than {MOST_RUNS:,} runs were due in the range, the answer says where it can begin.",
+        ),
+    },
+    paged=True,
+    answers=record(RunRecord, metrics=kind_metrics()),
 )
 def list_results(test_id: int) -> Response:
     """List a test's runs, newest first."""
     query = Query()
-    start, end = query.instant("from"), query.instant("to")
     worker, destination, paging = query.uuid("worker"), query.id("destination"), query.paging()
     clock_off = query.flag("clock_off")
+    searched = None if clock_off is None else query.range(usual=_SEARCHED)
+    start, end = searched or (query.instant("from"), query.instant("to"))
     query.done()
     with transaction() as database:
         test = tests.get(database, test_id)
+        if searched:
+            refuse_too_many(
+                database,
+                test_id,
+                test.kind,
+                start=searched[0],
+                end=searched[1],
+                worker=worker,
+                destination=destination,
+            )
         page = runs.find(
             database,
             test_id,

@@ -15,8 +15,8 @@ from web.pages import (
     overview,
     reports,
     schedule_form,
-    test_form,
     tests,
+    tests_form,
     workers,
 )
 from web.pages.blueprint import blueprint
@@ -33,8 +33,8 @@ __all__ = [
     "overview",
     "reports",
     "schedule_form",
-    "test_form",
     "tests",
+    "tests_form",
     "workers",
 ]
 

@@ -13,7 +13,7 @@ from controller.planning.accounts import Account
 from controller.quantities import share
 from controller.store.queries import accounts, tests
 from controller.store.queries.accounts import SETTLING
-from controller.store.queries.tests import TestRecord
+from controller.store.queries.due_runs import MOST_RUNS
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
@@ -21,11 +21,8 @@ from web.pages.blueprint import blueprint
 #: Seconds and words of the ranges, all of which end a minute ago.
 RANGES = ((3600, "1 h"), (21600, "6 h"), (86400, "24 h"), (604800, "7 d"), (2592000, "30 d"))
 _USUAL = 86400
-#: So many lines are drawn at the most, and only as many as have about so many results: nobody should wait in vain.
+#: So many lines are drawn at the most, and only as many as can be counted while somebody waits.
 _MOST_LINES = 200
-_MOST_RESULTS = 5_000_000
-#: Cron goes no faster.
-_SHORTEST_CRON_S = 60.0
 
 
 @blueprint.get("/tests/<int:test_id>/accounts")
@@ -39,7 +36,7 @@ def test_accounts(test_id: int) -> str:
     with transaction() as session:
         test = tests.get(session, test_id)
         found = accounts.of_test(
-            session, test_id, test.kind, start=start, end=end, limit=most_lines(test, seconds)
+            session, test_id, test.kind, start=start, end=end, most_lines=_MOST_LINES, most_runs=MOST_RUNS
         )
     total = sum((item.account for item in found.items), Account())
     return render_template(
@@ -55,12 +52,6 @@ def test_accounts(test_id: int) -> str:
         ranges=RANGES,
         seconds=seconds,
     )
-
-
-def most_lines(test: TestRecord, seconds: float) -> int:
-    """Return of how many lines the runs in so many seconds can be counted while somebody waits."""
-    pace_s = test.interval_s or (_SHORTEST_CRON_S if test.cron else seconds)
-    return max(1, min(_MOST_LINES, int(_MOST_RESULTS * pace_s / seconds)))
 
 
 def covered(account: Account) -> str:

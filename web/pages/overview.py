@@ -19,7 +19,7 @@ from web.pages.blueprint import blueprint
 from web.pages.drawing import comb
 from web.pages.formatting import exact, number
 from web.pages.states import TestLook, run_state
-from web.pages.test_rows import TestRow, read_rows
+from web.pages.tests_rows import TestRow, read_rows
 
 #: Tests whose trends are drawn; those in trouble come first.
 _MOST_ROWS = 12

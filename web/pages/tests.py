@@ -18,7 +18,7 @@ from web.pages.blueprint import blueprint
 from web.pages.charts import RANGES, chart_groups
 from web.pages.context import actor, list_template
 from web.pages.states import SOURCES, run_state, test_look
-from web.pages.test_rows import latest_of, read_rows
+from web.pages.tests_rows import latest_of, read_rows
 
 _LATEST = 15
 _MOST_OVERDUE = 5

@@ -45,15 +45,23 @@ class Gaps:
         """Note that the file holds none of them."""
         self._unsaved = set(self._of_job)
 
-    def to_settle(self) -> list[Gap]:
-        """Return the gaps that can be told now: all, once the file holds them all."""
-        return [] if self._unsaved else list(self._of_job.values())
+    @property
+    def can_be_told(self) -> bool:
+        """Whether there are any and the file holds them all."""
+        return bool(self._of_job) and not self._unsaved
 
-    def settled(self, gaps: Iterable[Gap]) -> None:
-        """Note that records tell of these."""
+    def take(self) -> list[Gap]:
+        """Hand all gaps out to be told; what is missed from now on begins gaps of its own."""
+        gaps, self._of_job = list(self._of_job.values()), {}
+        return gaps
+
+    def put_back(self, gaps: Iterable[Gap]) -> None:
+        """Take back gaps that could not be told, with what was missed meanwhile."""
         for gap in gaps:
-            if self._of_job.get(gap.job_id) == gap:
-                del self._of_job[gap.job_id]
+            since = self._of_job.get(gap.job_id)
+            if since is not None:
+                gap = replace(gap, count=gap.count + since.count, last_us=max(gap.last_us, since.last_us))
+            self._of_job[gap.job_id] = gap
 
 
 def telling(gap: Gap) -> Entry:

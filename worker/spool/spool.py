@@ -266,7 +266,7 @@ class Spool:
             if self._fault:
                 log.info("the spool can be written again")
             self._fault, failures = "", 0
-            if self._pending or self._gaps_to_settle():
+            if self._pending or self._gaps_can_settle():
                 self._wake.set()
             elif self._closing:
                 return
@@ -293,8 +293,8 @@ class Spool:
                 await self._find_oldest()
             if seqs:
                 self._announce()
-        if settling := self._gaps_to_settle():
-            await self._settle(settling)
+        if self._gaps_can_settle():
+            await self._settle_gaps()
 
     def _commit(
         self, entries: list[Entry], gaps: list[Gap], delete_to: int
@@ -302,14 +302,17 @@ class Spool:
         removed = self._file.size_to(delete_to) if delete_to else (0, 0)
         return self._file.commit(entries, gaps, delete_to=delete_to), removed
 
-    def _gaps_to_settle(self) -> list[Gap]:
-        gaps = self._gaps.to_settle()
-        return gaps if gaps and not self._is_full() else []
+    def _gaps_can_settle(self) -> bool:
+        return self._gaps.can_be_told and not self._is_full()
 
-    async def _settle(self, gaps: list[Gap]) -> None:
+    async def _settle_gaps(self) -> None:
+        gaps = self._gaps.take()
         entries = [telling(gap) for gap in gaps]
-        seqs = await self._in_thread(lambda: self._file.settle_gaps(entries))
-        self._gaps.settled(gaps)
+        try:
+            seqs = await self._in_thread(lambda: self._file.settle_gaps(entries))
+        except (StorageError, DamageError):
+            self._gaps.put_back(gaps)
+            raise
         self._records += len(seqs)
         self._bytes += sum(len(entry.body) + OVERHEAD for entry in entries)
         self._announce()

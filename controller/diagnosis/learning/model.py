@@ -11,6 +11,7 @@ from typing import Any
 from controller.diagnosis.learning.detector import Detector
 from controller.diagnosis.learning.season import Season
 from controller.diagnosis.watched import watched
+from streamswarm.zones import to_microseconds
 
 #: The latest runs that a verdict looks at.
 RUNS = 20
@@ -64,7 +65,7 @@ class JobModel:
 
     def score(self, run: Run, season: Season) -> None:
         """Take the next run in. What was not measured teaches nothing and says nothing."""
-        at_us = microseconds(run.at)
+        at_us = to_microseconds(run.at)
         self.runs.append((at_us, run.status, run.source))
         if run.status != "ok":
             self.error = run.error
@@ -120,8 +121,3 @@ def _shown(detector: Detector) -> dict[str, Any]:
         "beyond": detector.beyond_lately,
         "seasonal": usual != plain,
     }
-
-
-def microseconds(at: dt.datetime) -> int:
-    """Return an instant in microseconds since the epoch."""
-    return round((at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))

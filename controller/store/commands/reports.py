@@ -22,9 +22,9 @@ from controller.store import queue
 from controller.store.commands import audit
 from controller.store.commands.audit import Actor
 from controller.store.entities import Report, Test
+from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.queries import reports
 from controller.store.queries.reports import ReportRecord
-from controller.store.upkeep import RAW, Expiry
 
 FIELDS = ("tests", "last", "from", "to")
 MOST_TESTS = 20

@@ -19,6 +19,7 @@ from controller.store.entities import Test
 from controller.store.queries import tests
 from controller.store.queries.tests import TestRecord
 from streamswarm.targets import shown
+from streamswarm.zones import to_microseconds
 
 _UNIQUE = "uq_tests_name_live"
 
@@ -84,8 +85,7 @@ def run_now(session: Session, test_id: int, *, actor: Actor) -> dt.datetime:
         )
     audit.record(session, actor, "test.run", "test", entity.id, {"name": entity.name})
     session.flush()
-    microseconds = (now - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
-    queue.run_test_now(session.connection(), entity.id, requested_at_us=microseconds)
+    queue.run_test_now(session.connection(), entity.id, requested_at_us=to_microseconds(now))
     return now
 
 

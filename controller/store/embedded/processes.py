@@ -33,13 +33,14 @@ def reap() -> None:
     """Reap the dead processes of servers that have become the caller's children.
 
     That happens to process 1 of a container and to subreapers. Every process of a server leads a session of its
-    own, which tells them from programs that the caller has started and waits for elsewhere.
+    own, which tells them from programs that the caller has started and waits for elsewhere. One that is ending is
+    waited for: for a moment it has no folder any more, and is not yet dead.
     """
     for child in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, ChildProcessError):
-            dead = child.status() == psutil.STATUS_ZOMBIE and child.name() == "postgres"
-            if dead and os.getsid(child.pid) == child.pid:
-                os.waitpid(child.pid, os.WNOHANG)
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            ending = child.status() == psutil.STATUS_ZOMBIE or not child.cwd()
+            if ending and child.name() == "postgres" and os.getsid(child.pid) == child.pid:
+                child.wait(_END_SECONDS)
 
 
 def forget_stale_locks(cluster: Path, socket_dir: Path) -> None:

@@ -5,10 +5,12 @@ refer to them; they are marked `deleted_at` or `retired_at` instead, so that lat
 """
 
 from controller.store.entities.base import Base
+from controller.store.entities.diagnosis import DiagnosisSeason, DiagnosisState
 from controller.store.entities.jobs import Backlog, Job, JobVersion, Mark, OverdueJob, Quarantine
 from controller.store.entities.people import ApiToken, AuditEntry, LoginAttempt, LoginLink, User, WebSession
 from controller.store.entities.reports import Report
 from controller.store.entities.tests import Destination, Test, test_destinations
+from controller.store.entities.upkeep import DirtyBucket, Expiry, RewrittenPartition, RollupFrontier
 from controller.store.entities.workers import Certificate, EnrolmentToken, Process, Worker
 
 __all__ = [
@@ -18,7 +20,11 @@ __all__ = [
     "Base",
     "Certificate",
     "Destination",
+    "DiagnosisSeason",
+    "DiagnosisState",
+    "DirtyBucket",
     "EnrolmentToken",
+    "Expiry",
     "Job",
     "JobVersion",
     "LoginAttempt",
@@ -28,6 +34,8 @@ __all__ = [
     "Process",
     "Quarantine",
     "Report",
+    "RewrittenPartition",
+    "RollupFrontier",
     "Test",
     "User",
     "WebSession",

@@ -64,10 +64,12 @@ class JobVersion(_Scheduled, Base):
     """How a job was scheduled for a time: what was due then stays known after every change.
 
     Written by planning in the transaction of the change. Retirement and coming back are changes too; a one-shot job
-    that ends with its run is not closed, for it was due once whatever came of it.
+    that ends with its run is not closed, for it was due once whatever came of it. Removed once the results of its time
+    have expired.
     """
 
     __tablename__ = "job_versions"
+    __table_args__ = (Index(None, "valid_until"),)
 
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     version: Mapped[int] = mapped_column(Integer, primary_key=True)

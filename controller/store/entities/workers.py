@@ -55,6 +55,8 @@ class Worker(Base):
     jobs_revision: Mapped[int] = mapped_column(server_default="0")
     #: The revision that the worker last said it runs.
     jobs_applied: Mapped[int] = mapped_column(server_default="0")
+    #: When its jobs were last planned because it announced other kinds.
+    replanned_at: Mapped[dt.datetime | None]
     created_at: Mapped[dt.datetime] = now_column()
     enrolled_at: Mapped[dt.datetime | None]
     revoked_at: Mapped[dt.datetime | None]

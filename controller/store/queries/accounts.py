@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, func, or_, select, text, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from controller.planning.accounts import Account, Received, Span, Version, account, may_stray, spans
 from controller.store import results
 from controller.store.entities import Destination, Job, JobVersion, OverdueJob, Test, Worker
+from controller.store.queries.due_runs import count_due
+from controller.store.queries.expiries import counted_from
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
 from controller.store.queries.workers import spool_stuck_since
 from controller.store.schedules import schedule_of
-from controller.store.upkeep import RAW, Expiry
 from streamswarm.v1 import probe_pb2
 from streamswarm.zones import from_microseconds, to_microseconds
 
@@ -116,12 +120,35 @@ def overdue(session: Session, *, test_id: int | None = None, limit: int) -> tupl
     return tuple(OverdueLine(**row._mapping) for row in session.execute(query))
 
 
-def read_versions(session: Session, job_ids: Collection[int]) -> dict[int, list[Version]]:
-    """Return all versions of jobs, oldest first."""
+def read_versions(
+    session: Session,
+    job_ids: Collection[int],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    ran: Collection[tuple[int, int]],
+) -> dict[int, list[Version]]:
+    """Return the versions of jobs that say what was due in [start, end), oldest first.
+
+    Those that held at some time in it, those that are due once, whenever they were made, and those that have `ran` in it
+    (job and number of each): a worker that was cut off goes on by a version that has ended.
+    """
     found: dict[int, list[Version]] = {job_id: [] for job_id in job_ids}
+    pairs = func.unnest(_numbers([job_id for job_id, _ in ran]), _numbers([number for _, number in ran]))
+    known = pairs.table_valued("job_id", "version").render_derived()
+    once = and_(JobVersion.interval_us == 0, JobVersion.cron == "")
     rows = session.scalars(
         select(JobVersion)
-        .where(JobVersion.job_id.in_(job_ids))
+        .where(
+            JobVersion.job_id == func.any(_numbers(job_ids)),
+            or_(
+                and_(
+                    or_(JobVersion.valid_until.is_(None), JobVersion.valid_until > start),
+                    or_(JobVersion.valid_from < end, once),
+                ),
+                tuple_(JobVersion.job_id, JobVersion.version).in_(select(known.c.job_id, known.c.version)),
+            ),
+        )
         .order_by(JobVersion.job_id, JobVersion.version)
         .execution_options(populate_existing=True)
     )
@@ -138,6 +165,11 @@ def read_versions(session: Session, job_ids: Collection[int]) -> dict[int, list[
     return found
 
 
+def _numbers(values: Collection[int]) -> ColumnElement[Any]:
+    """One parameter, however many there are."""
+    return cast(list(values), ARRAY(BigInteger))
+
+
 def read_accounts(
     session: Session, kind: str, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
 ) -> Accounts:
@@ -151,27 +183,29 @@ def read_accounts(
             return Accounts(counted_from=begin, by_job=made)
 
 
-def counted_from(session: Session, kind: str, start: dt.datetime) -> dt.datetime:
-    """Return from when on results of a kind are still there, not before `start`."""
-    gone_before = session.scalar(select(Expiry.gone_before).where(Expiry.kind == kind, Expiry.layer == RAW))
-    return start if gone_before is None else max(start, gone_before)
-
-
 def _read(
     session: Session, kind: str, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
 ) -> dict[int, Account]:
     if not job_ids or start >= end:
         return {job_id: Account() for job_id in job_ids}
     received = _received(session, kind, job_ids, start=start, end=end)
+    ran = {(job_id, runs.version) for job_id, found in received.items() for runs in found}
+    known = {
+        job_id: spans(
+            versions,
+            received.get(job_id, ()),
+            start_us=to_microseconds(start),
+            end_us=to_microseconds(end),
+        )
+        for job_id, versions in read_versions(session, job_ids, start=start, end=end, ran=ran).items()
+    }
+    straying = [job_id for job_id, found in known.items() if may_stray(found, received.get(job_id, ()))]
+    on_plan = _on_plan(session, kind, {job_id: known[job_id] for job_id in straying}, start=start, end=end)
     made = {}
-    for job_id, versions in read_versions(session, job_ids).items():
+    for job_id, found in known.items():
         runs = received.get(job_id, [])
-        known = spans(versions, runs, start_us=to_microseconds(start), end_us=to_microseconds(end))
-        beyond = 0
-        if may_stray(known, runs):
-            total = sum(found.count for found in runs)
-            beyond = total - _on_plan(session, kind, job_id, known)
-        made[job_id] = account(known, runs, beyond=beyond)
+        beyond = sum(of.count for of in runs) - on_plan.get(job_id, 0) if job_id in straying else 0
+        made[job_id] = account(found, runs, beyond=beyond)
     return made
 
 
@@ -182,11 +216,13 @@ def of_test(
     *,
     start: dt.datetime,
     end: dt.datetime,
-    limit: int | None = None,
+    most_lines: int | None = None,
+    most_runs: int | None = None,
 ) -> TestAccounts:
     """Return the accounts of a test's jobs by worker and destination; "run now" is left out, and retired jobs without any run.
 
-    Beyond the limit jobs are not looked at, retired ones before live ones.
+    Jobs beyond so many lines, or so many runs that were due in all of them, are left out, retired ones before live ones; one
+    is always looked at.
     """
     destination = func.coalesce(Destination.name, "")
     rows = session.execute(
@@ -207,8 +243,13 @@ def of_test(
         .order_by(Worker.name, destination, Job.worker_id, Job.id)
     ).all()
     known = len(rows)
-    if limit is not None and known > limit:
-        kept = {row.id for row in sorted(rows, key=lambda row: row.retired_at is not None)[:limit]}
+    if most_runs is not None:
+        due = count_due(session, test_id, kind, start=start, end=end)
+        so_far = accumulate(due.get(row.id, 0) for row in sorted(rows, key=_retired))
+        fitting = max(1, sum(total <= most_runs for total in so_far))
+        most_lines = fitting if most_lines is None else min(most_lines, fitting)
+    if most_lines is not None and known > most_lines:
+        kept = {row.id for row in sorted(rows, key=_retired)[:most_lines]}
         rows = [row for row in rows if row.id in kept]
     found = read_accounts(session, kind, [row.id for row in rows], start=start, end=end)
     accounts = found.by_job
@@ -251,17 +292,43 @@ def _received(
     return found
 
 
-def _on_plan(session: Session, kind: str, job_id: int, known: Sequence[Span]) -> int:
-    """Count the results that lie within their version's span."""
-    table = results.table(kind)
-    plan = [
-        and_(
-            table.c.job_version == span.version.number,
-            *within(table, [job_id], from_microseconds(span.start_us), from_microseconds(span.end_us)),
-        )
-        for span in known
-        if not span.version.paused
-    ]
+def _retired(row: Any) -> bool:
+    return row.retired_at is not None
+
+
+_ON_PLAN = """
+    SELECT r.job_id, count(*) AS runs
+    FROM unnest(
+        CAST(:jobs AS bigint[]), CAST(:versions AS integer[]), CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[])
+    ) AS s (job_id, version, start, until)
+    JOIN {table} r ON r.job_id = s.job_id AND r.job_version = s.version
+        AND r.scheduled_at >= s.start AND r.scheduled_at < s.until
+    WHERE r.job_id = ANY(:jobs) AND r.scheduled_at >= :start AND r.scheduled_at < :end
+    GROUP BY r.job_id
+"""
+
+
+def _on_plan(
+    session: Session,
+    kind: str,
+    known: Mapping[int, Sequence[Span]],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+) -> dict[int, int]:
+    """Count by job the results that lie within their version's span."""
+    plan = [(job_id, span) for job_id, of in known.items() for span in of if not span.version.paused]
     if not plan:
-        return 0
-    return session.execute(select(func.count()).select_from(table).where(or_(*plan))).scalar_one()
+        return {}
+    rows = session.execute(
+        text(_ON_PLAN.format(table=results.table_name(kind))),
+        {
+            "jobs": [job_id for job_id, _ in plan],
+            "versions": [span.version.number for _, span in plan],
+            "starts": [from_microseconds(span.start_us) for _, span in plan],
+            "ends": [from_microseconds(span.end_us) for _, span in plan],
+            "start": start,
+            "end": end,
+        },
+    )
+    return {row.job_id: row.runs for row in rows}

@@ -12,16 +12,15 @@ from sqlalchemy.orm import Session
 
 from controller.diagnosis.verdicts.records import JobReading, MetricReading, RunOutcome, Verdict
 from controller.diagnosis.verdicts.verdict import judge
-from controller.store.diagnoses import DiagnosisState
 from controller.store.entities import Destination, Job, Test, Worker
+from controller.store.entities.diagnosis import DiagnosisState
 from controller.store.schedules import schedule_of
 from streamswarm import contract
 from streamswarm.contract import Kind
-from streamswarm.zones import to_microseconds
+from streamswarm.zones import from_microseconds, to_microseconds
 
 #: Other jobs of the workers that a verdict looks at, at most; those that measure the hosts themselves come first.
 _MOST_OTHERS = 1000
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +94,7 @@ def _reading(row: Any, now: dt.datetime) -> JobReading:
         interval_s=schedule_of(job).pace_us(to_microseconds(now)) / 1e6,
         needed=row.needed or 0,
         runs=tuple(
-            RunOutcome(at=_instant(at), status=status, source=source)
+            RunOutcome(at=from_microseconds(at), status=status, source=source)
             for at, status, source in reading.get("runs", ())
         ),
         error=reading.get("error", ""),
@@ -114,14 +113,10 @@ def _metrics(kind: Kind, reading: Mapping[str, Any]) -> list[MetricReading]:
             normal=one["normal"],
             high=one["high"],
             now=one["now"],
-            since=None if one["since_us"] is None else _instant(one["since_us"]),
+            since=None if one["since_us"] is None else from_microseconds(one["since_us"]),
             beyond=one["beyond"],
             seasonal=one["seasonal"],
         )
         for one in reading.get("metrics", ())
         if one["name"] in known
     ]
-
-
-def _instant(at_us: int) -> dt.datetime:
-    return _EPOCH + dt.timedelta(microseconds=at_us)

@@ -16,9 +16,9 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from controller.store import results, rolling_sql, rollups, sketches
+from controller.store import results, rollups
 from controller.store.results import ResultColumn
-from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source
+from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source, sketches, statements
 
 SHARES = (0.5, 0.95, 0.99)
 
@@ -231,7 +231,7 @@ def _figures_sql(
     names = [*counts, *(f"{column.name}_{part}" for column in columns for part in ("n", "sum", "min", "max"))]
     selects = []
     for number, (jobs, piece) in enumerate(parts):
-        expressions = rolling_sql.parts_of(source, rolled=piece.layer is not None)
+        expressions = statements.parts_of(source, rolled=piece.layer is not None)
         chosen = ", ".join(f"{expressions[name]} AS {name}" for name in names)
         _, instant = _place(source, piece)
         selects.append(
@@ -285,7 +285,7 @@ def _sketches(
 def _spread_sql(source: Source, column: ResultColumn, piece: Piece, exact: bool, origin: str) -> str:
     """Return the SQL of a piece's values, or of its sketches, each with the beginning of its bucket."""
     _, instant = _place(source, piece)
-    begin, value = _begin(instant), rolling_sql.value_sql(column.name, column.type)
+    begin, value = _begin(instant), statements.value_sql(column.name, column.type)
     if exact:
         return f"SELECT {begin} AS begin, {value} AS value {origin} AND s.{column.name} IS NOT NULL"
     if piece.layer is not None:

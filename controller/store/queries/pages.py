@@ -10,8 +10,22 @@ import datetime as dt
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Integer, Table, cast, func, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    FromClause,
+    Integer,
+    Select,
+    Table,
+    and_,
+    cast,
+    func,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.orm import Session
 
 from controller.store import results
@@ -22,6 +36,11 @@ from streamswarm.v1 import probe_pb2
 
 #: What is older than this is not looked for as a latest run.
 LATEST_WITHIN = dt.timedelta(days=1)
+#: Runs that did not end well are looked through, the newest first, until there were so many of a kind: more than one job
+#: can have in a quarter of an hour.
+_MOST_BAD = 2000
+#: Of those no more than so many of one job are shown.
+_MOST_OF_JOB = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,18 +112,42 @@ def newest_runs(
     session: Session, kind: str, test_id: int, *, limit: int, only_bad: bool = False
 ) -> tuple[RunRecord, ...]:
     """Return the newest runs of one test, over all its jobs, newest first."""
-    runs = _newest_of_each_job(session, kind, (test_id,), LATEST_WITHIN, limit=limit, only_bad=only_bad)
-    return tuple(sorted(runs, key=lambda run: run.scheduled_at, reverse=True)[:limit])
+    of_test = and_(Job.test_id == test_id, or_(Job.retired_at.is_(None), Job.one_shot))
+    table = results.table(kind)
+    run: FromClause
+    if only_bad:
+        ours = table.c.job_id.in_(select(Job.id).where(Job.kind == kind, of_test))
+        run = _bad(kind, LATEST_WITHIN).where(ours).limit(limit).subquery("run")
+        of_job = run.c.job_id == Job.id
+    else:
+        # Each job is walked down its own key.
+        newest = select(*_shown_columns(kind)).order_by(table.c.scheduled_at.desc()).limit(limit)
+        newest = newest.where(table.c.job_id == Job.id, table.c.scheduled_at > func.now() - LATEST_WITHIN)
+        run = newest.correlate(Job).lateral("run")
+        of_job = true()
+    query = _with_names(kind, run).join(run, of_job).where(of_test)
+    return _newest_first(_records(session, kind, query), limit)
 
 
 def recent_failures(session: Session, *, within: dt.timedelta, limit: int) -> tuple[RunRecord, ...]:
-    """Return the newest runs that did not end well, at most three of a job, newest first."""
-    runs = [
-        run
-        for kind in contract.kinds()
-        for run in _newest_of_each_job(session, kind, None, within, limit=3, only_bad=True)
-    ]
-    return tuple(sorted(runs, key=lambda run: run.scheduled_at, reverse=True)[:limit])
+    """Return the newest runs that did not end well, at most three of a job, newest first.
+
+    Of each kind the newest thousands are looked through, whatever there is.
+    """
+    found: list[RunRecord] = []
+    for kind in contract.kinds():
+        bad = _bad(kind, within).limit(_MOST_BAD).subquery("bad")
+        nth = func.row_number().over(partition_by=bad.c.job_id, order_by=bad.c.scheduled_at.desc())
+        run = select(bad, nth.label("nth")).subquery("run")
+        query = (
+            _with_names(kind, run)
+            .join(run, run.c.job_id == Job.id)
+            .where(Job.retired_at.is_(None), run.c.nth <= _MOST_OF_JOB)
+            .order_by(run.c.scheduled_at.desc())
+            .limit(limit)
+        )
+        found += _records(session, kind, query)
+    return _newest_first(found, limit)
 
 
 def run_counts(session: Session, *, within: dt.timedelta) -> RunCounts:
@@ -186,36 +229,39 @@ def _headline(kind: str, table: Table) -> ColumnElement[float]:
     return cast(cast(column, Integer) if metric.type == "boolean" else column, Float)
 
 
-def _newest_of_each_job(
-    session: Session,
-    kind: str,
-    test_ids: tuple[int, ...] | None,
-    within: dt.timedelta,
-    *,
-    limit: int,
-    only_bad: bool,
-) -> Iterator[RunRecord]:
+def _newest_first(runs: Iterable[RunRecord], limit: int) -> tuple[RunRecord, ...]:
+    return tuple(sorted(runs, key=lambda run: run.scheduled_at, reverse=True)[:limit])
+
+
+def _shown_columns(kind: str) -> tuple[ColumnElement[Any], ...]:
+    """What of a run is shown."""
     table = results.table(kind)
-    newest = (
-        select(
-            table.c.scheduled_at,
-            table.c.duration_ms,
-            table.c.status,
-            table.c.failure_source,
-            table.c.error,
-            table.c.clock_offset_ms,
-            _headline(kind, table).label("value"),
-        )
-        .where(table.c.job_id == Job.id, table.c.scheduled_at > func.now() - within)
-        .order_by(table.c.scheduled_at.desc())
-        .limit(limit)
+    return (
+        table.c.job_id,
+        table.c.scheduled_at,
+        table.c.duration_ms,
+        table.c.status,
+        table.c.failure_source,
+        table.c.error,
+        table.c.clock_offset_ms,
+        _headline(kind, table).label("value"),
     )
-    if only_bad:
-        newest = newest.where(table.c.status != probe_pb2.STATUS_OK)
-    run = newest.correlate(Job).lateral("run")
-    query = (
+
+
+def _bad(kind: str, within: dt.timedelta) -> Select[Any]:
+    """The runs of a kind that did not end well, newest first, down the index that days have of them."""
+    table = results.table(kind)
+    return (
+        select(*_shown_columns(kind))
+        .where(table.c.status != probe_pb2.STATUS_OK, table.c.scheduled_at > func.now() - within)
+        .order_by(table.c.scheduled_at.desc())
+    )
+
+
+def _with_names(kind: str, run: FromClause) -> Select[Any]:
+    """Jobs of a kind with the names of what they belong to, and the columns of `run`, which is still to be joined."""
+    return (
         select(
-            Job.id.label("job_id"),
             Job.test_id,
             Test.name.label("test_name"),
             Job.worker_id,
@@ -228,14 +274,11 @@ def _newest_of_each_job(
         .join(Test, Test.id == Job.test_id)
         .join(Worker, Worker.id == Job.worker_id)
         .outerjoin(Destination, Destination.id == Job.destination_id)
-        .join(run, true())
         .where(Job.kind == kind, Test.deleted_at.is_(None))
-        .order_by(Job.id)
     )
-    if test_ids is None:
-        query = query.where(Job.retired_at.is_(None))
-    else:
-        query = query.where(Job.test_id.in_(test_ids), Job.retired_at.is_(None) | Job.one_shot)
+
+
+def _records(session: Session, kind: str, query: Select[Any]) -> Iterator[RunRecord]:
     for row in session.execute(query):
         yield RunRecord(
             kind=kind,

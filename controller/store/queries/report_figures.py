@@ -1,4 +1,4 @@
-"""Reads the figures of a report: statistics, buckets, how runs ended. PostgreSQL computes them.
+"""Reads the figures of a report: statistics, periods, how runs ended. PostgreSQL computes them.
 
 All functions take jobs and a range [start, end), and go through the key `(job_id, scheduled_at)`.
 """
@@ -23,12 +23,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.orm import Session
 
-from controller.store import results
+from controller.store import results, rollups
 from controller.store.queries.results.series import within
 from streamswarm.v1 import probe_pb2
-
-#: Buckets begin at whole multiples of their width since then: midnight in UTC, for widths that divide a day.
-EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +43,7 @@ class Statistics:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bucket:
+class Period:
     """The runs due in one stretch of time."""
 
     start: dt.datetime
@@ -108,7 +105,7 @@ def statistics(
     return found
 
 
-def buckets(
+def periods(
     session: Session,
     kind: str,
     headline: str,
@@ -118,10 +115,10 @@ def buckets(
     start: dt.datetime,
     end: dt.datetime,
     width: dt.timedelta,
-) -> tuple[Bucket, ...]:
-    """Return the buckets in which there are runs, in order of time."""
+) -> tuple[Period, ...]:
+    """Return the periods in which there are runs, in order of time; they begin where buckets of roll-ups do."""
     table = results.table(kind)
-    begin = func.date_bin(cast(literal(width), INTERVAL), table.c.scheduled_at, literal(EPOCH))
+    begin = func.date_bin(cast(literal(width), INTERVAL), table.c.scheduled_at, literal(rollups.EPOCH))
     value = _value(kind, headline)
     statuses = (func.count().filter(table.c.status == number) for number in _STATUSES)
     rows = session.execute(
@@ -139,7 +136,7 @@ def buckets(
         .order_by(begin)
     )
     return tuple(
-        Bucket(
+        Period(
             start=row[0],
             ok=row[1],
             failed=row[2],

@@ -17,9 +17,7 @@ from controller.store.health import CLOCK_LIMIT_MS, is_clock_off
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND = dt.timedelta(microseconds=1)
+from streamswarm.zones import from_microseconds, to_microseconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,15 +109,15 @@ def find(
         rows,
         limit,
         lambda row: _record(kind, row, children),
-        lambda row: encode_cursor((row["scheduled_at"] - _EPOCH) // _MICROSECOND, row["job_id"]),
+        lambda row: encode_cursor(to_microseconds(row["scheduled_at"]), row["job_id"]),
     )
 
 
 def _instant(microseconds: int) -> dt.datetime:
     try:
-        return _EPOCH + microseconds * _MICROSECOND
+        return from_microseconds(microseconds)
     except OverflowError:
-        return _EPOCH
+        return from_microseconds(0)
 
 
 def _children(session: Session, kind: str, rows: Any) -> dict[tuple[int, dt.datetime], dict[str, Any]]:

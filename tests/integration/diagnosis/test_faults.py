@@ -18,8 +18,8 @@ from controller.diagnosis.verdicts.records import Domain, Verdict
 from controller.keeper.diagnose import Scored, diagnose
 from controller.keeper.plan import plan_everything
 from controller.store import results
-from controller.store.diagnoses import DiagnosisState
 from controller.store.entities import Job
+from controller.store.entities.diagnosis import DiagnosisState
 from controller.store.queries.diagnosis import diagnose as judge_test
 
 pytestmark = [pytest.mark.alone, pytest.mark.namespaces, pytest.mark.timeout(240)]

@@ -12,9 +12,9 @@ from sqlalchemy import Engine
 
 from controller.gateway import packing
 from controller.settings import Settings
-from controller.store import rolling
 from controller.store.engine import make_engine
-from controller.store.rewriting import Day, rewrite
+from controller.store.rollups import rolling
+from controller.store.upkeep.rewriting import Day, rewrite
 from streamswarm.v1 import probe_pb2
 
 MISSED, OK = int(probe_pb2.STATUS_MISSED), int(probe_pb2.STATUS_OK)

@@ -14,8 +14,8 @@ from controller.keeper import plan
 from controller.planning.accounts import Account
 from controller.store import partitions, results
 from controller.store.entities import JobVersion
+from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.queries import accounts
-from controller.store.upkeep import RAW, Expiry
 from streamswarm.v1 import probe_pb2
 from streamswarm.zones import to_microseconds
 

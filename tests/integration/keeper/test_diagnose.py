@@ -21,8 +21,8 @@ from controller.keeper.diagnose import Scored, diagnose
 from controller.keeper.plan import plan_everything
 from controller.keeper.prune import prune
 from controller.store import results
-from controller.store.diagnoses import DiagnosisSeason, DiagnosisState
 from controller.store.entities import Job
+from controller.store.entities.diagnosis import DiagnosisSeason, DiagnosisState
 from controller.store.queries.diagnosis import readings
 from streamswarm.v1 import probe_pb2
 

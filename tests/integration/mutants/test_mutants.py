@@ -84,7 +84,7 @@ MUTANTS = {
         says="assert [(11,)] == [(6,)]",
     ),
     "plain swap of a partition": Mutant(
-        source="controller/store/rewriting.py",
+        source="controller/store/upkeep/rewriting.py",
         changes=(
             ("    while _merge_ahead(engine, day, attempt) > _FEW_LATE:\n", "    while False:\n"),
             ("        rows += _merge(connection, day)[1]\n", ""),

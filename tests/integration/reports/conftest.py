@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.orm import Session
+from support.reports import END, HOUR
 
 from controller.planning.schedule import grid_origin, phase_us
 from controller.store import partitions, results
@@ -20,9 +22,6 @@ from controller.store.entities import AuditEntry, Destination, Job, JobVersion, 
 from controller.store.queries.reports import ReportRecord
 from streamswarm.v1 import probe_pb2
 from streamswarm.zones import from_microseconds, to_microseconds
-
-#: A whole hour that lies in the past: what is due in it has settled.
-HOUR = (dt.datetime.now(dt.UTC) - dt.timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
 
 
 @dataclass
@@ -174,3 +173,39 @@ class Ground:
 def ground(engine: Engine) -> Ground:
     """An empty ground on a fresh database."""
     return Ground(engine)
+
+
+@pytest.fixture
+def lines(ground: Ground) -> dict[str, Any]:
+    """Two lines of a ping, an hour before and an hour of runs: ok, failed, not measured, missed, lacking."""
+    dice = random.Random(5)
+    destinations = [ground.destination("Router", "192.0.2.1"), ground.destination("Wide", "192.0.2.2")]
+    test = ground.test(
+        "Round trip", "ping", created_at=HOUR - dt.timedelta(hours=1), destinations=destinations
+    )
+    workers = [ground.worker("alpha"), ground.worker("beta")]
+    jobs = [ground.job(test, *pair) for pair in zip(workers, destinations, strict=True)]
+    for job in jobs:
+        rows: list[dict[str, Any]] = []
+        for index, at in enumerate(ground.due(job, HOUR - dt.timedelta(hours=1), END)):
+            if index % 50 == 7:
+                continue
+            row: dict[str, Any] = {"at": at, "rtt_avg_ms": dice.uniform(1, 90), "loss_pct": 0.0}
+            if index % 40 == 3:
+                row = {
+                    "at": at, "status": probe_pb2.STATUS_FAILED, "loss_pct": 100.0,
+                    "source": probe_pb2.FAILURE_SOURCE_NETWORK, "error": 'no "reply"\nwithin 1000 ms — é',
+                }  # fmt: skip
+            elif index % 60 == 11:
+                row = {
+                    "at": at, "status": probe_pb2.STATUS_ERROR, "source": probe_pb2.FAILURE_SOURCE_VANTAGE,
+                    "error": "no route",
+                }  # fmt: skip
+            elif index % 90 == 13:
+                row = {
+                    "at": at, "status": probe_pb2.STATUS_MISSED, "source": probe_pb2.FAILURE_SOURCE_SCHEDULE,
+                    "error": "the one before still ran",
+                }  # fmt: skip
+            rows.append(row)
+        ground.runs(job, rows)
+    return {"test": test, "jobs": jobs, "workers": workers, "destinations": destinations}

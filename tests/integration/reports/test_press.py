@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
@@ -12,9 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from support.pdf import text_of, tool
+from support.reports import printing
 
 from controller.reports import render
 from controller.reports.press import LIBRARIES, Limits, PrintingError, print_pdf
@@ -150,14 +149,13 @@ def endless() -> str:
     return "<table>" + "<tr><td>word<td>word<td>word</tr>" * 60_000 + "</table>"
 
 
-def children() -> list[psutil.Process]:
-    """Return the printing children of this process."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if "controller.reports.render" in process.cmdline():
-                found.append(process)
-    return found
+def test_a_child_whose_parent_died_before_they_were_tied_prints_nothing() -> None:
+    """Nobody would wait for it: it ends before it loads what prints."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "controller.reports.render", str(MIB << 10), "60", str(MIB), "1"],
+        input=b"<p>words</p>", capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (render.NO_PARENT, b"", b"")
 
 
 def test_a_child_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,10 +172,10 @@ def test_a_child_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -
     thread = threading.Thread(target=work)
     thread.start()
     deadline = time.monotonic() + 10
-    while not children():
+    while not printing(os.getpid()):
         assert time.monotonic() < deadline, "the child did not start"
         time.sleep(0.02)
-    (child,) = children()
+    (child,) = printing(os.getpid())
     folder = Path(child.cwd())
     assert os.getsid(child.pid) == child.pid
     assert set(child.environ()) == {"LANG", "HOME", "TMPDIR", "XDG_CACHE_HOME"}

@@ -104,6 +104,23 @@ assert (other.wait(), same_name.wait()) == (7, 1)
     )
 
 
+def test_an_ending_process_of_a_server_is_waited_for(folder: Path) -> None:
+    """While the kernel takes it apart it has no folder any more and is not yet dead; then nobody would reap it."""
+    run(
+        folder,
+        """
+from controller.store.embedded import processes
+named = Path(sys.argv[1]) / "postgres-like" / "postgres"
+named.parent.mkdir()
+named.symlink_to("/bin/sleep")
+ending = subprocess.Popen([str(named), "0.5"], start_new_session=True)
+psutil.Process.cwd, cwd = lambda self: "" if self.pid == ending.pid else cwd(self), psutil.Process.cwd
+processes.reap()
+assert not psutil.pid_exists(ending.pid)
+""",
+    )
+
+
 def test_looking_is_cheap(folder: Path) -> None:
     """A look takes a few milliseconds of processor time, running or not; a start of a running server starts no program."""
     run(

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import Engine, insert, text
 from sqlalchemy.orm import Session
 
-from controller.store import partitions, results, rolling, rollups
+from controller.store import partitions, results, rollups
 from controller.store.entities import Job, Test, Worker
 from controller.store.queries import layers
 from controller.store.queries.results import series
-from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Source
+from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Source, rolling
 from streamswarm.v1 import probe_pb2
 
 PING = Source(kind="ping", child=None)

@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from controller.store import partitions, purging, rewriting, rolling
+from controller.store import partitions
 from controller.store.entities import Job, Test, Worker
-from controller.store.purging import purge
-from controller.store.rewriting import Day
+from controller.store.rollups import rolling
+from controller.store.upkeep import purging, rewriting
+from controller.store.upkeep.purging import purge
+from controller.store.upkeep.rewriting import Day
 
 FIRST = dt.date(2026, 3, 28)
 TABLES = ("result_ping", "rollup_ping_1h", "rollup_ping_1d")
@@ -93,7 +95,9 @@ def test_all_of_one_test_goes_and_nothing_of_another(
     assert purge(engine) == 0
 
 
-def test_it_is_over_when_nothing_can_come_any_more(engine: Engine, pair: tuple[int, int]) -> None:
+def test_it_is_over_when_nothing_can_come_any_more(
+    engine: Engine, pair: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A gateway that still knew the job may have stored a result after the first round; the last finds nothing."""
     purge(engine)
     assert purge(engine) == 0
@@ -112,10 +116,23 @@ def test_it_is_over_when_nothing_can_come_any_more(engine: Engine, pair: tuple[i
             ),
             {"settled": purging.SETTLED},
         )
+        for job in pair:
+            connection.execute(
+                text(
+                    "INSERT INTO job_versions (job_id, version, interval_us, anchor_us) "
+                    "SELECT :job, number, 60000000, 0 FROM generate_series(1, 5) AS number"
+                ),
+                {"job": job},
+            )
+    monkeypatch.setattr(purging, "ROWS_TOGETHER", 2)
     assert purge(engine) == 1
     assert not is_over(engine)
     assert purge(engine) == 0
     assert is_over(engine)
+    # Nothing asks any more when its jobs were due.
+    with engine.connect() as connection:
+        there = connection.execute(text("SELECT job_id, count(*) FROM job_versions GROUP BY job_id")).all()
+    assert there == [(pair[1], 5)]
 
 
 def test_a_round_that_is_stopped_goes_on_later(

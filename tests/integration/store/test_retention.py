@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from controller.settings import Settings
-from controller.store import partitions, retention, rewriting, rolling
+from controller.store import partitions
 from controller.store.engine import make_engine
-from controller.store.retention import Retention, expire
-from controller.store.rewriting import Day
+from controller.store.rollups import rolling
+from controller.store.upkeep import retention, rewriting
+from controller.store.upkeep.retention import Retention, expire
+from controller.store.upkeep.rewriting import Day
 
 FIRST = dt.date(2026, 3, 27)
 NOW = dt.datetime(2026, 4, 8, 12, tzinfo=dt.UTC)

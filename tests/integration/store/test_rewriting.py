@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from controller.settings import Settings
-from controller.store import partitions, results, rewriting
+from controller.store import partitions, results
 from controller.store.engine import make_engine
-from controller.store.rewriting import Day, OvertakenError, rewrite
+from controller.store.upkeep import rewriting
+from controller.store.upkeep.rewriting import Day, OvertakenError, rewrite
 
 DAY = Day(table="result_ping", day=dt.date(2026, 3, 29))
 START = dt.datetime(2026, 3, 29, tzinfo=dt.UTC)

@@ -16,9 +16,9 @@ from support.rolling import MINUTE, NOW, START, Book, expected, marks, rolled
 
 from controller.errors import DatabaseUnavailableError
 from controller.settings import Settings
-from controller.store import partitions, rolling, rollups, sketches
+from controller.store import partitions, rollups
 from controller.store.engine import libpq_url, make_engine
-from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source
+from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source, rolling, sketches
 
 
 @pytest.fixture

@@ -10,23 +10,23 @@ import pytest
 from hypothesis import example, given, strategies
 
 from controller.reports.drawing import LEFT, RIGHT, WIDTH, chart, time_ticks, value_ticks
-from controller.store.queries.report_figures import Bucket
+from controller.store.queries.report_figures import Period
 
 START = dt.datetime(2026, 5, 12, tzinfo=dt.UTC)
 STEP = dt.timedelta(minutes=10)
 
 
-def bucket(index: int, mean: float | None = 10.0, **more: Any) -> Bucket:
-    """A bucket with ten runs that were ok."""
+def period(index: int, mean: float | None = 10.0, **more: Any) -> Period:
+    """A period with ten runs that were ok."""
     low, high = (None, None) if mean is None else (mean - 1, mean + 1)
     values = {"ok": 10, "failed": 0, "error": 0, "missed": 0, "min": low, "max": high, "loss": 0.0}
-    return Bucket(start=START + index * STEP, mean=mean, median=mean, **(values | more))
+    return Period(start=START + index * STEP, mean=mean, median=mean, **(values | more))
 
 
-def draw(buckets: list[Bucket], **more: Any) -> Any:
+def draw(periods: list[Period], **more: Any) -> Any:
     """Draw them over a day."""
     return chart(
-        buckets,
+        periods,
         start=START,
         end=START + dt.timedelta(days=1),
         width=STEP,
@@ -36,14 +36,14 @@ def draw(buckets: list[Bucket], **more: Any) -> Any:
 
 
 def test_a_line_is_never_drawn_over_missing_runs() -> None:
-    """Where buckets are missing, or nothing was measured in them, the pen is lifted: line and area alike."""
-    whole = draw([bucket(index) for index in range(20)]).panels[0]
+    """Where periods are missing, or nothing was measured in them, the pen is lifted: line and area alike."""
+    whole = draw([period(index) for index in range(20)]).panels[0]
     assert whole.line.count("M") == whole.band.count("M") == 1
-    missing = draw([bucket(index) for index in range(20) if index not in (5, 6)]).panels[0]
+    missing = draw([period(index) for index in range(20) if index not in (5, 6)]).panels[0]
     assert missing.line.count("M") == missing.band.count("M") == 2
-    empty = draw([bucket(index, None if index == 5 else 10.0) for index in range(20)]).panels[0]
+    empty = draw([period(index, None if index == 5 else 10.0) for index in range(20)]).panels[0]
     assert empty.line.count("M") == 2
-    alone = draw([bucket(0), bucket(5), bucket(9), bucket(10)]).panels[0]
+    alone = draw([period(0), period(5), period(9), period(10)]).panels[0]
     assert len(alone.lone) == 2
 
 
@@ -59,11 +59,11 @@ def test_the_strip_shows_the_worst_and_how_much_of_it() -> None:
     """One failed run of a thousand takes a quarter of the height, all failed take all of it."""
     picture = draw(
         [
-            bucket(0),
-            bucket(1, ok=999, failed=1),
-            bucket(2, None, ok=0, failed=10),
-            bucket(3, ok=5, error=5),
-            bucket(4, None, ok=0, missed=2),
+            period(0),
+            period(1, ok=999, failed=1),
+            period(2, None, ok=0, failed=10),
+            period(3, ok=5, error=5),
+            period(4, None, ok=0, missed=2),
         ]
     )
     assert [(cell.state, cell.share) for cell in picture.cells] == [
@@ -76,8 +76,8 @@ def test_the_strip_shows_the_worst_and_how_much_of_it() -> None:
 
 
 def test_everything_lies_within_the_drawing() -> None:
-    """Buckets that reach over the edges of the range are cut there."""
-    picture = draw([bucket(-1), *(bucket(index) for index in range(145))])
+    """Periods that reach over the edges of the range are cut there."""
+    picture = draw([period(-1), *(period(index) for index in range(145))])
     for cell in picture.cells:
         assert LEFT <= cell.x <= cell.x + cell.width <= WIDTH - RIGHT + 0.7
     for tick in picture.ticks:

@@ -15,7 +15,7 @@ from controller.reports.accounting import Stretch
 from controller.reports.document import compose
 from controller.reports.records import ARROW, LineReport, Report, TestReport
 from controller.reports.summary import overview, stretch, summary
-from controller.store.queries.report_figures import Bucket, Statistics, Trouble
+from controller.store.queries.report_figures import Period, Statistics, Trouble
 from controller.store.queries.report_rows import Digest
 from controller.store.queries.schedules import ScheduledTest
 from streamswarm import contract
@@ -36,7 +36,7 @@ def line(worker: str = "w", destination: str = "d", **more: Any) -> LineReport:
     values: dict[str, Any] = {
         "worker": worker, "destination": destination, "target": "192.0.2.1",
         "account": Account(expected=100, ok=100), "statistics": figures(10), "previous": figures(10),
-        "buckets": (),
+        "periods": (),
     }  # fmt: skip
     return LineReport(**(values | more))
 
@@ -102,7 +102,7 @@ def test_a_bad_day_in_words() -> None:
         "a", "x", account=Account(expected=100, ok=60, failed=20, error=5, missed=5), statistics=figures(15)
     )
     periods = tuple(
-        Bucket(
+        Period(
             start=START + index * HOUR, ok=20, failed=10 if index == 3 else 0, error=0, missed=0, mean=1.0,
             min=1.0, max=1.0, median=1.0, loss=None,
         )

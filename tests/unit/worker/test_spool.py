@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,44 @@ async def test_a_full_spool_counts_what_is_missed_and_tells_it_later(open_spool:
     assert sorted((result.job_id, result.scheduled_at_us) for result in told) == [(1, 1000), (2, 1001)]
     assert all(result.error.startswith("5000 runs until") for result in told)
     assert all('"missed_runs": 5000' in result.detail_json for result in told)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["told", "not told"])
+async def test_what_is_missed_while_gaps_are_told_is_told_once(open_spool: Any, fails: bool) -> None:
+    """As a gap of its own, for a second record of the same instant would be taken for a repetition."""
+    spool = await open_spool()
+    spool.now_us = lambda: 60
+    spool._limits = Limits(max_bytes=0)
+    for number in (10, 20):
+        spool.miss(_result(number))
+    entered, leave = threading.Event(), threading.Event()
+    settle = spool._file.settle_gaps
+
+    def slowly(entries: list[Entry]) -> list[int]:
+        if not entered.is_set():
+            entered.set()
+            assert leave.wait(10)
+            if fails:
+                raise StorageError("the disk is full")
+        return settle(entries)
+
+    spool._file.settle_gaps = slowly
+    spool._limits = Limits()
+    await asyncio.to_thread(entered.wait, 10)
+    spool._limits = Limits(max_bytes=0)
+    spool.miss(_result(30))
+    leave.set()
+    spool._limits = Limits()
+    told: list[tuple[int, str]] = []
+    while sum(json.loads(detail or '{"missed_runs": 1}')["missed_runs"] for _, detail in told) < 3:
+        await spool.wait_beyond(len(told))
+        records = await spool.read(0, limit=10, max_bytes=10**6)
+        results = [probe_pb2.Result.FromString(record.body) for record in records]
+        told = [(result.scheduled_at_us, result.detail_json) for result in results]
+    if fails:
+        assert told == [(10, '{"missed_runs": 3, "missed_until_us": 30}')]
+    else:
+        assert told == [(10, '{"missed_runs": 2, "missed_until_us": 20}'), (30, "")]
 
 
 async def test_a_spool_whose_oldest_result_is_too_old_is_full(open_spool: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 
 import pytest
@@ -213,3 +214,63 @@ def test_a_series_that_cannot_be_is_refused(api: Api, ground: Ground) -> None:
         assert answer.json["errors"][0]["path"] == at, query
     assert api("GET", "/tests/4711/series").status_code == 404
     assert api("GET", "/tests/4711/results").status_code == 404
+
+
+@pytest.mark.parametrize("view", ["accounts", "results?clock_off=true"])
+def test_a_range_with_too_many_runs_is_refused_with_one_that_can_be_read(
+    api: Api, ground: Ground, engine: Engine, view: str
+) -> None:
+    """Counted by how the jobs were scheduled then: every second until ten days ago, every minute since."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO job_versions (job_id, version, valid_from, valid_until, interval_us, anchor_us) "
+                "SELECT id, 1, now() - interval '40 days', now() - interval '10 days', 1000000, 0 FROM jobs "
+                "UNION ALL SELECT id, 2, now() - interval '10 days', NULL, 60000000, 0 FROM jobs"
+            )
+        )
+    path = f"/tests/{ground.test}/{view}{'&' if '?' in view else '?'}"
+    assert api("GET", f"{path}from={moment(20)}").status_code == 200
+    refused = api("GET", f"{path}from={moment(30)}")
+    assert refused.status_code == 422
+    [fault] = refused.json["errors"]
+    assert fault["path"] == "from"
+    said = re.fullmatch(
+        r"some (\d+) runs were due in this range, and no more than 5000000 can be read at once; "
+        r"a range from (\S+)\+00:00 on can be read",
+        fault["message"],
+    )
+    assert said
+    assert int(said[1]) == pytest.approx(4 * (20 * 86_400 + 10 * 1440), rel=0.01)
+    fitting = api("GET", f"{path}from={said[2]}Z")
+    assert fitting.status_code == 200, fitting.json
+    # Four jobs a second make five million in less than fifteen days, beside those of every minute since.
+    begins = dt.datetime.fromisoformat(f"{said[2]}+00:00")
+    assert dt.timedelta(days=23) < NOW - begins < dt.timedelta(days=24.5)
+
+
+def test_the_lines_that_are_asked_for_are_counted(api: Api, ground: Ground, engine: Engine) -> None:
+    """Runs of a clock that was off are looked for on one worker where all are too many; without a range in a day."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO job_versions (job_id, version, valid_from, interval_us, anchor_us) "
+                "SELECT id, 1, now() - interval '40 days', 1000000, 0 FROM jobs"
+            )
+        )
+    job = ground.jobs[ground.workers[0], ground.destinations[0]]
+    for age_s in (10, 90_000):
+        ground.run(job, age_s, 1.0)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE result_ping SET clock_offset_ms = 9000"))
+    path = f"/tests/{ground.test}/results?clock_off=true"
+    assert len(api("GET", path).json["items"]) == 1
+    month = f"{path}&from={moment(25)}"
+    assert api("GET", month).status_code == 422
+    assert len(api("GET", f"{month}&worker={ground.workers[0]}").json["items"]) == 2
+    assert api("GET", f"{month}&destination={ground.destinations[1]}").json["items"] == []
+
+
+def moment(days: float) -> str:
+    """Return the instant so many days ago as the API takes it."""
+    return (dt.datetime.now(dt.UTC) - dt.timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")

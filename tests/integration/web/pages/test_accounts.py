@@ -11,7 +11,7 @@ from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
 
 from controller.store.entities import Job, JobVersion, OverdueJob
-from controller.store.upkeep import RAW, Expiry
+from controller.store.entities.upkeep import RAW, Expiry
 from streamswarm.v1 import probe_pb2
 
 MINUTE = dt.timedelta(minutes=1)
@@ -102,13 +102,18 @@ def test_what_has_expired_is_told_as_not_counted(viewer, rows, line) -> None:
 
 
 def test_a_page_counts_no_more_than_can_be_waited_for(viewer, rows, line) -> None:
-    """Fewer lines where there are more runs, live ones first; the page says how many it leaves out."""
+    """Fewer lines where there were more runs, live ones first; the page says how many it leaves out."""
     place = rows.destination("Router", "192.0.2.1")
-    test = rows.test("Alpha", "tcp", destinations=[place], interval_s=1)
+    test = rows.test("Alpha", "tcp", destinations=[place], interval_s=60)
     ended = line(test, "edge-0", place)
     rows.execute(update(Job).where(Job.id == ended).values(retired_at=dt.datetime.now(dt.UTC)))
-    line(test, "edge-1", place)
-    line(test, "edge-2", place)
+    jobs = [ended, line(test, "edge-1", place), line(test, "edge-2", place)]
+    # It runs once a minute now, and ran each second until half an hour ago.
+    begun = dt.datetime.now(dt.UTC) - dt.timedelta(days=31)
+    for job in jobs:
+        before = {"job_id": job, "version": 0, "interval_us": 1_000_000, "anchor_us": 0}
+        until = dt.datetime.now(dt.UTC) - 30 * MINUTE
+        rows.execute(insert(JobVersion).values(**before, valid_from=begun, valid_until=until))
     assert "ended" in viewer.get(f"/tests/{test}/accounts?range=604800")
     page = viewer.get(f"/tests/{test}/accounts?range=2592000")
     assert "These are 1\u00a0line of 3" in page

@@ -18,8 +18,8 @@ from support.axe import AXE, violations
 
 from controller.keeper.diagnose import diagnose
 from controller.store import results
-from controller.store.diagnoses import DiagnosisState
 from controller.store.entities import Job
+from controller.store.entities.diagnosis import DiagnosisState
 from streamswarm.v1 import probe_pb2
 
 STEP = dt.timedelta(seconds=2)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from controller.store import rollups, sketches
-from controller.store.rollups import Layer, Source
+from controller.store import rollups
+from controller.store.rollups import Layer, Source, sketches
 
 
 def statement(source: Source, of: Layer) -> str:

@@ -17,9 +17,10 @@ from sqlalchemy.exc import OperationalError
 
 from controller.logs import reason
 from controller.settings import Settings
-from controller.store import partitions, results, rewriting, rollups
+from controller.store import partitions, results, rollups
+from controller.store.entities.upkeep import RAW
 from controller.store.rollups import DAY, LAYERS
-from controller.store.upkeep import RAW
+from controller.store.upkeep import rewriting
 
 _log = logging.getLogger(__name__)
 

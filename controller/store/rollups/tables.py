@@ -2,7 +2,7 @@
 
 A row is one bucket of one job (and of one key, where the metrics are of a repeated group): its runs by how they ended,
 and for every metric how often it was measured, its sum, minimum and maximum. Metrics that the contract marks
-`distribution` have a sketch too (`controller.store.sketches`). What was never measured in a bucket is 0 times measured
+`distribution` have a sketch too (`controller.store.rollups.sketches`). What was never measured in a bucket is 0 times measured
 and otherwise NULL. `(job_id, bucket)` is the key; tables are partitioned by month.
 """
 
@@ -149,7 +149,7 @@ def ceil(instant: dt.datetime, width: dt.timedelta) -> dt.datetime:
     return EPOCH - (EPOCH - instant) // width * width
 
 
-#: Buckets begin at whole multiples of their width since then.
+#: Buckets begin at whole multiples of their width since then: midnight in UTC, for widths that divide a day.
 EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 _LONGEST_NAME = 63 - len("_2026_11_pkey")

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
-from controller.store import partitions, results, rewriting, rollups
+from controller.store import partitions, results, rollups
 from controller.store.rollups import LAYERS
+from controller.store.upkeep import rewriting
 
 #: Rows that are removed in one transaction.
 ROWS_TOGETHER = 5000
@@ -38,6 +39,7 @@ def purge(engine: Engine, *, stopped: Callable[[], bool] = lambda: False) -> int
             return total
         total += removed
         if settled and not removed:
+            _remove_versions(engine, test_id)
             with engine.begin() as connection:
                 connection.execute(
                     text("UPDATE tests SET data_removed_at = now() WHERE id = :id"), {"id": test_id}
@@ -68,6 +70,18 @@ def _purge_test(engine: Engine, test_id: int, stopped: Callable[[], bool]) -> in
         every = [job_id for of_kind in jobs.values() for job_id in of_kind]
         connection.execute(text("DELETE FROM dirty_buckets WHERE job_id = ANY(:jobs)"), {"jobs": every})
     return removed
+
+
+def _remove_versions(engine: Engine, test_id: int) -> None:
+    """Remove how the test's jobs were scheduled: without results nothing asks for it any more."""
+    statement = text(
+        "DELETE FROM job_versions WHERE ctid = ANY(ARRAY(SELECT v.ctid FROM job_versions v "
+        "JOIN jobs j ON j.id = v.job_id WHERE j.test_id = :id LIMIT :most))"
+    )
+    removed = 1
+    while removed:
+        with engine.begin() as connection:
+            removed = connection.execute(statement, {"id": test_id, "most": ROWS_TOGETHER}).rowcount
 
 
 def _rollup_names(kind: str) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from controller.errors import DatabaseUnavailableError
-from controller.store import partitions, results, rolling_sql, rollups
-from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source
+from controller.store import partitions, results, rollups
+from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source, statements
 
 _log = logging.getLogger(__name__)
 
@@ -322,7 +322,7 @@ def compute(connection: Connection, source: Source, of: Layer, stretches: Iterab
     # What is walked down the key is a nested loop all the same, at a price that would have every statement compiled.
     connection.execute(text("SET LOCAL enable_nestloop = off; SET LOCAL jit = off"))
     connection.execute(
-        text(rolling_sql.statement(source, of)),
+        text(statements.statement(source, of)),
         {
             "jobs": [stretch.job_id for stretch in wanted],
             "starts": [stretch.start for stretch in wanted],

@@ -1,4 +1,4 @@
-"""What diagnosis has learnt: entities beside `controller.store.entities`, one row a job and one an hour of its week."""
+"""What diagnosis has learnt: one row a job and one an hour of its week."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, Integer, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from controller.store.entities import Base
+from controller.store.entities.base import Base
 
 
 class DiagnosisState(Base):

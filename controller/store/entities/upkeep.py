@@ -1,6 +1,6 @@
 """What upkeep of the results remembers: late buckets, how far roll-ups are, what has expired, which days are rewritten.
 
-Entities beside `controller.store.entities`. Nothing refers to them; the keepers' tasks and the gateways do.
+No other entity refers to these; the keepers' tasks and the gateways do.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import datetime as dt
 from sqlalchemy import BigInteger, Identity, Index, Integer
 from sqlalchemy.orm import Mapped, mapped_column
 
-from controller.store.entities import Base
+from controller.store.entities.base import Base
 
 #: Stands for the results themselves where layers are named.
 RAW = "raw"
