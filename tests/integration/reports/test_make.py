@@ -14,9 +14,10 @@ import psutil
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
-from support.keepers import Keepers, wait_for
+from support.keepers import Keepers
 from support.pdf import text_of
 from support.reports import END, HOUR, printing
+from support.surroundings import wait_for
 
 from controller.errors import ConflictError, NotFoundError
 from controller.keeper.prune import prune
@@ -136,17 +137,17 @@ def test_a_killed_keeper_s_report_is_made_by_another(
     try:
         first = keepers.start()
         asked = ground.ask(lines["test"], start=HOUR, end=END)
-        wait_for(lambda: printing(first.pid), seconds=60, what="printing")
+        wait_for("printing", lambda: printing(first.pid), 60)
         (child,) = printing(first.pid)
         child.suspend()  # or it might be done before its keeper is dead
         first.send_signal(signal.SIGKILL)
         first.wait(10)
         with contextlib.suppress(psutil.NoSuchProcess):
             child.resume()
-        wait_for(lambda: is_over(child), seconds=20, what="the end of the dead keeper's child")
+        wait_for("the end of the dead keeper's child", lambda: is_over(child), 20)
         assert state_of(engine, asked.id).state == "working"
         keepers.start()
-        wait_for(lambda: not state_of(engine, asked.id).pending, seconds=120, what="the report's end")
+        wait_for("the report's end", lambda: not state_of(engine, asked.id).pending, 120)
         made = state_of(engine, asked.id)
         assert made.state == "ready", (made.error, keepers.log())
         with engine.connect() as connection:
