@@ -16,7 +16,7 @@ from typing import Any
 from controller.store import results
 from controller.store.queries.schedules import ScheduledJob
 from streamswarm.contract import Kind
-from streamswarm.v1 import probe_pb2
+from streamswarm.outcomes import failure_source_name, status_name
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 #: Bytes of text that are handed on together.
@@ -66,8 +66,8 @@ def text_of(kind: Kind, test: str, runs: Iterable[tuple[ScheduledJob, Mapping[st
                 _instant(run["scheduled_at"]),
                 _instant(run["started_at"]),
                 _number(run["duration_ms"]),
-                probe_pb2.Status.Name(run["status"]).removeprefix("STATUS_").lower(),
-                probe_pb2.FailureSource.Name(run["failure_source"]).removeprefix("FAILURE_SOURCE_").lower(),
+                status_name(run["status"]),
+                failure_source_name(run["failure_source"]),
                 neutral(run["error"] or ""),
                 _number(run["clock_offset_ms"]),
                 *(_number(run[column]) for column in columns),

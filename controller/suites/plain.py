@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from controller.suites.outcome import Outcome, State, SuiteRun, measured
+from streamswarm.outcomes import failure_source_name, status_name
 from streamswarm.v1 import probe_pb2
 
 
@@ -38,10 +39,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "target": outcome.aim.target or None,
         "state": outcome.state.value.replace(" ", "_"),
         "reason": outcome.reason,
-        "status": probe_pb2.Status.Name(result.status).removeprefix("STATUS_").lower(),
-        "failure_source": probe_pb2.FailureSource.Name(result.failure_source)
-        .removeprefix("FAILURE_SOURCE_")
-        .lower(),
+        "status": status_name(result.status),
+        "failure_source": failure_source_name(result.failure_source),
         "error": result.error,
         "started_at": _instant(result.started_at_us / 1e6) if ran else None,
         "duration_ms": result.duration_ms if ran else None,

@@ -20,10 +20,10 @@ from typing import Any
 
 import httpx
 import psutil
-import psycopg2
 import pytest
 from lab.fixtures import laboratory_possible
 from lab.laboratory import Lab
+from support.newcomers import connect_embedded
 from support.surroundings import clean_environment, wait_for
 
 from streamswarm import contract
@@ -70,15 +70,7 @@ class Road:
 
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask the database as anybody with the password does."""
-        code = "from pathlib import Path; from controller.store.embedded import EmbeddedPostgres; import sys; print(EmbeddedPostgres.find(Path(sys.argv[1])).url())"
-        url = subprocess.run(
-            [sys.executable, "-c", code, str(self.data_dir)],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        ).stdout.strip()
-        connection = psycopg2.connect(url)
+        connection = connect_embedded(Path(sys.executable), self.data_dir)
         try:
             with connection.cursor() as cursor:
                 cursor.execute(query, values)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
@@ -108,13 +105,3 @@ class Keepers:
             if process.poll() is None:
                 process.kill()
             process.wait(10)
-
-
-def wait_for(condition: Callable[[], object], *, seconds: float, what: str) -> float:
-    """Wait until a condition holds; return how long it took, or fail naming what did not come."""
-    started = time.monotonic()
-    while not condition():
-        if time.monotonic() - started > seconds:
-            pytest.fail(f"{what} did not happen within {seconds} s")
-        time.sleep(0.02)
-    return time.monotonic() - started

@@ -17,7 +17,21 @@ import psycopg2
 from support.clones import own_ports
 from support.surroundings import clean_environment, wait_for
 
+_URL = """
+import sys
+from pathlib import Path
+from controller.store.embedded import EmbeddedPostgres
+print(EmbeddedPostgres.find(Path(sys.argv[1])).url())
+"""
 ALL_KINDS = {"ping", "tcp", "dns", "http", "system"}
+
+
+def connect_embedded(python: Path, data_dir: Path) -> psycopg2.extensions.connection:
+    """Return a connection to an installation's embedded PostgreSQL; `python` is of the environment that it runs in."""
+    url = subprocess.run(
+        [python, "-c", _URL, data_dir], check=True, capture_output=True, text=True, timeout=60
+    ).stdout.strip()
+    return psycopg2.connect(url)
 
 
 @dataclass
@@ -78,15 +92,7 @@ class Newcomer:
 
     def database(self) -> psycopg2.extensions.connection:
         """A connection to the embedded PostgreSQL, as anybody with the password has it."""
-        code = "from pathlib import Path; from controller.store.embedded import EmbeddedPostgres; import sys; print(EmbeddedPostgres.find(Path(sys.argv[1])).url())"
-        url = subprocess.run(
-            [self.python, "-c", code, str(self.data_dir)],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        ).stdout.strip()
-        return psycopg2.connect(url)
+        return connect_embedded(self.python, self.data_dir)
 
     def execute(self, statement: str) -> None:
         """Change something behind everybody's back."""

@@ -9,6 +9,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 
+def free_port() -> int:
+    """A port of loopback that nobody holds now."""
+    return int(free_addresses(1)[0].rpartition(":")[2])
+
+
 def free_addresses(count: int) -> list[str]:
     """Addresses on loopback whose ports nobody holds now."""
     with ExitStack() as stack:
@@ -24,10 +29,10 @@ def clean_environment(**more: str) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if not name.startswith(foreign)}, **more}
 
 
-def wait_for(what: str, check: Callable[[], bool], within_s: float) -> float:
+def wait_for(what: str, check: Callable[[], object], within_s: float) -> float:
     """Wait until `check` holds; returns the seconds that it took. Fails with `what` when it does not come about."""
     started = time.monotonic()
     while not check():
         assert time.monotonic() - started < within_s, f"{what} did not come about within {within_s:g} s"
-        time.sleep(0.25)
+        time.sleep(0.05)
     return time.monotonic() - started

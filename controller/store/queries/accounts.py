@@ -26,7 +26,7 @@ from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
 from controller.store.queries.workers import spool_stuck_since
 from controller.store.schedules import schedule_of
-from streamswarm.v1 import probe_pb2
+from streamswarm.outcomes import status_name
 from streamswarm.zones import from_microseconds, to_microseconds
 
 #: A run is counted when it was due so long ago: its result has had time to arrive.
@@ -283,7 +283,7 @@ def _received(
         found.setdefault(job_id, []).append(
             Received(
                 version=version,
-                status=probe_pb2.Status.Name(status).removeprefix("STATUS_").lower(),
+                status=status_name(status),
                 count=count,
                 first_us=to_microseconds(first_at),
                 last_us=to_microseconds(last_at),

@@ -32,6 +32,7 @@ from controller.store import results
 from controller.store.entities import Destination, Job, Test, Worker
 from controller.store.health import is_clock_off
 from streamswarm import contract
+from streamswarm.outcomes import failure_source_name, status_name
 from streamswarm.v1 import probe_pb2
 
 #: What is older than this is not looked for as a latest run.
@@ -164,7 +165,7 @@ def run_counts(session: Session, *, within: dt.timedelta) -> RunCounts:
             .group_by(table.c.status)
         )
         for status, count in rows:
-            word = _status_word(status)
+            word = status_name(status)
             counts[word] = counts.get(word, 0) + count
     return RunCounts(**{word: counts.get(word, 0) for word in ("ok", "failed", "error", "missed")})
 
@@ -215,11 +216,6 @@ def jobs_of_worker(session: Session, worker_id: uuid.UUID) -> tuple[JobOfWorker,
         )
         for row in rows
     )
-
-
-def _status_word(status: int) -> str:
-    """Return `ok`, `failed`, `error` or `missed` for the contract's Status."""
-    return probe_pb2.Status.Name(status).removeprefix("STATUS_").lower()
 
 
 def _headline(kind: str, table: Table) -> ColumnElement[float]:
@@ -291,10 +287,8 @@ def _records(session: Session, kind: str, query: Select[Any]) -> Iterator[RunRec
             destination_name=row.destination_name,
             scheduled_at=row.scheduled_at,
             duration_ms=row.duration_ms,
-            status=_status_word(row.status),
-            failure_source=probe_pb2.FailureSource.Name(row.failure_source)
-            .removeprefix("FAILURE_SOURCE_")
-            .lower(),
+            status=status_name(row.status),
+            failure_source=failure_source_name(row.failure_source),
             error=row.error or "",
             value=row.value,
             clock_off=is_clock_off(row.clock_offset_ms),

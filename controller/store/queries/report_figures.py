@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from controller.store import results, rollups
 from controller.store.queries.results.series import within
+from streamswarm.outcomes import failure_source_name, status_name
 from streamswarm.v1 import probe_pb2
 
 
@@ -179,7 +180,9 @@ def troubles(
         .order_by(func.count().desc(), table.c.status, table.c.failure_source)
     )
     return tuple(
-        Trouble(status=_status(status), source=_source(source), count=count, message=message or "")
+        Trouble(
+            status=status_name(status), source=failure_source_name(source), count=count, message=message or ""
+        )
         for status, source, count, message in rows
     )
 
@@ -197,11 +200,3 @@ def _value(kind: str, metric: str) -> ColumnElement[Any]:
     column = results.table(kind).c[results.metric_column(kind, metric).name]
     # PostgreSQL casts a boolean to an integer only.
     return cast(cast(column, Integer) if isinstance(column.type, Boolean) else column, Double)
-
-
-def _status(number: int) -> str:
-    return probe_pb2.Status.Name(number).removeprefix("STATUS_").lower()
-
-
-def _source(number: int) -> str:
-    return probe_pb2.FailureSource.Name(number).removeprefix("FAILURE_SOURCE_").lower()

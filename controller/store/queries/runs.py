@@ -16,7 +16,7 @@ from controller.store.entities import Destination, Job, Worker
 from controller.store.health import CLOCK_LIMIT_MS, is_clock_off
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
 from streamswarm import contract
-from streamswarm.v1 import probe_pb2
+from streamswarm.outcomes import failure_source_name, status_name
 from streamswarm.zones import from_microseconds, to_microseconds
 
 
@@ -156,10 +156,8 @@ def _record(kind: str, row: Any, children: Mapping[tuple[int, dt.datetime], Any]
         started_at=row["started_at"],
         duration_ms=row["duration_ms"],
         job_version=row["job_version"],
-        status=probe_pb2.Status.Name(row["status"]).removeprefix("STATUS_").lower(),
-        failure_source=probe_pb2.FailureSource.Name(row["failure_source"])
-        .removeprefix("FAILURE_SOURCE_")
-        .lower(),
+        status=status_name(row["status"]),
+        failure_source=failure_source_name(row["failure_source"]),
         error=row["error"] or "",
         clock_offset_ms=row["clock_offset_ms"],
         clock_off=is_clock_off(row["clock_offset_ms"]),

@@ -8,13 +8,13 @@ import shutil
 import stat
 import subprocess
 import tarfile
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.at_once import at_once
 
 from controller.cli.main import cli
 from controller.fleet import archive, distribution
@@ -100,14 +100,8 @@ def test_a_damaged_bundle_is_built_anew(host_bundle: Bundle, tmp_path: Path) -> 
 def test_builders_that_meet_build_once(host_bundle: Bundle, tmp_path: Path) -> None:
     """Of two that want the same bundle at the same time one builds and the other takes it."""
     said: list[str] = []
-    together = threading.Barrier(2)
-
-    def build() -> Bundle:
-        together.wait(timeout=10)
-        return ensure_bundle(host_bundle.platform, folder=tmp_path, report=said.append)
-
-    with ThreadPoolExecutor(2) as pool:
-        first, second = (future.result() for future in [pool.submit(build), pool.submit(build)])
+    build = partial(ensure_bundle, host_bundle.platform, folder=tmp_path, report=said.append)
+    first, second = at_once(build, build)
     assert first == second
     assert [text for text in said if text.startswith("building")] == [said[0]]
 

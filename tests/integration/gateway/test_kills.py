@@ -7,12 +7,12 @@ import contextlib
 import dataclasses
 import os
 import random
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 from grpc import aio
+from support.surroundings import free_port
 
 #: A gateway lives until the workers have got this many results off, at random, and not a moment longer.
 _LIFE = (800, 4_000)
@@ -108,16 +108,10 @@ async def _keep_killing(
     return kills
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def _deliver_under_kills(
     deployment: Any, tools: Any, program: list[str], log: Path
 ) -> tuple[list[SpooledWorker], int]:
-    port = _free_port()
+    port = free_port()
     settings = dataclasses.replace(
         deployment.settings, gateway_name="killed", gateway_listen=f"127.0.0.1:{port}"
     )

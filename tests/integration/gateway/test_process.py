@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
+from support.surroundings import free_port
 
 from controller.errors import DatabaseUnavailableError
 from controller.gateway import process
@@ -23,17 +24,11 @@ from controller.gateway.process import LoopLag
 from controller.store.engine import libpq_url
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def test_sigterm_sends_the_workers_elsewhere_and_ends_cleanly(deployment: Any, tools: Any) -> None:
     """The worker hears DRAINING with its last acknowledgement; the process notes that it has stopped."""
     worker = await deployment.enrol("host-a")
     job = deployment.job(worker.worker_id)
-    port = _free_port()
+    port = free_port()
     settings = dataclasses.replace(
         deployment.settings, gateway_name="other", gateway_listen=f"127.0.0.1:{port}"
     )

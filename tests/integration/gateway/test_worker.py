@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 import itertools
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
+from support.surroundings import free_port
 
 from controller.gateway import session
 from controller.gateway.server import running
@@ -25,19 +25,13 @@ from worker.config import WorkerConfig
 from worker.daemon import Daemon
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def gateway_settings(settings: Settings) -> Settings:
     """Fixed ports, so that a gateway that comes back is found where it was."""
     return dataclasses.replace(
         settings,
-        gateway_listen=f"127.0.0.1:{_free_port()}",
-        enrolment_listen=f"127.0.0.1:{_free_port()}",
+        gateway_listen=f"127.0.0.1:{free_port()}",
+        enrolment_listen=f"127.0.0.1:{free_port()}",
     )
 
 

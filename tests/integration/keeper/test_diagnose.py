@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, func, insert, select, update
 from sqlalchemy.orm import Session
-from support.keepers import Keepers, World, wait_for
+from support.keepers import Keepers, World
+from support.surroundings import wait_for
 
 from controller.diagnosis.learning.forest import ForestError
 from controller.diagnosis.verdicts.records import Verdict
@@ -318,12 +319,12 @@ def test_a_keeper_scores_by_itself(engine: Engine, world: World, test_id: int, k
     def position() -> dt.datetime | None:
         return next((state.position for state in states(engine)), None)
 
-    wait_for(lambda: position() == NOW - STEP, seconds=40, what="scoring")
+    wait_for("scoring", lambda: position() == NOW - STEP, 40)
     process.kill()
     process.wait(10)
     store(engine, one, quiet(1))
     keepers.start()
-    wait_for(lambda: position() == NOW, seconds=60, what="scoring by the next keeper")
+    wait_for("scoring by the next keeper", lambda: position() == NOW, 60)
 
 
 def test_workers_are_ordered_by_what_they_measure(engine: Engine, world: World, test_id: int) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
-from support.keepers import Keepers, World, wait_for
+from support.keepers import Keepers, World
+from support.surroundings import wait_for
 
 from controller.keeper.rescue import rescue
 from controller.settings import Settings
@@ -79,16 +80,14 @@ def test_jobs_follow_a_new_test_at_once(engine: Engine, world: World, keepers: K
     worker = world.worker("a")
     destination = world.destination("x", "192.0.2.1")
     keepers.start()
-    wait_for(lambda: alive(engine) == 1, seconds=10, what="a keeper's heartbeat")
+    wait_for("a keeper's heartbeat", lambda: alive(engine) == 1, 10)
     slowest = 0.0
     for number in range(10):
         test = world.test(f"t{number}", "ping", [destination])
         defer_plan(engine, test)
         slowest = max(
             slowest,
-            wait_for(
-                lambda test=test: any(job.test_id == test for job in world.jobs()), seconds=5, what="planning"
-            ),
+            wait_for("planning", lambda test=test: any(job.test_id == test for job in world.jobs()), 5),
         )
     assert slowest < 1.5
     assert world.revision(worker) == 10
@@ -108,7 +107,7 @@ def test_two_keepers_one_effect(engine: Engine, world: World, keepers: Keepers) 
                 queue.defer(connection, "run_now", {"test_id": test, "requested_at_us": requested})
     keepers.start()
     keepers.start()
-    wait_for(lambda: alive(engine) == 2, seconds=10, what="two keepers' heartbeats")
+    wait_for("two keepers' heartbeats", lambda: alive(engine) == 2, 10)
 
     def idle() -> bool:
         with engine.connect() as connection:
@@ -116,7 +115,7 @@ def test_two_keepers_one_effect(engine: Engine, world: World, keepers: Keepers) 
                 text("SELECT count(*) FROM procrastinate_jobs WHERE task_name IN ('plan', 'run_now')")
             ).scalar_one()
 
-    wait_for(idle, seconds=20, what="an empty queue")
+    wait_for("an empty queue", idle, 20)
     jobs = world.jobs(live=False)
     assert sorted((job.one_shot, job.version) for job in jobs) == [(False, 1)] * 60 + [(True, 1)] * 60
     assert "Traceback" not in keepers.log()
@@ -126,19 +125,19 @@ def test_a_keeper_killed_in_the_middle_of_a_task(engine: Engine, world: World, k
     """A task whose keeper is killed with kill -9 is taken up by the other one and done once."""
     world.worker("a")
     victim = keepers.start()
-    wait_for(lambda: alive(engine) == 1 and settled(engine), seconds=10, what="a keeper at rest")
+    wait_for("a keeper at rest", lambda: alive(engine) == 1 and settled(engine), 10)
     test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
     with Session(engine) as session, session.begin():
         session.get_one(Test, test, with_for_update=True)
         defer_plan(engine, test)
-        wait_for(lambda: doing(engine, "plan") == 1, seconds=5, what="the start of the task")
+        wait_for("the start of the task", lambda: doing(engine, "plan") == 1, 5)
         victim.send_signal(signal.SIGKILL)
         victim.wait(5)
         keepers.start()
-    took = wait_for(lambda: len(world.jobs()) == 1, seconds=25, what="the rescue")
+    took = wait_for("the rescue", lambda: len(world.jobs()) == 1, 25)
     assert took < 20
     assert "taken up again" in keepers.log()
-    wait_for(lambda: doing(engine, "plan") == 0, seconds=5, what="the end of the task")
+    wait_for("the end of the task", lambda: doing(engine, "plan") == 0, 5)
     assert [job.version for job in world.jobs()] == [1]
 
 
@@ -147,20 +146,20 @@ def test_a_keeper_stopped_inside_a_transaction(engine: Engine, world: World, kee
     worker = world.worker("a")
     test = world.test("p", "ping", [world.destination("x", "192.0.2.1")])
     paused = keepers.start()
-    wait_for(lambda: alive(engine) == 1 and settled(engine), seconds=10, what="a keeper at rest")
+    wait_for("a keeper at rest", lambda: alive(engine) == 1 and settled(engine), 10)
     with Session(engine) as session, session.begin():
         session.get_one(Test, test, with_for_update=True)
         defer_plan(engine, test)
-        wait_for(lambda: waiting_for_locks(engine) == 1, seconds=5, what="the keeper's wait for the test")
+        wait_for("the keeper's wait for the test", lambda: waiting_for_locks(engine) == 1, 5)
         paused.send_signal(signal.SIGSTOP)
     keepers.start()
     try:
-        took = wait_for(lambda: len(world.jobs()) == 1, seconds=25, what="the successor's planning")
+        took = wait_for("the successor's planning", lambda: len(world.jobs()) == 1, 25)
     finally:
         paused.send_signal(signal.SIGCONT)
     assert took < 15
-    wait_for(lambda: alive(engine) == 2, seconds=10, what="the return of the paused keeper")
-    wait_for(lambda: doing(engine, "plan") == 0, seconds=20, what="the end of the task")
+    wait_for("the return of the paused keeper", lambda: alive(engine) == 2, 10)
+    wait_for("the end of the task", lambda: doing(engine, "plan") == 0, 20)
     assert [(job.version, job.retired_at) for job in world.jobs(live=False)] == [(1, None)]
     assert world.revision(worker) == 1
 
@@ -191,7 +190,7 @@ def cut(engine: Engine) -> int:
         connection.execute(
             text("SELECT pg_terminate_backend(pid) FROM unnest(:pids) pid"), {"pids": [*found]}
         )
-    wait_for(lambda: not found & keepers_connections(engine), seconds=20, what="the end of the connections")
+    wait_for("the end of the connections", lambda: not found & keepers_connections(engine), 20)
     return len(found)
 
 
@@ -209,12 +208,12 @@ def test_keepers_outlive_the_database(tmp_path: Path) -> None:
         world.worker("a")
         destination = world.destination("x", "192.0.2.1")
         keeper = keepers.start()
-        wait_for(lambda: alive(engine) == 1 and settled(engine), seconds=15, what="a keeper at rest")
+        wait_for("a keeper at rest", lambda: alive(engine) == 1 and settled(engine), 15)
         held = world.test("p", "ping", [destination])
         with Session(engine) as session:
             session.get_one(Test, held, with_for_update=True)
             defer_plan(engine, held)
-            wait_for(lambda: waiting_for_locks(engine) == 1, seconds=5, what="the keeper's wait for the test")
+            wait_for("the keeper's wait for the test", lambda: waiting_for_locks(engine) == 1, 5)
             pid = server.status().pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
@@ -222,7 +221,7 @@ def test_keepers_outlive_the_database(tmp_path: Path) -> None:
             session.invalidate()
         server.start()
         engine.dispose()
-        wait_for(lambda: len(world.jobs()) == 1, seconds=40, what="planning after the outage")
+        wait_for("planning after the outage", lambda: len(world.jobs()) == 1, 40)
         assert keeper.poll() is None
         assert f"(test_id={held}) broke off and is tried again: " in keepers.log()
         assert not any(word in keepers.log() for word in ("Traceback", " ERROR ", "sqlalche.me"))
@@ -236,7 +235,7 @@ def test_keepers_outlive_the_database(tmp_path: Path) -> None:
 def test_a_keeper_ends_in_good_order(engine: Engine, keepers: Keepers) -> None:
     """SIGTERM ends a keeper within a few seconds with code 0; it is gone from the list of the living."""
     keeper = keepers.start()
-    wait_for(lambda: alive(engine) == 1, seconds=10, what="a keeper's heartbeat")
+    wait_for("a keeper's heartbeat", lambda: alive(engine) == 1, 10)
     keeper.send_signal(signal.SIGTERM)
     assert keeper.wait(10) == 0
     assert alive(engine) == 0
@@ -258,7 +257,7 @@ def test_a_keeper_makes_the_partitions(engine: Engine, settings: Settings, keepe
             )
             return wanted <= set(found.scalars())
 
-    wait_for(made, seconds=20, what="partitions")
+    wait_for("partitions", made, 20)
 
 
 def test_a_keeper_outlives_broken_connections(engine: Engine, world: World, keepers: Keepers) -> None:
@@ -267,14 +266,12 @@ def test_a_keeper_outlives_broken_connections(engine: Engine, world: World, keep
     destination = world.destination("x", "192.0.2.1")
     keeper = keepers.start()
     for number in range(3):
-        wait_for(lambda: alive(engine) == 1 and at_rest(engine), seconds=30, what="a keeper at rest")
+        wait_for("a keeper at rest", lambda: alive(engine) == 1 and at_rest(engine), 30)
         assert cut(engine) > 1
         test = world.test(f"t{number}", "ping", [destination])
         defer_plan(engine, test)
         wait_for(
-            lambda test=test: any(job.test_id == test for job in world.jobs()),
-            seconds=20,
-            what="planning after the cut",
+            "planning after the cut", lambda test=test: any(job.test_id == test for job in world.jobs()), 20
         )
     assert keeper.poll() is None
 
@@ -295,7 +292,7 @@ def test_workers_of_a_dead_gateway_are_marked(engine: Engine, world: World, keep
             rows = connection.execute(text("SELECT id, gateway_id FROM workers"))
             return dict(rows.all())
 
-    wait_for(lambda: connected()[lost] is None, seconds=10, what="the mark")
+    wait_for("the mark", lambda: connected()[lost] is None, 10)
     assert connected()[kept] == living
     with engine.connect() as connection:
         assert (

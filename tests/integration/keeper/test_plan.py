@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
 import uuid
 from itertools import pairwise
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.orm import Session
+from support.at_once import at_once
 from support.keepers import World
 
 from controller.keeper import plan, prune
@@ -166,27 +166,12 @@ def test_planning_at_once_makes_every_job_once(engine: Engine, world: World) -> 
     workers = [world.worker(f"w{number}") for number in range(4)]
     destination = world.destination("x", "192.0.2.1")
     tests = [world.test(f"t{number}", "ping", [destination]) for number in range(10)]
-    faults: list[BaseException] = []
-    start = threading.Barrier(6)
-
-    def work(number: int) -> None:
-        start.wait()
-        try:
-            if number % 3 == 0:
-                plan.plan_everything(engine)
-            elif number % 3 == 1:
-                plan.plan_tests(engine, tests)
-            else:
-                plan.plan_worker(engine, workers[number % 4])
-        except BaseException as error:  # noqa: BLE001  handed to the main thread
-            faults.append(error)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert faults == []
+    at_once(
+        *(lambda: plan.plan_everything(engine),) * 2,
+        *(lambda: plan.plan_tests(engine, tests),) * 2,
+        lambda: plan.plan_worker(engine, workers[2]),
+        lambda: plan.plan_worker(engine, workers[1]),
+    )
     jobs = world.jobs(live=False)
     assert len(jobs) == 40
     assert {job.version for job in jobs} == {1}

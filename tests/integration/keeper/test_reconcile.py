@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, func, insert, select, text, update
 from sqlalchemy.orm import Session
-from support.keepers import Keepers, World, wait_for
+from support.keepers import Keepers, World
+from support.surroundings import wait_for
 
 from controller.keeper import plan
 from controller.keeper.app import make_app
@@ -187,25 +188,23 @@ def test_looks_follow_one_another_and_hold_nobody_up(
 
     keepers.start()
     # The first look is over, and planned nothing that is held below.
-    wait_for(lambda: len(world.jobs()) == 1 and states() == [], seconds=40, what="a keeper at rest")
+    wait_for("a keeper at rest", lambda: len(world.jobs()) == 1 and states() == [], 40)
     world.change(held, paused=True)
     patient = make_engine(settings, application="test", idle_in_transaction_s=60)
     with Session(patient) as session, session.begin():
         session.get_one(Test, held, with_for_update=True)
         asyncio.run(defer())
-        wait_for(lambda: states() == ["doing"], seconds=20, what="the first look")
+        wait_for("the first look", lambda: states() == ["doing"], 20)
         asyncio.run(defer())
         changed = world.test("changed", "ping", [place])
         with engine.begin() as connection:
             queue.plan_test(connection, changed)
-        wait_for(
-            lambda: any(job.test_id == changed for job in world.jobs()), seconds=15, what="planning beside it"
-        )
+        wait_for("planning beside it", lambda: any(job.test_id == changed for job in world.jobs()), 15)
         until = time.monotonic() + 2.5
         while time.monotonic() < until:
             assert states() == ["doing", "todo"]
             time.sleep(0.05)
     patient.dispose()
-    wait_for(lambda: states() == [], seconds=30, what="both looks")
+    wait_for("both looks", lambda: states() == [], 30)
     with Session(engine) as session:
         assert set(session.scalars(select(Job.test_id).where(Job.paused))) == {held}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import ipaddress
 import os
-import socket
 import struct
 import threading
 import time
@@ -23,6 +22,7 @@ from integration.probes.peers import (
     echo_reply,
     namespaces,
 )
+from support import surroundings
 
 from streamswarm import contract
 from worker import probes
@@ -146,6 +146,4 @@ def scripted_host(_root: None, sort_of_socket: str) -> Iterator[ScriptedHost]:
 @pytest.fixture
 def free_port() -> int:
     """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return surroundings.free_port()

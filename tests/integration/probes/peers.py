@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from streamswarm.v1 import probe_pb2
 from worker.probing import IPAddress, Outcome, ProbeFailure
 
@@ -59,6 +61,13 @@ class Namespace:
         assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
         return done
 
+    def firewall(self, hook: str, rule: str) -> None:
+        """Have packets that come by a hook meet one more rule, as nft writes it."""
+        chain = f"inet t {hook}"
+        self.run("nft", "add table inet t")
+        self.run("nft", f"add chain {chain} {{ type filter hook {hook} priority 0; }}")
+        self.run("nft", f"add rule {chain} {rule}")
+
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """Have sockets that this thread opens meanwhile belong to the namespace."""
@@ -102,6 +111,12 @@ class Path3:
     near: Namespace
     router: Namespace
     far: Namespace
+
+
+def to_both(*names: str, ipv4: tuple[str, ...], ipv6: tuple[str, ...]) -> pytest.MarkDecorator:
+    """Run a test with the far end's `address` of either family, and with values that go with it."""
+    values = [("10.91.2.2", *ipv4), ("fd91:2::2", *ipv6)]
+    return pytest.mark.parametrize(("address", *names), values, ids=["ipv4", "ipv6"])
 
 
 def allow_datagram_pings(namespace: Namespace, sort: str) -> None:

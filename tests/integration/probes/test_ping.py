@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from integration.probes.peers import Path3, Probe, RecordingGuard, ScriptedHost, echo_reply
+from integration.probes.peers import Path3, Probe, RecordingGuard, ScriptedHost, echo_reply, to_both
 
 from streamswarm.v1 import probe_pb2
 from worker.probes import ping
@@ -75,18 +75,12 @@ async def test_a_busy_event_loop_adds_nothing(scripted_host: ScriptedHost, probe
 
 
 @pytest.mark.namespaces
-@pytest.mark.parametrize(
-    ("address", "match"),
-    [("10.91.2.2", "icmp type echo-request"), ("fd91:2::2", "icmpv6 type echo-request")],
-    ids=["ipv4", "ipv6"],
-)
+@to_both("match", ipv4=("icmp type echo-request",), ipv6=("icmpv6 type echo-request",))
 async def test_exact_loss_is_found_exactly(
     path3: Path3, probe: Probe, no_leak: None, address: str, match: str
 ) -> None:
     """A router that drops each fifth request: 8 of 40, beside fping's 8 of 40."""
-    path3.router.run("nft", "add", "table", "inet", "t")
-    path3.router.run("nft", "add", "chain", "inet", "t", "c", "{ type filter hook forward priority 0; }")
-    path3.router.run("nft", f"add rule inet t c {match} numgen inc mod 5 == 0 drop")
+    path3.router.firewall("forward", f"{match} numgen inc mod 5 == 0 drop")
     with path3.near.entered():
         outcome = await probe("ping", address, count=40, interval_ms=10, timeout_ms=300)
     peer = fping(
@@ -287,27 +281,30 @@ def test_without_permission_ping_is_unavailable_and_says_what_mends_it(
         assert first.endswith('|sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"')
 
 
+def echo_plan(address: str, *, count: int, timeout_s: float, ttl: int) -> EchoPlan:
+    """Return a plan of small requests, 10 ms apart."""
+    return EchoPlan(
+        address=ipaddress.ip_address(address),
+        count=count,
+        interval_s=0.01,
+        timeout_s=timeout_s,
+        size=56,
+        dscp=0,
+        ttl=ttl,
+        dont_fragment=False,
+    )
+
+
 @pytest.mark.namespaces
 @pytest.mark.parametrize("sort_of_socket", ["raw"], indirect=True)
 async def test_the_engine_for_other_systems_tells_errors_apart(path3: Path3) -> None:
     """Silence, a router's error, and a host that cannot send: loss, an error each, and an exception."""
-    plan = EchoPlan(
-        address=ipaddress.ip_address("10.91.2.2"),
-        count=2,
-        interval_s=0.01,
-        timeout_s=0.2,
-        size=56,
-        dscp=0,
-        ttl=1,
-        dont_fragment=False,
-    )
+    plan = echo_plan("10.91.2.2", count=2, timeout_s=0.2, ttl=1)
     with path3.near.entered():
         record = await icmp_portable.echo(plan)
         assert [(error.index, error.type) for error in record.errors] == [(0, 11), (1, 11)]
         assert (record.sent, record.replies) == (2, ())
-        path3.router.run("nft", "add", "table", "inet", "t")
-        path3.router.run("nft", "add", "chain", "inet", "t", "c", "{ type filter hook forward priority 0; }")
-        path3.router.run("nft", "add rule inet t c drop")
+        path3.router.firewall("forward", "drop")
         record = await icmp_portable.echo(dataclasses.replace(plan, ttl=64))
         assert (record.sent, record.replies, record.errors) == (2, (), ())
         with pytest.raises(EchoUnavailableError, match="fragmentation"):
@@ -324,16 +321,7 @@ async def test_the_engine_for_other_systems_measures_too() -> None:
         icmp_portable.open_socket(4).close()
     except EchoUnavailableError as error:
         pytest.skip(str(error))
-    plan = EchoPlan(
-        address=ipaddress.ip_address("127.0.0.1"),
-        count=5,
-        interval_s=0.01,
-        timeout_s=1,
-        size=56,
-        dscp=0,
-        ttl=64,
-        dont_fragment=False,
-    )
+    plan = echo_plan("127.0.0.1", count=5, timeout_s=1, ttl=64)
     record = await icmp_portable.echo(plan)
     result = ping.summarise(record, timeout_ms=1000)
     assert (result.packets_sent, result.packets_received, result.loss_pct) == (5, 5, 0.0)

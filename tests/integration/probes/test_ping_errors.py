@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 
 import pytest
-from integration.probes.peers import Path3, Probe
+from integration.probes.peers import Path3, Probe, to_both
 
 from streamswarm.v1 import probe_pb2
 from worker.probing import ProbeFailure
 
 
 @pytest.mark.namespaces
-@pytest.mark.parametrize(
-    ("address", "router", "words"),
-    [
-        ("10.91.2.2", "10.91.1.2", "time exceeded on the way"),
-        ("fd91:2::2", "fd91:1::2", "hop limit exceeded on the way"),
-    ],
-    ids=["ipv4", "ipv6"],
+@to_both(
+    "router",
+    "words",
+    ipv4=("10.91.1.2", "time exceeded on the way"),
+    ipv6=("fd91:1::2", "hop limit exceeded on the way"),
 )
 async def test_an_expired_ttl_names_the_router(
     path3: Path3, probe: Probe, address: str, router: str, words: str
@@ -34,11 +32,7 @@ async def test_an_expired_ttl_names_the_router(
 
 
 @pytest.mark.namespaces
-@pytest.mark.parametrize(
-    ("address", "words"),
-    [("10.91.2.2", "fragmentation needed"), ("fd91:2::2", "packet too big")],
-    ids=["ipv4", "ipv6"],
-)
+@to_both("words", ipv4=("fragmentation needed",), ipv6=("packet too big",))
 async def test_packets_too_big_for_the_path_are_reported_each_time(
     path3: Path3, probe: Probe, address: str, words: str
 ) -> None:
@@ -80,9 +74,7 @@ async def test_a_host_without_route_measures_nothing(path3: Path3, probe: Probe,
 @pytest.mark.namespaces
 async def test_a_firewall_of_this_host_is_no_loss(path3: Path3, probe: Probe) -> None:
     """Every second request is refused on the way out: sent counts what left, and nothing is lost."""
-    path3.near.run("nft", "add", "table", "inet", "t")
-    path3.near.run("nft", "add", "chain", "inet", "t", "c", "{ type filter hook output priority 0; }")
-    path3.near.run("nft", "add rule inet t c icmp type echo-request numgen inc mod 2 == 0 drop")
+    path3.near.firewall("output", "icmp type echo-request numgen inc mod 2 == 0 drop")
     with path3.near.entered():
         outcome = await probe("ping", "10.91.2.2", count=10, interval_ms=10, timeout_ms=300)
     assert (outcome.metrics.packets_sent, outcome.metrics.packets_received) == (5, 5)
@@ -90,7 +82,7 @@ async def test_a_firewall_of_this_host_is_no_loss(path3: Path3, probe: Probe) ->
     assert outcome.metrics.kernel_timestamps, "refused packets do not shift the stamps of the others"
     assert outcome.metrics.rtt_max_ms < 5
     assert outcome.detail["not_sent"] == "5 times Operation not permitted (EPERM)"
-    path3.near.run("nft", "add rule inet t c icmp type echo-request drop")
+    path3.near.firewall("output", "icmp type echo-request drop")
     with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
         await probe("ping", "10.91.2.2", count=2, interval_ms=10, timeout_ms=300)
     assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
@@ -98,21 +90,17 @@ async def test_a_firewall_of_this_host_is_no_loss(path3: Path3, probe: Probe) ->
 
 
 @pytest.mark.namespaces
-@pytest.mark.parametrize(
-    ("address", "match", "reject"),
-    [
-        ("10.91.2.2", "icmp type echo-request", "icmp type host-prohibited"),
-        ("fd91:2::2", "icmpv6 type echo-request", "icmpv6 type admin-prohibited"),
-    ],
-    ids=["ipv4", "ipv6"],
+@to_both(
+    "match",
+    "reject",
+    ipv4=("icmp type echo-request", "icmp type host-prohibited"),
+    ipv6=("icmpv6 type echo-request", "icmpv6 type admin-prohibited"),
 )
 async def test_errors_for_some_requests_are_attributed_to_those(
     path3: Path3, probe: Probe, address: str, match: str, reject: str
 ) -> None:
     """A router that rejects every fourth: the others are measured, the errors counted and explained."""
-    path3.router.run("nft", "add", "table", "inet", "t")
-    path3.router.run("nft", "add", "chain", "inet", "t", "c", "{ type filter hook forward priority 0; }")
-    path3.router.run("nft", f"add rule inet t c {match} numgen inc mod 4 == 0 reject with {reject}")
+    path3.router.firewall("forward", f"{match} numgen inc mod 4 == 0 reject with {reject}")
     with path3.near.entered():
         outcome = await probe("ping", address, count=12, interval_ms=10, timeout_ms=500)
     result = outcome.metrics

@@ -162,9 +162,7 @@ async def test_errors_from_the_way_and_from_this_host_are_told_apart(path3: Path
 @pytest.mark.parametrize("sort_of_socket", ["dgram"], indirect=True)
 async def test_a_lost_handshake_packet_is_counted(path3: Path3, probe: Probe) -> None:
     """The first SYN is dropped: one retransmission, a second later."""
-    path3.router.run("nft", "add", "table", "inet", "t")
-    path3.router.run("nft", "add", "chain", "inet", "t", "c", "{ type filter hook forward priority 0; }")
-    path3.router.run("nft", "add rule inet t c tcp flags syn / syn,ack numgen inc mod 1000 == 0 drop")
+    path3.router.firewall("forward", "tcp flags syn / syn,ack numgen inc mod 1000 == 0 drop")
     with path3.far.entered():
         far = socket.create_server(("10.91.2.2", 0))
     with far, path3.near.entered():

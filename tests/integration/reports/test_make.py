@@ -14,9 +14,10 @@ import psutil
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
-from support.keepers import Keepers, wait_for
+from support.keepers import Keepers
 from support.pdf import text_of
 from support.reports import END, HOUR, printing
+from support.surroundings import wait_for
 
 from controller.errors import ConflictError, NotFoundError
 from controller.keeper.prune import prune
@@ -106,7 +107,7 @@ def test_a_keeper_that_comes_late_changes_nothing(engine: Engine, ground: Any, l
 def test_a_report_that_ends_its_keepers_is_given_up(
     engine: Engine, ground: Any, lines: dict[str, Any]
 ) -> None:
-    """After three lost keepers it has failed, and says so."""
+    """After three attempts that were cut short it has failed, and says so."""
     asked = ground.ask(lines["test"], start=HOUR, end=END)
     with Session(engine) as session, session.begin():
         for _ in range(commands.MOST_ATTEMPTS):
@@ -114,7 +115,7 @@ def test_a_report_that_ends_its_keepers_is_given_up(
     assert not make_report(engine, asked.id)
     found = state_of(engine, asked.id)
     assert (found.state, found.progress) == ("failed", "")
-    assert found.error == "its keeper was lost 3 times while it was being made"
+    assert found.error == "it was cut short 3 times while it was being made"
 
 
 def test_why_there_is_no_file_is_kept(engine: Engine, ground: Any, lines: dict[str, Any]) -> None:
@@ -136,17 +137,17 @@ def test_a_killed_keeper_s_report_is_made_by_another(
     try:
         first = keepers.start()
         asked = ground.ask(lines["test"], start=HOUR, end=END)
-        wait_for(lambda: printing(first.pid), seconds=60, what="printing")
+        wait_for("printing", lambda: printing(first.pid), 60)
         (child,) = printing(first.pid)
         child.suspend()  # or it might be done before its keeper is dead
         first.send_signal(signal.SIGKILL)
         first.wait(10)
         with contextlib.suppress(psutil.NoSuchProcess):
             child.resume()
-        wait_for(lambda: is_over(child), seconds=20, what="the end of the dead keeper's child")
+        wait_for("the end of the dead keeper's child", lambda: is_over(child), 20)
         assert state_of(engine, asked.id).state == "working"
         keepers.start()
-        wait_for(lambda: not state_of(engine, asked.id).pending, seconds=120, what="the report's end")
+        wait_for("the report's end", lambda: not state_of(engine, asked.id).pending, 120)
         made = state_of(engine, asked.id)
         assert made.state == "ready", (made.error, keepers.log())
         with engine.connect() as connection:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
 import time
 
 import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError, OperationalError
+from support.at_once import at_once
 
 from controller.store import partitions, results
 
@@ -93,24 +93,9 @@ def test_inserts_go_on_while_partitions_are_made(engine: Engine) -> None:
 
 def test_many_make_the_same_partitions_at_once(engine: Engine) -> None:
     """Four processes that need the same days make each once; none fails."""
-    made: list[list[str]] = []
-    faults: list[BaseException] = []
-    start = threading.Barrier(4)
     days = [OLD + dt.timedelta(days=number) for number in range(5)]
 
-    def make() -> None:
-        start.wait()
-        try:
-            made.append(partitions.ensure_all(engine, days))
-        except BaseException as error:  # noqa: BLE001  handed to the main thread
-            faults.append(error)
-
-    threads = [threading.Thread(target=make) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert faults == []
+    made = at_once(*(lambda: partitions.ensure_all(engine, days),) * 4)
     names = [name for some in made for name in some]
     assert sorted(names) == sorted(
         partitions.partition_name(table, day) for table in results.all_table_names() for day in days

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import threading
 
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
+from support.at_once import at_once
 
 from controller import assets
 from controller.errors import DatabaseUnavailableError, SchemaError, UnsafeDatabaseError
@@ -112,22 +112,7 @@ def test_upgrading_an_empty_database_twice(empty_settings: Settings) -> None:
 
 def test_two_processes_upgrade_at_once(empty_settings: Settings) -> None:
     """Upgrades that start together do the work once and none of them fails."""
-    faults: list[BaseException] = []
-    start = threading.Barrier(3)
-
-    def migrate() -> None:
-        start.wait()
-        try:
-            schema.upgrade(empty_settings)
-        except BaseException as error:  # noqa: BLE001  handed to the main thread
-            faults.append(error)
-
-    threads = [threading.Thread(target=migrate) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert faults == []
+    at_once(*(lambda: schema.upgrade(empty_settings),) * 3)
     engine = make_engine(empty_settings, application="test")
     schema.check(engine)
     engine.dispose()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import socket
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleError
+from support import programs
 
 from controller.errors import StreamSwarmError
 from controller.fleet.ansible import private_folder
@@ -29,12 +29,7 @@ ANSWER = {"token": "t0ken", "ca_pem": "PEM", "enrolment": "192.0.2.9:7444", "gat
 @pytest.fixture(scope="module")
 def plugin() -> ModuleType:
     """The look-up plug-in as a module."""
-    spec = importlib.util.spec_from_file_location("streamswarm_enrolment", PLUGIN)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(PLUGIN)
 
 
 @pytest.fixture

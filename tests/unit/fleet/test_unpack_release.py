@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -14,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from support import programs
 
 from controller.fleet import archive
 
@@ -23,12 +23,7 @@ PROGRAM = Path(__file__).parents[3] / "playbooks/roles/worker/files/unpack_relea
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
     """The program as a module."""
-    spec = importlib.util.spec_from_file_location("unpack_release", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(PROGRAM)
 
 
 @pytest.fixture

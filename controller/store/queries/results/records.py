@@ -16,7 +16,7 @@ from controller.store.entities import Destination, Job, Worker
 from controller.store.health import is_clock_off
 from controller.store.queries.results.series import within
 from streamswarm import crontab
-from streamswarm.v1 import probe_pb2
+from streamswarm.outcomes import failure_source_name, status_name
 
 #: Where the latest run of most lines is found: two or three partitions, however many there are.
 _RECENTLY = dt.timedelta(days=2)
@@ -176,7 +176,7 @@ def counts(
         .group_by(table.c.job_id, table.c.status)
     )
     for job_id, status, count in rows:
-        found[job_id][_status(status)] = count
+        found[job_id][status_name(status)] = count
     return {job_id: Counts(**by_status) for job_id, by_status in found.items()}
 
 
@@ -224,8 +224,8 @@ def _recent_each(
             scheduled_at=row["scheduled_at"],
             started_at=row["started_at"],
             duration_ms=row["duration_ms"],
-            status=_status(row["status"]),
-            failure_source=_failure_source(row["failure_source"]),
+            status=status_name(row["status"]),
+            failure_source=failure_source_name(row["failure_source"]),
             error=row["error"] or "",
             clock_offset_ms=row["clock_offset_ms"],
             clock_off=is_clock_off(row["clock_offset_ms"]),
@@ -265,11 +265,3 @@ def _line(rows: Sequence[Any]) -> Line:
 
 def _pace_us(row: Any) -> int:
     return crontab.longest_gap_us(row.cron) if row.cron else int(row.interval_us)
-
-
-def _status(number: int) -> str:
-    return probe_pb2.Status.Name(number).removeprefix("STATUS_").lower()
-
-
-def _failure_source(number: int) -> str:
-    return probe_pb2.FailureSource.Name(number).removeprefix("FAILURE_SOURCE_").lower()

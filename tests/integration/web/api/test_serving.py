@@ -15,16 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
+from support.surroundings import free_port
 
 from controller.cli.client import Client
 from controller.settings import Settings
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
