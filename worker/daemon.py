@@ -25,9 +25,10 @@ from worker.resolving import system_resolver
 from worker.runner import Runner
 from worker.scheduler import Scheduler
 from worker.session import End, Local, SessionEnd
-from worker.spool import Limits, Spool, Used
+from worker.spool import Limits, Spool
 from worker.transport import Dial, dial
 from worker.uplink import Backoff, Renewal, Uplink
+from worker.used import Used
 
 log = logging.getLogger(__name__)
 

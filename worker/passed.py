@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -17,7 +17,7 @@ from streamswarm.v1 import probe_pb2
 from streamswarm.zones import DAY_US
 from worker.clock import Clock
 from worker.instants import shown_instant
-from worker.spool import Used
+from worker.used import Used
 
 #: Rows that are told together, and the time until the next ones: a day of a run every two seconds takes 90 s.
 _TOGETHER, _PAUSE_S = 50, 0.1
@@ -34,13 +34,19 @@ class _Passed:
     """What is still to be told of one job and one pause."""
 
     job: probe_pb2.Job
-    instants: Iterator[int]
+    grid: Schedule
+    #: What the job had used when the pause was over: nothing of it is told.
+    used: Used
+    first_us: int
+    last_us: int
     #: Rows that are still to be told.
     rows: int
-    #: Runs that get no row of their own.
-    more: int
-    last_us: int
     reason: str
+
+    @property
+    def count(self) -> int:
+        """Runs that are still to be told, with a row of their own or without."""
+        return self.used.count_unused(self.grid, self.first_us, self.last_us)
 
 
 class PassedRuns:
@@ -53,33 +59,27 @@ class PassedRuns:
         self._added = asyncio.Event()
 
     def add(
-        self,
-        job: probe_pb2.Job,
-        grid: Schedule,
-        first_us: int,
-        last_us: int,
-        *,
-        reason: str,
-        ahead: Used | None,
+        self, job: probe_pb2.Job, grid: Schedule, used: Used, first_us: int, last_us: int, *, reason: str
     ) -> None:
-        """Take over the due instants from the first to the last, but those that were used ahead of time."""
-        instants = (
-            due_us
-            for due_us in grid.instants(first_us, last_us)
-            if ahead is None or not ahead.from_us <= due_us <= ahead.last_us
-        )
+        """Take over the due instants from the first to the last, but those that are used."""
         until_us = min(last_us, first_us + _LONGEST_US)
-        count = _count(grid, first_us, last_us, ahead)
-        rows = min(
-            _count(grid, first_us, until_us, ahead), max(_MOST_WAITING - self._rows(), min(count, _LEAST))
+        passed = _Passed(
+            job=job, grid=grid, used=used, first_us=first_us, last_us=last_us, rows=0, reason=reason
         )
-        if rows:
-            self._waiting.append(
-                _Passed(
-                    job=job, instants=instants, rows=rows, more=count - rows, last_us=last_us, reason=reason
-                )
-            )
+        passed.rows = min(
+            used.count_unused(grid, first_us, until_us),
+            max(_MOST_WAITING - self._rows(), min(passed.count, _LEAST)),
+        )
+        if passed.rows:
+            self._waiting.append(passed)
             self._added.set()
+
+    def forget_after(self, instant_us: int) -> None:
+        """Do not tell of what was due later: time was set back, and it will be due again."""
+        for passed in self._waiting:
+            passed.last_us = min(passed.last_us, instant_us)
+            passed.rows = min(passed.rows, passed.count)
+        self._waiting = deque(passed for passed in self._waiting if passed.rows)
 
     async def run(self) -> None:
         """Tell what there is, until cancelled."""
@@ -89,9 +89,9 @@ class PassedRuns:
             while self._waiting and room:
                 passed = self._waiting[0]
                 asked = min(room, passed.rows)
-                told = self._tell_some(passed, asked)
+                self._tell_some(passed, asked)
                 room -= asked
-                if not passed.rows or told < asked:
+                if not passed.rows:
                     self._waiting.popleft()
             if not self._waiting:
                 self._added.clear()
@@ -100,7 +100,6 @@ class PassedRuns:
     def close(self) -> None:
         """Tell the rest in one row for each job and pause: the worker ends."""
         for passed in self._waiting:
-            passed.more += passed.rows - 1
             passed.rows = 1
             self._tell_some(passed, 1)
         self._waiting.clear()
@@ -109,26 +108,12 @@ class PassedRuns:
         """Return how many rows wait to be told."""
         return sum(passed.rows for passed in self._waiting)
 
-    def _tell_some(self, passed: _Passed, most: int) -> int:
-        told = 0
-        for due_us in islice(passed.instants, most):
-            told += 1
-            last = told == passed.rows
-            more = (
-                f"; so did {passed.more} further due runs until {shown_instant(passed.last_us)}"
-                if last and passed.more
-                else ""
+    def _tell_some(self, passed: _Passed, most: int) -> None:
+        for due_us in islice(passed.used.unused(passed.grid, passed.first_us, passed.last_us), most):
+            passed.first_us = due_us + 1
+            passed.rows -= 1
+            more = 0 if passed.rows else passed.count
+            further = (
+                f"; so did {more} further due runs until {shown_instant(passed.last_us)}" if more else ""
             )
-            self._tell(passed.job, due_us, f"{passed.reason}{more}")
-        passed.rows -= told
-        return told
-
-
-def _count(grid: Schedule, first_us: int, last_us: int, ahead: Used | None) -> int:
-    """Return how many instants there are but those that were used ahead of time."""
-    count = grid.count(first_us, last_us)
-    if ahead is not None:
-        from_us, to_us = max(first_us, ahead.from_us), min(last_us, ahead.last_us)
-        if from_us <= to_us:
-            count -= grid.count(from_us, to_us)
-    return count
+            self._tell(passed.job, due_us, f"{passed.reason}{further}")

@@ -1,8 +1,9 @@
 """When jobs run: every due instant of every job once, or the reason why not.
 
 Instants lie on the grid of a job's schedule, in the controller's time. For each job a mark moves over the grid:
-what lies behind it has been run or accounted for and does not come again, whatever the clocks do. Due instants
-that could not be used while the daemon lives (overlap, a pause of the host, a full spool) are told as missed.
+what lies behind it has been run or accounted for. Due instants that could not be used while the daemon lives
+(overlap, a pause of the host, a full spool) are told as missed. When time turns out to be earlier the marks go back;
+what was used is passed over, and what was only told, because time had jumped over it, is run.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from worker.concurrency import cancel, first_of
 from worker.envelope import ended, missed
 from worker.instants import shown_instant
 from worker.passed import PassedRuns
-from worker.spool import Used
+from worker.used import Used
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +30,8 @@ log = logging.getLogger(__name__)
 _LATEST_START_US = 5_000_000
 #: The longest sleep, so that a clock that was set or a host that woke up is noticed.
 _LONGEST_SLEEP_S = 1.0
-#: A job's used instants start anew after a hole of this many due instants, and at least a minute.
-_HOLE_INSTANTS = 10
-_HOLE_US = 60_000_000
+#: Time that is set back by less is waited for.
+_SMALLEST_STEP_US = 1_000_000
 
 Execute = Callable[[probe_pb2.Job, int], Awaitable[probe_pb2.Result]]
 Deliver = Callable[[probe_pb2.Result, Used], Awaitable[object]]
@@ -46,10 +46,8 @@ class _Planned:
     grid: Schedule
     #: Everything up to here has been used or accounted for.
     mark_us: int
-    #: What the job has used lately; kept on disk with each result.
-    used: Used | None = None
-    #: Used instants that lie ahead because the clock was set back; they are passed over.
-    ahead: Used | None = None
+    #: What the job has used, ahead of the mark too; kept on disk with each result.
+    used: Used
     #: Steady time after which no run starts any more.
     expires_steady_us: int | None = None
     #: The next due instant; None when there is none.
@@ -63,25 +61,7 @@ class _Planned:
     def advance(self, mark_us: int) -> None:
         """Move the mark and find the next due instant behind it."""
         self.mark_us = mark_us
-        due = self.grid.next_after(mark_us)
-        if due is not None and self.ahead is not None and self.ahead.from_us <= due <= self.ahead.last_us:
-            due = self.grid.next_after(self.ahead.last_us)
-        self.next_us = due
-
-    def use(self, due_us: int) -> Used:
-        """Note that an instant is used; returns what to keep on disk."""
-        if self.ahead is not None and due_us <= self.ahead.last_us:
-            return self.ahead
-        self.ahead = None
-        joined = self.used is not None and self._joins(self.used.last_us, due_us)
-        self.used = Used(self.used.from_us if self.used is not None and joined else due_us, due_us)
-        return self.used
-
-    def _joins(self, last_us: int, due_us: int) -> bool:
-        """Whether so few instants lie between two that all may be taken for used."""
-        if due_us < last_us:
-            return False
-        return due_us - last_us <= _HOLE_US or self.grid.count(last_us + 1, due_us) <= _HOLE_INSTANTS
+        self.next_us = self.used.next_unused(self.grid, mark_us)
 
 
 class Scheduler:
@@ -108,7 +88,9 @@ class Scheduler:
         self._plan: dict[int, _Planned] = {}
         self._queue: list[tuple[int, int]] = []
         self._changed = asyncio.Event()
-        self._last_now_us = 0
+        #: Of the last look at what is due: the steady time, and how far the controller's was ahead of it.
+        self._looked_us = clock.steady_us()
+        self._base_us = controller_time.now_us() - self._looked_us
         self._under_way: set[asyncio.Task[None]] = set()
         self._passed = PassedRuns(clock, self._tell_missed)
         #: Set while no run may start although all is well with the host, such as after a revocation.
@@ -120,8 +102,11 @@ class Scheduler:
         return len(self._under_way)
 
     def set_jobs(self, jobs: Iterable[probe_pb2.Job]) -> None:
-        """Take over the set of jobs. Runs under way go on; a changed job keeps its place on the grid."""
-        now_us = self._time.now_us()
+        """Take over the set of jobs. Runs under way go on; a changed job keeps its place on the grid.
+
+        What was due until now was due by the set as it was.
+        """
+        now_us = self._start_due()
         plan: dict[int, _Planned] = {}
         for job in jobs:
             known = self._plan.get(job.job_id)
@@ -132,8 +117,8 @@ class Scheduler:
             if planned is not None:
                 plan[job.job_id] = planned
         for job_id, planned in self._plan.items():
-            if planned.used is not None:
-                self._used[job_id] = planned.ahead or planned.used
+            if planned.used.ranges:
+                self._used[job_id] = planned.used
         self._plan = plan
         self._refill()
         self._changed.set()
@@ -154,18 +139,27 @@ class Scheduler:
 
     async def _keep(self) -> None:
         while True:
-            now_us = self._time.now_us()
-            if now_us < self._last_now_us - 1_000_000:
-                self._rewind(now_us)
-            self._last_now_us = now_us
-            while self._queue and self._queue[0][0] <= now_us:
-                due_us, job_id = heapq.heappop(self._queue)
-                planned = self._plan.get(job_id)
-                if planned is not None and planned.next_us == due_us:
-                    self._come_due(planned, now_us)
-                    self._push(planned)
+            now_us = self._start_due()
             wait_s = (self._queue[0][0] - now_us) / 1e6 if self._queue else _LONGEST_SLEEP_S
             await self._sleep(min(wait_s, _LONGEST_SLEEP_S))
+
+    def _start_due(self) -> int:
+        """Start what is due, account for what was due and cannot start any more; return the controller's time."""
+        now_us, steady_us = self._time.now_us(), self._clock.steady_us()
+        base_us = now_us - steady_us
+        back_us = self._base_us - base_us
+        if back_us > _SMALLEST_STEP_US:
+            log.warning("the time was set back by %.3f s to %s", back_us / 1e6, shown_instant(now_us))
+            # When, since the last look, is not known: it was set to no earlier instant than so long ago.
+            self._rewind(now_us - min(steady_us - self._looked_us, _LATEST_START_US))
+        self._base_us, self._looked_us = base_us, steady_us
+        while self._queue and self._queue[0][0] <= now_us:
+            due_us, job_id = heapq.heappop(self._queue)
+            planned = self._plan.get(job_id)
+            if planned is not None and planned.next_us == due_us:
+                self._come_due(planned, now_us)
+                self._push(planned)
+        return now_us
 
     def _take_job(self, job: probe_pb2.Job, known: _Planned | None, now_us: int) -> _Planned | None:
         try:
@@ -177,44 +171,26 @@ class Scheduler:
             )
             self._miss(ended(result, probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_INTERNAL, result.error))
             return None
-        planned = _Planned(job=job, grid=grid, mark_us=now_us)
+        used = known.used if known is not None else self._used.get(job.job_id, Used())
+        planned = _Planned(job=job, grid=grid, mark_us=now_us, used=used)
         if job.HasField("expires_at_us"):
             planned.expires_steady_us = self._clock.steady_us() + job.expires_at_us - now_us
         if known is not None:
-            planned.used, planned.ahead, planned.running = known.used, known.ahead, known.running
-            mark_us = known.mark_us
-        else:
-            planned.used = self._used.get(job.job_id)
-            mark_us = planned.used.last_us if planned.used is not None else grid.anchor_us - 1
+            planned.running = known.running
         if planned.one_shot:
             # Due once, even if its instant has just passed on the way here; expiry says how late is too late.
-            done = planned.used is not None or (
-                known is not None and known.one_shot and known.next_us is None
-            )
+            done = known is not None and known.one_shot and known.next_us is None
             planned.advance(grid.anchor_us if done else grid.anchor_us - 1)
-        elif (
-            known is None
-            and planned.used is not None
-            and self._is_ahead(planned, planned.used.last_us, now_us)
-        ):
-            planned.ahead = planned.used
-            planned.advance(now_us)
         else:
-            planned.advance(max(now_us, mark_us))
+            planned.advance(now_us if known is None else max(now_us, known.mark_us))
         return planned
 
-    def _is_ahead(self, planned: _Planned, mark_us: int, now_us: int) -> bool:
-        return mark_us - now_us > max(2 * planned.grid.interval_us, _LATEST_START_US)
-
-    def _rewind(self, now_us: int) -> None:
+    def _rewind(self, mark_us: int) -> None:
         """The controller's time turned out to be earlier: go back, passing over what has been used already."""
-        log.warning(
-            "the time was set back by %.3f s to %s", (self._last_now_us - now_us) / 1e6, shown_instant(now_us)
-        )
+        self._passed.forget_after(mark_us)
         for planned in self._plan.values():
-            if not planned.one_shot and self._is_ahead(planned, planned.mark_us, now_us):
-                planned.ahead = planned.ahead or planned.used
-                planned.advance(now_us)
+            if not planned.one_shot and planned.mark_us > mark_us:
+                planned.advance(mark_us)
         self._refill()
 
     def _refill(self) -> None:
@@ -230,11 +206,13 @@ class Scheduler:
         first_us = planned.next_us
         if first_us is None:
             return
-        last_us = planned.grid.last_until(now_us) or first_us
+        last_us = planned.used.last_unused(planned.grid, now_us) or first_us
         starts = planned.one_shot or now_us - last_us <= _LATEST_START_US
         passed_us = planned.grid.last_until(last_us - 1) if starts else last_us
         if not planned.one_shot and passed_us is not None and passed_us >= first_us:
             self._tell_passed(planned, first_us, passed_us, now_us)
+        if starts:
+            planned.used = planned.used.adding(planned.grid, last_us)
         planned.advance(last_us)
         if starts:
             self._start(planned, last_us)
@@ -242,7 +220,7 @@ class Scheduler:
     def _tell_passed(self, planned: _Planned, first_us: int, last_us: int, now_us: int) -> None:
         """Account for the instants that went by while nothing could start."""
         reason = f"nothing could start on this host until {shown_instant(now_us)}: it slept, stood still, or its clock was set"
-        self._passed.add(planned.job, planned.grid, first_us, last_us, reason=reason, ahead=planned.ahead)
+        self._passed.add(planned.job, planned.grid, planned.used, first_us, last_us, reason=reason)
 
     def _start(self, planned: _Planned, due_us: int) -> None:
         job = planned.job
@@ -257,7 +235,7 @@ class Scheduler:
         if planned.running is not None and not planned.running.done():
             self._tell_missed(job, due_us, "the previous run of this job was still under way")
             return
-        planned.running = asyncio.ensure_future(self._run_one(job, due_us, planned.use(due_us)))
+        planned.running = asyncio.ensure_future(self._run_one(job, due_us, planned.used))
         self._under_way.add(planned.running)
         planned.running.add_done_callback(self._under_way.discard)
 

@@ -151,7 +151,7 @@ def _holding(connection: BlockingConnection, table: str, keys: _Keys) -> list[in
 def _remove(connection: BlockingConnection, partition: str, rows: list[str], keys: _Keys) -> None:
     """Remove rows by their place, which nothing moves before the transaction ends: the look holds the table.
 
-    A day's rewriting copies what comes meanwhile, and merges it by the same rule (`controller.store.rewriting`).
+    A day's rewriting copies what comes meanwhile, and merges it by the same rule (`controller.store.upkeep.rewriting`).
     """
     connection.execute(
         f"DELETE FROM {partition} WHERE ctid = ANY(%s::tid[]) AND job_id = ANY(%s::bigint[]) AND status = %s".encode(),  # noqa: S608

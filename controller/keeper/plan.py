@@ -21,10 +21,12 @@ from sqlalchemy.orm import Session
 
 from controller.planning.difference import difference
 from controller.planning.jobs import plan, plan_run_now
-from controller.planning.records import Change, Difference, JobValues
+from controller.planning.records import Change, Difference, JobValues, Plan
+from controller.planning.schedule import RUN_NOW_GRACE
+from controller.store.commands import tests as commands
 from controller.store.entities import Job, Test, Worker
 from controller.store.queries import plans
-from streamswarm.zones import from_microseconds
+from streamswarm.zones import from_microseconds, to_microseconds
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +123,10 @@ def plan_tests(
 
 
 def run_now(engine: Engine, test_id: int, requested_at: dt.datetime) -> int:
-    """Make the one-shot jobs of one "run now"; return how many, none when they are there already."""
+    """Make the one-shot jobs of one "run now"; return how many, none when they are there already.
+
+    Where nobody runs it, why is noted for whoever asked.
+    """
     with Session(engine) as session, session.begin():
         tests = plans.read_tests(session, ids=[test_id], lock=True)
         if not tests or tests[0].deleted:
@@ -132,7 +137,31 @@ def run_now(engine: Engine, test_id: int, requested_at: dt.datetime) -> int:
         )
         known = {job.values.identity for job in plans.read_jobs(session, tests=[test_id])}
         create = tuple(values for values in made.jobs if values.identity not in known)
+        if not create and not _was_made(session, test_id, requested_at):
+            commands.run_failed(
+                session, test_id, requested_at, reason=_why_none(made, requested_at, _now(session))
+            )
         return apply(session, Difference(create=create, change=(), retire=()))
+
+
+def _was_made(session: Session, test_id: int, requested_at: dt.datetime) -> bool:
+    """Whether there are jobs of a "run now", over or not."""
+    made = select(Job.id).where(
+        Job.test_id == test_id, Job.one_shot, Job.anchor_us == to_microseconds(requested_at)
+    )
+    return session.scalars(made.limit(1)).first() is not None
+
+
+def _why_none(made: Plan, requested_at: dt.datetime, now: dt.datetime) -> str:
+    """Return why nobody runs a test now."""
+    if requested_at + RUN_NOW_GRACE <= now:
+        return f"no keeper took it up within {RUN_NOW_GRACE.total_seconds():g} s"
+    if not made.skipped:
+        return "there is no worker"
+    skip, *more = made.skipped
+    names = " \N{RIGHTWARDS ARROW} ".join(filter(None, (skip.worker_name, skip.destination_name)))
+    why = f"{names}: {skip.reason}" if names else skip.reason
+    return f"{why}; and {len(more)} more like it" if more else why
 
 
 def requested_instant(requested_at_us: int) -> dt.datetime:

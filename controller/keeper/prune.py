@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, exists, func, literal_column, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from controller.keeper.given_up import give_up_abandoned
 from controller.keeper.plan import bump_revisions
 from controller.keeper.versions import prune_versions
 from controller.planning.schedule import ONE_SHOT_GRACE
@@ -46,13 +47,17 @@ _EPOCH: ColumnElement[Any] = literal_column("timestamptz 'epoch'")
 
 
 def prune(engine: Engine) -> dict[str, int]:
-    """Delete what is old of `_RULES`, tests of expired runs, versions of jobs and processes; return how many of each."""
+    """Delete what is old: of `_RULES`, tests of expired runs, versions of jobs, processes; return how many of each.
+
+    Reports that wait in vain are among it: they fail, and go when their time comes.
+    """
     done: dict[str, int] = {}
     for table, condition in _RULES.items():
         with engine.begin() as connection:
             done[table] = connection.execute(text(f"DELETE FROM {table} WHERE {condition}")).rowcount  # noqa: S608  fixed text
     done["tests"] = delete_expired_runs(engine)
     done["job_versions"] = prune_versions(engine)
+    done["abandoned reports"] = give_up_abandoned(engine)
     with engine.begin() as connection:
         done["processes"] = health.prune_processes(connection, older_than_s=_DAY_S)
     return done

@@ -7,9 +7,14 @@ are locked meanwhile, so that one of them acts.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from controller.keeper.given_up import give_up
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +29,7 @@ LONGEST_OF_LONG_S = 3 * 3600.0
 MOST_ATTEMPTS = 5
 
 _STALLED = """
-SELECT j.id, j.task_name, j.attempts
+SELECT j.id, j.task_name, j.attempts, j.args
 FROM procrastinate_jobs j LEFT JOIN procrastinate_workers w ON w.id = j.worker_id
 WHERE j.status = 'doing' AND (
     w.id IS NULL
@@ -51,15 +56,21 @@ def rescue(engine: Engine, *, silent_s: float = SILENT_S, longest_s: float = LON
             },
         )
         rows = stalled.all()
-        for task_id, name, attempts in rows:
-            _rescue_one(connection, task_id, name, attempts)
+        for task_id, name, attempts, args in rows:
+            _rescue_one(connection, task_id, name, attempts, args)
     return len(rows)
 
 
-def _rescue_one(connection: Connection, task_id: int, name: str, attempts: int) -> None:
+def _rescue_one(
+    connection: Connection, task_id: int, name: str, attempts: int, args: Mapping[str, Any]
+) -> None:
     if attempts >= MOST_ATTEMPTS:
         _log.error("task %s (%s) was cut short %s times and is given up", name, task_id, attempts)
         connection.exec_driver_sql(_OVER, {"id": task_id})
+        with Session(connection) as session, session.begin():
+            give_up(
+                session, name, args, f"it was cut short {attempts} times, with the keeper that worked on it"
+            )
         return
     try:
         with connection.begin_nested():

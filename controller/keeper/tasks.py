@@ -6,21 +6,24 @@ are tried again here, and not by the queue, whose retry would collide with a twi
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg2
 from procrastinate import App, JobContext
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from controller.keeper import freshness, plan, prune, renew, upkeep
+from controller.keeper.given_up import give_up
 from controller.logs import reason
 from controller.reports.make import make_report
 from controller.settings import Settings
@@ -29,6 +32,8 @@ from controller.store import partitions
 _log = logging.getLogger(__name__)
 _TRIES = 4
 _FIRST_PAUSE_S = 0.2
+#: What passes. The driver's own error comes where a connection breaks while it is given back.
+_PASSING = (OperationalError, psycopg2.OperationalError, plan.PlanConflictError)
 
 T = TypeVar("T")
 
@@ -117,13 +122,16 @@ def plan_task(
 def run_now_task(context: JobContext, *, test_id: int, requested_at_us: int) -> None:
     """Run a test once, beside its schedule."""
     engine = _tools(context).engine
-    _persistently(lambda: plan.run_now(engine, test_id, plan.requested_instant(requested_at_us)))
+    args = {"test_id": test_id, "requested_at_us": requested_at_us}
+    with _told(engine, "run_now", args):
+        _persistently(lambda: plan.run_now(engine, test_id, plan.requested_instant(requested_at_us)))
 
 
 def report_task(context: JobContext, *, report_id: int) -> None:
     """Make a report."""
     engine = _tools(context).engine
-    _persistently(lambda: make_report(engine, report_id))
+    with _told(engine, "report", {"report_id": report_id}):
+        _persistently(lambda: make_report(engine, report_id))
 
 
 def reconcile_task(context: JobContext, timestamp: int) -> None:
@@ -233,13 +241,30 @@ def _tools(context: JobContext) -> Tools:
     return tools
 
 
+@contextlib.contextmanager
+def _told(engine: Engine, task: str, args: Mapping[str, Any]) -> Iterator[None]:
+    """Tell whoever waits for a task when it fails for good, and why."""
+    try:
+        yield
+    except Exception as error:
+        why = (
+            reason(error) if isinstance(error, _PASSING) else "a fault in the program kept it from being done"
+        )
+        _persistently(lambda: _give_up(engine, task, args, why))
+        raise
+
+
+def _give_up(engine: Engine, task: str, args: Mapping[str, Any], why: str) -> None:
+    with Session(engine) as session, session.begin():
+        give_up(session, task, args, why)
+
+
 def _persistently(work: Callable[[], T]) -> T:
     """Do the work; try again when a lock was not had, a connection broke or a plan was overtaken."""
     for attempt in range(_TRIES):
         try:
             return work()
-        # The driver's own error comes where a connection breaks while it is given back.
-        except (OperationalError, psycopg2.OperationalError, plan.PlanConflictError) as error:
+        except _PASSING as error:
             if attempt == _TRIES - 1:
                 raise
             _log.warning("trying again: %s", reason(error))

@@ -11,6 +11,7 @@ from controller.planning.records import Skip
 from controller.store.commands import tests as commands
 from controller.store.queries import plans, tests
 from controller.store.queries.plans import MENDS
+from controller.store.queries.run_requests import FailedRequest, failed_request
 from controller.store.queries.tests import TestRecord, TestState
 from web.api import bodies
 from web.api.asking import Query, body, take_version
@@ -41,6 +42,11 @@ _WHOLE = schema_of(
         "type": "array",
         "items": _UNPLANNED,
         "description": "What it asks for and gets no job.",
+    },
+    run_failed={
+        **schema_of(FailedRequest),
+        "type": ["object", "null"],
+        "description": "Why the latest `POST …/run` came to nothing, for an hour or until it is sent again.",
     },
 )
 
@@ -102,7 +108,9 @@ def show_test(test_id: int) -> Response:
     with transaction() as database:
         record = tests.get(database, test_id)
         skips = plans.read_skips(database, test_id, now=dt.datetime.now(dt.UTC))
-    return shown_version(record, {**_shown(record), "unplanned": [_unplanned(skip) for skip in skips]})
+        failed = failed_request(database, test_id)
+    more = {"unplanned": [_unplanned(skip) for skip in skips], "run_failed": failed and plain(failed)}
+    return shown_version(record, {**_shown(record), **more})
 
 
 @blueprint.patch("/tests/<id:test_id>")

@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response
 from controller.errors import ConflictError
 from controller.store.commands import tests as commands
 from controller.store.queries import accounts, pages, plans, tests
+from controller.store.queries.run_requests import failed_request
 from streamswarm import contract
 from web.auth import requires
 from web.database import transaction
@@ -135,12 +136,14 @@ def _latest(test_id: int) -> dict[str, Any]:
         latest = latest_of(session, [test_id]).get(test_id, [])
         skips = plans.read_skips(session, test_id, now=now)
         overdue = accounts.overdue(session, test_id=test_id, limit=_MOST_OVERDUE)
+        run_failed = failed_request(session, test_id)
     return {
         "test": found,
         "kind": kind,
         "look": test_look(found, latest, now),
         "skips": skips,
         "overdue": overdue,
+        "run_failed": run_failed,
         "runs": [
             (run, *run_state(run.status), SOURCES.get(run.failure_source, run.failure_source))
             for run in newest

@@ -1,6 +1,5 @@
 """The queue of results on disk that are not yet acknowledged."""
 
-from worker.spool.records import Used
 from worker.spool.spool import ImpossibleAckError, Limits, Spool
 
-__all__ = ["ImpossibleAckError", "Limits", "Spool", "Used"]
+__all__ = ["ImpossibleAckError", "Limits", "Spool"]

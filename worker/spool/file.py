@@ -7,6 +7,7 @@ not take it now (full, read-only), to be tried again; and `DamageError`, the byt
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import sqlite3
@@ -16,14 +17,14 @@ from pathlib import Path
 
 from worker.errors import StorageError
 from worker.files import sync_folder
-from worker.spool.records import OVERHEAD, Entry, Gap, Record, Used
+from worker.spool.records import OVERHEAD, Entry, Gap, Record
 from worker.spool.wal_check import committed_frames
+from worker.used import Used
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE record (seq INTEGER PRIMARY KEY AUTOINCREMENT, crc INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE used (job_id INTEGER PRIMARY KEY, from_us INTEGER NOT NULL, last_us INTEGER NOT NULL,
-                   crc INTEGER NOT NULL);
+CREATE TABLE used (job_id INTEGER PRIMARY KEY, ranges TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE gap (job_id INTEGER PRIMARY KEY, count INTEGER NOT NULL, last_us INTEGER NOT NULL,
                   crc INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
@@ -139,9 +140,9 @@ class SpoolFile:
         ).lastrowid
         assert seq is not None  # noqa: S101  an INSERT always has one
         if entry.used is not None:
-            values = (entry.job_id, entry.used.from_us, entry.used.last_us)
+            values = (entry.job_id, json.dumps(entry.used.ranges))
             self._connection.execute(
-                "INSERT OR REPLACE INTO used (job_id, from_us, last_us, crc) VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO used (job_id, ranges, crc) VALUES (?, ?, ?)",
                 (*values, _crc(*values)),
             )
         return seq
@@ -202,15 +203,19 @@ class SpoolFile:
     def used(self) -> dict[int, Used]:
         """Return the used instants of every job."""
         with _faults(self._path):
-            rows = self._connection.execute("SELECT job_id, from_us, last_us, crc FROM used").fetchall()
-        return {row[0]: Used(row[1], row[2]) for row in rows if _crc(*row[:3]) == row[3]}
+            rows = self._connection.execute("SELECT job_id, ranges, crc FROM used").fetchall()
+        return {
+            job_id: Used(tuple((from_us, to_us) for from_us, to_us in json.loads(ranges)))
+            for job_id, ranges, crc in rows
+            if _crc(job_id, ranges) == crc
+        }
 
     def forget_used(self, *, keep: frozenset[int], before_us: int) -> None:
         """Forget the used instants of jobs that are gone and whose last run lies before an instant."""
         gone = [
             (job_id,)
             for job_id, used in self.used().items()
-            if job_id not in keep and used.last_us < before_us
+            if job_id not in keep and (used.last_us is None or used.last_us < before_us)
         ]
         if gone:
             with _faults(self._path), self._transaction():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from worker.used import Used
+
 #: Bytes that SQLite needs for a record beside its body, for the spool's accounts.
 OVERHEAD = 32
 
@@ -15,14 +17,6 @@ class Record:
     seq: int
     #: The serialised Result.
     body: bytes
-
-
-@dataclass(frozen=True)
-class Used:
-    """The due instants of a job that have been used, from one to another: none of them runs again."""
-
-    from_us: int
-    last_us: int
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from worker.instants import shown_instant
 from worker.spool import damage
 from worker.spool.file import DamageError, SpoolFile
 from worker.spool.gaps import Gaps, telling
-from worker.spool.records import OVERHEAD, Entry, Gap, Record, Used
+from worker.spool.records import OVERHEAD, Entry, Gap, Record
+from worker.used import Used
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

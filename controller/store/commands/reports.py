@@ -120,7 +120,7 @@ def take_up(session: Session, report_id: int) -> tuple[ReportRecord, int] | None
             report_id,
             entity.attempt,
             state="failed",
-            error=f"its keeper was lost {entity.attempt} times while it was being made",
+            error=f"it was cut short {entity.attempt} times while it was being made",
             mend="ask for a shorter range or fewer tests, and look into the keepers' log",
         )
         return None
@@ -155,6 +155,19 @@ def finish(session: Session, report_id: int, attempt: int, content: bytes) -> bo
 def fail(session: Session, report_id: int, attempt: int, *, error: str, mend: str) -> bool:
     """Store why there is no file; False when the report is gone or another keeper has it."""
     return _end(session, report_id, attempt, state="failed", error=error, mend=mend)
+
+
+def give_up(session: Session, report_id: int, *, error: str) -> bool:
+    """Note that nobody makes a report any more; False when it is done, or gone."""
+    attempt = session.scalar(select(Report.attempt).where(Report.id == report_id))
+    return attempt is not None and _end(
+        session,
+        report_id,
+        attempt,
+        state="failed",
+        error=error,
+        mend="ask for it again; if that fails too, look into the keepers' log",
+    )
 
 
 #: Key of the advisory lock under which the waiting ones are counted.

@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 from controller.errors import ConflictError, NotFoundError
 from controller.store import queue
 from controller.store.commands import audit
-from controller.store.commands.audit import Actor
+from controller.store.commands.audit import SYSTEM, Actor
 from controller.store.commands.definitions import FIELDS, check_definition, existing_destinations
 from controller.store.commands.saving import check_version, flush_unique
-from controller.store.entities import Test
+from controller.store.entities import AuditEntry, Test
 from controller.store.queries import tests
+from controller.store.queries.run_requests import RUN, RUN_FAILED
 from controller.store.queries.tests import TestRecord
 from streamswarm.targets import shown
 from streamswarm.zones import to_microseconds
@@ -83,10 +84,26 @@ def run_now(session: Session, test_id: int, *, actor: Actor) -> dt.datetime:
             f"the test `{shown(entity.name)}` ended at {entity.ends_at.isoformat()}",
             mend="give it a later end first",
         )
-    audit.record(session, actor, "test.run", "test", entity.id, {"name": entity.name})
+    audit.record(session, actor, RUN, "test", entity.id, {"name": entity.name})
     session.flush()
     queue.run_test_now(session.connection(), entity.id, requested_at_us=to_microseconds(now))
     return now
+
+
+def run_failed(session: Session, test_id: int, requested_at: dt.datetime, *, reason: str) -> None:
+    """Note that a "run now" came to nothing, and why, for whoever asked; once, however often it is tried."""
+    instant = requested_at.isoformat()
+    known = select(AuditEntry.id).where(
+        AuditEntry.at >= requested_at,
+        AuditEntry.action == RUN_FAILED,
+        AuditEntry.object_id == str(test_id),
+        AuditEntry.detail["requested_at"].astext == instant,
+    )
+    if session.scalars(known.limit(1)).first() is None:
+        audit.record(
+            session, SYSTEM, RUN_FAILED, "test", test_id, {"requested_at": instant, "reason": reason}
+        )
+        session.flush()
 
 
 def delete(session: Session, test_id: int, *, actor: Actor, with_data: bool = False) -> None:

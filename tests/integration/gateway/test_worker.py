@@ -274,3 +274,37 @@ async def test_a_controllers_clock_that_is_set_repeats_nothing(
     assert {later - earlier for (earlier,), (later,) in itertools.pairwise(told)} <= {
         dt.timedelta(milliseconds=200)
     }
+
+
+async def test_what_a_jump_of_the_controllers_clock_has_passed_over_is_measured_once_it_is_repaired(
+    deployment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifteen seconds ahead, told as missed, and back: only what went by until the repair stays missed."""
+    monkeypatch.setattr("controller.gateway.sessions._LEAST_HEARTBEAT_S", 1)
+    monkeypatch.setattr("worker.clock._SAMPLES", 1)  # the worker believes the latest answer
+    real = session._clock_us
+    ahead = {"us": 0}
+    monkeypatch.setattr("controller.gateway.session._clock_us", lambda: real() + ahead["us"])
+    missed = "SELECT scheduled_at FROM result_tcp WHERE status = 4 ORDER BY 1"
+    async with _working(deployment, tmp_path / "worker"):
+        await _until(lambda: deployment.sql("SELECT 1 FROM workers WHERE connected_at IS NOT NULL"))
+        _plan(deployment)
+        await _until(lambda: deployment.sql("SELECT 1 FROM result_tcp WHERE status = 1 OFFSET 5"))
+        ahead["us"] = 15_000_000
+        await _until(lambda: len(deployment.sql(missed)) > 60)
+        told = [at for (at,) in deployment.sql(missed)]
+        ahead["us"] = 0
+        # Beyond everything that ran ahead of time before the worker heard of it.
+        beyond = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=28)
+        await _until(
+            lambda: deployment.sql("SELECT 1 FROM result_tcp WHERE status = 1 AND scheduled_at > %s", beyond),
+            within_s=60,
+        )
+    assert _steps(deployment) == {200_000}
+    ended = dict(
+        deployment.sql("SELECT scheduled_at, status FROM result_tcp WHERE scheduled_at = ANY(%s)", told)
+    )
+    again = [ended[at] for at in told]
+    again = again[again.index(1) :]
+    # A machine that stands still for a moment misses one or the other anew.
+    assert again.count(1) > max(20, 0.8 * len(again))

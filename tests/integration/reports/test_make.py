@@ -107,7 +107,7 @@ def test_a_keeper_that_comes_late_changes_nothing(engine: Engine, ground: Any, l
 def test_a_report_that_ends_its_keepers_is_given_up(
     engine: Engine, ground: Any, lines: dict[str, Any]
 ) -> None:
-    """After three lost keepers it has failed, and says so."""
+    """After three attempts that were cut short it has failed, and says so."""
     asked = ground.ask(lines["test"], start=HOUR, end=END)
     with Session(engine) as session, session.begin():
         for _ in range(commands.MOST_ATTEMPTS):
@@ -115,7 +115,7 @@ def test_a_report_that_ends_its_keepers_is_given_up(
     assert not make_report(engine, asked.id)
     found = state_of(engine, asked.id)
     assert (found.state, found.progress) == ("failed", "")
-    assert found.error == "its keeper was lost 3 times while it was being made"
+    assert found.error == "it was cut short 3 times while it was being made"
 
 
 def test_why_there_is_no_file_is_kept(engine: Engine, ground: Any, lines: dict[str, Any]) -> None:

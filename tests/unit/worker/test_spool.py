@@ -17,9 +17,10 @@ import pytest
 from streamswarm.v1 import probe_pb2
 from worker.clock import SystemClock
 from worker.errors import StorageError
-from worker.spool import ImpossibleAckError, Limits, Spool, Used
+from worker.spool import ImpossibleAckError, Limits, Spool
 from worker.spool.file import DamageError, SpoolFile
 from worker.spool.records import Entry
+from worker.used import Used
 
 
 def _result(number: int, *, size: int = 0) -> probe_pb2.Result:
@@ -120,17 +121,17 @@ async def test_waiting_ends_when_a_result_is_written(open_spool: Any) -> None:
 async def test_used_instants_and_small_values_survive(open_spool: Any) -> None:
     """They are written with the result that used them."""
     spool = await open_spool()
-    await spool.append(_result(5), used=Used(1, 5))
+    await spool.append(_result(5), used=Used(((1, 2), (4, 5))))
     await spool.remember("time", "then")
     await spool.close()
     again = await open_spool()
-    assert await again.used() == {1: Used(1, 5)}
+    assert await again.used() == {1: Used(((1, 2), (4, 5)))}
     assert await again.recall("time") == "then"
     assert await again.recall("nothing") == ""
     await again.forget_used(keep=frozenset({1}), before_us=100)
-    assert await again.used() == {1: Used(1, 5)}
+    assert await again.used() == {1: Used(((1, 2), (4, 5)))}
     await again.forget_used(keep=frozenset(), before_us=5)
-    assert await again.used() == {1: Used(1, 5)}
+    assert await again.used() == {1: Used(((1, 2), (4, 5)))}
     await again.forget_used(keep=frozenset(), before_us=6)
     assert await again.used() == {}
 

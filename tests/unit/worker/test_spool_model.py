@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from worker.spool.file import SpoolFile
-from worker.spool.records import Entry, Gap, Used
+from worker.spool.records import Entry, Gap
+from worker.used import Used
 
 
 class SpoolModel(RuleBasedStateMachine):
@@ -34,8 +35,8 @@ class SpoolModel(RuleBasedStateMachine):
         entries = []
         for _ in range(count):
             self.written += 1
-            entries.append(Entry(body=b"%d" % self.written, job_id=job, used=Used(1, self.written)))
-            self.used[job] = Used(1, self.written)
+            self.used[job] = Used(((-self.written, -1), (1, self.written))[-1 - self.written % 2 :])
+            entries.append(Entry(body=b"%d" % self.written, job_id=job, used=self.used[job]))
         delete_to = min(delete, self.highest)
         seqs = self.file.commit(entries, delete_to=delete_to)
         self.records = {seq: body for seq, body in self.records.items() if seq > delete_to}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
 from support.clients import Api, make_destination, make_test, paths
+
+from controller.store.commands import tests as commands
 
 
 def test_a_test_that_ran_once_has_ended(api: Api, worker: str, engine: Engine) -> None:
@@ -140,3 +145,18 @@ def test_accounts_over_the_api(api: Api) -> None:
     refused = api("GET", f"/tests/{made['id']}/accounts?from=2030-01-02T00:00:00Z&to=2030-01-01T00:00:00Z")
     assert paths(refused) == {"to": paths(refused)["to"]}
     assert api("GET", "/tests/4711/accounts").status_code == 404
+
+
+def test_a_run_now_that_came_to_nothing_is_told(api: Api, engine: Engine) -> None:
+    """With its reason, until it is asked for again."""
+    made = make_test(api, destinations=[make_destination(api)])
+    path = f"/tests/{made['id']}"
+    assert api("GET", path).json["run_failed"] is None
+    requested = dt.datetime.fromisoformat(api("POST", f"{path}/run").json["requested_at"])
+    with Session(engine) as session, session.begin():
+        commands.run_failed(session, made["id"], requested, reason="there is no worker")
+    told = api("GET", path).json["run_failed"]
+    assert told["reason"] == "there is no worker"
+    assert dt.datetime.fromisoformat(told["requested_at"]) == requested
+    api("POST", f"{path}/run")
+    assert api("GET", path).json["run_failed"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from controller.store.commands import tests as commands
 from controller.store.entities import AuditEntry, Destination, Test
 
 
@@ -342,3 +344,19 @@ def test_limits_are_told_to_the_digit(operator, rows) -> None:
     sent = operator.post("/tests/new", a_test(place, interval_s="99999999"))
     assert sent.status_code == 422
     assert "must lie between 1 and 2678400 s" in sent.get_data(as_text=True)
+
+
+def test_a_run_now_that_came_to_nothing_is_told_on_the_test_s_page(operator, rows, engine) -> None:
+    """Why, in words, whatever is in them; and no more once it is asked for again."""
+    test = rows.test("Alpha", "ping", destinations=[rows.destination("Router", "192.0.2.1")])
+    operator.post(f"/tests/{test}/run")
+    assert "and did not:" not in operator.get(f"/tests/{test}")
+    with Session(engine) as session, session.begin():
+        reason = "a: the worker cannot run `ping`: <none>"
+        commands.run_failed(session, test, dt.datetime.now(dt.UTC), reason=reason)
+    page = operator.get(f"/tests/{test}")
+    assert (
+        "and did not: a: the worker cannot run <code>ping</code>: &lt;none&gt;. Run it now once more." in page
+    )
+    operator.post(f"/tests/{test}/run")
+    assert "and did not:" not in operator.get(f"/tests/{test}")
