@@ -10,38 +10,63 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from worker.errors import StorageError
 from worker.files import sync_folder
 from worker.spool.file import SpoolFile
 from worker.spool.records import Entry
 
 _TOGETHER = 1000
 _DAMAGED_FILES_KEPT = 3
+#: What a database consists of, by the ends of the names; the file itself goes last.
+_PARTS = ("-wal", "-shm", "")
 
 
 def replace(path: Path, reason: str) -> tuple[SpoolFile, str]:
-    """Set the damaged file aside and start a fresh one with what can still be read; also tells people of it."""
-    aside = _set_aside(path, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
-    file = SpoolFile.open(path)
-    saved = list(_salvage(aside))
-    for start in range(0, len(saved), _TOGETHER):
-        file.commit(saved[start : start + _TOGETHER])
+    """Set the damaged file aside and start a fresh one with what can still be read; also tells people of it.
+
+    StorageError, when the disk does not take the fresh one: the damaged one is then where it was, to be read again.
+    """
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.stem}-damaged-{stamp}-{secrets.token_hex(2)}{path.suffix}")
+    _rename(path, aside)
+    try:
+        file, count = _fill(path, aside)
+    except StorageError:
+        _remove(path)
+        _rename(aside, path)
+        raise
     old = sorted(path.parent.glob(f"{path.stem}-damaged-*{path.suffix}"))
     for damaged in old[:-_DAMAGED_FILES_KEPT]:
-        damaged.unlink(missing_ok=True)
+        _remove(damaged)
     return file, (
-        f"the spool was damaged ({reason}); {len(saved)} results could still be read and are delivered, "
+        f"the spool was damaged ({reason}); {count} results could still be read and are delivered, "
         f"others may be lost; the damaged file is kept as {aside}"
     )
 
 
-def _set_aside(path: Path, stamp: str) -> Path:
-    """Rename a damaged file with its log so that a fresh one can take its place; returns the new name."""
-    aside = path.with_name(f"{path.stem}-damaged-{stamp}-{secrets.token_hex(2)}{path.suffix}")
-    for suffix in ("-wal", "-shm", ""):
+def _fill(path: Path, aside: Path) -> tuple[SpoolFile, int]:
+    file = SpoolFile.open(path)
+    try:
+        saved = list(_salvage(aside))
+        for start in range(0, len(saved), _TOGETHER):
+            file.commit(saved[start : start + _TOGETHER])
+    except BaseException:
+        file.close()
+        raise
+    return file, len(saved)
+
+
+def _rename(path: Path, other: Path) -> None:
+    """Give a file another name, together with its log."""
+    for suffix in _PARTS:
         with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+            path.with_name(path.name + suffix).rename(other.with_name(other.name + suffix))
     sync_folder(path.parent)
-    return aside
+
+
+def _remove(path: Path) -> None:
+    for suffix in _PARTS:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _salvage(path: Path) -> Iterator[Entry]:

@@ -348,6 +348,42 @@ async def test_a_damaged_file_is_kept_and_what_can_be_read_is_delivered(
     assert str(aside) in spool.alarm
 
 
+async def test_a_damaged_file_waits_for_a_disk_that_takes_nothing(
+    tmp_path: Path, open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is damage and a full disk together that come often: what can be read is delivered once there is room."""
+    path = tmp_path / "spool.sqlite"
+    _fill(path, 500, close=True)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM meta")
+        connection.commit()
+
+    def full(*_: Any, **__: Any) -> list[int]:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpoolFile, "commit", full)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="the disk is full"):
+                await open_spool()
+    spool = await open_spool()
+    assert await _instants(spool) == list(range(500))
+    assert len(list(tmp_path.glob("spool-damaged-*.sqlite"))) == 1
+
+
+async def test_no_more_than_three_damaged_files_are_kept(tmp_path: Path, open_spool: Any) -> None:
+    """With their logs: they would fill the disk."""
+    path = tmp_path / "spool.sqlite"
+    for _ in range(5):
+        _fill(path, 40, close=False)
+        content = bytearray(path.read_bytes())
+        content[20:100] = bytes(80)
+        path.write_bytes(content)
+        await (await open_spool()).close()
+    kept = {item.name.partition(".sqlite")[0] for item in tmp_path.glob("spool-damaged-*")}
+    assert len(kept) == 3
+
+
 async def test_a_file_that_goes_bad_while_it_is_used_is_replaced(tmp_path: Path, open_spool: Any) -> None:
     """What waits to be written goes to the fresh file."""
     spool = await open_spool()
