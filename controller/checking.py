@@ -16,6 +16,7 @@ from typing import Any
 from streamswarm.contract import InvalidInputError, Problem
 from streamswarm.targets import shown
 from streamswarm.values import shown_number
+from streamswarm.zones import read_instant
 
 _WORD = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.:/-]{0,61}[A-Za-z0-9])?\Z")
 MAX_TAGS = 32
@@ -112,7 +113,7 @@ class Checker:
             return None
         if isinstance(value, str):
             try:
-                value = dt.datetime.fromisoformat(value)
+                value = read_instant(value)
             except ValueError:
                 value = None
         if not isinstance(value, dt.datetime):

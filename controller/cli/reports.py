@@ -112,7 +112,7 @@ def _instants(last: str | None, start: str | None, end: str | None) -> dict[str,
         raise click.UsageError("--last cannot be given together with --from or --to")
     if not last[:-1].isdigit() or last[-1] not in _UNITS or not 0 < int(last[:-1]) <= 9999:
         raise click.UsageError("--last must be a number of hours or days such as `24h` or `7d`")
-    now = dt.datetime.now(dt.UTC)
+    now = dt.datetime.now(dt.timezone.utc)
     begin = now - dt.timedelta(**{_UNITS[last[-1]]: int(last[:-1])})
     return {"from": begin.isoformat(), "to": now.isoformat()}
 

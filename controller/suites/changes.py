@@ -15,6 +15,7 @@ from controller.suites.state import State
 from controller.suites.suite import Suite, SuiteDestination, SuiteTest
 from streamswarm import contract
 from streamswarm.targets import shown
+from streamswarm.zones import read_instant
 
 #: Begins the tag of what a suite has made.
 MARK = "suite:"
@@ -203,7 +204,7 @@ def _update(sort: Sort, there: Mapping[str, Any], body: Mapping[str, Any]) -> Ch
 def _comparable(name: str, value: Any) -> Any:
     """Return a field so that what means the same is the same."""
     if name in ("starts_at", "ends_at") and isinstance(value, str):
-        return dt.datetime.fromisoformat(value.replace("Z", "+00:00")).astimezone(dt.timezone.utc)
+        return read_instant(value).astimezone(dt.timezone.utc)
     if name in ("tags", "destinations"):
         return sorted(str(item).lower() for item in value)
     if name == "selection":

@@ -46,6 +46,12 @@ def load(name: str) -> ZoneInfo:
         return ZoneInfo.from_file(file, key=name)
 
 
+def read_instant(text: str) -> datetime:
+    """Return an instant or a time without zone as ISO 8601 writes it; raises ValueError for what is none."""
+    # Python 3.10 knows offsets, but not their short form for UTC.
+    return datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith("Z") else text)
+
+
 def to_microseconds(moment: datetime) -> int:
     """Return an instant as microseconds since 1970-01-01 UTC, exactly."""
     return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from zoneinfo import ZoneInfo
 
 from streamswarm.schedules import Schedule
-from streamswarm.zones import from_microseconds, to_microseconds
+from streamswarm.zones import from_microseconds, read_instant, to_microseconds
 
 MINUTE_US, HOUR_US = 60_000_000, 3_600_000_000
 #: Changes by an hour, by half an hour, offsets of 45 and 30 minutes, at midnight, none at all, and moved by Ramadan.
@@ -27,7 +26,7 @@ ZONES = (
 
 def at(text: str) -> int:
     """Return an instant given in ISO form."""
-    return to_microseconds(dt.datetime.fromisoformat(text))
+    return to_microseconds(read_instant(text))
 
 
 def shown(schedule: Schedule, first: str, last: str) -> list[str]:

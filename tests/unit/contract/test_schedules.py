@@ -61,7 +61,11 @@ def slow(text: str, sets: tuple[set[int], ...], zone: str, first: int, last: int
             if matches(local):
                 real = local
                 while (
-                    real.replace(tzinfo=info).astimezone(dt.UTC).astimezone(info).replace(tzinfo=None) != real
+                    real.replace(tzinfo=info)
+                    .astimezone(dt.timezone.utc)
+                    .astimezone(info)
+                    .replace(tzinfo=None)
+                    != real
                 ):
                     real += dt.timedelta(minutes=1)  # clocks skip it
                 found.add(to_microseconds(real.replace(tzinfo=info)))

@@ -12,7 +12,7 @@ from controller.checking import Checker
 from controller.planning.asking import FIELDS, SHORTEST_RENEWAL_S, read_schedule
 from controller.planning.schedule_schema import SCHEDULE
 
-NOW = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC)
+NOW = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.timezone.utc)
 OFFICE = [{"days": ["mon", "tue"], "from": "09:00", "to": "17:00"}]
 
 

@@ -21,7 +21,7 @@ from streamswarm.windows import Window
 from streamswarm.zones import from_microseconds, to_microseconds
 
 OFFICE = (Window(days=(1, 2, 3, 4, 5), from_min=540, to_min=1020),)
-NOW = dt.datetime(2026, 11, 20, 12, 0, tzinfo=dt.UTC)
+NOW = dt.datetime(2026, 11, 20, 12, 0, tzinfo=dt.timezone.utc)
 TARGET = PlannedDestination(id=1, name="one", address="192.0.2.1")
 OTHER = PlannedDestination(id=2, name="two", address="WWW.Example.org")
 
@@ -363,7 +363,8 @@ def test_a_count_ends_each_job_behind_its_own_last_run(
         zone=zone,
         windows=hours,
         max_runs=runs,
-        starts_at=dt.datetime(2026, 3, 25, 23, 59, 40, tzinfo=dt.UTC) + dt.timedelta(seconds=start_s),
+        starts_at=dt.datetime(2026, 3, 25, 23, 59, 40, tzinfo=dt.timezone.utc)
+        + dt.timedelta(seconds=start_s),
     )
     schedule = schedule_of(test)
     mine = replace(schedule, anchor_us=phase)
