@@ -77,6 +77,7 @@ def roll_up(engine: Engine, kind: str, *, together: int = _TOGETHER) -> Rolled:
     horizon = horizon_of(engine)
     with engine.begin() as connection:
         _begin(connection, kind, horizon)
+        _go_back(connection, kind, horizon)
     for of in LAYERS:
         while _step(engine, kind, of, horizon, portion):
             done.steps += 1
@@ -128,6 +129,20 @@ def _begin(connection: Connection, kind: str, horizon: dt.datetime) -> None:
             ),
             {"kind": kind, "layer": of.name, "until": rollups.floor(first, of.width)},
         )
+
+
+def _go_back(connection: Connection, kind: str, horizon: dt.datetime) -> None:
+    """Let frontiers that lie ahead of the time go back by a day: the database's clock had jumped, and was set back.
+
+    What comes now lies behind them and yet in open buckets, so it marks nothing.
+    """
+    frontiers = _frontiers(connection, kind)
+    if max(frontiers[of.name].reached for of in LAYERS) <= horizon:
+        return
+    _log.warning("the database's clock was set back: a day of %s is rolled up again", kind)
+    for of in LAYERS:
+        back = rollups.floor(horizon - _LONGEST_STEP, of.width)
+        _update(connection, kind, of, done=min(frontiers[of.name].done_until, back), until=None, job=0)
 
 
 def _oldest(connection: Connection, kind: str) -> dt.datetime | None:

@@ -72,6 +72,37 @@ def test_late_results_are_rolled_up_again(engine: Engine, book: Book) -> None:
     assert rolled(engine, FIVE_MINUTES) == expected(engine, FIVE_MINUTES, {fast})
 
 
+def test_a_clock_that_was_set_back_leaves_no_bucket_behind(engine: Engine, book: Book) -> None:
+    """Frontiers were ahead of the time for hours; what comes in time marks nothing, and is rolled up all the same."""
+    fast = book.job(10)
+    day = rollups.floor(NOW, DAY.width)
+    book.results(fast, NOW - 8 * HOUR.width, dt.timedelta(seconds=10), 100)
+    rolling.roll_up(engine, "ping")
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE rollup_frontiers SET done_until = :until, step_until = :further, step_job = 5 "
+                "WHERE layer <> '1d'"
+            ),
+            {"until": rollups.floor(NOW + 3 * HOUR.width, HOUR.width), "further": day + 2 * DAY.width},
+        )
+        connection.execute(
+            text("UPDATE rollup_frontiers SET done_until = :until WHERE layer = '1d'"),
+            {"until": day + DAY.width},
+        )
+    book.results(fast, NOW - 5 * HOUR.width, dt.timedelta(seconds=10), 100)
+    assert marks(engine) == 0
+    rolling.roll_up(engine, "ping")
+    with engine.connect() as connection:
+        frontiers = connection.execute(
+            text("SELECT max(done_until), max(step_until) FROM rollup_frontiers")
+        ).one()
+    assert NOW - 2 * HOUR.width < frontiers[0] < dt.datetime.now(dt.UTC)
+    assert frontiers[1] is None
+    for of in (FIVE_MINUTES, HOUR):
+        assert rolled(engine, of) == expected(engine, of)
+
+
 def test_sketches_hold_their_error(engine: Engine, book: Book) -> None:
     """Percentiles of a day, merged from its hours, are within the stated error of the exact ones."""
     job = book.job(60)
