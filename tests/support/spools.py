@@ -1,4 +1,4 @@
-"""What a worker has ever spooled: an account that its spool's own file keeps, in the same transactions."""
+"""Spools: results for them, what is in them, and an account in a spool's own file of what it ever held."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from streamswarm.v1 import probe_pb2
+from worker.spool import Spool
 from worker.spool.file import SpoolFile
 from worker.spool.records import Entry
 
@@ -64,3 +65,16 @@ class Ledger:
         address = f"file:{self._path}?mode=ro"
         with contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as connection:
             return connection.execute(query).fetchall()
+
+
+def result_of(number: int, *, size: int = 0) -> probe_pb2.Result:
+    """Return a result of job 1 that was due at that many microseconds, as large as asked for."""
+    return probe_pb2.Result(
+        job_id=1, scheduled_at_us=number, status=probe_pb2.STATUS_OK, detail_json="x" * size
+    )
+
+
+async def instants_of(spool: Spool) -> list[int]:
+    """Return the due instants of the results that wait, in order."""
+    records = await spool.read(0, limit=100_000, max_bytes=10**9)
+    return [probe_pb2.Result.FromString(record.body).scheduled_at_us for record in records]

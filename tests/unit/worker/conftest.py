@@ -1,8 +1,9 @@
-"""A host whose clocks the test moves."""
+"""A host whose clocks the test moves, and spools in real files."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from support.scheduling import START_US, Bench, FakeClock
 
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
+from worker.clock import SystemClock
+from worker.spool import Limits, Spool
 from worker.used import Used
 
 
@@ -54,3 +57,19 @@ async def make_bench(clock: Any) -> AsyncIterator[Callable[..., Bench]]:
     yield make
     for bench in benches:
         await bench.end()
+
+
+@pytest.fixture
+async def open_spool(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    opened: list[Spool] = []
+
+    async def open_one(limits: Limits | None = None, name: str = "spool.sqlite") -> Spool:
+        spool = Spool(tmp_path / name, clock=SystemClock(), limits=limits)
+        await spool.open()
+        opened.append(spool)
+        return spool
+
+    yield open_one
+    for spool in opened:
+        if not spool._closing:
+            await spool.close()

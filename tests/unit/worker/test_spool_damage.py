@@ -1,0 +1,181 @@
+"""Damaged files of a spool, at the start and in use: it always starts, tells of a loss, and delivers what is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.spools import instants_of, result_of
+
+from worker.errors import StorageError
+from worker.spool.file import DamageError, SpoolFile
+from worker.spool.records import Entry
+
+
+def _fill(path: Path, count: int, *, close: bool) -> set[bytes]:
+    """Write records; without closing, they are in the log, as after a crash."""
+    file = SpoolFile.open(path)
+    bodies = [result_of(number, size=50).SerializeToString() for number in range(count)]
+    for start in range(0, count, 20):
+        file.commit([Entry(body=body) for body in bodies[start : start + 20]])
+    if close:
+        file.close()
+    else:
+        copies = {name: path.with_name(path.name + name).read_bytes() for name in ("", "-wal")}
+        file.close()
+        for name, content in copies.items():
+            path.with_name(path.name + name).write_bytes(content)
+    return set(bodies)
+
+
+def _files(path: Path) -> list[Path]:
+    return [
+        item for item in (path, path.with_name(path.name + "-wal")) if item.exists() and item.stat().st_size
+    ]
+
+
+#: Of each of six sorts of damage: more than 500 together.
+_ROUNDS = 84
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["file", "log"])
+@pytest.mark.parametrize("how", ["flip", "truncate", "zeros"])
+async def test_a_damaged_spool_always_starts(tmp_path: Path, open_spool: Any, how: str, close: bool) -> None:
+    """Whatever bytes are changed: it opens, takes results, gives no wrong ones, and tells of a loss."""
+    rng = random.Random(f"{how}{close}")
+    template = tmp_path / "template.sqlite"
+    written = _fill(template, 200, close=close)
+    contents = {item.name.removeprefix("template"): item.read_bytes() for item in _files(template)}
+    lost_in_silence = 0
+    for number in range(_ROUNDS):
+        name = f"spool{number}.sqlite"
+        for suffix, content in contents.items():
+            (tmp_path / f"spool{number}{suffix}").write_bytes(content)
+        target = rng.choice(_files(tmp_path / name))
+        _damage(target, how, rng)
+        spool = await open_spool(name=name)
+        records = await spool.read(0, limit=1000, max_bytes=10**9)
+        bodies = [record.body for record in records]
+        assert set(bodies) <= written, "a result came out that was never written"
+        assert len(bodies) == len(set(bodies))
+        if set(bodies) != written and not spool.alarm:
+            lost_in_silence += 1
+            assert how == "truncate", f"round {number}: a loss was not told"
+        seq = await spool.append(result_of(10_000))
+        assert seq > max((record.seq for record in records), default=0)
+        await spool.close()
+    # A log that ends at a frame's boundary is as it was a moment earlier: the controller sees that from the numbers.
+    assert lost_in_silence <= _ROUNDS * (how == "truncate" and not close)
+
+
+async def test_a_crash_without_damage_loses_nothing_and_raises_no_alarm(
+    tmp_path: Path, open_spool: Any
+) -> None:
+    """Records that are in the log only are there after the start."""
+    written = _fill(tmp_path / "spool.sqlite", 200, close=False)
+    spool = await open_spool()
+    assert {record.body for record in await spool.read(0, limit=1000, max_bytes=10**9)} == written
+    assert spool.alarm == ""
+
+
+def _damage(path: Path, how: str, rng: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    position = rng.choice([rng.randrange(len(content)), rng.randrange(min(200, len(content)))])
+    if how == "flip":
+        content[position] ^= 1 << rng.randrange(8)
+    elif how == "truncate":
+        del content[position:]
+    else:
+        length = rng.randrange(1, 5000)
+        content[position : position + length] = bytes(len(content[position : position + length]))
+    path.write_bytes(content)
+
+
+async def test_a_damaged_file_is_kept_and_what_can_be_read_is_delivered(
+    tmp_path: Path, open_spool: Any
+) -> None:
+    """Under another spool number, and with an alarm that names the file."""
+    path = tmp_path / "spool.sqlite"
+    written = _fill(path, 500, close=True)
+    with contextlib.closing(SpoolFile.open(path)) as file:
+        before = file.spool_id
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 4096] = bytes(4096)
+    path.write_bytes(content)
+    spool = await open_spool()
+    assert spool.spool_id != before
+    bodies = {record.body for record in await spool.read(0, limit=1000, max_bytes=10**9)}
+    assert bodies < written
+    assert len(bodies) > 400
+    (aside,) = tmp_path.glob("spool-damaged-*.sqlite")
+    assert str(aside) in spool.alarm
+
+
+async def test_a_damaged_file_waits_for_a_disk_that_takes_nothing(
+    tmp_path: Path, open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is damage and a full disk together that come often: what can be read is delivered once there is room."""
+    path = tmp_path / "spool.sqlite"
+    _fill(path, 500, close=True)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM meta")
+        connection.commit()
+
+    def full(*_: Any, **__: Any) -> list[int]:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpoolFile, "commit", full)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="the disk is full"):
+                await open_spool()
+    spool = await open_spool()
+    assert await instants_of(spool) == list(range(500))
+    assert len(list(tmp_path.glob("spool-damaged-*.sqlite"))) == 1
+
+
+async def test_no_more_than_three_damaged_files_are_kept(tmp_path: Path, open_spool: Any) -> None:
+    """With their logs: they would fill the disk."""
+    path = tmp_path / "spool.sqlite"
+    for _ in range(5):
+        _fill(path, 40, close=False)
+        content = bytearray(path.read_bytes())
+        content[20:100] = bytes(80)
+        path.write_bytes(content)
+        await (await open_spool()).close()
+    kept = {item.name.partition(".sqlite")[0] for item in tmp_path.glob("spool-damaged-*")}
+    assert len(kept) == 3
+
+
+async def test_a_file_that_goes_bad_while_it_is_used_is_replaced(tmp_path: Path, open_spool: Any) -> None:
+    """What waits to be written goes to the fresh file."""
+    spool = await open_spool()
+    await asyncio.gather(*(spool.append(result_of(number, size=500)) for number in range(50)))
+    spool_id = spool.spool_id
+    spool._file._connection.execute("DROP TABLE record")
+    assert await asyncio.wait_for(spool.append(result_of(99)), 5) >= 1
+    assert spool.spool_id != spool_id
+    assert await instants_of(spool) == [99]
+    assert "damaged" in spool.alarm
+
+
+def test_a_file_of_another_version_is_not_touched(tmp_path: Path) -> None:
+    """It is set aside rather than misread."""
+    path = tmp_path / "spool.sqlite"
+    SpoolFile.open(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(DamageError, match="version 99"):
+        SpoolFile.open(path)
+
+
+def test_a_folder_that_cannot_be_used_is_no_damage(tmp_path: Path) -> None:
+    """A missing folder is the system's fault: nothing is renamed, the caller may try again."""
+    with pytest.raises(StorageError, match="cannot be written"):
+        SpoolFile.open(tmp_path / "nowhere" / "spool.sqlite")
