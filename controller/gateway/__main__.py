@@ -1,6 +1,7 @@
 """`python -m controller.gateway`: run the gateway with the settings of the environment."""
 
 import asyncio
+import gc
 import resource
 import sys
 
@@ -16,6 +17,7 @@ def main() -> int:
         settings = Settings.load()
         logs.set_up(settings.log_level)
         _allow_many_sessions()
+        _collect_seldom()
         asyncio.run(serve(settings))
     except StreamSwarmError as error:
         print(error, file=sys.stderr)  # noqa: T201  the command line's own output
@@ -27,6 +29,16 @@ def _allow_many_sessions() -> None:
     """Raise the limit of open files to what the system allows: each session is one, and the usual limit is 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _collect_seldom() -> None:
+    """Let Python look for garbage in cycles seldom: every object of thousands of sessions is looked at, and all wait.
+
+    With Python's own figures that takes a fifth of the time in which thousands connect, up to half a second at once,
+    and finds next to nothing.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 if __name__ == "__main__":
