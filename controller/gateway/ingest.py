@@ -118,7 +118,7 @@ class Ingest:
         on_stored: Callable[[set[int], set[int]], None] = lambda _tests, _one_shots: None,
         retention_days: int = 0,
         lanes: int = 2,
-        queue_length: int = 64,
+        most_waiting: int = 32_000,
         most_rows: int = 10_000,
     ) -> None:
         self.tally = Tally()
@@ -129,7 +129,7 @@ class Ingest:
                 on_stored=on_stored,
                 tally=self.tally,
                 retention_days=retention_days,
-                queue_length=queue_length,
+                most_waiting=most_waiting,
                 most_rows=most_rows,
             )
             for _ in range(lanes)
@@ -153,6 +153,28 @@ class Ingest:
                 lane.close()
 
 
+class Queue(asyncio.Queue[Batch]):
+    """Batches that wait; full when they hold so many results, since their number says little."""
+
+    def __init__(self, most_results: int) -> None:
+        super().__init__()
+        self._most_results = most_results
+        self._results = 0
+
+    def full(self) -> bool:
+        """Whether whoever has more must wait."""
+        return self._results >= self._most_results
+
+    def _put(self, item: Batch) -> None:
+        super()._put(item)
+        self._results += len(item.seqs)
+
+    def _get(self) -> Batch:
+        batch = super()._get()
+        self._results -= len(batch.seqs)
+        return batch
+
+
 class Lane:
     """Stores the batches of some workers, one transaction after the other."""
 
@@ -164,10 +186,10 @@ class Lane:
         on_stored: Callable[[set[int], set[int]], None],
         tally: Tally,
         retention_days: int,
-        queue_length: int,
+        most_waiting: int,
         most_rows: int,
     ) -> None:
-        self.queue: asyncio.Queue[Batch] = asyncio.Queue(queue_length)
+        self.queue = Queue(most_waiting)
         self._line = line
         self._make_partitions = make_partitions
         #: Told after each COMMIT: tests that got results, and one-shot jobs that have run.

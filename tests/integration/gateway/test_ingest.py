@@ -272,12 +272,12 @@ async def test_a_one_shot_job_is_retired_once_its_result_is_stored(deployment: A
 
 
 async def test_a_full_pipeline_stops_reading(deployment: Any) -> None:
-    """The queue of a worker's lane is bounded: a further batch waits outside, while other lanes have room."""
+    """A worker's lane holds so many results and no more: a further batch waits outside, while other lanes have room."""
     pipeline = ingest.Ingest(
-        deployment.gateway.database, deployment.gateway._make_partitions, lanes=2, queue_length=2
+        deployment.gateway.database, deployment.gateway._make_partitions, lanes=2, most_waiting=4
     )
     batch, other = (
-        Batch(source=SimpleNamespace(worker_id=uuid.UUID(int=number)), seqs=[1], wire=[b""], size=1)
+        Batch(source=SimpleNamespace(worker_id=uuid.UUID(int=number)), seqs=[1, 2], wire=[b"", b""], size=2)
         for number in (0, 1)
     )
     await pipeline.submit(batch)
