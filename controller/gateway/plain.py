@@ -27,3 +27,8 @@ def storable_json(value: Any) -> str:
     """
     text = json.dumps(without_nul(value), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "replace").decode()
+
+
+def clipped(value: str, longest: int) -> str:
+    """Return a text without NUL characters and no longer than this."""
+    return value.replace("\0", "")[:longest]

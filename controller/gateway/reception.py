@@ -13,16 +13,16 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controller.gateway import roster
+from controller.gateway import arrivals, roster
+from controller.gateway.arrivals import Arrival, NotListedError, Opened, OpenedSession
 from controller.gateway.database import Database, is_transient
 from controller.gateway.identity import Peer
-from controller.gateway.roster import Arrival, NotListedError, Opened, OpenedSession
 from streamswarm.v1.gateway_pb2 import Hello
 
 _log = logging.getLogger(__name__)
 
 #: Hellos that are opened in one transaction.
-_TOGETHER = 200
+_TOGETHER = 500
 #: A worker whose row another transaction holds is tried again after so long, until the second figure has passed: no
 #: transaction of a gateway lives for that long.
 _AGAIN_S, _PATIENCE_S = 0.05, 12.0
@@ -164,7 +164,7 @@ class Reception:
 
     async def _open(self, guests: list[_Guest]) -> Opened:
         async with self._database.connection() as connection:
-            return await roster.open_sessions(
+            return await arrivals.open_sessions(
                 connection, [guest.arrival for guest in guests], self.process_id
             )
 

@@ -1,46 +1,14 @@
-"""What the gateway reads and writes about workers: sessions, watermarks, certificates, heartbeats."""
+"""What the gateway reads and writes about workers that it knows: standings, heartbeats, ends of sessions, certificates."""
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from controller.gateway.authority import IssuedCertificate
 from controller.gateway.database import APPLICATION, LONGEST_TRANSACTION_MS, Connection
-from controller.gateway.identity import Peer
-from controller.gateway.plain import storable_json, without_nul
-from controller.store.queue import plan_worker_async
-from streamswarm.v1 import gateway_pb2
-
-#: A worker's jobs are planned for the kinds that it announces no more often than this.
-REPLAN_PAUSE = dt.timedelta(minutes=1)
-_MOST_JSON = 65_536
-
-
-class NotListedError(Exception):
-    """The worker or its certificate is unknown, revoked, superseded, expired or deleted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arrival:
-    """A Hello, and who said it."""
-
-    peer: Peer
-    hello: gateway_pb2.Hello
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenedSession:
-    """What a Hello opened."""
-
-    epoch: int
-    worker_name: str
-    #: Watermark of the spool that the Hello named.
-    acked_seq: int
+from controller.gateway.plain import clipped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,123 +34,6 @@ class Pulse:
     spool_records: int
     spool_alarm: str
     clock_offset_ms: float | None
-
-
-#: What became of an arrival: None when it is not listed; absent when its row was held by another transaction.
-Opened = dict[uuid.UUID, OpenedSession | None]
-
-
-async def open_sessions(connection: Connection, arrivals: Sequence[Arrival], process_id: int) -> Opened:
-    """Make these the newest sessions of their workers, of which each may be there once, in one transaction.
-
-    Rows that other transactions hold are passed over: waiting for one worker's row would hold up all the others, and
-    with their rows in hand could lock two processes against each other.
-
-    The watermark goes on where the named spool left off; another spool starts at nothing. A spool whose next
-    number lies at or below the watermark has been set back (a restored disk): its numbers will come again for
-    other results, so the watermark is set back with it and the rows' own keys tell duplicates apart.
-    """
-    ids = [arrival.peer.worker_id for arrival in arrivals]
-    async with connection.transaction():
-        cursor = await connection.execute(
-            "SELECT id, kinds, contract_version FROM workers WHERE id = ANY(%s) ORDER BY id FOR UPDATE SKIP LOCKED",
-            (ids,),
-        )
-        before = {row[0]: (row[1], row[2]) for row in await cursor.fetchall()}
-        cursor = await connection.execute("SELECT id FROM workers WHERE id = ANY(%s)", (ids,))
-        held = {row[0] for row in await cursor.fetchall()} - before.keys()
-        free = [arrival for arrival in arrivals if arrival.peer.worker_id in before]
-        opened = await _take_over(connection, free, process_id) if free else {}
-        await _use_certificates(connection, [item.peer for item in free if item.peer.worker_id in opened])
-        changed = [
-            arrival.peer.worker_id
-            for arrival in free
-            if arrival.peer.worker_id in opened
-            and before[arrival.peer.worker_id] != (_kinds(arrival.hello), arrival.hello.contract_version)
-        ]
-        if changed:
-            await _replan(connection, changed)
-    return {worker_id: opened.get(worker_id) for worker_id in ids if worker_id not in held}
-
-
-async def _replan(connection: Connection, worker_ids: Sequence[uuid.UUID]) -> None:
-    """Have the jobs planned of workers that announce other kinds, each once a minute at the most.
-
-    Each plan may end versions of all its jobs and begin others. What a worker announces in between is planned by the
-    keepers' look over all tests, every minute, as it is then.
-    """
-    cursor = await connection.execute(
-        "UPDATE workers SET replanned_at = now() "
-        "WHERE id = ANY(%s) AND (replanned_at IS NULL OR replanned_at < now() - %s) RETURNING id",
-        (list(worker_ids), REPLAN_PAUSE),
-    )
-    for (worker_id,) in await cursor.fetchall():
-        await plan_worker_async(connection, worker_id)
-
-
-async def _take_over(
-    connection: Connection, arrivals: Sequence[Arrival], process_id: int
-) -> dict[uuid.UUID, OpenedSession]:
-    """Write what the Hellos say, where worker and certificate are good; return those."""
-    rows = [
-        {
-            "id": str(peer.worker_id),
-            "serial": peer.serial,
-            "version": _text(hello.worker_version, 100),
-            "contract": hello.contract_version,
-            "instance": _text(hello.instance_id, 100),
-            "boot": _text(hello.boot_id, 100),
-            "facts": _facts(hello),
-            "policy": _policy(hello.policy_json),
-            "kinds": without_nul(_kinds(hello)),
-            "spool": hello.spool_id,
-            "next": hello.next_seq,
-            "first": hello.first_unacked_seq or hello.next_seq,
-        }
-        for peer, hello in ((arrival.peer, arrival.hello) for arrival in arrivals)
-    ]
-    cursor = await connection.execute(
-        """
-        UPDATE workers w SET
-            session_epoch = w.session_epoch + 1,
-            gateway_id = %s, connected_at = now(), last_seen_at = now(), disconnected_at = NULL,
-            version = h.version, contract_version = h.contract, instance_id = h.instance, boot_id = h.boot,
-            facts = h.facts, policy = h.policy, kinds = h.kinds, spool_id = h.spool,
-            acked_seq = CASE WHEN w.spool_id <> h.spool THEN 0
-                             WHEN h.next <= w.acked_seq THEN greatest(h.first - 1, 0)
-                             ELSE w.acked_seq END
-        FROM jsonb_to_recordset(%s::jsonb) AS h(
-                 id uuid, serial text, version text, contract integer, instance text, boot text, facts jsonb,
-                 policy jsonb, kinds jsonb, spool text, next bigint, first bigint)
-        JOIN certificates c ON c.serial = h.serial AND c.worker_id = h.id
-        WHERE w.id = h.id AND w.deleted_at IS NULL AND w.revoked_at IS NULL
-          AND c.revoked_at IS NULL AND c.superseded_at IS NULL AND c.not_after > now()
-        RETURNING w.id, w.session_epoch, w.name, w.acked_seq
-        """,
-        (process_id, storable_json(rows)),
-    )
-    return {
-        row[0]: OpenedSession(epoch=row[1], worker_name=row[2], acked_seq=row[3])
-        for row in await cursor.fetchall()
-    }
-
-
-async def _use_certificates(connection: Connection, peers: Sequence[Peer]) -> None:
-    """Note a certificate's first session; from then on the worker's older ones are superseded."""
-    cursor = await connection.execute(
-        "UPDATE certificates SET first_used_at = now() WHERE serial = ANY(%s) AND first_used_at IS NULL "
-        "RETURNING worker_id, serial, issued_at",
-        ([peer.serial for peer in peers],),
-    )
-    first_uses = await cursor.fetchall()
-    if first_uses:
-        await connection.execute(
-            "UPDATE certificates c SET superseded_at = now() "
-            "FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[]) AS n(worker_id, serial, issued_at) "
-            "WHERE c.worker_id = n.worker_id AND c.serial <> n.serial AND c.issued_at <= n.issued_at "
-            "AND c.superseded_at IS NULL",
-            [list(column) for column in zip(*first_uses, strict=True)],
-        )
 
 
 async def end_stuck(connection: Connection) -> int:
@@ -226,6 +77,22 @@ async def close_sessions(
         [list(column) for column in zip(*ended, strict=True)],
     )
     return {(row[0], row[1]) for row in await cursor.fetchall()}
+
+
+async def expected(connection: Connection) -> int:
+    """Return how many workers each living gateway has to expect: of those that were there in the last day, its share."""
+    cursor = await connection.execute(
+        """
+        SELECT count(*) / greatest(1, (
+            SELECT count(*) FROM processes
+            WHERE role = 'gateway' AND stopped_at IS NULL AND heartbeat_at > now() - interval '30 s'
+        ))
+        FROM workers
+        WHERE deleted_at IS NULL AND revoked_at IS NULL AND coalesce(last_seen_at, enrolled_at) > now() - interval '1 day'
+        """
+    )
+    row = await cursor.fetchone()
+    return 0 if row is None else int(row[0])
 
 
 async def changed_standings(
@@ -293,7 +160,7 @@ async def write_pulses(connection: Connection, pulses: Sequence[Pulse]) -> set[u
             [pulse.process_id for pulse in pulses],
             [pulse.jobs_revision for pulse in pulses],
             [pulse.spool_records for pulse in pulses],
-            [_text(pulse.spool_alarm, 1000) for pulse in pulses],
+            [clipped(pulse.spool_alarm, 1000) for pulse in pulses],
             [pulse.clock_offset_ms for pulse in pulses],
         ),
     )
@@ -316,37 +183,3 @@ async def register_renewal(connection: Connection, issued: IssuedCertificate, ep
         (issued.serial, issued.not_before, issued.not_after, issued.worker_id, epoch),
     )
     return await cursor.fetchone() is not None
-
-
-def _text(value: str, longest: int) -> str:
-    return value.replace("\0", "")[:longest]
-
-
-def _facts(hello: gateway_pb2.Hello) -> dict[str, Any]:
-    if hello.facts.ByteSize() > _MOST_JSON:
-        return {}
-    facts = {}
-    for field in hello.facts.DESCRIPTOR.fields:
-        value = getattr(hello.facts, field.name)
-        facts[field.name] = list(value) if field.is_repeated else value
-    return facts
-
-
-def _kinds(hello: gateway_pb2.Hello) -> dict[str, Any]:
-    return {
-        _text(item.kind, 64): {
-            "available": item.available,
-            "reason": _text(item.reason, 1000),
-            "mend": _text(item.mend, 1000),
-        }
-        for item in hello.kinds[:200]
-    }
-
-
-def _policy(text: str) -> dict[str, Any]:
-    try:
-        policy = json.loads(text[:_MOST_JSON]) if text else {}
-        storable_json(policy)
-    except (ValueError, RecursionError):
-        return {}
-    return policy if isinstance(policy, dict) else {}

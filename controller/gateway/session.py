@@ -14,21 +14,19 @@ import time
 import uuid
 from typing import Any, Protocol
 
-from controller.gateway import roster
-from controller.gateway.authority import Authority, utc_now
-from controller.gateway.certificates import RequestRefusedError
-from controller.gateway.database import Database, is_transient
+from controller.gateway import greeting, renewing
+from controller.gateway.authority import Authority
+from controller.gateway.database import Database
 from controller.gateway.ending import REASONS, Ending, Why, goodbye
 from controller.gateway.identity import Peer
 from controller.gateway.ingest import Batch, Ingest
 from controller.gateway.jobs import Change, Jobs
 from controller.gateway.limits import Allowance
 from controller.gateway.outbox import Outbox, Outgoing
-from controller.gateway.reception import BusyError, Reception
-from controller.gateway.roster import NotListedError, Pulse
-from streamswarm import CONTRACT_VERSION
+from controller.gateway.reception import Reception
+from controller.gateway.roster import Pulse
 from streamswarm.v1 import gateway_pb2
-from streamswarm.v1.gateway_pb2 import GatewayMessage, Hello, ResultBatch, WorkerMessage
+from streamswarm.v1.gateway_pb2 import GatewayMessage, ResultBatch, WorkerMessage
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +48,6 @@ _DRAIN_S = 10.0
 _MOST_SHORT_S = 300.0
 _GOODBYE_S = 2.0
 _RENEWAL_PAUSE_S = 10.0
-_MOST_NAME = 100
 
 
 class Stream(Protocol):
@@ -88,6 +85,8 @@ class Session:
         "_authority",
         "_database",
         "_ended",
+        "_expires_at",
+        "_heard_at",
         "_ingest",
         "_last_seq",
         "_outbox",
@@ -99,6 +98,7 @@ class Session:
         "_stream",
         "_unacked_bytes",
         "_unacked_results",
+        "_writing_since",
         "epoch",
         "peer",
         "spool_id",
@@ -134,6 +134,11 @@ class Session:
         self._settled = asyncio.Event()
         self._settled.set()
         self._last_seq = 0
+        #: By the monotonic clock: when the last message came, and since when one is being written.
+        self._heard_at = time.monotonic()
+        self._writing_since = math.inf
+        #: The end of the certificate, by the wall clock.
+        self._expires_at = peer.not_after.timestamp()
         self._renewed_at = -_RENEWAL_PAUSE_S
 
     @property
@@ -175,6 +180,18 @@ class Session:
         if self._unacked_results == 0:
             self._settled.set()
         self._outbox.acknowledge(batch.seqs[-1])
+
+    def look(self, now: float) -> None:
+        """End the session when the worker says or takes nothing any more, or is not to be heard any longer.
+
+        Asked for once a second or so, instead of a timer for each of many messages.
+        """
+        if now - self._heard_at > _SILENCE_S:
+            self.end(Why.UNAVAILABLE, f"nothing was heard for {_SILENCE_S:g} s")
+        elif now - self._writing_since > _WRITE_S:
+            self.end(Why.UNAVAILABLE, f"the worker took nothing from the stream for {_WRITE_S:g} s")
+        elif time.time() >= self._expires_at:
+            self.end(Why.EXPIRED, "the certificate has expired")
 
     def refused(self) -> None:
         """End the session: the database no longer takes results under its epoch."""
@@ -223,32 +240,18 @@ class Session:
 
     async def _greet(self) -> bool:
         """Take the Hello, open the session in the database and answer; False when it has ended instead."""
-        message = await self._next(_HELLO_S)
-        if message is None:
-            return False
-        if message.WhichOneof("message") != "hello":
-            self.end(Why.PROTOCOL, "the first message of a stream must be Hello")
-            return False
-        hello = message.hello
-        if hello.contract_version > CONTRACT_VERSION:
-            self.end(
-                Why.CONTRACT_NEWER,
-                f"this worker speaks contract {hello.contract_version}, the gateway {CONTRACT_VERSION}: "
-                "upgrade the controller first",
-            )
-            return False
-        fault = _hello_fault(hello)
-        if fault:
-            self.end(Why.PROTOCOL, fault)
-            return False
         try:
-            opened = await self._reception.open(self.peer, hello)
-        except NotListedError:
-            self.end(Why.REVOKED, "this certificate is not listed as valid; enrol the host anew")
+            async with asyncio.timeout(_HELLO_S):
+                message = await self._next()
+            if message is None:
+                return False
+            hello = greeting.hello_of(message)
+            opened = await greeting.opened(self._reception, self.peer, hello)
+        except TimeoutError:
+            self.end(Why.UNAVAILABLE, f"no Hello came within {_HELLO_S:g} s")
             return False
-        except BusyError as error:
-            _log.warning("worker %s has to wait for the database: %s", self.worker_id, error)
-            self.end(Why.UNAVAILABLE, "the controller's database cannot be reached now; try again")
+        except greeting.RefusedError as error:
+            self.end(error.why, str(error))
             return False
         self.epoch, self.spool_id = opened.epoch, hello.spool_id
         self._outbox = Outbox(hello.spool_id)
@@ -272,7 +275,7 @@ class Session:
 
     async def _read(self) -> None:
         """Take messages until the session ends."""
-        while (message := await self._next(_SILENCE_S)) is not None:
+        while (message := await self._next()) is not None:
             kind = message.WhichOneof("message")
             if not await self._afford(message.results if kind == "results" else None):
                 return
@@ -287,23 +290,16 @@ class Session:
             else:
                 self.end(Why.PROTOCOL, "a message of a kind that this release does not know")
 
-    async def _next(self, silence_s: float) -> WorkerMessage | None:
+    async def _next(self) -> WorkerMessage | None:
         """Return the next message, or None once the session has ended, for whatever reason."""
         if self._ended.done():
             return None
-        life_s = (self.peer.not_after - utc_now()).total_seconds()
         try:
-            async with asyncio.timeout(max(0.0, min(silence_s, life_s))):
-                message = await self._stream.read()
-        except TimeoutError:
-            if utc_now() >= self.peer.not_after:
-                self.end(Why.EXPIRED, "the certificate has expired")
-            else:
-                self.end(Why.UNAVAILABLE, f"nothing was heard for {silence_s:g} s")
-            return None
+            message = await self._stream.read()
         except ConnectionError:
             self.end(Why.GONE, "the connection broke")
             return None
+        self._heard_at = time.monotonic()
         if message is None:
             self.end(Why.GONE, "the worker closed the stream")
         return None if self._ended.done() else message
@@ -385,39 +381,22 @@ class Session:
             )
             return
         self._renewed_at = now
-        try:
-            issued = self._authority.issue(csr_der, self.worker_id)
-            async with self._database.connection() as connection:
-                listed = await roster.register_renewal(connection, issued, self.epoch)
-        except RequestRefusedError as error:
-            self._outbox.renewed(gateway_pb2.RenewReply(error=str(error)))
-            return
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            self._outbox.renewed(
-                gateway_pb2.RenewReply(error="the database cannot be reached now; try again")
-            )
-            return
-        if not listed:
-            self.refused()
-            return
-        _log.info("worker %s renewed its certificate: %s", self.worker_id, issued.serial)
-        self._outbox.renewed(
-            gateway_pb2.RenewReply(
-                certificate_chain_pem=issued.chain_pem, ca_bundle_pem=self._authority.bundle_pem
-            )
+        reply = await renewing.renewed(
+            self._database, self._authority, worker_id=self.worker_id, epoch=self.epoch, csr_der=csr_der
         )
+        if reply is None:
+            self.refused()
+        else:
+            self._outbox.renewed(reply)
 
     async def _write(self) -> None:
         """Send what the outbox holds until it is finished."""
         try:
             while not self._outbox.finished:
                 for message in await self._outbox.take():
-                    async with asyncio.timeout(_WRITE_S):
-                        await self._stream.write(message)
-        except TimeoutError:
-            self.end(Why.UNAVAILABLE, f"the worker took nothing from the stream for {_WRITE_S:g} s")
+                    self._writing_since = time.monotonic()
+                    await self._stream.write(message)
+                    self._writing_since = math.inf
         except ConnectionError:
             self.end(Why.GONE, "the connection broke")
 
@@ -435,14 +414,6 @@ def _abandon(work: asyncio.Future[Any]) -> None:
     """Give work up; what it still raises is nobody's business any more."""
     work.cancel()
     work.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-
-def _hello_fault(hello: Hello) -> str:
-    if not 1 <= len(hello.spool_id) <= _MOST_NAME or "\0" in hello.spool_id:
-        return f"Hello must name a spool, in at most {_MOST_NAME} characters"
-    if hello.first_unacked_seq < 0 or hello.next_seq < 0:
-        return "sequence numbers are never negative"
-    return ""
 
 
 def _clock_us() -> int:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from grpc import aio
 
-from controller.gateway import roster
+from controller.gateway import arrivals
 from controller.store.engine import libpq_url
 
 
@@ -19,14 +19,14 @@ async def test_hellos_that_wait_are_opened_together(deployment: Any, monkeypatch
     workers = [await deployment.enrol(f"host-{number}") for number in range(12)]
     together: list[int] = []
     may_go_on = asyncio.Event()
-    whole = roster.open_sessions
+    whole = arrivals.open_sessions
 
     async def counted(connection: Any, arrivals: Any, process_id: int) -> Any:
         together.append(len(arrivals))
         await may_go_on.wait()
         return await whole(connection, arrivals, process_id)
 
-    monkeypatch.setattr(roster, "open_sessions", counted)
+    monkeypatch.setattr(arrivals, "open_sessions", counted)
     async with contextlib.AsyncExitStack() as stack:
         sessions = [await stack.enter_async_context(deployment.session(worker)) for worker in workers]
         welcomes = [asyncio.ensure_future(session.hello()) for session in sessions]
@@ -96,14 +96,14 @@ async def test_a_hello_that_the_database_refuses_spoils_no_other(
 ) -> None:
     """The transaction is taken apart: the others are opened, the one at fault is sent away."""
     workers = [await deployment.enrol(f"host-{number}") for number in range(4)]
-    whole = roster._take_over
+    whole = arrivals.open_sessions
 
     async def refusing(connection: Any, arrivals: Any, process_id: int) -> Any:
         if any(arrival.hello.worker_version == "poison" for arrival in arrivals):
             await connection.execute("SELECT 1 / 0")
         return await whole(connection, arrivals, process_id)
 
-    monkeypatch.setattr(roster, "_take_over", refusing)
+    monkeypatch.setattr(arrivals, "open_sessions", refusing)
     async with contextlib.AsyncExitStack() as stack:
         sessions = [await stack.enter_async_context(deployment.session(worker)) for worker in workers]
         welcomes = await asyncio.gather(
@@ -144,7 +144,7 @@ async def test_a_session_that_nobody_takes_is_closed_again(
     """A worker that goes away while its Hello is written is not shown as connected for ever."""
     worker = await deployment.enrol("host-a")
     opening, may_go_on = asyncio.Event(), asyncio.Event()
-    whole = roster.open_sessions
+    whole = arrivals.open_sessions
 
     async def held(connection: Any, arrivals: Any, process_id: int) -> Any:
         opened = await whole(connection, arrivals, process_id)
@@ -152,7 +152,7 @@ async def test_a_session_that_nobody_takes_is_closed_again(
         await may_go_on.wait()
         return opened
 
-    monkeypatch.setattr(roster, "open_sessions", held)
+    monkeypatch.setattr(arrivals, "open_sessions", held)
     async with deployment.session(worker) as session:
         hello = asyncio.ensure_future(session.hello())
         async with asyncio.timeout(10):
