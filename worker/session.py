@@ -35,6 +35,9 @@ _LINGER_S = 0.05
 _DEFAULT_HEARTBEAT_S = 10
 #: Within this share of the time between two heartbeats the gateway is told of jobs that were taken over.
 _TELL_JOBS_SHARE = 0.1
+#: The workers of a gateway that is gone come back over this share of the time between two of their heartbeats, which
+#: grows with their number: 400 a second at first, then fewer and fewer.
+RETURN_SHARE = 0.1
 #: So many heartbeats without a word from the gateway, and the stream is taken for dead.
 _SILENT_HEARTBEATS = 3
 #: A message that the stream does not take for so long ends the session.
@@ -93,6 +96,8 @@ class SessionEnd:
     welcomed: bool
     #: Wait at least this long.
     wait_s: float = 0.0
+    #: Wait for anything up to this, since others have lost the same gateway.
+    spread_s: float = 0.0
 
 
 _GOODBYES = {
@@ -152,6 +157,9 @@ class Session:
         self._unacked_bytes = 0
         self._acknowledged = asyncio.Event()
         self._heartbeat_s = float(_DEFAULT_HEARTBEAT_S)
+        #: Steady times: when the last message came, and since when messages are on their way into the stream.
+        self._heard_us = 0
+        self._sending: list[int] = []
         #: Steady time at which each heartbeat on the way was sent, by its wall-clock stamp.
         self._heartbeats: dict[int, int] = {}
         self._welcomed = False
@@ -163,7 +171,7 @@ class Session:
         """Hold the session until it ends; closes the stream."""
         try:
             await self._greet()
-            await first_of(self._receive(), self._deliver(), self._tell_alive(), self._renew())
+            await first_of(self._receive(), self._deliver(), self._tell_alive(), self._renew(), self._watch())
             return self._ended(End.RETRY, "the session ended by itself")
         except StreamEndedError as error:
             return self._ended(End.REFUSED if error.refused else End.RETRY, str(error))
@@ -173,12 +181,18 @@ class Session:
             await self._spool.become_another(str(error))
             return self._ended(End.RETRY, str(error))
         except asyncio.TimeoutError:
-            return self._ended(End.RETRY, "the gateway does not take or answer messages any more")
+            return self._ended(End.RETRY, f"the gateway did not answer Hello within {_WELCOME_S:g} s")
         finally:
             await self._stream.close()
 
     def _ended(self, end: End, reason: str, wait_s: float = 0.0) -> SessionEnd:
-        return SessionEnd(end=end, reason=reason, welcomed=self._welcomed, wait_s=wait_s)
+        return SessionEnd(
+            end=end,
+            reason=reason,
+            welcomed=self._welcomed,
+            wait_s=wait_s,
+            spread_s=self._heartbeat_s * RETURN_SHARE if self._welcomed and not wait_s else 0.0,
+        )
 
     # -- greeting ----------------------------------------------------------------------------------------------
 
@@ -190,8 +204,7 @@ class Session:
         hello.next_seq = self._spool.next_seq
         hello.clock_us = self._clock.wall_us()
         sent_us = self._clock.steady_us()
-        await self._send(gateway_pb2.WorkerMessage(hello=hello))
-        message = await within(self._clock, _WELCOME_S, self._stream.receive())
+        message = await within(self._clock, _WELCOME_S, self._ask(gateway_pb2.WorkerMessage(hello=hello)))
         if message.HasField("goodbye"):
             self._take_goodbye(message.goodbye)
         if not message.HasField("welcome"):
@@ -208,6 +221,7 @@ class Session:
             self._acked = welcome.acked_seq
         self._credit_results, self._credit_bytes = welcome.credit_results, welcome.credit_bytes
         self._heartbeat_s = float(welcome.heartbeat_s or _DEFAULT_HEARTBEAT_S)
+        self._heard_us = self._clock.steady_us()
         self._welcomed = True
         await self._local.welcomed(welcome)
 
@@ -218,19 +232,36 @@ class Session:
         if abs(correction_us) > 1_000_000:
             log.warning("the controller's time differs by %.3f s from what was assumed", correction_us / 1e6)
 
+    async def _ask(self, message: gateway_pb2.WorkerMessage) -> gateway_pb2.GatewayMessage:
+        await self._stream.send(message)
+        return await self._stream.receive()
+
     async def _send(self, message: gateway_pb2.WorkerMessage) -> None:
-        await within(self._clock, _LONGEST_SEND_S, self._stream.send(message))
+        started_us = self._clock.steady_us()
+        self._sending.append(started_us)
+        try:
+            await self._stream.send(message)
+        finally:
+            self._sending.remove(started_us)
+
+    async def _watch(self) -> None:
+        """End the session when nothing comes any more, or goes: one timer for all messages, which are many."""
+        while True:
+            now_us = self._clock.steady_us()
+            silent_us = self._heard_us + int((self._heartbeat_s * _SILENT_HEARTBEATS + _LINGER_S) * 1e6)
+            if now_us >= silent_us:
+                raise _OverError(End.RETRY, "the gateway has been silent for three heartbeats")
+            stuck_us = min(self._sending, default=now_us) + int(_LONGEST_SEND_S * 1e6)
+            if now_us >= stuck_us:
+                raise _OverError(End.RETRY, f"the gateway took nothing for {_LONGEST_SEND_S:g} s")
+            await self._clock.sleep((min(silent_us, stuck_us) - now_us) / 1e6)
 
     # -- what comes down ---------------------------------------------------------------------------------------
 
     async def _receive(self) -> None:
         while True:
-            try:
-                message = await within(
-                    self._clock, self._heartbeat_s * _SILENT_HEARTBEATS + _LINGER_S, self._stream.receive()
-                )
-            except asyncio.TimeoutError:
-                raise _OverError(End.RETRY, "the gateway has been silent for three heartbeats") from None
+            message = await self._stream.receive()
+            self._heard_us = self._clock.steady_us()
             await self._take(message)
 
     async def _take(self, message: gateway_pb2.GatewayMessage) -> None:
@@ -333,16 +364,17 @@ class Session:
     # -- heartbeats and renewal --------------------------------------------------------------------------------
 
     async def _tell_alive(self) -> None:
+        """Send heartbeats; none at once, since Hello has told the same a moment ago."""
         while True:
-            self._taken_over.clear()
-            await self._send_heartbeat()
             try:
                 # A job set that was taken over is told before the next heartbeat is due, but not at once: a change of
                 # one test reaches thousands of workers in the same second.
                 await within(self._clock, self._heartbeat_s, self._taken_over.wait())
                 await self._clock.sleep(random.uniform(0.0, self._heartbeat_s * _TELL_JOBS_SHARE))  # noqa: S311
             except asyncio.TimeoutError:
-                continue
+                pass
+            self._taken_over.clear()
+            await self._send_heartbeat()
 
     async def _send_heartbeat(self) -> None:
         revision, running = self._local.state()

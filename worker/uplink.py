@@ -21,22 +21,29 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S = 0.5
 #: All workers of a gateway that comes back after a long outage are there again within this time and a little more.
-_LONGEST_WAIT_S = 15.0
+LONGEST_WAIT_S = 15.0
 #: A session that held this long lets the waiting start anew.
 _STABLE_S = 30.0
 _REFUSED_WAIT_S = 300.0
 
 
 class Backoff:
-    """Waiting times with full jitter: anything from nothing to a bound that doubles."""
+    """Waiting times with full jitter: anything from nothing to a bound that doubles.
+
+    While `spread_s` is the larger it is the bound, and short waits are likelier than long ones: a gateway takes in the
+    more the fewer it has to serve already.
+    """
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._failures = 0
+        self.spread_s = 0.0
 
     def next_s(self) -> float:
-        bound = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._failures, 16))
+        bound = min(LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._failures, 16))
         self._failures += 1
+        if self.spread_s > bound:
+            return self._rng.triangular(0.0, self.spread_s, 0.0)
         return self._rng.uniform(0.0, bound)
 
     def reset(self) -> None:
@@ -122,6 +129,8 @@ class Uplink:
             end = await self._hold(address, identity)
             if end.welcomed and self._clock.steady_us() - started_us >= _STABLE_S * 1e6:
                 backoff.reset()
+            if end.welcomed:
+                backoff.spread_s = end.spread_s
             self._told(end)
             await self._wait(address, end, backoff)
 

@@ -84,6 +84,7 @@ class RunningGateway:
         gateway_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
             self.enrolment, self._enrolment_listener.server
         )
+        await self.sessions.round()  # what the first workers are told depends on how many are to come
         await self._session_listener.start()
         await self._enrolment_listener.start()
         for work in (

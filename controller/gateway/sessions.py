@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 _LOAD = 500
 #: Certificates are looked at with every fifth round; what revokes one marks its worker too, which is seen at once.
 _CERTIFICATES_EVERY = 5
+#: With every thirtieth round it is counted how many workers this gateway has to expect.
+_COUNT_EVERY = 30
 #: Workers send a heartbeat this often at most, and this often at least; in between, as many a second in all as the
 #: last figure says.
 _LEAST_HEARTBEAT_S, _MOST_HEARTBEAT_S, _HEARTBEATS_PER_S = 10, 240, 20
@@ -59,6 +62,8 @@ class Sessions:
         self._database = database
         self._interval_s = interval_s
         self._open: dict[uuid.UUID, Session] = {}
+        #: Its share of all workers, connected or not.
+        self._expected = 0
         #: Sessions whose workers wait for their first jobs.
         self._fresh: list[Session] = []
         self._closed: set[tuple[uuid.UUID, int]] = set()
@@ -106,8 +111,8 @@ class Sessions:
         self._pulses[pulse.worker_id] = pulse
 
     def heartbeat_s(self) -> int:
-        """Return how often each worker is to send a heartbeat: the more there are, the rarer."""
-        return heartbeat_s(len(self._open))
+        """Return how often each worker is to send a heartbeat: the more there are or will be, the rarer."""
+        return heartbeat_s(max(len(self._open), self._expected))
 
     def drain(self) -> None:
         """Ask every worker, now and later, to go elsewhere."""
@@ -138,8 +143,11 @@ class Sessions:
     async def round(self) -> bool:
         """Check every session, hand out changed jobs, write what was collected; False when something failed."""
         self._hurry.clear()
+        now = time.monotonic()
+        for session in list(self._open.values()):
+            session.look(now)
         first: list[_Step] = [self._check_standings, self._check_certificates] if self._open else []
-        done = await self._do(*first, self._write_ends, self._write_pulses)
+        done = await self._do(*first, self._write_ends, self._write_pulses, self._count_expected)
         self._rounds += 1
         return done
 
@@ -196,6 +204,10 @@ class Sessions:
             known = self._known = self._known or _known(self._open)
             for worker_id in await roster.unlisted(connection, known.ids, known.serials):
                 known.sessions[worker_id].revoked()
+
+    async def _count_expected(self, connection: Connection) -> None:
+        if self._rounds % _COUNT_EVERY == 0:
+            self._expected = await roster.expected(connection)
 
     async def _hand_out(self, connection: Connection, waiting: Sequence[Session]) -> None:
         """Tell workers of their jobs; who is missed here is found by the next round."""

@@ -1,8 +1,8 @@
 """`python tests/bench/scale.py`: what any number of workers costs, from the costs of one of everything, and how they come back.
 
 The costs are measured by `make bench` with the names that stand beside them; docs/architecture/scale.md says when and how. The
-steady state is arithmetic. A restart is played in steps of time: workers dial with full jitter, each gateway takes in as many
-a second as its processors allow, and who waits too long dials again.
+steady state is arithmetic. A restart is played in steps of time: workers dial as the worker's own back-off says, each gateway
+takes in as many a second as its processors allow, and who waits too long dials again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controller.gateway.sessions import heartbeat_s
+from worker.session import RETURN_SHARE
+from worker.uplink import LONGEST_WAIT_S, Backoff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +104,8 @@ class Return:
 
 #: As keepers look at all jobs.
 _PLANNING_S = 60.0
-#: As the worker has them.
-FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S = 0.5, 15.0, 45.0
+#: As the worker has it.
+PATIENCE_S = 45.0
 
 
 def gateways_for(load: Load, costs: Costs, *, share: float = 0.6, most_workers: int = 5_000) -> int:
@@ -181,8 +183,8 @@ def come_back(
     """Play how workers find their gateways again that were away for a while, one queue for each gateway."""
     rng = random.Random(seed)
     each = math.ceil(load.workers / gateways)
-    # When each worker first finds its gateway there: waits with full jitter follow each other until then.
-    arrivals = sorted(_first_dial(rng, away_s) for _ in range(each))
+    # When each worker first finds its gateway there: waits follow each other until then.
+    arrivals = sorted(_first_dial(rng, away_s, heartbeat_s(each) * RETURN_SHARE) for _ in range(each))
     serve_s = costs.connect_ms / 1000 / processors
     queue = list(arrivals)
     done: list[float] = []
@@ -202,11 +204,12 @@ def come_back(
     return Return(half_s=done[len(done) // 2] - away_s, all_s=done[-1] - away_s, in_vain=in_vain * gateways)
 
 
-def _first_dial(rng: random.Random, away_s: float) -> float:
-    now, bound = 0.0, FIRST_WAIT_S
+def _first_dial(rng: random.Random, away_s: float, spread_s: float) -> float:
+    backoff = Backoff(rng)
+    backoff.spread_s = spread_s
+    now = 0.0
     while now < away_s:
-        now += rng.uniform(0.0, bound)
-        bound = min(LONGEST_WAIT_S, bound * 2)
+        now += backoff.next_s()
     return now
 
 

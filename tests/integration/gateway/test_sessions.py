@@ -309,6 +309,28 @@ async def test_the_more_workers_the_rarer_their_heartbeats(deployment: Any) -> N
             del registry._open[number]
 
 
+async def test_a_gateway_that_starts_knows_how_many_are_to_come(deployment: Any) -> None:
+    """Its share of all workers that were there in the last day: the first Welcome says the same as the last."""
+    deployment.sql(
+        "WITH seen(number, at) AS (SELECT number, now() - interval '1 hour' FROM generate_series(1, 2000) number "
+        "UNION ALL SELECT number, now() - interval '2 days' FROM generate_series(2001, 9000) number), "
+        "made AS (INSERT INTO workers (name, host_name, enrolled_at, last_seen_at) "
+        "SELECT number, number, now() - interval '1 year', at FROM seen RETURNING 1) SELECT count(*) FROM made"
+    )
+    sessions = deployment.gateway.sessions
+    for gateways, heartbeat_s in ((1, 100), (2, 50)):
+        while deployment.sql("SELECT count(*) FROM processes WHERE role = 'gateway'") != [(gateways,)]:
+            deployment.sql(
+                "INSERT INTO processes (role, name, host_name, pid, version) VALUES ('gateway', 'other', 'h', 1, '0') "
+                "RETURNING 1"
+            )
+        sessions._rounds = 0
+        assert await sessions.round()
+        assert sessions.heartbeat_s() == heartbeat_s
+        async with deployment.session(await deployment.enrol(f"host-{gateways}")) as session:
+            assert (await session.hello()).heartbeat_s == heartbeat_s
+
+
 async def test_a_heartbeat_takes_back_what_a_keeper_let_go_of(deployment: Any) -> None:
     """A gateway that was paused for long lost its workers on paper; their next heartbeat shows them as connected."""
     worker = await deployment.enrol("host-a")

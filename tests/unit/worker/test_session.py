@@ -12,6 +12,7 @@ from support.sessions import Down, MemoryQueue, MemoryStream, local_for
 from streamswarm.v1 import gateway_pb2
 from worker.clock import ControllerTime
 from worker.session import End, Session, SessionEnd
+from worker.transport import StreamEndedError
 
 
 class Bench:
@@ -205,18 +206,45 @@ async def test_a_gateway_that_never_answers_is_left(clock: Any) -> None:
     await clock.advance(29)
     assert not muted.running.done()
     beats = [message.heartbeat for message in muted.stream.up if message.HasField("heartbeat")]
-    assert len(beats) == 3
+    assert len(beats) == 2
     assert (beats[0].jobs_revision, beats[0].running) == (3, 4)
     await clock.advance(1.2)
     assert "silent" in (await muted.end()).reason
 
 
 async def test_a_gateway_that_does_not_read_is_left(clock: Any) -> None:
-    """A write that never ends does not hold the worker."""
-    bench = Bench(clock, MemoryQueue(5))
-    bench.stream.takes = False
-    await clock.advance(31)
-    assert (await bench.end()).end is End.RETRY
+    """A write that never ends does not hold the worker: not that of Hello, nor a later one while others are taken."""
+    deaf = Bench(clock, MemoryQueue(5))
+    deaf.stream.takes = False
+    await clock.advance(46)
+    assert (await deaf.end()).end is End.RETRY
+
+    stuck = Bench(clock, MemoryQueue(5))
+    stuck.welcome(heartbeat_s=60)
+    await clock.advance(20)
+    stuck.stream.takes = False
+    stuck.queue.add(1)
+    await clock.advance(29)
+    assert not stuck.running.done()
+    await clock.advance(2)
+    assert "took nothing" in (await stuck.end()).reason
+
+
+async def test_who_loses_a_gateway_of_many_comes_back_later(clock: Any) -> None:
+    """As seldom as heartbeats are, so widely do its workers spread; a gateway that says when to come decides itself."""
+    for heartbeat_s, spread_s in ((10, 1.0), (240, 24.0)):
+        bench = Bench(clock, MemoryQueue())
+        bench.welcome(heartbeat_s=heartbeat_s)
+        await clock.advance(1)
+        bench.stream.down.put_nowait(StreamEndedError("UNAVAILABLE"))
+        assert (await bench.end()).spread_s == spread_s
+    bench = Bench(clock, MemoryQueue())
+    bench.welcome(heartbeat_s=240)
+    bench.say(goodbye=gateway_pb2.Goodbye(reconnect_after_ms=1_500))
+    assert (await bench.end()).spread_s == 0.0
+    refused = Bench(clock, MemoryQueue())
+    refused.stream.down.put_nowait(StreamEndedError("UNAVAILABLE"))
+    assert (await refused.end()).spread_s == 0.0
 
 
 async def test_heartbeats_tell_the_time(clock: Any) -> None:
@@ -241,9 +269,9 @@ async def test_heartbeats_come_as_often_as_the_gateway_says(clock: Any) -> None:
     for heartbeat_s in (0, 60):
         bench.say(heartbeat=gateway_pb2.HeartbeatReply(heartbeat_s=heartbeat_s))
         await clock.advance(10)
-    assert len(_told(bench)) == 3
+    assert len(_told(bench)) == 2
     await clock.advance(119)
-    assert len(_told(bench)) == 4
+    assert len(_told(bench)) == 3
     assert not bench.running.done()
     bench.say(goodbye=gateway_pb2.Goodbye())
     await bench.end()
@@ -254,14 +282,14 @@ async def test_the_gateway_is_told_of_jobs_before_the_next_heartbeat(clock: Any)
     bench = Bench(clock, MemoryQueue())
     bench.welcome(heartbeat_s=60)
     await clock.advance(1)
-    assert len(_told(bench)) == 1
+    assert not _told(bench)
     bench.say(jobs=gateway_pb2.JobSet(revision=3, full=True))
     await clock.advance(6.1)
-    assert [heartbeat.jobs_revision for heartbeat in _told(bench)] == [3, 3]
+    assert [heartbeat.jobs_revision for heartbeat in _told(bench)] == [3]
     await clock.advance(50)
-    assert len(_told(bench)) == 2
+    assert len(_told(bench)) == 1
     await clock.advance(10)
-    assert len(_told(bench)) == 3
+    assert len(_told(bench)) == 2
     bench.say(goodbye=gateway_pb2.Goodbye())
     await bench.end()
 

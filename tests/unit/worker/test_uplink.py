@@ -28,6 +28,16 @@ async def test_waiting_times_have_full_jitter_and_a_cap() -> None:
         assert min(column) < bound * 0.1
 
 
+async def test_the_workers_of_a_large_gateway_spread_at_once() -> None:
+    """Already the first wait goes up to what the lost gateway's size asks for, and most are in its first half."""
+    backoff = Backoff(random.Random(1))
+    backoff.spread_s = 20.0
+    waits = [[backoff.next_s() for _ in range(8)] for _ in range(1000) if backoff.reset() is None]
+    for column in zip(*waits, strict=True):
+        assert 18.0 < max(column) <= 20.0
+        assert 0.7 < sum(wait < 10.0 for wait in column) / len(column) < 0.8
+
+
 def _identity(clock: Any, *gateways: str) -> Identity:
     return Identity(
         worker_id="w",
