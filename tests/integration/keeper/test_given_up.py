@@ -26,8 +26,6 @@ from controller.store.queries import reports
 from controller.store.queries.run_requests import FailedRequest, failed_request
 from streamswarm.zones import to_microseconds
 
-NOW = dt.datetime.now(dt.UTC)
-
 
 @pytest.fixture
 def test(world: World) -> int:
@@ -65,7 +63,7 @@ def ask(engine: Engine, test: int) -> dt.datetime:
 
 def test_what_no_keeper_took_up_in_time_is_told(engine: Engine, test: int) -> None:
     """Until it is asked for again; what was made, and is over, is no failure when its task comes again."""
-    late = NOW - RUN_NOW_GRACE - dt.timedelta(seconds=1)
+    late = dt.datetime.now(dt.UTC) - RUN_NOW_GRACE - dt.timedelta(seconds=1)
     for _ in range(2):
         assert plan.run_now(engine, test, late) == 0
     assert told(engine, test) == FailedRequest(requested_at=late, reason="no keeper took it up within 60 s")
@@ -95,11 +93,12 @@ def test_who_cannot_run_it_is_told(engine: Engine, world: World) -> None:
     """The first of the reasons that planning has, or that there is nobody."""
     place = world.destination("x", "192.0.2.1")
     test = world.test("p", "ping", [place])
-    assert plan.run_now(engine, test, NOW) == 0
-    assert told(engine, test) == FailedRequest(requested_at=NOW, reason="there is no worker")
+    asked = dt.datetime.now(dt.UTC)
+    assert plan.run_now(engine, test, asked) == 0
+    assert told(engine, test) == FailedRequest(requested_at=asked, reason="there is no worker")
     for name in ("a", "b"):
         world.worker(name, kinds={"ping": {"available": False, "reason": "no sockets"}})
-    later = NOW + dt.timedelta(seconds=1)
+    later = asked + dt.timedelta(seconds=1)
     assert plan.run_now(engine, test, later) == 0
     reason = "a: the worker cannot run `ping`: no sockets; and 1 more like it"
     assert told(engine, test) == FailedRequest(requested_at=later, reason=reason)
