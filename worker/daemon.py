@@ -158,9 +158,16 @@ class Daemon:
         while True:
             await self._clock.sleep(_KEEP_TIME_S)
             await self._save_time()
-            await self._spool.forget_used(
-                keep=frozenset(self._jobs.jobs), before_us=self._time.now_us() - _FORGET_US
-            )
+            await self._forget_used()
+
+    async def _forget_used(self) -> None:
+        """Forget what jobs have used that are gone for long, or every "run now" would be remembered for good."""
+        before_us = self._time.now_us() - _FORGET_US
+        self._scheduler.forget_used(before_us)
+        try:
+            await self._spool.forget_used(keep=frozenset(self._jobs.jobs), before_us=before_us)
+        except StorageError as error:
+            log.warning("what jobs that are gone have used cannot be forgotten now: %s", error)
 
     async def _save_time(self) -> None:
         kept = self._time.keep()

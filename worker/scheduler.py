@@ -123,6 +123,14 @@ class Scheduler:
         self._refill()
         self._changed.set()
 
+    def forget_used(self, before_us: int) -> None:
+        """Forget the used instants of jobs that are gone and whose last run lies before an instant."""
+        self._used = {
+            job_id: used
+            for job_id, used in self._used.items()
+            if job_id in self._plan or (used.last_us is not None and used.last_us >= before_us)
+        }
+
     async def run(self) -> None:
         """Start runs when they are due, until cancelled; runs under way are then left to `stop`."""
         await first_of(self._keep(), self._passed.run())

@@ -169,3 +169,17 @@ async def test_runs_that_are_stopped_give_a_result(make_bench: Any, make_job: An
     (result,) = bench.missed
     assert result.status == probe_pb2.STATUS_ERROR
     assert "stopped" in result.error
+
+
+async def test_what_jobs_have_used_that_are_gone_for_long_is_forgotten(
+    make_bench: Any, make_job: Any, start_us: int
+) -> None:
+    """Not while it could come again, and never that of jobs which are there."""
+    bench = make_bench()
+    bench.scheduler.set_jobs([make_job(1), make_job(2)])
+    await bench.clock.advance(2.5)
+    bench.scheduler.set_jobs([make_job(2)])
+    bench.scheduler.forget_used(start_us + 2 * S)
+    assert set(bench.scheduler._used) == {1, 2}
+    bench.scheduler.forget_used(start_us + 3 * S)
+    assert set(bench.scheduler._used) == {2}
