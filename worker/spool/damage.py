@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from worker.errors import StorageError
 from worker.files import sync_folder
 from worker.spool.file import SpoolFile
 from worker.spool.records import Entry
@@ -22,46 +21,55 @@ _PARTS = ("-wal", "-shm", "")
 
 
 def replace(path: Path, reason: str) -> tuple[SpoolFile, str]:
-    """Set the damaged file aside and start a fresh one with what can still be read; also tells people of it.
+    """Put a fresh file with what can still be read in a damaged one's place; also tells people of it.
 
-    StorageError, when the disk does not take the fresh one: the damaged one is then where it was, to be read again.
+    The damaged one stays where it is until the fresh one is whole: a stop in between, or a disk that does not take it
+    (StorageError), leaves it to be read again.
     """
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.stem}-damaged-{stamp}-{secrets.token_hex(2)}{path.suffix}")
-    _rename(path, aside)
-    try:
-        file, count = _fill(path, aside)
-    except StorageError:
-        _remove(path)
-        _rename(aside, path)
-        raise
-    old = sorted(path.parent.glob(f"{path.stem}-damaged-*{path.suffix}"))
-    for damaged in old[:-_DAMAGED_FILES_KEPT]:
-        _remove(damaged)
-    return file, (
+    filling = _beside(path, "filling")
+    _remove(filling)
+    count = _fill(filling, path)
+    filling.rename(_beside(path, "fresh"))
+    sync_folder(path.parent)
+    aside = finish(path)
+    return SpoolFile.open(path), (
         f"the spool was damaged ({reason}); {count} results could still be read and are delivered, "
         f"others may be lost; the damaged file is kept as {aside}"
     )
 
 
-def _fill(path: Path, aside: Path) -> tuple[SpoolFile, int]:
-    file = SpoolFile.open(path)
-    try:
-        saved = list(_salvage(aside))
-        for start in range(0, len(saved), _TOGETHER):
-            file.commit(saved[start : start + _TOGETHER])
-    except BaseException:
-        file.close()
-        raise
-    return file, len(saved)
+def finish(path: Path) -> Path | None:
+    """Let a fresh file that is whole take the damaged one's place, which a stop may have left undone; None without one.
 
-
-def _rename(path: Path, other: Path) -> None:
-    """Give a file another name, together with its log."""
+    Returns the name under which the damaged file is kept.
+    """
+    fresh = _beside(path, "fresh")
+    if not fresh.exists():
+        return None
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = _beside(path, f"damaged-{stamp}-{secrets.token_hex(2)}")
     for suffix in _PARTS:
         with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(other.with_name(other.name + suffix))
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    fresh.rename(path)
     sync_folder(path.parent)
+    old = sorted(path.parent.glob(f"{path.stem}-damaged-*{path.suffix}"))
+    for damaged in old[:-_DAMAGED_FILES_KEPT]:
+        _remove(damaged)
+    return aside
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.stem}-{what}{path.suffix}")
+
+
+def _fill(path: Path, damaged: Path) -> int:
+    """Make a file with what can be read of a damaged one, closed, so that its log is folded in; return how much it was."""
+    with contextlib.closing(SpoolFile.open(path)) as file:
+        saved = list(_salvage(damaged))
+        for start in range(0, len(saved), _TOGETHER):
+            file.commit(saved[start : start + _TOGETHER])
+    return len(saved)
 
 
 def _remove(path: Path) -> None:

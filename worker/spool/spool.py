@@ -346,9 +346,14 @@ class Spool:
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        left_undone = damage.finish(self._path)
         try:
             self._file = SpoolFile.open(self._path)
             self._load_state()
+            if left_undone is not None:
+                self._raise_damage(
+                    f"the spool was damaged and replaced; the damaged file is kept as {left_undone}"
+                )
             self._gaps.load(self._file.gaps())
         except DamageError as error:
             self._replace_file(str(error))

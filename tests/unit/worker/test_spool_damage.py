@@ -140,6 +140,39 @@ async def test_a_damaged_file_waits_for_a_disk_that_takes_nothing(
     assert len(list(tmp_path.glob("spool-damaged-*.sqlite"))) == 1
 
 
+@pytest.mark.parametrize("stopped_at", range(5))
+async def test_a_stop_while_a_damaged_file_is_replaced_loses_nothing(
+    tmp_path: Path, open_spool: Any, monkeypatch: pytest.MonkeyPatch, stopped_at: int
+) -> None:
+    """Whichever of the renames it comes before, the next start delivers what can be read, once, and tells of the damage."""
+    path = tmp_path / "spool.sqlite"
+    _fill(path, 100, close=False)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("DELETE FROM meta")
+        connection.commit()
+        copies = {name: path.with_name(path.name + name).read_bytes() for name in ("", "-wal")}
+    for name, content in copies.items():
+        path.with_name(path.name + name).write_bytes(content)
+    whole, renames = Path.rename, []
+
+    def stopping(self: Path, target: Path) -> Path:
+        if self.name.startswith("spool") and "new" not in self.name:
+            renames.append(self.name)
+            if len(renames) > stopped_at:
+                raise KeyboardInterrupt
+        return whole(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", stopping)
+        with contextlib.suppress(KeyboardInterrupt):
+            await (await open_spool()).close()
+    assert len(renames) == stopped_at + 1, "there are more or fewer renames than stops are tried"
+    spool = await open_spool()
+    assert await instants_of(spool) == list(range(100))
+    assert len(list(tmp_path.glob("spool-damaged-*.sqlite"))) == 1
+
+
 async def test_no_more_than_three_damaged_files_are_kept(tmp_path: Path, open_spool: Any) -> None:
     """With their logs: they would fill the disk."""
     path = tmp_path / "spool.sqlite"
