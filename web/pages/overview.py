@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import render_template, url_for
 
-from controller.store.queries import accounts, overview, pages, tests, workers
+from controller.store.queries import accounts, due_runs, overview, pages, tests, workers
 from controller.store.queries.accounts import OverdueLine
 from controller.store.queries.workers import WorkerRecord
 from streamswarm import contract
@@ -84,11 +84,14 @@ def _figures() -> dict[str, Any]:
         fleet = workers.find(session, limit=_MOST_TESTS).items
         failures = pages.recent_failures(session, within=_RECENT, limit=8)
         figures = overview.read(session)
-        runs = pages.run_counts(session, within=_RECENT)
+        bad = pages.bad_runs(session, within=_RECENT)
+        now = dt.datetime.now(dt.UTC)
+        due = due_runs.total_due(session, None, start=now - _RECENT, end=now)
         late = accounts.overdue(session, limit=_MOST_OVERDUE)
     return {
         "figures": figures,
-        "runs": runs,
+        "bad": bad,
+        "due": due,
         "rows": shown,
         "more": len(rows) > _MOST_ROWS,
         "failures": [(failure, *run_state(failure.status)) for failure in failures],

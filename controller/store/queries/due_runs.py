@@ -1,8 +1,8 @@
-"""How many runs of a test were due in a range: what it costs to read all their results.
+"""How many runs were due in a range: what it costs to read all their results.
 
 Counted from the versions that its jobs had then, whose pace may have been another than today's. What an interval makes is
-divided, not enumerated; cron and windows are looked at by whole hours, of which a version has the share that it held. A
-worker that was cut off and went on by an old version may have run more.
+divided, not enumerated; cron and windows are looked at by whole hours (in a short range, by whole minutes), of which a version
+has the share that it held. A worker that was cut off and went on by an old version may have run more.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import json
 import math
 import uuid
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from controller.store.queries.expiries import counted_from
@@ -26,39 +28,44 @@ from streamswarm.zones import to_microseconds
 
 #: Results that can be read while somebody waits.
 MOST_RUNS = 5_000_000
-_MINUTE = dt.timedelta(minutes=1)
+_MINUTE, _HOUR = dt.timedelta(minutes=1), dt.timedelta(hours=1)
+#: Ranges up to this are short.
+_SHORT = dt.timedelta(days=1)
 #: What is said to work does so for a while: ranges up to now grow.
 _SLACK = 0.99
 
-# One row for each job; those of cron or windows, whose hours are not reckoned here, have one more for each such schedule
-# and each first and last hour.
-_DUE = text(
-    """
-    SELECT d.id, d.interval_us, d.cron, d.zone, d.hours,
-        date_bin('1 h', d.begin, TIMESTAMPTZ '2000-01-01') AS first,
-        date_bin('1 h', d.until - interval '1 us', TIMESTAMPTZ '2000-01-01') + interval '1 h' AS last,
+# One row for each job, or for all of them; cron and windows, whose hours are not reckoned here, have one more for each such
+# schedule and each first and last step of time.
+_DUE = """
+    SELECT {job} AS id, d.interval_us, d.cron, d.zone, d.hours,
+        date_bin(CAST(:step AS interval), d.begin, TIMESTAMPTZ '2000-01-01') AS first,
+        date_bin(CAST(:step AS interval), d.until - interval '1 us', TIMESTAMPTZ '2000-01-01') + CAST(:step AS interval) AS last,
         sum(d.seconds) AS seconds,
-        sum(CASE WHEN d.cron IS NOT NULL THEN 0 WHEN d.pace_us = 0 THEN 1 ELSE d.seconds * 1000000 / d.pace_us END)
-            AS paced
+        sum(CASE WHEN d.cron IS NOT NULL THEN 0 WHEN d.once THEN 1 ELSE d.seconds * 1000000 / d.pace_us END) AS paced
     FROM (
-        SELECT s.id, s.pace_us, extract(epoch FROM s.until - s.begin) AS seconds, h.*
+        SELECT s.id, s.pace_us, s.once, extract(epoch FROM s.until - s.begin) AS seconds, h.*
         FROM (
-            SELECT j.id, v.interval_us AS pace_us, v.cron, v.zone, v.windows,
-                greatest(v.valid_from, v.starts_at, CAST(:start AS timestamptz)) AS begin,
+            SELECT j.id, v.interval_us AS pace_us, v.cron, v.zone, v.windows, v.anchor_us, o.once,
+                greatest(CASE WHEN NOT o.once THEN v.valid_from END, v.starts_at, CAST(:start AS timestamptz)) AS begin,
                 least(v.valid_until, v.ends_at, CAST(:end AS timestamptz)) AS until
             FROM jobs j JOIN job_versions v ON v.job_id = j.id
-            WHERE j.test_id = :test AND j.kind = :kind AND NOT v.paused
+            CROSS JOIN LATERAL (SELECT v.interval_us = 0 AND v.cron = '' AS once) o
+            WHERE NOT v.paused AND (v.valid_until IS NULL OR v.valid_until > CAST(:start AS timestamptz))
+                AND (CAST(:test AS bigint) IS NULL OR j.test_id = CAST(:test AS bigint))
+                AND (CAST(:kind AS text) IS NULL OR j.kind = CAST(:kind AS text))
                 AND (CAST(:worker AS uuid) IS NULL OR j.worker_id = CAST(:worker AS uuid))
                 AND (CAST(:destination AS bigint) IS NULL OR j.destination_id = CAST(:destination AS bigint))
         ) s
         LEFT JOIN LATERAL (
             SELECT s.pace_us AS interval_us, s.cron, s.zone, CAST(s.windows AS text) AS hours, s.begin, s.until
         ) h ON s.cron <> '' OR (s.pace_us > 0 AND s.windows <> '[]')
-        WHERE s.until > s.begin
+        WHERE s.until > s.begin AND (NOT s.once OR (
+            s.anchor_us >= extract(epoch FROM s.begin) * 1000000 AND s.anchor_us < extract(epoch FROM s.until) * 1000000
+        ))
     ) d
-    GROUP BY d.id, d.interval_us, d.cron, d.zone, d.hours, first, last
+    GROUP BY {job}, d.interval_us, d.cron, d.zone, d.hours, first, last
     """
-)
+_OF_JOBS, _OF_ALL = text(_DUE.format(job="d.id")), text(_DUE.format(job="CAST(NULL AS bigint)"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,24 +80,16 @@ class Lines:
 
 def count_due(session: Session, lines: Lines, *, start: dt.datetime, end: dt.datetime) -> dict[int, int]:
     """Return by job how many runs were due in [start, end) of which the results are still there."""
-    rows = session.execute(
-        _DUE,
-        {
-            "test": lines.test_id,
-            "kind": lines.kind,
-            "start": counted_from(session, lines.kind, start),
-            "end": end,
-            "worker": None if lines.worker is None else str(lines.worker),
-            "destination": lines.destination,
-        },
-    )
     runs: dict[int, float] = defaultdict(float)
-    for row in rows:
-        runs[row.id] += float(row.paced)
-        if row.cron is not None:
-            pace = _per_second(row.interval_us, row.cron, row.zone, row.hours, row.first, row.last)
-            runs[row.id] += pace * float(row.seconds)
+    for job_id, part in _parts(session, _OF_JOBS, lines, counted_from(session, lines.kind, start), end):
+        runs[job_id] += part
     return {job_id: math.ceil(round(of_job, 6)) for job_id, of_job in runs.items()}
+
+
+def total_due(session: Session, lines: Lines | None, *, start: dt.datetime, end: dt.datetime) -> int:
+    """Return how many runs were due in [start, end), of all tests where no lines are named."""
+    begin = start if lines is None else counted_from(session, lines.kind, start)
+    return math.ceil(round(sum(part for _, part in _parts(session, _OF_ALL, lines, begin, end)), 6))
 
 
 def refuse_too_many(
@@ -99,7 +98,7 @@ def refuse_too_many(
     """Raise InvalidInputError, which says where the range can begin, when more was due in it than can be read at once."""
 
     def due(since: dt.datetime) -> int:
-        return sum(count_due(session, lines, start=since, end=end).values())
+        return total_due(session, lines, start=since, end=end)
 
     total = due(start)
     if total <= most:
@@ -121,6 +120,26 @@ def refuse_too_many(
             )
         ]
     )
+
+
+def _parts(
+    session: Session, statement: TextClause, lines: Lines | None, start: dt.datetime, end: dt.datetime
+) -> Iterator[tuple[int, float]]:
+    values: dict[str, Any] = dict.fromkeys(("test", "kind", "worker", "destination"))
+    if lines is not None:
+        worker = None if lines.worker is None else str(lines.worker)
+        values = {
+            "test": lines.test_id,
+            "kind": lines.kind,
+            "worker": worker,
+            "destination": lines.destination,
+        }
+    values |= {"start": start, "end": end, "step": _MINUTE if end - start <= _SHORT else _HOUR}
+    for row in session.execute(statement, values):
+        yield row.id, float(row.paced)
+        if row.cron is not None:
+            pace = _per_second(row.interval_us, row.cron, row.zone, row.hours, row.first, row.last)
+            yield row.id, pace * float(row.seconds)
 
 
 # The jobs of a test mostly have the same versions, and where a range can begin is found by looking again and again.

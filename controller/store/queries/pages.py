@@ -42,6 +42,8 @@ LATEST_WITHIN = dt.timedelta(days=1)
 _MOST_BAD = 2000
 #: Of those no more than so many of one job are shown.
 _MOST_OF_JOB = 3
+#: So many of a kind are counted while somebody waits.
+_MOST_COUNTED = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +72,12 @@ class RunRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunCounts:
-    """How the runs of a span ended."""
+class BadRuns:
+    """Runs that did not end well."""
 
-    ok: int
-    failed: int
-    error: int
-    missed: int
-
-    @property
-    def total(self) -> int:
-        """All runs."""
-        return self.ok + self.failed + self.error + self.missed
+    count: int
+    #: Whether there were more, which are not counted.
+    more: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,23 +147,17 @@ def recent_failures(session: Session, *, within: dt.timedelta, limit: int) -> tu
     return _newest_first(found, limit)
 
 
-def run_counts(session: Session, *, within: dt.timedelta) -> RunCounts:
-    """Count the runs of the time just past by how they ended."""
-    counts: dict[str, int] = {}
+def bad_runs(session: Session, *, within: dt.timedelta, most: int = _MOST_COUNTED) -> BadRuns:
+    """Count the runs of the time just past that did not end well, no more than so many of a kind."""
+    counts = []
     for kind in contract.kinds():
-        table = results.table(kind)
-        rows = session.execute(
-            select(table.c.status, func.count())
-            .select_from(Job)
-            .join(table, table.c.job_id == Job.id)
-            .join(Test, Test.id == Job.test_id)
-            .where(Job.kind == kind, Test.deleted_at.is_(None), table.c.scheduled_at > func.now() - within)
-            .group_by(table.c.status)
+        bad = (
+            _bad(kind, within).with_only_columns(results.table(kind).c.job_id).limit(most + 1).subquery("bad")
         )
-        for status, count in rows:
-            word = status_name(status)
-            counts[word] = counts.get(word, 0) + count
-    return RunCounts(**{word: counts.get(word, 0) for word in ("ok", "failed", "error", "missed")})
+        counts.append(session.execute(select(func.count()).select_from(bad)).scalar_one())
+    return BadRuns(
+        count=sum(min(count, most) for count in counts), more=any(count > most for count in counts)
+    )
 
 
 def trends(

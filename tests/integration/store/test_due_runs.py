@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 from support.keepers import World
 
 from controller.store.entities import Job, JobVersion
-from controller.store.queries.due_runs import Lines, count_due, refuse_too_many
+from controller.store.queries.due_runs import Lines, count_due, refuse_too_many, total_due
 from streamswarm.contract import InvalidInputError
+from streamswarm.zones import to_microseconds
 
 #: A Monday.
 BEGIN = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
@@ -26,10 +27,10 @@ OFFICE = [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "
 class Ground:
     """A test with jobs whose versions are written as they are needed."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, name: str = "Alpha") -> None:
         self.engine = engine
         self.world = World(engine)
-        self.test = self.world.test("Alpha", "ping", [])
+        self.test = self.world.test(name, "ping", [])
 
     def job(self, *versions: dict[str, Any]) -> tuple[int, uuid.UUID]:
         """Add a job with these versions; return it and its worker."""
@@ -79,7 +80,8 @@ def ground(engine: Engine) -> Ground:
         ({"cron": "30 8 1 * *"}, 0),
         ({"cron": "*/5 8 * * 1-5", "zone": "Europe/Berlin", "anchor_us": 41_000_000}, 20 * 12),
         ({"cron": "0 * * * *", "windows": OFFICE}, 20 * 10),
-        ({"cron": "", "interval_us": 0}, 1),
+        ({"anchor_us": to_microseconds(BEGIN + DAY), "valid_from": BEGIN - 9 * DAY}, 1),
+        ({"anchor_us": to_microseconds(BEGIN - DAY), "valid_from": BEGIN - 9 * DAY}, None),
         ({"cron": "* * * * *", "paused": True}, None),
     ],
 )
@@ -89,6 +91,15 @@ def test_what_was_due_is_counted_as_it_was(
     """What is due once a day is due once a day, and not as often as it could be."""
     job, _ = ground.job(schedule)
     assert ground.due() == ({} if runs is None else {job: runs})
+
+
+@pytest.mark.parametrize(("minute", "runs"), [(14, 0), (16, 1), (30, 1), (31, 0)])
+def test_a_short_range_is_looked_at_closely(ground: Ground, minute: int, runs: int) -> None:
+    """What is due at half past is not due a quarter of an hour before or after."""
+    ground.job({"cron": "30 8 * * *"})
+    start = BEGIN + dt.timedelta(hours=8, minutes=minute)
+    with Session(ground.engine) as session:
+        assert total_due(session, None, start=start, end=start + 15 * MINUTE) == runs
 
 
 def test_many_short_versions_count_no_more_than_one_that_is_long(ground: Ground) -> None:
@@ -106,6 +117,12 @@ def test_the_lines_that_are_asked_for_are_counted(ground: Ground) -> None:
     )
     assert ground.due(worker=worker) == {first: 28}
     assert ground.due() == {first: 28, second: 28 + 1440}
+    elsewhere = Ground(ground.engine, "Beta")
+    elsewhere.job({"interval_us": 7_200_000_000})
+    with Session(ground.engine) as session:
+        lines = Lines(test_id=ground.test, kind="ping")
+        assert total_due(session, lines, start=BEGIN, end=BEGIN + 28 * DAY) == 56 + 1440
+        assert total_due(session, None, start=BEGIN, end=BEGIN + 28 * DAY) == 56 + 1440 + 28 * 12
 
 
 def test_cron_is_refused_by_what_it_makes(ground: Ground) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 
-from sqlalchemy import func, insert, update
+from sqlalchemy import delete, func, insert, update
+from sqlalchemy.orm import Session
 
-from controller.store.entities import OverdueJob, Test, Worker
+from controller.store.entities import JobVersion, OverdueJob, Test, Worker
+from controller.store.queries import pages
+from controller.store.queries.pages import BadRuns
 from streamswarm.v1 import probe_pb2
 from web.live import MOST_PER_VIEWER, Hub
 
@@ -206,13 +210,47 @@ def test_a_mean_says_of_how_many_jobs_it_is(operator, rows) -> None:
 
 
 def test_the_overview_says_only_what_is_known_of_runs(operator, rows) -> None:
-    """What came went well; whether all that was due has come is not known here."""
+    """None that came went wrong; whether all that was due has come is not known here."""
     place = rows.destination("router", "192.0.2.1")
     test = rows.test("smooth", "ping", destinations=[place])
     rows.run(rows.job(test, rows.worker("w"), place), ago(3), rtt_avg_ms=12.5)
     page = operator.get("/")
-    assert "Every result of the last 15 minutes went well." in page
-    assert "was due" not in page
+    assert "No result of the last 15 minutes went wrong." in page
+    assert re.search(r"<h2>Went wrong in 15 minutes</h2><strong>0</strong>\s+<p>while no runs were due", page)
+
+
+def test_the_overview_counts_what_went_wrong_beside_what_was_due(operator, rows) -> None:
+    """Of the last quarter of an hour, whatever a run ended with if not well; due by the versions of that time."""
+    place = rows.destination("router", "192.0.2.1")
+    test = rows.test("rough", "tcp", destinations=[place])
+    job = rows.job(test, rows.worker("w"), place)
+    for number, status in enumerate(
+        (probe_pb2.STATUS_OK, probe_pb2.STATUS_FAILED, probe_pb2.STATUS_ERROR, probe_pb2.STATUS_MISSED)
+    ):
+        rows.run(job, ago(3 + number), status=status)
+    rows.run(job, ago(1000), status=probe_pb2.STATUS_FAILED)
+    tile = r'data-tone="{}">\s+<h2>Went wrong in 15 minutes</h2><strong>3</strong>\s+<p>while some {}\u00a0runs were due'
+    for interval_us, due, tone in (
+        (90_000_000, 10, "failed"),
+        (10_000_000, 90, "attention"),
+        (1_000_000, 900, "ok"),
+    ):
+        rows.execute(delete(JobVersion))
+        version = {"job_id": job, "version": 1, "interval_us": interval_us, "anchor_us": 0}
+        rows.execute(insert(JobVersion).values(**version, valid_from=ago(2000)))
+        assert re.search(tile.format(tone, due), operator.get("/"))
+
+
+def test_no_more_is_counted_than_can_be_waited_for(engine, rows) -> None:
+    """Where more went wrong it is said that there were more."""
+    place = rows.destination("router", "192.0.2.1")
+    job = rows.job(rows.test("rough", "tcp", destinations=[place]), rows.worker("w"), place)
+    for number in range(4):
+        rows.run(job, ago(3 + number), status=probe_pb2.STATUS_FAILED)
+    within = dt.timedelta(minutes=15)
+    with Session(engine) as session:
+        assert pages.bad_runs(session, within=within, most=3) == BadRuns(count=3, more=True)
+        assert pages.bad_runs(session, within=within, most=4) == BadRuns(count=4, more=False)
 
 
 def test_the_legend_of_the_charts_has_all_marks(operator, rows) -> None:
