@@ -23,7 +23,7 @@ from worker.concurrency import cancel
 from worker.errors import StorageError
 from worker.instants import shown_instant
 from worker.spool import damage
-from worker.spool.file import DamageError, SpoolFile
+from worker.spool.file import DamageError, SpoolFile, faults
 from worker.spool.gaps import Gaps, telling
 from worker.spool.records import OVERHEAD, Entry, Gap, Record
 from worker.used import Used
@@ -353,7 +353,8 @@ class Spool:
             self._oldest_us = probe_pb2.Result.FromString(records[0].body).scheduled_at_us
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with faults(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         left_undone = damage.finish(self._path)
         try:
             self._file = SpoolFile.open(self._path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import random
 import sqlite3
 from pathlib import Path
@@ -262,3 +263,42 @@ async def test_damage_that_the_housekeeping_finds_replaces_the_file(open_spool: 
     assert await instants_of(spool) == [1]
     await spool.remember("time", _TIME)
     assert await spool.recall("time") == _TIME
+
+
+def _read_only(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize("forbidden", ["rename", "unlink", "read_bytes", "mkdir"])
+async def test_a_damaged_file_waits_for_a_disk_that_is_read_only(
+    tmp_path: Path, open_spool: Any, monkeypatch: pytest.MonkeyPatch, forbidden: str
+) -> None:
+    """A file system with errors is made read-only by the kernel: the worker waits for it, and does not end."""
+    path = tmp_path / "spool.sqlite"
+    _fill(path, 100, close=True)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM meta")
+        connection.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, forbidden, _read_only)
+        with pytest.raises(StorageError, match="Read-only"):
+            await open_spool()
+    assert await instants_of(await open_spool()) == list(range(100))
+
+
+async def test_damage_while_the_disk_is_read_only_ends_nothing(
+    open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes meanwhile waits in memory and is written once the damaged file can be replaced."""
+    spool = await open_spool()
+    await spool.append(result_of(1))
+    spool._file._connection.execute("DROP TABLE meta")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", _read_only)
+        waiting = asyncio.ensure_future(spool.append(result_of(2)))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        assert "Read-only" in spool.refusal()
+    await asyncio.wait_for(waiting, 5)
+    assert await instants_of(spool) == [1, 2]
+    assert "Read-only" not in spool.refusal()
