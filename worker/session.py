@@ -364,15 +364,19 @@ class Session:
     # -- heartbeats and renewal --------------------------------------------------------------------------------
 
     async def _tell_alive(self) -> None:
-        """Send heartbeats; none at once, since Hello has told the same a moment ago."""
+        """Send heartbeats; none at once, since Hello has told the same a moment ago, but for a quick word on the time."""
+        wait_share = 1.0
+        if not self._local.time.quickly_told:
+            await self._send_heartbeat()
         while True:
             try:
                 # A job set that was taken over is told before the next heartbeat is due, but not at once: a change of
                 # one test reaches thousands of workers in the same second.
-                await within(self._clock, self._heartbeat_s, self._taken_over.wait())
+                await within(self._clock, self._heartbeat_s * wait_share, self._taken_over.wait())
                 await self._clock.sleep(random.uniform(0.0, self._heartbeat_s * _TELL_JOBS_SHARE))  # noqa: S311
+                wait_share = random.random()  # noqa: S311  or all would stay in step from then on
             except asyncio.TimeoutError:
-                pass
+                wait_share = 1.0
             self._taken_over.clear()
             await self._send_heartbeat()
 

@@ -18,6 +18,8 @@ class Why(enum.Enum):
     REVOKED = "revoked"
     CONTRACT_NEWER = "contract newer"
     EXPIRED = "expired"
+    #: The session has lasted for long, and the worker is to begin another one.
+    AGED = "aged"
     PROTOCOL = "protocol"
     #: The database could not be reached for the Hello, or the worker neither spoke nor took anything.
     UNAVAILABLE = "unavailable"
@@ -31,6 +33,7 @@ REASONS = {
     Why.CONTRACT_NEWER: Goodbye.REASON_CONTRACT_NEWER,
     Why.EXPIRED: Goodbye.REASON_EXPIRED,
     Why.PROTOCOL: Goodbye.REASON_PROTOCOL,
+    Why.AGED: Goodbye.REASON_UNSPECIFIED,
 }
 
 

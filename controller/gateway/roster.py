@@ -20,6 +20,8 @@ class Standing:
     #: Epoch of the newest session, wherever it is.
     epoch: int
     jobs_revision: int
+    #: Where that session is; None when it has ended, or a keeper took its gateway for dead.
+    gateway_id: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +98,7 @@ async def expected(connection: Connection) -> int:
 
 
 async def changed_standings(
-    connection: Connection, ids: str, epochs: str, revisions: str
+    connection: Connection, ids: str, epochs: str, revisions: str, process_id: int
 ) -> dict[uuid.UUID, Standing | None]:
     """Return how those workers stand of whom something is not as it is given here; None for unknown ones.
 
@@ -105,18 +107,38 @@ async def changed_standings(
     """
     cursor = await connection.execute(
         """
-        SELECT s.id, w.session_epoch, w.jobs_revision, w.deleted_at IS NULL AND w.revoked_at IS NULL
+        SELECT s.id, w.session_epoch, w.jobs_revision, w.deleted_at IS NULL AND w.revoked_at IS NULL, w.gateway_id
         FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[]) AS s(id, epoch, revision)
         LEFT JOIN workers w ON w.id = s.id
         WHERE w.session_epoch IS DISTINCT FROM s.epoch OR w.jobs_revision IS DISTINCT FROM s.revision
-           OR w.deleted_at IS NOT NULL OR w.revoked_at IS NOT NULL
+           OR w.deleted_at IS NOT NULL OR w.revoked_at IS NOT NULL OR w.gateway_id IS DISTINCT FROM %s
         """,
-        (ids, epochs, revisions),
+        (ids, epochs, revisions, process_id),
     )
     return {
-        row[0]: None if row[1] is None else Standing(epoch=row[1], jobs_revision=row[2], listed=row[3])
+        row[0]: None
+        if row[1] is None
+        else Standing(epoch=row[1], jobs_revision=row[2], listed=row[3], gateway_id=row[4])
         for row in await cursor.fetchall()
     }
+
+
+async def take_back(
+    connection: Connection, sessions: Sequence[tuple[uuid.UUID, int]], process_id: int
+) -> None:
+    """Note that these sessions, by worker and epoch, are here after all; rows that others hold are left for the next time."""
+    await connection.execute(
+        """
+        WITH free AS (
+            SELECT w.id FROM workers w
+            JOIN unnest(%s::uuid[], %s::bigint[]) AS s(id, epoch) ON s.id = w.id AND s.epoch = w.session_epoch
+            WHERE EXISTS (SELECT FROM processes WHERE id = %s)
+            FOR UPDATE OF w SKIP LOCKED
+        )
+        UPDATE workers w SET gateway_id = %s, disconnected_at = NULL FROM free WHERE w.id = free.id
+        """,
+        (*([list(column) for column in zip(*sessions, strict=True)]), process_id, process_id),
+    )
 
 
 async def unlisted(connection: Connection, ids: str, serials: str) -> set[uuid.UUID]:

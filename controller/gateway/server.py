@@ -78,7 +78,7 @@ class RunningGateway:
     async def start(self) -> None:
         """Listen and work; raises before anything is served when something is not as it must be."""
         self._process_id = await process.register(self.database, self._settings.gateway_name)
-        self.reception.process_id = self._process_id
+        self.reception.process_id = self.sessions.process_id = self._process_id
         gateway = Gateway(self._settings.trust_domain, self._open_session)
         self._session_listener.server.add_generic_rpc_handlers([gateway.handlers()])
         gateway_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]

@@ -30,6 +30,7 @@ _CODES = {
     Why.REVOKED: grpc.StatusCode.UNAUTHENTICATED,
     Why.CONTRACT_NEWER: grpc.StatusCode.FAILED_PRECONDITION,
     Why.EXPIRED: grpc.StatusCode.UNAVAILABLE,
+    Why.AGED: grpc.StatusCode.UNAVAILABLE,
     Why.PROTOCOL: grpc.StatusCode.INVALID_ARGUMENT,
     Why.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
 }
@@ -62,7 +63,7 @@ class Gateway:
             _log.warning("%s was refused: %s", context.peer(), error)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
         ending = await self._open_session(peer, GrpcStream(context)).run()
-        log = _log.info if ending.why in (Why.GONE, Why.DRAINING) else _log.warning
+        log = _log.info if ending.why in (Why.GONE, Why.DRAINING, Why.AGED) else _log.warning
         log("session of worker %s ended: %s", peer.worker_id, ending.message)
         if ending.why is not Why.GONE:
             with contextlib.suppress(TimeoutError):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import random
 import time
 import uuid
 from typing import Any, Protocol
@@ -41,6 +42,9 @@ _CREDIT_SLACK_BYTES = 65_536
 _SILENCE_S = 750.0
 #: Long enough for a gateway that takes thousands in and comes late to what they have said.
 _HELLO_S = 30.0
+#: A session ends after anything between these, before the connection does (`listeners.py`), which could not say why.
+_AGE_S = (38 * 60.0, 46 * 60.0)
+_AGAIN_MS = 100
 #: A worker that takes nothing from the stream for this long is gone.
 _WRITE_S = 30.0
 #: Results that were read before a drain are stored and acknowledged within this time, or left to the spool.
@@ -67,8 +71,8 @@ class Registry(Protocol):
     def add(self, session: Session) -> None:
         """Make the session known; an older one of the worker is ended."""
 
-    def remove(self, session: Session) -> None:
-        """Forget the session."""
+    def remove(self, session: Session, *, comes_back: bool = False) -> None:
+        """Forget the session, whose worker has been told to come back at once."""
 
     def pulse(self, pulse: Pulse) -> None:
         """Take a heartbeat to be written."""
@@ -82,6 +86,7 @@ class Session:
 
     __slots__ = (
         "__weakref__",
+        "_aged_at",
         "_allowance",
         "_authority",
         "_database",
@@ -138,6 +143,7 @@ class Session:
         #: By the monotonic clock: when the last message came, and since when one is being written.
         self._heard_at = time.monotonic()
         self._writing_since = math.inf
+        self._aged_at = self._heard_at + random.uniform(*_AGE_S)  # noqa: S311  spreads the workers, hides nothing
         #: The end of the certificate, by the wall clock.
         self._expires_at = peer.not_after.timestamp()
         self._renewed_at = -_RENEWAL_PAUSE_S
@@ -193,6 +199,12 @@ class Session:
             self.end(Why.UNAVAILABLE, f"the worker took nothing from the stream for {_WRITE_S:g} s")
         elif time.time() >= self._expires_at:
             self.end(Why.EXPIRED, "the certificate has expired")
+        elif now > self._aged_at:
+            self.end(
+                Why.AGED,
+                "the session has lasted for long; a new one begins",
+                reconnect_after_ms=_AGAIN_MS,
+            )
 
     def refused(self) -> None:
         """End the session: the database no longer takes results under its epoch."""
@@ -220,13 +232,15 @@ class Session:
         self._registry.add(self)
         reader, writer = asyncio.ensure_future(self._read()), asyncio.ensure_future(self._write())
         endings: set[asyncio.Future[Any]] = {reader, writer, self._ended}
+        comes_back = False
         try:
             await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
             for task in (reader, writer):
                 if task.done():
                     task.result()
             ending = await self._ended
-            if ending.why is Why.DRAINING:
+            comes_back = ending.why is Why.AGED
+            if ending.why is Why.DRAINING or comes_back:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_DRAIN_S):
                         await self._settled.wait()
@@ -234,7 +248,7 @@ class Session:
             self._outbox.finish(goodbye(ending) if ending.why in REASONS else None)
             await asyncio.wait([writer], timeout=_GOODBYE_S)
         finally:
-            self._registry.remove(self)
+            self._registry.remove(self, comes_back=comes_back)
             _abandon(reader)
             _abandon(writer)
         return ending

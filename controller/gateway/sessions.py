@@ -37,6 +37,8 @@ _COUNT_EVERY = 30
 #: Workers send a heartbeat this often at most, and this often at least; in between, as many a second in all as the
 #: last figure says.
 _LEAST_HEARTBEAT_S, _MOST_HEARTBEAT_S, _HEARTBEATS_PER_S = 10, 240, 20
+#: A worker whose session has ended for its age is back within so long, or counts as gone.
+_COMES_BACK_S = 5.0
 #: Workers that are sent elsewhere come to the others at about this rate.
 _LEAVING_PER_S = 500
 
@@ -61,6 +63,8 @@ class Sessions:
     def __init__(self, database: Database, *, interval_s: float = 1.0) -> None:
         self._database = database
         self._interval_s = interval_s
+        #: This gateway, as workers' rows name it; set before the first round.
+        self.process_id = 0
         self._open: dict[uuid.UUID, Session] = {}
         #: Its share of all workers, connected or not.
         self._expected = 0
@@ -94,12 +98,16 @@ class Sessions:
         self._fresh.append(session)
         self._hurry.set()
 
-    def remove(self, session: Session) -> None:
-        """Forget a session; the database is told soon."""
+    def remove(self, session: Session, *, comes_back: bool = False) -> None:
+        """Forget a session; the database is told soon, of one whose worker comes back at once only if it does not."""
         if self._open.get(session.worker_id) is session:
             del self._open[session.worker_id]
             self._known = None
-        self.deserted(session.worker_id, session.epoch)
+        if comes_back:
+            loop = asyncio.get_running_loop()
+            loop.call_later(_COMES_BACK_S, self.deserted, session.worker_id, session.epoch)
+        else:
+            self.deserted(session.worker_id, session.epoch)
 
     def deserted(self, worker_id: uuid.UUID, epoch: int) -> None:
         """Note that a session which the database knows has ended, or never began; it is told soon."""
@@ -186,8 +194,10 @@ class Sessions:
 
     async def _check_standings(self, connection: Connection) -> None:
         known = self._known = self._known or _known(self._open)
-        changed = []
-        found = await roster.changed_standings(connection, known.ids, known.epochs, known.revisions)
+        changed, let_go = [], []
+        found = await roster.changed_standings(
+            connection, known.ids, known.epochs, known.revisions, self.process_id
+        )
         for worker_id, standing in found.items():
             session = known.sessions[worker_id]
             if standing is None or not standing.listed:
@@ -195,7 +205,12 @@ class Sessions:
             elif standing.epoch != session.epoch:
                 session.superseded()
             else:
-                changed.append(session)
+                if standing.jobs_revision != session.jobs_revision:
+                    changed.append(session)
+                if standing.gateway_id != self.process_id:
+                    let_go.append((worker_id, session.epoch))
+        if let_go:
+            await roster.take_back(connection, let_go, self.process_id)
         self._fresh = []
         await self._hand_out(connection, changed)
 

@@ -23,7 +23,7 @@ from worker.concurrency import cancel
 from worker.errors import StorageError
 from worker.instants import shown_instant
 from worker.spool import damage
-from worker.spool.file import DamageError, SpoolFile
+from worker.spool.file import DamageError, SpoolFile, faults
 from worker.spool.gaps import Gaps, telling
 from worker.spool.records import OVERHEAD, Entry, Gap, Record
 from worker.used import Used
@@ -214,19 +214,19 @@ class Spool:
 
     async def used(self) -> dict[int, Used]:
         """Return the due instants that each job has used."""
-        return await self._in_thread(lambda: self._file.used())
+        return await self._or_replace(lambda: self._file.used(), {})
 
     async def forget_used(self, *, keep: frozenset[int], before_us: int) -> None:
         """Forget the instants of jobs that are gone and whose last run lies before an instant."""
-        await self._in_thread(lambda: self._file.forget_used(keep=keep, before_us=before_us))
+        await self._or_replace(lambda: self._file.forget_used(keep=keep, before_us=before_us), None)
 
     async def remember(self, key: str, value: str) -> None:
         """Keep a small value beside the records."""
-        await self._in_thread(lambda: self._file.remember(key, value))
+        await self._or_replace(lambda: self._file.remember(key, value), None)
 
     async def recall(self, key: str) -> str:
         """Return a value that was kept, or the empty text."""
-        return await self._in_thread(lambda: self._file.recall(key)) or ""
+        return await self._or_replace(lambda: self._file.recall(key), None) or ""
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -241,6 +241,14 @@ class Spool:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _or_replace(self, work: Callable[[], T], otherwise: T) -> T:
+        """Return what comes of some work with the file; when that turns out to be damaged, replace it."""
+        try:
+            return await self._in_thread(work)
+        except DamageError as error:
+            await self._recover(str(error))
+            return otherwise
 
     async def _write_loop(self) -> None:
         failures = 0
@@ -345,7 +353,8 @@ class Spool:
             self._oldest_us = probe_pb2.Result.FromString(records[0].body).scheduled_at_us
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with faults(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         left_undone = damage.finish(self._path)
         try:
             self._file = SpoolFile.open(self._path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from typing import Any
 
 import grpc
@@ -277,72 +276,6 @@ async def test_a_silent_stream_is_given_up(deployment: Any, monkeypatch: pytest.
     async with deployment.session(worker) as session:
         await session.hello()
         assert await session.ending() == ("", grpc.StatusCode.UNAVAILABLE)
-
-
-async def test_heartbeats_are_written_together(deployment: Any) -> None:
-    """What heartbeats tell is in the database soon after; a clock offset that is no number is left out."""
-    worker, other = await deployment.enrol("host-a"), await deployment.enrol("host-b")
-    async with deployment.session(worker) as session, deployment.session(other) as second:
-        await session.hello()
-        await second.hello()
-        await session.send(heartbeat={"jobs_revision": 3, "spool_records": 7, "clock_offset_ms": 1.5})
-        await second.send(heartbeat={"spool_alarm": "disk full", "clock_offset_ms": float("nan")})
-        async with asyncio.timeout(5):
-            while not deployment.sql("SELECT 1 FROM workers WHERE spool_alarm = 'disk full'"):
-                await asyncio.sleep(0.05)
-    assert deployment.sql(
-        "SELECT host_name, jobs_applied, spool_records, clock_offset_ms FROM workers ORDER BY host_name"
-    ) == [("host-a", 3, 7, 1.5), ("host-b", 0, 0, None)]
-
-
-async def test_the_more_workers_the_rarer_their_heartbeats(deployment: Any) -> None:
-    """The gateway says how often, in its Welcome and in every answer."""
-    worker = await deployment.enrol("host-a")
-    async with deployment.session(worker) as session:
-        assert (await session.hello()).heartbeat_s == 10
-        registry = deployment.gateway.sessions
-        others = {uuid.uuid4(): registry._open[worker.worker_id] for _ in range(2_000)}
-        registry._open.update(others)
-        await session.send(heartbeat={"clock_us": 1})
-        assert (await session.expect("heartbeat")).heartbeat.heartbeat_s == 100
-        for number in others:
-            del registry._open[number]
-
-
-async def test_a_gateway_that_starts_knows_how_many_are_to_come(deployment: Any) -> None:
-    """Its share of all workers that were there in the last day: the first Welcome says the same as the last."""
-    deployment.sql(
-        "WITH seen(number, at) AS (SELECT number, now() - interval '1 hour' FROM generate_series(1, 2000) number "
-        "UNION ALL SELECT number, now() - interval '2 days' FROM generate_series(2001, 9000) number), "
-        "made AS (INSERT INTO workers (name, host_name, enrolled_at, last_seen_at) "
-        "SELECT number, number, now() - interval '1 year', at FROM seen RETURNING 1) SELECT count(*) FROM made"
-    )
-    sessions = deployment.gateway.sessions
-    for gateways, heartbeat_s in ((1, 100), (2, 50)):
-        while deployment.sql("SELECT count(*) FROM processes WHERE role = 'gateway'") != [(gateways,)]:
-            deployment.sql(
-                "INSERT INTO processes (role, name, host_name, pid, version) VALUES ('gateway', 'other', 'h', 1, '0') "
-                "RETURNING 1"
-            )
-        sessions._rounds = 0
-        assert await sessions.round()
-        assert sessions.heartbeat_s() == heartbeat_s
-        async with deployment.session(await deployment.enrol(f"host-{gateways}")) as session:
-            assert (await session.hello()).heartbeat_s == heartbeat_s
-
-
-async def test_a_heartbeat_takes_back_what_a_keeper_let_go_of(deployment: Any) -> None:
-    """A gateway that was paused for long lost its workers on paper; their next heartbeat shows them as connected."""
-    worker = await deployment.enrol("host-a")
-    async with deployment.session(worker) as session:
-        await session.hello()
-        gateway = deployment.sql("SELECT gateway_id FROM workers")
-        deployment.sql("UPDATE workers SET gateway_id = NULL, disconnected_at = now() RETURNING 1")
-        await session.send(heartbeat={"jobs_revision": 3})
-        async with asyncio.timeout(5):
-            while deployment.sql("SELECT gateway_id FROM workers") != gateway:
-                await asyncio.sleep(0.05)
-        assert deployment.sql("SELECT disconnected_at FROM workers") == [(None,)]
 
 
 async def test_a_stopping_gateway_finishes_what_it_has_read(deployment: Any, tools: Any) -> None:
