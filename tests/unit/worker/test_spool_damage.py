@@ -302,3 +302,41 @@ async def test_damage_while_the_disk_is_read_only_ends_nothing(
     await asyncio.wait_for(waiting, 5)
     assert await instants_of(spool) == [1, 2]
     assert "Read-only" not in spool.refusal()
+
+
+async def test_a_reader_of_a_damaged_file_waits_until_it_can_be_replaced(
+    tmp_path: Path, open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No records would mean that there are none; and of all that meet the damage, one replaces the file."""
+    spool = await open_spool()
+    await spool.append(result_of(1))
+    spool_id = spool.spool_id
+    spool._file._connection.execute("DROP TABLE meta")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", _read_only)
+        writing = asyncio.ensure_future(spool.append(result_of(2)))
+        await asyncio.sleep(0.2)
+        reading = asyncio.ensure_future(spool.read(0, limit=9, max_bytes=10**6))
+        await asyncio.sleep(1.3)
+        assert not reading.done()
+    assert await asyncio.wait_for(reading, 5) == []
+    assert spool.spool_id != spool_id
+    await writing
+    await asyncio.sleep(1.2)
+    assert await instants_of(spool) == [1, 2]
+    assert len(list(tmp_path.glob("spool-damaged-*.sqlite"))) == 1
+
+
+async def test_a_replaced_file_takes_results_again_without_a_new_one(
+    open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the spool refuses no run starts, and none is to be missed only to find out that it may."""
+    spool = await open_spool()
+    await spool.append(result_of(1))
+    spool._file._connection.execute("DROP TABLE meta")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", _read_only)
+        await spool.recall("time")
+        assert "Read-only" in spool.refusal()
+    await spool.recall("time")
+    assert "Read-only" not in spool.refusal()
