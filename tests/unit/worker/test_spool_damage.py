@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import random
 import sqlite3
 from pathlib import Path
@@ -262,3 +263,80 @@ async def test_damage_that_the_housekeeping_finds_replaces_the_file(open_spool: 
     assert await instants_of(spool) == [1]
     await spool.remember("time", _TIME)
     assert await spool.recall("time") == _TIME
+
+
+def _read_only(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize("forbidden", ["rename", "unlink", "read_bytes", "mkdir"])
+async def test_a_damaged_file_waits_for_a_disk_that_is_read_only(
+    tmp_path: Path, open_spool: Any, monkeypatch: pytest.MonkeyPatch, forbidden: str
+) -> None:
+    """A file system with errors is made read-only by the kernel: the worker waits for it, and does not end."""
+    path = tmp_path / "spool.sqlite"
+    _fill(path, 100, close=True)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM meta")
+        connection.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, forbidden, _read_only)
+        with pytest.raises(StorageError, match="Read-only"):
+            await open_spool()
+    assert await instants_of(await open_spool()) == list(range(100))
+
+
+async def test_damage_while_the_disk_is_read_only_ends_nothing(
+    open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes meanwhile waits in memory and is written once the damaged file can be replaced."""
+    spool = await open_spool()
+    await spool.append(result_of(1))
+    spool._file._connection.execute("DROP TABLE meta")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", _read_only)
+        waiting = asyncio.ensure_future(spool.append(result_of(2)))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        assert "Read-only" in spool.refusal()
+    await asyncio.wait_for(waiting, 5)
+    assert await instants_of(spool) == [1, 2]
+    assert "Read-only" not in spool.refusal()
+
+
+async def test_a_reader_of_a_damaged_file_waits_until_it_can_be_replaced(
+    tmp_path: Path, open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No records would mean that there are none; and of all that meet the damage, one replaces the file."""
+    spool = await open_spool()
+    await spool.append(result_of(1))
+    spool_id = spool.spool_id
+    spool._file._connection.execute("DROP TABLE meta")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", _read_only)
+        writing = asyncio.ensure_future(spool.append(result_of(2)))
+        await asyncio.sleep(0.2)
+        reading = asyncio.ensure_future(spool.read(0, limit=9, max_bytes=10**6))
+        await asyncio.sleep(1.3)
+        assert not reading.done()
+    assert await asyncio.wait_for(reading, 5) == []
+    assert spool.spool_id != spool_id
+    await writing
+    await asyncio.sleep(1.2)
+    assert await instants_of(spool) == [1, 2]
+    assert len(list(tmp_path.glob("spool-damaged-*.sqlite"))) == 1
+
+
+async def test_a_replaced_file_takes_results_again_without_a_new_one(
+    open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the spool refuses no run starts, and none is to be missed only to find out that it may."""
+    spool = await open_spool()
+    await spool.append(result_of(1))
+    spool._file._connection.execute("DROP TABLE meta")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", _read_only)
+        await spool.recall("time")
+        assert "Read-only" in spool.refusal()
+    await spool.recall("time")
+    assert "Read-only" not in spool.refusal()
