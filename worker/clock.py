@@ -12,8 +12,10 @@ import time
 from collections import deque
 from typing import Protocol
 
-#: Samples of the controller's time kept per session; the one with the shortest round trip is believed.
+#: Answers of the controller that are kept; the one with the shortest round trip is believed.
 _SAMPLES = 8
+#: What was assumed before the first answer counts as one that was under way for so long.
+_ASSUMED_US = 1_000_000
 #: Before the first contact the wall clock is followed when it is set forward by more than this.
 _FOLLOW_US = 1_000_000
 
@@ -63,6 +65,7 @@ class ControllerTime:
         self._boot_id = boot_id
         #: Controller time minus steady time.
         self._base_us = clock.wall_us() - clock.steady_us()
+        #: Of each answer that still holds: its round trip, and the controller's time minus steady time by it.
         self._samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES)
         self._synchronised = asyncio.Event()
         if kept:
@@ -73,6 +76,11 @@ class ControllerTime:
         """True once a controller was heard on this boot of the host."""
         return self._synchronised.is_set()
 
+    @property
+    def quickly_told(self) -> bool:
+        """True when the time in force was told by an answer that was not under way for long."""
+        return bool(self._samples) and min(self._samples)[0] < _ASSUMED_US
+
     async def wait_synchronised(self) -> None:
         """Return as soon as the controller's time is known."""
         await self._synchronised.wait()
@@ -80,10 +88,7 @@ class ControllerTime:
     def now_us(self) -> int:
         """Return the controller's time, microseconds since 1970-01-01 UTC."""
         steady = self._clock.steady_us()
-        if not self.synchronised:
-            wall_base = self._clock.wall_us() - steady
-            if wall_base > self._base_us + _FOLLOW_US:
-                self._base_us = wall_base
+        self._follow_wall(steady)
         return self._base_us + steady
 
     def offset_ms(self) -> float | None:
@@ -93,18 +98,24 @@ class ControllerTime:
         return (self._clock.wall_us() - self.now_us()) / 1000
 
     def new_session(self) -> None:
-        """Forget the samples of the last session: another gateway may have another clock."""
-        self._samples.clear()
+        """Keep only the best of what the last session told: another gateway may have another clock."""
+        if self._samples:
+            self._samples = deque([min(self._samples)], maxlen=_SAMPLES)
 
     def observe(self, *, sent_steady_us: int, received_steady_us: int, controller_us: int) -> int:
         """Take in one answer of the controller; returns by how many microseconds the time was corrected.
 
         The answer's stamp is taken to have been made half-way between question and answer, so the error is at
-        most half the round trip; of the last few answers the quickest is used.
+        most half the round trip. Of the last few answers the quickest is used, unless this one shows that it does not
+        hold any more: a gateway that is busy stamps seconds after it was asked, and must not spoil what is known.
         """
+        if not self._samples:
+            self._follow_wall(received_steady_us)
+            self._samples.append((_ASSUMED_US, self._base_us))
         round_trip = max(0, received_steady_us - sent_steady_us)
         base = controller_us - (sent_steady_us + received_steady_us) // 2
-        self._samples.append((round_trip, base))
+        holding = [each for each in self._samples if abs(each[1] - base) <= (each[0] + round_trip) // 2 + 1]
+        self._samples = deque([*holding, (round_trip, base)], maxlen=_SAMPLES)
         best = min(self._samples)[1]
         correction = best - self._base_us
         self._base_us = best
@@ -116,6 +127,11 @@ class ControllerTime:
         if not self.synchronised:
             return ""
         return json.dumps({"boot_id": self._boot_id, "base_us": self._base_us, "seen_us": self.now_us()})
+
+    def _follow_wall(self, steady_us: int) -> None:
+        wall_base = self._clock.wall_us() - steady_us
+        if not self.synchronised and wall_base > self._base_us + _FOLLOW_US:
+            self._base_us = wall_base
 
     def _restore(self, kept: str) -> None:
         try:

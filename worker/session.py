@@ -364,8 +364,10 @@ class Session:
     # -- heartbeats and renewal --------------------------------------------------------------------------------
 
     async def _tell_alive(self) -> None:
-        """Send heartbeats; none at once, since Hello has told the same a moment ago."""
+        """Send heartbeats; none at once, since Hello has told the same a moment ago, but for a quick word on the time."""
         wait_share = 1.0
+        if not self._local.time.quickly_told:
+            await self._send_heartbeat()
         while True:
             try:
                 # A job set that was taken over is told before the next heartbeat is due, but not at once: a change of

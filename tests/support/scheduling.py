@@ -106,6 +106,14 @@ class Bench:
         told_us = self.time.now_us() + round(step_s * S)
         self.time.observe(sent_steady_us=now, received_steady_us=now, controller_us=told_us)
 
+    async def hear_late(self, wait_s: float) -> None:
+        """Let a gateway answer Hello after a while, with the time at which it does."""
+        sent, base = self.clock.steady_us(), self.time.now_us() - self.clock.steady_us()
+        await self.clock.advance(wait_s)
+        now = self.clock.steady_us()
+        self.time.new_session()
+        self.time.observe(sent_steady_us=sent, received_steady_us=now, controller_us=base + now)
+
     def instants(self, job_id: int = 1) -> list[int]:
         return [due for job, due in self.ran if job == job_id]
 

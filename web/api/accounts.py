@@ -9,7 +9,7 @@ from flask import Response, jsonify
 
 from controller.store.queries import accounts, tests
 from controller.store.queries.accounts import SETTLING, JobAccount
-from controller.store.queries.due_runs import MOST_RUNS, refuse_too_many
+from controller.store.queries.due_runs import MOST_RUNS, Lines, refuse_too_many
 from web.api.asking import Query
 from web.api.blueprint import blueprint
 from web.api.describing import INSTANT, described, said
@@ -70,7 +70,7 @@ def show_accounts(test_id: int) -> Response:
     end = max(start, min(end, dt.datetime.now(dt.UTC) - SETTLING))
     with transaction() as database:
         test = tests.get(database, test_id)
-        refuse_too_many(database, test_id, test.kind, start=start, end=end)
+        refuse_too_many(database, Lines(test_id=test_id, kind=test.kind), start=start, end=end)
         found = accounts.of_test(database, test_id, test.kind, start=start, end=end)
     return jsonify(
         {

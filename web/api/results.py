@@ -7,7 +7,7 @@ import datetime as dt
 from flask import Response, jsonify
 
 from controller.store.queries import results, runs, tests
-from controller.store.queries.due_runs import MOST_RUNS, refuse_too_many
+from controller.store.queries.due_runs import MOST_RUNS, Lines, refuse_too_many
 from controller.store.queries.results import MAX_POINTS, Line, Point
 from controller.store.queries.runs import RunRecord
 from streamswarm import contract
@@ -86,15 +86,8 @@ def list_results(test_id: int) -> Response:
     with transaction() as database:
         test = tests.get(database, test_id)
         if searched:
-            refuse_too_many(
-                database,
-                test_id,
-                test.kind,
-                start=searched[0],
-                end=searched[1],
-                worker=worker,
-                destination=destination,
-            )
+            lines = Lines(test_id=test_id, kind=test.kind, worker=worker, destination=destination)
+            refuse_too_many(database, lines, start=searched[0], end=searched[1])
         page = runs.find(
             database,
             test_id,

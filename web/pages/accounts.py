@@ -45,6 +45,7 @@ def test_accounts(test_id: int) -> str:
         items=found.items,
         total=total,
         left_out=found.left_out,
+        most_runs=MOST_RUNS,
         start=start,
         end=end,
         counted_from=found.counted_from,

@@ -1,5 +1,6 @@
 """The queue of results on disk that are not yet acknowledged."""
 
-from worker.spool.spool import ImpossibleAckError, Limits, Spool
+from worker.spool.room import Limits
+from worker.spool.spool import ImpossibleAckError, Spool
 
 __all__ = ["ImpossibleAckError", "Limits", "Spool"]

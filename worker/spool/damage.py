@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from worker.files import sync_folder
-from worker.spool.file import SpoolFile
+from worker.spool.file import SpoolFile, faults
 from worker.spool.records import Entry
 
 _TOGETHER = 1000
@@ -26,11 +26,12 @@ def replace(path: Path, reason: str) -> tuple[SpoolFile, str]:
     The damaged one stays where it is until the fresh one is whole: a stop in between, or a disk that does not take it
     (StorageError), leaves it to be read again.
     """
-    filling = _beside(path, "filling")
-    _remove(filling)
-    count = _fill(filling, path)
-    filling.rename(_beside(path, "fresh"))
-    sync_folder(path.parent)
+    with faults(path):
+        filling = _beside(path, "filling")
+        _remove(filling)
+        count = _fill(filling, path)
+        filling.rename(_beside(path, "fresh"))
+        sync_folder(path.parent)
     aside = finish(path)
     return SpoolFile.open(path), (
         f"the spool was damaged ({reason}); {count} results could still be read and are delivered, "
@@ -41,8 +42,13 @@ def replace(path: Path, reason: str) -> tuple[SpoolFile, str]:
 def finish(path: Path) -> Path | None:
     """Let a fresh file that is whole take the damaged one's place, which a stop may have left undone; None without one.
 
-    Returns the name under which the damaged file is kept.
+    Returns the name under which the damaged file is kept; raises StorageError when the disk does not take it.
     """
+    with faults(path):
+        return _finish(path)
+
+
+def _finish(path: Path) -> Path | None:
     fresh = _beside(path, "fresh")
     if not fresh.exists():
         return None

@@ -60,15 +60,17 @@ class SpoolFile:
     @classmethod
     def open(cls, path: Path) -> SpoolFile:
         """Open or make the file; raises StorageError or DamageError."""
-        expected = committed_frames(path.with_name(path.name + "-wal"))
-        if not path.exists():
+        with faults(path):
+            expected = committed_frames(path.with_name(path.name + "-wal"))
+            there = path.exists()
+        if not there:
             if expected:
                 raise DamageError("there is a log without its file")
             _make(path)
-        with _faults(path):
+        with faults(path):
             spool = cls(_connect(path), path)
         try:
-            with _faults(path):
+            with faults(path):
                 spool._check(expected)
                 spool._read_state()
         except BaseException:
@@ -108,7 +110,7 @@ class SpoolFile:
 
     def commit(self, entries: Sequence[Entry], gaps: Sequence[Gap] = (), *, delete_to: int = 0) -> list[int]:
         """Write records and gaps and delete acknowledged records, all durable on return; returns the new seqs."""
-        with _faults(self._path), self._transaction():
+        with faults(self._path), self._transaction():
             if delete_to:
                 self._connection.execute("DELETE FROM record WHERE seq <= ?", (delete_to,))
             seqs = [self._insert(entry) for entry in entries]
@@ -125,7 +127,7 @@ class SpoolFile:
 
     def settle_gaps(self, entries: Sequence[Entry]) -> list[int]:
         """Replace all gaps by the records that tell of them."""
-        with _faults(self._path), self._transaction():
+        with faults(self._path), self._transaction():
             self._connection.execute("DELETE FROM gap")
             seqs = [self._insert(entry) for entry in entries]
             if seqs:
@@ -152,7 +154,7 @@ class SpoolFile:
         records: list[Record] = []
         damaged: list[int] = []
         size = 0
-        with _faults(self._path):
+        with faults(self._path):
             cursor = self._connection.execute(
                 "SELECT seq, crc, body FROM record WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
             )
@@ -177,7 +179,7 @@ class SpoolFile:
 
     def totals(self) -> tuple[int, int, int]:
         """Return the number of records, their bytes with overhead, and the first sequence number (0 for none)."""
-        with _faults(self._path):
+        with faults(self._path):
             count, size, first = self._connection.execute(
                 "SELECT count(*), coalesce(sum(length(body)), 0), coalesce(min(seq), 0) FROM record"
             ).fetchone()
@@ -185,7 +187,7 @@ class SpoolFile:
 
     def size_to(self, seq: int) -> tuple[int, int]:
         """Return the number and bytes of the records up to a sequence number."""
-        with _faults(self._path):
+        with faults(self._path):
             count, size = self._connection.execute(
                 "SELECT count(*), coalesce(sum(length(body)), 0) FROM record WHERE seq <= ?", (seq,)
             ).fetchone()
@@ -195,14 +197,14 @@ class SpoolFile:
 
     def gaps(self) -> list[Gap]:
         """Return the gaps that have not become records yet."""
-        with _faults(self._path):
+        with faults(self._path):
             rows = self._connection.execute("SELECT job_id, count, last_us, crc, body FROM gap").fetchall()
         found = [(Gap(job_id, count, last_us, body), crc) for job_id, count, last_us, crc, body in rows]
         return [gap for gap, crc in found if isinstance(gap.body, bytes) and _gap_crc(gap) == crc]
 
     def used(self) -> dict[int, Used]:
         """Return the used instants of every job."""
-        with _faults(self._path):
+        with faults(self._path):
             rows = self._connection.execute("SELECT job_id, ranges, crc FROM used").fetchall()
         return {
             job_id: Used(tuple((from_us, to_us) for from_us, to_us in json.loads(ranges)))
@@ -218,17 +220,17 @@ class SpoolFile:
             if job_id not in keep and (used.last_us is None or used.last_us < before_us)
         ]
         if gone:
-            with _faults(self._path), self._transaction():
+            with faults(self._path), self._transaction():
                 self._connection.executemany("DELETE FROM used WHERE job_id = ?", gone)
 
     def remember(self, key: str, value: str) -> None:
         """Keep a small value."""
-        with _faults(self._path), self._transaction():
+        with faults(self._path), self._transaction():
             self._set_meta(key, value)
 
     def recall(self, key: str) -> str | None:
         """Return a small value, or None when it is not there or damaged."""
-        with _faults(self._path):
+        with faults(self._path):
             row = self._connection.execute("SELECT value, crc FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row is not None and _crc(key, row[0]) == row[1] else None
 
@@ -257,7 +259,8 @@ class SpoolFile:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=5.0)
-    connection.text_factory = _strict_text
+    # Every text has a check sum, which tells whether it is what was written; reading a damaged one must not fail.
+    connection.text_factory = lambda data: data.decode("ascii", "replace")
     connection.execute("PRAGMA synchronous = FULL")
     return connection
 
@@ -266,16 +269,15 @@ def _make(path: Path) -> None:
     """Make an empty spool under another name and rename it, so that a file without content is always damage."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with _faults(path), contextlib.closing(_connect(temporary)) as connection:
-            for statement in _SCHEMA.strip().split(";\n"):
-                connection.execute(statement.rstrip(";"))
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
-            _set_meta(connection, "tail", "0")
-            connection.execute("PRAGMA journal_mode = WAL").fetchall()
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        with faults(path):
+            with contextlib.closing(_connect(temporary)) as connection:
+                for statement in _SCHEMA.strip().split(";\n"):
+                    connection.execute(statement.rstrip(";"))
+                connection.execute(f"PRAGMA user_version = {_VERSION}")
+                _set_meta(connection, "tail", "0")
+                connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            temporary.replace(path)
+            sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):  # renamed already, or in a folder that forbids more than this
             temporary.unlink()
@@ -295,16 +297,9 @@ def _gap_crc(gap: Gap) -> int:
     return zlib.crc32(gap.body, _crc(gap.job_id, gap.count, gap.last_us))
 
 
-def _strict_text(data: bytes) -> str:
-    try:
-        return data.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise DamageError("a text in it is not what was written") from error
-
-
 @contextlib.contextmanager
-def _faults(path: Path) -> Iterator[None]:
-    """Turn what SQLite raises into StorageError or DamageError."""
+def faults(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the system raise into StorageError or DamageError."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -313,8 +308,10 @@ def _faults(path: Path) -> Iterator[None]:
         if read_only or any(fault in text for fault in _SYSTEM_FAULTS):
             raise _cannot_write(path, error) from error
         raise DamageError(str(error)) from error
-    except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
+    except (sqlite3.Error, OverflowError) as error:
         raise DamageError(str(error)) from error
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def _cannot_write(path: Path, error: Exception) -> StorageError:

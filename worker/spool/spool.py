@@ -13,7 +13,6 @@ import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,9 +22,10 @@ from worker.concurrency import cancel
 from worker.errors import StorageError
 from worker.instants import shown_instant
 from worker.spool import damage
-from worker.spool.file import DamageError, SpoolFile
+from worker.spool.file import DamageError, SpoolFile, faults
 from worker.spool.gaps import Gaps, telling
 from worker.spool.records import OVERHEAD, Entry, Gap, Record
+from worker.spool.room import Limits, Room
 from worker.used import Used
 
 log = logging.getLogger(__name__)
@@ -39,22 +39,10 @@ _LARGEST_COMMIT = 1000
 #: Results that may wait in memory for a disk that takes nothing.
 _LARGEST_BACKLOG = 5000
 _LONGEST_RETRY_S = 10.0
-#: Room is called room again below this share of the limit, so that the state does not flicker.
-_ROOM_SHARE = 0.9
 
 
 class ImpossibleAckError(Exception):
     """A controller acknowledged what this spool never sent: the file is older than what the controller knows."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How much may wait for acknowledgement."""
-
-    #: Bytes of results with overhead.
-    max_bytes: int = 256 * 1024 * 1024
-    #: Age of the oldest result.
-    max_age_s: float = 30 * 86_400.0
 
 
 class Spool:
@@ -63,7 +51,7 @@ class Spool:
     def __init__(self, path: Path, *, clock: Clock, limits: Limits | None = None) -> None:
         self._path = path
         self._clock = clock
-        self._limits = limits or Limits()
+        self._room = Room(limits or Limits())
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._pending: list[tuple[Entry, asyncio.Future[int]]] = []
         self._gaps = Gaps()
@@ -74,9 +62,10 @@ class Spool:
         self._records = 0
         self._bytes = 0
         self._oldest_us = 0
-        self._full = False
         self._fault = ""
         self._damage = ""
+        #: How often the file was replaced.
+        self._replaced = 0
         self._acked = 0
         self._deleted = 0
         self._sent = 0
@@ -175,12 +164,15 @@ class Spool:
 
     async def read(self, after_seq: int, *, limit: int, max_bytes: int) -> list[Record]:
         """Return the next records in order: at most `limit` and `max_bytes`, but at least one if there is any."""
+        replaced = self._replaced
         try:
             records = await self._in_thread(
                 lambda: self._file.read(after_seq, limit=limit, max_bytes=max_bytes)
             )
         except DamageError as error:
-            await self._recover(str(error))
+            # Nothing would be taken for the end of the file as long as the disk does not allow to replace it.
+            while not await self._recover(str(error), replaced):
+                pass
             return []
         self._note_damage()
         return records
@@ -214,19 +206,19 @@ class Spool:
 
     async def used(self) -> dict[int, Used]:
         """Return the due instants that each job has used."""
-        return await self._in_thread(lambda: self._file.used())
+        return await self._or_replace(lambda: self._file.used(), {})
 
     async def forget_used(self, *, keep: frozenset[int], before_us: int) -> None:
         """Forget the instants of jobs that are gone and whose last run lies before an instant."""
-        await self._in_thread(lambda: self._file.forget_used(keep=keep, before_us=before_us))
+        await self._or_replace(lambda: self._file.forget_used(keep=keep, before_us=before_us), None)
 
     async def remember(self, key: str, value: str) -> None:
         """Keep a small value beside the records."""
-        await self._in_thread(lambda: self._file.remember(key, value))
+        await self._or_replace(lambda: self._file.remember(key, value), None)
 
     async def recall(self, key: str) -> str:
         """Return a value that was kept, or the empty text."""
-        return await self._in_thread(lambda: self._file.recall(key)) or ""
+        return await self._or_replace(lambda: self._file.recall(key), None) or ""
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -242,6 +234,15 @@ class Spool:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    async def _or_replace(self, work: Callable[[], T], otherwise: T) -> T:
+        """Return what comes of some work with the file; when that turns out to be damaged, replace it."""
+        replaced = self._replaced
+        try:
+            return await self._in_thread(work)
+        except DamageError as error:
+            await self._recover(str(error), replaced)
+            return otherwise
+
     async def _write_loop(self) -> None:
         failures = 0
         while True:
@@ -249,6 +250,7 @@ class Spool:
                 await self._wake.wait()
                 await self._clock.sleep(_GATHER_S)
             self._wake.clear()
+            replaced = self._replaced
             try:
                 await self._write_once()
             except StorageError as error:
@@ -260,7 +262,7 @@ class Spool:
                 self._wake.set()
                 continue
             except DamageError as error:
-                await self._recover(str(error))
+                await self._recover(str(error), replaced)
                 self._wake.set()
                 continue
             if self._fault:
@@ -322,21 +324,8 @@ class Spool:
         self._grown = asyncio.Event()
 
     def _is_full(self) -> bool:
-        share = _ROOM_SHARE if self._full else 1.0
-        too_old = (
-            bool(self._records)
-            and bool(self._oldest_us)
-            and self.now_us() - self._oldest_us > self._limits.max_age_s * 1e6
-        )
-        full = too_old or self._bytes >= self._limits.max_bytes * share
-        if full != self._full:
-            log.log(
-                logging.ERROR if full else logging.INFO,
-                "the spool %s",
-                "is full" if full else "has room again",
-            )
-        self._full = full
-        return full
+        age_us = self.now_us() - self._oldest_us if self._records and self._oldest_us else 0
+        return self._room.is_full(self._bytes, age_us / 1e6)
 
     async def _find_oldest(self) -> None:
         records = await self._in_thread(lambda: self._file.read(self._acked, limit=1, max_bytes=1))
@@ -345,7 +334,8 @@ class Spool:
             self._oldest_us = probe_pb2.Result.FromString(records[0].body).scheduled_at_us
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with faults(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         left_undone = damage.finish(self._path)
         try:
             self._file = SpoolFile.open(self._path)
@@ -369,12 +359,18 @@ class Spool:
     def _replace_file(self, reason: str) -> None:
         self._file, told = damage.replace(self._path, reason)
         self._load_state()
+        self._replaced += 1
         self._raise_damage(told)
 
-    async def _recover(self, reason: str) -> None:
-        """Replace the file while running; what waits in memory goes to the fresh one."""
+    async def _recover(self, reason: str, replaced: int) -> bool:
+        """Replace the file while running; what waits in memory goes to the fresh one. False when the disk does not allow it.
+
+        Nothing is done when the file has been replaced since the damage was met: others meet it at the same time.
+        """
 
         def work() -> None:
+            if self._replaced != replaced:
+                return
             with contextlib.suppress(Exception):  # closing a broken file may fail, and it is replaced anyway
                 self._file.close()
             self._replace_file(reason)
@@ -385,9 +381,11 @@ class Spool:
             log.error("%s", error)
             self._fault = str(error)
             await self._clock.sleep(1.0)
-            return
+            return False
+        self._fault = ""
         self._gaps.unsave()
         self._announce()
+        return True
 
     def _note_damage(self) -> None:
         if self._file.damage:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from controller.planning.accounts import Account, Received, Span, Version, account, may_stray, spans
 from controller.store import results
 from controller.store.entities import Destination, Job, JobVersion, OverdueJob, Test, Worker
-from controller.store.queries.due_runs import count_due
+from controller.store.queries.due_runs import Lines, count_due
 from controller.store.queries.expiries import counted_from
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
@@ -244,7 +244,7 @@ def of_test(
     ).all()
     known = len(rows)
     if most_runs is not None:
-        due = count_due(session, test_id, kind, start=start, end=end)
+        due = count_due(session, Lines(test_id=test_id, kind=kind), start=start, end=end)
         so_far = accumulate(due.get(row.id, 0) for row in sorted(rows, key=_retired))
         fitting = max(1, sum(total <= most_runs for total in so_far))
         most_lines = fitting if most_lines is None else min(most_lines, fitting)

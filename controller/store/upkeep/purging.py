@@ -1,13 +1,14 @@
 """Removes the results of tests that were deleted with their data, some rows at a time.
 
 A gateway may know such a test's jobs from before for a while, and a roll-up may have read what is being removed. So
-the removal is over only with a round that began long enough after the deletion and found nothing.
+the removal is over only with a round that began long enough after the deletion, looked at every day and found nothing.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
@@ -22,6 +23,16 @@ ROWS_TOGETHER = 5000
 SETTLED = dt.timedelta(minutes=15)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Round:
+    """What one round did for a test."""
+
+    #: Rows that were removed.
+    removed: int
+    #: Whether every day was looked at; one that is being copied is not, and may still have rows.
+    complete: bool
+
+
 def purge(engine: Engine, *, stopped: Callable[[], bool] = lambda: False) -> int:
     """Remove what there is of tests deleted with their data; return how many rows that were."""
     with engine.connect() as connection:
@@ -34,11 +45,11 @@ def purge(engine: Engine, *, stopped: Callable[[], bool] = lambda: False) -> int
         ).all()
     total = 0
     for test_id, settled in tests:
-        removed = _purge_test(engine, test_id, stopped)
-        if removed is None:
+        done = _purge_test(engine, test_id, stopped)
+        total += done.removed
+        if stopped():
             return total
-        total += removed
-        if settled and not removed:
+        if settled and done.complete and not done.removed:
             _remove_versions(engine, test_id)
             with engine.begin() as connection:
                 connection.execute(
@@ -47,8 +58,7 @@ def purge(engine: Engine, *, stopped: Callable[[], bool] = lambda: False) -> int
     return total
 
 
-def _purge_test(engine: Engine, test_id: int, stopped: Callable[[], bool]) -> int | None:
-    """Return how many rows were removed; None when it was stopped."""
+def _purge_test(engine: Engine, test_id: int, stopped: Callable[[], bool]) -> _Round:
     with engine.connect() as connection:
         rows = connection.execute(
             text("SELECT kind, id FROM jobs WHERE test_id = :id ORDER BY id"), {"id": test_id}
@@ -56,20 +66,25 @@ def _purge_test(engine: Engine, test_id: int, stopped: Callable[[], bool]) -> in
     jobs: dict[str, list[int]] = {}
     for kind, job_id in rows:
         jobs.setdefault(kind, []).append(job_id)
-    removed = 0
+    removed, complete = 0, True
     for kind, of_kind in jobs.items():
         for parent in (*results.table_names(kind), *_rollup_names(kind)):
             with engine.connect() as connection:
                 names = partitions.attached(connection, parent)
             for name in names:
-                while count := _remove_some(engine, parent, name, of_kind):
-                    removed += count
-                    if stopped():
-                        return None
+                try:
+                    while count := _remove_some(engine, parent, name, of_kind):
+                        removed += count
+                        if stopped():
+                            return _Round(removed=removed, complete=False)
+                except OperationalError as error:
+                    if not rewriting.is_lock_timeout(error):
+                        raise
+                    complete = False  # a later round removes what that day has
     with engine.begin() as connection:
         every = [job_id for of_kind in jobs.values() for job_id in of_kind]
         connection.execute(text("DELETE FROM dirty_buckets WHERE job_id = ANY(:jobs)"), {"jobs": every})
-    return removed
+    return _Round(removed=removed, complete=complete)
 
 
 def _remove_versions(engine: Engine, test_id: int) -> None:
@@ -89,24 +104,19 @@ def _rollup_names(kind: str) -> tuple[str, ...]:
 
 
 def _remove_some(engine: Engine, parent: str, name: str, jobs: Sequence[int]) -> int:
-    try:
-        with engine.begin() as connection:
-            if not _has_any(connection, name, jobs):
-                return 0
-            if parent in results.all_table_names():
-                # A copy of that day that is being made still has the rows.
-                rewriting.overtake(connection, rewriting.Day(table=parent, day=partitions.day_of(name)))
-            return connection.execute(
-                text(
-                    f"DELETE FROM {name} WHERE ctid = ANY(ARRAY("  # noqa: S608  our own names
-                    f"SELECT ctid FROM {name} WHERE job_id = ANY(:jobs) LIMIT :most))"
-                ),
-                {"jobs": list(jobs), "most": ROWS_TOGETHER},
-            ).rowcount
-    except OperationalError as error:
-        if not rewriting.is_lock_timeout(error):
-            raise
-        return 0  # the day is being copied; the round after that removes it
+    with engine.begin() as connection:
+        if not _has_any(connection, name, jobs):
+            return 0
+        if parent in results.all_table_names():
+            # A copy of that day that is being made still has the rows.
+            rewriting.overtake(connection, rewriting.Day(table=parent, day=partitions.day_of(name)))
+        return connection.execute(
+            text(
+                f"DELETE FROM {name} WHERE ctid = ANY(ARRAY("  # noqa: S608  our own names
+                f"SELECT ctid FROM {name} WHERE job_id = ANY(:jobs) LIMIT :most))"
+            ),
+            {"jobs": list(jobs), "most": ROWS_TOGETHER},
+        ).rowcount
 
 
 def _has_any(connection: Connection, name: str, jobs: Sequence[int]) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
+from controller.settings import Settings
 from controller.store import partitions
+from controller.store.engine import make_engine
 from controller.store.entities import Job, Test, Worker
 from controller.store.rollups import rolling
 from controller.store.upkeep import purging, rewriting
@@ -61,6 +64,25 @@ def pair(engine: Engine) -> tuple[int, int]:
     return jobs[0], jobs[1]
 
 
+@pytest.fixture
+def impatient(settings: Settings) -> Iterator[Engine]:
+    """An engine that waits for no lock for long."""
+    engine = make_engine(settings, application="test", lock_timeout_s=0.1)
+    yield engine
+    engine.dispose()
+
+
+def settle(engine: Engine) -> None:
+    """Let the deletion be so long ago that nothing is stored for the test any more."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE tests SET data_deleted_at = now() - CAST(:settled AS interval) * 2 WHERE name = 'gone'"
+            ),
+            {"settled": purging.SETTLED},
+        )
+
+
 def left(engine: Engine, job: int) -> list[int]:
     """Count the rows of a job in each table."""
     with engine.connect() as connection:
@@ -110,12 +132,6 @@ def test_it_is_over_when_nothing_can_come_any_more(
             ),
             {"job": pair[0], "at": dt.datetime(2026, 3, 28, tzinfo=dt.UTC)},
         )
-        connection.execute(
-            text(
-                "UPDATE tests SET data_deleted_at = now() - CAST(:settled AS interval) * 2 WHERE name = 'gone'"
-            ),
-            {"settled": purging.SETTLED},
-        )
         for job in pair:
             connection.execute(
                 text(
@@ -124,6 +140,7 @@ def test_it_is_over_when_nothing_can_come_any_more(
                 ),
                 {"job": job},
             )
+    settle(engine)
     monkeypatch.setattr(purging, "ROWS_TOGETHER", 2)
     assert purge(engine) == 1
     assert not is_over(engine)
@@ -162,3 +179,21 @@ def test_a_day_that_is_being_rewritten_does_not_bring_them_back(
     rewriting.rewrite(engine, day)
     assert left(engine, pair[0]) == [0, 0, 0]
     assert left(engine, pair[1]) == [48, 48, 2]
+
+
+def test_a_day_that_cannot_be_had_keeps_the_removal_open(
+    engine: Engine, impatient: Engine, pair: tuple[int, int]
+) -> None:
+    """While a day is being copied nobody knows whether it is empty; the round after that removes what it has."""
+    settle(engine)
+    last = FIRST + dt.timedelta(days=1)
+    with engine.begin() as copying:
+        rewriting.overtake(copying, Day(table="result_ping", day=last))
+        assert purge(impatient) == 24 + 48 + 2
+        # Nothing is found any more but for the day that is not looked at.
+        assert purge(impatient) == 0
+        assert not is_over(engine)
+    assert left(engine, pair[0]) == [24, 0, 0]
+    assert purge(impatient) == 24
+    assert purge(impatient) == 0
+    assert is_over(engine)

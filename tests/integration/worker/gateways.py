@@ -101,6 +101,8 @@ class Gateway(gateway_pb2_grpc.GatewayServicer, gateway_pb2_grpc.EnrolmentServic
         self.goodbyes: list[gateway_pb2.Goodbye] = []
         #: Ends sessions at Hello.
         self.refuse: tuple[grpc.StatusCode, str] | None = None
+        #: Welcome is made so long after Hello has come.
+        self.welcome_late_s = 0.0
         #: Heartbeats are not answered, and nothing else is said.
         self.mute = False
         #: Added to every acknowledgement.
@@ -177,7 +179,6 @@ class Gateway(gateway_pb2_grpc.GatewayServicer, gateway_pb2_grpc.EnrolmentServic
         (peer,) = context.auth_context()["x509_pem_cert"]
         self.serials.append(x509.load_pem_x509_certificate(peer).serial_number)
         first = await requests.__anext__()
-        received_us = self._now_us()
         hello = first.hello
         self.hellos.append(hello)
         if self.refuse is not None:
@@ -185,6 +186,7 @@ class Gateway(gateway_pb2_grpc.GatewayServicer, gateway_pb2_grpc.EnrolmentServic
         if self.goodbyes:
             yield gateway_pb2.GatewayMessage(goodbye=self.goodbyes.pop(0))
             return
+        await asyncio.sleep(self.welcome_late_s)
         yield gateway_pb2.GatewayMessage(
             welcome=gateway_pb2.Welcome(
                 session_epoch=len(self.hellos),
@@ -192,7 +194,7 @@ class Gateway(gateway_pb2_grpc.GatewayServicer, gateway_pb2_grpc.EnrolmentServic
                 acked_seq=self.acked.get(hello.spool_id, 0),
                 credit_results=self.credit_results,
                 credit_bytes=self.credit_bytes,
-                clock_us=received_us,
+                clock_us=self._now_us(),
                 hello_clock_us=hello.clock_us,
                 worker_id=self.worker_id,
                 heartbeat_s=self.heartbeat_s,

@@ -278,3 +278,23 @@ async def test_a_worker_that_starts_with_a_wrong_clock_keeps_the_controllers_tim
     now_us = SystemClock().wall_us()
     assert all(instant <= now_us for _, instant in gateway.stored)
     assert all(result.clock_offset_ms > 3_500_000 for result in _ok(gateway.stored.values()))
+
+
+async def test_a_gateway_that_is_late_with_its_welcome_moves_no_run(
+    gateway: Any, run_worker: Any, make_job: Any, until: Any
+) -> None:
+    """Neither at the first contact nor at the next: many come back to a gateway at once, and some have to wait."""
+    gateway.jobs = [make_job(interval_s=0.5)]
+    gateway.heartbeat_s = 60
+    gateway.welcome_late_s = 3.0
+    async with run_worker():
+        await until(lambda: len(gateway.stored) >= 3)
+        await gateway.stop()
+        await gateway.start(gateway.port)
+        await until(lambda: len(gateway.hellos) == 2 and gateway.sessions)
+        count = len(gateway.stored)
+        await until(lambda: len(gateway.stored) >= count + 10)
+    results = gateway.stored.values()
+    assert _ok(results) == list(results)
+    assert all(abs(result.clock_offset_ms) < 500 for result in results)
+    assert all(result.started_at_us - result.scheduled_at_us > -500_000 for result in results)

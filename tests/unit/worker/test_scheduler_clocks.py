@@ -140,6 +140,20 @@ async def test_a_restart_keeps_what_ran_ahead_of_time(make_bench: Any, make_job:
     assert max(after.instants()) > first[-1]
 
 
+@pytest.mark.parametrize("wait_s", [6, 14, 40])
+async def test_a_gateway_that_answers_late_moves_no_run(
+    make_bench: Any, make_job: Any, start_us: int, wait_s: float
+) -> None:
+    """Its answer tells the time when it was made, not half-way: every run starts when it is due, and none is missed."""
+    bench = make_bench()
+    bench.scheduler.set_jobs([make_job(1)])
+    await bench.clock.advance(3.5)
+    await bench.hear_late(wait_s)
+    await bench.clock.advance(10)
+    assert bench.missed == []
+    assert bench.instants() == [start_us + n * S for n in range(1, int(wait_s) + 14)]
+
+
 async def test_a_change_that_comes_before_the_schedule_looks_swallows_nothing(
     make_bench: Any, make_job: Any, start_us: int
 ) -> None:
@@ -164,6 +178,7 @@ _STEP = st.one_of(
     # None of them adds up to a step back of less than a second, which is waited for.
     st.tuples(st.just("set"), st.sampled_from([-7200.0, -3600.0, -90.0, -8.0, -2.0, 8.0, 90.0, 3600.0])),
     st.tuples(st.just("change"), st.just(0.0)),
+    st.tuples(st.just("late answer"), st.sampled_from([0.3, 2.9, 14.0, 40.0])),
 )
 
 
@@ -189,7 +204,9 @@ async def _follow(steps: list[tuple[str, float]], interval_s: float) -> None:
             bench.correct(seconds)
         else:
             begun_us = bench.time.now_us()
-            if what == "go":
+            if what == "late answer":
+                await bench.hear_late(seconds)
+            elif what == "go":
                 await bench.clock.advance(seconds)
             else:
                 bench.scheduler.set_jobs([probe_pb2.Job(job_id=1, version=number, schedule=schedule)])

@@ -18,12 +18,12 @@ from worker.transport import StreamEndedError
 class Bench:
     """A session between a queue and the test."""
 
-    def __init__(self, clock: Any, queue: MemoryQueue) -> None:
+    def __init__(self, clock: Any, queue: MemoryQueue, time: ControllerTime | None = None) -> None:
         self.clock = clock
         self.queue = queue
         self.stream = MemoryStream()
         self.jobs: list[gateway_pb2.JobSet] = []
-        self.time = ControllerTime(clock)
+        self.time = time or ControllerTime(clock)
         self.running: asyncio.Future[SessionEnd] = asyncio.ensure_future(
             Session(self.stream, local_for(clock, queue, self.time, self.jobs)).run()
         )
@@ -255,6 +255,33 @@ async def test_heartbeats_tell_the_time(clock: Any) -> None:
     assert bench.time.now_us() == pytest.approx(clock.wall_us() + 60_000_000, abs=1000)
     bench.say(goodbye=gateway_pb2.Goodbye())
     await bench.end()
+
+
+async def test_a_late_welcome_moves_no_time(clock: Any) -> None:
+    """Its stamp is of the moment when it was made; a first contact that is slow is followed by a quick heartbeat."""
+    bench = Bench(clock, MemoryQueue())
+    bench.time.observe(sent_steady_us=0, received_steady_us=0, controller_us=0)  # a clock that is far off
+    await clock.advance(14)
+    bench.welcome(heartbeat_s=240)
+    await clock.advance(0.1)
+    (beat,) = _told(bench)
+    bench.say(
+        heartbeat=gateway_pb2.HeartbeatReply(heartbeat_clock_us=beat.clock_us, clock_us=clock.wall_us())
+    )
+    await clock.advance(0.1)
+    assert bench.time.now_us() == pytest.approx(clock.wall_us(), abs=60_000)
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+    again = Bench(clock, MemoryQueue(), bench.time)
+    before_us = bench.time.now_us() - clock.wall_us()
+    await clock.advance(14)
+    again.welcome(heartbeat_s=240)
+    await clock.advance(20)
+    assert not _told(again)
+    assert bench.time.now_us() - clock.wall_us() == before_us
+    again.say(goodbye=gateway_pb2.Goodbye())
+    await again.end()
 
 
 def _told(bench: Bench) -> list[gateway_pb2.Heartbeat]:

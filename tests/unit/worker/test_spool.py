@@ -137,7 +137,7 @@ async def test_what_is_missed_while_gaps_are_told_is_told_once(open_spool: Any, 
     """As a gap of its own, for a second record of the same instant would be taken for a repetition."""
     spool = await open_spool()
     spool.now_us = lambda: 60
-    spool._limits = Limits(max_bytes=0)
+    spool._room._limits = Limits(max_bytes=0)
     for number in (10, 20):
         spool.miss(result_of(number))
     entered, leave = threading.Event(), threading.Event()
@@ -152,12 +152,12 @@ async def test_what_is_missed_while_gaps_are_told_is_told_once(open_spool: Any, 
         return settle(entries)
 
     spool._file.settle_gaps = slowly
-    spool._limits = Limits()
+    spool._room._limits = Limits()
     await asyncio.to_thread(entered.wait, 10)
-    spool._limits = Limits(max_bytes=0)
+    spool._room._limits = Limits(max_bytes=0)
     spool.miss(result_of(30))
     leave.set()
-    spool._limits = Limits()
+    spool._room._limits = Limits()
     told: list[tuple[int, str]] = []
     while sum(json.loads(detail or '{"missed_runs": 1}')["missed_runs"] for _, detail in told) < 3:
         await spool.wait_beyond(len(told))

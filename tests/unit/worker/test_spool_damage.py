@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import random
 import sqlite3
 from pathlib import Path
@@ -15,6 +16,9 @@ from support.spools import instants_of, result_of
 from worker.errors import StorageError
 from worker.spool.file import DamageError, SpoolFile
 from worker.spool.records import Entry
+from worker.used import Used
+
+_TIME = '{"boot_id": "one", "base_us": 1, "seen_us": 2}'
 
 
 def _fill(path: Path, count: int, *, close: bool) -> set[bytes]:
@@ -22,7 +26,14 @@ def _fill(path: Path, count: int, *, close: bool) -> set[bytes]:
     file = SpoolFile.open(path)
     bodies = [result_of(number, size=50).SerializeToString() for number in range(count)]
     for start in range(0, count, 20):
-        file.commit([Entry(body=body) for body in bodies[start : start + 20]])
+        used = [Used(((1000 * number, 2000 * number),)) for number in range(start, start + 20)]
+        file.commit(
+            [
+                Entry(body=body, job_id=start + at, used=used[at])
+                for at, body in enumerate(bodies[start : start + 20])
+            ]
+        )
+    file.remember("time", _TIME)
     if close:
         file.close()
     else:
@@ -50,6 +61,7 @@ async def test_a_damaged_spool_always_starts(tmp_path: Path, open_spool: Any, ho
     rng = random.Random(f"{how}{close}")
     template = tmp_path / "template.sqlite"
     written = _fill(template, 200, close=close)
+    used_before = {number: Used(((1000 * number, 2000 * number),)) for number in range(200)}
     contents = {item.name.removeprefix("template"): item.read_bytes() for item in _files(template)}
     lost_in_silence = 0
     for number in range(_ROUNDS):
@@ -66,6 +78,8 @@ async def test_a_damaged_spool_always_starts(tmp_path: Path, open_spool: Any, ho
         if set(bodies) != written and not spool.alarm:
             lost_in_silence += 1
             assert how == "truncate", f"round {number}: a loss was not told"
+        assert (await spool.used()).items() <= used_before.items(), "instants came out that were never used"
+        assert await spool.recall("time") in (_TIME, "")
         seq = await spool.append(result_of(10_000))
         assert seq > max((record.seq for record in records), default=0)
         await spool.close()
@@ -105,7 +119,7 @@ async def test_a_damaged_file_is_kept_and_what_can_be_read_is_delivered(
     with contextlib.closing(SpoolFile.open(path)) as file:
         before = file.spool_id
     content = bytearray(path.read_bytes())
-    middle = len(content) // 2 // 4096 * 4096
+    middle = content.index(result_of(250, size=50).SerializeToString()) // 4096 * 4096
     content[middle : middle + 4096] = bytes(4096)
     path.write_bytes(content)
     spool = await open_spool()
@@ -212,3 +226,117 @@ def test_a_folder_that_cannot_be_used_is_no_damage(tmp_path: Path) -> None:
     """A missing folder is the system's fault: nothing is renamed, the caller may try again."""
     with pytest.raises(StorageError, match="cannot be written"):
         SpoolFile.open(tmp_path / "nowhere" / "spool.sqlite")
+
+
+@pytest.mark.parametrize("before", ["[[5", "boot_id", "tail"], ids=["used", "time", "end mark"])
+async def test_a_bit_that_flips_in_a_text_does_not_stop_the_worker(
+    tmp_path: Path, open_spool: Any, before: str
+) -> None:
+    """SQLite takes bytes that are no text for one; the check sum beside it tells."""
+    path = tmp_path / "spool.sqlite"
+    _fill(path, 200, close=True)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(before.encode()) + len(before)] ^= 0x80
+    path.write_bytes(content)
+    for _ in range(2):
+        spool = await open_spool()
+        assert await instants_of(spool) == list(range(200))
+        assert len(await spool.used()) == {"[[5": 199, "boot_id": 200, "tail": 0}[before]
+        assert await spool.recall("time") == (_TIME if before == "[[5" else "")
+        await spool.close()
+
+
+@pytest.mark.parametrize("what", ["used", "forget_used", "remember", "recall"])
+async def test_damage_that_the_housekeeping_finds_replaces_the_file(open_spool: Any, what: str) -> None:
+    """It costs what is kept beside the results, not the daemon."""
+    spool = await open_spool()
+    await spool.append(result_of(1))
+    await spool.remember("time", _TIME)
+    spool_id = spool.spool_id
+    for table in ("used", "meta"):
+        spool._file._connection.execute(f"DROP TABLE {table}")
+    arguments: dict[str, tuple[Any, ...]] = {"remember": ("time", _TIME), "recall": ("time",)}
+    named = {"keep": frozenset(), "before_us": 1} if what == "forget_used" else {}
+    assert not await getattr(spool, what)(*arguments.get(what, ()), **named)
+    assert spool.spool_id != spool_id
+    assert "damaged" in spool.alarm
+    assert await instants_of(spool) == [1]
+    await spool.remember("time", _TIME)
+    assert await spool.recall("time") == _TIME
+
+
+def _read_only(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize("forbidden", ["rename", "unlink", "read_bytes", "mkdir"])
+async def test_a_damaged_file_waits_for_a_disk_that_is_read_only(
+    tmp_path: Path, open_spool: Any, monkeypatch: pytest.MonkeyPatch, forbidden: str
+) -> None:
+    """A file system with errors is made read-only by the kernel: the worker waits for it, and does not end."""
+    path = tmp_path / "spool.sqlite"
+    _fill(path, 100, close=True)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM meta")
+        connection.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, forbidden, _read_only)
+        with pytest.raises(StorageError, match="Read-only"):
+            await open_spool()
+    assert await instants_of(await open_spool()) == list(range(100))
+
+
+async def test_damage_while_the_disk_is_read_only_ends_nothing(
+    open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes meanwhile waits in memory and is written once the damaged file can be replaced."""
+    spool = await open_spool()
+    await spool.append(result_of(1))
+    spool._file._connection.execute("DROP TABLE meta")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", _read_only)
+        waiting = asyncio.ensure_future(spool.append(result_of(2)))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        assert "Read-only" in spool.refusal()
+    await asyncio.wait_for(waiting, 5)
+    assert await instants_of(spool) == [1, 2]
+    assert "Read-only" not in spool.refusal()
+
+
+async def test_a_reader_of_a_damaged_file_waits_until_it_can_be_replaced(
+    tmp_path: Path, open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No records would mean that there are none; and of all that meet the damage, one replaces the file."""
+    spool = await open_spool()
+    await spool.append(result_of(1))
+    spool_id = spool.spool_id
+    spool._file._connection.execute("DROP TABLE meta")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", _read_only)
+        writing = asyncio.ensure_future(spool.append(result_of(2)))
+        await asyncio.sleep(0.2)
+        reading = asyncio.ensure_future(spool.read(0, limit=9, max_bytes=10**6))
+        await asyncio.sleep(1.3)
+        assert not reading.done()
+    assert await asyncio.wait_for(reading, 5) == []
+    assert spool.spool_id != spool_id
+    await writing
+    await asyncio.sleep(1.2)
+    assert await instants_of(spool) == [1, 2]
+    assert len(list(tmp_path.glob("spool-damaged-*.sqlite"))) == 1
+
+
+async def test_a_replaced_file_takes_results_again_without_a_new_one(
+    open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the spool refuses no run starts, and none is to be missed only to find out that it may."""
+    spool = await open_spool()
+    await spool.append(result_of(1))
+    spool._file._connection.execute("DROP TABLE meta")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", _read_only)
+        await spool.recall("time")
+        assert "Read-only" in spool.refusal()
+    await spool.recall("time")
+    assert "Read-only" not in spool.refusal()

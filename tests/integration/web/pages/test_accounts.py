@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import re
 from collections.abc import Callable
 
@@ -119,6 +120,14 @@ def test_a_page_counts_no_more_than_can_be_waited_for(viewer, rows, line) -> Non
     assert "These are 1\u00a0line of 3" in page
     assert ">edge-1</a>" in page
     assert ">edge-0</a>" not in page
+    # The API is asked for the same range, and says what is said of it: too many, and where the range can begin.
+    link = re.search(
+        r'href="([^"]+)">the API</a> has all where no more than 5\u202f000\u202f000 runs were due', page
+    )
+    assert link
+    refused = viewer.client.get(html.unescape(link[1]))
+    assert refused.status_code == 422
+    assert "a range from" in refused.json["errors"][0]["message"]
 
 
 def test_without_runs_it_says_why(viewer, rows) -> None:
