@@ -140,7 +140,6 @@ class _Table:
         )
 
 
-_MOST_DETAIL_BYTES = 65_536
 #: Levels of lists and objects within a detail.
 _DEEPEST = 50
 _MOST_ERROR_CHARACTERS = 2_000
@@ -253,8 +252,10 @@ def _detail(result: probe_pb2.Result) -> bytes | None:
     text = result.detail_json
     if not text:
         return None
-    if len(text) > _MOST_DETAIL_BYTES:
-        raise UnstorableError(f"detail has {len(text)} characters; {_MOST_DETAIL_BYTES} is the most")
+    if len(text) > contract.MOST_DETAIL_CHARACTERS:
+        raise UnstorableError(
+            f"detail has {len(text)} characters; {contract.MOST_DETAIL_CHARACTERS} is the most"
+        )
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         _check_depth(value, _DEEPEST)
