@@ -41,6 +41,8 @@ _PARAMETERS: dict[str, Any] = {
 #: SQLSTATE classes after which the same work may succeed: broken connection, read-only or ended transaction,
 #: deadlock and serialisation, no resources, lock not had, shutdown or cancellation, input/output error.
 _TRANSIENT = frozenset(("08", "25", "40", "53", "55", "57", "58"))
+#: What the time-outs of a statement, of a client that does nothing in its transaction, and of a transaction end with.
+_OUT_OF_TIME = frozenset(("57014", "25P03", "25P04"))
 
 
 class Database:
@@ -140,6 +142,17 @@ def is_transient(error: Exception) -> bool:
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return error.sqlstate[:2] in _TRANSIENT
+
+
+def is_out_of_time(error: psycopg.Error, *, lasted_s: float) -> bool:
+    """Whether work that took so long on an open connection was ended for that, so that less work may succeed.
+
+    A transaction's time-out ends the connection too. Who is sending rows just then reads nothing of the reason, so an
+    end that comes so late counts as one, whatever it says.
+    """
+    return error.sqlstate in _OUT_OF_TIME or (
+        is_transient(error) and lasted_s * 1000 >= LONGEST_TRANSACTION_MS
+    )
 
 
 def is_about_content(error: Exception) -> bool:

@@ -9,7 +9,8 @@ workers' spools hold what comes.
 Nothing is ever dropped here. A result that can never be stored goes to the quarantine in the same transaction; what
 the database cannot do now is tried again until it takes the portions or says that their session has been superseded.
 What spoils a load is looked for portion by portion, then row by row, and whose portion it was is remembered for a
-while, so that one worker's oddities cost the others next to nothing.
+while, so that one worker's oddities cost the others next to nothing. What takes longer than the database allows goes
+into smaller transactions, portion by portion and then piece by piece, so that no load stops its lane for good.
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import psycopg
 
+from controller.gateway.batches import Batch, Queue, Source
 from controller.gateway.database import (
     BackOff,
     BlockingConnection,
     Database,
     Line,
     is_in_vain,
+    is_out_of_time,
     is_transient,
 )
 from controller.gateway.isolating import load_apart
@@ -48,6 +51,9 @@ _T = TypeVar("_T")
 _WARY_S = 300.0
 #: A transaction costs as much as a few dozen results. Who has less than so many rows waits a moment for more.
 _FEW_ROWS, _GATHER_S = 1_000, 0.02
+#: Work that the database has ended so often for taking too long is divided; the first time something else may have been
+#: in the way.
+_TIMES_OUT = 2
 
 MakePartitions = Callable[[Collection[tuple[str, int]]], Awaitable[None]]
 
@@ -56,41 +62,8 @@ class InVainError(Exception):
     """What these rows meet with however often they are tried; the cause is the error itself."""
 
 
-class Source(Protocol):
-    """A session, as the pipeline sees it."""
-
-    @property
-    def worker_id(self) -> uuid.UUID:
-        """Whose results these are."""
-
-    @property
-    def epoch(self) -> int:
-        """Under which session they came."""
-
-    @property
-    def spool_id(self) -> str:
-        """The spool whose numbers they carry."""
-
-    def stored(self, batch: Batch) -> None:
-        """The batch is committed: acknowledge it."""
-
-    def refused(self) -> None:
-        """The session is not the worker's newest, or the worker is revoked: end it."""
-
-    def broken(self) -> None:
-        """A batch can neither be stored nor set aside, by a fault of this release: end the session, acknowledge nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Results as a session received them; sequence numbers grow."""
-
-    source: Source
-    seqs: Sequence[int]
-    #: Result messages as they came.
-    wire: Sequence[bytes]
-    #: Bytes that the batch holds of the session's credit.
-    size: int
+class OutOfTimeError(Exception):
+    """The database has ended the work because it took longer than a transaction may."""
 
 
 @dataclass(kw_only=True)
@@ -119,7 +92,9 @@ class Ingest:
         retention_days: int = 0,
         lanes: int = 2,
         most_waiting: int = 32_000,
+        most_waiting_bytes: int = 16 * 2**20,
         most_rows: int = 10_000,
+        most_bytes: int = 4 * 2**20,
     ) -> None:
         self.tally = Tally()
         self._lanes = [
@@ -129,8 +104,9 @@ class Ingest:
                 on_stored=on_stored,
                 tally=self.tally,
                 retention_days=retention_days,
-                most_waiting=most_waiting,
+                queue=Queue(most_results=most_waiting, most_bytes=most_waiting_bytes),
                 most_rows=most_rows,
+                most_bytes=most_bytes,
             )
             for _ in range(lanes)
         ]
@@ -153,28 +129,6 @@ class Ingest:
                 lane.close()
 
 
-class Queue(asyncio.Queue[Batch]):
-    """Batches that wait; full when they hold so many results, since their number says little."""
-
-    def __init__(self, most_results: int) -> None:
-        super().__init__()
-        self._most_results = most_results
-        self._results = 0
-
-    def full(self) -> bool:
-        """Whether whoever has more must wait."""
-        return self._results >= self._most_results
-
-    def _put(self, item: Batch) -> None:
-        super()._put(item)
-        self._results += len(item.seqs)
-
-    def _get(self) -> Batch:
-        batch = super()._get()
-        self._results -= len(batch.seqs)
-        return batch
-
-
 class Lane:
     """Stores the batches of some workers, one transaction after the other."""
 
@@ -186,19 +140,22 @@ class Lane:
         on_stored: Callable[[set[int], set[int]], None],
         tally: Tally,
         retention_days: int,
-        most_waiting: int,
+        queue: Queue,
         most_rows: int,
+        most_bytes: int,
     ) -> None:
-        self.queue = Queue(most_waiting)
+        self.queue = queue
         self._line = line
         self._make_partitions = make_partitions
         #: Told after each COMMIT: tests that got results, and one-shot jobs that have run.
         self._on_stored = on_stored
         self._tally = tally
+        #: A load's results, and its bytes: these bound the rows of child tables, thousands of which a result may bring.
         self._most_rows = most_rows
+        self._most_bytes = most_bytes
         self._preparation = Preparation(retention_days=retention_days)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ingest")
-        #: Workers that have sent what is stored already, and those whose portions had to be stored row by row.
+        #: Workers that have sent what is stored already, and those whose portions had to be stored row by row or in pieces.
         self._repeating: Lately[uuid.UUID] = Lately(_WARY_S)
         self._spoiling: Lately[uuid.UUID] = Lately(_WARY_S)
         #: Of what they have sent since nothing may be stored: the watermark would pass over the batch that failed.
@@ -221,9 +178,15 @@ class Lane:
     def _take_more(self, batches: list[Batch]) -> int:
         """Add what waits in the queue, as much as goes into one load; return how many rows there are."""
         rows = sum(len(batch.seqs) for batch in batches)
-        while rows < self._most_rows and not self.queue.empty():
+        size = sum(batch.size for batch in batches)
+        while (
+            rows < self._most_rows
+            and not self.queue.empty()
+            and size + self.queue.next_size <= self._most_bytes
+        ):
             batches.append(self.queue.get_nowait())
             rows += len(batches[-1].seqs)
+            size += batches[-1].size
         return rows
 
     def close(self) -> None:
@@ -251,12 +214,6 @@ class Lane:
             else:
                 for batch in group:
                     source.stored(batch)
-        counts = self._preparation.count(load, claimed)
-        self._tally.stored += counts.stored
-        self._tally.quarantined += counts.quarantined
-        self._tally.expired += counts.expired
-        self._tally.deleted += counts.deleted
-        self._on_stored(counts.tests, counts.one_shots)
 
     def _give_up(self, source: Source) -> None:
         self._broken.add(source)
@@ -279,14 +236,19 @@ class Lane:
         try:
             if together:
                 claimed |= await self._store_together(load, together)
-        except InVainError as error:
+        except (InVainError, OutOfTimeError) as error:
             _log.info("%s; the load is stored portion by portion", error)
             apart = list(everyone)
         for position in apart:
+            worker_id = load.portions[position].worker_id
             try:
-                claimed |= await self._store_alone(load, position)
+                if await self._store_alone(load, position):
+                    claimed.add(position)
             except InVainError:
-                _log.exception("results of worker %s cannot be stored", load.portions[position].worker_id)
+                _log.exception("results of worker %s cannot be stored", worker_id)
+                broken.add(position)
+            except OutOfTimeError as error:
+                _log.warning("a single result of worker %s cannot be stored in time: %s", worker_id, error)
                 broken.add(position)
         return frozenset(claimed), frozenset(broken)
 
@@ -301,25 +263,66 @@ class Lane:
             _log.info("%s; what is stored already is looked for", error)
         return await self._copy(load, positions, positions)
 
-    async def _store_alone(self, load: Load, position: int) -> Claimed:
-        """Store a portion in a transaction of its own, row by row if it must be."""
+    async def _store_alone(self, load: Load, position: int) -> bool:
+        """Store a portion in transactions of its own, the earlier results first; whether all of it was claimed.
+
+        Pieces that take too long are halved. Each advances the watermark to its own last result, so that a stop between
+        two of them loses nothing. A single result that takes too long raises OutOfTimeError, and none comes after it.
+        """
+        places = load.places(position)
+        most = len(places)
+        while places:
+            whole = len(places) == len(load.places(position)) <= most
+            piece, place = (load, position) if whole else (load.piece(places[:most]), 0)
+            try:
+                if not await self._store_piece(piece, place):
+                    return False
+            except OutOfTimeError as error:
+                if most == 1:
+                    raise
+                most = (most + 1) // 2
+                self._spoiling.add(load.portions[position].worker_id)
+                _log.info("%s; the portion is stored in pieces of %s results", error, most)
+            else:
+                places = places[most:]
+        return True
+
+    async def _store_piece(self, load: Load, position: int) -> Claimed:
+        """Store what is one transaction's, row by row if it must be."""
         try:
             return await self._copy(load, [position], [position])
         except InVainError as error:
             _log.info("%s; the portion is stored row by row", error)
         self._spoiling.add(load.portions[position].worker_id)
-        return await self._retrying(partial(store_singly, load=load, position=position), load)
+        claimed = await self._retrying(partial(store_singly, load=load, position=position), load)
+        self._count(load, claimed)
+        return claimed
 
     async def _copy(self, load: Load, positions: Collection[int], wary: Collection[int]) -> Claimed:
         work = partial(store_copied, load=load, positions=positions, wary=wary)
         stored: Stored = await self._retrying(work, load)
         for position in stored.repeating:
             self._repeating.add(load.portions[position].worker_id)
+        self._count(load, stored.claimed)
         return stored.claimed
 
+    def _count(self, load: Load, claimed: Claimed) -> None:
+        """Note what a transaction has stored, and tell of it."""
+        counts = self._preparation.count(load, claimed)
+        self._tally.transactions += 1
+        self._tally.stored += counts.stored
+        self._tally.quarantined += counts.quarantined
+        self._tally.expired += counts.expired
+        self._tally.deleted += counts.deleted
+        self._on_stored(counts.tests, counts.one_shots)
+
     async def _retrying(self, work: Callable[[BlockingConnection], _T], load: Load | None = None) -> _T:
-        """Do the work until the database takes it; raises InVainError for what would come again with the same rows."""
+        """Do the work until the database takes it; raises InVainError for what would come again with the same rows.
+
+        When it stores a load, what takes too long again raises OutOfTimeError.
+        """
         back_off = BackOff()
+        times_out = 0
         while True:
             begun = time.monotonic()
             try:
@@ -327,6 +330,11 @@ class Lane:
             except MissingPartitionError:
                 if load is not None:
                     await self._add_partitions(load)
+            except OutOfTimeError as error:
+                times_out += 1
+                if load is not None and times_out == _TIMES_OUT:
+                    raise
+                _log.warning("results wait for the database: %s", error)
             except Exception as error:
                 if is_in_vain(error):
                     raise InVainError(_told(error)) from error
@@ -336,7 +344,6 @@ class Lane:
                     _log.exception("results cannot be stored and wait; the schema may not fit this release")
             else:
                 if load is not None:
-                    self._tally.transactions += 1
                     self._tally.last_commit_ms = (time.monotonic() - begun) * 1000
                 return done
             self._tally.retries += 1
@@ -344,7 +351,13 @@ class Lane:
 
     def _attempt(self, work: Callable[[BlockingConnection], _T]) -> _T:
         with self._line.connection() as connection:
-            return work(connection)
+            begun = time.monotonic()
+            try:
+                return work(connection)
+            except psycopg.Error as error:
+                if is_out_of_time(error, lasted_s=time.monotonic() - begun):
+                    raise OutOfTimeError(_told(error)) from error
+                raise
 
     async def _add_partitions(self, load: Load) -> None:
         days = {(kind, due_us // DAY_US) for kind, due_us in load.due()}

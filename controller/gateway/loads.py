@@ -118,6 +118,28 @@ class Load:
             seq=portion.seqs[index], packed=single.packed, fault=single.fault, payload=portion.wire[index]
         )
 
+    def piece(self, places: range) -> Load:
+        """Return some successive results of one portion as a load of their own."""
+        position = int(self.owners[places.start])
+        portion = self.portions[position]
+        first = places.start - self._starts[position]
+        own = slice(first, first + len(places))
+        blocks = [
+            replace(some, places=some.places - places.start)
+            for some in (
+                block.chosen((block.places >= places.start) & (block.places < places.stop))
+                for block in self.blocks
+            )
+            if len(some)
+        ]
+        return Load(
+            portions=[replace(portion, seqs=portion.seqs[own], wire=portion.wire[own])],
+            blocks=blocks,
+            singles={
+                place - places.start: single for place, single in self.singles.items() if place in places
+            },
+        )
+
     @cached_property
     def _in_block(self) -> dict[int, PackedResult]:
         """What blocks hold, row by row: for the slowest way into the database, which is rare."""

@@ -164,8 +164,9 @@ def pack(result: probe_pb2.Result) -> PackedResult:
         raise UnstorableError(f"status {result.status} is not one that this release knows")
     if result.failure_source not in SOURCES:
         raise UnstorableError(f"failure source {result.failure_source} is not one that this release knows")
-    if not EARLIEST_US <= result.started_at_us < LATEST_US:
-        raise UnstorableError("started_at lies outside of the calendar")
+    for instant in ("scheduled_at", "started_at"):
+        if not EARLIEST_US <= getattr(result, f"{instant}_us") < LATEST_US:
+            raise UnstorableError(f"{instant} lies outside of the calendar")
     metrics = getattr(result, name) if result.WhichOneof("metrics") else None
     present: dict[str, Any] = {}
     if metrics is not None:

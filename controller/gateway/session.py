@@ -17,10 +17,11 @@ from typing import Any, Protocol
 
 from controller.gateway import greeting, renewing
 from controller.gateway.authority import Authority
+from controller.gateway.batches import Batch
 from controller.gateway.database import Database
 from controller.gateway.ending import REASONS, Ending, Why, goodbye
 from controller.gateway.identity import Peer
-from controller.gateway.ingest import Batch, Ingest
+from controller.gateway.ingest import Ingest
 from controller.gateway.jobs import Change, Jobs
 from controller.gateway.limits import Allowance
 from controller.gateway.outbox import Outbox, Outgoing

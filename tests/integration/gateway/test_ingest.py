@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from controller.gateway import ingest, storing
-from controller.gateway.ingest import Batch
+from controller.gateway.batches import Batch
 from controller.store.engine import libpq_url
 
 
@@ -271,10 +271,11 @@ async def test_a_one_shot_job_is_retired_once_its_result_is_stored(deployment: A
     assert deployment.sql("SELECT id FROM jobs WHERE retired_at IS NULL") == [(regular,)]
 
 
-async def test_a_full_pipeline_stops_reading(deployment: Any) -> None:
-    """A worker's lane holds so many results and no more: a further batch waits outside, while other lanes have room."""
+@pytest.mark.parametrize("bounds", [{"most_waiting": 4}, {"most_waiting_bytes": 4}])
+async def test_a_full_pipeline_stops_reading(deployment: Any, bounds: dict[str, int]) -> None:
+    """A worker's lane holds so many results or bytes and no more: a further batch waits outside, other lanes have room."""
     pipeline = ingest.Ingest(
-        deployment.gateway.database, deployment.gateway._make_partitions, lanes=2, most_waiting=4
+        deployment.gateway.database, deployment.gateway._make_partitions, lanes=2, **bounds
     )
     batch, other = (
         Batch(source=SimpleNamespace(worker_id=uuid.UUID(int=number)), seqs=[1, 2], wire=[b"", b""], size=2)
@@ -286,6 +287,27 @@ async def test_a_full_pipeline_stops_reading(deployment: Any) -> None:
         await asyncio.wait_for(pipeline.submit(batch), 0.1)
     await pipeline.submit(other)
     assert pipeline.waiting == 3
+    assert await pipeline._lanes[0].queue.get() is batch
+    await asyncio.wait_for(pipeline.submit(batch), 5)
+
+
+async def test_a_load_is_bounded_by_bytes_too(deployment: Any) -> None:
+    """What would make it too large waits for the next one; a batch that is too large by itself goes alone."""
+    pipeline = ingest.Ingest(
+        deployment.gateway.database, deployment.gateway._make_partitions, lanes=1, most_bytes=10
+    )
+    batches = [
+        Batch(source=SimpleNamespace(worker_id=uuid.UUID(int=0)), seqs=[seq], wire=[b""], size=size)
+        for seq, size in enumerate((4, 6, 1, 20, 3))
+    ]
+    for batch in batches:
+        await pipeline.submit(batch)
+    lane, loads = pipeline._lanes[0], []
+    while not lane.queue.empty():
+        load = [lane.queue.get_nowait()]
+        assert lane._take_more(load) == len(load)
+        loads.append([batch.size for batch in load])
+    assert loads == [[4, 6], [1], [20], [3]]
 
 
 async def test_batches_of_the_same_moment_share_a_transaction(deployment: Any, tools: Any) -> None:

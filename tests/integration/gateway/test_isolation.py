@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from controller.gateway import ingest, packing, preparing, storing
-from controller.gateway.ingest import Batch, Ingest
+from controller.gateway.batches import Batch
+from controller.gateway.ingest import Ingest
 
 
 class Peer:
