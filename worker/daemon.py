@@ -158,6 +158,7 @@ class Daemon:
         while True:
             await self._clock.sleep(_KEEP_TIME_S)
             await self._save_time()
+            await self._jobs.save()
             await self._forget_used()
 
     async def _forget_used(self) -> None:

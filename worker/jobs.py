@@ -26,6 +26,9 @@ class JobStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._jobs: dict[int, probe_pb2.Job] = {}
+        #: Whether the file holds something else than what is in force.
+        self._unsaved = False
+        self._writing = asyncio.Lock()
         #: Number of the set in force; 0 before the first.
         self.revision = 0
 
@@ -67,16 +70,25 @@ class JobStore:
         before = {job_id: job.SerializeToString(deterministic=True) for job_id, job in self._jobs.items()}
         self._take(change)
         after = {job_id: job.SerializeToString(deterministic=True) for job_id, job in self._jobs.items()}
-        if before == after and self._path.exists():
-            return
-        content = gateway_pb2.JobSet(
-            revision=self.revision, full=True, jobs=self._jobs.values()
-        ).SerializeToString()
-        whole = _MAGIC + hashlib.sha256(content).digest() + content
-        try:
-            await asyncio.get_running_loop().run_in_executor(None, replace_file, self._path, whole)
-        except StorageError as error:
-            log.error("the jobs are in force, but would not survive a restart: %s", error)
+        if before != after or not self._path.exists():
+            self._unsaved = True
+        await self.save()
+
+    async def save(self) -> None:
+        """Write the set in force if the file does not hold it, which a full disk may have prevented."""
+        async with self._writing:
+            if not self._unsaved:
+                return
+            content = gateway_pb2.JobSet(
+                revision=self.revision, full=True, jobs=self._jobs.values()
+            ).SerializeToString()
+            whole = _MAGIC + hashlib.sha256(content).digest() + content
+            self._unsaved = False
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, replace_file, self._path, whole)
+            except StorageError as error:
+                self._unsaved = True
+                log.error("the jobs are in force, but would not survive a restart: %s", error)
 
     def _take(self, change: gateway_pb2.JobSet) -> None:
         if change.full:

@@ -109,7 +109,11 @@ class PassedRuns:
         return sum(passed.rows for passed in self._waiting)
 
     def _tell_some(self, passed: _Passed, most: int) -> None:
-        for due_us in islice(passed.used.unused(passed.grid, passed.first_us, passed.last_us), most):
+        told = list(islice(passed.used.unused(passed.grid, passed.first_us, passed.last_us), most))
+        if len(told) < most:
+            # There are no more, whatever was counted, and those behind are not to wait for them.
+            passed.rows = len(told)
+        for due_us in told:
             passed.first_us = due_us + 1
             passed.rows -= 1
             more = 0 if passed.rows else passed.count

@@ -29,7 +29,6 @@ _PLACE_WAIT_S = 1.0
 _CANCEL_WAIT_S = 2.0
 #: How long an unavailable kind is believed to stay so; something may have been installed meanwhile.
 _UNAVAILABLE_S = 30.0
-_LARGEST_DETAIL = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,8 +249,7 @@ def _add_detail(result: probe_pb2.Result, detail: dict[str, Any]) -> None:
     if not detail:
         return
     text = json.dumps(detail, allow_nan=False)
-    if len(text) > _LARGEST_DETAIL:
-        text = json.dumps(
-            {"left_out": f"the detail had {len(text)} characters; {_LARGEST_DETAIL} is the most"}
-        )
+    most = contract.MOST_DETAIL_CHARACTERS
+    if len(text) > most:
+        text = json.dumps({"left_out": f"the detail had {len(text)} characters; {most} is the most"})
     result.detail_json = text

@@ -140,7 +140,6 @@ class _Table:
         )
 
 
-_MOST_DETAIL_BYTES = 65_536
 #: Levels of lists and objects within a detail.
 _DEEPEST = 50
 _MOST_ERROR_CHARACTERS = 2_000
@@ -165,8 +164,9 @@ def pack(result: probe_pb2.Result) -> PackedResult:
         raise UnstorableError(f"status {result.status} is not one that this release knows")
     if result.failure_source not in SOURCES:
         raise UnstorableError(f"failure source {result.failure_source} is not one that this release knows")
-    if not EARLIEST_US <= result.started_at_us < LATEST_US:
-        raise UnstorableError("started_at lies outside of the calendar")
+    for instant in ("scheduled_at", "started_at"):
+        if not EARLIEST_US <= getattr(result, f"{instant}_us") < LATEST_US:
+            raise UnstorableError(f"{instant} lies outside of the calendar")
     metrics = getattr(result, name) if result.WhichOneof("metrics") else None
     present: dict[str, Any] = {}
     if metrics is not None:
@@ -253,8 +253,10 @@ def _detail(result: probe_pb2.Result) -> bytes | None:
     text = result.detail_json
     if not text:
         return None
-    if len(text) > _MOST_DETAIL_BYTES:
-        raise UnstorableError(f"detail has {len(text)} characters; {_MOST_DETAIL_BYTES} is the most")
+    if len(text) > contract.MOST_DETAIL_CHARACTERS:
+        raise UnstorableError(
+            f"detail has {len(text)} characters; {contract.MOST_DETAIL_CHARACTERS} is the most"
+        )
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         _check_depth(value, _DEEPEST)

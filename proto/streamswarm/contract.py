@@ -40,6 +40,9 @@ __all__ = [
 ]
 
 
+#: Characters of `Result.detail_json`; a worker sends no more, and a gateway stores no more.
+MOST_DETAIL_CHARACTERS = 65_536
+
 _TYPES: dict[int, ValueType] = {
     FieldDescriptor.TYPE_BOOL: "boolean",
     FieldDescriptor.TYPE_DOUBLE: "number",

@@ -27,6 +27,7 @@ async def test_what_can_never_be_stored_is_set_aside_and_the_rest_is_stored(
         "cannot be kept": tools.make_result(job, 4, detail_json="{"),
         "larger than any number": tools.make_result(job, 8, detail_json='{"a": 1e5000}'),
         "levels deep": tools.make_result(job, 9, detail_json='{"a": ' + "[" * 60 + "]" * 60 + "}"),
+        "65537 characters": tools.make_result(job, 15, detail_json=json.dumps({"a": "x" * 65_528})),
         "not an object": tools.make_result(job, 5, detail_json="[1]"),
         "status 0": tools.make_result(job, 6, status=0),
     }
@@ -35,19 +36,20 @@ async def test_what_can_never_be_stored_is_set_aside_and_the_rest_is_stored(
     bad["no Result message"] = tools.make_result(job, 7)
     wire.append(b"\xff\xff\xff")
     good = [tools.make_result(job, number) for number in range(10, 14)]
+    good[0].detail_json = json.dumps({"a": "x" * 65_527})
     async with deployment.session(worker) as session:
         await session.hello()
         first, last = ([result.SerializeToString() for result in some] for some in (good[:2], good[2:]))
         await session.send(
-            results={"spool_id": "spool-a", "seqs": range(1, 16), "results": [*first, *wire, *last]}
+            results={"spool_id": "spool-a", "seqs": range(1, 17), "results": [*first, *wire, *last]}
         )
-        await session.expect_ack(15)
+        await session.expect_ack(16)
     assert deployment.sql("SELECT count(*) FROM result_ping") == [(4,)]
     kept = deployment.sql("SELECT seq, reason, payload FROM quarantine ORDER BY seq")
-    assert [seq for seq, _, _ in kept] == list(range(3, 14))
+    assert [seq for seq, _, _ in kept] == list(range(3, 15))
     for reason, text, (_, kept_reason, payload) in zip(bad, wire, kept, strict=True):
         assert reason in kept_reason
-        assert payload == text
+        assert payload == text[: 16 * 1024]
 
 
 async def test_no_worker_fills_the_database_with_what_it_refuses(

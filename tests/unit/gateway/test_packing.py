@@ -87,3 +87,14 @@ def test_what_was_not_measured_is_null(name: str) -> None:
     getattr(result, name).SetInParent()
     row = unpack(packing.pack(result).row, results.columns(name))
     assert {row[column.name] for column in results.columns(name) if column.metric} == {None}
+
+
+@pytest.mark.parametrize("instant", ["scheduled_at", "started_at"])
+@pytest.mark.parametrize("at_us", [-(2**63), packing.EARLIEST_US - 1, packing.LATEST_US, 2**63 - 1])
+def test_an_instant_outside_of_the_calendar_is_refused(instant: str, at_us: int) -> None:
+    """In words, and no number is too large to say so."""
+    result = result_of(contract.kind("ping"))
+    result.ping.rtt_avg_ms = 1
+    setattr(result, f"{instant}_us", at_us)
+    with pytest.raises(packing.UnstorableError, match=f"{instant} lies outside of the calendar"):
+        packing.pack(result)

@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamswarm.v1 import gateway_pb2, probe_pb2
+from worker import jobs
+from worker.errors import StorageError
 from worker.jobs import JobStore
 
 MakeJob = Callable[..., probe_pb2.Job]
@@ -78,3 +80,29 @@ async def test_a_disk_that_takes_nothing_does_not_stop_the_jobs(
     await store.apply(gateway_pb2.JobSet(revision=1, full=True, jobs=[make_job(1)]))
     assert set(store.jobs) == {1}
     assert "would not survive" in caplog.text
+
+
+@pytest.mark.parametrize("again", ["the same set", "housekeeping"])
+async def test_a_set_that_the_disk_did_not_take_is_written_when_there_is_room(
+    tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    """With the next session, which brings the same set, or without."""
+    store = JobStore(tmp_path / "jobs.bin")
+    await store.apply(gateway_pb2.JobSet(revision=1, full=True, jobs=[make_job(1)]))
+    newer = gateway_pb2.JobSet(revision=2, full=True, jobs=[make_job(1), make_job(2)])
+
+    def full(*_: object) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "replace_file", full)
+        await store.apply(newer)
+        await store.save()
+    await (store.apply(newer) if again == "the same set" else store.save())
+    after = JobStore(tmp_path / "jobs.bin")
+    after.load()
+    assert after.revision == 2
+    assert dict(after.jobs) == dict(store.jobs)
+    written = (tmp_path / "jobs.bin").stat().st_ino
+    await store.apply(newer)
+    assert (tmp_path / "jobs.bin").stat().st_ino == written, "what the file holds is not written again"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from support.scheduling import S
 
+from streamswarm.schedules import Schedule
 from streamswarm.v1 import probe_pb2
 from worker import passed
+from worker.concurrency import cancel
+from worker.used import Used
 
 
 async def test_a_sleep_of_the_host_is_told_run_by_run(make_bench: Any, make_job: Any, start_us: int) -> None:
@@ -76,3 +80,38 @@ async def test_more_than_can_be_told_is_told_as_a_number(
     ]
     assert len(bench.missed) == 100 + 3 * 20
     assert len(bench.missed) + sum(counted) == 4 * 299
+
+
+async def test_what_is_not_told_any_more_leaves_its_place_to_others(
+    make_job: Any, clock: Any, start_us: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a pause that time was set back into, only the rows that are left count among those that wait."""
+    monkeypatch.setattr(passed, "_MOST_WAITING", 100)
+    told: list[int] = []
+    runs = passed.PassedRuns(clock, lambda job, due_us, reason: told.append(job.job_id))
+    for number, last_s in ((1, 100), (2, 60)):
+        job = make_job(number)
+        grid = Schedule.of(job.schedule)
+        runs.add(job, grid, Used(), start_us + 1, start_us + last_s * S, reason="")
+        if number == 1:
+            runs.forget_after(start_us + 9 * S)
+    running = asyncio.ensure_future(runs.run())
+    await clock.advance(1)
+    await cancel(running)
+    assert told == [1] * 9 + [2] * 60
+
+
+async def test_a_pause_with_fewer_runs_than_were_counted_holds_up_nobody(
+    make_job: Any, clock: Any, start_us: int
+) -> None:
+    """It is left as soon as it has nothing more to tell."""
+    told: list[int] = []
+    runs = passed.PassedRuns(clock, lambda job, due_us, reason: told.append(job.job_id))
+    for number in (1, 2):
+        job = make_job(number)
+        runs.add(job, Schedule.of(job.schedule), Used(), start_us + 1, start_us + 3 * S, reason="")
+    runs._waiting[0].rows += 4
+    running = asyncio.ensure_future(runs.run())
+    await clock.advance(1)
+    await cancel(running)
+    assert told == [1, 1, 1, 2, 2, 2]

@@ -289,16 +289,17 @@ async def test_runs_over_the_budget_are_missed(clock: Any) -> None:
     )
 
 
-async def test_detail_that_is_too_large_is_left_out() -> None:
-    """A result must fit into a message."""
+@pytest.mark.parametrize("characters", [65_000, 66_000, 1_000_000])
+async def test_detail_that_is_too_large_is_left_out(characters: int) -> None:
+    """A gateway stores no more, and would set the whole result aside."""
 
     async def run(target: Any, spec: Any, context: Any) -> Outcome:
-        return Outcome(TcpResult(), {"text": "x" * 1_000_000})
+        return Outcome(TcpResult(), {"text": "ä" * (characters // 6)})
 
     result = await _runner(run).run(_job(), 1)
     assert result.status == probe_pb2.STATUS_OK
-    assert len(result.detail_json) < 1000
-    assert "left_out" in result.detail_json
+    assert len(result.detail_json) <= contract.MOST_DETAIL_CHARACTERS
+    assert ("left_out" in result.detail_json) is (characters > 65_536)
 
 
 async def test_a_refusal_is_known_without_running() -> None:
