@@ -28,8 +28,8 @@ STALE_S = 15.0
 CLOCK_LIMIT_MS = 5_000.0
 #: A worker with more records than one batch in its spool is emptying it.
 BACKLOG = 500
-#: One whose spool has not become smaller for so long is not, whatever it says: two heartbeats at least, the rarest come
-#: every four minutes.
+#: One whose spool has not become smaller for so long is not, whatever it says: one heartbeat at least, the rarest come
+#: every five minutes, and time for a keeper to look.
 PATIENCE = dt.timedelta(minutes=10)
 
 
