@@ -37,7 +37,7 @@ _DEFAULT_HEARTBEAT_S = 10
 _TELL_JOBS_SHARE = 0.1
 #: The workers of a gateway that is gone come back over this share of the time between two of their heartbeats, which
 #: grows with their number: 400 a second at first, then fewer and fewer.
-RETURN_SHARE = 0.1
+RETURN_SHARE = 0.08
 #: So many heartbeats without a word from the gateway, and the stream is taken for dead.
 _SILENT_HEARTBEATS = 3
 #: A message that the stream does not take for so long ends the session.

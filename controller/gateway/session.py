@@ -39,7 +39,7 @@ CREDIT_BYTES = 1_048_576
 _CREDIT_SLACK_BYTES = 65_536
 #: A worker that says nothing for this long hangs: three of the longest heartbeats. A connection that is half open is
 #: found by the transport's own pings, long before.
-_SILENCE_S = 750.0
+_SILENCE_S = 930.0
 #: Long enough for a gateway that takes thousands in and comes late to what they have said.
 _HELLO_S = 30.0
 #: A session ends after anything between these, before the connection does (`listeners.py`), which could not say why.
@@ -191,7 +191,7 @@ class Session:
     def look(self, now: float) -> None:
         """End the session when the worker says or takes nothing any more, or is not to be heard any longer.
 
-        Asked for once a second or so, instead of a timer for each of many messages.
+        Asked for every few seconds, instead of a timer for each of many messages.
         """
         if now - self._heard_at > _SILENCE_S:
             self.end(Why.UNAVAILABLE, f"nothing was heard for {_SILENCE_S:g} s")

@@ -36,7 +36,9 @@ _CERTIFICATES_EVERY = 5
 _COUNT_EVERY = 30
 #: Workers send a heartbeat this often at most, and this often at least; in between, as many a second in all as the
 #: last figure says.
-_LEAST_HEARTBEAT_S, _MOST_HEARTBEAT_S, _HEARTBEATS_PER_S = 10, 240, 20
+_LEAST_HEARTBEAT_S, _MOST_HEARTBEAT_S, _HEARTBEATS_PER_S = 10, 300, 16
+#: Each round looks at one session of so many.
+_LOOK_SHARE = 3
 #: A worker whose session has ended for its age is back within so long, or counts as gone.
 _COMES_BACK_S = 5.0
 #: Workers that are sent elsewhere come to the others at about this rate.
@@ -152,7 +154,7 @@ class Sessions:
         """Check every session, hand out changed jobs, write what was collected; False when something failed."""
         self._hurry.clear()
         now = time.monotonic()
-        for session in list(self._open.values()):
+        for session in list(self._open.values())[self._rounds % _LOOK_SHARE :: _LOOK_SHARE]:
             session.look(now)
         first: list[_Step] = [self._check_standings, self._check_certificates] if self._open else []
         done = await self._do(*first, self._write_ends, self._write_pulses, self._count_expected)

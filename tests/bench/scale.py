@@ -27,8 +27,8 @@ class Costs:
     session_kib: float = 116.0
     process_kib: float = 90_000.0
     #: Milliseconds of a processor: to take one worker in, 20 jobs included, of which the TLS handshake (`sessions`).
-    connect_ms: float = 1.9
-    handshake_ms: float = 0.9
+    connect_ms: float = 1.6
+    handshake_ms: float = 1.1
     #: To read, note and answer one heartbeat, and to keep one connection alive for a second (`sessions`).
     heartbeat_ms: float = 0.27
     keepalive_ms_per_s: float = 0.0024

@@ -38,7 +38,7 @@ async def test_the_more_workers_the_rarer_their_heartbeats(deployment: Any) -> N
         others = {uuid.uuid4(): registry._open[worker.worker_id] for _ in range(2_000)}
         registry._open.update(others)
         await session.send(heartbeat={"clock_us": 1})
-        assert (await session.expect("heartbeat")).heartbeat.heartbeat_s == 100
+        assert (await session.expect("heartbeat")).heartbeat.heartbeat_s == 125
         for number in others:
             del registry._open[number]
 
@@ -52,7 +52,7 @@ async def test_a_gateway_that_starts_knows_how_many_are_to_come(deployment: Any)
         "SELECT number, number, now() - interval '1 year', at FROM seen RETURNING 1) SELECT count(*) FROM made"
     )
     sessions = deployment.gateway.sessions
-    for gateways, heartbeat_s in ((1, 100), (2, 50)):
+    for gateways, heartbeat_s in ((1, 125), (2, 62)):
         while deployment.sql("SELECT count(*) FROM processes WHERE role = 'gateway'") != [(gateways,)]:
             deployment.sql(
                 "INSERT INTO processes (role, name, host_name, pid, version) VALUES ('gateway', 'other', 'h', 1, '0') "

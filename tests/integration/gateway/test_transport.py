@@ -116,7 +116,7 @@ async def test_plain_text_is_not_spoken(deployment: Any) -> None:
 
 
 async def test_a_session_ends_when_its_certificate_expires(deployment: Any, tools: Any) -> None:
-    """At notAfter the stream is closed, though the handshake was long ago."""
+    """Within a few looks after notAfter the stream is closed, though the handshake was long ago."""
     worker = await deployment.enrol("host-a")
     forger = _forger(deployment, worker.worker_id)
     until = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(seconds=3)
@@ -124,7 +124,7 @@ async def test_a_session_ends_when_its_certificate_expires(deployment: Any, tool
     async with tools.session_to(deployment.gateway.session_port, credentials) as session:
         await session.hello()
         assert await session.ending() == ("EXPIRED", grpc.StatusCode.UNAVAILABLE)
-        assert dt.datetime.now(dt.UTC) - until < dt.timedelta(seconds=1)
+        assert dt.datetime.now(dt.UTC) - until < dt.timedelta(seconds=3)
 
 
 async def test_every_method_is_served_on_its_own_listener_only(deployment: Any, tools: Any) -> None:

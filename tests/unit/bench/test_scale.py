@@ -49,9 +49,9 @@ def test_idle_workers_cost_heartbeats_and_pings_only() -> None:
     """Without jobs nothing is stored; heartbeats are the rarer the more there are."""
     idle = steady(Load(workers=5_000, jobs_each=0), COSTS, gateways=1)
     assert idle.results_per_s == idle.database_gib_per_day == 0
-    assert idle.heartbeats_per_s == pytest.approx(5_000 / 240)
+    assert idle.heartbeats_per_s == pytest.approx(5_000 / 300)
     assert idle.gateway_processors == pytest.approx(
-        (5_000 / 240 * COSTS.heartbeat_ms + 5_000 * COSTS.keepalive_ms_per_s) / 1000
+        (5_000 / 300 * COSTS.heartbeat_ms + 5_000 * COSTS.keepalive_ms_per_s) / 1000
     )
 
 
