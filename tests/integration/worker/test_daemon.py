@@ -15,7 +15,9 @@ import grpc
 import pytest
 
 from streamswarm.v1 import gateway_pb2, probe_pb2
+from worker import daemon, jobs
 from worker.clock import SystemClock
+from worker.errors import StorageError
 
 
 def _spooled(configuration: dict[str, Any]) -> list[int]:
@@ -298,3 +300,28 @@ async def test_a_gateway_that_is_late_with_its_welcome_moves_no_run(
     assert _ok(results) == list(results)
     assert all(abs(result.clock_offset_ms) < 500 for result in results)
     assert all(result.started_at_us - result.scheduled_at_us > -500_000 for result in results)
+
+
+async def test_jobs_that_a_full_disk_did_not_take_are_written_without_a_new_session(
+    gateway: Any,
+    run_worker: Any,
+    configuration: dict[str, Any],
+    make_job: Any,
+    until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The worker looks for room itself: sessions may hold for an hour, and jobs stay the same for months."""
+
+    def full(*_: object) -> None:
+        raise StorageError("the disk is full")
+
+    gateway.jobs = [make_job()]
+    monkeypatch.setattr(daemon, "_KEEP_TIME_S", 0.2)
+    written = Path(configuration["data_dir"]) / "jobs.bin"
+    async with run_worker():
+        with monkeypatch.context() as patch:
+            patch.setattr(jobs, "replace_file", full)
+            await until(lambda: gateway.stored)
+            assert not written.exists()
+        await until(written.exists)
+    assert len(gateway.hellos) == 1
