@@ -67,6 +67,13 @@ class Queue(asyncio.Queue[Batch]):
         """Bytes of the batch that is next; there must be one."""
         return self._sizes[0]
 
+    def get_nowait(self) -> Batch:
+        """Return the next batch, and let as many of those who wait put theirs as could find room in its place."""
+        batch = super().get_nowait()  # which wakes one of them
+        for _ in batch.seqs[1:]:
+            self._wakeup_next(self._putters)  # type: ignore[attr-defined]
+        return batch
+
     def _put(self, item: Batch) -> None:
         super()._put(item)
         self._results += len(item.seqs)

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from controller.gateway import ingest, storing
-from controller.gateway.batches import Batch
+from controller.gateway.batches import Batch, Queue
 from controller.store.engine import libpq_url
 
 
@@ -308,6 +308,25 @@ async def test_a_load_is_bounded_by_bytes_too(deployment: Any) -> None:
         assert lane._take_more(load) == len(load)
         loads.append([batch.size for batch in load])
     assert loads == [[4, 6], [1], [20], [3]]
+
+
+async def test_one_large_batch_makes_room_for_many_small_ones() -> None:
+    """Whoever waits is let in as soon as there is room, and not one for each batch that goes."""
+    queue = Queue(most_results=4, most_bytes=100)
+    large, small = (
+        Batch(source=SimpleNamespace(), seqs=list(range(count)), wire=[b""] * count, size=count)
+        for count in (4, 1)
+    )
+    await queue.put(large)
+    waiting = [asyncio.create_task(queue.put(small)) for _ in range(6)]
+    await asyncio.sleep(0)
+    assert (queue.qsize(), await queue.get()) == (1, large)
+    await asyncio.sleep(0.01)
+    assert (queue.qsize(), sum(task.done() for task in waiting)) == (4, 4)
+    for _ in range(6):
+        assert await queue.get() is small
+        await asyncio.sleep(0)
+    assert all(task.done() for task in waiting)
 
 
 async def test_batches_of_the_same_moment_share_a_transaction(deployment: Any, tools: Any) -> None:
