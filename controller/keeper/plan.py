@@ -158,7 +158,7 @@ def _why_none(made: Plan, requested_at: dt.datetime, now: dt.datetime) -> str:
         return f"no keeper took it up within {RUN_NOW_GRACE.total_seconds():g} s"
     if not made.skipped:
         return "there is no worker"
-    skip, *more = made.skipped
+    skip, *more = sorted(made.skipped, key=lambda each: (each.worker_name, each.destination_name))
     names = " \N{RIGHTWARDS ARROW} ".join(filter(None, (skip.worker_name, skip.destination_name)))
     why = f"{names}: {skip.reason}" if names else skip.reason
     return f"{why}; and {len(more)} more like it" if more else why
