@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,7 +54,6 @@ class Queue(asyncio.Queue[Batch]):
         self._most_results = most_results
         self._most_bytes = most_bytes
         self._results = 0
-        self._sizes: deque[int] = deque()
         self._bytes = 0
 
     def full(self) -> bool:
@@ -65,7 +63,8 @@ class Queue(asyncio.Queue[Batch]):
     @property
     def next_size(self) -> int:
         """Bytes of the batch that is next; there must be one."""
-        return self._sizes[0]
+        size: int = self._queue[0].size  # type: ignore[attr-defined]
+        return size
 
     def get_nowait(self) -> Batch:
         """Return the next batch, and let as many of those who wait put theirs as could find room in its place."""
@@ -77,11 +76,10 @@ class Queue(asyncio.Queue[Batch]):
     def _put(self, item: Batch) -> None:
         super()._put(item)
         self._results += len(item.seqs)
-        self._sizes.append(item.size)
         self._bytes += item.size
 
     def _get(self) -> Batch:
         batch = super()._get()
         self._results -= len(batch.seqs)
-        self._bytes -= self._sizes.popleft()
+        self._bytes -= batch.size
         return batch

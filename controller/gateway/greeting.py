@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from controller.gateway.arrivals import NotListedError, OpenedSession
+from controller.gateway.credit import CREDIT_BYTES, CREDIT_RESULTS
 from controller.gateway.ending import Why
 from controller.gateway.identity import Peer
 from controller.gateway.reception import BusyError, Reception
 from streamswarm import CONTRACT_VERSION
-from streamswarm.v1.gateway_pb2 import Hello, WorkerMessage
+from streamswarm.v1.gateway_pb2 import GatewayMessage, Hello, Welcome, WorkerMessage
 
 _log = logging.getLogger(__name__)
 
@@ -55,3 +57,26 @@ async def opened(reception: Reception, peer: Peer, hello: Hello) -> OpenedSessio
         raise RefusedError(
             Why.UNAVAILABLE, "the controller's database cannot be reached now; try again"
         ) from error
+
+
+def welcome(peer: Peer, hello: Hello, session: OpenedSession, *, heartbeat_s: int) -> GatewayMessage:
+    """Return the answer to a Hello; it tells the time of this instant."""
+    return GatewayMessage(
+        welcome=Welcome(
+            session_epoch=session.epoch,
+            spool_id=hello.spool_id,
+            acked_seq=session.acked_seq,
+            credit_results=CREDIT_RESULTS,
+            credit_bytes=CREDIT_BYTES,
+            clock_us=wall_us(),
+            hello_clock_us=hello.clock_us,
+            worker_id=str(peer.worker_id),
+            worker_name=session.worker_name,
+            heartbeat_s=heartbeat_s,
+        )
+    )
+
+
+def wall_us() -> int:
+    """Return what a gateway tells of the time, in microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1000

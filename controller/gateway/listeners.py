@@ -15,8 +15,8 @@ from grpc import aio
 
 from controller.errors import ConfigurationError, PortInUseError, StreamSwarmError
 from controller.gateway.authority import Authority
+from controller.gateway.credit import CREDIT_BYTES
 from controller.gateway.identity import Doorkeeper, Role
-from controller.gateway.session import CREDIT_BYTES
 from controller.settings import split_address
 
 _MINUTE_MS = 60_000

@@ -30,8 +30,6 @@ class Pulse:
 
     worker_id: uuid.UUID
     epoch: int
-    #: The gateway that holds the session: a keeper that took it for dead has let go of its workers.
-    process_id: int
     jobs_revision: int
     spool_records: int
     spool_alarm: str
@@ -168,10 +166,9 @@ async def write_pulses(connection: Connection, pulses: Sequence[Pulse]) -> set[u
             FOR UPDATE OF w SKIP LOCKED
         )
         UPDATE workers w SET last_seen_at = now(), jobs_applied = p.jobs, spool_records = p.records,
-               spool_alarm = p.alarm, clock_offset_ms = p.clock, disconnected_at = NULL,
-               gateway_id = (SELECT g.id FROM processes g WHERE g.id = p.process)
-        FROM free, unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::float8[])
-             AS p(id, process, jobs, records, alarm, clock)
+               spool_alarm = p.alarm, clock_offset_ms = p.clock
+        FROM free, unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::text[], %s::float8[])
+             AS p(id, jobs, records, alarm, clock)
         WHERE w.id = free.id AND p.id = w.id
         RETURNING w.id
         """,
@@ -179,7 +176,6 @@ async def write_pulses(connection: Connection, pulses: Sequence[Pulse]) -> set[u
             [pulse.worker_id for pulse in pulses],
             [pulse.epoch for pulse in pulses],
             [pulse.worker_id for pulse in pulses],
-            [pulse.process_id for pulse in pulses],
             [pulse.jobs_revision for pulse in pulses],
             [pulse.spool_records for pulse in pulses],
             [clipped(pulse.spool_alarm, 1000) for pulse in pulses],

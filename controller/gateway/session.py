@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from controller.gateway import greeting, renewing
 from controller.gateway.authority import Authority
 from controller.gateway.batches import Batch
+from controller.gateway.credit import Credit
 from controller.gateway.database import Database
 from controller.gateway.ending import REASONS, Ending, Why, goodbye
 from controller.gateway.identity import Peer
@@ -32,11 +33,6 @@ from streamswarm.v1.gateway_pb2 import GatewayMessage, ResultBatch, WorkerMessag
 
 _log = logging.getLogger(__name__)
 
-#: What a worker may have unacknowledged: results, and bytes of the batches that carry them.
-CREDIT_RESULTS = 1_000
-CREDIT_BYTES = 1_048_576
-#: Framing that a worker does not count, for a thousand batches of one result.
-_CREDIT_SLACK_BYTES = 65_536
 #: A worker that says nothing for this long hangs: three of the longest heartbeats. A connection that is half open is
 #: found by the transport's own pings, long before.
 _SILENCE_S = 930.0
@@ -71,8 +67,8 @@ class Registry(Protocol):
     def add(self, session: Session) -> None:
         """Make the session known; an older one of the worker is ended."""
 
-    def remove(self, session: Session, *, comes_back: bool = False) -> None:
-        """Forget the session, whose worker has been told to come back at once."""
+    def remove(self, session: Session) -> None:
+        """Forget the session."""
 
     def pulse(self, pulse: Pulse) -> None:
         """Take a heartbeat to be written."""
@@ -89,6 +85,7 @@ class Session:
         "_aged_at",
         "_allowance",
         "_authority",
+        "_credit",
         "_database",
         "_ended",
         "_expires_at",
@@ -96,14 +93,10 @@ class Session:
         "_ingest",
         "_last_seq",
         "_outbox",
-        "_process_id",
         "_reception",
         "_registry",
         "_renewed_at",
-        "_settled",
         "_stream",
-        "_unacked_bytes",
-        "_unacked_results",
         "_writing_since",
         "epoch",
         "peer",
@@ -130,15 +123,10 @@ class Session:
         self._reception = reception
         self._ingest = ingest
         self._registry = registry
-        self._process_id = reception.process_id
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._outbox = Outbox("")
         self._allowance = Allowance()
-        self._unacked_results = 0
-        self._unacked_bytes = 0
-        #: Set while nothing that was read waits to be stored.
-        self._settled = asyncio.Event()
-        self._settled.set()
+        self._credit = Credit()
         self._last_seq = 0
         #: By the monotonic clock: when the last message came, and since when one is being written.
         self._heard_at = time.monotonic()
@@ -152,6 +140,11 @@ class Session:
     def worker_id(self) -> uuid.UUID:
         """Whose session this is."""
         return self.peer.worker_id
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether it has ended for its age, and the worker was told to begin another one at once."""
+        return self._ended.done() and self._ended.result().why is Why.AGED
 
     @property
     def jobs_revision(self) -> int | None:
@@ -182,10 +175,7 @@ class Session:
 
     def stored(self, batch: Batch) -> None:
         """Acknowledge a committed batch and give its credit back."""
-        self._unacked_results -= len(batch.seqs)
-        self._unacked_bytes -= batch.size
-        if self._unacked_results == 0:
-            self._settled.set()
+        self._credit.give_back(results=len(batch.seqs), size=batch.size)
         self._outbox.acknowledge(batch.seqs[-1])
 
     def look(self, now: float) -> None:
@@ -200,21 +190,17 @@ class Session:
         elif time.time() >= self._expires_at:
             self.end(Why.EXPIRED, "the certificate has expired")
         elif now > self._aged_at:
-            self.end(
-                Why.AGED,
-                "the session has lasted for long; a new one begins",
-                reconnect_after_ms=_AGAIN_MS,
-            )
+            self.end(Why.AGED, "the session has lasted for long", reconnect_after_ms=_AGAIN_MS)
 
     def refused(self) -> None:
         """End the session: the database no longer takes results under its epoch."""
         self.end(Why.SUPERSEDED, "a newer session of this worker exists, or the worker has been revoked")
-        self._settled.set()
+        self._credit.settle()
 
     def broken(self) -> None:
         """End the session: the gateway trips over what it has sent; the worker's spool keeps it."""
         self.end(Why.UNAVAILABLE, "what was sent cannot be stored; the gateway's log tells why")
-        self._settled.set()
+        self._credit.settle()
 
     async def run(self) -> Ending:
         """Hold the session until it ends."""
@@ -232,23 +218,21 @@ class Session:
         self._registry.add(self)
         reader, writer = asyncio.ensure_future(self._read()), asyncio.ensure_future(self._write())
         endings: set[asyncio.Future[Any]] = {reader, writer, self._ended}
-        comes_back = False
         try:
             await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
             for task in (reader, writer):
                 if task.done():
                     task.result()
             ending = await self._ended
-            comes_back = ending.why is Why.AGED
-            if ending.why is Why.DRAINING or comes_back:
+            if ending.why in (Why.DRAINING, Why.AGED):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_DRAIN_S):
-                        await self._settled.wait()
+                        await self._credit.settled()
             _abandon(reader)
             self._outbox.finish(goodbye(ending) if ending.why in REASONS else None)
             await asyncio.wait([writer], timeout=_GOODBYE_S)
         finally:
-            self._registry.remove(self, comes_back=comes_back)
+            self._registry.remove(self)
             _abandon(reader)
             _abandon(writer)
         return ending
@@ -271,19 +255,8 @@ class Session:
         self.epoch, self.spool_id = opened.epoch, hello.spool_id
         self._outbox = Outbox(hello.spool_id)
         _log.info("worker %s (%s) has session %s", self.worker_id, opened.worker_name, self.epoch)
-        welcome = gateway_pb2.Welcome(
-            session_epoch=opened.epoch,
-            spool_id=hello.spool_id,
-            acked_seq=opened.acked_seq,
-            credit_results=CREDIT_RESULTS,
-            credit_bytes=CREDIT_BYTES,
-            clock_us=_clock_us(),
-            hello_clock_us=hello.clock_us,
-            worker_id=str(self.worker_id),
-            worker_name=opened.worker_name,
-            heartbeat_s=self._registry.heartbeat_s(),
-        )
-        if not await self._write_last(GatewayMessage(welcome=welcome)):
+        welcome = greeting.welcome(self.peer, hello, opened, heartbeat_s=self._registry.heartbeat_s())
+        if not await self._write_last(welcome):
             self.end(Why.GONE, "the worker did not take the Welcome")
             return False
         return True
@@ -343,15 +316,10 @@ class Session:
         batch = Batch(
             source=self, seqs=list(results.seqs), wire=list(results.results), size=results.ByteSize()
         )
-        self._unacked_results += len(batch.seqs)
-        self._unacked_bytes += batch.size
-        if self._unacked_results > CREDIT_RESULTS or (
-            self._unacked_bytes > CREDIT_BYTES + _CREDIT_SLACK_BYTES and self._unacked_bytes > batch.size
-        ):
+        if not self._credit.take(results=len(batch.seqs), size=batch.size):
             self.end(Why.PROTOCOL, "more was sent than the credit allows")
             return
         self._last_seq = batch.seqs[-1]
-        self._settled.clear()
         await self._ingest.submit(batch)
 
     def _batch_fault(self, results: ResultBatch) -> str:
@@ -372,7 +340,6 @@ class Session:
             Pulse(
                 worker_id=self.worker_id,
                 epoch=self.epoch,
-                process_id=self._process_id,
                 jobs_revision=heartbeat.jobs_revision,
                 spool_records=heartbeat.spool_records,
                 spool_alarm=heartbeat.spool_alarm,
@@ -381,7 +348,7 @@ class Session:
         )
         self._outbox.heartbeat(
             gateway_pb2.HeartbeatReply(
-                clock_us=_clock_us(),
+                clock_us=greeting.wall_us(),
                 heartbeat_clock_us=heartbeat.clock_us,
                 heartbeat_s=self._registry.heartbeat_s(),
             )
@@ -429,7 +396,3 @@ def _abandon(work: asyncio.Future[Any]) -> None:
     """Give work up; what it still raises is nobody's business any more."""
     work.cancel()
     work.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-
-def _clock_us() -> int:
-    return time.time_ns() // 1000

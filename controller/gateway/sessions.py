@@ -100,12 +100,12 @@ class Sessions:
         self._fresh.append(session)
         self._hurry.set()
 
-    def remove(self, session: Session, *, comes_back: bool = False) -> None:
+    def remove(self, session: Session) -> None:
         """Forget a session; the database is told soon, of one whose worker comes back at once only if it does not."""
         if self._open.get(session.worker_id) is session:
             del self._open[session.worker_id]
             self._known = None
-        if comes_back:
+        if session.comes_back:
             loop = asyncio.get_running_loop()
             loop.call_later(_COMES_BACK_S, self.deserted, session.worker_id, session.epoch)
         else:

@@ -1,10 +1,10 @@
 """Jobs that are scheduled and do not deliver: of connected workers, whose due runs have not come although they should.
 
 Every look is at the stretch of time since the last one, a grace ago: a job that was due in it and of which nothing has
-come since is noted, with the first instant of which nothing has come; whatever has come of a noted one clears it. What was due is worked out for each test, so that only
-jobs that were due are read, however many there are. A worker without a session is not looked at, nor one that empties
-its spool: what it will deliver is on its way, and the outage is a matter of the worker. One whose spool does not shrink
-is looked at like any other.
+come since is noted, with the first instant of which nothing has come; whatever has come of a noted one clears it. What
+was due is worked out for each test, so that only jobs that were due are read, however many there are. A worker without
+a session is not looked at, nor one that empties its spool: what it will deliver is on its way, and the outage is a
+matter of the worker. One whose spool does not shrink is looked at like any other.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from controller.planning.schedule import RUN_NOW_GRACE
 from controller.store.commands import tests as commands
 from controller.store.entities import Job, Test, Worker
 from controller.store.queries import plans
-from streamswarm.zones import from_microseconds, to_microseconds
+from streamswarm.zones import to_microseconds
 
 _log = logging.getLogger(__name__)
 
@@ -162,11 +162,6 @@ def _why_none(made: Plan, requested_at: dt.datetime, now: dt.datetime) -> str:
     names = " \N{RIGHTWARDS ARROW} ".join(filter(None, (skip.worker_name, skip.destination_name)))
     why = f"{names}: {skip.reason}" if names else skip.reason
     return f"{why}; and {len(more)} more like it" if more else why
-
-
-def requested_instant(requested_at_us: int) -> dt.datetime:
-    """Return the instant that a task's argument names."""
-    return from_microseconds(requested_at_us)
 
 
 def _plan_found(engine: Engine, *, workers: Sequence[uuid.UUID] | None) -> int:

@@ -16,7 +16,7 @@ from controller.store import health, results
 from controller.store.commands import audit
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Job, Test
-from controller.store.entities.upkeep import RAW, Expiry
+from controller.store.queries.expiries import results_gone
 from controller.store.queries.tests import runs_once
 
 _DAY_S = 86_400.0
@@ -71,9 +71,7 @@ def delete_expired_runs(engine: Engine) -> int:
     """
     deleted = 0
     with engine.connect() as connection:
-        gone = connection.execute(
-            select(Expiry.kind, Expiry.gone_before).where(Expiry.layer == RAW).order_by(Expiry.kind)
-        ).all()
+        gone = results_gone(connection)
     for kind, before in gone:
         while part := _delete_runs(engine, kind, before):
             deleted += part

@@ -28,6 +28,7 @@ from controller.logs import reason
 from controller.reports.make import make_report
 from controller.settings import Settings
 from controller.store import partitions
+from streamswarm.zones import from_microseconds
 
 _log = logging.getLogger(__name__)
 _TRIES = 4
@@ -124,7 +125,7 @@ def run_now_task(context: JobContext, *, test_id: int, requested_at_us: int) -> 
     engine = _tools(context).engine
     args = {"test_id": test_id, "requested_at_us": requested_at_us}
     with _told(engine, "run_now", args):
-        _persistently(lambda: plan.run_now(engine, test_id, plan.requested_instant(requested_at_us)))
+        _persistently(lambda: plan.run_now(engine, test_id, from_microseconds(requested_at_us)))
 
 
 def report_task(context: JobContext, *, report_id: int) -> None:

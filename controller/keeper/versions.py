@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, text
 
 from controller.store import results
-from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.health import BACKLOG
+from controller.store.queries.expiries import results_gone
 
 #: Versions that are removed in one transaction.
 TOGETHER = 1000
@@ -50,13 +50,11 @@ _ONCE = """
 def prune_versions(engine: Engine, *, together: int = TOGETHER) -> int:
     """Remove the versions of which all results have expired, some at a time; return how many."""
     with engine.connect() as connection:
-        expiries = connection.execute(
-            select(Expiry.kind, Expiry.gone_before)
-            .where(Expiry.layer == RAW, Expiry.kind.in_(results.kinds()))
-            .order_by(Expiry.kind)
-        ).all()
+        gone = results_gone(connection)
     removed = 0
-    for kind, before in expiries:
+    for kind, before in gone:
+        if kind not in results.kinds():
+            continue  # of a newer release, which prunes it
         for statement in (_ENDED.format(table=results.table_name(kind)), _ONCE):
             while part := _remove(engine, statement, kind, before, together):
                 removed += part

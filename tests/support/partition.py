@@ -22,7 +22,7 @@ from support.crowd import Crowd, crowd
 from support.installation import Installation, installation
 from support.surroundings import wait_for
 
-from controller.gateway.session import CREDIT_BYTES
+from controller.gateway.credit import CREDIT_BYTES
 from controller.store.entities import Worker
 from controller.store.queries.workers import is_connected
 

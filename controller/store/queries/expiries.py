@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from controller.store.entities.upkeep import RAW, Expiry
+
+
+def results_gone(connection: Connection) -> list[tuple[str, dt.datetime]]:
+    """Return before which instant the results of each kind are gone, of kinds of which any are."""
+    rows = connection.execute(
+        select(Expiry.kind, Expiry.gone_before).where(Expiry.layer == RAW).order_by(Expiry.kind)
+    )
+    return [(row.kind, row.gone_before) for row in rows]
 
 
 def counted_from(session: Session, kind: str, start: dt.datetime) -> dt.datetime:

@@ -18,7 +18,6 @@ async def test_a_heartbeat_of_a_superseded_session_changes_nothing(deployment: A
     older = Pulse(
         worker_id=worker.worker_id,
         epoch=1,
-        process_id=0,
         jobs_revision=3,
         spool_records=7,
         spool_alarm="disk full",

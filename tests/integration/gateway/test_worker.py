@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy.orm import Session
 from support.surroundings import free_port
 
-from controller.gateway import session
+from controller.gateway import greeting
 from controller.gateway.server import running
 from controller.settings import Settings
 from controller.store.commands.enrolment import revoke_worker
@@ -244,9 +244,9 @@ async def test_a_controllers_clock_that_is_set_repeats_nothing(
 ) -> None:
     """Workers follow it on one grid: back, over instants that nobody has used; forward, with the jump told as missed."""
     monkeypatch.setattr("controller.gateway.sessions._LEAST_HEARTBEAT_S", 1)
-    real = session._clock_us
+    real = greeting.wall_us
     ahead = {"us": 0}
-    monkeypatch.setattr("controller.gateway.session._clock_us", lambda: real() + ahead["us"])
+    monkeypatch.setattr("controller.gateway.greeting.wall_us", lambda: real() + ahead["us"])
     async with _working(deployment, tmp_path / "worker"):
         await _until(lambda: deployment.sql("SELECT 1 FROM workers WHERE connected_at IS NOT NULL"))
         _plan(deployment)
@@ -282,9 +282,9 @@ async def test_what_a_jump_of_the_controllers_clock_has_passed_over_is_measured_
     """Fifteen seconds ahead, told as missed, and back: only what went by until the repair stays missed."""
     monkeypatch.setattr("controller.gateway.sessions._LEAST_HEARTBEAT_S", 1)
     monkeypatch.setattr("worker.clock._SAMPLES", 1)  # the worker believes the latest answer
-    real = session._clock_us
+    real = greeting.wall_us
     ahead = {"us": 0}
-    monkeypatch.setattr("controller.gateway.session._clock_us", lambda: real() + ahead["us"])
+    monkeypatch.setattr("controller.gateway.greeting.wall_us", lambda: real() + ahead["us"])
     missed = "SELECT scheduled_at FROM result_tcp WHERE status = 4 ORDER BY 1"
     async with _working(deployment, tmp_path / "worker"):
         await _until(lambda: deployment.sql("SELECT 1 FROM workers WHERE connected_at IS NOT NULL"))
