@@ -15,6 +15,7 @@ from worker import probes
 from worker.clock import Clock, ControllerTime, SystemClock
 from worker.concurrency import cancel, first_of, within
 from worker.config import DEFAULT_POLICY, WorkerConfig
+from worker.ending import End, SessionEnd
 from worker.enrolment import enrol_worker
 from worker.errors import IdentityError, StorageError, WorkerError
 from worker.facts import boot_id, facts
@@ -24,7 +25,7 @@ from worker.policy import Policy
 from worker.resolving import system_resolver
 from worker.runner import Runner
 from worker.scheduler import Scheduler
-from worker.session import End, Local, SessionEnd
+from worker.session import Local
 from worker.spool import Limits, Spool
 from worker.transport import Dial, dial
 from worker.uplink import Backoff, Renewal, Uplink

@@ -12,13 +12,13 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
 from streamswarm.targets import shown
 from streamswarm.v1 import gateway_pb2
 from worker.clock import Clock, ControllerTime
 from worker.concurrency import first_of, within
+from worker.ending import End, OverError, SessionEnd, told_by
 from worker.spool import ImpossibleAckError
 from worker.spool.records import OVERHEAD, Record
 from worker.transport import Stream, StreamEndedError
@@ -70,43 +70,6 @@ class ResultQueue(Protocol):
     async def become_another(self, reason: str) -> None: ...
 
 
-class End(Enum):
-    """What to do after a session."""
-
-    #: Dial again, backing off as long as it does not work.
-    RETRY = "retry"
-    #: Dial again at once, with the new certificate.
-    RENEWED = "renewed"
-    #: Dial again, another gateway first.
-    ELSEWHERE = "elsewhere"
-    #: The controller does not want this worker: dial slowly.
-    REFUSED = "refused"
-    #: The controller has revoked this worker: dial slowly and start no run.
-    REVOKED = "revoked"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionEnd:
-    """How a session ended."""
-
-    end: End
-    #: For the log.
-    reason: str
-    #: True when the gateway had answered with Welcome.
-    welcomed: bool
-    #: Wait at least this long.
-    wait_s: float = 0.0
-    #: Wait for anything up to this, since others have lost the same gateway.
-    spread_s: float = 0.0
-
-
-_GOODBYES = {
-    gateway_pb2.Goodbye.REASON_DRAINING: End.ELSEWHERE,
-    gateway_pb2.Goodbye.REASON_REVOKED: End.REVOKED,
-    gateway_pb2.Goodbye.REASON_CONTRACT_NEWER: End.REFUSED,
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Local:
     """What a session needs of the worker around it."""
@@ -129,15 +92,6 @@ class Local:
     start_renewal: Callable[[], bytes]
     #: Takes over the answer; False when it is of no use.
     finish_renewal: Callable[[gateway_pb2.RenewReply], Awaitable[bool]]
-
-
-class _OverError(Exception):
-    """The session is over for a reason of the worker's own, or by the gateway's Goodbye."""
-
-    def __init__(self, end: End, reason: str, *, wait_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.end = end
-        self.wait_s = wait_s
 
 
 class Session:
@@ -175,7 +129,7 @@ class Session:
             return self._ended(End.RETRY, "the session ended by itself")
         except StreamEndedError as error:
             return self._ended(End.REFUSED if error.refused else End.RETRY, str(error))
-        except _OverError as error:
+        except OverError as error:
             return self._ended(error.end, str(error), error.wait_s)
         except ImpossibleAckError as error:
             await self._spool.become_another(str(error))
@@ -206,14 +160,14 @@ class Session:
         sent_us = self._clock.steady_us()
         message = await within(self._clock, _WELCOME_S, self._ask(gateway_pb2.WorkerMessage(hello=hello)))
         if message.HasField("goodbye"):
-            self._take_goodbye(message.goodbye)
+            raise told_by(message.goodbye)
         if not message.HasField("welcome"):
-            raise _OverError(
+            raise OverError(
                 End.RETRY, f"the gateway began with {message.WhichOneof('message')} instead of Welcome"
             )
         welcome = message.welcome
         if welcome.credit_results < 1 or welcome.credit_bytes < 1:
-            raise _OverError(End.RETRY, "the gateway gave no credit")
+            raise OverError(End.RETRY, "the gateway gave no credit")
         self._local.time.new_session()
         self._observe(sent_us, welcome.clock_us)
         if welcome.spool_id == self._spool_id:
@@ -250,10 +204,10 @@ class Session:
             now_us = self._clock.steady_us()
             silent_us = self._heard_us + int((self._heartbeat_s * _SILENT_HEARTBEATS + _LINGER_S) * 1e6)
             if now_us >= silent_us:
-                raise _OverError(End.RETRY, "the gateway has been silent for three heartbeats")
+                raise OverError(End.RETRY, "the gateway has been silent for three heartbeats")
             stuck_us = min(self._sending, default=now_us) + int(_LONGEST_SEND_S * 1e6)
             if now_us >= stuck_us:
-                raise _OverError(End.RETRY, f"the gateway took nothing for {_LONGEST_SEND_S:g} s")
+                raise OverError(End.RETRY, f"the gateway took nothing for {_LONGEST_SEND_S:g} s")
             await self._clock.sleep((min(silent_us, stuck_us) - now_us) / 1e6)
 
     # -- what comes down ---------------------------------------------------------------------------------------
@@ -276,7 +230,7 @@ class Session:
         elif sort == "renewed":
             await self._take_renewal(message.renewed)
         elif sort == "goodbye":
-            self._take_goodbye(message.goodbye)
+            raise told_by(message.goodbye)
         else:
             # A gateway newer than this worker may say more than it understands.
             log.info("a message of the gateway is not understood and left aside: %s", sort)
@@ -298,19 +252,6 @@ class Session:
         if reply.heartbeat_s > 0:
             self._heartbeat_s = float(reply.heartbeat_s)
 
-    def _take_goodbye(self, goodbye: gateway_pb2.Goodbye) -> None:
-        name = (
-            gateway_pb2.Goodbye.Reason.Name(goodbye.reason) if goodbye.reason in _KNOWN_REASONS else "unknown"
-        )
-        reason = (
-            f"the gateway said goodbye: {name.removeprefix('REASON_').lower()} {shown(goodbye.message, 300)}"
-        )
-        raise _OverError(
-            _GOODBYES.get(goodbye.reason, End.RETRY),
-            reason.rstrip(),
-            wait_s=max(0, goodbye.reconnect_after_ms) / 1000,
-        )
-
     # -- results -----------------------------------------------------------------------------------------------
 
     async def _deliver(self) -> None:
@@ -318,9 +259,7 @@ class Session:
         while True:
             await self._spool.wait_beyond(sent)
             if self._spool.spool_id != self._spool_id:
-                raise _OverError(
-                    End.RETRY, "the spool has become another one; its results are announced anew"
-                )
+                raise OverError(End.RETRY, "the spool has become another one; its results are announced anew")
             if self._spool.next_seq - sent - 1 < _BATCH_RESULTS:
                 await self._clock.sleep(_LINGER_S)
             results, size = await self._room()
@@ -423,11 +362,8 @@ class Session:
 
     async def _take_renewal(self, reply: gateway_pb2.RenewReply) -> None:
         if await self._local.finish_renewal(reply):
-            raise _OverError(End.RENEWED, "the certificate was renewed")
+            raise OverError(End.RENEWED, "the certificate was renewed")
         self._renewal_answered.set()
-
-
-_KNOWN_REASONS = frozenset(gateway_pb2.Goodbye.Reason.values())
 
 
 def _size(records: list[Record]) -> int:

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from streamswarm.v1 import gateway_pb2
 from worker.clock import Clock
+from worker.ending import End, SessionEnd
 from worker.errors import WorkerError
 from worker.identity import Identity, make_identity, new_key, signing_request
-from worker.session import End, Local, Session, SessionEnd
+from worker.session import Local, Session
 from worker.transport import Dial
 
 log = logging.getLogger(__name__)

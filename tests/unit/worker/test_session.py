@@ -11,7 +11,8 @@ from support.sessions import Down, MemoryQueue, MemoryStream, local_for
 
 from streamswarm.v1 import gateway_pb2
 from worker.clock import ControllerTime
-from worker.session import End, Session, SessionEnd
+from worker.ending import End, SessionEnd
+from worker.session import Session
 from worker.transport import StreamEndedError
 
 
