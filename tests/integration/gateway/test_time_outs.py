@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from support.peers import Peer
 
 from controller.gateway import database, ingest, storing
 from controller.gateway.batches import Batch
@@ -28,45 +29,30 @@ CREATE TRIGGER take_long AFTER INSERT ON result_ping REFERENCING NEW TABLE AS fr
 """
 
 
-class Peer:
-    """A worker's first session, as the pipeline sees it."""
+class Measuring(Peer):
+    """A worker's first session that brings results of one job."""
 
     def __init__(self, deployment: Any, worker_id: uuid.UUID, make_result: Any) -> None:
-        self.worker_id, self.epoch, self.spool_id = worker_id, 1, "spool"
+        super().__init__(worker_id)
         self._job = deployment.job(worker_id)
         self._make_result = make_result
-        self._last_seq = 0
-        self.stored_seqs: list[int] = []
-        self.endings: list[str] = []
+        self._next_seq = 1
 
-    def stored(self, batch: Batch) -> None:
-        """Note the acknowledgement."""
-        self.stored_seqs += batch.seqs
-
-    def refused(self) -> None:
-        """Note the end."""
-        self.endings.append("refused")
-
-    def broken(self) -> None:
-        """Note the end."""
-        self.endings.append("broken")
-
-    def batch(self, errors: Sequence[str]) -> Batch:
+    def results(self, errors: Sequence[str]) -> Batch:
         """Return a batch of one result for each error text; the next sequence number says when each was due."""
-        seqs = [self._last_seq + 1 + number for number in range(len(errors))]
-        self._last_seq = seqs[-1]
-        wire = [
-            self._make_result(self._job, seq, error=error).SerializeToString()
-            for seq, error in zip(seqs, errors, strict=True)
+        first_seq = self._next_seq
+        self._next_seq += len(errors)
+        made = [
+            self._make_result(self._job, first_seq + index, error=error) for index, error in enumerate(errors)
         ]
-        return Batch(source=self, seqs=seqs, wire=wire, size=sum(map(len, wire)))
+        return self.batch(made, first_seq)
 
 
 @pytest.fixture
-async def peers(deployment: Any, tools: Any) -> list[Peer]:
+async def peers(deployment: Any, tools: Any) -> list[Measuring]:
     """Three workers in their first sessions."""
     made = [
-        Peer(deployment, (await deployment.enrol(f"host-{number}")).worker_id, tools.make_result)
+        Measuring(deployment, (await deployment.enrol(f"host-{number}")).worker_id, tools.make_result)
         for number in range(3)
     ]
     deployment.sql("UPDATE workers SET session_epoch = 1, spool_id = 'spool'")
@@ -124,17 +110,17 @@ async def _store(lane: Lane, batches: Sequence[Batch]) -> None:
 
 @pytest.mark.parametrize("lane", ["statement_timeout", "transaction_timeout"], indirect=True)
 async def test_what_takes_too_long_goes_into_smaller_transactions(
-    deployment: Any, peers: list[Peer], lane: Lane, ways: list[int]
+    deployment: Any, peers: list[Measuring], lane: Lane, ways: list[int]
 ) -> None:
     """After two attempts portion by portion, then in halves; after that only the worker whose portion was too large alone."""
     deployment.sql(_TAKES_LONG)
     # Many alike, with one in the middle that is looked at by itself.
     many = ["" if number != 13 else "alone" for number in range(39)]
-    await _store(lane, [peers[0].batch(many), peers[1].batch([""]), peers[2].batch([""])])
+    await _store(lane, [peers[0].results(many), peers[1].results([""]), peers[2].results([""])])
     assert ways == [3, 3, 1, 1, 1, 1, 1, 1]
     assert [len(peer.stored_seqs) for peer in peers] == [39, 1, 1]
     ways.clear()
-    await _store(lane, [peer.batch([""]) for peer in peers])
+    await _store(lane, [peer.results([""]) for peer in peers])
     assert ways == [2, 1]
     rows = deployment.sql(
         "SELECT rtt_avg_ms - 1.25, error FROM result_ping WHERE job_id = %s ORDER BY scheduled_at",
@@ -146,7 +132,7 @@ async def test_what_takes_too_long_goes_into_smaller_transactions(
 
 
 async def test_no_piece_goes_in_past_a_newer_session(
-    deployment: Any, peers: list[Peer], lane: Lane, monkeypatch: pytest.MonkeyPatch
+    deployment: Any, peers: list[Measuring], lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between two pieces the worker says Hello elsewhere: what is stored is counted, the watermark stands before the rest."""
     deployment.sql(_TAKES_LONG)
@@ -160,7 +146,7 @@ async def test_no_piece_goes_in_past_a_newer_session(
         return stored
 
     monkeypatch.setattr(ingest, "store_copied", store_and_say_hello)
-    await _store(lane, [peers[0].batch([""] * 50)])
+    await _store(lane, [peers[0].results([""] * 50)])
     assert (peers[0].endings, peers[0].stored_seqs) == (["refused"], [])
     count = deployment.sql("SELECT count(*) FROM result_ping")[0][0]
     assert deployment.sql("SELECT max(acked_seq) FROM workers") == [(count,)] == [(lane._tally.stored,)]
@@ -168,23 +154,23 @@ async def test_no_piece_goes_in_past_a_newer_session(
 
 
 async def test_a_single_result_that_takes_too_long_ends_its_session_and_holds_up_nobody(
-    deployment: Any, peers: list[Peer], lane: Lane
+    deployment: Any, peers: list[Measuring], lane: Lane
 ) -> None:
     """What came before it is stored, what comes after it is not: the watermark must not pass it."""
     deployment.sql(_TAKES_LONG)
-    await _store(lane, [peers[0].batch(["", SLOW, ""]), peers[1].batch([""])])
+    await _store(lane, [peers[0].results(["", SLOW, ""]), peers[1].results([""])])
     assert (peers[0].endings, peers[0].stored_seqs) == (["broken"], [])
     assert (peers[1].endings, peers[1].stored_seqs) == ([], [1])
     assert deployment.sql("SELECT acked_seq FROM workers ORDER BY host_name") == [(1,), (1,), (0,)]
     assert deployment.sql("SELECT count(*) FROM result_ping") == [(2,)]
-    await _store(lane, [peers[1].batch([""])])
+    await _store(lane, [peers[1].results([""])])
     assert peers[1].stored_seqs == [1, 2]
 
 
 @pytest.mark.parametrize(("lasted_s", "divided"), [(0.0, False), (60.0, True)])
 async def test_only_a_connection_that_ends_after_its_time_divides_a_load(
     deployment: Any,
-    peers: list[Peer],
+    peers: list[Measuring],
     lane: Lane,
     ways: list[int],
     monkeypatch: pytest.MonkeyPatch,
@@ -207,14 +193,14 @@ async def test_only_a_connection_that_ends_after_its_time_divides_a_load(
 
     monkeypatch.setattr(ingest, "store_copied", break_off)
     monkeypatch.setattr(ingest, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + late_s))
-    await _store(lane, [peer.batch([""]) for peer in peers[:2]])
+    await _store(lane, [peer.results([""]) for peer in peers[:2]])
     # The two last attempts of a result that is alone end its session.
     assert ways == ([2, 2, 1, 1, 1] if divided else [2, 2, 2, 2, 2])
     assert [peer.endings for peer in peers[:2]] == ([["broken"], []] if divided else [[], []])
 
 
 async def test_no_connection_leaves_a_load_as_it_is(
-    deployment: Any, peers: list[Peer], lane: Lane, ways: list[int], monkeypatch: pytest.MonkeyPatch
+    deployment: Any, peers: list[Measuring], lane: Lane, ways: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long it takes to find out that there is none."""
     connect, failures = lane._line._connect, 6
@@ -230,6 +216,6 @@ async def test_no_connection_leaves_a_load_as_it_is(
 
     monkeypatch.setattr(lane._line, "_connect", fail_late)
     monkeypatch.setattr(ingest, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + late_s))
-    await _store(lane, [peer.batch([""]) for peer in peers])
+    await _store(lane, [peer.results([""]) for peer in peers])
     assert (ways, lane._tally.retries) == ([3], 6)
     assert [peer.endings for peer in peers] == [[], [], []]

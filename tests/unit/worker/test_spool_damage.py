@@ -44,6 +44,21 @@ def _fill(path: Path, count: int, *, close: bool) -> set[bytes]:
     return set(bodies)
 
 
+def _spoil(path: Path) -> None:
+    """Take something away without which no spool is whole; its records can still be read."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM meta")
+        connection.commit()
+
+
+async def _spoiled_in_use(open_spool: Any) -> Any:
+    """Return an open spool with one record whose file has gone bad meanwhile."""
+    spool = await open_spool()
+    await spool.append(result_of(1))
+    spool._file._connection.execute("DROP TABLE meta")
+    return spool
+
+
 def _files(path: Path) -> list[Path]:
     return [
         item for item in (path, path.with_name(path.name + "-wal")) if item.exists() and item.stat().st_size
@@ -137,9 +152,7 @@ async def test_a_damaged_file_waits_for_a_disk_that_takes_nothing(
     """It is damage and a full disk together that come often: what can be read is delivered once there is room."""
     path = tmp_path / "spool.sqlite"
     _fill(path, 500, close=True)
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("DELETE FROM meta")
-        connection.commit()
+    _spoil(path)
 
     def full(*_: Any, **__: Any) -> list[int]:
         raise StorageError("the disk is full")
@@ -276,9 +289,7 @@ async def test_a_damaged_file_waits_for_a_disk_that_is_read_only(
     """A file system with errors is made read-only by the kernel: the worker waits for it, and does not end."""
     path = tmp_path / "spool.sqlite"
     _fill(path, 100, close=True)
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("DELETE FROM meta")
-        connection.commit()
+    _spoil(path)
     with monkeypatch.context() as patch:
         patch.setattr(Path, forbidden, _read_only)
         with pytest.raises(StorageError, match="Read-only"):
@@ -290,9 +301,7 @@ async def test_damage_while_the_disk_is_read_only_ends_nothing(
     open_spool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes meanwhile waits in memory and is written once the damaged file can be replaced."""
-    spool = await open_spool()
-    await spool.append(result_of(1))
-    spool._file._connection.execute("DROP TABLE meta")
+    spool = await _spoiled_in_use(open_spool)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", _read_only)
         waiting = asyncio.ensure_future(spool.append(result_of(2)))
@@ -308,10 +317,8 @@ async def test_a_reader_of_a_damaged_file_waits_until_it_can_be_replaced(
     tmp_path: Path, open_spool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No records would mean that there are none; and of all that meet the damage, one replaces the file."""
-    spool = await open_spool()
-    await spool.append(result_of(1))
+    spool = await _spoiled_in_use(open_spool)
     spool_id = spool.spool_id
-    spool._file._connection.execute("DROP TABLE meta")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", _read_only)
         writing = asyncio.ensure_future(spool.append(result_of(2)))
@@ -331,9 +338,7 @@ async def test_a_replaced_file_takes_results_again_without_a_new_one(
     open_spool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As long as the spool refuses no run starts, and none is to be missed only to find out that it may."""
-    spool = await open_spool()
-    await spool.append(result_of(1))
-    spool._file._connection.execute("DROP TABLE meta")
+    spool = await _spoiled_in_use(open_spool)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", _read_only)
         await spool.recall("time")
