@@ -33,8 +33,9 @@ def envelope(
 def missed(
     job: probe_pb2.Job,
     scheduled_at_us: int,
-    reason: str,
+    error: str,
     *,
+    reason: probe_pb2.FailureReason,
     clock: Clock,
     controller_time: ControllerTime,
     source: probe_pb2.FailureSource = probe_pb2.FAILURE_SOURCE_SCHEDULE,
@@ -42,16 +43,21 @@ def missed(
     """Return the result of a run that was due and did not start."""
     result = envelope(job, scheduled_at_us, clock=clock, controller_time=controller_time)
     result.started_at_us = scheduled_at_us
-    return ended(result, probe_pb2.STATUS_MISSED, source, reason)
+    return ended(result, probe_pb2.STATUS_MISSED, source, reason, error)
 
 
 def ended(
-    result: probe_pb2.Result, status: probe_pb2.Status, source: probe_pb2.FailureSource, error: str
+    result: probe_pb2.Result,
+    status: probe_pb2.Status,
+    source: probe_pb2.FailureSource,
+    reason: probe_pb2.FailureReason,
+    error: str,
 ) -> probe_pb2.Result:
     """Fill in how the run ended, the text made safe and short."""
     result.status = status
     if status == probe_pb2.STATUS_MISSED:
         result.ClearField("start_error_us")  # it did not start
     result.failure_source = source
+    result.failure_reason = reason
     result.error = shown(error, LONGEST_ERROR)
     return result

@@ -16,29 +16,41 @@ from streamswarm.v1 import probe_pb2
 from worker.probing import ProbeFailure
 
 
-def target_failure(message: str, metrics: Any = None) -> ProbeFailure:
+def target_failure(message: str, metrics: Any = None, *, reason: probe_pb2.FailureReason) -> ProbeFailure:
     """The destination answered, wrongly or with a refusal."""
-    return ProbeFailure(message, source=probe_pb2.FAILURE_SOURCE_TARGET, metrics=metrics)
+    return ProbeFailure(message, source=probe_pb2.FAILURE_SOURCE_TARGET, reason=reason, metrics=metrics)
 
 
-def network_failure(message: str, metrics: Any = None) -> ProbeFailure:
+def network_failure(
+    message: str,
+    metrics: Any = None,
+    *,
+    reason: probe_pb2.FailureReason = probe_pb2.FAILURE_REASON_TIMED_OUT,
+) -> ProbeFailure:
     """No answer came, or an ICMP error from the way."""
-    return ProbeFailure(message, source=probe_pb2.FAILURE_SOURCE_NETWORK, metrics=metrics)
+    return ProbeFailure(message, source=probe_pb2.FAILURE_SOURCE_NETWORK, reason=reason, metrics=metrics)
 
 
-def resolver_failure(message: str, metrics: Any = None) -> ProbeFailure:
+def resolver_failure(
+    message: str,
+    metrics: Any = None,
+    *,
+    reason: probe_pb2.FailureReason = probe_pb2.FAILURE_REASON_RESOLVER_FAILED,
+) -> ProbeFailure:
     """The destination's name could not be resolved."""
-    return _error(message, probe_pb2.FAILURE_SOURCE_RESOLVER, metrics)
+    return _error(message, probe_pb2.FAILURE_SOURCE_RESOLVER, reason, metrics)
 
 
-def vantage_failure(message: str, metrics: Any = None) -> ProbeFailure:
+def vantage_failure(message: str, metrics: Any = None, *, reason: probe_pb2.FailureReason) -> ProbeFailure:
     """This host could not measure: no permission, no route, no memory, no such tool."""
-    return _error(message, probe_pb2.FAILURE_SOURCE_VANTAGE, metrics)
+    return _error(message, probe_pb2.FAILURE_SOURCE_VANTAGE, reason, metrics)
 
 
-def internal_failure(message: str, metrics: Any = None) -> ProbeFailure:
+def internal_failure(
+    message: str, metrics: Any = None, *, reason: probe_pb2.FailureReason = probe_pb2.FAILURE_REASON_FAULT
+) -> ProbeFailure:
     """The worker or the test's definition is at fault."""
-    return _error(message, probe_pb2.FAILURE_SOURCE_INTERNAL, metrics)
+    return _error(message, probe_pb2.FAILURE_SOURCE_INTERNAL, reason, metrics)
 
 
 def error_text(error: OSError) -> str:
@@ -49,5 +61,7 @@ def error_text(error: OSError) -> str:
     return f"{os.strerror(error.errno)} ({name})"
 
 
-def _error(message: str, source: probe_pb2.FailureSource, metrics: Any) -> ProbeFailure:
-    return ProbeFailure(message, source=source, status=probe_pb2.STATUS_ERROR, metrics=metrics)
+def _error(
+    message: str, source: probe_pb2.FailureSource, reason: probe_pb2.FailureReason, metrics: Any
+) -> ProbeFailure:
+    return ProbeFailure(message, source=source, reason=reason, status=probe_pb2.STATUS_ERROR, metrics=metrics)

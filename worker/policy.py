@@ -193,7 +193,12 @@ class RunGuard:
 
 
 def _forbidden(message: str) -> ProbeFailure:
-    return ProbeFailure(message, source=probe_pb2.FAILURE_SOURCE_POLICY, status=probe_pb2.STATUS_ERROR)
+    return ProbeFailure(
+        message,
+        source=probe_pb2.FAILURE_SOURCE_POLICY,
+        reason=probe_pb2.FAILURE_REASON_FORBIDDEN,
+        status=probe_pb2.STATUS_ERROR,
+    )
 
 
 def _list(values: Mapping[str, Any], key: str) -> list[Any]:

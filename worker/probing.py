@@ -34,6 +34,7 @@ class ProbeFailure(Exception):  # noqa: N818  a measured failure is an outcome, 
         message: str,
         *,
         source: probe_pb2.FailureSource,
+        reason: probe_pb2.FailureReason,
         status: probe_pb2.Status = probe_pb2.STATUS_FAILED,
         metrics: Any = None,
         detail: dict[str, Any] | None = None,
@@ -41,6 +42,7 @@ class ProbeFailure(Exception):  # noqa: N818  a measured failure is an outcome, 
         super().__init__(message)
         self.message = message
         self.source = source
+        self.reason = reason
         self.status = status
         self.metrics = metrics
         self.detail = detail or {}

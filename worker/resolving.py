@@ -8,6 +8,7 @@ import socket
 import time
 
 from streamswarm.targets import shown
+from streamswarm.v1 import probe_pb2
 from worker.detached import Detached, TooManyHungCallsError
 from worker.failures import error_text, resolver_failure
 from worker.probing import IPAddress, Resolved, Resolver
@@ -26,7 +27,8 @@ def system_resolver(*, timeout_s: float = 5.0, limit: int = 64) -> Resolver:
         if literal is not None:
             if literal.version != _VERSIONS.get(family, literal.version):
                 raise resolver_failure(
-                    f"{literal} is not an {_shown_family(family)} address, as the test asks for"
+                    f"{literal} is not an {_shown_family(family)} address, as the test asks for",
+                    reason=probe_pb2.FAILURE_REASON_NO_SUCH_NAME,
                 )
             return Resolved(addresses=(literal,), elapsed_ms=None)
         name = shown(host)
@@ -39,12 +41,20 @@ def system_resolver(*, timeout_s: float = 5.0, limit: int = 64) -> Resolver:
         except TooManyHungCallsError as error:
             raise resolver_failure(f"`{name}`: {error}; look at this host's name servers") from error
         except socket.gaierror as error:
-            raise resolver_failure(f"`{name}`: {_reason(error, family)}") from error
+            raise resolver_failure(
+                f"`{name}`: {_words(error, family)}",
+                reason=probe_pb2.FAILURE_REASON_NO_SUCH_NAME
+                if error.errno in _NO_SUCH_NAME
+                else probe_pb2.FAILURE_REASON_RESOLVER_FAILED,
+            ) from error
         except (OSError, UnicodeError) as error:
             text = error_text(error) if isinstance(error, OSError) else str(error)
             raise resolver_failure(f"`{name}` could not be resolved: {text}") from error
         if not addresses:
-            raise resolver_failure(f"`{name}` has no {_shown_family(family)} address")
+            raise resolver_failure(
+                f"`{name}` has no {_shown_family(family)} address",
+                reason=probe_pb2.FAILURE_REASON_NO_SUCH_NAME,
+            )
         return Resolved(addresses=addresses, elapsed_ms=elapsed_ms)
 
     return resolve
@@ -67,7 +77,7 @@ def _look_up(host: str, family: str) -> tuple[tuple[IPAddress, ...], float]:
     return tuple(addresses), elapsed_ms
 
 
-def _reason(error: socket.gaierror, family: str) -> str:
+def _words(error: socket.gaierror, family: str) -> str:
     if error.errno in _NO_SUCH_NAME:
         return f"no such name, or it has no {_shown_family(family)} address"
     if error.errno == socket.EAI_AGAIN:

@@ -83,6 +83,7 @@ class Runner:
                 result,
                 probe_pb2.STATUS_MISSED,
                 probe_pb2.FAILURE_SOURCE_VANTAGE,
+                probe_pb2.FAILURE_REASON_NO_ROOM,
                 f"{self._places} runs are under way on this host, which is the most at a time",
             )
         self.running += 1
@@ -117,7 +118,13 @@ class Runner:
             checked = self._check(job)
             refusal = self._budget.refusal(job.spec)
             if refusal:
-                return ended(result, probe_pb2.STATUS_MISSED, probe_pb2.FAILURE_SOURCE_POLICY, refusal)
+                return ended(
+                    result,
+                    probe_pb2.STATUS_MISSED,
+                    probe_pb2.FAILURE_SOURCE_POLICY,
+                    probe_pb2.FAILURE_REASON_LIMIT_USED_UP,
+                    refusal,
+                )
             outcome = await self._probe(checked)
             self._budget.settle(job.spec, outcome.metrics)
             _fill(result, checked.kind, outcome.metrics)
@@ -131,6 +138,7 @@ class Runner:
                 result,
                 probe_pb2.STATUS_ERROR,
                 probe_pb2.FAILURE_SOURCE_INTERNAL,
+                probe_pb2.FAILURE_REASON_FAULT,
                 f"the probe failed unexpectedly: {type(error).__name__}: {error}",
             )
         result.duration_ms = (self._clock.steady_us() - started_us) / 1000
@@ -149,6 +157,7 @@ class Runner:
             raise ProbeFailure(
                 f"this host cannot run `{kind.name}`: {state.reason}{mend}",
                 source=probe_pb2.FAILURE_SOURCE_VANTAGE,
+                reason=probe_pb2.FAILURE_REASON_NOT_AVAILABLE,
                 status=probe_pb2.STATUS_ERROR,
             )
         module = self._load(kind.name)
@@ -169,6 +178,7 @@ class Runner:
             raise ProbeFailure(
                 f"the run was stopped after {checked.limit_s:g} s, the longest that its parameters allow for",
                 source=probe_pb2.FAILURE_SOURCE_INTERNAL,
+                reason=probe_pb2.FAILURE_REASON_OVERRAN,
                 status=probe_pb2.STATUS_ERROR,
             )
         finally:
@@ -188,7 +198,13 @@ class Runner:
             self._take_failure(job, result, error)
             return
         text = f"this job cannot be run by this worker: {error}"
-        ended(result, probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_INTERNAL, text)
+        ended(
+            result,
+            probe_pb2.STATUS_ERROR,
+            probe_pb2.FAILURE_SOURCE_INTERNAL,
+            probe_pb2.FAILURE_REASON_INVALID_TEST,
+            text,
+        )
 
     def _take_failure(self, job: probe_pb2.Job, result: probe_pb2.Result, failure: ProbeFailure) -> None:
         if failure.metrics is not None:
@@ -201,7 +217,7 @@ class Runner:
             _add_detail(result, failure.detail)
         except (TypeError, ValueError) as error:
             log.warning("job %d: its detail cannot be told: %s", job.job_id, error)
-        ended(result, failure.status, failure.source, failure.message)
+        ended(result, failure.status, failure.source, failure.reason, failure.message)
 
     def _availability(self, kind: str) -> Availability:
         try:

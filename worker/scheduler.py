@@ -174,10 +174,14 @@ class Scheduler:
             grid = Schedule.of(job.schedule)
         except ValueError as error:
             log.error("job %d is not run: %s", job.job_id, error)
-            result = missed(
-                job, now_us, f"this job is not run: {error}", clock=self._clock, controller_time=self._time
+            text = f"this job is not run: {error}"
+            self._tell_error(
+                job,
+                now_us,
+                text,
+                probe_pb2.FAILURE_SOURCE_INTERNAL,
+                probe_pb2.FAILURE_REASON_INVALID_TEST,
             )
-            self._miss(ended(result, probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_INTERNAL, result.error))
             return None
         used = known.used if known is not None else self._used.get(job.job_id, Used())
         planned = _Planned(job=job, grid=grid, mark_us=now_us, used=used)
@@ -234,14 +238,16 @@ class Scheduler:
         job = planned.job
         expires = planned.expires_steady_us
         if expires is not None and self._clock.steady_us() >= expires:
-            self._tell_missed(job, due_us, f"the job had expired at {shown_instant(job.expires_at_us)}")
+            text = f"the job had expired at {shown_instant(job.expires_at_us)}"
+            self._tell_missed(job, due_us, text, probe_pb2.FAILURE_REASON_EXPIRED)
             return
         refusal = self.suspended or self._refusal()
         if refusal:
-            self._tell_missed(job, due_us, refusal)
+            self._tell_missed(job, due_us, refusal, probe_pb2.FAILURE_REASON_SUSPENDED)
             return
         if planned.running is not None and not planned.running.done():
-            self._tell_missed(job, due_us, "the previous run of this job was still under way")
+            text = "the previous run of this job was still under way"
+            self._tell_missed(job, due_us, text, probe_pb2.FAILURE_REASON_OVERLAP)
             return
         planned.running = asyncio.ensure_future(self._run_one(job, due_us, planned.used))
         self._under_way.add(planned.running)
@@ -251,9 +257,10 @@ class Scheduler:
         try:
             result = await self._execute(job, due_us)
         except asyncio.CancelledError:
-            result = missed(job, due_us, "", clock=self._clock, controller_time=self._time)
             text = "the worker was stopped while this run was under way"
-            self._miss(ended(result, probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_VANTAGE, text))
+            self._tell_error(
+                job, due_us, text, probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_STOPPED
+            )
             raise
         try:
             await self._deliver(result, used)
@@ -262,8 +269,26 @@ class Scheduler:
                 "the result of job %d, due at %s, could not be kept", job.job_id, shown_instant(due_us)
             )
 
-    def _tell_missed(self, job: probe_pb2.Job, due_us: int, reason: str) -> None:
-        self._miss(missed(job, due_us, reason, clock=self._clock, controller_time=self._time))
+    def _tell_missed(
+        self,
+        job: probe_pb2.Job,
+        due_us: int,
+        text: str,
+        reason: probe_pb2.FailureReason = probe_pb2.FAILURE_REASON_SLEPT,
+    ) -> None:
+        self._miss(missed(job, due_us, text, reason=reason, clock=self._clock, controller_time=self._time))
+
+    def _tell_error(
+        self,
+        job: probe_pb2.Job,
+        due_us: int,
+        text: str,
+        source: probe_pb2.FailureSource,
+        reason: probe_pb2.FailureReason,
+    ) -> None:
+        """Tell of a run that did not take place and is not merely missed."""
+        result = missed(job, due_us, "", reason=reason, clock=self._clock, controller_time=self._time)
+        self._miss(ended(result, probe_pb2.STATUS_ERROR, source, reason, text))
 
     async def _sleep(self, seconds: float) -> None:
         sleeping = asyncio.ensure_future(self._clock.sleep(seconds))

@@ -19,7 +19,7 @@ import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from numpy.typing import NDArray
 
-from controller.gateway.packing import EARLIEST_US, LATEST_US, POSTGRES_EPOCH_US, SOURCES, STATUSES
+from controller.gateway.packing import EARLIEST_US, LATEST_US, POSTGRES_EPOCH_US, REASONS, SOURCES, STATUSES
 from controller.store import results
 from controller.store.results import ColumnType, ResultColumn
 from streamswarm.v1 import probe_pb2
@@ -54,6 +54,7 @@ _INSTANTS = {"scheduled_at": "scheduled_at_us", "started_at": "started_at_us"}
 #: Missed runs bear their reason, so they are never alike: blocks hold runs that started.
 _GOOD_STATUS = np.isin(np.arange(256), sorted(STATUSES - {probe_pb2.STATUS_MISSED}))
 _GOOD_SOURCE = np.isin(np.arange(256), sorted(SOURCES))
+_GOOD_REASON = np.isin(np.arange(256), sorted(REASONS))
 
 Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
@@ -209,6 +210,8 @@ class _Layout:
         good: Flags = _GOOD_STATUS[source["status"]]
         if "failure_source" in names:
             good &= _GOOD_SOURCE[source["failure_source"]]
+        if "failure_reason" in names:
+            good &= _GOOD_REASON[source["failure_reason"]]
         if "started_at_us" in names:
             good &= (source["started_at_us"] >= EARLIEST_US) & (source["started_at_us"] < LATEST_US)
         # Within the calendar, so that the two clocks' difference cannot overflow; ingest judges the rest.
@@ -216,7 +219,7 @@ class _Layout:
         for name in self._floats:
             good &= np.isfinite(source[name])
         for name in self._flags:
-            if name not in ("status", "failure_source"):
+            if name not in ("status", "failure_source", "failure_reason"):
                 good &= source[name] <= 1  # one byte, canonical: no continuation, no odd truth
         return good
 

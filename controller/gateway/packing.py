@@ -147,6 +147,7 @@ _MOST_KEY_CHARACTERS = 300
 _MOST_CHILDREN = 2_000
 STATUSES = frozenset(probe_pb2.Status.values()) - {probe_pb2.STATUS_UNSPECIFIED}
 SOURCES = frozenset(probe_pb2.FailureSource.values())
+REASONS = frozenset(probe_pb2.FailureReason.values())
 #: The instants that a timestamptz can hold are wider; what lies outside of these is no clock's reading.
 EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_800_000_000  # years 1 and 10000
 
@@ -164,6 +165,8 @@ def pack(result: probe_pb2.Result) -> PackedResult:
         raise UnstorableError(f"status {result.status} is not one that this release knows")
     if result.failure_source not in SOURCES:
         raise UnstorableError(f"failure source {result.failure_source} is not one that this release knows")
+    if result.failure_reason not in REASONS:
+        raise UnstorableError(f"failure reason {result.failure_reason} is not one that this release knows")
     for instant in ("scheduled_at", "started_at"):
         if not EARLIEST_US <= getattr(result, f"{instant}_us") < LATEST_US:
             raise UnstorableError(f"{instant} lies outside of the calendar")
@@ -183,6 +186,7 @@ def pack(result: probe_pb2.Result) -> PackedResult:
         "start_error_us": result.start_error_us if result.HasField("start_error_us") else None,
         "status": result.status,
         "failure_source": result.failure_source,
+        "failure_reason": result.failure_reason if result.HasField("failure_reason") else None,
     }
     texts = {"error": _clean(result.error, _MOST_ERROR_CHARACTERS) or None, "detail": _detail(result)}
     return PackedResult(

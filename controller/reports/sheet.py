@@ -16,7 +16,7 @@ from typing import Any
 from controller.store import results
 from controller.store.queries.schedules import ScheduledJob
 from streamswarm.contract import Kind
-from streamswarm.outcomes import failure_source_name, status_name
+from streamswarm.outcomes import failure_reason_name, failure_source_name, status_name
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 #: Bytes of text that are handed on together.
@@ -33,6 +33,7 @@ _FIRST = (
     "duration_ms [ms]",
     "status",
     "failure_source",
+    "failure_reason",
     "error",
     "clock_offset_ms [ms]",
 )
@@ -68,6 +69,7 @@ def text_of(kind: Kind, test: str, runs: Iterable[tuple[ScheduledJob, Mapping[st
                 _number(run["duration_ms"]),
                 status_name(run["status"]),
                 failure_source_name(run["failure_source"]),
+                failure_reason_name(run["failure_reason"]) or "",
                 neutral(run["error"] or ""),
                 _number(run["clock_offset_ms"]),
                 *(_number(run[column]) for column in columns),

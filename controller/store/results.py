@@ -82,6 +82,7 @@ _ENVELOPE = (
     ResultColumn(name="start_error_us", type="int4", nullable=True),
     ResultColumn(name="status", type="int2", nullable=False),
     ResultColumn(name="failure_source", type="int2", nullable=False),
+    ResultColumn(name="failure_reason", type="int2", nullable=True),
     ResultColumn(name="error", type="text", nullable=True),
     ResultColumn(name="detail", type="jsonb", nullable=True),
 )

@@ -118,6 +118,7 @@ def _not_started(number: int, run: _Run) -> probe_pb2.Result:
         kind=run.test.kind.name,
         status=probe_pb2.STATUS_MISSED,
         failure_source=probe_pb2.FAILURE_SOURCE_SCHEDULE,
+        failure_reason=probe_pb2.FAILURE_REASON_SUSPENDED,
         error="not started, for another test cannot be run",
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from controller.suites.outcome import Outcome, State, SuiteRun, measured
-from streamswarm.outcomes import failure_source_name, status_name
+from streamswarm.outcomes import failure_reason_name, failure_source_name, status_name
 from streamswarm.v1 import probe_pb2
 
 
@@ -41,6 +41,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "reason": outcome.reason,
         "status": status_name(result.status),
         "failure_source": failure_source_name(result.failure_source),
+        "failure_reason": failure_reason_name(result.failure_reason),
         "error": result.error,
         "started_at": _instant(result.started_at_us / 1e6) if ran else None,
         "duration_ms": result.duration_ms if ran else None,

@@ -13,3 +13,10 @@ def status_name(number: int) -> str:
 def failure_source_name(number: int) -> str:
     """Return `none`, `target`, `network`, … for the number of a FailureSource."""
     return probe_pb2.FailureSource.Name(number).removeprefix("FAILURE_SOURCE_").lower()
+
+
+def failure_reason_name(number: int | None) -> str | None:
+    """Return `timed_out`, `refused`, … for the number of a FailureReason; None for a run that has none."""
+    if not number:
+        return None
+    return probe_pb2.FailureReason.Name(number).removeprefix("FAILURE_REASON_").lower()

@@ -13,6 +13,7 @@ import dns.rcode
 import dns.rdatatype
 
 from streamswarm.targets import Target, shown
+from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.dns_pb2 import DnsResult, DnsSpec
 from worker.failures import internal_failure, network_failure, target_failure
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext, failing_with
@@ -67,7 +68,8 @@ def _make_query(spec: DnsSpec) -> dns.message.QueryMessage:
         )
     except dns.exception.DNSException as error:
         raise internal_failure(
-            f"`{shown(spec.query_name)}` is not a domain name: {error}; correct the test's `query_name`"
+            f"`{shown(spec.query_name)}` is not a domain name: {error}; correct the test's `query_name`",
+            reason=probe_pb2.FAILURE_REASON_INVALID_TEST,
         ) from error
     # AD asks the server to say whether it has validated the answer (RFC 6840, section 5.7).
     query.flags = dns.flags.AD | (dns.flags.RD if spec.recursion_desired else 0)
@@ -124,14 +126,20 @@ async def _over_tcp(
             length = int.from_bytes(await stream.receive_exactly(2), "big")
             received = await stream.receive_exactly(length)
         except PeerClosedError as error:
-            raise target_failure(f"{where} {error}", metrics) from error
+            raise target_failure(
+                f"{where} {error}", metrics, reason=probe_pb2.FAILURE_REASON_BROKEN_OFF
+            ) from error
         except OSError as error:
             raise failure_of(error, where, metrics) from error
         metrics.query_ms = before_ms + (stream.received_ns - connection.started_ns) / 1e6
     metrics.bytes_received += len(received)
     answer = _parse(received, where, metrics)
     if not query.is_response(answer):
-        raise target_failure(f"{where} answered another question than the one that was asked", metrics)
+        raise target_failure(
+            f"{where} answered another question than the one that was asked",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_BAD_ANSWER,
+        )
     return answer
 
 
@@ -139,7 +147,11 @@ def _parse(data: bytes, where: str, metrics: DnsResult) -> dns.message.Message:
     try:
         return dns.message.from_wire(data, ignore_trailing=True, raise_on_truncation=False)
     except (dns.exception.DNSException, ValueError) as error:
-        raise target_failure(f"{where} sent an answer that is not a DNS message: {error}", metrics) from error
+        raise target_failure(
+            f"{where} sent an answer that is not a DNS message: {error}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_BAD_ANSWER,
+        ) from error
 
 
 def _icmp_failure(error: stamps.QueuedError, address: IPAddress, where: str, metrics: DnsResult) -> Exception:
@@ -148,8 +160,10 @@ def _icmp_failure(error: stamps.QueuedError, address: IPAddress, where: str, met
     name = icmp_messages.error_name(address.version, error.type, error.code)
     text = f"{where} was not reached: {error.offender or 'an unknown router'} reported {name}"
     if name == "port unreachable":
-        return target_failure(f"{where}: nothing listens there ({name})", metrics)
-    return network_failure(text, metrics)
+        return target_failure(
+            f"{where}: nothing listens there ({name})", metrics, reason=probe_pb2.FAILURE_REASON_REFUSED
+        )
+    return network_failure(text, metrics, reason=probe_pb2.FAILURE_REASON_UNREACHABLE)
 
 
 def _fill(metrics: DnsResult, answer: dns.message.Message) -> None:
@@ -166,10 +180,16 @@ def _check(answer: dns.message.Message, spec: DnsSpec, metrics: DnsResult) -> No
     rcode = dns.rcode.to_text(answer.rcode())
     valid = list(spec.valid_rcodes) or ["NOERROR"]
     if rcode not in valid:
-        raise target_failure(f"the server answered {rcode}; the test wants {' or '.join(valid)}", metrics)
+        raise target_failure(
+            f"the server answered {rcode}; the test wants {' or '.join(valid)}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_WRONG_STATUS,
+        )
     if spec.answer_pattern and not any(
         spec.answer_pattern in record.to_text() for rrset in answer.answer for record in rrset
     ):
         raise target_failure(
-            f"none of {metrics.answers} answer records contains `{shown(spec.answer_pattern)}`", metrics
+            f"none of {metrics.answers} answer records contains `{shown(spec.answer_pattern)}`",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_WRONG_CONTENT,
         )

@@ -13,6 +13,7 @@ import h11
 
 from streamswarm import __version__
 from streamswarm.targets import Target, TargetError, parse_url, shown
+from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.http_pb2 import HttpResult, HttpSpec
 from worker.failures import network_failure, resolver_failure, target_failure
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure
@@ -83,7 +84,8 @@ async def _follow(target: Target, spec: HttpSpec, context: ProbeContext, hops: l
             return
         if not followable:
             raise target_failure(
-                f"{shown(hop.url)} redirects once more after {spec.max_redirects} redirects, the most the test follows"
+                f"{shown(hop.url)} redirects once more after {spec.max_redirects} redirects, the most the test follows",
+                reason=probe_pb2.FAILURE_REASON_TOO_MUCH,
             )
         target = _next_target(hop.url, location)
 
@@ -93,7 +95,10 @@ def _next_target(url: str, location: str) -> Target:
     try:
         return parse_url(urldefrag(urljoin(url, location)).url)
     except (TargetError, ValueError) as error:
-        raise target_failure(f"{shown(url)} redirects to `{shown(location)}`: {error}") from error
+        raise target_failure(
+            f"{shown(url)} redirects to `{shown(location)}`: {error}",
+            reason=probe_pb2.FAILURE_REASON_BAD_ANSWER,
+        ) from error
 
 
 async def _request(target: Target, spec: HttpSpec, context: ProbeContext, hop: _Hop, *, follow: bool) -> None:
@@ -126,12 +131,19 @@ async def _request(target: Target, spec: HttpSpec, context: ProbeContext, hop: _
             )
         except BodyTooLongError:
             raise target_failure(
-                f"the body of {shown(hop.url)} is longer than {spec.max_body_bytes} bytes"
+                f"the body of {shown(hop.url)} is longer than {spec.max_body_bytes} bytes",
+                reason=probe_pb2.FAILURE_REASON_TOO_MUCH,
             ) from None
         except h11.RemoteProtocolError as error:
-            raise target_failure(f"{where} did not answer in HTTP: {shown(str(error), 200)}") from error
+            raise target_failure(
+                f"{where} did not answer in HTTP: {shown(str(error), 200)}",
+                reason=probe_pb2.FAILURE_REASON_BAD_ANSWER,
+            ) from error
         except ssl.SSLError as error:
-            raise target_failure(f"{where} broke the TLS connection: {_tls_reason(error)}") from error
+            raise target_failure(
+                f"{where} broke the TLS connection: {_tls_reason(error)}",
+                reason=probe_pb2.FAILURE_REASON_BROKEN_OFF,
+            ) from error
         except OSError as error:
             raise failure_of(error, where) from error
 
@@ -143,14 +155,19 @@ async def _secure(stream: ByteStream, host: str, spec: HttpSpec, hop: _Hop) -> N
         await stream.start_tls(context, host)
     except ssl.SSLCertVerificationError as error:
         raise target_failure(
-            f"the certificate of {shown(hop.url)} is not valid: {error.verify_message}"
+            f"the certificate of {shown(hop.url)} is not valid: {error.verify_message}",
+            reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE,
         ) from error
     except ssl.SSLError as error:
         raise target_failure(
-            f"the TLS handshake with {shown(hop.url)} failed: {_tls_reason(error)}"
+            f"the TLS handshake with {shown(hop.url)} failed: {_tls_reason(error)}",
+            reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
         ) from error
     except PeerClosedError as error:
-        raise target_failure(f"{shown(hop.url)} closed the connection during the TLS handshake") from error
+        raise target_failure(
+            f"{shown(hop.url)} closed the connection during the TLS handshake",
+            reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
+        ) from error
     hop.tls_ms = (time.perf_counter_ns() - started_ns) / 1e6
     if stream.tls is not None:
         hop.tls_version = stream.tls.version()
@@ -184,9 +201,15 @@ def _check(hop: _Hop, spec: HttpSpec) -> None:
     valid = list(spec.valid_status)
     if status not in valid if valid else not 200 <= (status or 0) <= 299:
         wanted = " or ".join(map(str, valid)) if valid else "200 to 299"
-        raise target_failure(f"{shown(hop.url)} answered with status {status}; the test wants {wanted}")
+        raise target_failure(
+            f"{shown(hop.url)} answered with status {status}; the test wants {wanted}",
+            reason=probe_pb2.FAILURE_REASON_WRONG_STATUS,
+        )
     if spec.body_contains and not hop.exchange.found:
-        raise target_failure(f"the body of {shown(hop.url)} does not contain `{shown(spec.body_contains)}`")
+        raise target_failure(
+            f"the body of {shown(hop.url)} does not contain `{shown(spec.body_contains)}`",
+            reason=probe_pb2.FAILURE_REASON_WRONG_CONTENT,
+        )
 
 
 def _tls_reason(error: ssl.SSLError) -> str:

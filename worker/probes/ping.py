@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from streamswarm.targets import Target
+from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.ping_pb2 import PingResult, PingSpec
 from worker import statistics
 from worker.failures import error_text, network_failure, vantage_failure
@@ -40,18 +41,29 @@ async def run(target: Target, spec: PingSpec, context: ProbeContext) -> Outcome:
         try:
             record = await echo(plan)
         except EchoUnavailableError as error:
-            raise vantage_failure(f"ping cannot run on this host: {error}") from error
+            raise vantage_failure(
+                f"ping cannot run on this host: {error}", reason=probe_pb2.FAILURE_REASON_NO_PERMISSION
+            ) from error
         except EchoSendError as error:
-            raise vantage_failure(f"this host cannot send to {address}: {error_text(error)}") from error
+            raise vantage_failure(
+                f"this host cannot send to {address}: {error_text(error)}",
+                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+            ) from error
         if record.sent == 0:
-            raise vantage_failure(f"this host sent no request to {address}: {_refusals(record)}")
+            raise vantage_failure(
+                f"this host sent no request to {address}: {_refusals(record)}",
+                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+            )
         metrics = summarise(record, spec.timeout_ms)
         if record.refused:
             detail["not_sent"] = _refusals(record)
         if record.errors:
             detail["icmp_errors"] = _errors(record, address.version)
         if metrics.packets_received == 0:
-            raise network_failure(_silence(record, plan, metrics), metrics)
+            reason = (
+                probe_pb2.FAILURE_REASON_UNREACHABLE if record.errors else probe_pb2.FAILURE_REASON_TIMED_OUT
+            )
+            raise network_failure(_silence(record, plan, metrics), metrics, reason=reason)
     return Outcome(metrics=metrics, detail=detail)
 
 

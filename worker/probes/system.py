@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import psutil
 
 from streamswarm.targets import Target
+from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.system_pb2 import SystemDisk, SystemInterface, SystemResult, SystemSpec
 from worker.detached import Detached, TooManyHungCallsError
 from worker.failures import vantage_failure
@@ -60,10 +61,11 @@ async def run(target: Target, spec: SystemSpec, context: ProbeContext) -> Outcom
         state = await _READINGS.call(lambda: _state(spec), timeout_s=_READ_TIMEOUT_S)
     except asyncio.TimeoutError:
         raise vantage_failure(
-            f"this host's counters could not be read within {_READ_TIMEOUT_S:g} s"
+            f"this host's counters could not be read within {_READ_TIMEOUT_S:g} s",
+            reason=probe_pb2.FAILURE_REASON_NOT_AVAILABLE,
         ) from None
     except TooManyHungCallsError as error:
-        raise vantage_failure(str(error)) from error
+        raise vantage_failure(str(error), reason=probe_pb2.FAILURE_REASON_NOT_AVAILABLE) from error
     result = SystemResult()
     seconds = (after.at_ns - before.at_ns) / 1e9
     _fill_cpu(result, before, after, seconds)

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from streamswarm.v1 import probe_pb2
 from worker.failures import error_text, network_failure, target_failure, vantage_failure
 from worker.probing import IPAddress, ProbeFailure
 from worker.wire.addresses import endpoint, family_of, set_dscp, socket_address
@@ -48,7 +49,11 @@ async def connect(
     try:
         sock = socket.socket(family_of(address), socket.SOCK_STREAM)
     except OSError as error:
-        raise vantage_failure(f"no TCP socket could be opened: {error_text(error)}", metrics) from error
+        raise vantage_failure(
+            f"no TCP socket could be opened: {error_text(error)}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_NO_ROOM,
+        ) from error
     try:
         sock.setblocking(False)
         if dscp:
@@ -84,12 +89,28 @@ async def connect(
 def failure_of(error: OSError, where: str, metrics: Any = None) -> ProbeFailure:
     """Return the failure for an error that came back over the network."""
     if error.errno == errno.ECONNREFUSED:
-        return target_failure(f"{where} refused the connection", metrics)
+        return target_failure(
+            f"{where} refused the connection", metrics, reason=probe_pb2.FAILURE_REASON_REFUSED
+        )
     if error.errno in _REFUSALS:
-        return target_failure(f"{where} broke the connection: {error_text(error)}", metrics)
+        return target_failure(
+            f"{where} broke the connection: {error_text(error)}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_BROKEN_OFF,
+        )
     if error.errno in (errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
-        return vantage_failure(f"this host has no room for the connection: {error_text(error)}", metrics)
-    return network_failure(f"{where} could not be reached: {error_text(error)}", metrics)
+        return vantage_failure(
+            f"this host has no room for the connection: {error_text(error)}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_NO_ROOM,
+        )
+    # The kernel gives up by itself after minutes; whatever else it says has come as an ICMP error.
+    silent = error.errno == errno.ETIMEDOUT
+    return network_failure(
+        f"{where} could not be reached: {error_text(error)}",
+        metrics,
+        reason=probe_pb2.FAILURE_REASON_TIMED_OUT if silent else probe_pb2.FAILURE_REASON_UNREACHABLE,
+    )
 
 
 def failure_at_once(error: OSError, where: str, metrics: Any = None) -> ProbeFailure:
@@ -98,5 +119,7 @@ def failure_at_once(error: OSError, where: str, metrics: Any = None) -> ProbeFai
     if error.errno in _REFUSALS:
         return failure_of(error, where, metrics)
     return vantage_failure(
-        f"this host cannot send to {where}: {error_text(error)}; look at its routes and its firewall", metrics
+        f"this host cannot send to {where}: {error_text(error)}; look at its routes and its firewall",
+        metrics,
+        reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
     )

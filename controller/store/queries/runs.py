@@ -16,7 +16,7 @@ from controller.store.entities import Destination, Job, Worker
 from controller.store.health import CLOCK_LIMIT_MS, is_clock_off
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
 from streamswarm import contract
-from streamswarm.outcomes import failure_source_name, status_name
+from streamswarm.outcomes import failure_reason_name, failure_source_name, status_name
 from streamswarm.zones import from_microseconds, to_microseconds
 
 
@@ -40,6 +40,8 @@ class RunRecord:
     status: str
     #: `none`, `target`, `network`, `resolver`, `policy`, `vantage`, `schedule` or `internal`.
     failure_source: str
+    #: `timed_out`, `refused`, … as the contract's FailureReason names them; None for a run that ended well.
+    failure_reason: str | None = None
     error: str
     clock_offset_ms: float | None
     #: Whether the worker's clock was more than five seconds away from the controller's.
@@ -158,6 +160,7 @@ def _record(kind: str, row: Any, children: Mapping[tuple[int, dt.datetime], Any]
         job_version=row["job_version"],
         status=status_name(row["status"]),
         failure_source=failure_source_name(row["failure_source"]),
+        failure_reason=failure_reason_name(row["failure_reason"]),
         error=row["error"] or "",
         clock_offset_ms=row["clock_offset_ms"],
         clock_off=is_clock_off(row["clock_offset_ms"]),

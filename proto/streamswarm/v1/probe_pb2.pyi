@@ -31,6 +31,39 @@ class FailureSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAILURE_SOURCE_SCHEDULE: _ClassVar[FailureSource]
     FAILURE_SOURCE_INTERNAL: _ClassVar[FailureSource]
 
+class FailureReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FAILURE_REASON_UNSPECIFIED: _ClassVar[FailureReason]
+    FAILURE_REASON_TIMED_OUT: _ClassVar[FailureReason]
+    FAILURE_REASON_UNREACHABLE: _ClassVar[FailureReason]
+    FAILURE_REASON_REFUSED: _ClassVar[FailureReason]
+    FAILURE_REASON_BROKEN_OFF: _ClassVar[FailureReason]
+    FAILURE_REASON_BAD_ANSWER: _ClassVar[FailureReason]
+    FAILURE_REASON_TLS_FAILED: _ClassVar[FailureReason]
+    FAILURE_REASON_BAD_CERTIFICATE: _ClassVar[FailureReason]
+    FAILURE_REASON_WRONG_STATUS: _ClassVar[FailureReason]
+    FAILURE_REASON_WRONG_CONTENT: _ClassVar[FailureReason]
+    FAILURE_REASON_TOO_MUCH: _ClassVar[FailureReason]
+    FAILURE_REASON_OUT_OF_BOUNDS: _ClassVar[FailureReason]
+    FAILURE_REASON_REACHED: _ClassVar[FailureReason]
+    FAILURE_REASON_NO_SUCH_NAME: _ClassVar[FailureReason]
+    FAILURE_REASON_RESOLVER_FAILED: _ClassVar[FailureReason]
+    FAILURE_REASON_FORBIDDEN: _ClassVar[FailureReason]
+    FAILURE_REASON_LIMIT_USED_UP: _ClassVar[FailureReason]
+    FAILURE_REASON_NO_PERMISSION: _ClassVar[FailureReason]
+    FAILURE_REASON_CANNOT_SEND: _ClassVar[FailureReason]
+    FAILURE_REASON_NO_ROOM: _ClassVar[FailureReason]
+    FAILURE_REASON_NOT_AVAILABLE: _ClassVar[FailureReason]
+    FAILURE_REASON_VANTAGE_BROKEN: _ClassVar[FailureReason]
+    FAILURE_REASON_STOPPED: _ClassVar[FailureReason]
+    FAILURE_REASON_OVERLAP: _ClassVar[FailureReason]
+    FAILURE_REASON_EXPIRED: _ClassVar[FailureReason]
+    FAILURE_REASON_SLEPT: _ClassVar[FailureReason]
+    FAILURE_REASON_SUSPENDED: _ClassVar[FailureReason]
+    FAILURE_REASON_INVALID_TEST: _ClassVar[FailureReason]
+    FAILURE_REASON_OVERRAN: _ClassVar[FailureReason]
+    FAILURE_REASON_FAULT: _ClassVar[FailureReason]
+
 class FaultDomain(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FAULT_DOMAIN_UNKNOWN: _ClassVar[FaultDomain]
@@ -52,6 +85,36 @@ FAILURE_SOURCE_POLICY: FailureSource
 FAILURE_SOURCE_VANTAGE: FailureSource
 FAILURE_SOURCE_SCHEDULE: FailureSource
 FAILURE_SOURCE_INTERNAL: FailureSource
+FAILURE_REASON_UNSPECIFIED: FailureReason
+FAILURE_REASON_TIMED_OUT: FailureReason
+FAILURE_REASON_UNREACHABLE: FailureReason
+FAILURE_REASON_REFUSED: FailureReason
+FAILURE_REASON_BROKEN_OFF: FailureReason
+FAILURE_REASON_BAD_ANSWER: FailureReason
+FAILURE_REASON_TLS_FAILED: FailureReason
+FAILURE_REASON_BAD_CERTIFICATE: FailureReason
+FAILURE_REASON_WRONG_STATUS: FailureReason
+FAILURE_REASON_WRONG_CONTENT: FailureReason
+FAILURE_REASON_TOO_MUCH: FailureReason
+FAILURE_REASON_OUT_OF_BOUNDS: FailureReason
+FAILURE_REASON_REACHED: FailureReason
+FAILURE_REASON_NO_SUCH_NAME: FailureReason
+FAILURE_REASON_RESOLVER_FAILED: FailureReason
+FAILURE_REASON_FORBIDDEN: FailureReason
+FAILURE_REASON_LIMIT_USED_UP: FailureReason
+FAILURE_REASON_NO_PERMISSION: FailureReason
+FAILURE_REASON_CANNOT_SEND: FailureReason
+FAILURE_REASON_NO_ROOM: FailureReason
+FAILURE_REASON_NOT_AVAILABLE: FailureReason
+FAILURE_REASON_VANTAGE_BROKEN: FailureReason
+FAILURE_REASON_STOPPED: FailureReason
+FAILURE_REASON_OVERLAP: FailureReason
+FAILURE_REASON_EXPIRED: FailureReason
+FAILURE_REASON_SLEPT: FailureReason
+FAILURE_REASON_SUSPENDED: FailureReason
+FAILURE_REASON_INVALID_TEST: FailureReason
+FAILURE_REASON_OVERRAN: FailureReason
+FAILURE_REASON_FAULT: FailureReason
 FAULT_DOMAIN_UNKNOWN: FaultDomain
 FAULT_DOMAIN_TARGET_FAULT: FaultDomain
 FAULT_DOMAIN_PATH_FAULT: FaultDomain
@@ -74,7 +137,7 @@ class Spec(_message.Message):
     def __init__(self, ping: _Optional[_Union[_ping_pb2.PingSpec, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpSpec, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsSpec, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpSpec, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemSpec, _Mapping]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("job_id", "job_version", "scheduled_at_us", "started_at_us", "duration_ms", "status", "failure_source", "error", "clock_offset_ms", "detail_json", "kind", "start_error_us", "ping", "tcp", "dns", "http", "system")
+    __slots__ = ("job_id", "job_version", "scheduled_at_us", "started_at_us", "duration_ms", "status", "failure_source", "error", "clock_offset_ms", "detail_json", "kind", "start_error_us", "failure_reason", "ping", "tcp", "dns", "http", "system")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     JOB_VERSION_FIELD_NUMBER: _ClassVar[int]
     SCHEDULED_AT_US_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +150,7 @@ class Result(_message.Message):
     DETAIL_JSON_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     START_ERROR_US_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_REASON_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
     TCP_FIELD_NUMBER: _ClassVar[int]
     DNS_FIELD_NUMBER: _ClassVar[int]
@@ -104,12 +168,13 @@ class Result(_message.Message):
     detail_json: str
     kind: str
     start_error_us: int
+    failure_reason: FailureReason
     ping: _ping_pb2.PingResult
     tcp: _tcp_pb2.TcpResult
     dns: _dns_pb2.DnsResult
     http: _http_pb2.HttpResult
     system: _system_pb2.SystemResult
-    def __init__(self, job_id: _Optional[int] = ..., job_version: _Optional[int] = ..., scheduled_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., duration_ms: _Optional[float] = ..., status: _Optional[_Union[Status, str]] = ..., failure_source: _Optional[_Union[FailureSource, str]] = ..., error: _Optional[str] = ..., clock_offset_ms: _Optional[float] = ..., detail_json: _Optional[str] = ..., kind: _Optional[str] = ..., start_error_us: _Optional[int] = ..., ping: _Optional[_Union[_ping_pb2.PingResult, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpResult, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsResult, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpResult, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemResult, _Mapping]] = ...) -> None: ...
+    def __init__(self, job_id: _Optional[int] = ..., job_version: _Optional[int] = ..., scheduled_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., duration_ms: _Optional[float] = ..., status: _Optional[_Union[Status, str]] = ..., failure_source: _Optional[_Union[FailureSource, str]] = ..., error: _Optional[str] = ..., clock_offset_ms: _Optional[float] = ..., detail_json: _Optional[str] = ..., kind: _Optional[str] = ..., start_error_us: _Optional[int] = ..., failure_reason: _Optional[_Union[FailureReason, str]] = ..., ping: _Optional[_Union[_ping_pb2.PingResult, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpResult, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsResult, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpResult, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemResult, _Mapping]] = ...) -> None: ...
 
 class Window(_message.Message):
     __slots__ = ("days", "from_min", "to_min")

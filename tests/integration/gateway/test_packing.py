@@ -57,6 +57,7 @@ def test_what_goes_in_comes_out(kind: str, postgres_url: str) -> None:
             detail_json=chance.choice(["", json.dumps({"a": [1, None, "ü"]})]),
         )
         if chance.random() < 0.5:
+            result.failure_reason = chance.choice(probe_pb2.FailureReason.values())
             result.clock_offset_ms = chance.random()
             result.start_error_us = chance.randrange(-(2**31), 2**31)
         metrics: dict[str, Any] = {}
@@ -81,6 +82,7 @@ def test_what_goes_in_comes_out(kind: str, postgres_url: str) -> None:
                 "duration_ms": result.duration_ms,
                 "status": result.status,
                 "failure_source": result.failure_source,
+                "failure_reason": result.failure_reason if result.HasField("failure_reason") else None,
                 "error": result.error or None,
                 "detail": json.loads(result.detail_json) if result.detail_json else None,
                 "clock_offset_ms": result.clock_offset_ms if result.HasField("clock_offset_ms") else None,

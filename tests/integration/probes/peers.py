@@ -39,6 +39,7 @@ class RecordingGuard:
             raise ProbeFailure(
                 f"{address} is denied",
                 source=probe_pb2.FAILURE_SOURCE_POLICY,
+                reason=probe_pb2.FAILURE_REASON_FORBIDDEN,
                 status=probe_pb2.STATUS_ERROR,
             )
 

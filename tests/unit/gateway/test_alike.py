@@ -141,6 +141,8 @@ def test_random_results_are_packed_as_they_would_be_singly(data: st.DataObject) 
             made = result(kind, number, [])
             made.status = data.draw(st.sampled_from([1, 1, 1, 2, 3, 4]))
             made.failure_source = data.draw(st.sampled_from([0, 0, 1, 7]))
+            if data.draw(st.booleans()):
+                made.failure_reason = data.draw(st.sampled_from([0, 1, 12, 29]))
             for name in ("clock_offset_ms", "start_error_us"):
                 if data.draw(st.booleans()):
                     made.ClearField(name)

@@ -33,7 +33,7 @@ def run(kind: str, **more: Any) -> dict[str, Any]:
     """A row of a kind's table in which nothing was measured."""
     row: dict[str, Any] = dict.fromkeys(column.name for column in results.columns(kind))
     row |= {"job_id": 7, "scheduled_at": NOW, "started_at": NOW, "duration_ms": 0.1, "job_version": 2}
-    return row | {"status": 1, "failure_source": 0} | more
+    return row | {"status": 1, "failure_source": 0, "failure_reason": None} | more
 
 
 def read(text: str) -> list[list[str]]:
@@ -70,7 +70,7 @@ def test_every_metric_has_a_column_with_its_unit(kind: str) -> None:
     known = contract.kind(kind)
     names, row = read("".join(text_of(known, "T", [(job(), run(kind))])))
     assert names == header(known)
-    assert len(row) == len(names) == 13 + len(known.metrics)
+    assert len(row) == len(names) == 14 + len(known.metrics)
     for metric in known.metrics:
         wanted = metric.name if metric.unit in ("", "1") else f"{metric.name} [{metric.unit}]"
         assert wanted in names

@@ -68,6 +68,7 @@ async def test_a_failure_keeps_what_was_measured() -> None:
         raise ProbeFailure(
             "refused\n",
             source=probe_pb2.FAILURE_SOURCE_TARGET,
+            reason=probe_pb2.FAILURE_REASON_REFUSED,
             metrics=TcpResult(connect_ms=2),
             detail={"address": "192.0.2.1"},
         )
@@ -77,6 +78,7 @@ async def test_a_failure_keeps_what_was_measured() -> None:
         probe_pb2.STATUS_FAILED,
         probe_pb2.FAILURE_SOURCE_TARGET,
     )
+    assert result.failure_reason == probe_pb2.FAILURE_REASON_REFUSED
     assert result.error == "refused\\n"
     assert result.tcp.connect_ms == 2
     assert json.loads(result.detail_json) == {"address": "192.0.2.1"}
@@ -86,7 +88,11 @@ async def test_a_failure_without_metrics_names_its_kind() -> None:
     """Or nobody would know which table it belongs to."""
 
     async def run(target: Any, spec: Any, context: Any) -> Outcome:
-        raise ProbeFailure("no answer", source=probe_pb2.FAILURE_SOURCE_NETWORK)
+        raise ProbeFailure(
+            "no answer",
+            source=probe_pb2.FAILURE_SOURCE_NETWORK,
+            reason=probe_pb2.FAILURE_REASON_TIMED_OUT,
+        )
 
     result = await _runner(run).run(_job(), 1)
     assert result.kind == "tcp"

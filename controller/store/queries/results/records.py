@@ -16,7 +16,7 @@ from controller.store.entities import Destination, Job, Worker
 from controller.store.health import is_clock_off
 from controller.store.queries.results.series import within
 from streamswarm import crontab
-from streamswarm.outcomes import failure_source_name, status_name
+from streamswarm.outcomes import failure_reason_name, failure_source_name, status_name
 
 #: Where the latest run of most lines is found: two or three partitions, however many there are.
 _RECENTLY = dt.timedelta(days=2)
@@ -58,6 +58,8 @@ class ResultRecord:
     status: str
     #: `none`, `target`, `network`, `resolver`, `policy`, `vantage`, `schedule` or `internal`.
     failure_source: str
+    #: `timed_out`, `refused`, … as the contract's FailureReason names them; None for a run that ended well.
+    failure_reason: str | None = None
     error: str
     clock_offset_ms: float | None
     #: Whether the worker's clock was more than five seconds away from the controller's.
@@ -226,6 +228,7 @@ def _recent_each(
             duration_ms=row["duration_ms"],
             status=status_name(row["status"]),
             failure_source=failure_source_name(row["failure_source"]),
+            failure_reason=failure_reason_name(row["failure_reason"]),
             error=row["error"] or "",
             clock_offset_ms=row["clock_offset_ms"],
             clock_off=is_clock_off(row["clock_offset_ms"]),
