@@ -74,7 +74,10 @@ def attribute(figures: Figures) -> tuple[int, str]:
     if loss and not queue:
         return PACKET_LOSS, f"{loss}, while no queue built up"
     if at_least(figures.window_limited_pct, _LIMITED_PCT):
-        return SERVER_LIMITED, f"for {figures.window_limited_pct:.0f} % of the time the far end's window was full"
+        return (
+            SERVER_LIMITED,
+            f"for {figures.window_limited_pct:.0f} % of the time the far end's window was full",
+        )
     if at_least(figures.pause_pct, _LIMITED_PCT):
         return SERVER_LIMITED, f"for {figures.pause_pct:.0f} % of the time the server sent nothing"
     if at_least(figures.buffer_limited_pct, _LIMITED_PCT):

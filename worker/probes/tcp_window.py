@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import sys
 import time
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -20,7 +19,7 @@ from streamswarm.v1.probes.tcp_window_pb2 import TcpWindowResult, TcpWindowSpec
 from worker import bottleneck, flows
 from worker.failures import network_failure, target_failure
 from worker.probing import Availability, Outcome, ProbeContext, failing_with
-from worker.wire import tls
+from worker.wire import tcp_info, tls
 from worker.wire.addresses import endpoint
 from worker.wire.connect import Connection, connect, failure_of
 from worker.wire.stream import ByteStream, PeerClosedError
@@ -58,7 +57,7 @@ async def run(target: Target, spec: TcpWindowSpec, context: ProbeContext) -> Out
 
 def availability() -> Availability:
     """Only Linux shows a connection's state."""
-    if sys.platform.startswith("linux"):
+    if tcp_info.SUPPORTED:
         return Availability(available=True)
     return Availability(available=False, reason="this system has no TCP_INFO, which only Linux has")
 
@@ -249,5 +248,3 @@ class _Run:
 
 def _tls_reason(error: ssl.SSLError) -> str:
     return shown((error.reason or str(error)).replace("_", " ").lower(), 200)
-
-

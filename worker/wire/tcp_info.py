@@ -14,6 +14,8 @@ _TCP_INFO = 11
 #: More than any kernel fills in so far; the answer is cut to what it has.
 _LONGEST = 512
 _LITTLE_ENDIAN = sys.byteorder == "little"
+#: Whether this system shows connections.
+SUPPORTED = sys.platform.startswith("linux")
 
 # Flags of the byte at _OPTIONS.
 _TIMESTAMPS, _SELECTIVE_ACKS, _WINDOW_SCALING, _ECN = 1, 2, 4, 8
@@ -161,7 +163,7 @@ class TcpInfo:
 
 def read(sock: socket.socket) -> TcpInfo | None:
     """Return the kernel's view of a socket, or None where the system has none (not Linux)."""
-    if not sys.platform.startswith("linux"):
+    if not SUPPORTED:
         return None
     return parse(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _LONGEST))
 

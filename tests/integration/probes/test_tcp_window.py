@@ -32,7 +32,10 @@ def server() -> Iterator[TransferServer]:
 
 def test_the_further_fields_are_read_as_ss_reads_them() -> None:
     """A connection at rest, after data in both directions: every number that ss shows too."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sock:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as sock,
+    ):
         accepted, _address = listener.accept()
         with accepted:
             for _ in range(30):
@@ -58,7 +61,9 @@ def test_the_further_fields_are_read_as_ss_reads_them() -> None:
     assert {"cwnd", "bytes_sent", "bytes_acked", "bytes_received", "data_segs_out", "rcvmss"} <= shown.keys()
     assert shown["wscale"] == f"{info.snd_wscale},{info.rcv_wscale}"
     assert float(shown["rcv_rtt"]) == pytest.approx((info.rcv_rtt_us or 0) / 1000, abs=0.001)
-    assert int(shown.get("busy", "0ms").removesuffix("ms")) == pytest.approx((info.busy_time_us or 0) / 1000, abs=1)
+    assert int(shown.get("busy", "0ms").removesuffix("ms")) == pytest.approx(
+        (info.busy_time_us or 0) / 1000, abs=1
+    )
     for name, value in (("pacing_rate", info.pacing_rate), ("delivery_rate", info.delivery_rate)):
         bits = float(words[words.index(name) + 1].removesuffix("bps"))
         assert bits == pytest.approx(8 * (value or 0), rel=0.01)
@@ -69,7 +74,12 @@ def test_the_further_fields_are_read_as_ss_reads_them() -> None:
 @contextlib.contextmanager
 def across(path: Path3) -> Iterator[TransferServer]:
     """Serve at the far end of a path whose packets travel one by one, and be at its near end meanwhile."""
-    for namespace, device in ((path.near, "sw1a"), (path.router, "sw1b"), (path.router, "sw2a"), (path.far, "sw2b")):
+    for namespace, device in (
+        (path.near, "sw1a"),
+        (path.router, "sw1b"),
+        (path.router, "sw2a"),
+        (path.far, "sw2b"),
+    ):
         namespace.run("ip", "link", "set", device, "gso_max_segs", "1")
         namespace.run("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
     with contextlib.ExitStack() as stack:
@@ -144,9 +154,13 @@ async def test_a_server_that_reads_slowly_is_the_limit(server: TransferServer, p
     assert not outcome.metrics.HasField("status"), "there was no answer yet"
 
 
-async def test_answers_that_are_no_good_are_failures(server: TransferServer, probe: Probe, no_leak: None) -> None:
+async def test_answers_that_are_no_good_are_failures(
+    server: TransferServer, probe: Probe, no_leak: None
+) -> None:
     """A redirect, a refusal of the body, an answer that is cut short: each says what happened."""
-    with pytest.raises(ProbeFailure, match="status 302; .* follows no redirects: name `http://192.0.2.1/`") as caught:
+    with pytest.raises(
+        ProbeFailure, match=r"status 302; .* follows no redirects: name `http://192.0.2.1/`"
+    ) as caught:
         await probe("tcp_window", server.url("/moved"))
     assert caught.value.reason == probe_pb2.FAILURE_REASON_WRONG_STATUS
     with pytest.raises(ProbeFailure, match="answered with status 413") as caught:
@@ -173,9 +187,25 @@ async def test_the_policy_comes_before_the_connection(
 @only_once
 async def test_a_full_link_is_congestion(path3: Path3, probe: Probe) -> None:
     """20 Mbit/s with a deep queue before it: goodput is the link's rate, and the queue shows in the round-trip time."""
-    path3.router.run("tc", "qdisc", "add", "dev", "sw2a", "root", "tbf", "rate", "20mbit", "burst", "10kb", "latency", "200ms")
+    path3.router.run(
+        "tc",
+        "qdisc",
+        "add",
+        "dev",
+        "sw2a",
+        "root",
+        "tbf",
+        "rate",
+        "20mbit",
+        "burst",
+        "10kb",
+        "latency",
+        "200ms",
+    )
     with across(path3) as server:
-        outcome = await probe("tcp_window", server.url("/"), direction="upload", max_bytes=100_000_000, duration_ms=3000)
+        outcome = await probe(
+            "tcp_window", server.url("/"), direction="upload", max_bytes=100_000_000, duration_ms=3000
+        )
     result = outcome.metrics
     assert result.goodput_bytes_per_s == pytest.approx(2_400_000, rel=0.1)
     assert result.rtt_max_ms > 100
@@ -187,7 +217,21 @@ async def test_a_full_link_is_congestion(path3: Path3, probe: Probe) -> None:
 @only_once
 async def test_a_full_link_is_congestion_for_the_receiver_too(path3: Path3, probe: Probe) -> None:
     """By the receiver's own estimate of the round-trip time."""
-    path3.router.run("tc", "qdisc", "add", "dev", "sw1b", "root", "tbf", "rate", "20mbit", "burst", "10kb", "latency", "200ms")
+    path3.router.run(
+        "tc",
+        "qdisc",
+        "add",
+        "dev",
+        "sw1b",
+        "root",
+        "tbf",
+        "rate",
+        "20mbit",
+        "burst",
+        "10kb",
+        "latency",
+        "200ms",
+    )
     with across(path3) as server:
         outcome = await probe("tcp_window", server.url("/100000000"), max_bytes=100_000_000, duration_ms=3000)
     assert outcome.metrics.goodput_bytes_per_s == pytest.approx(2_400_000, rel=0.1)
@@ -225,7 +269,15 @@ def wire(delay_ms: float, jitter_ms: float, lose_every: int = 0) -> Iterator[tup
                 namespace.run("ethtool", "-K", name, "tx", "off", "tso", "off", "gso", "off", "gro", "off")
                 namespace.run("ip", "link", "set", name, "up")
             host.run("ip", "address", "add", f"10.95.0.{number}/24", "dev", device)
-        program = [sys.executable, str(Path(forwarder.__file__)), "sw-l", "sw-r", str(delay_ms), str(jitter_ms), str(lose_every)]
+        program = [
+            sys.executable,
+            str(Path(forwarder.__file__)),
+            "sw-l",
+            "sw-r",
+            str(delay_ms),
+            str(jitter_ms),
+            str(lose_every),
+        ]
         process = subprocess.Popen(
             ["ip", "netns", "exec", middle.name, *program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -308,10 +360,29 @@ class _Watch:
 async def test_the_timeline_agrees_with_ss(path3: Path3, probe: Probe) -> None:
     """Each look of iproute2's lies between the two of ours around it, by the bytes acknowledged until then."""
     path3.router.firewall("forward", "tcp sport != 0 ip length > 1000 numgen inc mod 100 == 0 drop")
-    path3.router.run("tc", "qdisc", "add", "dev", "sw2a", "root", "tbf", "rate", "20mbit", "burst", "10kb", "latency", "50ms")
+    path3.router.run(
+        "tc",
+        "qdisc",
+        "add",
+        "dev",
+        "sw2a",
+        "root",
+        "tbf",
+        "rate",
+        "20mbit",
+        "burst",
+        "10kb",
+        "latency",
+        "50ms",
+    )
     with across(path3) as server, _Watch(path3.near) as watch:
         outcome = await probe(
-            "tcp_window", server.url("/"), direction="upload", max_bytes=100_000_000, duration_ms=2000, sample_ms=20
+            "tcp_window",
+            server.url("/"),
+            direction="upload",
+            max_bytes=100_000_000,
+            duration_ms=2000,
+            sample_ms=20,
         )
     compared = _compare(outcome, watch.looks)
     assert compared >= 5, watch.looks

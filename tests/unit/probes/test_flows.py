@@ -14,7 +14,9 @@ from worker.wire.tcp_sampling import Sample
 MS = 1_000_000
 
 
-def sample(at_ms: float, length: int = 248, *, options: int = 0x07, scales: int = 0x97, **numbers: int) -> Sample:
+def sample(
+    at_ms: float, length: int = 248, *, options: int = 0x07, scales: int = 0x97, **numbers: int
+) -> Sample:
     """Return a look at a connection; numbers by the names of TcpInfo's fields."""
     data = bytearray(length)
     data[0], data[5], data[6] = 1, options, scales
@@ -105,7 +107,9 @@ def test_pauses_are_stretches_in_which_no_segment_comes() -> None:
     ]
     metrics = TcpWindowResult()
     flows.fill(metrics, samples, sending=False)
-    assert metrics.pause_pct == pytest.approx(100 * 100 / 250), "50 ms are less than twice the round-trip time"
+    assert metrics.pause_pct == pytest.approx(100 * 100 / 250), (
+        "50 ms are less than twice the round-trip time"
+    )
 
 
 def test_an_old_kernel_leaves_unset_what_it_does_not_tell() -> None:
