@@ -188,7 +188,7 @@ async def test_hosts_that_cannot_be_reached(path4: Path4, probe: Probe, guard: R
     """A router's word is the network's, no route here the vantage's, and the policy comes before any packet."""
     path4.first.run("ip", "route", "add", "unreachable", "10.99.0.0/16")
     with path4.near.entered():
-        with pytest.raises(ProbeFailure, match="10.94.1.2 reported host unreachable") as caught:
+        with pytest.raises(ProbeFailure, match=r"10\.94\.1\.2 reported host unreachable") as caught:
             await probe("mtu", "10.99.0.1")
         assert caught.value.reason == probe_pb2.FAILURE_REASON_UNREACHABLE
         path4.near.run("ip", "route", "delete", "default")
