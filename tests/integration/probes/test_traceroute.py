@@ -12,8 +12,10 @@ from integration.probes.peers import Probe
 from support.routed import Routed, entered, routed
 
 from streamswarm.v1 import probe_pb2
+from worker.probes import traceroute
 from worker.probing import ProbeFailure
 from worker.wire.trace import sockets
+from worker.wire.trace.paths import Memory
 from worker.wire.trace.plan import TraceUnavailableError
 
 pytestmark = pytest.mark.namespaces
@@ -89,7 +91,7 @@ async def test_a_hop_with_the_kernels_default_limit_is_named_rate_limited(
     first, limited, third, last = result.hops
     assert 0 < limited.probes_answered < 40, "the kernel limits by itself"
     assert limited.rate_limited
-    assert limited.unanswered_pct > 40
+    assert limited.unanswered_pct > 20
     assert limited.loss_pct == 0, "silence of a hop is no loss"
     for hop in (first, third, last):
         assert (hop.rate_limited, hop.loss_pct, hop.unanswered_pct) == (False, 0, 0)
@@ -179,7 +181,9 @@ async def test_remarking_shows_in_what_routers_quote(own_path: Routed, probe: Pr
     assert not outcome.metrics.hops[3].HasField("quoted_dscp"), "a reply quotes nothing"
 
 
-async def test_a_change_of_the_path_is_told_once(own_path: Routed, probe: Probe) -> None:
+async def test_a_change_of_the_path_is_told_once(
+    own_path: Routed, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first run has nothing to compare with; the second router gets another address, then stays."""
 
     async def changed() -> bool | None:
@@ -187,11 +191,13 @@ async def test_a_change_of_the_path_is_told_once(own_path: Routed, probe: Probe)
         hashes.append(outcome.metrics.path_hash)
         return outcome.metrics.path_changed if outcome.metrics.HasField("path_changed") else None
 
+    monkeypatch.setattr(traceroute, "_memory", Memory())  # other tests have traced the same addresses
     hashes: list[int] = []
     router = own_path.routers[1]
     with entered(own_path.near):
-        assert await changed() in (None, False)  # other tests have traced equal addresses in this process
+        assert await changed() is None
         assert await changed() is False
+        own_path.run(router, "sysctl", "-qw", "net.ipv4.conf.all.promote_secondaries=1")
         own_path.run(router, "ip", "address", "add", "10.93.2.77/24", "dev", "sw2b")
         own_path.run(router, "ip", "address", "delete", "10.93.2.2/24", "dev", "sw2b")
         own_path.run(own_path.routers[0], "ip", "route", "replace", "default", "via", "10.93.2.77")

@@ -13,7 +13,7 @@ Routers send only so many ICMP messages, so silence of a router is no loss. Two 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 #: Probability below which a difference between two hops is not put down to chance.
@@ -23,6 +23,8 @@ _BITS = 7.0
 #: Seconds for one more message, as systems commonly have it, and messages at once.
 _INTERVALS_S = (1.0, 0.5, 0.25, 0.1)
 _BURSTS = (1, 6, 10)
+#: Share of a message that a bucket may seem to be off, as packets move a little on their way.
+_MARGIN = 0.05
 #: Longest history that is looked at; a longer one would cost more and tell no more.
 _MOST_SAMPLES = 200
 
@@ -60,24 +62,24 @@ def fits_bucket(samples: Sequence[tuple[float, bool]]) -> bool:
     answered = sum(each[1] for each in samples)
     if not 0 < answered < asked:
         return False
-    buckets = list(_buckets(samples))
-    budget = math.log2(math.comb(asked, answered)) - math.log2(len(buckets)) - _BITS
-    if budget < 0:
+    pause_s = (samples[-1][0] - samples[0][0]) / (asked - 1)
+    buckets = [
+        (interval_s, burst)
+        for interval_s in (*_INTERVALS_S, *_observed_interval(samples))
+        # One that fills as fast as it is asked is never empty, and explains nothing.
+        if interval_s > 1.5 * pause_s
+        for burst in _BURSTS
+    ]
+    if not buckets:
         return False
-    for interval_s, burst, level in buckets:
-        wrong = _contradictions(samples, interval_s, burst, level)
+    # To name the bucket, and how full it was at first to about as many steps as there are probes.
+    budget = math.log2(math.comb(asked, answered)) - math.log2(len(buckets) * asked) - _BITS
+    for interval_s, burst in buckets:
+        wrong = _contradictions(samples, interval_s, burst)
         # Each exception must be named: that there are so many, and which.
         if math.log2(math.comb(asked, wrong) * (wrong + 1)) <= budget:
             return True
     return False
-
-
-def _buckets(samples: Sequence[tuple[float, bool]]) -> Iterator[tuple[float, int, float]]:
-    """Yield pace, size and first level of the buckets that come into question."""
-    for interval_s in (*_INTERVALS_S, *_observed_interval(samples)):
-        for burst in _BURSTS:
-            for half in range(2 * burst + 1):
-                yield interval_s, burst, half / 2
 
 
 def _observed_interval(samples: Sequence[tuple[float, bool]]) -> tuple[float, ...]:
@@ -89,19 +91,23 @@ def _observed_interval(samples: Sequence[tuple[float, bool]]) -> tuple[float, ..
     return (gaps[len(gaps) // 2],) if gaps and gaps[len(gaps) // 2] > 0 else ()
 
 
-def _contradictions(
-    samples: Sequence[tuple[float, bool]], interval_s: float, burst: int, level: float
-) -> int:
-    """Return how many probes a bucket would have treated otherwise than was seen."""
+def _contradictions(samples: Sequence[tuple[float, bool]], interval_s: float, burst: int) -> int:
+    """Return how many probes a bucket must have treated otherwise than was seen, however full it was at first."""
     wrong = 0
     before_s = samples[0][0]
+    # What the bucket may hold; a full one is told from one that seems to be by the margin.
+    full = burst + 2 * _MARGIN
+    least, most = 0.0, full
     for at_s, answered in samples:
-        level = min(float(burst), level + (at_s - before_s) / interval_s)
+        filled = (at_s - before_s) / interval_s
         before_s = at_s
-        # The times are those of sending: packets move a little on their way.
-        allowed = level >= 0.98
-        if allowed != answered:
-            wrong += 1
+        least, most = min(full, least + filled), min(full, most + filled)
         if answered:
-            level = max(0.0, level - 1.0)
+            if most < 1.0 - _MARGIN:
+                wrong += 1
+            least, most = max(0.0, least - 1.0), max(0.0, most - 1.0)
+        elif least > 1.0 + _MARGIN:
+            wrong += 1
+        else:
+            most = min(most, 1.0)
     return wrong
