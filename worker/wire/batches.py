@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
+from typing import Literal
 
 #: Longest socket address: `struct sockaddr_in6`.
 ADDRESS_BYTES = 28
@@ -96,8 +97,8 @@ class Table:
         self._fresh = bytes(self._heads)
         self._used = 0
 
-    def column(self, code: str, offset: int) -> memoryview:
-        """Return one field of every row: `code` is a native format of `struct`, `offset` a multiple of its size."""
+    def column(self, code: Literal["B", "H", "I", "Q", "i", "q"], offset: int) -> memoryview[int]:
+        """Return one field of every row: `code` is its format in `struct`, `offset` a multiple of its size."""
         cells = self.rows.cast(code)
         return cells[offset // cells.itemsize :: self.stride // cells.itemsize]
 
