@@ -123,7 +123,13 @@ def measure() -> dict[str, Any]:
     """Rounds in alternation."""
     with routed(HOPS - 1) as path, tempfile.TemporaryDirectory() as folder:
         for router in path.routers:
-            path.run(router, "sysctl", "-qw", "net.ipv4.icmp_msgs_per_sec=1000000", "net.ipv4.icmp_msgs_burst=100000")
+            path.run(
+                router,
+                "sysctl",
+                "-qw",
+                "net.ipv4.icmp_msgs_per_sec=1000000",
+                "net.ipv4.icmp_msgs_burst=100000",
+            )
         file = Path(folder) / "targets"
         file.write_text("\n".join(targets()) + "\n")
         return _compare(path, file)

@@ -97,5 +97,8 @@ def _configure(name: str, number: int, *, last: int, limited: bool) -> None:
         for network in ("198.19.0.0/16", "fd93:ffff::/64"):
             call(["ip", "-n", name, "route", "add", "local", network, "dev", "lo"])
     for link in range(1, number):
-        for network, address in ((f"10.93.{link}.0/24", f"10.93.{number}.1"), (f"fd93:{link}::/64", f"fd93:{number}::1")):
+        for network, address in (
+            (f"10.93.{link}.0/24", f"10.93.{number}.1"),
+            (f"fd93:{link}::/64", f"fd93:{number}::1"),
+        ):
             call(["ip", "-n", name, "route", "add", network, "via", address])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
-from streamswarm.v1.probes.traceroute_pb2 import TracerouteHop, TracerouteResult, TracerouteSpec
+from streamswarm.v1.probes.traceroute_pb2 import TracerouteResult, TracerouteSpec
 from worker import statistics
 from worker.failures import error_text, internal_failure, network_failure, vantage_failure
 from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure, failing_with
@@ -172,7 +172,7 @@ def _summary(found: list[Hop], record: TraceRecord, plan: TracePlan) -> Tracerou
     )
     if not answered:
         return result
-    result.kernel_timestamps = all([answer.kernel for answer in answered])
+    result.kernel_timestamps = all(answer.kernel for answer in answered)
     silent = limited = labelled = widest = 0
     for hop in found:
         labels = _labels(hop, plan.address.version)
@@ -258,7 +258,7 @@ async def _locate(
     databases.refresh()
     systems: set[int] = set()
     where: list[tuple[float, float]] = []
-    for hop, row, entry in zip(found, metrics.hops, told):
+    for hop, row, entry in zip(found, metrics.hops, told, strict=True):
         if not hop.addresses:
             continue
         place = databases.of(hop.addresses[0])

@@ -18,7 +18,7 @@ from worker.wire.trace import sockets
 from worker.wire.trace.paths import Memory
 from worker.wire.trace.plan import TraceUnavailableError
 
-pytestmark = pytest.mark.namespaces
+pytestmark = [pytest.mark.namespaces, pytest.mark.usefixtures("_root")]
 
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 PROTOCOLS = pytest.mark.parametrize("protocol", ["icmp", "udp", "tcp"])
@@ -78,9 +78,7 @@ async def test_tcp_reaches_an_open_port_too(path: Routed, probe: Probe, version:
 
 
 @FAMILIES
-async def test_a_hop_with_the_kernels_default_limit_is_named_rate_limited(
-    _root: None, probe: Probe, version: int
-) -> None:
+async def test_a_hop_with_the_kernels_default_limit_is_named_rate_limited(probe: Probe, version: int) -> None:
     """It answers a part of its probes and loses nothing: hops behind it answer all of theirs."""
     interval_ms = 100 if version == 4 else 10
     with routed(3, limited=(2,)) as path, entered(path.near):
@@ -98,7 +96,7 @@ async def test_a_hop_with_the_kernels_default_limit_is_named_rate_limited(
     assert (result.rate_limited_hops, result.loss_pct) == (1, 0)
 
 
-async def test_a_limit_of_the_destination_itself_is_named(_root: None, probe: Probe) -> None:
+async def test_a_limit_of_the_destination_itself_is_named(probe: Probe) -> None:
     """There is no hop behind it: the pattern of its answers tells."""
     with routed(1, limited=(2,)) as path, entered(path.near):
         outcome = await probe(
@@ -212,9 +210,7 @@ async def test_cancelling_leaves_nothing_behind(own_path: Routed, probe: Probe, 
     own_path.firewall(own_path.far, "input", "ip daddr 198.19.0.1 drop")
     with entered(own_path.near):
         waiting = asyncio.ensure_future(probe("traceroute", "198.19.0.1", timeout_ms=20_000))
-        other = asyncio.ensure_future(
-            probe("traceroute", own_path.target(), rounds=5, round_interval_ms=100)
-        )
+        other = asyncio.ensure_future(probe("traceroute", own_path.target(), rounds=5, round_interval_ms=100))
         await asyncio.sleep(0.2)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -223,7 +219,7 @@ async def test_cancelling_leaves_nothing_behind(own_path: Routed, probe: Probe, 
     assert outcome.metrics.loss_pct == 0
 
 
-async def test_hundreds_of_traces_at_once_lose_no_answer(_root: None, probe: Probe) -> None:
+async def test_hundreds_of_traces_at_once_lose_no_answer(probe: Probe) -> None:
     """Routers keep the kernel's limit for all hosts together (1,000 a second, 50 at once): asked at their pace."""
     with routed(2) as path, entered(path.near):
         outcomes = await asyncio.gather(

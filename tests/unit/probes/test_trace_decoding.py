@@ -60,9 +60,13 @@ def ip4(source: bytes, destination: bytes, protocol: int, body: bytes, **fields:
     )  # fmt: skip
 
 
-def ip6(source: bytes, destination: bytes, protocol: int, body: bytes, *, tos: int = 0, ttl: int = 64) -> bytes:
+def ip6(
+    source: bytes, destination: bytes, protocol: int, body: bytes, *, tos: int = 0, ttl: int = 64
+) -> bytes:
     """Return an IPv6 packet."""
-    return struct.pack("!IHBB16s16s", 6 << 28 | tos << 20, len(body), protocol, ttl, source, destination) + body
+    return (
+        struct.pack("!IHBB16s16s", 6 << 28 | tos << 20, len(body), protocol, ttl, source, destination) + body
+    )
 
 
 def test_time_exceeded_for_each_protocol() -> None:
@@ -85,7 +89,9 @@ def test_echo_replies() -> None:
     """From the destination itself, nothing quoted."""
     packet = ip4(TARGET, OWN, 1, struct.pack("!BBHHH", 0, 0, 0, 61_008, 77) + bytes(32), ttl=60)
     (seen,) = decoding.icmp4(Received((packet, stamp(1, 2), b"")), 1)
-    assert seen == decoding.Seen(77, TARGET, TARGET, 0, 0, True, 60, 60, None, None, None, 1_000_000_002, None)
+    assert seen == decoding.Seen(
+        77, TARGET, TARGET, 0, 0, True, 60, 60, None, None, None, 1_000_000_002, None
+    )
 
 
 def test_options_of_the_outer_header_are_skipped() -> None:
@@ -114,7 +120,9 @@ def test_without_a_stamp_there_is_none() -> None:
 
 def test_icmpv6() -> None:
     """Hop limit by control data, source by the socket address, traffic class out of the first word."""
-    quoted = ip6(OWN6, TARGET6, 17, struct.pack("!HHHH", 61_008, 33_434, 40, 0x1234) + bytes(32), tos=0xB8, ttl=1)
+    quoted = ip6(
+        OWN6, TARGET6, 17, struct.pack("!HHHH", 61_008, 33_434, 40, 0x1234) + bytes(32), tos=0xB8, ttl=1
+    )
     message = bytes([3, 0, 0, 0, 0, 0, 0, 0]) + quoted
     hops = control_message(41, 52, struct.pack("=i", 253))
     address = struct.pack("=HHI", 10, 0, 0) + ROUTER6 + bytes(4)
@@ -131,7 +139,13 @@ def test_segments_answer_a_syn() -> None:
         found = list(decoding.tcp4(Received((ip4(TARGET, OWN, 6, segment, ttl=62), stamp(1, 1), b"")), 1))
         assert len(found) == answers
         for seen in found:
-            assert (seen.slot, seen.source, seen.reply, seen.type, seen.ttl) == (0x1234, TARGET, True, None, 62)
+            assert (seen.slot, seen.source, seen.reply, seen.type, seen.ttl) == (
+                0x1234,
+                TARGET,
+                True,
+                None,
+                62,
+            )
         address = struct.pack("=HHI", 10, 0, 0) + TARGET6 + bytes(4)
         found = list(decoding.tcp6(Received((segment, stamp(1, 1), address)), 1))
         assert [seen.slot for seen in found] == [0x1234] * answers

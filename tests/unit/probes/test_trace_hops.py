@@ -13,7 +13,9 @@ from worker.wire.trace.plan import Answer, Probe
 TARGET = "198.51.100.1"
 
 
-def probe(ttl: int, source: str | None, *, flow: int = 0, rtt_ms: float = 1.0, at_s: float = 1.0, **values: Any) -> Probe:
+def probe(
+    ttl: int, source: str | None, *, flow: int = 0, rtt_ms: float = 1.0, at_s: float = 1.0, **values: Any
+) -> Probe:
     """Return a probe and its answer; without a source it had none."""
     made = Probe(cast("Any", None), ttl, flow)
     made.sent = Instant(0, round(at_s * 1e9))
@@ -75,7 +77,12 @@ def test_a_hop_that_never_answers_is_silent_not_limited() -> None:
 def test_a_limit_of_the_last_hop_leaves_its_loss_unknown() -> None:
     """Its pattern is that of a bucket: six at once, then one a second."""
     times = [number * 0.1 for number in range(40)]
-    hops = sort([probe(1, TARGET if number < 6 or number % 10 == 9 else None, at_s=at) for number, at in enumerate(times)])
+    hops = sort(
+        [
+            probe(1, TARGET if number < 6 or number % 10 == 9 else None, at_s=at)
+            for number, at in enumerate(times)
+        ]
+    )
     assert (hops[0].rate_limited, hops[0].loss_pct) == (True, None)
 
 
@@ -88,7 +95,13 @@ def test_differences_are_taken_within_a_flow() -> None:
 
 def test_flows_of_different_length_have_one_destination() -> None:
     """It is the nearest that counts; each flow's probes to it are taken at its own end."""
-    probes = [probe(1, "a"), probe(1, "a", flow=1), probe(2, TARGET), probe(2, "b", flow=1), probe(3, TARGET, flow=1)]
+    probes = [
+        probe(1, "a"),
+        probe(1, "a", flow=1),
+        probe(2, TARGET),
+        probe(2, "b", flow=1),
+        probe(3, TARGET, flow=1),
+    ]
     hops = sort(probes)
     assert [hop.ttl for hop in hops] == [1, 2, 3]
     found = destination(hops)

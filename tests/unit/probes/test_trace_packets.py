@@ -17,11 +17,24 @@ SORTS = pytest.mark.parametrize(
 
 
 def packet(
-    version: int, protocol: Protocol, *, ttl: int = 3, slot: int = 1, number: int = 0, size: int = 33, dscp: int = 0
+    version: int,
+    protocol: Protocol,
+    *,
+    ttl: int = 3,
+    slot: int = 1,
+    number: int = 0,
+    size: int = 33,
+    dscp: int = 0,
 ) -> bytes:
     """Return a probe as it is sent, except for what the kernel fills in."""
     flow = Flow(
-        version=version, protocol=protocol, number=number, ident=61_008 + number, port=33_434, size=size, dscp=dscp
+        version=version,
+        protocol=protocol,
+        number=number,
+        ident=61_008 + number,
+        port=33_434,
+        size=size,
+        dscp=dscp,
     )
     addresses = b"".join(ipaddress.ip_address(text).packed for text in ADDRESSES[version])
     template = Template(shape(flow), addresses)
@@ -60,7 +73,9 @@ def test_packets_of_a_flow_look_the_same_to_routers(version: int, protocol: Prot
     for ttl, slot in itertools.product((1, 30), (1, 500, 65_535)):
         data = packet(version, protocol, ttl=ttl, slot=slot)
         fixed = data[:4] + (data[9:10] + data[12:20] if version == 4 else data[4:7] + data[8:40])
-        seen.add(fixed + data[header : header + 4] + (data[header + 4 : header + 6] if protocol == "icmp" else b""))
+        seen.add(
+            fixed + data[header : header + 4] + (data[header + 4 : header + 6] if protocol == "icmp" else b"")
+        )
     assert len(seen) == 1
 
 

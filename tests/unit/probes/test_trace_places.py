@@ -19,7 +19,10 @@ def folder(tmp_path: Path) -> Path:
     mmdb.write(
         tmp_path / "asn.mmdb",
         {
-            "198.51.100.0/24": {"autonomous_system_number": 64_500, "autonomous_system_organization": "Example"},
+            "198.51.100.0/24": {
+                "autonomous_system_number": 64_500,
+                "autonomous_system_organization": "Example",
+            },
             "2001:db8::/32": {"autonomous_system_number": 4_200_000_000},
         },
     )

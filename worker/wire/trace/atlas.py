@@ -60,7 +60,11 @@ def extension(answer: Answer, version: int) -> dict[str, Any] | None:
 
 
 def _result(probe: Probe, answer: Answer, version: int, names: dict[str, str]) -> dict[str, Any]:
-    result: dict[str, Any] = {"from": answer.source, "rtt": round(answer.rtt_ns / 1e6, 3), "size": answer.size}
+    result: dict[str, Any] = {
+        "from": answer.source,
+        "rtt": round(answer.rtt_ns / 1e6, 3),
+        "size": answer.size,
+    }
     if answer.ttl is not None:
         result["ttl"] = answer.ttl
     if probe.flow:

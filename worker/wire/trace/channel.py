@@ -52,7 +52,9 @@ class RawChannel:
         self._unstamped = 0
         self._stamped = stamps.enable(self._sender)
         try:
-            self._listen(sockets.open_icmp(version, block), decoding.icmp4 if version == 4 else decoding.icmp6)
+            self._listen(
+                sockets.open_icmp(version, block), decoding.icmp4 if version == 4 else decoding.icmp6
+            )
         except OSError:
             self.close()
             raise

@@ -59,7 +59,7 @@ class DatagramChannel:
         self._next_number = 0
         self._loop.add_reader(self._sock, self._receive)
 
-    def ident(self, flow: int) -> int:  # noqa: ARG002  all flows have the socket's
+    def ident(self, flow: int) -> int:
         """Return the ICMP identifier."""
         return self._ident
 
@@ -134,7 +134,9 @@ class DatagramChannel:
         source = ipaddress.ip_address(text.partition("%")[0]).packed
         kind, code, _check, _ident, slot = _ECHO.unpack_from(data)
         stamp_ns = stamps.stamp_in(ancillary)
-        ttl = next((_INT.unpack_from(each[2])[0] for each in ancillary if each[:2] == _TTL[self.version]), None)
+        ttl = next(
+            (_INT.unpack_from(each[2])[0] for each in ancillary if each[:2] == _TTL[self.version]), None
+        )
         size = self._header + len(data)
         return Seen(slot, source, source, kind, code, True, size, ttl, None, None, None, stamp_ns, None)
 

@@ -83,14 +83,34 @@ def icmp4(rows: Table, count: int) -> Iterator[Seen]:
     new = tuple.__new__
     for number, (fields, stamp, length, control) in enumerate(
         zip(
-            _ICMP4.iter_unpack(filled), _STAMP.iter_unpack(filled), rows.lengths(count), rows.control_lengths(count)
+            _ICMP4.iter_unpack(filled),
+            _STAMP.iter_unpack(filled),
+            rows.lengths(count),
+            rows.control_lengths(count),
+            strict=True,
         )
     ):
         header = 20
         if fields[0] != 0x45:
             header = (fields[0] & 0x0F) * 4
             fields, length = _without_options(rows.payload(number), _ICMP4)
-        _, total, ttl, source, kind, code, word, slot, tos, quoted_length, ident, left, protocol, to, other = fields
+        (
+            _,
+            total,
+            ttl,
+            source,
+            kind,
+            code,
+            word,
+            slot,
+            tos,
+            quoted_length,
+            ident,
+            left,
+            protocol,
+            to,
+            other,
+        ) = fields
         stamped_ns = _stamp(stamp, control)
         if kind == 0:
             if length >= 28:
@@ -120,6 +140,7 @@ def icmp6(rows: Table, count: int) -> Iterator[Seen]:
             _SOURCE6.iter_unpack(filled),
             rows.lengths(count),
             rows.control_lengths(count),
+            strict=True,
         )
     ):
         kind, code, word, slot, first, quoted_length, _next, left, to, other = fields
@@ -129,7 +150,21 @@ def icmp6(rows: Table, count: int) -> Iterator[Seen]:
             if length >= 8:
                 yield new(
                     Seen,
-                    (slot, source, source, kind, code, True, 40 + length, ttl, None, None, None, stamped_ns, None),
+                    (
+                        slot,
+                        source,
+                        source,
+                        kind,
+                        code,
+                        True,
+                        40 + length,
+                        ttl,
+                        None,
+                        None,
+                        None,
+                        stamped_ns,
+                        None,
+                    ),
                 )
             continue
         if length < 56:
@@ -148,7 +183,13 @@ def tcp4(rows: Table, count: int) -> Iterator[Seen]:
     """Read TCP segments as a raw IPv4 socket delivers them."""
     filled = rows.filled(count)
     for number, (fields, stamp, length, control) in enumerate(
-        zip(_TCP4.iter_unpack(filled), _STAMP.iter_unpack(filled), rows.lengths(count), rows.control_lengths(count))
+        zip(
+            _TCP4.iter_unpack(filled),
+            _STAMP.iter_unpack(filled),
+            rows.lengths(count),
+            rows.control_lengths(count),
+            strict=True,
+        )
     ):
         if fields[0] != 0x45:
             fields, length = _without_options(rows.payload(number), _TCP4)
@@ -166,6 +207,7 @@ def tcp6(rows: Table, count: int) -> Iterator[Seen]:
         _SOURCE6.iter_unpack(filled),
         rows.lengths(count),
         rows.control_lengths(count),
+        strict=True,
     ):
         acknowledged, flags = fields
         if length >= 20:
@@ -176,7 +218,9 @@ def tcp6(rows: Table, count: int) -> Iterator[Seen]:
 
 def transmit_stamps(rows: Table, count: int) -> Iterator[tuple[int, int]]:
     """Read a batch of a sender's error queue: number of the packet, and nanoseconds of the wall clock."""
-    for fields, control in zip(_STAMP_AND_ERROR.iter_unpack(rows.filled(count)), rows.control_lengths(count)):
+    for fields, control in zip(
+        _STAMP_AND_ERROR.iter_unpack(rows.filled(count)), rows.control_lengths(count), strict=True
+    ):
         _, level, kind, seconds, nanoseconds, _, error_level, error_kind = fields[:8]
         if (
             control >= 96

@@ -24,7 +24,14 @@ from worker.wire.trace.datagram_channel import DatagramChannel, open_socket
 from worker.wire.trace.decoding import Seen
 from worker.wire.trace.pacing import Pacing
 from worker.wire.trace.packets import Flow, Shape, Template, shape
-from worker.wire.trace.plan import Answer, Probe, TracePlan, TraceRecord, TraceSendError, TraceUnavailableError
+from worker.wire.trace.plan import (
+    Answer,
+    Probe,
+    TracePlan,
+    TraceRecord,
+    TraceSendError,
+    TraceUnavailableError,
+)
 from worker.wire.trace.routes import Routes
 
 _SLOTS = 65_536
@@ -148,7 +155,9 @@ class Engine:
             destination=destination,
             address=there,
             sockaddr=_SOCKADDR_IN + destination + bytes(8) if version == 4 else packed_address(there),
-            templates=[Template(self._shape(plan, number, channel), addresses) for number in range(plan.flows)],
+            templates=[
+                Template(self._shape(plan, number, channel), addresses) for number in range(plan.flows)
+            ],
             route=_ROUTES.towards(address),
             submit=self._submit,
             wake=self._wake,
@@ -205,7 +214,9 @@ class Engine:
         for probe in probes:
             ttl = probe.ttl
             # A destination that answers for itself is no router with a limit for all the world.
-            if ttl == route.distance or self._pacing.admit(probe, route.routers.get(ttl) or (version, ttl), now_s):
+            if ttl == route.distance or self._pacing.admit(
+                probe, route.routers.get(ttl) or (version, ttl), now_s
+            ):
                 ready.append(probe)
         if not self._flushing:
             self._flushing = True
@@ -285,7 +296,9 @@ class Engine:
             if probe is None or probe.answer is not None or probe.sent is None:
                 continue
             course = probe.course
-            if destination != course.destination or reply and (kind is None) != (course.plan.protocol == "tcp"):
+            if destination != course.destination or (
+                reply and (kind is None) != (course.plan.protocol == "tcp")
+            ):
                 continue
             rtt_ns, kernel = stamps.elapsed(probe.sent, probe.transmitted_ns, received, stamped_ns)
             final = reply or (kind == unreachable and source == destination)

@@ -51,11 +51,7 @@ class Hop:
         for probe in self.probes:
             if probe.answer is not None:
                 by_flow.setdefault(probe.flow, []).append(probe.answer.rtt_ns / 1e6)
-        differences = [
-            abs(later - earlier)
-            for rtts in by_flow.values()
-            for earlier, later in pairwise(rtts)
-        ]
+        differences = [abs(later - earlier) for rtts in by_flow.values() for earlier, later in pairwise(rtts)]
         return statistics.mean(differences)
 
 
@@ -149,7 +145,9 @@ def path(hops: list[Hop], flow: int = 0) -> Path:
             addresses = hop.addresses
             final = hop.final
         else:
-            answers = [probe.answer for probe in hop.probes if probe.flow == flow and probe.answer is not None]
+            answers = [
+                probe.answer for probe in hop.probes if probe.flow == flow and probe.answer is not None
+            ]
             addresses = tuple(sorted({answer.source for answer in answers}))
             final = any(answer.final for answer in answers)
         if addresses:

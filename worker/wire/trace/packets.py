@@ -148,7 +148,11 @@ def _body(flow: Flow) -> tuple[bytes, int]:
 
 def _balanced(flow: Flow, body: bytes, at: int) -> bytes:
     """Put in the word that brings the sum of what the checksum covers to 0xFFFF."""
-    covered = 0 if (flow.version, flow.protocol) == (4, "icmp") else len(body) + _PROTOCOL[flow.version][flow.protocol]
+    covered = (
+        0
+        if (flow.version, flow.protocol) == (4, "icmp")
+        else len(body) + _PROTOCOL[flow.version][flow.protocol]
+    )
     total = (internet_sum(body) + covered) % 0xFFFF
     return body[:at] + _WORD.pack(0xFFFF - total) + body[at + 2 :]
 

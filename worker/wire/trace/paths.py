@@ -48,7 +48,9 @@ class Memory:
         changed = None if last is None else path.contradicts(last)
         if last is not None and not changed and path.hops != last.hops:
             # A hop that was silent this time is still known from before.
-            path = Path(hops=dict(sorted({**last.hops, **path.hops}.items())), distance=path.distance or last.distance)
+            path = Path(
+                hops=dict(sorted({**last.hops, **path.hops}.items())), distance=path.distance or last.distance
+            )
         self._paths[key] = path
         if len(self._paths) > _MOST_PATHS:
             del self._paths[next(iter(self._paths))]

@@ -110,7 +110,9 @@ class Places:
 def _read(entry: dict[str, Any]) -> dict[str, Any]:
     """Return what an entry says, under the names of `Place`; anything may stand in a file."""
     location = _mapping(entry.get("location"))
-    latitude, longitude = location.get("latitude"), location.get("longitude")
+    latitude, longitude = (
+        _degrees(location.get(name), most) for name, most in (("latitude", 90), ("longitude", 180))
+    )
     values: dict[str, Any] = {
         "as_number": entry.get("autonomous_system_number"),
         "as_name": _text(entry.get("autonomous_system_organization")),
@@ -119,8 +121,8 @@ def _read(entry: dict[str, Any]) -> dict[str, Any]:
     }
     if not isinstance(values["as_number"], int) or not 0 < values["as_number"] < 2**32:
         values["as_number"] = None
-    if _degrees(latitude, 90) and _degrees(longitude, 180):
-        values["latitude"], values["longitude"] = float(latitude), float(longitude)
+    if latitude is not None and longitude is not None:
+        values["latitude"], values["longitude"] = latitude, longitude
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -132,13 +134,17 @@ def _text(value: Any) -> str | None:
     return value[:_LONGEST_NAME] if isinstance(value, str) and value.isprintable() and value else None
 
 
-def _degrees(value: Any, most: float) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= most
+def _degrees(value: Any, most: float) -> float | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= most:
+        return float(value)
+    return None
 
 
 def great_circle_km(first: tuple[float, float], second: tuple[float, float]) -> float:
     """Return the distance between two places (latitude, longitude in degrees) on a sphere (haversine formula)."""
-    (latitude, longitude), (other_latitude, other_longitude) = (map(math.radians, place) for place in (first, second))
+    (latitude, longitude), (other_latitude, other_longitude) = (
+        map(math.radians, place) for place in (first, second)
+    )
     half = (
         math.sin((other_latitude - latitude) / 2) ** 2
         + math.cos(latitude) * math.cos(other_latitude) * math.sin((other_longitude - longitude) / 2) ** 2
