@@ -48,6 +48,8 @@ def test_units_stand_in_names() -> None:
         "s": "_s",
         "Cel": "_cel",
         "d": "days_left",
+        "km": "_km",
+        "deg": "_deg",
     }
     for kind in contract.kinds().values():
         for group in [kind.metrics, *(child.metrics for child in kind.children)]:

@@ -85,8 +85,10 @@ class Engine:
                 for probe in course.probes:
                     self._slots[probe.slot] = None
             course.learn()
+            # Handed on, so that probes and course do not hold each other and need no garbage collector.
+            probes, course.probes = course.probes, []
             return TraceRecord(
-                probes=course.probes,
+                probes=probes,
                 refused=course.refused,
                 bytes_sent=course.bytes_sent,
                 bytes_received=course.bytes_received,

@@ -13,9 +13,11 @@ from typing import Union
 
 from worker.wire.trace.plan import Probe
 
-#: A little below Linux's defaults, because others ask too.
+#: Below Linux's defaults: others ask too, it fills its bucket in lumps of 20 ms, and takes up to two for one at random.
 PER_SECOND = 800.0
-BURST = 40.0
+BURST = 20.0
+#: What a new bucket holds. A router that becomes known by its address has been asked as its TTL's just before.
+_FIRST = 4.0
 #: Routers whose buckets are kept; those that were asked first are forgotten.
 _MOST_ROUTERS = 20_000
 
@@ -29,7 +31,7 @@ class Bucket:
     __slots__ = ("filled_s", "level", "waiting")
 
     def __init__(self, now_s: float) -> None:
-        self.level = BURST
+        self.level = _FIRST
         self.filled_s = now_s
         self.waiting: deque[Probe] = deque()
 
