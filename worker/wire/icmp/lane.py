@@ -189,8 +189,7 @@ class Lane:
 
     def _fill(self) -> tuple[SendRows, list[_Part], int]:
         """Fill rows with requests that wait; returns the rows, what lies in them, and how many."""
-        version = self.sort.version
-        rows = self._tables.send(version, self.backlog[0].run.length)
+        rows = self._rows_of(self.backlog[0].run)
         limit = min(rows.table.slots, self._burst)
         parts: list[_Part] = []
         filled = 0
@@ -199,7 +198,7 @@ class Lane:
             run = block.run
             if run.over or not block.count:
                 continue
-            if filled == limit or self._tables.send(version, run.length) is not rows:
+            if filled == limit or self._rows_of(run) is not rows:
                 break
             first, last = block.first, block.first + min(block.count, limit - filled)
             while first < last:
@@ -209,6 +208,11 @@ class Lane:
                 filled += len(numbers)
                 first += len(numbers)
         return rows, parts, filled
+
+    def _rows_of(self, run: Run) -> SendRows:
+        if run.rows is None:
+            run.rows = self._tables.send(self.sort.version, run.length)
+        return run.rows
 
     def _free_numbers(self, most: int) -> range:
         """Return the next free sequence numbers that follow each other; `has_room` has said that there are enough."""

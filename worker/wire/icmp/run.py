@@ -9,13 +9,17 @@ import socket
 import sys
 from array import array
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worker.wire import batches, icmp_messages, stamps
 from worker.wire.addresses import socket_address
 from worker.wire.echo import EchoError, EchoPlan, EchoRecord, EchoReplies
 from worker.wire.icmp import sockets
 from worker.wire.icmp.sockets import Sort
+
+if TYPE_CHECKING:
+    from worker.wire.icmp.lane import Lane
+    from worker.wire.icmp.tables import SendRows
 
 COOKIE_BYTES = 8
 #: Where the last 32 bits of the address stand in a socket address, by IP version.
@@ -68,7 +72,10 @@ class Run:
             mtu = sockets.path_mtu(target)
         self.packet_bytes = icmp_messages.ip_bytes(plan.address.version, self.length, mtu)
         self.message = icmp_messages.request(plan.address.version, self.cookie, plan.size)
-        #: A row of the table that sends the requests, and the sum of the message's words, once a table made them.
+        #: The engine's lanes of the run's sort, and the table that sends its requests, once they are known.
+        self.lanes: list[Lane] | None = None
+        self.rows: SendRows | None = None
+        #: A row of that table, and the sum of the message's words.
         self.image = b""
         self.sum = 0
         #: Dropped packets of the sockets that were used, as they were before.
