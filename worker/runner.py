@@ -20,6 +20,7 @@ from worker.clock import Clock, ControllerTime
 from worker.envelope import ended, envelope
 from worker.policy import Policy
 from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure, Resolver
+from worker.reaching import must_be_unreachable, turn_round
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class Runner:
                     probe_pb2.FAILURE_REASON_LIMIT_USED_UP,
                     refusal,
                 )
-            outcome = await self._probe(checked)
+            outcome = await self._ending(checked)
             self._budget.settle(job.spec, outcome.metrics)
             _fill(result, checked.kind, outcome.metrics)
             _add_detail(result, outcome.detail)
@@ -164,6 +165,16 @@ class Runner:
         spec = getattr(job.spec, kind.name)
         asked_s = module.duration_s(spec) if hasattr(module, "duration_s") else asked_time_s(spec)
         return _Checked(kind=kind, target=target, spec=spec, module=module, limit_s=asked_s + kind.timeout_s)
+
+    async def _ending(self, checked: _Checked) -> Outcome:
+        """Return what the probe delivers, turned round for a test that must not get through; raises ProbeFailure."""
+        if not must_be_unreachable(checked.spec):
+            return await self._probe(checked)
+        try:
+            ending: Outcome | ProbeFailure = await self._probe(checked)
+        except ProbeFailure as failure:
+            ending = failure
+        return turn_round(checked.kind, ending)
 
     async def _probe(self, checked: _Checked) -> Outcome:
         guard = self._policy.guard(self._resolve)

@@ -21,6 +21,7 @@ from worker.wire import tls
 from worker.wire.addresses import endpoint
 from worker.wire.connect import connect, failure_of
 from worker.wire.http_exchange import BodyTooLongError, Exchange, converse
+from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
 
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -79,6 +80,8 @@ async def _follow(target: Target, spec: HttpSpec, context: ProbeContext, hops: l
         hops.append(hop)
         followable = len(hops) <= spec.max_redirects
         await _request(target, spec, context, hop, follow=followable)
+        if spec.must_be_unreachable:
+            return  # any answer has reached it; where a redirect leads is another matter
         location = hop.exchange.location
         if hop.exchange.status not in _REDIRECTS or location is None or spec.max_redirects == 0:
             return
@@ -104,13 +107,14 @@ def _next_target(url: str, location: str) -> Target:
 async def _request(target: Target, spec: HttpSpec, context: ProbeContext, hop: _Hop, *, follow: bool) -> None:
     parts = urlsplit(hop.url)
     port = target.port or _DEFAULT_PORTS[parts.scheme]
-    resolved = await context.resolve(target.host, spec.address_family)
+    source = Source.parse(spec.source)
+    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     hop.dns_ms = resolved.elapsed_ms
     hop.address = resolved.addresses[0]
     context.guard.check(hop.address, port)
     where = endpoint(hop.address, port)
     hop.phase = f"connecting to {where}"
-    connection = await connect(hop.address, port, timeout_s=None)
+    connection = await connect(hop.address, port, timeout_s=None, dscp=spec.dscp, source=source)
     with connection.sock as sock:
         hop.connect_ms = connection.connect_ms
         stream = ByteStream(sock)

@@ -14,6 +14,7 @@ from worker.failures import error_text, network_failure, vantage_failure
 from worker.probing import Availability, Outcome, ProbeContext, failing_with
 from worker.wire import icmp_messages
 from worker.wire.echo import EchoPlan, EchoRecord, EchoReply, EchoSendError, EchoUnavailableError
+from worker.wire.source import Source
 
 if sys.platform.startswith("linux"):
     from worker.wire.icmp import echo, open_socket
@@ -23,7 +24,8 @@ else:
 
 async def run(target: Target, spec: PingSpec, context: ProbeContext) -> Outcome:
     """Ping the first address that the resolver gives."""
-    resolved = await context.resolve(target.host, spec.address_family)
+    source = Source.parse(spec.source)
+    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     detail: dict[str, Any] = {"address": str(address)}
     with failing_with(detail):
@@ -37,6 +39,7 @@ async def run(target: Target, spec: PingSpec, context: ProbeContext) -> Outcome:
             dscp=spec.dscp,
             ttl=spec.ttl,
             dont_fragment=spec.dont_fragment,
+            source=source,
         )
         try:
             record = await echo(plan)

@@ -7,11 +7,13 @@ from streamswarm.v1.probes.tcp_pb2 import TcpResult, TcpSpec
 from worker.probing import Availability, Outcome, ProbeContext, failing_with
 from worker.wire import tcp_info
 from worker.wire.connect import Connection, connect
+from worker.wire.source import Source
 
 
 async def run(target: Target, spec: TcpSpec, context: ProbeContext) -> Outcome:
     """Connect to the first address that the resolver gives."""
-    resolved = await context.resolve(target.host, spec.address_family)
+    source = Source.parse(spec.source)
+    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     port = target.port or spec.port
     detail = {"address": str(address), "port": port}
@@ -21,7 +23,12 @@ async def run(target: Target, spec: TcpSpec, context: ProbeContext) -> Outcome:
     with failing_with(detail):
         context.guard.check(address, port)
         connection = await connect(
-            address, port, timeout_s=spec.timeout_ms / 1000, dscp=spec.dscp, metrics=metrics
+            address,
+            port,
+            timeout_s=spec.timeout_ms / 1000,
+            dscp=spec.dscp,
+            source=source,
+            metrics=metrics,
         )
     try:
         _measure(connection, metrics)

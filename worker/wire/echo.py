@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from worker.probing import IPAddress
+from worker.wire.source import BY_ROUTES, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class EchoPlan:
     dscp: int
     ttl: int
     dont_fragment: bool
+    source: Source = BY_ROUTES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from worker.wire import icmp_messages, stamps
 from worker.wire.addresses import set_dscp, socket_address
 from worker.wire.echo import EchoError, EchoPlan, EchoRecord, EchoReply, EchoSendError, EchoUnavailableError
+from worker.wire.source import Source
 
 PING_GROUP_RANGE = 'sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"'
 
@@ -108,7 +109,8 @@ def _prepare(sock: socket.socket, plan: EchoPlan) -> int:
     set_dscp(sock, plan.dscp)
     stamps.enable_errors(sock)
     if not raw:
-        return _bind_random_ident(sock)
+        return _bind_random_ident(sock, plan.source)
+    plan.source.bind(sock)
     # Everything but echo replies is blocked: bits set in the mask are dropped by the kernel.
     if v4:
         sock.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~1))
@@ -119,15 +121,14 @@ def _prepare(sock: socket.socket, plan: EchoPlan) -> int:
     return secrets.randbelow(0x10000)
 
 
-def _bind_random_ident(sock: socket.socket) -> int:
+def _bind_random_ident(sock: socket.socket, source: Source) -> int:
     """Give a datagram socket a random identifier; left to itself the kernel counts upwards."""
-    host = "0.0.0.0" if sock.family == socket.AF_INET else "::"  # noqa: S104  an identifier, not a listener
     for _ in range(16):
         with contextlib.suppress(OSError):  # taken by another socket
-            sock.bind((host, 1 + secrets.randbelow(0xFFFF)))
+            source.bind(sock, 1 + secrets.randbelow(0xFFFF))
             break
     else:
-        sock.bind((host, 0))
+        source.bind(sock, 0)
     return int(sock.getsockname()[1])
 
 

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from worker.wire.echo import EchoError, EchoPlan, EchoRecord, EchoReply, EchoSendError, EchoUnavailableError
 from worker.wire.icmp_messages import HEADER_BYTES, ip_bytes
+from worker.wire.source import BY_ROUTES, Source
 
 if TYPE_CHECKING:
     import icmplib
 
 
-def open_socket(version: int) -> icmplib.ICMPv4Socket | icmplib.ICMPv6Socket:
+def open_socket(
+    version: int, source: Source = BY_ROUTES
+) -> icmplib.ICMPv4Socket | icmplib.ICMPv6Socket:
     """Return an ICMP socket, or raise EchoUnavailableError."""
     import icmplib
 
@@ -24,7 +27,7 @@ def open_socket(version: int) -> icmplib.ICMPv4Socket | icmplib.ICMPv6Socket:
     failure: Exception | None = None
     for privileged in (False, True):
         try:
-            return sort(privileged=privileged)
+            return sort(address=str(source) or None, privileged=privileged)
         except (icmplib.SocketPermissionError, icmplib.SocketUnavailableError, OSError) as error:
             failure = error
     raise EchoUnavailableError(
@@ -51,7 +54,8 @@ async def echo(plan: EchoPlan) -> EchoRecord:
     refused: dict[int, int] = {}
     replies: list[EchoReply] = []
     errors: list[EchoError] = []
-    with icmplib.AsyncSocket(open_socket(version)) as sock:
+    plan.source.check(version)
+    with icmplib.AsyncSocket(open_socket(version, plan.source)) as sock:
         for index in range(plan.count):
             started_s = time.monotonic()
             request = icmplib.ICMPRequest(
