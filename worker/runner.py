@@ -18,9 +18,12 @@ from streamswarm.v1 import gateway_pb2, probe_pb2
 from worker.budget import Budget
 from worker.clock import Clock, ControllerTime
 from worker.envelope import ended, envelope
-from worker.policy import Policy
-from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure, Resolver
+from worker.failures import vantage_broken
+from worker.policy import Policy, RunGuard
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, Resolver
 from worker.reaching import must_be_unreachable, turn_round
+from worker.vantage import Vantage
+from worker.wire.source import BY_ROUTES, Source
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,15 @@ class _Checked:
     limit_s: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Ending:
+    """How a probe ended."""
+
+    ending: Outcome | ProbeFailure
+    #: The address that it used last; None when it came to none.
+    address: IPAddress | None
+
+
 class Runner:
     """Runs jobs. `load` returns a kind's probe module and may raise ImportError."""
 
@@ -56,6 +68,7 @@ class Runner:
         load: Callable[[str], Any],
         resolve: Resolver,
         places: int = 256,
+        vantage: Vantage | None = None,
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -63,6 +76,7 @@ class Runner:
         self._load = load
         self._resolve = resolve
         self._places = places
+        self._vantage = vantage
         self._budget = Budget(policy, clock)
         self._known: dict[str, tuple[Availability, int]] = {}
         #: Runs under way.
@@ -115,6 +129,7 @@ class Runner:
     async def _run(self, job: probe_pb2.Job, scheduled_at_us: int) -> probe_pb2.Result:
         result = envelope(job, scheduled_at_us, clock=self._clock, controller_time=self._time)
         started_us = self._clock.steady_us()
+        ran_us: int | None = None
         try:
             checked = self._check(job)
             refusal = self._budget.refusal(job.spec)
@@ -126,7 +141,9 @@ class Runner:
                     probe_pb2.FAILURE_REASON_LIMIT_USED_UP,
                     refusal,
                 )
-            outcome = await self._ending(checked)
+            ending = await self._ending(checked)
+            ran_us = self._clock.steady_us() - started_us
+            outcome = await self._judge(checked, ending, started_us)
             self._budget.settle(job.spec, outcome.metrics)
             _fill(result, checked.kind, outcome.metrics)
             _add_detail(result, outcome.detail)
@@ -142,7 +159,8 @@ class Runner:
                 probe_pb2.FAILURE_REASON_FAULT,
                 f"the probe failed unexpectedly: {type(error).__name__}: {error}",
             )
-        result.duration_ms = (self._clock.steady_us() - started_us) / 1000
+        # What was looked at afterwards, to find out whose fault a failure is, is no part of the measurement.
+        result.duration_ms = (self._clock.steady_us() - started_us if ran_us is None else ran_us) / 1000
         return result
 
     def _check(self, job: probe_pb2.Job) -> _Checked:
@@ -166,18 +184,33 @@ class Runner:
         asked_s = module.duration_s(spec) if hasattr(module, "duration_s") else asked_time_s(spec)
         return _Checked(kind=kind, target=target, spec=spec, module=module, limit_s=asked_s + kind.timeout_s)
 
-    async def _ending(self, checked: _Checked) -> Outcome:
-        """Return what the probe delivers, turned round for a test that must not get through; raises ProbeFailure."""
-        if not must_be_unreachable(checked.spec):
-            return await self._probe(checked)
+    async def _ending(self, checked: _Checked) -> _Ending:
+        """Run the probe and return how it ended; what is no outcome and no failure is raised."""
+        guard = self._policy.guard(self._resolve)
         try:
-            ending: Outcome | ProbeFailure = await self._probe(checked)
+            ending: Outcome | ProbeFailure = await self._probe(checked, guard)
         except ProbeFailure as failure:
             ending = failure
-        return turn_round(checked.kind, ending)
+        return _Ending(ending=ending, address=guard.used)
 
-    async def _probe(self, checked: _Checked) -> Outcome:
-        guard = self._policy.guard(self._resolve)
+    async def _judge(self, checked: _Checked, ended: _Ending, started_us: int) -> Outcome:
+        """Return the outcome of a run, or raise ProbeFailure: this host's own fault goes before the destination's."""
+        ending, address = ended.ending, ended.address
+        if self._vantage is not None:
+            source = Source.parse(getattr(checked.spec, "source", "")) if address is not None else BY_ROUTES
+            if address is not None:
+                self._vantage.note(address, source, answered=isinstance(ending, Outcome))
+            if isinstance(ending, ProbeFailure):
+                fault = await self._vantage.fault(ending, address, source, started_us=started_us)
+                if fault:
+                    raise vantage_broken(ending, fault)
+        if must_be_unreachable(checked.spec):
+            return turn_round(checked.kind, ending)
+        if isinstance(ending, ProbeFailure):
+            raise ending
+        return ending
+
+    async def _probe(self, checked: _Checked, guard: RunGuard) -> Outcome:
         context = ProbeContext(guard=guard, resolve=guard.resolve)
         probe = asyncio.ensure_future(checked.module.run(checked.target, checked.spec, context))
         timer = asyncio.ensure_future(self._clock.sleep(checked.limit_s))
