@@ -47,15 +47,6 @@ class _Checked:
     limit_s: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Ending:
-    """How a probe ended."""
-
-    ending: Outcome | ProbeFailure
-    #: The address that it used last; None when it came to none.
-    address: IPAddress | None
-
-
 class Runner:
     """Runs jobs. `load` returns a kind's probe module and may raise ImportError."""
 
@@ -141,9 +132,10 @@ class Runner:
                     probe_pb2.FAILURE_REASON_LIMIT_USED_UP,
                     refusal,
                 )
-            ending = await self._ending(checked)
+            guard = self._policy.guard(self._resolve)
+            ending = await self._ending(checked, guard)
             ran_us = self._clock.steady_us() - started_us
-            outcome = await self._judge(checked, ending, started_us)
+            outcome = await self._judge(checked, ending, guard.used, started_us)
             self._budget.settle(job.spec, outcome.metrics)
             _fill(result, checked.kind, outcome.metrics)
             _add_detail(result, outcome.detail)
@@ -184,24 +176,27 @@ class Runner:
         asked_s = module.duration_s(spec) if hasattr(module, "duration_s") else asked_time_s(spec)
         return _Checked(kind=kind, target=target, spec=spec, module=module, limit_s=asked_s + kind.timeout_s)
 
-    async def _ending(self, checked: _Checked) -> _Ending:
-        """Run the probe and return how it ended; what is no outcome and no failure is raised."""
-        guard = self._policy.guard(self._resolve)
+    async def _ending(self, checked: _Checked, guard: RunGuard) -> Outcome | ProbeFailure:
+        """Run the probe and return how it ended; what is neither outcome nor failure is raised."""
         try:
-            ending: Outcome | ProbeFailure = await self._probe(checked, guard)
+            return await self._probe(checked, guard)
         except ProbeFailure as failure:
-            ending = failure
-        return _Ending(ending=ending, address=guard.used)
+            return failure
 
-    async def _judge(self, checked: _Checked, ended: _Ending, started_us: int) -> Outcome:
-        """Return the outcome of a run, or raise ProbeFailure: this host's own fault goes before the destination's."""
-        ending, address = ended.ending, ended.address
+    async def _judge(
+        self, checked: _Checked, ending: Outcome | ProbeFailure, used: IPAddress | None, started_us: int
+    ) -> Outcome:
+        """Return the outcome of a run that used an address, or raise ProbeFailure.
+
+        This host's own fault goes before the destination's, and before what the test makes of it.
+        """
         if self._vantage is not None:
-            source = Source.parse(getattr(checked.spec, "source", "")) if address is not None else BY_ROUTES
-            if address is not None:
-                self._vantage.note(address, source, answered=isinstance(ending, Outcome))
+            source = BY_ROUTES
+            if used is not None:
+                source = Source.parse(getattr(checked.spec, "source", ""))
+                self._vantage.note(used, source, answered=isinstance(ending, Outcome))
             if isinstance(ending, ProbeFailure):
-                fault = await self._vantage.fault(ending, address, source, started_us=started_us)
+                fault = await self._vantage.fault(ending, used, source, started_us=started_us)
                 if fault:
                     raise vantage_broken(ending, fault)
         if must_be_unreachable(checked.spec):

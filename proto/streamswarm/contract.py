@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from streamswarm.targets import Target, TargetError, parse_host, parse_host_port, parse_url, shown
 from streamswarm.v1 import options_pb2, probe_pb2
+from streamswarm.v1.comments_pb2 import COMMENTS
 from streamswarm.values import InvalidInputError, Parameter, Problem, ValueType, check_value
 
 __all__ = [
@@ -107,6 +108,8 @@ class Child:
     name: str
     #: Name of the field that names the row.
     key: str
+    #: The comment on its message, for the manual; may be empty.
+    manual: str
     metrics: tuple[Metric, ...]
 
 
@@ -117,6 +120,8 @@ class Kind:
     name: str
     label: str
     description: str
+    #: The comments on its two messages, for the manual: paragraphs, separated by an empty line.
+    manual: str
     #: `series`, `path`, `waterfall`, `matrix`, `channels` or `call`.
     view: str
     #: What it aims at: `host`, `host_port`, `url` or `none`.
@@ -304,6 +309,7 @@ def _read_kind(name: str, spec: Descriptor, result: Descriptor) -> Kind:
         name=name,
         label=options.label,
         description=options.description,
+        manual="\n\n".join(filter(None, (COMMENTS.get(message.full_name) for message in (spec, result)))),
         view=_enum_word(options_pb2.View.Name(options.view)),
         target=cast("Any", _TARGETS[options.target]),
         timeout_s=options.timeout_s,
@@ -376,6 +382,7 @@ def _read_child(field: FieldDescriptor) -> Child:
     return Child(
         name=field.name,
         key=keys[0].name,
+        manual=COMMENTS.get(message.full_name, ""),
         metrics=tuple(_read_metric(inner) for inner in fields if inner is not keys[0]),
     )
 

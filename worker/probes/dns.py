@@ -129,9 +129,7 @@ async def _over_tcp(
     """Ask over a connection of its own; its handshake is waited for as well, so it is part of the query time."""
     where = endpoint(address, port)
     data = query.to_wire()
-    connection = await connect(
-        address, port, timeout_s=None, dscp=dscp, source=source, metrics=metrics
-    )
+    connection = await connect(address, port, timeout_s=None, dscp=dscp, source=source, metrics=metrics)
     with connection.sock as sock:
         stream = ByteStream(sock)
         try:

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     import icmplib
 
 
-def open_socket(
-    version: int, source: Source = BY_ROUTES
-) -> icmplib.ICMPv4Socket | icmplib.ICMPv6Socket:
+def open_socket(version: int, source: Source = BY_ROUTES) -> icmplib.ICMPv4Socket | icmplib.ICMPv6Socket:
     """Return an ICMP socket, or raise EchoUnavailableError."""
     import icmplib
 

@@ -131,7 +131,9 @@ def _ask(request: int, reply: int, body: bytes, attributes: list[tuple[int, byte
     """Return the body of the one answer to a request; raises OSError with the kernel's number."""
     for kind, data in attributes:
         body += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), kind) + data + bytes(-len(data) % 4)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
+    with socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+    ) as sock:
         sock.settimeout(_PATIENCE_S)
         sock.bind((0, 0))
         sock.send(_HEADER.pack(_HEADER.size + len(body), request, _REQUEST, 1, 0) + body)

@@ -20,7 +20,13 @@ async def test_heartbeats_are_written_together(deployment: Any) -> None:
         await session.hello()
         await second.hello()
         await session.send(heartbeat={"jobs_revision": 3, "spool_records": 7, "clock_offset_ms": 1.5})
-        await second.send(heartbeat={"spool_alarm": "disk full", "vantage_alarm": "no carrier", "clock_offset_ms": float("nan")})
+        await second.send(
+            heartbeat={
+                "spool_alarm": "disk full",
+                "vantage_alarm": "no carrier",
+                "clock_offset_ms": float("nan"),
+            }
+        )
         async with asyncio.timeout(5):
             while not deployment.sql("SELECT 1 FROM workers WHERE spool_alarm = 'disk full'"):
                 await asyncio.sleep(0.05)

@@ -109,7 +109,9 @@ def is_of_the_network(result: probe_pb2.Result) -> bool:
     return bool(result.failure_source == probe_pb2.FAILURE_SOURCE_NETWORK)
 
 
-@to_both("gateway", "how", ipv4=("10.91.1.2/24", "ARP requests"), ipv6=("fd91:1::2/64", "neighbour solicitations"))
+@to_both(
+    "gateway", "how", ipv4=("10.91.1.2/24", "ARP requests"), ipv6=("fd91:1::2/64", "neighbour solicitations")
+)
 async def test_a_gateway_that_is_gone(
     far: Path3, run: Run, vantage: Vantage, address: str, gateway: str, how: str
 ) -> None:
@@ -228,7 +230,9 @@ async def test_name_servers_behind_a_gateway_that_is_gone(
     far.near.run("ip", "neigh", "flush", "dev", "sw1a")
     with far.near.entered():
         assert (await run("ping", "10.91.2.2")).status == probe_pb2.STATUS_ERROR
-        assert is_broken(await run("tcp", "www.example.test"), "can be reached: the gateway 10.91.1.2 on sw1a")
+        assert is_broken(
+            await run("tcp", "www.example.test"), "can be reached: the gateway 10.91.1.2 on sw1a"
+        )
 
 
 def test_the_kernel_tells_what_iproute2_tells(path3: Path3) -> None:

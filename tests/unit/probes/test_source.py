@@ -39,9 +39,7 @@ def test_what_is_neither_address_nor_interface_is_the_tests_fault(text: str) -> 
         ("nowhere0", "www.example.test", "any", "any"),
     ],
 )
-def test_names_are_resolved_in_the_sources_family(
-    source: str, host: str, wanted: str, expected: str
-) -> None:
+def test_names_are_resolved_in_the_sources_family(source: str, host: str, wanted: str, expected: str) -> None:
     """Or a name's IPv6 address would be tried from an IPv4 one."""
     assert Source.parse(source).family(host, wanted) == expected
 
@@ -52,7 +50,10 @@ def test_sockets_are_bound() -> None:
         Source.parse("127.0.0.9").bind(sock, 0)
         assert sock.getsockname()[0] == "127.0.0.9"
         port = sock.getsockname()[1]
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other, pytest.raises(OSError, match="in use"):
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+            pytest.raises(OSError, match="in use"),
+        ):
             Source.parse("127.0.0.9").bind(other, port)
 
 

@@ -17,7 +17,10 @@ from worker.nameservers import name_servers
         ("# nameserver 192.0.2.1\nsearch example.test\n", []),
         ("nameserver 192.0.2.1\nnameserver 2001:db8::1\n", ["192.0.2.1", "2001:db8::1"]),
         ("nameserver\nnameserver nonsense\n  nameserver\t192.0.2.1 extra\n", ["192.0.2.1"]),
-        ("".join(f"nameserver 192.0.2.{number}\n" for number in range(1, 6)), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]),
+        (
+            "".join(f"nameserver 192.0.2.{number}\n" for number in range(1, 6)),
+            ["192.0.2.1", "192.0.2.2", "192.0.2.3"],
+        ),
     ],
 )
 def test_resolv_conf_is_read_as_the_c_library_reads_it(

@@ -110,7 +110,9 @@ def test_nothing_measured_is_an_empty_message_of_the_kind() -> None:
     "ending",
     [
         Outcome(metrics=metrics(TCP, connect_ms=1), detail={"port": 1}),
-        target_failure("status 404", metrics(TCP, connect_ms=1), reason=probe_pb2.FAILURE_REASON_WRONG_STATUS),
+        target_failure(
+            "status 404", metrics(TCP, connect_ms=1), reason=probe_pb2.FAILURE_REASON_WRONG_STATUS
+        ),
     ],
 )
 def test_reached_is_failed_with_everything_that_was_measured(ending: Outcome | ProbeFailure) -> None:

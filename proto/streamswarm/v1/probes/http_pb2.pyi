@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HttpSpec(_message.Message):
-    __slots__ = ("method", "timeout_ms", "max_redirects", "verify_tls", "valid_status", "body_contains", "max_body_bytes", "address_family")
+    __slots__ = ("method", "timeout_ms", "max_redirects", "verify_tls", "valid_status", "body_contains", "max_body_bytes", "address_family", "dscp", "source", "must_be_unreachable")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     MAX_REDIRECTS_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,9 @@ class HttpSpec(_message.Message):
     BODY_CONTAINS_FIELD_NUMBER: _ClassVar[int]
     MAX_BODY_BYTES_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    DSCP_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     method: str
     timeout_ms: int
     max_redirects: int
@@ -25,7 +28,10 @@ class HttpSpec(_message.Message):
     body_contains: str
     max_body_bytes: int
     address_family: str
-    def __init__(self, method: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., max_redirects: _Optional[int] = ..., verify_tls: _Optional[bool] = ..., valid_status: _Optional[_Iterable[int]] = ..., body_contains: _Optional[str] = ..., max_body_bytes: _Optional[int] = ..., address_family: _Optional[str] = ...) -> None: ...
+    dscp: int
+    source: str
+    must_be_unreachable: bool
+    def __init__(self, method: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., max_redirects: _Optional[int] = ..., verify_tls: _Optional[bool] = ..., valid_status: _Optional[_Iterable[int]] = ..., body_contains: _Optional[str] = ..., max_body_bytes: _Optional[int] = ..., address_family: _Optional[str] = ..., dscp: _Optional[int] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
 
 class HttpResult(_message.Message):
     __slots__ = ("dns_ms", "connect_ms", "tls_ms", "ttfb_ms", "transfer_ms", "total_ms", "status", "redirects", "body_bytes", "cert_days_left", "bytes_sent", "bytes_received")

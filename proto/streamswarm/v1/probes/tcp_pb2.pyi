@@ -6,16 +6,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TcpSpec(_message.Message):
-    __slots__ = ("port", "timeout_ms", "dscp", "address_family")
+    __slots__ = ("port", "timeout_ms", "dscp", "address_family", "source", "must_be_unreachable")
     PORT_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     DSCP_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     port: int
     timeout_ms: int
     dscp: int
     address_family: str
-    def __init__(self, port: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ...) -> None: ...
+    source: str
+    must_be_unreachable: bool
+    def __init__(self, port: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
 
 class TcpResult(_message.Message):
     __slots__ = ("dns_ms", "connect_ms", "kernel_rtt_ms", "kernel_min_rtt_ms", "syn_retransmits", "mss_bytes", "path_mtu_bytes")
