@@ -15,7 +15,7 @@ from worker.wire import netlink
 #: Share of processor time that the hypervisor may give to others; beyond it user-space time-outs come late.
 _MOST_STEAL_PCT = 20.0
 #: Share of the last minute in which some program waited for a processor.
-_MOST_WAITING_PCT = 60.0
+_MOST_WAITING_PCT = 80.0
 #: A healthy link has none; a few can be a cable that was plugged in.
 _MOST_ERRORS_PER_S = 1.0
 _PRESSURE = Path("/proc/pressure/cpu")

@@ -65,7 +65,7 @@ class Vantage:
     @property
     def alarm(self) -> str:
         """What is wrong with this host as a vantage point, for people; empty when nothing is known to be."""
-        return "; ".join(self._wrong.values())
+        return "; ".join(dict.fromkeys(self._wrong.values()))
 
     def note(self, address: IPAddress, source: Source = BY_ROUTES, *, answered: bool) -> None:
         """Note which way a run went and whether an answer came back."""
@@ -93,8 +93,12 @@ class Vantage:
         """
         if not netlink.SUPPORTED:
             return ""
-        if failure.source == probe_pb2.FAILURE_SOURCE_NETWORK and address is not None:
+        if address is not None and failure.source == probe_pb2.FAILURE_SOURCE_NETWORK:
             return await self._fault_on((address, source), started_us)
+        if address is not None and failure.reason == probe_pb2.FAILURE_REASON_CANNOT_SEND:
+            # A route that is not there has been told already.
+            hop = self._hop_of((address, source))
+            return "" if hop is None else await self._fault_at(hop, started_us)
         if failure.reason == probe_pb2.FAILURE_REASON_RESOLVER_FAILED:
             return await self._resolver_fault()
         return ""
@@ -131,8 +135,9 @@ class Vantage:
             # Asked a moment ago the kernel still had one, or the run could not have sent.
             lost = error.errno in (errno.ENETUNREACH, errno.ENODEV, errno.ENXIO)
             return f"there is no route to {way[0]} any more" if lost else ""
-        if hop is None:
-            return ""
+        return "" if hop is None else await self._fault_at(hop, since_us)
+
+    async def _fault_at(self, hop: Hop, since_us: int) -> str:
         fault = await self._gateways.fault(hop, since_us=since_us)
         if fault:
             self._tell({**self._wrong, _about(hop): fault})

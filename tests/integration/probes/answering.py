@@ -40,6 +40,7 @@ def answering() -> Iterator[None]:
         }
         names = sockets.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
         names.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        names.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         names.bind(("::", DNS_PORT))
         threads = [
             threading.Thread(target=_serve, args=(listeners[TCP_PORT], b"")),
@@ -77,11 +78,14 @@ def _serve(listener: socket.socket, answer: bytes) -> None:
 
 
 def _name_server(sock: socket.socket) -> None:
+    """Answer each question from the address that it was sent to."""
     while True:
         try:
-            data, address = sock.recvfrom(4096)
+            data, ancillary, _flags, address = sock.recvmsg(4096, 256)
         except OSError:
             return
         if not data:
             return
-        sock.sendto(dns.message.make_response(dns.message.from_wire(data)).to_wire(), address)
+        answer = dns.message.make_response(dns.message.from_wire(data)).to_wire()
+        asked_at = ancillary[0][2][:16] + bytes(4)
+        sock.sendmsg([answer], [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, asked_at)], 0, address)

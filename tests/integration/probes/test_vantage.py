@@ -23,6 +23,7 @@ from worker import probes
 from worker.clock import ControllerTime, SystemClock
 from worker.failures import resolver_failure
 from worker.policy import Policy
+from worker.pressure import Pressure
 from worker.probing import IPAddress, Resolved
 from worker.runner import Runner
 from worker.vantage import Vantage
@@ -43,7 +44,9 @@ def servers() -> list[IPAddress]:
 
 
 @pytest.fixture
-def vantage(servers: list[IPAddress]) -> Vantage:
+def vantage(servers: list[IPAddress], monkeypatch: pytest.MonkeyPatch) -> Vantage:
+    """Looks at the network alone: this machine may be as busy as it is."""
+    monkeypatch.setattr(Pressure, "look", lambda self, interfaces: {})
     return Vantage(SystemClock(), Policy(), servers=lambda: tuple(servers))
 
 
@@ -253,9 +256,8 @@ def test_the_kernel_tells_what_iproute2_tells(path3: Path3) -> None:
         assert netlink.first_hop(ipaddress.ip_address("10.91.2.2"), index=index) == Hop(
             index=index, gateway=ipaddress.ip_address("10.91.1.2")
         )
-        for target in ("10.98.0.1", "10.91.2.2"):
-            with pytest.raises(OSError, match="route"):
-                netlink.first_hop(ipaddress.ip_address(target), origin=ipaddress.ip_address("10.91.1.250"))
+        with pytest.raises(OSError, match="No route to host"):
+            netlink.first_hop(ipaddress.ip_address("10.98.0.1"))
         told = json.loads(near.run("ip", "-j", "-s", "link", "show", "sw1a").stdout)[0]
         link = netlink.link(index)
         assert (link.name, link.up, link.carrier) == ("sw1a", True, "LOWER_UP" in told["flags"])
