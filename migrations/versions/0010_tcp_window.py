@@ -1,4 +1,4 @@
-"""What a worker says of its own access to the network."""
+"""Results of the kind `tcp_window` and their roll-ups."""
 
 from __future__ import annotations
 
