@@ -109,7 +109,7 @@ class Child:
     #: Name of the field that names the row.
     key: str
     #: The comment on its message, for the manual; may be empty.
-    manual: str
+    manual: str = ""
     metrics: tuple[Metric, ...]
 
 
@@ -121,7 +121,7 @@ class Kind:
     label: str
     description: str
     #: The comments on its two messages, for the manual: paragraphs, separated by an empty line.
-    manual: str
+    manual: str = ""
     #: `series`, `path`, `waterfall`, `matrix`, `channels` or `call`.
     view: str
     #: What it aims at: `host`, `host_port`, `url` or `none`.

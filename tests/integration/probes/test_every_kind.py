@@ -187,8 +187,7 @@ async def test_what_must_be_unreachable_and_answers_has_failed(
             assert result.status == probe_pb2.STATUS_FAILED, kind
             assert result.failure_source == probe_pb2.FAILURE_SOURCE_TARGET
             assert result.failure_reason == probe_pb2.FAILURE_REASON_REACHED
-            headline = contract.kind(kind).headline.name
-            assert getattr(result, kind).HasField(headline), kind
+            assert any(metric.name.endswith("_ms") for metric, _ in getattr(result, kind).ListFields()), kind
 
 
 @one_socket
