@@ -20,6 +20,7 @@ AIMS: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
     "tcp": lambda host: (_at(host, TCP_PORT), {"timeout_ms": 400}),
     "dns": lambda host: (_at(host, DNS_PORT), {"timeout_ms": 400, "query_name": "a.test"}),
     "http": lambda host: (f"http://{_at(host, HTTP_PORT)}/", {"timeout_ms": 400}),
+    "mtu": lambda host: (host, {"timeout_ms": 400, "tries": 2, "locate": False, "max_size_bytes": 1400}),
     "tcp_window": lambda host: (f"http://{_at(host, HTTP_PORT)}/", {"timeout_ms": 400, "duration_ms": 200}),
 }
 
