@@ -110,6 +110,7 @@ class Daemon:
             resolve=system_resolver(),
             places=self._config.concurrent_runs,
             vantage=self._vantage,
+            databases=self._config.databases_dir,
         )
         self._scheduler = Scheduler(
             clock=self._clock,

@@ -30,15 +30,16 @@ def reached(kind: contract.Kind, failure: ProbeFailure) -> bool | None:
 
     - An answer that is wrong in whatever way (status, content, certificate, protocol, too late a reply) has reached it.
     - A refusal, an ICMP error from the way, silence, and a connection that was broken off have not; unless the run
-      had heard of the destination before: it received bytes, or has a time of the path or of the destination. A
-      connection that was accepted and then stayed silent has been reached.
-    - The bytes of an ICMP error are not the destination's, so they do not count in `unreachable`.
+      had heard of the destination before: it has a time of the path or of the destination, replies that came late, or
+      bytes over a connection. One that was accepted and then stayed silent has been reached.
+    - Bytes count for kinds that aim at a port, which hear nothing but their destination; those that aim at a host hear
+      routers, too.
     - Errors (name, policy, this host, the worker) say nothing.
     """
     if failure.status != probe_pb2.STATUS_FAILED:
         return None
     if failure.reason in _SILENT:
-        return _has_bytes(failure.metrics) or _has_time(kind, failure.metrics)
+        return _has_time(kind, failure.metrics) or _has_heard(kind, failure.metrics)
     if failure.reason in _TURNED_AWAY:
         return _has_time(kind, failure.metrics)
     return True
@@ -71,8 +72,9 @@ def _reached(metrics: Any, detail: dict[str, Any], how: str) -> ProbeFailure:
     return failure
 
 
-def _has_bytes(metrics: Any) -> bool:
-    return bool(getattr(metrics, "bytes_received", 0))
+def _has_heard(kind: contract.Kind, metrics: Any) -> bool:
+    late = bool(getattr(metrics, "late", 0))
+    return late or (kind.target in ("host_port", "url") and bool(getattr(metrics, "bytes_received", 0)))
 
 
 def _has_time(kind: contract.Kind, metrics: Any) -> bool:

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from streamswarm import contract
@@ -60,6 +61,7 @@ class Runner:
         resolve: Resolver,
         places: int = 256,
         vantage: Vantage | None = None,
+        databases: Path | None = None,
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -68,6 +70,7 @@ class Runner:
         self._resolve = resolve
         self._places = places
         self._vantage = vantage
+        self._databases = databases
         self._budget = Budget(policy, clock)
         self._known: dict[str, tuple[Availability, int]] = {}
         #: Runs under way.
@@ -206,7 +209,7 @@ class Runner:
         return ending
 
     async def _probe(self, checked: _Checked, guard: RunGuard) -> Outcome:
-        context = ProbeContext(guard=guard, resolve=guard.resolve)
+        context = ProbeContext(guard=guard, resolve=guard.resolve, databases=self._databases)
         probe = asyncio.ensure_future(checked.module.run(checked.target, checked.spec, context))
         timer = asyncio.ensure_future(self._clock.sleep(checked.limit_s))
         try:

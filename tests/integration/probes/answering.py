@@ -26,8 +26,12 @@ AIMS: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
 
 
 def network_kinds() -> list[str]:
-    """The kinds that aim at something."""
-    return [kind.name for kind in contract.kinds().values() if kind.target != "none"]
+    """The kinds that aim at something and can leave from a source."""
+    return [
+        kind.name
+        for kind in contract.kinds().values()
+        if any(parameter.name == "source" for parameter in kind.parameters)
+    ]
 
 
 @contextlib.contextmanager

@@ -75,7 +75,9 @@ def test_errors_say_nothing(failure: ProbeFailure) -> None:
         # A reply that came too late came from the destination.
         (PING, "TIMED_OUT", {"bytes_received": 84, "late": 1}, True),
         (PING, "TIMED_OUT", {"bytes_received": 0, "loss_pct": 100}, False),
-        # The bytes are those of a router's error.
+        (HTTP, "TIMED_OUT", {"bytes_received": 84}, True),
+        # The bytes are those of routers' errors.
+        (PING, "TIMED_OUT", {"bytes_received": 56, "icmp_errors": 1}, False),
         (PING, "UNREACHABLE", {"bytes_received": 56, "icmp_errors": 1}, False),
         # The connection was accepted, then nothing more came, or it was broken off.
         (HTTP, "TIMED_OUT", {"connect_ms": 1.5}, True),

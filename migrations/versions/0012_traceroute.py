@@ -1,4 +1,4 @@
-"""What a worker says of its own access to the network."""
+"""The kind `traceroute`."""
 
 from __future__ import annotations
 
