@@ -8,17 +8,16 @@ A gateway that never answers such requests, as many do not, is not known to be b
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.clock import Clock
 from worker.probing import IPAddress
-from worker.wire import netlink
+from worker.wire import batches, netlink
 from worker.wire.echo import EchoPlan, EchoSendError, EchoUnavailableError
 from worker.wire.netlink import Hop
 
-if sys.platform.startswith("linux"):
+if batches.SUPPORTED:
     from worker.wire.icmp import echo
 else:
     from worker.wire.icmp_portable import echo

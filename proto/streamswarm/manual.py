@@ -13,7 +13,7 @@ from streamswarm.values import Parameter, shown_number
 
 _TARGETS = {
     "host": "a host name or an address",
-    "host_network": "a host name, an address, or a network such as `192.0.2.0/24`",
+    "host_or_network": "a host name, an address, or a network such as `192.0.2.0/24`",
     "host_port": "a host name or an address, with or without a port",
     "url": "an `http` or `https` URL",
     "none": "nothing: a test of this kind looks at the worker's own host and has no destination",

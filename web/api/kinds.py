@@ -24,7 +24,7 @@ _SHOWN = closed(
             "type": "string",
             "description": "What there is to know; an empty line between paragraphs.",
         },
-        "target": {"enum": ["host", "host_port", "url", "none"]},
+        "target": {"enum": ["host", "host_or_network", "host_port", "url", "none"]},
         "view": _TEXT,
         "headline": {"type": "string", "description": "The metric that stands for the kind."},
         "parameters": {"type": "array", "items": record(Parameter)},

@@ -1,4 +1,4 @@
-"""What a worker says of its own access to the network."""
+"""Pings of networks, and what this host dropped of a ping."""
 
 from __future__ import annotations
 
