@@ -13,8 +13,6 @@ import socket
 import struct
 from dataclasses import dataclass
 
-import psutil
-
 from streamswarm.targets import shown
 from streamswarm.v1 import probe_pb2
 from worker.failures import error_text, internal_failure, vantage_failure
@@ -168,6 +166,8 @@ def _is_address(host: str) -> bool:
 
 def _versions_of(interface: str) -> set[int]:
     """Return the IP versions in which an interface has addresses that packets may leave from to anywhere."""
+    import psutil  # only here: it does not even load on systems that it does not know
+
     versions: set[int] = set()
     for entry in psutil.net_if_addrs().get(interface, ()):
         if entry.family == socket.AF_INET:

@@ -44,7 +44,7 @@ class Network:
     async def echo(self, plan: EchoPlan) -> EchoRecord:
         assert (plan.address, plan.ttl) == (GATEWAY, 1)
         self.asked += 1
-        reply = EchoReply(index=0, rtt_ns=100_000, kernel=True, ttl=64)
+        reply = EchoReply(request=0, rtt_ns=100_000, kernel=True, ttl=64)
         return EchoRecord(
             sent=plan.count,
             refused={},
