@@ -1,0 +1,25 @@
+-- Further metrics of `tcp`: several connections, failures by reason, where the time goes, the parts of the handshake.
+
+ALTER TABLE result_tcp
+    ADD COLUMN connect_min_ms DOUBLE PRECISION,
+    ADD COLUMN connect_median_ms DOUBLE PRECISION,
+    ADD COLUMN connect_max_ms DOUBLE PRECISION,
+    ADD COLUMN connect_p90_ms DOUBLE PRECISION,
+    ADD COLUMN connect_p95_ms DOUBLE PRECISION,
+    ADD COLUMN connect_stddev_ms DOUBLE PRECISION,
+    ADD COLUMN attempts INTEGER,
+    ADD COLUMN connected INTEGER,
+    ADD COLUMN failed_pct DOUBLE PRECISION,
+    ADD COLUMN refused INTEGER,
+    ADD COLUMN timed_out INTEGER,
+    ADD COLUMN unreachable INTEGER,
+    ADD COLUMN other_failures INTEGER,
+    ADD COLUMN network_delay_ms DOUBLE PRECISION,
+    ADD COLUMN server_processing_ms DOUBLE PRECISION,
+    ADD COLUMN server_processing_error_ms DOUBLE PRECISION,
+    ADD COLUMN syn_to_synack_ms DOUBLE PRECISION,
+    ADD COLUMN synack_to_ack_ms DOUBLE PRECISION,
+    ADD COLUMN connect_class INTEGER,
+    ADD COLUMN first_byte_ms DOUBLE PRECISION,
+    ADD COLUMN bytes_sent BIGINT,
+    ADD COLUMN bytes_received BIGINT;
