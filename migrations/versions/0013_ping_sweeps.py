@@ -1,4 +1,4 @@
-"""What runs of several TCP connections say."""
+"""Pings of networks, and what this host dropped of a ping."""
 
 from __future__ import annotations
 
