@@ -118,7 +118,7 @@ def enable(sock: socket.socket) -> bool:
 
 def enable_receiving(sock: socket.socket) -> None:
     """Switch on stamps of what is received, and of nothing else; raises OSError."""
-    sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE)
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE)
 
 
 def enable_errors(sock: socket.socket) -> None:
