@@ -23,7 +23,7 @@ from worker.wire.addresses import family_of, socket_address
 _LONGEST_NAME = 15
 _IP_PKTINFO, _IPV6_PKTINFO = 8, 50
 #: Leaves the choice of a port to connect(), so that a bound address does not use ports up.
-_IP_BIND_ADDRESS_NO_PORT = 24
+IP_BIND_ADDRESS_NO_PORT = 24
 _BIND_TO_DEVICE = getattr(socket, "SO_BINDTODEVICE", None)
 
 
@@ -77,7 +77,7 @@ class Source:
         self._check_family(sock.family)
         try:
             if sock.type == socket.SOCK_STREAM and _BIND_TO_DEVICE is not None:
-                sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+                sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind(socket_address(self.address, port or 0))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:

@@ -1,4 +1,4 @@
-"""What a worker says of its own access to the network."""
+"""What runs of several TCP connections say."""
 
 from __future__ import annotations
 
