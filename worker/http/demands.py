@@ -131,7 +131,7 @@ def _certificate(demands: Demands, days_left: float | None) -> list[Unmet]:
 def _headers(demands: Demands, exchange: Exchange) -> list[Unmet]:
     found = []
     for name, text in demands.headers:
-        value = exchange.header(name.lower())
+        value = exchange.headers.get(name.lower())
         if value is None:
             found.append(_wrong(f"has no header `{shown(name)}`"))
         elif text not in value:
@@ -154,7 +154,7 @@ async def _matches(pattern: str, text: str) -> bool:
 
 
 def _text(exchange: Exchange, body: Body) -> str:
-    kind = (exchange.header("content-type") or "").lower()
+    kind = exchange.headers.get("content-type", "").lower()
     charset = kind.partition("charset=")[2].partition(";")[0].strip(" \"'")
     return body.content.decode(charset if charset in _CHARSETS else "utf-8", errors="replace")
 

@@ -100,7 +100,7 @@ async def _first_request(this: _Run, order: Order) -> Order:
         this.hops.append(hop)
         followable = len(this.hops) <= most
         await _request(this, order, hop, follow=followable, last=this.spec.requests == 1)
-        location = hop.exchange.header("location")
+        location = hop.exchange.headers.get("location")
         if hop.exchange.status not in _REDIRECTS or location is None or most == 0:
             return order
         if not followable:
@@ -187,7 +187,7 @@ async def _connect(this: _Run, order: Order, hop: Hop) -> HttpLine:
 
 async def _converse(this: _Run, order: Order, hop: Hop, line: HttpLine, *, follow: bool, last: bool) -> None:
     def wants_body(exchange: Exchange) -> bool:
-        return not (follow and exchange.status in _REDIRECTS and exchange.header("location") is not None)
+        return not (follow and exchange.status in _REDIRECTS and "location" in exchange.headers)
 
     await line.converse(
         requests.message(order), hop.exchange, hop.body, last=last, wants_body=wants_body, url=order.url

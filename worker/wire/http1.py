@@ -9,7 +9,14 @@ from collections.abc import Callable
 import h11
 
 from worker.wire.http_body import Body
-from worker.wire.http_exchange import LONGEST_HEAD, BadAnswerError, Exchange, Request, closed_early
+from worker.wire.http_exchange import (
+    LONGEST_HEAD,
+    BadAnswerError,
+    Exchange,
+    Request,
+    closed_early,
+    headers_of,
+)
 from worker.wire.stream import ByteStream, PeerClosedError
 
 _BEGINNING = b"HTTP/1."
@@ -53,14 +60,15 @@ class Http1Session:
     async def _read(self, exchange: Exchange, body: Body, wants_body: Callable[[Exchange], bool]) -> bool:
         """Read until the answer is complete; False when its body was left unread."""
         connection, stream = self._connection, self._stream
+        data = await stream.receive()
+        if data:
+            exchange.first_byte_ns = stream.received_ns
+            _check_beginning(data)
+        connection.receive_data(data)
         while True:
             event = connection.next_event()
             if event is h11.NEED_DATA:
-                data = await stream.receive()
-                if data and not exchange.first_byte_ns:
-                    exchange.first_byte_ns = stream.received_ns
-                    _check_beginning(data)
-                connection.receive_data(data)
+                connection.receive_data(await stream.receive())
             elif isinstance(event, h11.Data):
                 await body.feed(event.data)
             elif isinstance(event, h11.EndOfMessage):
@@ -70,13 +78,11 @@ class Http1Session:
             elif isinstance(event, h11.Response):
                 exchange.version = 1.0 if event.http_version == b"1.0" else 1.1
                 exchange.status = event.status_code
-                exchange.headers = [
-                    (name.decode("ascii"), value.decode("latin-1")) for name, value in event.headers
-                ]
+                exchange.headers = headers_of(event.headers)
                 if not wants_body(exchange):
                     exchange.end_ns = stream.received_ns
                     return False
-                body.begin(exchange.header("content-encoding") or "")
+                body.begin(exchange.headers.get("content-encoding", ""))
             elif isinstance(event, h11.ConnectionClosed):
                 raise PeerClosedError(closed_early(exchange))
 

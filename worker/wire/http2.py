@@ -14,7 +14,14 @@ import h2.exceptions
 import h2.settings
 
 from worker.wire.http_body import Body
-from worker.wire.http_exchange import LONGEST_HEAD, BadAnswerError, Exchange, Request, closed_early
+from worker.wire.http_exchange import (
+    LONGEST_HEAD,
+    BadAnswerError,
+    Exchange,
+    Request,
+    closed_early,
+    headers_of,
+)
 from worker.wire.stream import ByteStream, PeerClosedError
 
 #: How much may be under way to us unacknowledged: enough for 80 Mbit/s over 100 ms.
@@ -114,7 +121,7 @@ class Http2Session:
                 one.ended = True
                 exchange.end_ns = self._stream.received_ns
             else:
-                one.body.begin(exchange.header("content-encoding") or "")
+                one.body.begin(exchange.headers.get("content-encoding", ""))
         elif isinstance(event, h2.events.DataReceived):
             await one.body.feed(event.data)
             self._connection.acknowledge_received_data(event.flow_controlled_length, one.number)
@@ -197,13 +204,13 @@ def _head(request: Request) -> list[tuple[str, str]]:
 
 
 def _take_head(event: Any, exchange: Exchange) -> None:
-    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers]
-    status = next((value for name, value in headers if name == ":status"), "")
+    headers = headers_of(event.headers)
+    status = headers.pop(":status", "")
     if not (status.isascii() and status.isdecimal() and len(status) == 3):
         raise BadAnswerError("the answer has no status")
     exchange.version = 2.0
     exchange.status = int(status)
-    exchange.headers = [(name, value) for name, value in headers if not name.startswith(":")]
+    exchange.headers = headers
 
 
 def _error_name(code: int) -> str:

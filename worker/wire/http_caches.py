@@ -24,7 +24,7 @@ def came_from_cache(exchange: Exchange) -> bool | None:
         ("cf-cache-status", _cloudflare),
         ("x-cache", _x_cache),
     ):
-        value = exchange.header(name)
+        value = exchange.headers.get(name)
         verdict = None if value is None else read(value)
         if verdict is not None:
             return verdict
@@ -33,7 +33,7 @@ def came_from_cache(exchange: Exchange) -> bool | None:
 
 def age_s(exchange: Exchange) -> int | None:
     """Return the Age of an answer in seconds, or None."""
-    value = (exchange.header("age") or "").strip()
+    value = exchange.headers.get("age", "").strip()
     return int(value) if value.isascii() and value.isdecimal() and len(value) <= _LONGEST_AGE else None
 
 

@@ -29,9 +29,8 @@ class HttpLine:
     def __init__(self, address: IPAddress, port: int) -> None:
         self.address = address
         self._port = port
-        self.where = endpoint(address, port)
-        #: What is being done, for the message of a time-out.
-        self.phase = f"connecting to {self.where}"
+        #: What is being done, for the message of a time-out; `where` comes after it.
+        self.doing = "connecting to"
         self.connect_ms: float | None = None
         self.tls_ms: float | None = None
         self.tls_version: str | None = None
@@ -39,6 +38,16 @@ class HttpLine:
         self._stream: ByteStream | None = None
         self._session: Session | None = None
         self._close: Callable[[], None] | None = None
+
+    @property
+    def where(self) -> str:
+        """Address and port, for messages."""
+        return endpoint(self.address, self._port)
+
+    @property
+    def phase(self) -> str:
+        """What is being done."""
+        return f"{self.doing} {self.where}"
 
     @property
     def bytes_sent(self) -> int:
@@ -68,7 +77,7 @@ class HttpLine:
         stream = self._stream = ByteStream(connection.sock)
         agreed = version == "2"
         if server_name is not None:
-            self.phase = f"waiting for the TLS handshake with {self.where}"
+            self.doing = "waiting for the TLS handshake with"
             await self._secure(stream, url, server_name, version, verify=verify)
             agreed = stream.tls is not None and stream.tls.selected_alpn_protocol() == "h2"
             if version == "2" and not agreed:
@@ -90,7 +99,7 @@ class HttpLine:
         """Make one request; see Session."""
         if self._session is None:
             raise RuntimeError("the connection was not opened")
-        self.phase = f"waiting for the answer of {self.where}"
+        self.doing = "waiting for the answer of"
         with self._faults(url):
             await self._session.converse(request, exchange, body, last=last, wants_body=wants_body)
 

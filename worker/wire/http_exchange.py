@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -51,13 +51,18 @@ class Exchange:
     version: float | None = None
     #: Status of the final answer.
     status: int | None = None
-    #: Header fields of the final answer, names in lower case.
-    headers: list[tuple[str, str]] = field(default_factory=list)
+    #: Header fields of the final answer by their names in lower case; several of one name are joined by commas
+    #: (RFC 9110, section 5.3).
+    headers: dict[str, str] = field(default_factory=dict)
 
-    def header(self, name: str) -> str | None:
-        """Return a field's value, several joined by commas (RFC 9110, section 5.3); None without one."""
-        values = [value for key, value in self.headers if key == name]
-        return ", ".join(values) if values else None
+
+def headers_of(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return header fields as an Exchange has them; their values may be any bytes."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in fields:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
 def closed_early(exchange: Exchange) -> str:

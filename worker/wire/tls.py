@@ -16,11 +16,10 @@ _PYTHONS_OWN = re.compile(r"^\[[^]]*\] *| *\(_ssl\.c:\d+\)$")
 
 
 @functools.cache
-def client_context(*, verify: bool, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
+def client_context(*, verify: bool, alpn: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLContext:
     """Return the context for probes; loading the host's authorities takes 20 ms, so it is made once."""
     context = ssl.create_default_context()
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
+    context.set_alpn_protocols(list(alpn))
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

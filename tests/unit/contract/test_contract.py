@@ -24,8 +24,8 @@ def problems(kind: str, values: dict[str, object]) -> dict[str, str]:
 
 
 def test_the_first_kinds_are_there() -> None:
-    """Five kinds, each with a headline metric, every metric with label and unit."""
-    assert list(contract.kinds()) == ["ping", "tcp", "dns", "http", "system"]
+    """All kinds, each with a headline metric, every metric with label and unit."""
+    assert list(contract.kinds()) == ["ping", "tcp", "dns", "http", "system", "tcp_window"]
     for kind in contract.kinds().values():
         assert kind.headline.label
         groups = [kind.metrics, *(child.metrics for child in kind.children)]

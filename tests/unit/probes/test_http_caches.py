@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worker.wire.http_caches import age_s, came_from_cache
-from worker.wire.http_exchange import Exchange
+from worker.wire.http_exchange import Exchange, headers_of
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,15 @@ from worker.wire.http_exchange import Exchange
 )
 def test_what_caches_say(headers: list[tuple[str, str]], verdict: bool | None) -> None:
     """A hit anywhere on the way is one; silence is neither."""
-    assert came_from_cache(Exchange(headers=headers)) is verdict
+    assert (
+        came_from_cache(
+            Exchange(headers=headers_of((name.encode(), value.encode()) for name, value in headers))
+        )
+        is verdict
+    )
 
 
 @pytest.mark.parametrize("value", ["", "x", "-3", "1.5", "9" * 11, "٣"])
 def test_an_age_that_is_none_is_none(value: str) -> None:
     """RFC 9111 wants a whole number of seconds."""
-    assert age_s(Exchange(headers=[("age", value)])) is None
+    assert age_s(Exchange(headers={"age": value})) is None

@@ -79,7 +79,7 @@ async def test_the_unspoiled_answers_are_read() -> None:
         (Http2Session, Http2Server([], 10_000), 2.0),
     ):
         exchange, body = await converse(session_class, stream)
-        assert (exchange.status, exchange.version, exchange.header("age")) == (200, version, "3")
+        assert (exchange.status, exchange.version, exchange.headers.get("age")) == (200, version, "3")
         assert body.content_bytes == 11
 
 
