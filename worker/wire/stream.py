@@ -7,6 +7,7 @@ nothing behind but a socket to close.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import time
@@ -84,11 +85,9 @@ class ByteStream:
 
     def receive_now(self) -> bytes | None:
         """Return what has come already, empty at the end of the stream, None when nothing has."""
-        try:
+        data: bytes | None = None
+        with contextlib.suppress(BlockingIOError):
             data = self._sock.recv(_CHUNK_BYTES)
-        except BlockingIOError:
-            data = None
-        else:
             self.received_ns = time.perf_counter_ns()
             self.bytes_received += len(data)
         if self._tls is None:
