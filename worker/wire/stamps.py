@@ -72,6 +72,8 @@ class QueuedError:
     offender: str | None
     #: What it quotes of our packet, from the header of the socket's own protocol on.
     quoted: bytes
+    #: What the kernel says beside: of a packet that was too big the MTU that the router reported.
+    info: int = 0
 
 
 def now() -> Instant:
@@ -152,7 +154,7 @@ def parse_queued(data: bytes, ancillary: Ancillary) -> TransmitStamp | QueuedErr
             (socket.IPPROTO_IPV6, _IPV6_RECVERR),
         ) or len(content) < _EXTENDED_ERROR.size:
             continue
-        number, origin, icmp_type, code, _pad, _info, key = _EXTENDED_ERROR.unpack_from(content)
+        number, origin, icmp_type, code, _pad, info, key = _EXTENDED_ERROR.unpack_from(content)
         if origin == _ORIGIN_TIMESTAMPING:
             stamp_ns = stamp_in(ancillary)
             return None if stamp_ns is None else TransmitStamp(key=key, wall_ns=stamp_ns)
@@ -163,6 +165,7 @@ def parse_queued(data: bytes, ancillary: Ancillary) -> TransmitStamp | QueuedErr
             code=code,
             offender=_offender(content[_EXTENDED_ERROR.size :]),
             quoted=data,
+            info=info,
         )
     return None
 
