@@ -25,7 +25,7 @@ def problems(kind: str, values: dict[str, object]) -> dict[str, str]:
 
 def test_the_first_kinds_are_there() -> None:
     """All kinds, each with a headline metric, every metric with label and unit."""
-    assert list(contract.kinds()) == ["ping", "tcp", "dns", "http", "system", "tcp_window", "mtu"]
+    assert list(contract.kinds()) == ["ping", "tcp", "dns", "http", "system", "tls", "tcp_window", "mtu"]
     for kind in contract.kinds().values():
         assert kind.headline.label
         groups = [kind.metrics, *(child.metrics for child in kind.children)]

@@ -85,7 +85,9 @@ async def test_what_is_kept_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"this is not gzip", gzip.compress(TEXT)[:-9], gzip.compress(TEXT) + b"rest"]
+    "data",
+    [b"this is not gzip", gzip.compress(TEXT)[:-9], gzip.compress(TEXT) + b"rest"],
+    ids=["never", "cut", "followed"],
 )
 async def test_broken_codings_are_said(data: bytes) -> None:
     """Never begun, cut short, or followed by something else."""
