@@ -14,6 +14,7 @@ import contextlib
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, Union
 
 from streamswarm.v1 import probe_pb2
@@ -85,6 +86,8 @@ class ProbeContext:
 
     guard: TargetGuard
     resolve: Resolver
+    #: Folder with databases about addresses that the operator gives; None without.
+    databases: Path | None = None
 
 
 @dataclass(frozen=True)

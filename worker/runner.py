@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from streamswarm import contract
@@ -55,6 +56,7 @@ class Runner:
         load: Callable[[str], Any],
         resolve: Resolver,
         places: int = 256,
+        databases: Path | None = None,
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -62,6 +64,7 @@ class Runner:
         self._load = load
         self._resolve = resolve
         self._places = places
+        self._databases = databases
         self._budget = Budget(policy, clock)
         self._known: dict[str, tuple[Availability, int]] = {}
         #: Runs under way.
@@ -167,7 +170,7 @@ class Runner:
 
     async def _probe(self, checked: _Checked) -> Outcome:
         guard = self._policy.guard(self._resolve)
-        context = ProbeContext(guard=guard, resolve=guard.resolve)
+        context = ProbeContext(guard=guard, resolve=guard.resolve, databases=self._databases)
         probe = asyncio.ensure_future(checked.module.run(checked.target, checked.spec, context))
         timer = asyncio.ensure_future(self._clock.sleep(checked.limit_s))
         try:

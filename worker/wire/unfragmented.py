@@ -29,11 +29,16 @@ _IP_RECVTOS, _IPV6_RECVTCLASS = 13, 66
 #: Level and type of the control message with the octet of what came.
 _OCTETS = {(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)}
 _PMTUDISC_PROBE = 3
-_UDP_HEADER_BYTES = 8
+_REQUEST = {4: 8, 6: 128}
+_REPLY = {4: 0, 6: 129}
+#: ICMP echo: type, code, checksum, identifier, sequence number. A UDP header is as long.
+_HEADER = struct.Struct("!BBHHH")
+#: Random bytes that begin the payload, so that a reply proves to be one to this packet.
+_COOKIE_BYTES = 8
 _LONGEST = 65_535
 _DEFAULT_TTL = 64
 _ANCILLARY_BYTES = 128
-#: Without an own number a message's 12 bytes of payload would not fit into the smallest IPv4 packet.
+#: What every link must carry (RFC 791, RFC 8200).
 SMALLEST = {4: 68, 6: 1280}
 
 Fate = Literal["passed", "too_big", "expired", "refused", "silent"]
@@ -65,7 +70,6 @@ class Prober:
         self._dscp = dscp
         self._header = 20 if address.version == 4 else 40
         self._sequence = secrets.randbelow(0x10000)
-        self._cookie = secrets.token_bytes(8)
         self.packets_sent = 0
         self.packets_received = 0
         self.bytes_sent = 0
@@ -74,17 +78,8 @@ class Prober:
     async def send(self, size: int, *, ttl: int = _DEFAULT_TTL, wait_s: float) -> Verdict:
         """Send one packet of so many bytes and wait for its fate; raises OSError when this host cannot send."""
         with self._open(ttl) as sock:
-            payload_bytes = size - self._header - _UDP_HEADER_BYTES  # an echo header has as many
-            self._sequence = (self._sequence + 1) & 0xFFFF
-            stream = icmp_messages.Stream(
-                version=self._address.version,
-                ident=self._ident(sock),
-                first_sequence=self._sequence,
-                cookie=self._cookie,
-                size=payload_bytes,
-                count=1,
-            )
-            data = stream.request(0) if self._method == "icmp" else bytes(payload_bytes)
+            request = self._request(sock, size - self._header)
+            data = request if self._method == "icmp" else request[_HEADER.size :]
             sent_ns = time.perf_counter_ns()
             try:
                 sock.send(data)
@@ -94,7 +89,7 @@ class Prober:
                 raise
             self.packets_sent += 1
             self.bytes_sent += size
-            return await self._listen(sock, stream, sent_ns, wait_s)
+            return await self._listen(sock, request, sent_ns, wait_s)
 
     def kernel_mtu(self, sock: socket.socket | None = None) -> int | None:
         """Return the path MTU that the kernel works with; raises OSError when there is no route."""
@@ -129,15 +124,26 @@ class Prober:
             sock.connect(socket_address(self._address, self._port if self._method == "udp" else 0))
             yield sock
 
-    def _ident(self, sock: socket.socket) -> int:
-        """Return the identifier of echo requests: a datagram socket's is the kernel's choice."""
-        if self._method == "icmp" and sock.type == socket.SOCK_DGRAM:
-            return int(sock.getsockname()[1])
-        return secrets.randbelow(0x10000)
+    def _request(self, sock: socket.socket, length: int) -> bytes:
+        """Return an echo request; its checksum is filled in for IPv4, by the kernel for IPv6."""
+        # The identifier of a datagram socket is the kernel's choice.
+        own = self._method == "icmp" and sock.type == socket.SOCK_DGRAM
+        ident = int(sock.getsockname()[1]) if own else secrets.randbelow(0x10000)
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        payload = secrets.token_bytes(_COOKIE_BYTES).ljust(length - _HEADER.size, b"\x5a")
+        kind = _REQUEST[self._address.version]
+        check = 0
+        if self._address.version == 4:
+            check = _checksum(_HEADER.pack(kind, 0, 0, ident, self._sequence) + payload)
+        return _HEADER.pack(kind, 0, check, ident, self._sequence) + payload
 
-    async def _listen(
-        self, sock: socket.socket, stream: icmp_messages.Stream, sent_ns: int, wait_s: float
-    ) -> Verdict:
+    def _is_reply(self, sock: socket.socket, message: bytes, request: bytes) -> bool:
+        """Whether a message is the whole of a request, come back."""
+        if self._address.version == 4 and sock.type == socket.SOCK_RAW:
+            message = message[(message[0] & 0x0F) * 4 :] if message else message
+        return message[:2] == bytes([_REPLY[self._address.version], 0]) and message[4:] == request[4:]
+
+    async def _listen(self, sock: socket.socket, request: bytes, sent_ns: int, wait_s: float) -> Verdict:
         arrived = asyncio.Event()
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + wait_s
@@ -145,42 +151,42 @@ class Prober:
         try:
             while True:
                 arrived.clear()
-                verdict = self._read(sock, stream, sent_ns)
+                verdict = self._read(sock, request, sent_ns)
                 if verdict is not None:
                     return verdict
                 try:
                     await asyncio.wait_for(arrived.wait(), max(0.0, deadline - time.monotonic()))
                 except asyncio.TimeoutError:
-                    return self._read(sock, stream, sent_ns) or Verdict(fate="silent")
+                    return self._read(sock, request, sent_ns) or Verdict(fate="silent")
         finally:
             loop.remove_reader(sock)
 
-    def _read(self, sock: socket.socket, stream: icmp_messages.Stream, sent_ns: int) -> Verdict | None:
+    def _read(self, sock: socket.socket, request: bytes, sent_ns: int) -> Verdict | None:
         """Read what is there; return the fate once it is known."""
         while True:
             try:
                 data, ancillary, _flags, _sender = sock.recvmsg(_LONGEST, _ANCILLARY_BYTES)
             except BlockingIOError:
-                return self._read_errors(sock, stream, sent_ns)
+                return self._read_errors(sock, request, sent_ns)
             except OSError:
                 # The short form of what stands in the error queue.
-                verdict = self._read_errors(sock, stream, sent_ns)
+                verdict = self._read_errors(sock, request, sent_ns)
                 if verdict is not None:
                     return verdict
                 continue
-            message: bytes | None = data
-            if stream.version == 4 and self._method == "icmp" and sock.type == socket.SOCK_RAW:
-                message = icmp_messages.without_ip_header(data)
-            if self._method == "udp" or (message is not None and stream.index_of_reply(message) is not None):
+            if self._method == "udp" or self._is_reply(sock, data, request):
                 self.packets_received += 1
-                self.bytes_received += self._header + len(message or b"")
+                # An IPv4 packet comes with its header by a raw socket.
+                whole = self._method == "icmp" and sock.type == socket.SOCK_RAW and self._address.version == 4
+                self.bytes_received += len(data) + (0 if whole else self._header)
                 return self._passed(sent_ns, _octet_in(ancillary))
 
-    def _read_errors(self, sock: socket.socket, stream: icmp_messages.Stream, sent_ns: int) -> Verdict | None:
+    def _read_errors(self, sock: socket.socket, request: bytes, sent_ns: int) -> Verdict | None:
         for entry in stamps.read_error_queue(sock):
             if not isinstance(entry, stamps.QueuedError) or entry.origin not in (2, 3):
                 continue
-            if self._method == "icmp" and stream.index_of_quoted(entry.quoted) is None:
+            # Routers need not quote more than 8 bytes (RFC 792): identifier and sequence number tell.
+            if self._method == "icmp" and entry.quoted[4:8] != request[4:8]:
                 continue
             self.packets_received += 1
             self.bytes_received += 2 * self._header + icmp_messages.HEADER_BYTES + len(entry.quoted)
@@ -203,6 +209,13 @@ class Prober:
     def _passed(self, sent_ns: int, octet: int | None = None) -> Verdict:
         rtt_ms = (time.perf_counter_ns() - sent_ns) / 1e6
         return Verdict(fate="passed", reporter=str(self._address), rtt_ms=rtt_ms, octet=octet)
+
+
+def _checksum(data: bytes) -> int:
+    """Return the Internet checksum (RFC 1071)."""
+    data += bytes(len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data)) % 0xFFFF
+    return 0xFFFF - total
 
 
 def _octet_in(ancillary: stamps.Ancillary) -> int | None:

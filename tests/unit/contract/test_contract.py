@@ -25,7 +25,17 @@ def problems(kind: str, values: dict[str, object]) -> dict[str, str]:
 
 def test_the_first_kinds_are_there() -> None:
     """All kinds, each with a headline metric, every metric with label and unit."""
-    assert list(contract.kinds()) == ["ping", "tcp", "dns", "http", "system", "tls", "tcp_window", "mtu"]
+    assert list(contract.kinds()) == [
+        "ping",
+        "tcp",
+        "dns",
+        "http",
+        "system",
+        "traceroute",
+        "tls",
+        "tcp_window",
+        "mtu",
+    ]
     for kind in contract.kinds().values():
         assert kind.headline.label
         groups = [kind.metrics, *(child.metrics for child in kind.children)]
@@ -48,6 +58,8 @@ def test_units_stand_in_names() -> None:
         "s": "_s",
         "Cel": "_cel",
         "d": "days_left",
+        "km": "_km",
+        "deg": "_deg",
     }
     for kind in contract.kinds().values():
         for group in [kind.metrics, *(child.metrics for child in kind.children)]:
