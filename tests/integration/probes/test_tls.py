@@ -77,6 +77,22 @@ def s_client(port: int, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+@asynccontextmanager
+async def served(answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]) -> AsyncIterator[int]:
+    """Serve each connection as told, and wait in the end until the server's own ends are closed too."""
+    ends: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends.append(writer)
+        await answer(reader, writer)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+        for writer in ends:
+            writer.transport.abort()
+        await asyncio.sleep(0.02)
+
+
 async def failed(probe: Probe, target: str, words: str, **values: Any) -> ProbeFailure:
     """Run and return the failure, which must be the target's."""
     with pytest.raises(ProbeFailure, match=words) as caught:
@@ -140,8 +156,8 @@ async def test_the_handshake_alone_is_timed(probe: Probe, tmp_path: Path) -> Non
         await reader.read(65_536)
         writer.close()
 
-    async with await asyncio.start_server(slow, "127.0.0.1", 0) as server:
-        outcome = await probe("tls", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with served(slow) as port:
+        outcome = await probe("tls", f"127.0.0.1:{port}")
     assert outcome.metrics.handshake_ms == pytest.approx(170, abs=25)
     assert outcome.metrics.connect_ms < 50
     assert outcome.metrics.bytes_sent > 200
@@ -302,9 +318,8 @@ async def mail_server(context: ssl.SSLContext, talk: list[tuple[str, str]]) -> A
         await reader.read(1)
         writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1]
-        await asyncio.sleep(0.05)  # the server's own end
+    async with served(answer) as port:
+        yield port
 
 
 TALKS = {
@@ -357,10 +372,8 @@ async def test_mail_servers_that_do_not(
             await reader.read(1000)
         writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with served(answer) as port:
         failure = await failed(probe, f"127.0.0.1:{port}", words, starttls=protocol, timeout_ms=3000)
-        await asyncio.sleep(0.05)  # the server's own end
     assert failure.reason == reason
 
 
@@ -371,8 +384,7 @@ async def test_silence_and_refusal(probe: Probe, no_leak: None) -> None:
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with served(silent) as port:
         with pytest.raises(
             ProbeFailure, match="within 100 ms, while waiting for the TLS handshake"
         ) as caught:
@@ -404,8 +416,7 @@ async def test_servers_that_do_not_speak_tls(probe: Probe, data: bytes, no_leak:
         writer.write(data)
         writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with served(answer) as port:
         failure = await failed(probe, f"127.0.0.1:{port}", "handshake")
     assert failure.message.isprintable()
     assert failure.metrics.bytes_received == len(data)
