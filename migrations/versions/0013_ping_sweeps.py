@@ -1,4 +1,4 @@
-"""Further metrics of `http`, and the kind `tls`."""
+"""Pings of networks, and what this host dropped of a ping."""
 
 from __future__ import annotations
 
