@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import dns.message
+from integration.probes.webserver import make_certificate
 
 from streamswarm import contract
 
-TCP_PORT, HTTP_PORT, DNS_PORT = 7001, 7002, 7003
+TCP_PORT, HTTP_PORT, DNS_PORT, TLS_PORT = 7001, 7002, 7003, 7004
 
 #: What to aim at on a host that answers, and parameters that keep a run short: one line for each kind.
 AIMS: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
@@ -20,6 +24,7 @@ AIMS: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
     "tcp": lambda host: (_at(host, TCP_PORT), {"timeout_ms": 400}),
     "dns": lambda host: (_at(host, DNS_PORT), {"timeout_ms": 400, "query_name": "a.test"}),
     "http": lambda host: (f"http://{_at(host, HTTP_PORT)}/", {"timeout_ms": 400}),
+    "tls": lambda host: (_at(host, TLS_PORT), {"timeout_ms": 400, "verify": False}),
     "mtu": lambda host: (host, {"timeout_ms": 400, "tries": 2, "locate": False, "max_size_bytes": 1400}),
     "tcp_window": lambda host: (f"http://{_at(host, HTTP_PORT)}/", {"timeout_ms": 400, "duration_ms": 200}),
 }
@@ -42,7 +47,7 @@ def answering() -> Iterator[None]:
             port: sockets.enter_context(
                 socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
             )
-            for port in (TCP_PORT, HTTP_PORT)
+            for port in (TCP_PORT, HTTP_PORT, TLS_PORT)
         }
         names = sockets.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
         names.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -53,6 +58,7 @@ def answering() -> Iterator[None]:
             threading.Thread(
                 target=_serve, args=(listeners[HTTP_PORT], b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
             ),
+            threading.Thread(target=_serve, args=(listeners[TLS_PORT], b"", _server_side())),
             threading.Thread(target=_name_server, args=(names,)),
         ]
         for thread in threads:
@@ -72,14 +78,22 @@ def _at(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _serve(listener: socket.socket, answer: bytes) -> None:
+def _server_side() -> ssl.SSLContext:
+    with tempfile.TemporaryDirectory() as folder:
+        return make_certificate(Path(folder), days=30)[1]
+
+
+def _serve(listener: socket.socket, answer: bytes, tls: ssl.SSLContext | None = None) -> None:
     while True:
         try:
             connection, _address = listener.accept()
         except OSError:
             return
         with connection, contextlib.suppress(OSError):
-            if answer and connection.recv(4096):
+            connection.settimeout(1)  # a client that goes away must not keep the others waiting
+            if tls is not None:
+                tls.wrap_socket(connection, server_side=True).close()
+            elif answer and connection.recv(4096):
                 connection.sendall(answer)
 
 

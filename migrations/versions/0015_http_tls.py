@@ -1,4 +1,4 @@
-"""What a worker says of its own access to the network."""
+"""Further metrics of `http`, and the kind `tls`."""
 
 from __future__ import annotations
 
