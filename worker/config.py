@@ -37,6 +37,8 @@ class WorkerConfig:
     data_dir: Path = DEFAULT_DATA
     #: Local policy; must exist unless it is the default path.
     policy_file: Path = DEFAULT_POLICY
+    #: Folder with databases about addresses in MaxMind's format (`.mmdb`), read by `traceroute`; none without.
+    databases_dir: Path | None = None
     #: User to become when started as root; empty refuses to run as root.
     user: str = ""
     #: Results waiting for acknowledgement may take this much of the disk.

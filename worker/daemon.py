@@ -107,6 +107,7 @@ class Daemon:
             load=probes.load,
             resolve=system_resolver(),
             places=self._config.concurrent_runs,
+            databases=self._config.databases_dir,
         )
         self._scheduler = Scheduler(
             clock=self._clock,

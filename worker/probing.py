@@ -14,8 +14,10 @@ import contextlib
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, Union
 
+from streamswarm.targets import IPNetwork
 from streamswarm.v1 import probe_pb2
 
 IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]  # noqa: UP007  a value, and Python 3.10 has no `type`
@@ -64,6 +66,9 @@ class TargetGuard(Protocol):
     def check(self, address: IPAddress, port: int | None = None) -> None:
         """Check the address that is about to be used, after every resolution and every redirect."""
 
+    def check_network(self, network: IPNetwork) -> None:
+        """Check all addresses of the network that is about to be used."""
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -85,6 +90,8 @@ class ProbeContext:
 
     guard: TargetGuard
     resolve: Resolver
+    #: Folder with databases about addresses that the operator gives; None without.
+    databases: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(600)
 #: What the base installation brings along. A new line here is a decision: hosts and CI machines get it too.
 BASE = {
     "anyio", "certifi", "cffi", "click", "cronsim", "cryptography", "dnspython", "grpcio", "h11", "httpcore", "httpx", "icmplib",
-    "idna", "markdown-it-py", "mdurl", "protobuf", "psutil", "pycparser", "pygments", "pyyaml", "rich", "streamswarm",
+    "idna", "markdown-it-py", "maxminddb", "mdurl", "protobuf", "psutil", "pycparser", "pygments", "pyyaml", "rich", "streamswarm",
     "typing-extensions", "tzdata",
 }  # fmt: skip
 #: MB of files without compiled code; 56 when this was written.

@@ -76,6 +76,27 @@ class ByteStream:
             except ssl.SSLZeroReturnError:
                 return b""
 
+    def receive_now(self) -> bytes | None:
+        """Return what has come already, empty at the end of the stream, None when nothing has."""
+        try:
+            data = self._sock.recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            data = None
+        else:
+            self.received_ns = time.perf_counter_ns()
+        if self._tls is None:
+            return data
+        if data:
+            self._incoming.write(data)
+        elif data is not None:
+            self._incoming.write_eof()
+        try:
+            return self._tls.read(_CHUNK_BYTES)
+        except ssl.SSLWantReadError:
+            return None  # the beginning of a record, or one that carries no data
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+
     async def receive_exactly(self, count: int) -> bytes:
         """Return that many bytes, or raise PeerClosedError at the end of the stream."""
         parts: list[bytes] = []

@@ -37,10 +37,10 @@ URLS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["ping", "tcp", "dns", "http"])
+@pytest.mark.parametrize("kind", ["ping", "traceroute", "tcp", "dns", "http", "tcp_window", "mtu"])
 def test_bad_targets_are_refused_and_nothing_is_sent(kind: str) -> None:
     """By every kind that has a destination, under the default policy."""
-    targets = URLS if kind == "http" else HOSTS
+    targets = URLS if contract.kind(kind).target == "url" else HOSTS
     parameters = {"dns": {"query_name": "example.org"}, "tcp": {"port": 80}}.get(kind, {})
     jobs = [
         probe_pb2.Job(job_id=number + 1, version=1, target=target, spec=contract.make_spec(kind, parameters))

@@ -24,8 +24,17 @@ def problems(kind: str, values: dict[str, object]) -> dict[str, str]:
 
 
 def test_the_first_kinds_are_there() -> None:
-    """Five kinds, each with a headline metric, every metric with label and unit."""
-    assert list(contract.kinds()) == ["ping", "tcp", "dns", "http", "system"]
+    """All kinds, each with a headline metric, every metric with label and unit."""
+    assert list(contract.kinds()) == [
+        "ping",
+        "tcp",
+        "dns",
+        "http",
+        "system",
+        "traceroute",
+        "tcp_window",
+        "mtu",
+    ]
     for kind in contract.kinds().values():
         assert kind.headline.label
         groups = [kind.metrics, *(child.metrics for child in kind.children)]
@@ -48,6 +57,8 @@ def test_units_stand_in_names() -> None:
         "s": "_s",
         "Cel": "_cel",
         "d": "days_left",
+        "km": "_km",
+        "deg": "_deg",
     }
     for kind in contract.kinds().values():
         for group in [kind.metrics, *(child.metrics for child in kind.children)]:

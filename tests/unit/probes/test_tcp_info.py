@@ -47,3 +47,39 @@ def test_times_that_were_not_measured_are_none() -> None:
     assert info.rtt_us is None
     assert info.rttvar_us is None
     assert info.min_rtt_us is None
+
+
+def test_wide_numbers_and_those_behind_them() -> None:
+    """Offsets in bytes, counted in linux/tcp.h of Linux 6.2."""
+    data = bytearray(filled())
+    wide = {
+        104: "pacing_rate",
+        120: "bytes_acked",
+        128: "bytes_received",
+        160: "delivery_rate",
+        168: "busy_time_us",
+    }
+    wide |= {176: "rwnd_limited_us", 184: "sndbuf_limited_us", 200: "bytes_sent", 208: "bytes_retrans"}
+    for offset in wide:
+        struct.pack_into("=Q", data, offset, 1_000_000_000_000 + offset)
+    info = tcp_info.parse(bytes(data))
+    assert info is not None
+    for offset, name in wide.items():
+        assert getattr(info, name) == 1_000_000_000_000 + offset, name
+    narrow = {
+        "notsent_bytes": 144,
+        "data_segs_in": 152,
+        "data_segs_out": 156,
+        "delivered_ce": 196,
+        "dsack_dups": 216,
+    }
+    narrow |= {
+        "reord_seen": 220,
+        "rcv_ooopack": 224,
+        "snd_wnd": 228,
+        "rcv_wnd": 232,
+        "snd_cwnd": 80,
+        "unacked": 24,
+    }
+    for name, offset in narrow.items():
+        assert getattr(info, name) == 1000 + (offset - 8) // 4, name

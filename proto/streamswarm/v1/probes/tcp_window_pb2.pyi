@@ -1,0 +1,128 @@
+from streamswarm.v1 import options_pb2 as _options_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class TcpWindowSpec(_message.Message):
+    __slots__ = ("direction", "max_bytes", "duration_ms", "timeout_ms", "sample_ms", "verify_tls", "dscp", "address_family")
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_MS_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_TLS_FIELD_NUMBER: _ClassVar[int]
+    DSCP_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    direction: str
+    max_bytes: int
+    duration_ms: int
+    timeout_ms: int
+    sample_ms: int
+    verify_tls: bool
+    dscp: int
+    address_family: str
+    def __init__(self, direction: _Optional[str] = ..., max_bytes: _Optional[int] = ..., duration_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., sample_ms: _Optional[int] = ..., verify_tls: _Optional[bool] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ...) -> None: ...
+
+class TcpWindowResult(_message.Message):
+    __slots__ = ("efficiency_score", "bottleneck", "goodput_bytes_per_s", "rtt_min_ms", "rtt_avg_ms", "rtt_max_ms", "rtt_stddev_ms", "rttvar_avg_ms", "buffer_delay_pct", "cwnd_min", "cwnd_avg", "cwnd_max", "ssthresh", "congestion_events", "retransmits", "retransmitted_pct", "spurious_retransmits", "reordering_events", "tcp_efficiency_pct", "out_of_order_segments", "out_of_order_pct", "busy_pct", "window_limited_pct", "buffer_limited_pct", "pause_pct", "window_use_pct", "receiver_window_min_bytes", "receiver_window_max_bytes", "window_scaling", "peer_window_scale", "own_window_scale", "timestamps", "selective_acks", "ecn", "ecn_marked", "delivery_rate_max_bytes_per_s", "pacing_rate_avg_bytes_per_s", "mss_bytes", "path_mtu_bytes", "dns_ms", "connect_ms", "tls_ms", "ttfb_ms", "transfer_ms", "status", "samples", "body_bytes", "bytes_sent", "bytes_received")
+    EFFICIENCY_SCORE_FIELD_NUMBER: _ClassVar[int]
+    BOTTLENECK_FIELD_NUMBER: _ClassVar[int]
+    GOODPUT_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    RTT_MIN_MS_FIELD_NUMBER: _ClassVar[int]
+    RTT_AVG_MS_FIELD_NUMBER: _ClassVar[int]
+    RTT_MAX_MS_FIELD_NUMBER: _ClassVar[int]
+    RTT_STDDEV_MS_FIELD_NUMBER: _ClassVar[int]
+    RTTVAR_AVG_MS_FIELD_NUMBER: _ClassVar[int]
+    BUFFER_DELAY_PCT_FIELD_NUMBER: _ClassVar[int]
+    CWND_MIN_FIELD_NUMBER: _ClassVar[int]
+    CWND_AVG_FIELD_NUMBER: _ClassVar[int]
+    CWND_MAX_FIELD_NUMBER: _ClassVar[int]
+    SSTHRESH_FIELD_NUMBER: _ClassVar[int]
+    CONGESTION_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    RETRANSMITS_FIELD_NUMBER: _ClassVar[int]
+    RETRANSMITTED_PCT_FIELD_NUMBER: _ClassVar[int]
+    SPURIOUS_RETRANSMITS_FIELD_NUMBER: _ClassVar[int]
+    REORDERING_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    TCP_EFFICIENCY_PCT_FIELD_NUMBER: _ClassVar[int]
+    OUT_OF_ORDER_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    OUT_OF_ORDER_PCT_FIELD_NUMBER: _ClassVar[int]
+    BUSY_PCT_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_LIMITED_PCT_FIELD_NUMBER: _ClassVar[int]
+    BUFFER_LIMITED_PCT_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_PCT_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_USE_PCT_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_WINDOW_MIN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_WINDOW_MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_SCALING_FIELD_NUMBER: _ClassVar[int]
+    PEER_WINDOW_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OWN_WINDOW_SCALE_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMPS_FIELD_NUMBER: _ClassVar[int]
+    SELECTIVE_ACKS_FIELD_NUMBER: _ClassVar[int]
+    ECN_FIELD_NUMBER: _ClassVar[int]
+    ECN_MARKED_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_RATE_MAX_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    PACING_RATE_AVG_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    MSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PATH_MTU_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DNS_MS_FIELD_NUMBER: _ClassVar[int]
+    CONNECT_MS_FIELD_NUMBER: _ClassVar[int]
+    TLS_MS_FIELD_NUMBER: _ClassVar[int]
+    TTFB_MS_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_MS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    BODY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
+    BYTES_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    efficiency_score: float
+    bottleneck: int
+    goodput_bytes_per_s: float
+    rtt_min_ms: float
+    rtt_avg_ms: float
+    rtt_max_ms: float
+    rtt_stddev_ms: float
+    rttvar_avg_ms: float
+    buffer_delay_pct: float
+    cwnd_min: int
+    cwnd_avg: float
+    cwnd_max: int
+    ssthresh: int
+    congestion_events: int
+    retransmits: int
+    retransmitted_pct: float
+    spurious_retransmits: int
+    reordering_events: int
+    tcp_efficiency_pct: float
+    out_of_order_segments: int
+    out_of_order_pct: float
+    busy_pct: float
+    window_limited_pct: float
+    buffer_limited_pct: float
+    pause_pct: float
+    window_use_pct: float
+    receiver_window_min_bytes: int
+    receiver_window_max_bytes: int
+    window_scaling: bool
+    peer_window_scale: int
+    own_window_scale: int
+    timestamps: bool
+    selective_acks: bool
+    ecn: bool
+    ecn_marked: int
+    delivery_rate_max_bytes_per_s: float
+    pacing_rate_avg_bytes_per_s: float
+    mss_bytes: int
+    path_mtu_bytes: int
+    dns_ms: float
+    connect_ms: float
+    tls_ms: float
+    ttfb_ms: float
+    transfer_ms: float
+    status: int
+    samples: int
+    body_bytes: int
+    bytes_sent: int
+    bytes_received: int
+    def __init__(self, efficiency_score: _Optional[float] = ..., bottleneck: _Optional[int] = ..., goodput_bytes_per_s: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_avg_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., rtt_stddev_ms: _Optional[float] = ..., rttvar_avg_ms: _Optional[float] = ..., buffer_delay_pct: _Optional[float] = ..., cwnd_min: _Optional[int] = ..., cwnd_avg: _Optional[float] = ..., cwnd_max: _Optional[int] = ..., ssthresh: _Optional[int] = ..., congestion_events: _Optional[int] = ..., retransmits: _Optional[int] = ..., retransmitted_pct: _Optional[float] = ..., spurious_retransmits: _Optional[int] = ..., reordering_events: _Optional[int] = ..., tcp_efficiency_pct: _Optional[float] = ..., out_of_order_segments: _Optional[int] = ..., out_of_order_pct: _Optional[float] = ..., busy_pct: _Optional[float] = ..., window_limited_pct: _Optional[float] = ..., buffer_limited_pct: _Optional[float] = ..., pause_pct: _Optional[float] = ..., window_use_pct: _Optional[float] = ..., receiver_window_min_bytes: _Optional[int] = ..., receiver_window_max_bytes: _Optional[int] = ..., window_scaling: _Optional[bool] = ..., peer_window_scale: _Optional[int] = ..., own_window_scale: _Optional[int] = ..., timestamps: _Optional[bool] = ..., selective_acks: _Optional[bool] = ..., ecn: _Optional[bool] = ..., ecn_marked: _Optional[int] = ..., delivery_rate_max_bytes_per_s: _Optional[float] = ..., pacing_rate_avg_bytes_per_s: _Optional[float] = ..., mss_bytes: _Optional[int] = ..., path_mtu_bytes: _Optional[int] = ..., dns_ms: _Optional[float] = ..., connect_ms: _Optional[float] = ..., tls_ms: _Optional[float] = ..., ttfb_ms: _Optional[float] = ..., transfer_ms: _Optional[float] = ..., status: _Optional[int] = ..., samples: _Optional[int] = ..., body_bytes: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ...) -> None: ...

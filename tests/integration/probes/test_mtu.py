@@ -1,0 +1,201 @@
+"""Path MTU over routed paths with a narrow link, with and without reports, beside tracepath."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from integration.probes.longer import FAR, FIRST, SECOND, Path4, longer_path
+from integration.probes.peers import Namespace, Probe, RecordingGuard
+
+from streamswarm.v1 import probe_pb2
+from worker.probing import ProbeFailure
+
+pytestmark = pytest.mark.namespaces
+
+FAMILIES = pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+#: How a router keeps its reports to itself.
+SILENCED = {
+    "ipv4": "icmp type destination-unreachable icmp code frag-needed drop",
+    "ipv6": "icmpv6 type packet-too-big drop",
+}
+
+
+@pytest.fixture
+def path4(_root: None, sort_of_socket: str) -> Iterator[Path4]:
+    with longer_path(sort_of_socket=sort_of_socket) as path:
+        yield path
+
+
+def narrow(path: Path4, mtu: int) -> None:
+    """Have the link between the second router and the far end carry less."""
+    path.second.run("ip", "link", "set", "sw3a", "mtu", str(mtu))
+    path.far.run("ip", "link", "set", "sw3b", "mtu", str(mtu))
+
+
+def tracepath(namespace: Namespace, address: str) -> int:
+    """Return the path MTU that tracepath finds."""
+    text = namespace.run("tracepath", "-n", "-m", "6", address).stdout
+    return int(re.findall(r"pmtu (\d+)", text)[-1])
+
+
+@FAMILIES
+async def test_a_path_without_a_narrow_link_carries_what_the_interface_does(
+    path4: Path4, probe: Probe, family: str, no_leak: None
+) -> None:
+    """Two packets are enough, and nothing limits the path."""
+    with path4.near.entered():
+        outcome = await probe("mtu", FAR[family])
+    result = outcome.metrics
+    assert result.path_mtu_bytes == result.interface_mtu_bytes == result.kernel_mtu_bytes == 1500
+    assert (result.packets_sent, result.packets_received, result.reports, result.lost) == (2, 2, 0, 0)
+    assert result.confirmed
+    assert not result.black_hole
+    assert 0 < result.rtt_ms < 50
+    assert not result.HasField("limit_hop")
+    assert not result.HasField("reported_mtu_bytes")
+    assert outcome.detail["interface"] == "sw1a"
+    assert result.path_mtu_bytes == tracepath(path4.near, FAR[family])
+
+
+@FAMILIES
+async def test_a_reported_limit_is_used_and_checked(path4: Path4, probe: Probe, family: str) -> None:
+    """Four packets find it, tracepath says the same, and the hop before the narrow link is named."""
+    narrow(path4, 1300)
+    with path4.near.entered():
+        outcome = await probe("mtu", FAR[family])
+    result = outcome.metrics
+    assert (result.path_mtu_bytes, result.reported_mtu_bytes) == (1300, 1300)
+    assert result.report_right
+    assert result.confirmed
+    assert not result.black_hole
+    assert result.reports == 2
+    assert result.limit_hop == 2
+    assert outcome.detail["reporter"] == outcome.detail["limit_hop_address"] == SECOND[family]
+    assert outcome.detail["finding"] == "the path carries 1300 bytes, as its router reports"
+    assert result.path_mtu_bytes == tracepath(path4.near, FAR[family])
+
+
+@FAMILIES
+async def test_what_the_kernel_has_learnt_does_not_mislead(path4: Path4, probe: Probe, family: str) -> None:
+    """The link was narrow a moment ago: the kernel still believes it, the run finds what the path carries now."""
+    narrow(path4, 1300)
+    with path4.near.entered():
+        await probe("mtu", FAR[family])
+        narrow(path4, 1500)
+        outcome = await probe("mtu", FAR[family])
+    assert outcome.metrics.kernel_mtu_bytes == 1300
+    assert outcome.metrics.path_mtu_bytes == 1500
+
+
+@FAMILIES
+async def test_a_black_hole_is_named_with_its_size_and_its_hop(
+    path4: Path4, probe: Probe, family: str
+) -> None:
+    """The second router drops what is too big and its report with it."""
+    narrow(path4, 1372)
+    path4.second.firewall("output", SILENCED[family])
+    with path4.near.entered():
+        outcome = await probe("mtu", FAR[family], timeout_ms=200)
+    result = outcome.metrics
+    assert (result.path_mtu_bytes, result.black_hole_bytes) == (1372, 1373)
+    assert result.black_hole
+    assert result.confirmed
+    assert (result.reports, result.HasField("reported_mtu_bytes")) == (0, False)
+    assert (result.limit_hop, outcome.detail["limit_hop_address"]) == (2, SECOND[family])
+    assert "a black hole: packets of 1373 bytes and more vanish" in outcome.detail["finding"]
+
+
+@FAMILIES
+async def test_a_black_hole_before_a_reporting_router(path4: Path4, probe: Probe, family: str) -> None:
+    """Sizes up to 1450 are reported by the second router; above, the first one's link swallows them."""
+    narrow(path4, 1400)
+    path4.first.run("ip", "link", "set", "sw2a", "mtu", "1450")
+    path4.second.run("ip", "link", "set", "sw2b", "mtu", "1450")
+    path4.first.firewall("output", SILENCED[family])
+    with path4.near.entered():
+        outcome = await probe("mtu", FAR[family], timeout_ms=200)
+    result = outcome.metrics
+    assert (result.path_mtu_bytes, result.reported_mtu_bytes, result.black_hole_bytes) == (1400, 1400, 1451)
+    assert result.black_hole
+
+
+@FAMILIES
+async def test_loss_is_no_limit(path4: Path4, probe: Probe, family: str) -> None:
+    """A fifth of all packets is lost at random, both ways: the path still carries 1500 bytes, run after run."""
+    path4.second.firewall("forward", "numgen random mod 100 < 20 drop")
+    lost = 0
+    with path4.near.entered():
+        for _ in range(5):
+            outcome = await probe("mtu", FAR[family], timeout_ms=100, tries=8)
+            assert outcome.metrics.path_mtu_bytes == 1500
+            assert not outcome.metrics.black_hole
+            lost += outcome.metrics.lost
+    assert lost > 0, "nothing was lost: the test shows nothing"
+
+
+@FAMILIES
+async def test_a_limit_that_a_route_sets_is_found(path4: Path4, probe: Probe, family: str) -> None:
+    """No interface is narrow: the second router's route is."""
+    target = "10.94.3.2/32" if family == "ipv4" else "fd94:3::2/128"
+    path4.second.run("ip", "route", "add", target, "dev", "sw3a", "mtu", "lock", "1350")
+    with path4.near.entered():
+        outcome = await probe("mtu", FAR[family])
+    assert (outcome.metrics.path_mtu_bytes, outcome.metrics.reported_mtu_bytes) == (1350, 1350)
+    assert outcome.detail["reporter"] == SECOND[family]
+
+
+@FAMILIES
+async def test_udp_measures_where_pings_are_not_answered(path4: Path4, probe: Probe, family: str) -> None:
+    """The destination's report of a closed port is the answer."""
+    narrow(path4, 1300)
+    name = "icmp type" if family == "ipv4" else "icmpv6 type"
+    path4.far.firewall("input", f"{name} echo-request drop")
+    with path4.near.entered():
+        outcome = await probe("mtu", FAR[family], method="udp")
+        assert outcome.metrics.path_mtu_bytes == 1300
+        assert outcome.metrics.limit_hop == 2
+        with pytest.raises(ProbeFailure, match="answered none of 2 packets") as caught:
+            await probe("mtu", FAR[family], timeout_ms=100, tries=2)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_NETWORK
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT
+    assert caught.value.metrics.packets_sent == 2
+
+
+async def test_udp_needs_no_answer_as_large_as_the_packet(path4: Path4, probe: Probe) -> None:
+    """The way back is a black hole for large packets: echo replies vanish, the way there is as wide as it was."""
+    path4.second.firewall("forward", "iifname sw3a ip length > 1000 drop")
+    with path4.near.entered():
+        there = await probe("mtu", FAR["ipv4"], method="udp")
+        both = await probe("mtu", FAR["ipv4"], timeout_ms=150)
+    assert there.metrics.path_mtu_bytes == 1500
+    assert (both.metrics.path_mtu_bytes, both.metrics.black_hole_bytes) == (1000, 1001)
+
+
+async def test_a_path_that_must_carry_more_is_a_failed_run(path4: Path4, probe: Probe) -> None:
+    """FAILED and OUT_OF_BOUNDS, with everything measured."""
+    narrow(path4, 1400)
+    with path4.near.entered(), pytest.raises(ProbeFailure, match="at most; the test wants 1500") as caught:
+        await probe("mtu", FAR["ipv4"], min_mtu_bytes=1500)
+    assert caught.value.status == probe_pb2.STATUS_FAILED
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS
+    assert caught.value.metrics.path_mtu_bytes == 1400
+    assert caught.value.metrics.limit_hop == 2
+
+
+async def test_hosts_that_cannot_be_reached(path4: Path4, probe: Probe, guard: RecordingGuard) -> None:
+    """A router's word is the network's, no route here the vantage's, and the policy comes before any packet."""
+    path4.first.run("ip", "route", "add", "unreachable", "10.99.0.0/16")
+    with path4.near.entered():
+        with pytest.raises(ProbeFailure, match=r"10\.94\.1\.2 reported host unreachable") as caught:
+            await probe("mtu", "10.99.0.1")
+        assert caught.value.reason == probe_pb2.FAILURE_REASON_UNREACHABLE
+        path4.near.run("ip", "route", "delete", "default")
+        with pytest.raises(ProbeFailure, match="ENETUNREACH") as caught:
+            await probe("mtu", "10.99.0.1")
+        assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+        assert caught.value.reason == probe_pb2.FAILURE_REASON_CANNOT_SEND
+        guard.denied.add(FIRST["ipv4"])
+        with pytest.raises(ProbeFailure, match="denied"):
+            await probe("mtu", FIRST["ipv4"])

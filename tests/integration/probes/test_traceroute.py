@@ -1,0 +1,272 @@
+"""Traceroute on real paths: beside Debian's traceroute, with limits, loss, remarking, rejects, and without rights."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+from integration.probes.peers import Probe
+from support.routed import Routed, entered, routed
+
+from streamswarm.v1 import probe_pb2
+from worker.probes import traceroute
+from worker.probing import ProbeFailure
+from worker.wire.trace import sockets
+from worker.wire.trace.paths import Memory
+from worker.wire.trace.plan import TraceUnavailableError
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.usefixtures("_root")]
+
+FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
+PROTOCOLS = pytest.mark.parametrize("protocol", ["icmp", "udp", "tcp"])
+
+
+@pytest.fixture(scope="module")
+def path(_root: None) -> Iterator[Routed]:
+    """Three routers without limits."""
+    with routed(3) as made:
+        yield made
+
+
+@pytest.fixture
+def own_path(_root: None) -> Iterator[Routed]:
+    """Three routers without limits, for tests that change them."""
+    with routed(3) as made:
+        yield made
+
+
+@FAMILIES
+@PROTOCOLS
+async def test_it_agrees_with_debians_traceroute(
+    path: Routed, probe: Probe, no_leak: None, protocol: str, version: int
+) -> None:
+    """The same hops in all modes; round-trip times as small as on this machine."""
+    target = path.target(version)
+    said = path.run(
+        path.near, "traceroute", f"-{version}", "-n", "-q", "1", "-w", "2",
+        *{"icmp": ["-I"], "udp": [], "tcp": ["-T", "-p", "443"]}[protocol], target,
+    )  # fmt: skip
+    theirs = re.findall(r"^ *\d+ +(\S+)", said.partition("\n")[2], re.MULTILINE)
+    with entered(path.near):
+        outcome = await probe("traceroute", target, protocol=protocol, rounds=2, round_interval_ms=50)
+    result = outcome.metrics
+    assert [hop["result"][0]["from"] for hop in outcome.detail["hops"]] == theirs
+    assert theirs == [path.hop(number, version) for number in (1, 2, 3, 4)]
+    assert (result.reached, result.hop_count, result.loss_pct, result.responding_hops) == (True, 4, 0, 4)
+    assert result.kernel_timestamps
+    assert 0 < result.rtt_min_ms <= result.rtt_avg_ms <= result.rtt_max_ms < 50
+    assert [row.hop for row in result.hops] == ["01", "02", "03", "04"]
+    assert all(row.probes_sent == row.probes_answered == 2 for row in result.hops)
+    assert all(row.quoted_ttl == 1 for row in list(result.hops)[:3])
+
+
+@FAMILIES
+async def test_tcp_reaches_an_open_port_too(path: Routed, probe: Probe, version: int) -> None:
+    """By the SYN-ACK; this host's kernel takes the half-open connection back."""
+    with entered(path.far):
+        server = await asyncio.start_server(lambda *_: None, port=8443)
+    async with server:
+        with entered(path.near):
+            outcome = await probe(
+                "traceroute", path.target(version), protocol="tcp", port=8443, rounds=1, timeout_ms=1000
+            )
+    assert outcome.metrics.hop_count == 4
+    assert outcome.detail["hops"][3]["result"][0]["flags"] == "SA"
+
+
+@FAMILIES
+async def test_a_hop_with_the_kernels_default_limit_is_named_rate_limited(probe: Probe, version: int) -> None:
+    """It answers a part of its probes and loses nothing: hops behind it answer all of theirs."""
+    interval_ms = 100 if version == 4 else 10
+    with routed(3, limited=(2,)) as path, entered(path.near):
+        outcome = await probe(
+            "traceroute", path.target(version), rounds=40, round_interval_ms=interval_ms, timeout_ms=500
+        )
+    result = outcome.metrics
+    first, limited, third, last = result.hops
+    assert 0 < limited.probes_answered < 40, "the kernel limits by itself"
+    assert limited.rate_limited
+    assert limited.unanswered_pct > 20
+    assert limited.loss_pct == 0, "silence of a hop is no loss"
+    for hop in (first, third, last):
+        assert (hop.rate_limited, hop.loss_pct, hop.unanswered_pct) == (False, 0, 0)
+    assert (result.rate_limited_hops, result.loss_pct) == (1, 0)
+
+
+async def test_a_limit_of_the_destination_itself_is_named(probe: Probe) -> None:
+    """There is no hop behind it: the pattern of its answers tells."""
+    with routed(1, limited=(2,)) as path, entered(path.near):
+        outcome = await probe(
+            "traceroute", path.target(), protocol="udp", rounds=40, round_interval_ms=100, timeout_ms=500
+        )
+    last = outcome.metrics.hops[-1]
+    assert last.rate_limited
+    assert not last.HasField("loss_pct"), "nothing says how much was lost"
+    assert not outcome.metrics.HasField("loss_pct")
+    assert outcome.metrics.reached
+
+
+async def test_loss_is_loss_at_the_hop_and_behind_it(own_path: Routed, probe: Probe) -> None:
+    """Exactly every fifth packet that the second router forwards is dropped."""
+    own_path.firewall(own_path.routers[1], "forward", "icmp type echo-request numgen inc mod 5 == 0 drop")
+    with entered(own_path.near):
+        outcome = await probe(
+            "traceroute", own_path.target(), rounds=50, round_interval_ms=20, timeout_ms=300
+        )
+    first, second, third, last = outcome.metrics.hops
+    assert (first.loss_pct, second.loss_pct) == (0, 0)
+    assert 18 <= third.loss_pct <= 22
+    assert 18 <= last.loss_pct <= 22
+    assert outcome.metrics.loss_pct == last.loss_pct
+    assert outcome.metrics.rate_limited_hops == 0
+
+
+async def test_a_silent_router_hides_nothing(own_path: Routed, probe: Probe) -> None:
+    """It is told as silent, and what lies behind is found."""
+    own_path.firewall(own_path.routers[1], "output", "icmp type time-exceeded drop")
+    with entered(own_path.near):
+        outcome = await probe("traceroute", own_path.target(), rounds=2, round_interval_ms=50, timeout_ms=400)
+    result = outcome.metrics
+    assert (result.hop_count, result.silent_hops, result.responding_hops) == (4, 1, 3)
+    assert result.hops[1].loss_pct == 0
+    assert result.hops[1].unanswered_pct == 100
+    assert not result.hops[1].rate_limited
+    assert outcome.detail["hops"][1]["result"] == [{"x": "*"}, {"x": "*"}]
+
+
+@FAMILIES
+async def test_a_rejecting_router_ends_the_path(own_path: Routed, probe: Probe, version: int) -> None:
+    """The run fails, says who rejected, and does not ask on behind it."""
+    match, reject = (
+        ("icmp type echo-request", "icmp type admin-prohibited")
+        if version == 4
+        else ("icmpv6 type echo-request", "icmpv6 type admin-prohibited")
+    )
+    own_path.firewall(own_path.routers[1], "forward", f"{match} reject with {reject}")
+    with entered(own_path.near), pytest.raises(ProbeFailure) as caught:
+        await probe("traceroute", own_path.target(version), rounds=1)
+    failure = caught.value
+    assert failure.source == probe_pb2.FAILURE_SOURCE_NETWORK
+    assert failure.reason == probe_pb2.FAILURE_REASON_UNREACHABLE
+    assert own_path.hop(2, version) in failure.message
+    assert "administratively prohibited" in failure.message
+    assert not failure.metrics.reached
+    assert len(failure.metrics.hops) == 3
+    assert failure.detail["hops"][2]["result"][0]["err"] == "A"
+
+
+async def test_a_silent_destination_is_told_with_the_last_hop(own_path: Routed, probe: Probe) -> None:
+    """Five silent hops in a row are enough, and no longer than the time-out is waited."""
+    own_path.firewall(own_path.far, "input", "icmp type echo-request drop")
+    started = time.monotonic()
+    with entered(own_path.near), pytest.raises(ProbeFailure) as caught:
+        await probe("traceroute", own_path.target(), rounds=1, timeout_ms=500)
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT
+    assert f"number 3, {own_path.hop(3)}" in caught.value.message
+    assert time.monotonic() - started < 2
+    assert caught.value.metrics.probes_sent == 8, "three that answer, and five that do not"
+
+
+async def test_remarking_shows_in_what_routers_quote(own_path: Routed, probe: Probe) -> None:
+    """The first router changes the class: the hops behind it quote another one than was sent."""
+    own_path.firewall(own_path.routers[0], "forward", "ip dscp set cs1")
+    with entered(own_path.near):
+        outcome = await probe("traceroute", own_path.target(), dscp=46, rounds=1)
+    assert [row.quoted_dscp for row in list(outcome.metrics.hops)[:3]] == [46, 8, 8]
+    assert not outcome.metrics.hops[3].HasField("quoted_dscp"), "a reply quotes nothing"
+
+
+async def test_a_change_of_the_path_is_told_once(
+    own_path: Routed, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run has nothing to compare with; the second router gets another address, then stays."""
+
+    async def changed() -> bool | None:
+        outcome = await probe("traceroute", own_path.target(), rounds=1)
+        hashes.append(outcome.metrics.path_hash)
+        return outcome.metrics.path_changed if outcome.metrics.HasField("path_changed") else None
+
+    monkeypatch.setattr(traceroute, "_memory", Memory())  # other tests have traced the same addresses
+    hashes: list[int] = []
+    router = own_path.routers[1]
+    with entered(own_path.near):
+        assert await changed() is None
+        assert await changed() is False
+        own_path.run(router, "sysctl", "-qw", "net.ipv4.conf.all.promote_secondaries=1")
+        own_path.run(router, "ip", "address", "add", "10.93.2.77/24", "dev", "sw2b")
+        own_path.run(router, "ip", "address", "delete", "10.93.2.2/24", "dev", "sw2b")
+        own_path.run(own_path.routers[0], "ip", "route", "replace", "default", "via", "10.93.2.77")
+        own_path.run(router, "ip", "address", "add", "10.93.2.2/24", "dev", "sw2b")
+        assert await changed() is True
+        assert await changed() is False
+    assert hashes[0] == hashes[1] != hashes[2] == hashes[3]
+
+
+async def test_cancelling_leaves_nothing_behind(own_path: Routed, probe: Probe, no_leak: None) -> None:
+    """A run that waits for silent hops is stopped; another one beside it goes on."""
+    own_path.firewall(own_path.far, "input", "ip daddr 198.19.0.1 drop")
+    with entered(own_path.near):
+        waiting = asyncio.ensure_future(probe("traceroute", "198.19.0.1", timeout_ms=20_000))
+        other = asyncio.ensure_future(probe("traceroute", own_path.target(), rounds=5, round_interval_ms=100))
+        await asyncio.sleep(0.2)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        outcome = await other
+    assert outcome.metrics.loss_pct == 0
+
+
+async def test_hundreds_of_traces_at_once_lose_no_answer(probe: Probe) -> None:
+    """Routers keep the kernel's limit for all hosts together (1,000 a second, 50 at once): asked at their pace."""
+    with routed(2) as path, entered(path.near):
+        outcomes = await asyncio.gather(
+            *(probe("traceroute", f"198.19.0.{number}", rounds=1) for number in range(1, 251))
+        )
+    assert all(outcome.metrics.probes_answered == outcome.metrics.probes_sent for outcome in outcomes)
+    assert {outcome.metrics.hop_count for outcome in outcomes} == {3}
+
+
+async def test_a_host_without_a_way_measures_nothing(own_path: Routed, probe: Probe, no_leak: None) -> None:
+    """No loss, an error of the vantage."""
+    own_path.run(own_path.near, "ip", "route", "delete", "default")
+    for protocol in ("icmp", "udp", "tcp"):
+        with entered(own_path.near), pytest.raises(ProbeFailure) as caught:
+            await probe("traceroute", own_path.target(), protocol=protocol)
+        assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+        assert caught.value.reason == probe_pb2.FAILURE_REASON_CANNOT_SEND
+        assert "ENETUNREACH" in caught.value.message
+
+
+@FAMILIES
+async def test_icmp_works_without_the_right_to_send_raw_packets(
+    path: Routed, probe: Probe, no_leak: None, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    """By datagram sockets: the same hops and times, without what only raw sockets see."""
+    path.run(path.near, "sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647")
+
+    def refuse(version: int) -> None:
+        raise TraceUnavailableError("this process may not send raw packets", sockets.RAW_RIGHT)
+
+    monkeypatch.setattr(sockets, "open_sender", refuse)
+    with entered(path.near):
+        outcome = await probe("traceroute", path.target(version), rounds=2, round_interval_ms=50)
+        with pytest.raises(ProbeFailure) as caught:
+            await probe("traceroute", path.target(version), protocol="udp")
+    assert [hop["result"][1]["from"] for hop in outcome.detail["hops"]] == [
+        path.hop(number, version) for number in (1, 2, 3, 4)
+    ]
+    assert outcome.metrics.kernel_timestamps
+    assert not outcome.metrics.hops[0].HasField("quoted_dscp")
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_NO_PERMISSION
+    assert "CAP_NET_RAW" in caught.value.message
+
+
+async def test_the_policy_is_asked_for_address_and_port(path: Routed, probe: Probe, guard: object) -> None:
+    """Without one nothing is sent."""
+    guard.denied.add(f"{path.target()}:443")  # type: ignore[attr-defined]
+    with entered(path.near), pytest.raises(ProbeFailure) as caught:
+        await probe("traceroute", path.target(), protocol="tcp")
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_POLICY

@@ -1,0 +1,255 @@
+"""The kind `mtu`: the largest packet that a path carries unfragmented, and what limits it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from streamswarm.targets import Target
+from streamswarm.v1 import probe_pb2
+from streamswarm.v1.probes.mtu_pb2 import MtuResult, MtuSpec
+from worker.failures import error_text, network_failure, vantage_failure
+from worker.path_mtu import Search
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, failing_with
+from worker.wire.echo import EchoUnavailableError
+
+if sys.platform.startswith("linux"):
+    from worker.wire.icmp import open_socket
+    from worker.wire.routes import outgoing_interface
+    from worker.wire.unfragmented import SMALLEST, Prober, Verdict
+
+#: How often a limit by vanishing packets may turn out to be loss before the search is given up as unconfirmed.
+_MOST_SEARCHES = 6
+#: Hops to look at for the one before the limit, and silent ones in a row after which it is given up.
+_MOST_HOPS = 30
+_MOST_SILENT_HOPS = 3
+_WAIT_MARGIN_S = 0.1
+
+
+async def run(target: Target, spec: MtuSpec, context: ProbeContext) -> Outcome:
+    """Search the path to the first address that the resolver gives."""
+    resolved = await context.resolve(target.host, spec.address_family)
+    address = resolved.addresses[0]
+    detail: dict[str, Any] = {"address": str(address)}
+    with failing_with(detail):
+        context.guard.check(address, spec.port if spec.method == "udp" else None)
+        run = _Run(address, spec, detail)
+        try:
+            await run.measure()
+        except EchoUnavailableError as error:
+            raise vantage_failure(
+                f"echo requests cannot be sent from this host: {error}",
+                run.metrics,
+                reason=probe_pb2.FAILURE_REASON_NO_PERMISSION,
+            ) from error
+        except OSError as error:
+            raise vantage_failure(
+                f"this host cannot send to {address}: {error_text(error)}; look at its routes and its firewall",
+                run.metrics,
+                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+            ) from error
+    return Outcome(metrics=run.metrics, detail=detail)
+
+
+def availability() -> Availability:
+    """Only Linux lets packets out that are larger than what it believes the path to carry."""
+    if not sys.platform.startswith("linux"):
+        return Availability(available=False, reason="path MTU is measured on Linux only")
+    try:
+        open_socket(4).close()
+    except EchoUnavailableError as error:
+        return Availability(
+            available=True, reason=f"with the method udp only: {error.reason}", mend=error.mend
+        )
+    except OSError as error:
+        return Availability(
+            available=True,
+            reason=f"with the method udp only: no ICMP socket could be opened: {error_text(error)}",
+        )
+    return Availability(available=True)
+
+
+def duration_s(spec: MtuSpec) -> float:
+    """Return the longest time that a run may take: sizes and hops that all stay silent, confirmed once."""
+    sizes = 2 * max(1, spec.max_size_bytes.bit_length()) + 1
+    packets = spec.tries * (sizes + _MOST_SILENT_HOPS + 1) + 6 * spec.confirmations + _MOST_HOPS
+    return packets * spec.timeout_ms / 1000
+
+
+class _Run:
+    """One search, with what it counts."""
+
+    def __init__(self, address: IPAddress, spec: MtuSpec, detail: dict[str, Any]) -> None:
+        self._address = address
+        self._spec = spec
+        self._detail = detail
+        self._prober = Prober(address, method=spec.method, port=spec.port, dscp=spec.dscp)
+        self._wait_s = spec.timeout_ms / 1000
+        self._lost = 0
+        self._reports = 0
+        self.metrics = MtuResult()
+
+    async def measure(self) -> None:
+        """Find the limit and fill in the metrics, also when it fails half-way."""
+        try:
+            largest = self._look_at_this_host()
+            search = Search(await self._reach(), largest)
+            confirmed = await self._search(search)
+            self._fill(search, confirmed)
+            if self._spec.locate and search.limited:
+                await self._locate(search.passing + 1)
+        finally:
+            self._count()
+        if search.passing < self._spec.min_mtu_bytes:
+            raise network_failure(
+                f"the path to {self._address} carries packets of {search.passing} bytes at most; "
+                f"the test wants {self._spec.min_mtu_bytes}",
+                self.metrics,
+                reason=probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS,
+            )
+
+    def _look_at_this_host(self) -> int:
+        """Return the largest packet that may be sent."""
+        largest = self._spec.max_size_bytes
+        kernel = self._prober.kernel_mtu()
+        if kernel is not None:
+            self.metrics.kernel_mtu_bytes = kernel
+        interface = outgoing_interface(self._address)
+        if interface is None:
+            return largest
+        self.metrics.interface_mtu_bytes = interface.mtu
+        self._detail["interface"] = interface.name
+        return min(largest, interface.mtu)
+
+    async def _reach(self) -> int:
+        """Return the size of a small packet that is answered."""
+        size = SMALLEST[self._address.version]
+        verdict = await self._try(size)
+        if verdict.fate == "passed":
+            # Answers that take longer than this are believed to be lost.
+            self._wait_s = min(self._wait_s, 3 * (verdict.rtt_ms or 0) / 1000 + _WAIT_MARGIN_S)
+            return size
+        if verdict.fate == "silent":
+            raise network_failure(
+                f"{self._address} answered none of {self._spec.tries} packets of {size} bytes "
+                f"within {self._spec.timeout_ms} ms",
+                self.metrics,
+            )
+        raise self._refusal(verdict)
+
+    async def _search(self, search: Search) -> bool:
+        """Close in on the limit; return whether it is certain."""
+        for _ in range(_MOST_SEARCHES):
+            while (size := search.next_size()) is not None:
+                self._take(search, size, await self._try(size))
+            if search.vanishing is None:
+                return True
+            if await self._confirm(search, search.vanishing):
+                return True
+        return False
+
+    async def _confirm(self, search: Search, vanishing: int) -> bool:
+        """Send packets that vanish beside others that are answered; False when one was answered after all."""
+        answered = 0
+        for _ in range(3 * self._spec.confirmations):
+            verdict = await self._prober.send(vanishing, wait_s=self._wait_s)
+            if verdict.fate != "silent":
+                self._take(search, vanishing, verdict)
+                return False
+            beside = await self._prober.send(search.passing, wait_s=self._wait_s)
+            if beside.fate == "passed":
+                answered += 1
+            else:
+                self._lost += 1
+            if answered == self._spec.confirmations:
+                return True
+        return False
+
+    async def _try(self, size: int, *, ttl: int = 64) -> Verdict:
+        """Send packets of one size until something is heard of one."""
+        for number in range(self._spec.tries):
+            verdict = await self._prober.send(size, ttl=ttl, wait_s=self._wait_s)
+            if verdict.fate != "silent":
+                self._lost += number
+                break
+        if verdict.rtt_ms is not None and (not self.metrics.rtt_ms or verdict.rtt_ms < self.metrics.rtt_ms):
+            self.metrics.rtt_ms = verdict.rtt_ms
+        return verdict
+
+    def _take(self, search: Search, size: int, verdict: Verdict) -> None:
+        if verdict.fate == "passed":
+            search.passed(size)
+        elif verdict.fate == "silent":
+            search.vanished(size)
+        elif verdict.fate == "too_big":
+            search.too_big(size, verdict.mtu)
+            if verdict.reporter is not None:
+                self._reports += 1
+                self._detail["reporter"] = verdict.reporter
+        else:
+            raise self._refusal(verdict)
+
+    def _refusal(self, verdict: Verdict) -> Exception:
+        words = verdict.words or "that the packet's TTL ended on the way"
+        return network_failure(
+            f"{self._address} was not reached: {verdict.reporter or 'an unknown router'} reported {words}",
+            self.metrics,
+            reason=probe_pb2.FAILURE_REASON_UNREACHABLE,
+        )
+
+    async def _locate(self, size: int) -> None:
+        """Find the last hop that gets packets of a size that does not pass."""
+        silent = 0
+        for ttl in range(1, _MOST_HOPS + 1):
+            verdict = await self._try(size, ttl=ttl)
+            if verdict.fate == "expired":
+                silent = 0
+                self.metrics.limit_hop = ttl
+                self._detail["limit_hop_address"] = verdict.reporter
+            elif verdict.fate == "too_big" and verdict.reporter is not None:
+                # The hop that reports has got it: one before the first TTL that it did not end.
+                self.metrics.limit_hop = max(1, ttl - 1)
+                self._detail["limit_hop_address"] = verdict.reporter
+                return
+            elif verdict.fate == "silent":
+                silent += 1
+                if silent == _MOST_SILENT_HOPS:
+                    return
+            else:
+                return
+
+    def _fill(self, search: Search, confirmed: bool) -> None:
+        metrics = self.metrics
+        metrics.path_mtu_bytes = search.passing
+        metrics.confirmed = confirmed
+        metrics.black_hole = search.vanishing is not None
+        if search.vanishing is not None:
+            metrics.black_hole_bytes = search.vanishing
+        if self._reports and search.reported is not None:
+            metrics.reported_mtu_bytes = search.reported
+            metrics.report_right = search.reported == search.passing
+        self._detail["finding"] = _finding(metrics)
+
+    def _count(self) -> None:
+        metrics, prober = self.metrics, self._prober
+        metrics.reports = self._reports
+        metrics.lost = self._lost
+        metrics.packets_sent = prober.packets_sent
+        metrics.packets_received = prober.packets_received
+        metrics.bytes_sent = prober.bytes_sent
+        metrics.bytes_received = prober.bytes_received
+
+
+def _finding(metrics: MtuResult) -> str:
+    """Say in one sentence what was found."""
+    if metrics.black_hole:
+        text = (
+            f"a black hole: packets of {metrics.black_hole_bytes} bytes and more vanish without a report, "
+            f"while those of {metrics.path_mtu_bytes} bytes are answered"
+        )
+        return text if metrics.confirmed else f"{text}; losses beside them leave this uncertain"
+    if metrics.HasField("reported_mtu_bytes"):
+        if metrics.report_right:
+            return f"the path carries {metrics.path_mtu_bytes} bytes, as its router reports"
+        return f"the path carries {metrics.path_mtu_bytes} bytes, while its router reports {metrics.reported_mtu_bytes}"
+    return f"the path carries {metrics.path_mtu_bytes} bytes, the largest packet that was sent"

@@ -1,0 +1,250 @@
+"""The kind `tcp_window`: one transfer over HTTP while the kernel's view of its connection is sampled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import h11
+
+from streamswarm import __version__
+from streamswarm.targets import Target, shown
+from streamswarm.v1 import probe_pb2
+from streamswarm.v1.probes.tcp_window_pb2 import TcpWindowResult, TcpWindowSpec
+from worker import bottleneck, flows
+from worker.failures import network_failure, target_failure
+from worker.probing import Availability, Outcome, ProbeContext, failing_with
+from worker.wire import tcp_info, tls
+from worker.wire.addresses import endpoint
+from worker.wire.connect import Connection, connect, failure_of
+from worker.wire.stream import ByteStream, PeerClosedError
+from worker.wire.tcp_sampling import Sampler, sampling
+from worker.wire.transfer import HttpTransfer, Transfer
+
+T = TypeVar("T")
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Points of the timeline in the detail.
+_TIMELINE = 120
+
+
+async def run(target: Target, spec: TcpWindowSpec, context: ProbeContext) -> Outcome:
+    """Transfer once; a transfer that a limit ended is as good as one that ended by itself."""
+    parts = urlsplit(target.url or "")
+    port = target.port or _DEFAULT_PORTS[parts.scheme]
+    resolved = await context.resolve(target.host, spec.address_family)
+    address = resolved.addresses[0]
+    detail: dict[str, Any] = {"address": str(address), "port": port}
+    metrics = TcpWindowResult()
+    if resolved.elapsed_ms is not None:
+        metrics.dns_ms = resolved.elapsed_ms
+    with failing_with(detail):
+        context.guard.check(address, port)
+        connection = await connect(
+            address, port, timeout_s=spec.timeout_ms / 1000, dscp=spec.dscp, metrics=metrics
+        )
+        with connection.sock:
+            metrics.connect_ms = connection.connect_ms
+            run = _Run(target, spec, connection, endpoint(address, port), metrics, detail)
+            await run.transfer()
+    return Outcome(metrics=metrics, detail=detail)
+
+
+def availability() -> Availability:
+    """Only Linux shows a connection's state."""
+    if tcp_info.SUPPORTED:
+        return Availability(available=True)
+    return Availability(available=False, reason="this system has no TCP_INFO, which only Linux has")
+
+
+def duration_s(spec: TcpWindowSpec) -> float:
+    """Return the longest time that a run may take: connection, first byte and an upload's answer have one each."""
+    return (3 * spec.timeout_ms + spec.duration_ms) / 1000
+
+
+class _Run:
+    """A transfer over an open connection, from the TLS handshake to the metrics."""
+
+    def __init__(
+        self,
+        target: Target,
+        spec: TcpWindowSpec,
+        connection: Connection,
+        where: str,
+        metrics: TcpWindowResult,
+        detail: dict[str, Any],
+    ) -> None:
+        self._target = target
+        self._spec = spec
+        self._sock = connection.sock
+        self._where = where
+        self._metrics = metrics
+        self._detail = detail
+        self._stream = ByteStream(connection.sock)
+        self._transfer = Transfer()
+        self._http = HttpTransfer(self._stream, self._transfer)
+        self._deadline = time.monotonic() + spec.timeout_ms / 1000
+        self._sampler: Sampler | None = None
+
+    async def transfer(self) -> None:
+        """Transfer and fill in the metrics, also when it fails half-way."""
+        try:
+            await self._secure()
+            if self._spec.direction == "upload":
+                await self._upload()
+            else:
+                await self._download()
+        except h11.RemoteProtocolError as error:
+            broken = "without sending complete message body" in str(error)
+            raise target_failure(
+                f"{self._where} did not answer in HTTP: {shown(str(error), 200)}",
+                self._metrics,
+                reason=probe_pb2.FAILURE_REASON_BROKEN_OFF if broken else probe_pb2.FAILURE_REASON_BAD_ANSWER,
+            ) from error
+        except PeerClosedError as error:
+            raise target_failure(
+                f"{self._where} {error}", self._metrics, reason=probe_pb2.FAILURE_REASON_BROKEN_OFF
+            ) from error
+        except ssl.SSLError as error:
+            raise target_failure(
+                f"{self._where} broke the TLS connection: {_tls_reason(error)}",
+                self._metrics,
+                reason=probe_pb2.FAILURE_REASON_BROKEN_OFF,
+            ) from error
+        except OSError as error:
+            raise failure_of(error, self._where, self._metrics) from error
+        finally:
+            self._fill()
+        self._check()
+
+    async def _secure(self) -> None:
+        if urlsplit(self._target.url or "").scheme != "https":
+            return
+        started_ns = time.perf_counter_ns()
+        context = tls.client_context(verify=self._spec.verify_tls)
+        try:
+            await self._within(
+                self._stream.start_tls(context, self._target.host), "the TLS handshake did not end"
+            )
+        except ssl.SSLCertVerificationError as error:
+            raise target_failure(
+                f"the certificate of {self._where} is not valid: {error.verify_message}",
+                self._metrics,
+                reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE,
+            ) from error
+        except (ssl.SSLError, PeerClosedError) as error:
+            text = _tls_reason(error) if isinstance(error, ssl.SSLError) else str(error)
+            raise target_failure(
+                f"the TLS handshake with {self._where} failed: {text}",
+                self._metrics,
+                reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
+            ) from error
+        self._metrics.tls_ms = (time.perf_counter_ns() - started_ns) / 1e6
+
+    async def _download(self) -> None:
+        await self._within(self._http.begin(self._request(), with_body=False), "the request was not taken")
+        await self._within(self._http.head(), "no answer came")
+        if not 200 <= (self._transfer.status or 0) <= 299:
+            return
+        async with sampling(self._sock, self._spec.sample_ms / 1000) as self._sampler:
+            # What came until the limit is what there is to say.
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(
+                    self._http.download(self._spec.max_bytes), self._spec.duration_ms / 1000
+                )
+
+    async def _upload(self) -> None:
+        await self._within(self._http.begin(self._request(), with_body=True), "the request was not taken")
+        interval_s = self._spec.sample_ms / 1000
+        async with sampling(self._sock, interval_s) as sampler:
+            self._sampler = sampler
+            try:
+                await asyncio.wait_for(
+                    self._http.upload(self._spec.max_bytes, sampler, interval_s),
+                    self._spec.duration_ms / 1000,
+                )
+            except asyncio.TimeoutError:
+                return  # the body is not complete, so there is nothing to wait for
+        self._deadline = time.monotonic() + self._spec.timeout_ms / 1000
+        await self._within(self._http.head(), "the upload was not answered")
+
+    async def _within(self, step: Awaitable[T], otherwise: str) -> T:
+        """Take a step before the time-out, or say what did not happen."""
+        try:
+            return await asyncio.wait_for(step, max(0.0, self._deadline - time.monotonic()))
+        except asyncio.TimeoutError:
+            raise network_failure(
+                f"{self._where}: {otherwise} within {self._spec.timeout_ms} ms", self._metrics
+            ) from None
+
+    def _request(self) -> h11.Request:
+        parts = urlsplit(self._target.url or "")
+        host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
+        if self._target.port not in (None, _DEFAULT_PORTS[parts.scheme]):
+            host = f"{host}:{self._target.port}"
+        headers = [
+            ("Host", host),
+            ("User-Agent", f"streamswarm/{__version__}"),
+            ("Accept", "*/*"),
+            ("Accept-Encoding", "identity"),
+            ("Connection", "close"),
+        ]
+        upload = self._spec.direction == "upload"
+        if upload:
+            headers += [
+                ("Content-Type", "application/octet-stream"),
+                ("Content-Length", str(self._spec.max_bytes)),
+            ]
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return h11.Request(method="POST" if upload else "GET", target=path, headers=headers)
+
+    def _fill(self) -> None:
+        """Set the metrics of what has happened."""
+        transfer, metrics = self._transfer, self._metrics
+        if transfer.status is not None:
+            metrics.status = transfer.status
+        if transfer.sent_ns:
+            metrics.body_bytes = transfer.body_bytes
+        if transfer.first_byte_ns and transfer.first_byte_ns > transfer.sent_ns:
+            metrics.ttfb_ms = (transfer.first_byte_ns - transfer.sent_ns) / 1e6
+        if self._sampler is None:
+            info = Sampler(self._sock).take()
+            if info is not None:
+                flows.fill_connection(metrics, info)
+            return
+        samples = self._sampler.samples
+        sending = self._spec.direction == "upload"
+        flows.fill_connection(metrics, samples[-1].info)
+        flows.fill(metrics, samples, sending=sending)
+        if flows.is_enough(metrics, samples):
+            figures = flows.figures(metrics, sending=sending)
+            metrics.efficiency_score = bottleneck.score(figures)
+            metrics.bottleneck, why = bottleneck.attribute(figures)
+            self._detail["bottleneck"] = bottleneck.NAMES[metrics.bottleneck]
+            self._detail["why"] = why
+        else:
+            self._detail["why"] = "the transfer was too short to say what limited it"
+        self._detail["ended"] = "by itself" if transfer.complete else "by a limit"
+        self._detail["timeline"] = flows.timeline(samples, _TIMELINE, sending=sending)
+
+    def _check(self) -> None:
+        """Raise ProbeFailure unless the answer says that all is well; an upload may have ended without one."""
+        status = self._transfer.status
+        if status is None or 200 <= status <= 299:
+            return
+        url = shown(self._target.url or "")
+        text = f"{url} answered with status {status}; the test wants 200 to 299"
+        if self._transfer.location is not None:
+            text += (
+                f" and follows no redirects: name `{shown(self._transfer.location)}` as destination instead"
+            )
+        raise target_failure(text, self._metrics, reason=probe_pb2.FAILURE_REASON_WRONG_STATUS)
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    return shown((error.reason or str(error)).replace("_", " ").lower(), 200)

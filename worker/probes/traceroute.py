@@ -1,0 +1,313 @@
+"""The kind `traceroute`: the routers on the way to one host."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from streamswarm.targets import Target
+from streamswarm.v1 import probe_pb2
+from streamswarm.v1.probes.traceroute_pb2 import TracerouteResult, TracerouteSpec
+from worker import statistics
+from worker.failures import error_text, internal_failure, network_failure, vantage_failure
+from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure, failing_with
+from worker.wire import icmp_messages
+from worker.wire.trace import atlas
+from worker.wire.trace.hops import Hop, destination, path, sort
+from worker.wire.trace.names import names_of
+from worker.wire.trace.paths import Memory
+from worker.wire.trace.plan import Protocol, TracePlan, TraceRecord, TraceSendError, TraceUnavailableError
+
+if TYPE_CHECKING:
+    from worker.wire.trace.places import Places
+
+_PORTS = {"icmp": 0, "udp": 33_434, "tcp": 443}
+#: Probes that one run may ask for; beyond, its answers are no trace any more but a load.
+_MOST_PROBES = 20_000
+#: Seconds that the first round may take beyond the time-out, for one wave of hops after the other.
+_EXPLORATION_S = 5.0
+_NAMES_S = 2.0
+
+_memory = Memory()
+_databases: dict[Path, Places] = {}
+
+
+async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Outcome:
+    """Trace the way to the first address that the resolver gives."""
+    resolved = await context.resolve(target.host, spec.address_family)
+    address = resolved.addresses[0]
+    protocol = cast("Protocol", spec.protocol)
+    port = spec.port or _PORTS[protocol]
+    detail: dict[str, Any] = {"address": str(address), "proto": protocol.upper()}
+    if port:
+        detail["port"] = port
+    with failing_with(detail):
+        context.guard.check(address, port or None)
+        plan = TracePlan(
+            address=address,
+            protocol=protocol,
+            port=port,
+            rounds=spec.rounds,
+            interval_s=spec.round_interval_ms / 1000,
+            timeout_s=spec.timeout_ms / 1000,
+            first_ttl=spec.first_ttl,
+            max_ttl=spec.max_ttl,
+            gap_limit=spec.gap_limit,
+            probes_per_hop=spec.probes_per_hop,
+            flows=spec.paths,
+            size=spec.size_bytes,
+            dscp=spec.dscp,
+        )
+        _check(plan)
+        record = await _trace(plan)
+        if not record.probes:
+            raise vantage_failure(
+                f"this host sent no probe to {address}: {_refusals(record)}",
+                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+            )
+        found = sort(record.probes)
+        metrics = _summary(found, record, plan)
+        names: dict[str, str] = {}
+        if spec.reverse_names:
+            names = await names_of((each for hop in found for each in hop.addresses), timeout_s=_NAMES_S)
+        if found:
+            way = path(found)
+            metrics.path_hash = way.hash
+            changed = _memory.changed((detail["address"], spec.SerializeToString()), way)
+            if changed is not None:
+                metrics.path_changed = changed
+        detail["hops"] = atlas.hops(found, address.version, names)
+        if context.databases is not None:
+            await _locate(context.databases, found, metrics, detail["hops"])
+        if record.refused:
+            detail["not_sent"] = _refusals(record)
+        if record.overflows:
+            detail["overflows"] = record.overflows
+        if not metrics.reached:
+            raise _not_reached(found, plan, metrics)
+    return Outcome(metrics=metrics, detail=detail)
+
+
+def duration_s(spec: TracerouteSpec) -> float:
+    """Return the longest time that the parameters can ask for."""
+    rounds_s = spec.rounds * spec.round_interval_ms / 1000
+    return rounds_s + 2 * spec.timeout_ms / 1000 + _EXPLORATION_S + (_NAMES_S if spec.reverse_names else 0)
+
+
+def availability() -> Availability:
+    """Try raw sockets of both address families, then those that do for ICMP alone; one that works is enough."""
+    if not sys.platform.startswith("linux"):
+        return Availability(available=False, reason="traceroute runs on Linux only")
+    from worker.wire.trace import engine
+
+    raw, icmp = _problems(engine.check), _problems(engine.check_icmp)
+    if len(raw) < 2:
+        for version, problem in raw.items():
+            reason = f"IPv{10 - version} only: {problem.reason}"
+            return Availability(available=True, reason=reason, mend=problem.mend)
+        return Availability(available=True)
+    if len(icmp) < 2:
+        return Availability(available=True, reason=f"ICMP only: {raw[4].reason}", mend=raw[4].mend)
+    return Availability(available=False, reason=icmp[4].reason, mend=icmp[4].mend)
+
+
+def _problems(check: Callable[[int], None]) -> dict[int, TraceUnavailableError]:
+    """Return what speaks against each IP version."""
+    problems: dict[int, TraceUnavailableError] = {}
+    for version in (4, 6):
+        try:
+            check(version)
+        except TraceUnavailableError as error:
+            problems[version] = error
+        except OSError as error:
+            text = f"a socket for traceroute (IPv{version}) could not be opened: {error_text(error)}"
+            problems[version] = TraceUnavailableError(text, "")
+    return problems
+
+
+def _check(plan: TracePlan) -> None:
+    if plan.first_ttl > plan.max_ttl:
+        raise internal_failure(
+            f"the first TTL, {plan.first_ttl}, is beyond the last one, {plan.max_ttl}",
+            reason=probe_pb2.FAILURE_REASON_INVALID_TEST,
+        )
+    hops = plan.max_ttl - plan.first_ttl + 1
+    most = hops * plan.rounds * plan.probes_per_hop * plan.flows
+    if most > _MOST_PROBES:
+        raise internal_failure(
+            f"the test may ask for {most} probes ({hops} hops, {plan.rounds} rounds, {plan.flows} paths, "
+            f"{plan.probes_per_hop} per hop) and {_MOST_PROBES} is the most: lower one of them",
+            reason=probe_pb2.FAILURE_REASON_INVALID_TEST,
+        )
+
+
+async def _trace(plan: TracePlan) -> TraceRecord:
+    from worker.wire.trace.engine import trace
+
+    try:
+        return await trace(plan)
+    except TraceUnavailableError as error:
+        raise vantage_failure(
+            f"traceroute by {plan.protocol.upper()} cannot run on this host: {error}",
+            reason=probe_pb2.FAILURE_REASON_NO_PERMISSION,
+        ) from error
+    except TraceSendError as error:
+        raise vantage_failure(
+            f"this host cannot send to {plan.address}: {error_text(error)}",
+            reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+        ) from error
+
+
+def _summary(found: list[Hop], record: TraceRecord, plan: TracePlan) -> TracerouteResult:
+    """Return the metrics of a run; what cannot be said from its answers stays unset."""
+    answered = [probe.answer for probe in record.probes if probe.answer is not None]
+    result = TracerouteResult(
+        reached=False,
+        probes_sent=len(record.probes),
+        probes_answered=len(answered),
+        bytes_sent=record.bytes_sent,
+        bytes_received=record.bytes_received,
+    )
+    if not answered:
+        return result
+    result.kernel_timestamps = all(answer.kernel for answer in answered)
+    silent = limited = labelled = widest = 0
+    for hop in found:
+        labels = _labels(hop, plan.address.version)
+        _add(result, hop, labels)
+        silent += not hop.answers
+        limited += hop.rate_limited
+        labelled += bool(labels)
+        if len(hop.addresses) > widest:
+            widest = len(hop.addresses)
+    result.responding_hops = len(found) - silent
+    result.silent_hops = silent
+    result.rate_limited_hops = limited
+    result.widest_hop = widest
+    result.mpls_hops = labelled
+    final = destination(found)
+    if final is not None:
+        result.reached = True
+        result.hop_count = final.ttl
+        for name, value in _times(final).items():
+            if value is not None:
+                setattr(result, name, value)
+        if final.loss_pct is not None and not record.overflows:
+            result.loss_pct = final.loss_pct
+    return result
+
+
+def _add(result: TracerouteResult, hop: Hop, labels: list[dict[str, int]]) -> None:
+    sent = hop.sent
+    silent = hop.silent
+    last = hop.answers[-1] if hop.answers else None
+    # What is None stays unset.
+    result.hops.add(
+        hop=_NUMBERS[hop.ttl],
+        probes_sent=sent,
+        probes_answered=sent - silent,
+        unanswered_pct=100.0 * silent / sent,
+        loss_pct=hop.loss_pct,
+        rate_limited=hop.rate_limited,
+        addresses=len(hop.addresses),
+        reply_ttl=last.ttl if last else None,
+        quoted_ttl=last.quoted_ttl if last else None,
+        quoted_dscp=last.quoted_tos >> 2 if last and last.quoted_tos is not None else None,
+        mpls_labels=len(labels) if labels else None,
+        mpls_label=labels[0]["label"] if labels else None,
+        **_times(hop),
+    )
+
+
+def _times(hop: Hop) -> dict[str, float | None]:
+    """Return the metrics of a hop's round-trip times."""
+    answers = hop.answers
+    if not answers:
+        return {}
+    if len(answers) == 1:
+        rtt_ms = answers[0].rtt_ns / 1e6
+        return {"rtt_avg_ms": rtt_ms, "rtt_min_ms": rtt_ms, "rtt_max_ms": rtt_ms}
+    rtts = hop.rtts_ms()
+    return {
+        "rtt_avg_ms": statistics.mean(rtts),
+        "rtt_min_ms": min(rtts),
+        "rtt_max_ms": max(rtts),
+        "ipdv_avg_ms": hop.ipdv_ms(),
+    }
+
+
+def _labels(hop: Hop, version: int) -> list[dict[str, int]]:
+    """Return the label stack that came with a hop's last answer."""
+    if not hop.answers or hop.answers[-1].message is None:
+        return []
+    told = atlas.extension(hop.answers[-1], version) or {"obj": []}
+    return next((each["mpls"] for each in told["obj"] if "mpls" in each), [])
+
+
+async def _locate(
+    folder: Path, found: list[Hop], metrics: TracerouteResult, told: list[dict[str, Any]]
+) -> None:
+    """Add what the databases of a folder say about each hop's first address."""
+    from worker.wire.trace import places
+
+    databases = _databases.get(folder)
+    if databases is None:
+        databases = _databases[folder] = places.Places(folder)
+    databases.refresh()
+    systems: set[int] = set()
+    where: list[tuple[float, float]] = []
+    for hop, row, entry in zip(found, metrics.hops, told, strict=True):
+        if not hop.addresses:
+            continue
+        place = databases.of(hop.addresses[0])
+        if place.as_number is not None:
+            row.as_number = place.as_number
+            systems.add(place.as_number)
+        if place.latitude is not None and place.longitude is not None:
+            row.latitude_deg, row.longitude_deg = place.latitude, place.longitude
+            where.append((place.latitude, place.longitude))
+        entry |= {
+            name: value
+            for name in ("as_number", "as_name", "country", "city")
+            if (value := getattr(place, name)) is not None
+        }
+    if systems:
+        metrics.as_count = len(systems)
+    way = places.geography(where)
+    if way is not None:
+        metrics.distance_km, metrics.direct_distance_km = way.distance_km, way.direct_km
+        if way.efficiency_pct is not None:
+            metrics.geographic_efficiency_pct = way.efficiency_pct
+
+
+def _not_reached(found: list[Hop], plan: TracePlan, metrics: TracerouteResult) -> ProbeFailure:
+    last = next((hop for hop in reversed(found) if hop.answers), None)
+    if last is None:
+        return network_failure(
+            f"{plan.address} and all hops on the way are silent: no answer to {metrics.probes_sent} probes "
+            f"within {plan.timeout_s * 1000:.0f} ms",
+            metrics,
+        )
+    error = next((answer for answer in last.answers if answer.unreachable), None)
+    if error is not None and error.type is not None:
+        words = icmp_messages.error_name(plan.address.version, error.type, error.code)
+        return network_failure(
+            f"{plan.address} was not reached: {error.source} reported {words} for hop {last.ttl}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_UNREACHABLE,
+        )
+    return network_failure(
+        f"{plan.address} did not answer; the last hop that did is number {last.ttl}, {', '.join(last.addresses)}",
+        metrics,
+    )
+
+
+def _refusals(record: TraceRecord) -> str:
+    return "; ".join(
+        f"{count} times {error_text(OSError(number, ''))}" for number, count in record.refused.items()
+    )
+
+
+_NUMBERS = [f"{ttl:02d}" for ttl in range(256)]

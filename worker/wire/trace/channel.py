@@ -1,0 +1,173 @@
+"""Raw sockets of one IP version: whole packets out in batches, answers in by batches, with the kernel's stamps. Linux."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterator
+
+from worker.wire import stamps
+from worker.wire.batches import MSG_ERRQUEUE, Table
+from worker.wire.trace import decoding, sockets
+from worker.wire.trace.decoding import Seen
+from worker.wire.trace.plan import Probe
+
+#: Longest probe: 40 bytes of IPv6, 8 of UDP and 1,452 of payload.
+_LONGEST_PROBE = 1_504
+#: Probes that go out with one call.
+BATCH = 64
+_NUMBERS = 65_536
+#: The kernel has no room for the moment.
+BUSY = {errno.ENOBUFS, errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOMEM}
+
+#: Takes the IP version, what was seen, and when it was read.
+Take = Callable[[int, Iterator[Seen], stamps.Instant], None]
+#: Takes a probe that the kernel refused, and the errno.
+Refuse = Callable[[Probe, int], None]
+
+
+class RawChannel:
+    """Sockets for probes with identifiers and source ports of a block of 16."""
+
+    def __init__(self, version: int, block: int, *, take: Take, refuse: Refuse) -> None:
+        self.version = version
+        self._block = block
+        self._take = take
+        self._refuse = refuse
+        self._loop = asyncio.get_running_loop()
+        #: What is about to be sent.
+        self.ready: list[Probe] = []
+        self._sender = sockets.open_sender(version)
+        self._receivers: list[socket.socket] = []
+        self._tcp = False
+        self._outgoing = Table(BATCH, payload=_LONGEST_PROBE)
+        self._incoming = decoding.table()
+        self._address_bytes = 16 if version == 4 else 28
+        #: Length that each row of the outgoing table is described with.
+        self._lengths = [0] * BATCH
+        #: Probes by the number of their transmit stamp, modulo the length of the list.
+        self._numbered: list[Probe | None] = [None] * _NUMBERS
+        self._next_number = 0
+        self._unstamped = 0
+        self._stamped = stamps.enable(self._sender)
+        try:
+            self._listen(
+                sockets.open_icmp(version, block), decoding.icmp4 if version == 4 else decoding.icmp6
+            )
+        except OSError:
+            self.close()
+            raise
+
+    def ident(self, flow: int) -> int:
+        """Return the ICMP identifier or source port of a flow."""
+        return self._block + flow
+
+    def listen_tcp(self) -> bool:
+        """Take TCP segments too; False when they are taken already."""
+        if self._tcp:
+            return False
+        self._tcp = True
+        self._listen(
+            sockets.open_tcp(self.version, self._block), decoding.tcp4 if self.version == 4 else decoding.tcp6
+        )
+        return True
+
+    def overflows(self) -> int:
+        """Return how many packets came for which the receive buffers had no room."""
+        return sum(map(sockets.overflows, self._receivers))
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for sock in self._receivers:
+            self._loop.remove_reader(sock)
+            sock.close()
+        self._receivers.clear()
+        self._sender.close()
+
+    def transmit(self, batch: list[Probe]) -> list[Probe]:
+        """Send up to 64 probes; returns those that the kernel has no room for now."""
+        table = self._outgoing
+        rows = table.rows
+        stride = table.stride
+        address_at, address_bytes = table.address_at, self._address_bytes
+        lengths = self._lengths
+        at = 0
+        for number, probe in enumerate(batch):
+            course = probe.course
+            template = course.templates[probe.flow]
+            template.write(rows, at, probe.ttl, probe.slot)
+            there = at + address_at
+            rows[there : there + address_bytes] = course.sockaddr
+            if lengths[number] != template.length:
+                table.describe(number, payload=template.length, address=address_bytes)
+                lengths[number] = template.length
+            at += stride
+        first, count = 0, len(batch)
+        while first < count:
+            sent = stamps.now()
+            try:
+                taken = table.send(self._sender, first, count - first)
+            except OSError as error:
+                number = error.errno or 0
+                if number in BUSY:
+                    return batch[first:]
+                self._restart_numbers()
+                self._refuse(batch[first], number)
+                first += 1
+                continue
+            number = self._next_number
+            numbered = self._numbered
+            for probe in batch[first : first + taken]:
+                probe.sent = sent
+                probe.course.sent(probe)
+                numbered[number & 0xFFFF] = probe
+                number += 1
+            self._next_number = number
+            self._unstamped += taken
+            first += taken
+            self._read_stamps()
+        return []
+
+    def _restart_numbers(self) -> None:
+        """Begin a new count: whether the kernel counted a refused packet depends on its version."""
+        self._read_stamps()
+        self._unstamped = 0
+        self._next_number = 0
+        self._stamped = stamps.enable(self._sender)
+
+    def _read_stamps(self) -> None:
+        """Read the transmit stamps that are there, before the queue overflows."""
+        table = self._incoming
+        numbered = self._numbered
+        while self._stamped and self._unstamped > 0:
+            try:
+                count = table.receive(self._sender, MSG_ERRQUEUE)
+            except OSError:  # nothing there
+                return
+            for number, wall_ns in decoding.transmit_stamps(table, count):
+                probe = numbered[number & 0xFFFF]
+                # A stamp from before the probe is one of an earlier count.
+                if probe is not None and probe.sent is not None and wall_ns >= probe.sent.wall_ns:
+                    probe.transmitted_ns = wall_ns
+                    numbered[number & 0xFFFF] = None
+            self._unstamped -= count
+
+    def _listen(self, sock: socket.socket, decode: Callable[[Table, int], Iterator[Seen]]) -> None:
+        self._receivers.append(sock)
+        self._loop.add_reader(sock, self._receive, sock, decode)
+
+    def _receive(self, sock: socket.socket, decode: Callable[[Table, int], Iterator[Seen]]) -> None:
+        table = self._incoming
+        while sock.fileno() >= 0:
+            if self._unstamped > 0:
+                self._read_stamps()
+            try:
+                count = table.receive(sock)
+            except BlockingIOError:
+                return
+            except OSError:  # the pending error of an earlier packet
+                continue
+            self._take(self.version, decode(table, count), stamps.now())
+            if count < table.slots:
+                return

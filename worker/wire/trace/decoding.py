@@ -1,0 +1,260 @@
+"""What raw sockets received, batch by batch, as tuples: read with two formats over the memory of all messages.
+
+References: RFC 791, 792, 8200, 4443, 9293.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from worker.wire.batches import Table
+
+#: Rows of a receive table: quoted packets come with up to 576 bytes or more, extensions stand behind 128 of them.
+PAYLOAD_BYTES = 640
+CONTROL_BYTES = 128
+SLOTS = 64
+
+_ECHO_REPLY = {4: 0, 6: 129}
+_SO_TIMESTAMPING = (1, 37)
+_IPV6_HOPLIMIT = (41, 52)
+_ORIGIN_TIMESTAMPING = 4
+_ERRORS = ((0, 11), (41, 25))
+_UDP = 17
+
+
+class Seen(NamedTuple):
+    """One message that is, by its numbers, about a probe."""
+
+    slot: int
+    #: Whom the probe was sent to: as quoted, or who replied.
+    destination: bytes
+    source: bytes
+    #: ICMP type and code; None and its flags for a TCP segment.
+    type: int | None
+    code: int
+    #: An echo reply or TCP segment of the destination itself.
+    reply: bool
+    size: int
+    ttl: int | None
+    quoted_ttl: int | None
+    quoted_tos: int | None
+    quoted_length: int | None
+    #: The kernel's receive stamp, nanoseconds of the wall clock.
+    stamped_ns: int | None
+    #: The whole ICMP message where it may hold an extension structure.
+    message: bytes | None
+
+
+def table() -> Table:
+    """Return a table for the functions below."""
+    return Table(SLOTS, payload=PAYLOAD_BYTES, control=CONTROL_BYTES)
+
+
+_LAYOUT = Table(1, payload=PAYLOAD_BYTES, control=CONTROL_BYTES)
+
+
+def _row(order: str, at: int, fields: str) -> struct.Struct:
+    """Return a format for a whole row with fields at one place."""
+    size = struct.calcsize(order + fields)
+    return struct.Struct(f"{order}{at}x{fields}{_LAYOUT.stride - at - size}x")
+
+
+# IP: version and header length, total length, TTL, source. ICMP: type, code, two words. Quoted: TOS, length,
+# identification, TTL, protocol, destination; the fourth word behind its header.
+_ICMP4 = _row("!", 0, "BxH4xBxxx4s4xBBxxHHxBHHxxBBxx4x4s6xH")
+# The same of IPv6, from the ICMP header on; version, class and label are one word.
+_ICMP6 = _row("!", 0, "BBxxHHIHBB16x16s6xH")
+# IP as above; TCP: acknowledgement number, flags.
+_TCP4 = _row("!", 0, "BxH4xBxxx4s4x8xIxB")
+_TCP6 = _row("!", 0, "8xIxB")
+_SOURCE6 = _row("!", _LAYOUT.address_at + 8, "16s")
+# Length, level and type of a control message; seconds and nanoseconds of the first of three stamps.
+_STAMP = _row("=", _LAYOUT.control_at, "Qiiqq")
+_STAMP_AND_HOPS = _row("=", _LAYOUT.control_at, "Qiiqq32xQiii")
+_STAMP_AND_ERROR = _row("=", _LAYOUT.control_at, "Qiiqq32xQiiIBBBBII")
+_STAMP_BYTES = 64
+
+
+def icmp4(rows: Table, count: int) -> Iterator[Seen]:
+    """Read ICMP messages as a raw IPv4 socket delivers them."""
+    filled = rows.filled(count)
+    new = tuple.__new__
+    for number, (fields, stamp, length, control) in enumerate(
+        zip(
+            _ICMP4.iter_unpack(filled),
+            _STAMP.iter_unpack(filled),
+            rows.lengths(count),
+            rows.control_lengths(count),
+            strict=True,
+        )
+    ):
+        header = 20
+        if fields[0] != 0x45:
+            header = (fields[0] & 0x0F) * 4
+            fields, length = _without_options(rows.payload(number), _ICMP4)
+        (
+            _,
+            total,
+            ttl,
+            source,
+            kind,
+            code,
+            word,
+            slot,
+            tos,
+            quoted_length,
+            ident,
+            left,
+            protocol,
+            to,
+            other,
+        ) = fields
+        stamped_ns = _stamp(stamp, control)
+        if kind == 0:
+            if length >= 28:
+                yield new(
+                    Seen,
+                    (slot, source, source, kind, code, True, total, ttl, None, None, None, stamped_ns, None),
+                )
+            continue
+        if length < 56:
+            continue
+        message = rows.payload(number)[header:] if word & 0xFF or length >= 168 else None
+        slot = ident if protocol == _UDP else other
+        yield new(
+            Seen,
+            (slot, to, source, kind, code, False, total, ttl, left, tos, quoted_length, stamped_ns, message),
+        )
+
+
+def icmp6(rows: Table, count: int) -> Iterator[Seen]:
+    """Read ICMPv6 messages as a raw IPv6 socket delivers them."""
+    filled = rows.filled(count)
+    new = tuple.__new__
+    for number, (fields, stamp, (source,), length, control) in enumerate(
+        zip(
+            _ICMP6.iter_unpack(filled),
+            _STAMP_AND_HOPS.iter_unpack(filled),
+            _SOURCE6.iter_unpack(filled),
+            rows.lengths(count),
+            rows.control_lengths(count),
+            strict=True,
+        )
+    ):
+        kind, code, word, slot, first, quoted_length, _next, left, to, other = fields
+        stamped_ns = _stamp(stamp, control)
+        ttl = _hops(stamp, control)
+        if kind == 129:
+            if length >= 8:
+                yield new(
+                    Seen,
+                    (
+                        slot,
+                        source,
+                        source,
+                        kind,
+                        code,
+                        True,
+                        40 + length,
+                        ttl,
+                        None,
+                        None,
+                        None,
+                        stamped_ns,
+                        None,
+                    ),
+                )
+            continue
+        if length < 56:
+            continue
+        message = rows.payload(number) if word >> 8 or length >= 148 else None
+        tos = first >> 20 & 0xFF
+        yield new(
+            Seen,
+            (
+                other, to, source, kind, code, False, 40 + length, ttl, left, tos, 40 + quoted_length, stamped_ns, message,
+            ),
+        )  # fmt: skip
+
+
+def tcp4(rows: Table, count: int) -> Iterator[Seen]:
+    """Read TCP segments as a raw IPv4 socket delivers them."""
+    filled = rows.filled(count)
+    for number, (fields, stamp, length, control) in enumerate(
+        zip(
+            _TCP4.iter_unpack(filled),
+            _STAMP.iter_unpack(filled),
+            rows.lengths(count),
+            rows.control_lengths(count),
+            strict=True,
+        )
+    ):
+        if fields[0] != 0x45:
+            fields, length = _without_options(rows.payload(number), _TCP4)
+        _, total, ttl, source, acknowledged, flags = fields
+        if length >= 40:
+            yield from _segment(source, total, ttl, acknowledged, flags, _stamp(stamp, control))
+
+
+def tcp6(rows: Table, count: int) -> Iterator[Seen]:
+    """Read TCP segments as a raw IPv6 socket delivers them."""
+    filled = rows.filled(count)
+    for fields, stamp, (source,), length, control in zip(
+        _TCP6.iter_unpack(filled),
+        _STAMP_AND_HOPS.iter_unpack(filled),
+        _SOURCE6.iter_unpack(filled),
+        rows.lengths(count),
+        rows.control_lengths(count),
+        strict=True,
+    ):
+        acknowledged, flags = fields
+        if length >= 20:
+            yield from _segment(
+                source, 40 + length, _hops(stamp, control), acknowledged, flags, _stamp(stamp, control)
+            )
+
+
+def transmit_stamps(rows: Table, count: int) -> Iterator[tuple[int, int]]:
+    """Read a batch of a sender's error queue: number of the packet, and nanoseconds of the wall clock."""
+    for fields, control in zip(
+        _STAMP_AND_ERROR.iter_unpack(rows.filled(count)), rows.control_lengths(count), strict=True
+    ):
+        _, level, kind, seconds, nanoseconds, _, error_level, error_kind = fields[:8]
+        if (
+            control >= 96
+            and (level, kind) == _SO_TIMESTAMPING
+            and (error_level, error_kind) in _ERRORS
+            and fields[9] == _ORIGIN_TIMESTAMPING
+            and seconds
+        ):
+            yield fields[14], seconds * 1_000_000_000 + nanoseconds
+
+
+def _segment(
+    source: bytes, size: int, ttl: int | None, acknowledged: int, flags: int, stamped_ns: int | None
+) -> Iterator[Seen]:
+    """A segment is an answer when it acknowledges a SYN: SYN-ACK or RST with ACK (RFC 9293, section 3.5.2)."""
+    if flags & 0x10 and flags & 0x06:
+        slot = (acknowledged - 1) & 0xFFFF
+        yield Seen(slot, source, source, None, flags, True, size, ttl, None, None, None, stamped_ns, None)
+
+
+def _stamp(fields: tuple[int, ...], control: int) -> int | None:
+    if control < _STAMP_BYTES or fields[1] != 1 or fields[2] != 37 or not fields[3]:
+        return None
+    return fields[3] * 1_000_000_000 + fields[4]
+
+
+def _hops(fields: tuple[int, ...], control: int) -> int | None:
+    if control >= _STAMP_BYTES + 20 and fields[6:8] == _IPV6_HOPLIMIT:
+        return fields[8]
+    return None
+
+
+def _without_options(packet: bytes, layout: struct.Struct) -> tuple[tuple[int | bytes, ...], int]:
+    """Return the fields of a packet whose IP header has options, as if it had none, and its length then."""
+    header = max(20, (packet[0] & 0x0F) * 4) if packet else 20
+    plain = packet[:20] + packet[header:]
+    return layout.unpack(plain[: layout.size].ljust(layout.size, b"\0")), len(plain)

@@ -1,0 +1,343 @@
+"""The engine that all traces of an event loop share: slots, pace, time, and who gets which answer. Linux only.
+
+Sockets are open while any trace is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import heapq
+import itertools
+import os
+import socket
+import time
+from collections.abc import Hashable, Iterator
+
+from worker.wire import stamps
+from worker.wire.addresses import SocketAddress, socket_address
+from worker.wire.batches import packed_address
+from worker.wire.trace import sockets
+from worker.wire.trace.channel import BATCH, RawChannel
+from worker.wire.trace.course import Course
+from worker.wire.trace.datagram_channel import DatagramChannel, open_socket
+from worker.wire.trace.decoding import Seen
+from worker.wire.trace.pacing import Pacing
+from worker.wire.trace.packets import Flow, Shape, Template, shape
+from worker.wire.trace.plan import (
+    Answer,
+    Probe,
+    TracePlan,
+    TraceRecord,
+    TraceSendError,
+    TraceUnavailableError,
+)
+from worker.wire.trace.routes import Routes
+
+_SLOTS = 65_536
+#: Seconds between two looks at probes that wait for their router's pace, and after the kernel had no room.
+_TICK_S = 0.005
+#: The kernel switches receive stamps on from a work queue; the first packets must not outrun it.
+_STAMP_WARM_UP_S = 0.002
+_UNREACHABLE = {4: 3, 6: 1}
+_TOO_BIG_6 = 2
+_SOCKADDR_IN = packed_address(("0.0.0.0", 0))[:4]  # noqa: S104  the first bytes of every address
+
+#: Known to all engines of the process.
+_ROUTES = Routes()
+
+
+class Engine:
+    """All traces of one event loop, from the first that begins while there are none until the last of them ends."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._running = 0
+        self._block = 0
+        self._holders: list[socket.socket] = []
+        self._channels: dict[int, RawChannel | DatagramChannel] = {}
+        self._warm: asyncio.Future[None] | None = None
+        self._pacing = Pacing()
+        self._slots: list[Probe | None] = [None] * _SLOTS
+        self._next_slot = 1
+        self._shapes: dict[tuple[Hashable, ...], Shape] = {}
+        self._texts: dict[bytes, str] = {}
+        self._wakes: list[tuple[float, int, Course]] = []
+        self._order = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing = False
+        self._ticking = False
+
+    async def trace(self, plan: TracePlan) -> TraceRecord:
+        """Run one trace. Raises TraceUnavailableError without permission, TraceSendError when nothing can be sent."""
+        self._running += 1
+        try:
+            channel = self._open(plan)
+            if self._warm is not None:
+                await asyncio.shield(self._warm)
+            overflows = channel.overflows()
+            course = self._course(plan, channel)
+            course.start(time.monotonic())
+            try:
+                await course.done
+            finally:
+                course.done.cancel()
+                for probe in course.probes:
+                    self._slots[probe.slot] = None
+            course.learn()
+            # Handed on, so that probes and course do not hold each other and need no garbage collector.
+            probes, course.probes = course.probes, []
+            return TraceRecord(
+                probes=probes,
+                refused=course.refused,
+                bytes_sent=course.bytes_sent,
+                bytes_received=course.bytes_received,
+                overflows=channel.overflows() - overflows,
+            )
+        finally:
+            self._running -= 1
+            if not self._running:
+                del _engines[self._loop]
+                self._close()
+
+    def _open(self, plan: TracePlan) -> RawChannel | DatagramChannel:
+        """Return the sockets that a plan needs, opened if they are not."""
+        version = plan.address.version
+        channel = self._channels.get(version)
+        if channel is None:
+            try:
+                if not self._holders:
+                    self._block, self._holders = sockets.reserve_block()
+                channel = RawChannel(version, self._block, take=self._take, refuse=self._refuse)
+            except TraceUnavailableError:
+                if plan.protocol != "icmp":
+                    raise
+                channel = DatagramChannel(version, take=self._take, refuse=self._refuse)
+            self._channels[version] = channel
+            self._warm_up()
+        if plan.protocol == "tcp" and isinstance(channel, RawChannel) and channel.listen_tcp():
+            self._warm_up()
+        if plan.protocol != "icmp" and isinstance(channel, DatagramChannel):
+            raise TraceUnavailableError("this process may not send raw packets", sockets.RAW_RIGHT)
+        return channel
+
+    def _warm_up(self) -> None:
+        """Have traces wait until new sockets stamp what they receive."""
+        if self._warm is None:
+            self._warm = self._loop.create_future()
+            self._loop.call_later(_STAMP_WARM_UP_S, self._warmed)
+
+    def _warmed(self) -> None:
+        if self._warm is not None:
+            self._warm.set_result(None)
+            self._warm = None
+
+    def _close(self) -> None:
+        for channel in self._channels.values():
+            channel.close()
+        for holder in self._holders:
+            holder.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _course(self, plan: TracePlan, channel: RawChannel | DatagramChannel) -> Course:
+        address = plan.address
+        version = address.version
+        destination = address.packed
+        try:
+            there: SocketAddress = socket_address(address, 0)
+            if version == 4 and plan.protocol == "icmp":
+                addresses = bytes(4) + destination
+            else:
+                addresses = sockets.source_towards(version, there) + destination
+        except OSError as error:
+            raise TraceSendError(error.errno, os.strerror(error.errno or 0)) from error
+        return Course(
+            plan,
+            destination=destination,
+            address=there,
+            sockaddr=_SOCKADDR_IN + destination + bytes(8) if version == 4 else packed_address(there),
+            templates=[
+                Template(self._shape(plan, number, channel), addresses) for number in range(plan.flows)
+            ],
+            route=_ROUTES.towards(address),
+            submit=self._submit,
+            wake=self._wake,
+            done=self._loop.create_future(),
+        )
+
+    def _shape(self, plan: TracePlan, number: int, channel: RawChannel | DatagramChannel) -> Shape:
+        """Return the packet of a flow; the same few serve all traces."""
+        key = channel, plan.protocol, number, plan.port, plan.size, plan.dscp
+        found = self._shapes.get(key)
+        if found is None:
+            found = self._shapes[key] = shape(
+                Flow(
+                    version=plan.address.version,
+                    protocol=plan.protocol,
+                    number=number,
+                    ident=channel.ident(number),
+                    port=plan.port,
+                    size=plan.size,
+                    dscp=plan.dscp,
+                )
+            )
+        return found
+
+    def _wake(self, course: Course, at_s: float) -> None:
+        """Have a course's `step` called at an instant; the looks that this makes superfluous do no harm."""
+        heapq.heappush(self._wakes, (at_s, next(self._order), course))
+        if self._timer is None:
+            self._timer = self._loop.call_at(at_s, self._look)
+        elif at_s < self._timer.when() - _TICK_S:
+            self._timer.cancel()
+            self._timer = self._loop.call_at(at_s, self._look)
+
+    def _look(self) -> None:
+        """Call the courses whose time has come."""
+        self._timer = None
+        now_s = time.monotonic()
+        wakes = self._wakes
+        while wakes and wakes[0][0] <= now_s:
+            course = heapq.heappop(wakes)[2]
+            course.step(now_s)
+        while wakes and wakes[0][2].done.done():
+            heapq.heappop(wakes)
+        if wakes and self._timer is None:
+            self._timer = self._loop.call_at(max(wakes[0][0], now_s + _TICK_S), self._look)
+
+    def _submit(self, probes: list[Probe]) -> None:
+        """Send probes at the pace of their routers."""
+        now_s = time.monotonic()
+        course = probes[0].course
+        version = course.plan.address.version
+        route = course.route
+        ready = self._channels[version].ready
+        for probe in probes:
+            ttl = probe.ttl
+            # A destination that answers for itself is no router with a limit for all the world.
+            if ttl == route.distance or self._pacing.admit(
+                probe, route.routers.get(ttl) or (version, ttl), now_s
+            ):
+                ready.append(probe)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _tick(self) -> None:
+        """Let go what its router's pace allows by now."""
+        self._ticking = False
+        if not self._running:
+            return
+        for probe in self._pacing.due(time.monotonic()):
+            course = probe.course
+            if not course.done.done():
+                self._channels[course.plan.address.version].ready.append(probe)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what is ready."""
+        self._flushing = False
+        again = False
+        for channel in self._channels.values():
+            while channel.ready:
+                batch = [probe for probe in channel.ready[:BATCH] if self._admit(probe)]
+                del channel.ready[:BATCH]
+                left = channel.transmit(batch)
+                if left:
+                    channel.ready[:0] = left
+                    again = True
+                    break
+        if (again or self._pacing.waiting) and not self._ticking:
+            self._ticking = True
+            self._loop.call_later(_TICK_S, self._tick)
+
+    def _admit(self, probe: Probe) -> bool:
+        """Give a probe a slot that nobody uses; False when its run is over, or when there is none."""
+        slots = self._slots
+        if probe.course.done.done():
+            slots[probe.slot] = None
+            return False
+        if probe.slot:  # the kernel had no room the first time
+            return True
+        slot = self._next_slot
+        for _ in range(_SLOTS):
+            if slot >= _SLOTS:
+                slot = 1
+            if slots[slot] is None:
+                slots[slot] = probe
+                probe.slot = slot
+                self._next_slot = slot + 1
+                return True
+            slot += 1
+        probe.course.not_sent(probe, errno.ENOBUFS, time.monotonic())
+        return False
+
+    def _refuse(self, probe: Probe, number: int) -> None:
+        """Tell a course that the kernel refused a probe."""
+        self._slots[probe.slot] = None
+        course = probe.course
+        # What a firewall of this host refuses says nothing about the next probe; no route there says all.
+        if number != errno.EPERM and not course.probes:
+            if not course.done.done():
+                course.done.set_exception(TraceSendError(number, os.strerror(number)))
+        else:
+            course.not_sent(probe, number, time.monotonic())
+
+    def _take(self, version: int, seen: Iterator[Seen], received: stamps.Instant) -> None:
+        """Give what was received to the probes that it is about."""
+        unreachable = _UNREACHABLE[version]
+        slots = self._slots
+        texts = self._texts
+        now_s = received.monotonic_ns / 1e9
+        new = tuple.__new__
+        for (
+            slot, destination, source, kind, code, reply, size, ttl, quoted_ttl, quoted_tos, quoted_length, stamped_ns, message,
+        ) in seen:  # fmt: skip
+            probe = slots[slot]
+            if probe is None or probe.answer is not None or probe.sent is None:
+                continue
+            course = probe.course
+            if destination != course.destination or (
+                reply and (kind is None) != (course.plan.protocol == "tcp")
+            ):
+                continue
+            rtt_ns, kernel = stamps.elapsed(probe.sent, probe.transmitted_ns, received, stamped_ns)
+            final = reply or (kind == unreachable and source == destination)
+            text = texts.get(source)
+            if text is None:
+                if len(texts) > 50_000:
+                    texts.clear()
+                text = texts[source] = socket.inet_ntop(
+                    socket.AF_INET if version == 4 else socket.AF_INET6, source
+                )
+            no_way = not final and (kind == unreachable or (kind == _TOO_BIG_6 and version == 6))
+            answer = new(
+                Answer,
+                (
+                    text, final, kind, code, rtt_ns, kernel, size, ttl, quoted_ttl, quoted_tos, quoted_length, message, no_way,
+                ),
+            )  # fmt: skip
+            course.answered(probe, answer, now_s=now_s)
+
+
+_engines: dict[asyncio.AbstractEventLoop, Engine] = {}
+
+
+async def trace(plan: TracePlan) -> TraceRecord:
+    """Run one trace on the engine of the running event loop."""
+    loop = asyncio.get_running_loop()
+    engine = _engines.get(loop)
+    if engine is None:
+        engine = _engines[loop] = Engine(loop)
+    return await engine.trace(plan)
+
+
+def check(version: int) -> None:
+    """Raise TraceUnavailableError unless this process may send raw packets of an IP version."""
+    sockets.open_sender(version).close()
+
+
+def check_icmp(version: int) -> None:
+    """Raise TraceUnavailableError unless this process may send ICMP of an IP version at least."""
+    open_socket(version).close()

@@ -1,0 +1,57 @@
+"""Which way packets took, and whether it is another one than the last time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+#: Paths that are remembered; those that were seen first are forgotten.
+_MOST_PATHS = 50_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """The way of one flow."""
+
+    #: Addresses that answered, by TTL; hops that were silent are not there.
+    hops: dict[int, tuple[str, ...]]
+    #: TTL that reached the destination; None when it did not answer.
+    distance: int | None
+
+    @property
+    def hash(self) -> int:
+        """The first 48 bits of the SHA-256 over `TTL address,…` lines: fits the integers of every language."""
+        text = "\n".join(f"{ttl} {','.join(found)}" for ttl, found in self.hops.items())
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+    def contradicts(self, other: Path) -> bool:
+        """Return whether both cannot be the same way. What is silent in either contradicts nothing."""
+        if self.hops == other.hops:
+            return False
+        if self.distance is not None and other.distance is not None and self.distance != other.distance:
+            return True
+        return any(
+            ttl in other.hops and not set(found) & set(other.hops[ttl]) for ttl, found in self.hops.items()
+        )
+
+
+class Memory:
+    """The last path of each trace that this worker process has run."""
+
+    def __init__(self) -> None:
+        self._paths: dict[Hashable, Path] = {}
+
+    def changed(self, key: Hashable, path: Path) -> bool | None:
+        """Return whether the path differs from the last one under a key, None without one; remember this one."""
+        last = self._paths.pop(key, None)
+        changed = None if last is None else path.contradicts(last)
+        if last is not None and not changed and path.hops != last.hops:
+            # A hop that was silent this time is still known from before.
+            path = Path(
+                hops=dict(sorted({**last.hops, **path.hops}.items())), distance=path.distance or last.distance
+            )
+        self._paths[key] = path
+        if len(self._paths) > _MOST_PATHS:
+            del self._paths[next(iter(self._paths))]
+        return changed

@@ -1,0 +1,117 @@
+"""The body of one HTTP/1.1 answer or request, read or sent until a limit.
+
+A transfer gives way to everything else on the event loop after each piece, so that a fast one starves nobody and can
+be sampled meanwhile. What has been transferred stands in `Transfer` at any time: a caller's time limit simply ends it.
+All functions raise what the stream raises (OSError, ssl.SSLError), h11.RemoteProtocolError for what is not HTTP, and
+PeerClosedError when the server ended the connection too early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+
+import h11
+
+from worker.wire.stream import ByteStream, PeerClosedError
+from worker.wire.tcp_sampling import Sampler
+
+_PIECE_BYTES = 65_536
+
+
+@dataclass(kw_only=True)
+class Transfer:
+    """What is known so far; instants by time.perf_counter_ns, 0 before they happened."""
+
+    #: All that was sent so far was given to the kernel.
+    sent_ns: int = 0
+    first_byte_ns: int = 0
+    #: Status of the answer, or None.
+    status: int | None = None
+    location: str | None = None
+    body_bytes: int = 0
+    #: The body was sent, or read, to its end.
+    complete: bool = False
+
+
+class HttpTransfer:
+    """One request over a stream: `begin`; then `head` and `download`, or `upload` and `head`."""
+
+    def __init__(self, stream: ByteStream, transfer: Transfer) -> None:
+        self._stream = stream
+        self._transfer = transfer
+        # Long header sections are refused well before they cost memory.
+        self._http = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=65_536)
+
+    async def begin(self, request: h11.Request, *, with_body: bool) -> None:
+        """Send the head of a request, or the whole of one that has no body."""
+        data = self._http.send(request) or b""
+        if not with_body:
+            data += self._http.send(h11.EndOfMessage()) or b""
+        await self._stream.send(data)
+        self._transfer.sent_ns = time.perf_counter_ns()
+
+    async def head(self) -> None:
+        """Read the head of the answer."""
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                await self._feed()
+            elif isinstance(event, h11.Response):
+                self._transfer.status = event.status_code
+                for name, value in event.headers:
+                    if name == b"location":
+                        self._transfer.location = value.decode("latin-1")
+                return
+            elif isinstance(event, h11.ConnectionClosed):
+                raise PeerClosedError("closed the connection without an answer")
+
+    async def download(self, most_bytes: int) -> None:
+        """Read the body."""
+        transfer = self._transfer
+        while transfer.body_bytes < most_bytes:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                await self._feed()
+            elif isinstance(event, h11.Data):
+                transfer.body_bytes += len(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                transfer.complete = True
+                return
+
+    async def upload(self, body_bytes: int, sampler: Sampler, interval_s: float) -> None:
+        """Send a body and wait until it is acknowledged; end early when the server answers meanwhile."""
+        transfer = self._transfer
+        piece = os.urandom(_PIECE_BYTES)
+        while transfer.body_bytes < body_bytes:
+            if self._answered():
+                return
+            data = piece[: body_bytes - transfer.body_bytes]
+            await self._stream.send(self._http.send(h11.Data(data=data)) or b"")
+            transfer.body_bytes += len(data)
+            transfer.sent_ns = time.perf_counter_ns()
+            await asyncio.sleep(0)
+        transfer.complete = True
+        await self._stream.send(self._http.send(h11.EndOfMessage()) or b"")
+        while not self._answered():
+            info = sampler.take()
+            if info is None or not (info.unacked or info.notsent_bytes):
+                return
+            await asyncio.sleep(interval_s)
+
+    async def _feed(self) -> None:
+        data = await self._stream.receive()
+        self._transfer.first_byte_ns = self._transfer.first_byte_ns or self._stream.received_ns
+        self._http.receive_data(data)
+        await asyncio.sleep(0)
+
+    def _answered(self) -> bool:
+        """Take in what has come; whether anything has, or the connection has ended."""
+        data = self._stream.receive_now()
+        if data is None:
+            return False
+        self._transfer.first_byte_ns = self._transfer.first_byte_ns or self._stream.received_ns
+        self._http.receive_data(data)
+        return True

@@ -1,0 +1,225 @@
+"""IP packets of an exact size that nobody may fragment, one at a time, and what became of each (Linux).
+
+The kernel neither fragments them nor holds them back because of a path MTU that it has learnt (PMTUDISC_PROBE). Echo
+requests go over one socket and are told apart by their sequence number; UDP packets have a socket each, so that a
+late error meets nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import secrets
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from worker.probing import IPAddress
+from worker.wire import icmp_messages, stamps
+from worker.wire.addresses import family_of, set_dscp, socket_address
+from worker.wire.icmp import open_socket
+
+_IP_MTU_DISCOVER, _IP_MTU = 10, 14
+_IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_DONTFRAG = 23, 24, 62
+_IP_RECVTOS, _IPV6_RECVTCLASS = 13, 66
+#: Level and type of the control message with the octet of what came.
+_OCTETS = {(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)}
+_PMTUDISC_PROBE = 3
+_REQUEST = {4: 8, 6: 128}
+_REPLY = {4: 0, 6: 129}
+#: ICMP echo: type, code, checksum, identifier, sequence number. A UDP header is as long.
+_HEADER = struct.Struct("!BBHHH")
+#: Random bytes that begin the payload, so that a reply proves to be one to this packet.
+_COOKIE_BYTES = 8
+_LONGEST = 65_535
+_DEFAULT_TTL = 64
+_ANCILLARY_BYTES = 128
+#: What every link must carry (RFC 791, RFC 8200).
+SMALLEST = {4: 68, 6: 1280}
+
+Fate = Literal["passed", "too_big", "expired", "refused", "silent"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What became of one packet."""
+
+    fate: Fate
+    #: Who sent the answer or the error; None for silence, and for an error of this host.
+    reporter: str | None = None
+    #: Of a packet that was too big: the MTU that the router named, None for none.
+    mtu: int | None = None
+    #: Of a packet that was refused: the words for the ICMP error.
+    words: str = ""
+    rtt_ms: float | None = None
+    #: Octet with DSCP and ECN of the destination's reply, as it arrived; None where there is none.
+    octet: int | None = None
+
+
+class Prober:
+    """Sends to one address; counts what it sends and gets."""
+
+    def __init__(self, address: IPAddress, *, method: str, port: int, dscp: int) -> None:
+        self._address = address
+        self._method = method
+        self._port = port
+        self._dscp = dscp
+        self._header = 20 if address.version == 4 else 40
+        self._sequence = secrets.randbelow(0x10000)
+        self.packets_sent = 0
+        self.packets_received = 0
+        self.bytes_sent = 0
+        self.bytes_received = 0
+
+    async def send(self, size: int, *, ttl: int = _DEFAULT_TTL, wait_s: float) -> Verdict:
+        """Send one packet of so many bytes and wait for its fate; raises OSError when this host cannot send."""
+        with self._open(ttl) as sock:
+            request = self._request(sock, size - self._header)
+            data = request if self._method == "icmp" else request[_HEADER.size :]
+            sent_ns = time.perf_counter_ns()
+            try:
+                sock.send(data)
+            except OSError as error:
+                if error.errno == errno.EMSGSIZE:
+                    return Verdict(fate="too_big", mtu=self.kernel_mtu(sock))
+                raise
+            self.packets_sent += 1
+            self.bytes_sent += size
+            return await self._listen(sock, request, sent_ns, wait_s)
+
+    def kernel_mtu(self, sock: socket.socket | None = None) -> int | None:
+        """Return the path MTU that the kernel works with; raises OSError when there is no route."""
+        if sock is None:
+            with socket.socket(family_of(self._address), socket.SOCK_DGRAM) as opened:
+                opened.connect(socket_address(self._address, self._port))
+                return self.kernel_mtu(opened)
+        if self._address.version == 4:
+            return sock.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+        return sock.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU)
+
+    @contextlib.contextmanager
+    def _open(self, ttl: int) -> Iterator[socket.socket]:
+        if self._method == "icmp":
+            sock = open_socket(self._address.version)
+        else:
+            sock = socket.socket(family_of(self._address), socket.SOCK_DGRAM)
+            sock.setblocking(False)
+        with sock:
+            if self._address.version == 4:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+                sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+                sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_DONTFRAG, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVTCLASS, 1)
+            set_dscp(sock, self._dscp)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _LONGEST)
+            stamps.enable_errors(sock)
+            sock.connect(socket_address(self._address, self._port if self._method == "udp" else 0))
+            yield sock
+
+    def _request(self, sock: socket.socket, length: int) -> bytes:
+        """Return an echo request; its checksum is filled in for IPv4, by the kernel for IPv6."""
+        # The identifier of a datagram socket is the kernel's choice.
+        own = self._method == "icmp" and sock.type == socket.SOCK_DGRAM
+        ident = int(sock.getsockname()[1]) if own else secrets.randbelow(0x10000)
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        payload = secrets.token_bytes(_COOKIE_BYTES).ljust(length - _HEADER.size, b"\x5a")
+        kind = _REQUEST[self._address.version]
+        check = 0
+        if self._address.version == 4:
+            check = _checksum(_HEADER.pack(kind, 0, 0, ident, self._sequence) + payload)
+        return _HEADER.pack(kind, 0, check, ident, self._sequence) + payload
+
+    def _is_reply(self, sock: socket.socket, message: bytes, request: bytes) -> bool:
+        """Whether a message is the whole of a request, come back."""
+        if self._address.version == 4 and sock.type == socket.SOCK_RAW:
+            message = message[(message[0] & 0x0F) * 4 :] if message else message
+        return message[:2] == bytes([_REPLY[self._address.version], 0]) and message[4:] == request[4:]
+
+    async def _listen(self, sock: socket.socket, request: bytes, sent_ns: int, wait_s: float) -> Verdict:
+        arrived = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        deadline = time.monotonic() + wait_s
+        loop.add_reader(sock, arrived.set)
+        try:
+            while True:
+                arrived.clear()
+                verdict = self._read(sock, request, sent_ns)
+                if verdict is not None:
+                    return verdict
+                try:
+                    await asyncio.wait_for(arrived.wait(), max(0.0, deadline - time.monotonic()))
+                except asyncio.TimeoutError:
+                    return self._read(sock, request, sent_ns) or Verdict(fate="silent")
+        finally:
+            loop.remove_reader(sock)
+
+    def _read(self, sock: socket.socket, request: bytes, sent_ns: int) -> Verdict | None:
+        """Read what is there; return the fate once it is known."""
+        while True:
+            try:
+                data, ancillary, _flags, _sender = sock.recvmsg(_LONGEST, _ANCILLARY_BYTES)
+            except BlockingIOError:
+                return self._read_errors(sock, request, sent_ns)
+            except OSError:
+                # The short form of what stands in the error queue.
+                verdict = self._read_errors(sock, request, sent_ns)
+                if verdict is not None:
+                    return verdict
+                continue
+            if self._method == "udp" or self._is_reply(sock, data, request):
+                self.packets_received += 1
+                # An IPv4 packet comes with its header by a raw socket.
+                whole = self._method == "icmp" and sock.type == socket.SOCK_RAW and self._address.version == 4
+                self.bytes_received += len(data) + (0 if whole else self._header)
+                return self._passed(sent_ns, _octet_in(ancillary))
+
+    def _read_errors(self, sock: socket.socket, request: bytes, sent_ns: int) -> Verdict | None:
+        for entry in stamps.read_error_queue(sock):
+            if not isinstance(entry, stamps.QueuedError) or entry.origin not in (2, 3):
+                continue
+            # Routers need not quote more than 8 bytes (RFC 792): identifier and sequence number tell.
+            if self._method == "icmp" and entry.quoted[4:8] != request[4:8]:
+                continue
+            self.packets_received += 1
+            self.bytes_received += 2 * self._header + icmp_messages.HEADER_BYTES + len(entry.quoted)
+            return self._judge(entry, sent_ns)
+        return None
+
+    def _judge(self, entry: stamps.QueuedError, sent_ns: int) -> Verdict:
+        version = self._address.version
+        kind = (entry.type, entry.code) if version == 4 else (entry.type,)
+        if kind in ((3, 4), (2,)):
+            return Verdict(fate="too_big", reporter=entry.offender, mtu=entry.info or None)
+        if entry.type == (11 if version == 4 else 3) and entry.code == 0:
+            return Verdict(fate="expired", reporter=entry.offender)
+        closed = (entry.type, entry.code) == ((3, 3) if version == 4 else (1, 4))
+        if self._method == "udp" and closed and entry.offender == str(self._address).partition("%")[0]:
+            return self._passed(sent_ns)
+        words = icmp_messages.error_name(version, entry.type, entry.code)
+        return Verdict(fate="refused", reporter=entry.offender, words=words)
+
+    def _passed(self, sent_ns: int, octet: int | None = None) -> Verdict:
+        rtt_ms = (time.perf_counter_ns() - sent_ns) / 1e6
+        return Verdict(fate="passed", reporter=str(self._address), rtt_ms=rtt_ms, octet=octet)
+
+
+def _checksum(data: bytes) -> int:
+    """Return the Internet checksum (RFC 1071)."""
+    data += bytes(len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data)) % 0xFFFF
+    return 0xFFFF - total
+
+
+def _octet_in(ancillary: stamps.Ancillary) -> int | None:
+    for level, kind, data in ancillary:
+        if (level, kind) in _OCTETS and data:
+            return data[0] if len(data) < 4 else int(struct.unpack_from("=i", data)[0])
+    return None
