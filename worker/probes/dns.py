@@ -81,7 +81,9 @@ def availability() -> Availability:
 
 def make_query(spec: DnsSpec) -> dns.message.QueryMessage:
     """Return a query with an id of its own; raises ProbeFailure when the test's name cannot be asked for."""
-    options = [dns.edns.GenericOption(dns.edns.OptionType.NSID, b"")] if spec.nsid else []
+    options: list[dns.edns.Option] = (
+        [dns.edns.GenericOption(dns.edns.OptionType.NSID, b"")] if spec.nsid else []
+    )
     try:
         query = dns.message.make_query(
             spec.query_name,
