@@ -24,6 +24,7 @@ from worker.failures import internal_failure, network_failure
 from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure, failing_with
 from worker.wire.dns_https import HttpsTransport
 from worker.wire.dns_transport import Server, StreamTransport, Traffic, Transport, UdpTransport
+from worker.wire.source import Source
 
 #: What fits everywhere without fragments (DNS flag day 2020).
 _UDP_PAYLOAD_BYTES = 1232
@@ -36,11 +37,13 @@ async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
     """Ask the server; the time that its own name takes to resolve is not part of the query time."""
     make_query(spec)
     demands = Demands.of(spec)
-    resolved = await context.resolve(target.host, spec.address_family)
+    source = Source.parse(spec.source)
+    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     server = Server(
         address=resolved.addresses[0],
         port=target.port or spec.port or _PORTS[spec.transport],
         dscp=spec.dscp,
+        source=source,
         name=spec.server_name or target.host,
         verify=spec.verify_tls,
         keep=spec.keep_connection,

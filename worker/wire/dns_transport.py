@@ -23,6 +23,7 @@ from worker.wire import icmp_messages, stamps, tls
 from worker.wire.addresses import endpoint
 from worker.wire.connect import connect, failure_at_once, failure_of
 from worker.wire.datagram import Datagram, open_exchange
+from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
 
 
@@ -33,6 +34,7 @@ class Server:
     address: IPAddress
     port: int
     dscp: int
+    source: Source
     #: Over TLS and HTTPS: the name that the certificate must have, and whether it must.
     name: str
     verify: bool
@@ -94,7 +96,9 @@ class UdpTransport:
         server, traffic = self._server, self._traffic
         data = query.to_wire()
         try:
-            with open_exchange(server.address, server.port) as exchange:
+            with open_exchange(
+                server.address, server.port, dscp=server.dscp, source=server.source
+            ) as exchange:
                 exchange.send(data)
                 traffic.bytes_sent += len(data)
                 while True:
@@ -138,7 +142,9 @@ class OpenStream:
     async def open(self) -> tuple[ByteStream, int]:
         """Return a new stream and the instant at which its connection was begun; raises ProbeFailure."""
         server, traffic = self._server, self._traffic
-        connection = await connect(server.address, server.port, timeout_s=None, dscp=server.dscp)
+        connection = await connect(
+            server.address, server.port, timeout_s=None, dscp=server.dscp, source=server.source
+        )
         self._sock = connection.sock
         if traffic.connect_ms is None:
             traffic.connect_ms = connection.connect_ms

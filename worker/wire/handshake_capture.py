@@ -21,11 +21,11 @@ from worker.failures import error_text
 from worker.probing import IPAddress
 from worker.wire import stamps
 from worker.wire.segments import ACK, SNAPPED, SYN, Segment, parse, port_filter
+from worker.wire.source import IP_BIND_ADDRESS_NO_PORT
 
 _ETH_P_ALL = 0x0003
 _SO_ATTACH_FILTER = 26
 _PACKET_OUTGOING = 4
-_IP_BIND_ADDRESS_NO_PORT = 24
 _ANCILLARY_BYTES = 128
 #: The kernel begins to stamp packets a moment after the first socket has asked for it.
 _STAMPS_BEGIN_S = 0.02
@@ -62,9 +62,10 @@ class Watch:
     def begin(self, sock: socket.socket) -> None:
         """Have the packets of a socket let through that is about to connect; it gets its local port now."""
         if not sock.getsockname()[1]:
-            with contextlib.suppress(OSError):  # a socket bound to a source may leave the choice to connect
-                sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 0)
-            sock.bind(sock.getsockname())
+            # Keep the address that it may be bound to.
+            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 0)
+            host, _port, *scope = sock.getsockname()
+            sock.bind((host, 0, *scope))
         self._local_port = int(sock.getsockname()[1])
         self._capture.admit(self._local_port, self)
 

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DnsSpec(_message.Message):
-    __slots__ = ("query_name", "record_type", "transport", "port", "timeout_ms", "recursion_desired", "valid_rcodes", "answer_pattern", "address_family", "dscp", "count", "interval_ms", "keep_connection", "dnssec", "nsid", "server_name", "verify_tls", "http_path", "http_method", "pattern_syntax", "unwanted_pattern", "authority_pattern", "additional_pattern")
+    __slots__ = ("query_name", "record_type", "transport", "port", "timeout_ms", "recursion_desired", "valid_rcodes", "answer_pattern", "address_family", "dscp", "source", "must_be_unreachable", "count", "interval_ms", "keep_connection", "dnssec", "nsid", "server_name", "verify_tls", "http_path", "http_method", "pattern_syntax", "unwanted_pattern", "authority_pattern", "additional_pattern")
     QUERY_NAME_FIELD_NUMBER: _ClassVar[int]
     RECORD_TYPE_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,8 @@ class DnsSpec(_message.Message):
     ANSWER_PATTERN_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
     DSCP_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     KEEP_CONNECTION_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +44,8 @@ class DnsSpec(_message.Message):
     answer_pattern: str
     address_family: str
     dscp: int
+    source: str
+    must_be_unreachable: bool
     count: int
     interval_ms: int
     keep_connection: bool
@@ -55,7 +59,7 @@ class DnsSpec(_message.Message):
     unwanted_pattern: str
     authority_pattern: str
     additional_pattern: str
-    def __init__(self, query_name: _Optional[str] = ..., record_type: _Optional[str] = ..., transport: _Optional[str] = ..., port: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., recursion_desired: _Optional[bool] = ..., valid_rcodes: _Optional[_Iterable[str]] = ..., answer_pattern: _Optional[str] = ..., address_family: _Optional[str] = ..., dscp: _Optional[int] = ..., count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., keep_connection: _Optional[bool] = ..., dnssec: _Optional[bool] = ..., nsid: _Optional[bool] = ..., server_name: _Optional[str] = ..., verify_tls: _Optional[bool] = ..., http_path: _Optional[str] = ..., http_method: _Optional[str] = ..., pattern_syntax: _Optional[str] = ..., unwanted_pattern: _Optional[str] = ..., authority_pattern: _Optional[str] = ..., additional_pattern: _Optional[str] = ...) -> None: ...
+    def __init__(self, query_name: _Optional[str] = ..., record_type: _Optional[str] = ..., transport: _Optional[str] = ..., port: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., recursion_desired: _Optional[bool] = ..., valid_rcodes: _Optional[_Iterable[str]] = ..., answer_pattern: _Optional[str] = ..., address_family: _Optional[str] = ..., dscp: _Optional[int] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ..., count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., keep_connection: _Optional[bool] = ..., dnssec: _Optional[bool] = ..., nsid: _Optional[bool] = ..., server_name: _Optional[str] = ..., verify_tls: _Optional[bool] = ..., http_path: _Optional[str] = ..., http_method: _Optional[str] = ..., pattern_syntax: _Optional[str] = ..., unwanted_pattern: _Optional[str] = ..., authority_pattern: _Optional[str] = ..., additional_pattern: _Optional[str] = ...) -> None: ...
 
 class DnsResult(_message.Message):
     __slots__ = ("query_ms", "rcode", "answers", "ttl_min_s", "authenticated", "authoritative", "truncated", "bytes_sent", "bytes_received", "query_min_ms", "query_avg_ms", "query_max_ms", "repeated_ms", "connect_ms", "tls_ms", "http_status", "queries", "answered", "unanswered_pct", "cache_hit_pct", "ttl_max_s", "authority_records", "additional_records", "soa_serial", "answer_bytes", "recursion_available", "extended_error", "signatures")
