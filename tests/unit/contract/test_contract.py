@@ -33,6 +33,7 @@ def test_the_first_kinds_are_there() -> None:
         "system",
         "traceroute",
         "tcp_window",
+        "qos",
         "mtu",
     ]
     for kind in contract.kinds().values():
