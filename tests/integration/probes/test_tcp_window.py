@@ -164,7 +164,7 @@ async def test_a_transfer_over_tls(probe: Probe, tmp_path: Path, direction: str,
         outcome = await probe(
             "tcp_window", server.url(path), direction=direction, max_bytes=most, verify_tls=False, sample_ms=5
         )
-        with pytest.raises(ProbeFailure, match="certificate of .* is not valid") as caught:
+        with pytest.raises(ProbeFailure, match=r"certificate of .* is not valid") as caught:
             await probe("tcp_window", server.url(path), direction=direction)
     assert caught.value.reason == probe_pb2.FAILURE_REASON_BAD_CERTIFICATE
     assert (outcome.metrics.status, outcome.metrics.body_bytes) == (200, 3_000_000)
