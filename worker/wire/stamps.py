@@ -116,6 +116,11 @@ def enable(sock: socket.socket) -> bool:
     return True
 
 
+def enable_receiving(sock: socket.socket) -> None:
+    """Switch on stamps of what is received, and of nothing else; raises OSError."""
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE)
+
+
 def enable_errors(sock: socket.socket) -> None:
     """Have ICMP errors queued for reading instead of being folded into one error code."""
     if sock.family == socket.AF_INET6:
