@@ -12,7 +12,7 @@ from google.protobuf import json_format
 
 from streamswarm.targets import shown
 from streamswarm.v1 import probe_pb2
-from worker import probes
+from worker import loop, probes
 from worker.clock import ControllerTime, SystemClock
 from worker.policy import Policy
 from worker.resolving import system_resolver
@@ -51,7 +51,7 @@ def run_lines(
 
     if code and all_or_none:
         return code
-    all_ran = asyncio.run(_run_all(jobs, write, policy=policy, all_or_none=all_or_none, places=places))
+    all_ran = loop.run(_run_all(jobs, write, policy=policy, all_or_none=all_or_none, places=places))
     return code or (EXIT_OK if all_ran else EXIT_NOT_RUN)
 
 

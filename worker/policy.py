@@ -6,8 +6,9 @@ forbids everything. Denials come first; among what is left, `allow` chooses when
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,11 +137,9 @@ class Policy:
         """Raise ProbeFailure unless that address and port may be tested; `named` when an allowed name led to it."""
         if self.broken:
             raise _forbidden(self.broken)
-        for meant in reachable_as(address):
-            reason = self._denied(meant)
-            if reason:
-                hidden = "" if meant == address else f" (it leads to {meant})"
-                raise _forbidden(f"{address}{hidden} is {reason}, which this host's policy does not allow")
+        refusal = self._refusals(address)
+        if refusal:
+            raise _forbidden(refusal)
         if not named and (self.allow or self.names) and not any(address in network for network in self.allow):
             raise _forbidden(f"{address} is not among the networks that this host's policy allows")
         if port is not None and not any(first <= port <= last for first, last in self.ports):
@@ -177,6 +176,20 @@ class Policy:
     def guard(self, resolve: Resolver) -> RunGuard:
         """Return the guard of one run."""
         return RunGuard(self, resolve)
+
+    @functools.cached_property
+    def _refusals(self) -> Callable[[IPAddress], str]:
+        """What `_refusal` returns, remembered: tests look at the same addresses over and over."""
+        return functools.lru_cache(maxsize=4096)(self._refusal)
+
+    def _refusal(self, address: IPAddress) -> str:
+        """Return why an address is denied, whatever is allowed; the empty text when it is not."""
+        for meant in reachable_as(address):
+            reason = self._denied(meant)
+            if reason:
+                hidden = "" if meant == address else f" (it leads to {meant})"
+                return f"{address}{hidden} is {reason}, which this host's policy does not allow"
+        return ""
 
     def _denied(self, address: IPAddress) -> str:
         if any(address in network for network in _NEVER):

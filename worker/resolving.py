@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import socket
 import time
@@ -60,6 +61,7 @@ def system_resolver(*, timeout_s: float = 5.0, limit: int = 64) -> Resolver:
     return resolve
 
 
+@functools.lru_cache(maxsize=4096)
 def _literal(host: str) -> IPAddress | None:
     try:
         return ipaddress.ip_address(host)

@@ -344,6 +344,7 @@ def _read_parameter(field: FieldDescriptor) -> Parameter:
         pattern=options.pattern,
         choices=tuple(options.choices),
         advanced=options.advanced,
+        multiline=options.multiline,
     )
     problems: list[Problem] = []
     default = check_value(parameter, options.default, field.full_name, problems) if options.default else None

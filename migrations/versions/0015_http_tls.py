@@ -1,4 +1,4 @@
-"""Results of the kind `qos`, its classes and hops, and their roll-ups."""
+"""Further metrics of `http`, and the kind `tls`."""
 
 from __future__ import annotations
 
