@@ -1,4 +1,4 @@
-"""What runs of several DNS queries say, and over which connection."""
+"""Results of the kind `qos`, its classes and hops, and their roll-ups."""
 
 from __future__ import annotations
 
