@@ -17,6 +17,7 @@ from worker.clock import ControllerTime, SystemClock
 from worker.policy import Policy
 from worker.resolving import system_resolver
 from worker.runner import Runner
+from worker.vantage import Vantage
 
 #: Every job could be run, whatever the destinations answered.
 EXIT_OK = 0
@@ -71,6 +72,7 @@ async def _run_all(
         load=probes.load,
         resolve=system_resolver(),
         places=places,
+        vantage=Vantage(clock, policy),
     )
     refusals = [refusal for job in jobs if (refusal := runner.refusal(job))] if all_or_none else []
     if refusals:

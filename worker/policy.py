@@ -228,14 +228,18 @@ class RunGuard:
         self._policy = policy
         self._resolve = resolve
         self._named: set[IPAddress] = set()
+        #: The address that the run used last, once it may.
+        self.used: IPAddress | None = None
 
     def check(self, address: IPAddress, port: int | None = None) -> None:
         """Raise ProbeFailure with source POLICY unless the address and port may be used."""
         self._policy.check(address, port, named=address in self._named)
+        self.used = address
 
     def check_network(self, network: IPNetwork) -> None:
         """Raise ProbeFailure with source POLICY unless every address of the network may be used."""
         self._policy.check_network(network)
+        self.used = network[network.num_addresses // 2]  # any of them: one way leads to all
 
     async def resolve(self, host: str, family: str) -> Resolved:
         """Resolve a host; addresses of a name that the policy allows are allowed for this run."""

@@ -19,6 +19,7 @@ from worker.wire.deadline import time_limit
 from worker.wire.http_body import Body
 from worker.wire.http_client import HttpLine
 from worker.wire.http_exchange import Exchange
+from worker.wire.source import Source
 from worker.wire.stream import PeerClosedError
 
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -100,6 +101,8 @@ async def _first_request(this: _Run, order: Order) -> Order:
         this.hops.append(hop)
         followable = len(this.hops) <= most
         await _request(this, order, hop, follow=followable, last=this.spec.requests == 1)
+        if this.spec.must_be_unreachable:
+            return order  # any answer has reached it; where a redirect leads is another matter
         location = hop.exchange.headers.get("location")
         if hop.exchange.status not in _REDIRECTS or location is None or most == 0:
             return order
@@ -170,7 +173,9 @@ async def _request(this: _Run, order: Order, hop: Hop, *, follow: bool, last: bo
 
 async def _connect(this: _Run, order: Order, hop: Hop) -> HttpLine:
     target, spec = order.target, this.spec
-    resolved = await this.context.resolve(target.host, spec.address_family)
+    source = Source.parse(spec.source)
+    family = source.family(target.host, spec.address_family)
+    resolved = await this.context.resolve(target.host, family)
     hop.dns_ms = resolved.elapsed_ms
     hop.address = resolved.addresses[0]
     this.context.guard.check(hop.address, order.port)
@@ -181,6 +186,8 @@ async def _connect(this: _Run, order: Order, hop: Hop) -> HttpLine:
         server_name=target.host if order.scheme == "https" else None,
         version=spec.version or "auto",
         verify=spec.verify_tls,
+        dscp=spec.dscp,
+        source=source,
     )
     return line
 

@@ -18,6 +18,7 @@ from worker.wire import starttls, tls_handshake, tls_validation
 from worker.wire.addresses import endpoint
 from worker.wire.connect import connect, failure_of
 from worker.wire.deadline import time_limit
+from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
 from worker.wire.tls_handshake import Handshake, HandshakeError
 
@@ -28,7 +29,8 @@ _remembered: OrderedDict[tuple[str, int, str], str] = OrderedDict()
 
 async def run(target: Target, spec: TlsSpec, context: ProbeContext) -> Outcome:
     """Connect, shake hands, look at what came, and close."""
-    resolved = await context.resolve(target.host, spec.address_family)
+    source = Source.parse(spec.source)
+    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     port = target.port or spec.port
     name = spec.server_name or target.host
@@ -38,7 +40,7 @@ async def run(target: Target, spec: TlsSpec, context: ProbeContext) -> Outcome:
         metrics.dns_ms = resolved.elapsed_ms
     with failing_with(detail):
         context.guard.check(address, port)
-        handshake = await _shake_hands(address, port, name, spec, metrics)
+        handshake = await _shake_hands(address, port, name, spec, source, metrics)
         found = _judge(handshake, name, metrics, detail)
         changed = _changed((target.host, port, name), handshake)
         if changed is not None:
@@ -53,14 +55,16 @@ def availability() -> Availability:
 
 
 async def _shake_hands(
-    address: IPAddress, port: int, name: str, spec: TlsSpec, metrics: TlsResult
+    address: IPAddress, port: int, name: str, spec: TlsSpec, source: Source, metrics: TlsResult
 ) -> Handshake:
     where = endpoint(address, port)
     phase = "connecting"
     stream: ByteStream | None = None
     try:
         async with time_limit(spec.timeout_ms / 1000):
-            connection = await connect(address, port, timeout_s=None, dscp=spec.dscp, metrics=metrics)
+            connection = await connect(
+                address, port, timeout_s=None, dscp=spec.dscp, source=source, metrics=metrics
+            )
             with connection.sock as sock:
                 metrics.connect_ms = connection.connect_ms
                 stream = ByteStream(sock)

@@ -17,6 +17,7 @@ from worker.wire.connect import connect, failure_of
 from worker.wire.http1 import Http1Session
 from worker.wire.http_body import Body, BodyTooLongError, BrokenBodyError
 from worker.wire.http_exchange import BadAnswerError, Exchange, Request, Session
+from worker.wire.source import BY_ROUTES, Source
 from worker.wire.stream import ByteStream, PeerClosedError
 
 #: What is offered by ALPN (RFC 7301) for each choice of version.
@@ -65,13 +66,20 @@ class HttpLine:
         return self._session is not None and self._session.reusable
 
     async def open(
-        self, *, url: str, server_name: str | None, version: str, verify: bool, dscp: int = 0
+        self,
+        *,
+        url: str,
+        server_name: str | None,
+        version: str,
+        verify: bool,
+        dscp: int = 0,
+        source: Source = BY_ROUTES,
     ) -> None:
         """Connect, under TLS where there is a server name, and agree on the version of HTTP.
 
         `version` is `auto`, `1.1` or `2`; `url` is for messages.
         """
-        connection = await connect(self.address, self._port, timeout_s=None, dscp=dscp)
+        connection = await connect(self.address, self._port, timeout_s=None, dscp=dscp, source=source)
         self._close = connection.sock.close
         self.connect_ms = connection.connect_ms
         stream = self._stream = ByteStream(connection.sock)

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HttpSpec(_message.Message):
-    __slots__ = ("method", "timeout_ms", "max_redirects", "verify_tls", "valid_status", "body_contains", "max_body_bytes", "address_family", "requests", "connection", "version", "compression", "headers", "body", "header_matches", "body_lacks", "body_pattern", "json_matches", "min_cert_days")
+    __slots__ = ("method", "timeout_ms", "max_redirects", "verify_tls", "valid_status", "body_contains", "max_body_bytes", "address_family", "requests", "connection", "version", "compression", "headers", "body", "header_matches", "body_lacks", "body_pattern", "json_matches", "min_cert_days", "dscp", "source", "must_be_unreachable")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     MAX_REDIRECTS_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,9 @@ class HttpSpec(_message.Message):
     BODY_PATTERN_FIELD_NUMBER: _ClassVar[int]
     JSON_MATCHES_FIELD_NUMBER: _ClassVar[int]
     MIN_CERT_DAYS_FIELD_NUMBER: _ClassVar[int]
+    DSCP_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     method: str
     timeout_ms: int
     max_redirects: int
@@ -47,7 +50,10 @@ class HttpSpec(_message.Message):
     body_pattern: str
     json_matches: str
     min_cert_days: int
-    def __init__(self, method: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., max_redirects: _Optional[int] = ..., verify_tls: _Optional[bool] = ..., valid_status: _Optional[_Iterable[int]] = ..., body_contains: _Optional[str] = ..., max_body_bytes: _Optional[int] = ..., address_family: _Optional[str] = ..., requests: _Optional[int] = ..., connection: _Optional[str] = ..., version: _Optional[str] = ..., compression: _Optional[bool] = ..., headers: _Optional[str] = ..., body: _Optional[str] = ..., header_matches: _Optional[str] = ..., body_lacks: _Optional[str] = ..., body_pattern: _Optional[str] = ..., json_matches: _Optional[str] = ..., min_cert_days: _Optional[int] = ...) -> None: ...
+    dscp: int
+    source: str
+    must_be_unreachable: bool
+    def __init__(self, method: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., max_redirects: _Optional[int] = ..., verify_tls: _Optional[bool] = ..., valid_status: _Optional[_Iterable[int]] = ..., body_contains: _Optional[str] = ..., max_body_bytes: _Optional[int] = ..., address_family: _Optional[str] = ..., requests: _Optional[int] = ..., connection: _Optional[str] = ..., version: _Optional[str] = ..., compression: _Optional[bool] = ..., headers: _Optional[str] = ..., body: _Optional[str] = ..., header_matches: _Optional[str] = ..., body_lacks: _Optional[str] = ..., body_pattern: _Optional[str] = ..., json_matches: _Optional[str] = ..., min_cert_days: _Optional[int] = ..., dscp: _Optional[int] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
 
 class HttpHop(_message.Message):
     __slots__ = ("number", "dns_ms", "connect_ms", "tls_ms", "ttfb_ms", "transfer_ms", "status")

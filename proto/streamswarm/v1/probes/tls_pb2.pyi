@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TlsSpec(_message.Message):
-    __slots__ = ("port", "timeout_ms", "server_name", "verify", "min_days_left", "min_version", "alpn", "starttls", "dscp", "address_family")
+    __slots__ = ("port", "timeout_ms", "server_name", "verify", "min_days_left", "min_version", "alpn", "starttls", "dscp", "address_family", "source", "must_be_unreachable")
     PORT_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     SERVER_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,8 @@ class TlsSpec(_message.Message):
     STARTTLS_FIELD_NUMBER: _ClassVar[int]
     DSCP_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     port: int
     timeout_ms: int
     server_name: str
@@ -29,7 +31,9 @@ class TlsSpec(_message.Message):
     starttls: str
     dscp: int
     address_family: str
-    def __init__(self, port: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., server_name: _Optional[str] = ..., verify: _Optional[bool] = ..., min_days_left: _Optional[int] = ..., min_version: _Optional[str] = ..., alpn: _Optional[_Iterable[str]] = ..., starttls: _Optional[str] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ...) -> None: ...
+    source: str
+    must_be_unreachable: bool
+    def __init__(self, port: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., server_name: _Optional[str] = ..., verify: _Optional[bool] = ..., min_days_left: _Optional[int] = ..., min_version: _Optional[str] = ..., alpn: _Optional[_Iterable[str]] = ..., starttls: _Optional[str] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
 
 class TlsResult(_message.Message):
     __slots__ = ("dns_ms", "connect_ms", "starttls_ms", "handshake_ms", "validation_ms", "tls_version", "cipher_bits", "cert_days_left", "chain_days_left", "chain_length", "key_bits", "chain_valid", "name_valid", "problems", "certificate_changed", "ocsp_stapled", "bytes_sent", "bytes_received")
