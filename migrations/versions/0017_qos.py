@@ -1,4 +1,4 @@
-"""Further metrics of `http`, and the kind `tls`."""
+"""Results of the kind `qos`, its classes and hops, and their roll-ups."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0017"
+down_revision = "0016"
 
 
 def upgrade() -> None:
