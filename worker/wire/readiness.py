@@ -1,18 +1,14 @@
 """Waiting for a socket, with the instant at which the event loop learnt of it rather than when the waiter ran.
 
-On Linux all sockets of a loop are watched by one epoll of our own, which alone is registered with the loop: a wait costs
-two system calls, where a registration with the loop costs up to eleven. With a time-out there is one timer, no task.
-However a wait ends, nothing of it is left, so that the socket can be closed at once.
+A wait costs one registration with the loop and, with a time-out, one timer: no task of its own. However it ends, nothing
+of it is left in the loop, so that the socket can be closed at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
-import sys
 import time
-import weakref
 
 
 async def writable(sock: socket.socket, timeout_s: float | None = None) -> int:
@@ -20,7 +16,16 @@ async def writable(sock: socket.socket, timeout_s: float | None = None) -> int:
 
     Raises asyncio.TimeoutError when that takes longer than `timeout_s`.
     """
-    return await _wait(sock.fileno(), timeout_s, write=True)
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[int] = loop.create_future()
+    timer = None if timeout_s is None else loop.call_later(timeout_s, _give_up, future)
+    loop.add_writer(sock, _note, future)
+    try:
+        return await future
+    finally:
+        loop.remove_writer(sock)
+        if timer is not None:
+            timer.cancel()
 
 
 async def readable(sock: socket.socket, timeout_s: float | None = None) -> int:
@@ -28,71 +33,16 @@ async def readable(sock: socket.socket, timeout_s: float | None = None) -> int:
 
     Raises asyncio.TimeoutError when that takes longer than `timeout_s`.
     """
-    return await _wait(sock.fileno(), timeout_s, write=False)
-
-
-async def _wait(descriptor: int, timeout_s: float | None, *, write: bool) -> int:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[int] = loop.create_future()
-    watch = _watch_of(loop)
-    watched = watch is not None and watch.begin(descriptor, future, write=write)
-    if not watched:
-        (loop.add_writer if write else loop.add_reader)(descriptor, _note, future)
     timer = None if timeout_s is None else loop.call_later(timeout_s, _give_up, future)
+    loop.add_reader(sock, _note, future)
     try:
         return await future
     finally:
+        loop.remove_reader(sock)
         if timer is not None:
             timer.cancel()
-        if watch is not None and watched:
-            watch.end(descriptor, future)
-        elif write:
-            loop.remove_writer(descriptor)
-        else:
-            loop.remove_reader(descriptor)
-
-
-class _Watch:
-    """The epoll of one loop, and who waits for which file descriptor."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._epoll = select.epoll()
-        self._waiting: dict[int, asyncio.Future[int]] = {}
-        loop.add_reader(self._epoll.fileno(), self._wake)
-
-    def begin(self, descriptor: int, future: asyncio.Future[int], *, write: bool) -> bool:
-        """Watch a descriptor; False when somebody waits for it already."""
-        if descriptor in self._waiting:
-            return False
-        self._epoll.register(descriptor, select.EPOLLOUT if write else select.EPOLLIN)
-        self._waiting[descriptor] = future
-        return True
-
-    def end(self, descriptor: int, future: asyncio.Future[int]) -> None:
-        """Watch it no longer."""
-        if self._waiting.get(descriptor) is future:
-            del self._waiting[descriptor]
-            self._epoll.unregister(descriptor)
-
-    def _wake(self) -> None:
-        now_ns = time.perf_counter_ns()
-        for descriptor, _events in self._epoll.poll(0):
-            future = self._waiting.pop(descriptor)
-            self._epoll.unregister(descriptor)
-            if not future.done():
-                future.set_result(now_ns)
-
-
-#: Each ends with its loop.
-_watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = weakref.WeakKeyDictionary()
-
-
-def _watch_of(loop: asyncio.AbstractEventLoop) -> _Watch | None:
-    """Return the watch of a loop, or None where the system has no epoll."""
-    watch = _watches.get(loop)
-    if watch is None and sys.platform.startswith("linux"):
-        watch = _watches[loop] = _Watch(loop)
-    return watch
 
 
 def _note(future: asyncio.Future[int]) -> None:

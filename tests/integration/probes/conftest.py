@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import ipaddress
 import os
-import socket
 import struct
 import threading
 import time
@@ -29,7 +28,7 @@ from streamswarm import contract
 from worker import probes
 from worker.probing import Outcome, ProbeContext, Resolved
 from worker.resolving import system_resolver
-from worker.wire import icmp, readiness
+from worker.wire import icmp
 
 
 @pytest.fixture
@@ -65,8 +64,6 @@ def probe(guard: RecordingGuard, names: dict[str, str]) -> Probe:
 @pytest.fixture
 async def no_leak() -> AsyncIterator[None]:
     """Fail a test that leaves a file descriptor open."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        await readiness.writable(sock)  # what watches the loop's sockets stays as long as the loop
     before = _descriptors()
     yield
     # Sockets for pings are kept a while for the next run; one that a run still uses stays open, and is found here.
