@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ _METADATA = tuple(
 )
 _LINK_LOCAL = (Network.parse("169.254.0.0/16"), Network.parse("fe80::/10"))
 _LOOPBACK = (Network.parse("127.0.0.0/8"), Network.parse("::1/128"))
+
+#: Addresses that a policy remembers.
+_MOST_DENIALS = 20_000
 
 _KEYS = (
     "allow", "deny", "allow_loopback", "allow_link_local", "ports", "kinds", "packets_per_second", "bytes_per_day",
@@ -72,6 +75,8 @@ class Policy:
     source: str = "{}"
     #: Why everything is forbidden; empty in a policy that could be read.
     broken: str = ""
+    #: What `_denial` found, by the bytes of addresses: a job asks for the same one again and again.
+    _denials: dict[bytes, str] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def load(cls, path: Path, *, required: bool) -> Policy:
@@ -136,11 +141,13 @@ class Policy:
         """Raise ProbeFailure unless that address and port may be tested; `named` when an allowed name led to it."""
         if self.broken:
             raise _forbidden(self.broken)
-        for meant in reachable_as(address):
-            reason = self._denied(meant)
-            if reason:
-                hidden = "" if meant == address else f" (it leads to {meant})"
-                raise _forbidden(f"{address}{hidden} is {reason}, which this host's policy does not allow")
+        denial = self._denials.get(address.packed)
+        if denial is None:
+            if len(self._denials) >= _MOST_DENIALS:
+                self._denials.clear()
+            denial = self._denials[address.packed] = self._denial(address)
+        if denial:
+            raise _forbidden(f"{address}{denial}, which this host's policy does not allow")
         if not named and (self.allow or self.names) and not any(address in network for network in self.allow):
             raise _forbidden(f"{address} is not among the networks that this host's policy allows")
         if port is not None and not any(first <= port <= last for first, last in self.ports):
@@ -149,6 +156,14 @@ class Policy:
     def guard(self, resolve: Resolver) -> RunGuard:
         """Return the guard of one run."""
         return RunGuard(self, resolve)
+
+    def _denial(self, address: IPAddress) -> str:
+        """Return why an address is denied, as the end of a sentence about it; empty when it is not."""
+        for meant in reachable_as(address):
+            reason = self._denied(meant)
+            if reason:
+                return f" is {reason}" if meant == address else f" (it leads to {meant}) is {reason}"
+        return ""
 
     def _denied(self, address: IPAddress) -> str:
         if any(address in network for network in _NEVER):

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import socket
 import time
+from functools import lru_cache
 
 from streamswarm.targets import shown
 from streamswarm.v1 import probe_pb2
@@ -60,6 +61,7 @@ def system_resolver(*, timeout_s: float = 5.0, limit: int = 64) -> Resolver:
     return resolve
 
 
+@lru_cache(maxsize=20_000)  # a job asks for the same one again and again
 def _literal(host: str) -> IPAddress | None:
     try:
         return ipaddress.ip_address(host)

@@ -46,12 +46,13 @@ class Course:
     __slots__ = (
         "_explored", "_next_round", "_outstanding", "_round_s", "_submit", "_timeout_ns", "_unsent", "_wake", "address",
         "bytes_received", "bytes_sent", "destination", "done", "plan", "probes", "refused", "route", "sockaddr", "strands",
-        "templates",
+        "templates", "version", "withdrawn",
     )  # fmt: skip
 
     def __init__(
         self,
         plan: TracePlan,
+        version: int,
         *,
         destination: bytes,
         address: SocketAddress,
@@ -63,6 +64,8 @@ class Course:
         done: asyncio.Future[None],
     ) -> None:
         self.plan = plan
+        #: IP version.
+        self.version = version
         self.destination = destination
         #: Destination as Python takes it, and as the kernel does.
         self.address = address
@@ -73,6 +76,8 @@ class Course:
         self.done = done
         #: In the order of sending.
         self.probes: list[Probe] = []
+        #: Sent, not answered, and asked again: they do not count.
+        self.withdrawn: list[Probe] = []
         self.refused: dict[int, int] = {}
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -104,6 +109,8 @@ class Course:
         if answer.rtt_ns > self._timeout_ns or probe.expired:
             return  # `step` gives it up, or has
         probe.answer = answer
+        if probe.bucket is not None:
+            probe.bucket.answered(now_s)
         strand = self.strands[probe.flow]
         ttl = probe.ttl
         if answer.final or answer.unreachable:
@@ -150,6 +157,11 @@ class Course:
             self._wake(self, min(wakes))
         else:
             self.done.set_result(None)
+
+    @property
+    def silent(self) -> bool:
+        """Whether any probe had no answer in time."""
+        return any(probe.answer is None for probe in self.probes)
 
     def learn(self) -> None:
         """Remember the way for the next trace towards the same network."""
@@ -217,6 +229,7 @@ class Course:
         """Give up what has waited for too long; return when the next probe will have, None when none was sent."""
         timeout_s = self.plan.timeout_s
         next_s: float | None = None
+        again: list[Probe] = []
         for probe in self.probes:
             if probe.answer is not None or probe.expired or probe.sent is None:
                 continue
@@ -224,6 +237,25 @@ class Course:
             if expiry_s <= now_s:
                 probe.expired = True
                 self._outstanding -= 1
+                if probe.bucket is not None:
+                    probe.bucket.given_up()
+                if probe.hasty and not probe.repeated:
+                    again.append(probe)
             elif next_s is None or expiry_s < next_s:
                 next_s = expiry_s
+        if again:
+            self._ask_again(again)
         return next_s
+
+    def _ask_again(self, hasty: list[Probe]) -> None:
+        """Ask once more what was asked faster than is safe: the silence may be our doing, and says nothing."""
+        self.withdrawn += hasty
+        self.probes = [
+            probe for probe in self.probes if not (probe.hasty and probe.expired) or probe.repeated
+        ]
+        probes = [Probe(self, probe.ttl, probe.flow) for probe in hasty]
+        for probe in probes:
+            probe.repeated = True
+        self._outstanding += len(probes)
+        self._unsent += len(probes)
+        self._submit(probes)
