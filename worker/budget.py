@@ -48,9 +48,9 @@ class Budget:
         self._bytes = None if day is None else TokenBucket(clock, rate=day / _DAY_S, capacity=day)
         self._policy = policy
 
-    def refusal(self, spec: Any) -> str:
+    def refusal(self, spec: Any, addresses: int = 1) -> str:
         """Return why a run of this Spec must not start now, or the empty text after taking what it needs."""
-        packets, size = planned(spec)
+        packets, size = planned(spec, addresses)
         if self._packets is not None and not self._packets.offers(packets):
             return f"the policy's limit of {self._policy.packets_per_second} packets per second is used up"
         if self._bytes is not None and not self._bytes.offers(size):
@@ -61,15 +61,15 @@ class Budget:
             self._bytes.take(size)
         return ""
 
-    def settle(self, spec: Any, metrics: Any) -> None:
+    def settle(self, spec: Any, metrics: Any, addresses: int = 1) -> None:
         """Count what a run really used beyond what it was planned to."""
         if self._bytes is not None:
             used = sum(getattr(metrics, name, 0) for name in ("bytes_sent", "bytes_received"))
-            self._bytes.take(used - planned(spec)[1])
+            self._bytes.take(used - planned(spec, addresses)[1])
 
 
-def planned(spec: Any) -> tuple[int, int]:
-    """Return the packets and bytes that a run of this Spec is known to send, from its parameters."""
+def planned(spec: Any, addresses: int = 1) -> tuple[int, int]:
+    """Return the packets and bytes that a run of this Spec is known to send, from its parameters and addresses."""
     values = contract.spec_values(spec)
-    packets = int(values.get("count") or 1)
+    packets = int(values.get("count") or 1) * addresses
     return packets, packets * int(values.get("size_bytes") or 0)

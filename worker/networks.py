@@ -7,7 +7,7 @@ Python's `ipaddress` sorts some ranges differently from release to release (`is_
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from worker.probing import IPAddress
@@ -33,6 +33,21 @@ class Network:
     def within(self, other: Network) -> bool:
         """True when all of this range lies in the other."""
         return self.version == other.version and other.first <= self.first and self.last <= other.last
+
+    def overlaps(self, other: Network) -> bool:
+        """True when an address lies in both."""
+        return self.version == other.version and self.first <= other.last and other.first <= self.last
+
+    def covered_by(self, networks: Iterable[Network]) -> bool:
+        """True when each address of this range lies in one of the networks."""
+        reached = self.first
+        for network in sorted(
+            (each for each in networks if self.overlaps(each)), key=lambda each: each.first
+        ):
+            if network.first > reached:
+                return False
+            reached = max(reached, network.last + 1)
+        return reached > self.last
 
 
 # Ranges of IPv6 that carry an IPv4 address, with the right shift that brings its 32 bits down.

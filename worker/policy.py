@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from streamswarm import contract
-from streamswarm.targets import TargetError, parse_host, shown
+from streamswarm.targets import IPNetwork, TargetError, parse_host, shown
 from streamswarm.v1 import probe_pb2
 from worker.networks import LOCAL_NAT64, Network, reachable_as
 from worker.probing import IPAddress, ProbeFailure, Resolved, Resolver
@@ -153,6 +153,34 @@ class Policy:
         if port is not None and not any(first <= port <= last for first, last in self.ports):
             raise _forbidden(f"port {port} is not among the `ports` that this host's policy allows")
 
+    def check_network(self, network: IPNetwork) -> None:
+        """Raise ProbeFailure unless every address of a network may be tested: one that may not forbids it all."""
+        if self.broken:
+            raise _forbidden(self.broken)
+        whole = Network(network.version, int(network.network_address), int(network.broadcast_address))
+        if any(whole.overlaps(denied) for denied in _NEVER):
+            reason = "no addresses of destinations (this host, multicast or broadcast)"
+        elif any(whole.overlaps(denied) for denied in self.deny):
+            reason = "addresses in a network under `deny`"
+        elif self._overlaps_unnamed(whole, _METADATA):
+            reason = "a cloud's metadata service"
+        elif self._overlaps_unnamed(whole, (LOCAL_NAT64,)):
+            reason = "addresses of a local NAT64 translator"
+        elif not self.allow_link_local and self._overlaps_unnamed(whole, _LINK_LOCAL):
+            reason = "link-local addresses"
+        elif not self.allow_loopback and self._overlaps_unnamed(whole, _LOOPBACK):
+            reason = "loopback addresses"
+        elif any(len(list(reachable_as(network[at]))) > 1 for at in (0, -1)):
+            reason = "addresses that lead to IPv4 ones"
+        else:
+            reason = ""
+        if reason:
+            raise _forbidden(f"{network} has {reason}, which this host's policy does not allow")
+        if (self.allow or self.names) and not whole.covered_by(self.allow):
+            raise _forbidden(
+                f"{network} does not lie in the networks that this host's policy allows with all its addresses"
+            )
+
     def guard(self, resolve: Resolver) -> RunGuard:
         """Return the guard of one run."""
         return RunGuard(self, resolve)
@@ -183,6 +211,14 @@ class Policy:
     def _in_unnamed(self, address: IPAddress, networks: tuple[Network, ...]) -> bool:
         return any(address in network and not self._named_inside(address, network) for network in networks)
 
+    def _overlaps_unnamed(self, whole: Network, networks: tuple[Network, ...]) -> bool:
+        """Say whether a network has addresses of these, unless it lies in an `allow` entry that lies in them itself."""
+        return any(
+            whole.overlaps(denied)
+            and not any(whole.within(allowed) and allowed.within(denied) for allowed in self.allow)
+            for denied in networks
+        )
+
     def _named_inside(self, address: IPAddress, denied: Network) -> bool:
         return any(address in network and network.within(denied) for network in self.allow)
 
@@ -198,6 +234,10 @@ class RunGuard:
     def check(self, address: IPAddress, port: int | None = None) -> None:
         """Raise ProbeFailure with source POLICY unless the address and port may be used."""
         self._policy.check(address, port, named=address in self._named)
+
+    def check_network(self, network: IPNetwork) -> None:
+        """Raise ProbeFailure with source POLICY unless every address of the network may be used."""
+        self._policy.check_network(network)
 
     async def resolve(self, host: str, family: str) -> Resolved:
         """Resolve a host; addresses of a name that the policy allows are allowed for this run."""

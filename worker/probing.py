@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Union
 
+from streamswarm.targets import IPNetwork
 from streamswarm.v1 import probe_pb2
 
 IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]  # noqa: UP007  a value, and Python 3.10 has no `type`
@@ -64,6 +65,9 @@ class TargetGuard(Protocol):
 
     def check(self, address: IPAddress, port: int | None = None) -> None:
         """Check the address that is about to be used, after every resolution and every redirect."""
+
+    def check_network(self, network: IPNetwork) -> None:
+        """Check all addresses of the network that is about to be used."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from streamswarm import contract
 from streamswarm.v1 import gateway_pb2, probe_pb2
-from worker.budget import Budget
+from worker.budget import Budget, planned
 from worker.clock import Clock, ControllerTime
 from worker.envelope import ended, envelope
 from worker.policy import Policy
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _PLACE_WAIT_S = 1.0
 #: How long a probe may take to tidy up after it was told to stop.
 _CANCEL_WAIT_S = 2.0
+#: How long sending to a further address of a network may take.
+_PACKET_S = 50e-6
 #: How long an unavailable kind is believed to stay so; something may have been installed meanwhile.
 _UNAVAILABLE_S = 30.0
 
@@ -119,7 +121,7 @@ class Runner:
         started_us = self._clock.steady_us()
         try:
             checked = self._check(job)
-            refusal = self._budget.refusal(job.spec)
+            refusal = self._budget.refusal(job.spec, checked.target.addresses)
             if refusal:
                 return ended(
                     result,
@@ -129,7 +131,7 @@ class Runner:
                     refusal,
                 )
             outcome = await self._probe(checked)
-            self._budget.settle(job.spec, outcome.metrics)
+            self._budget.settle(job.spec, outcome.metrics, checked.target.addresses)
             _fill(result, checked.kind, outcome.metrics)
             _add_detail(result, outcome.detail)
             result.status = probe_pb2.STATUS_OK
@@ -154,6 +156,8 @@ class Runner:
         self._policy.check_kind(kind.name)
         if target.address is not None:
             self._policy.check(target.address, target.port)
+        if target.network is not None:
+            self._policy.check_network(target.network)
         state = self._availability(kind.name)
         if not state.available:
             mend = f"; mend it with: {state.mend}" if state.mend else ""
@@ -166,7 +170,8 @@ class Runner:
         module = self._load(kind.name)
         spec = getattr(job.spec, kind.name)
         asked_s = module.duration_s(spec) if hasattr(module, "duration_s") else asked_time_s(spec)
-        return _Checked(kind=kind, target=target, spec=spec, module=module, limit_s=asked_s + kind.timeout_s)
+        limit_s = asked_s + kind.timeout_s + planned(job.spec, target.addresses - 1)[0] * _PACKET_S
+        return _Checked(kind=kind, target=target, spec=spec, module=module, limit_s=limit_s)
 
     async def _probe(self, checked: _Checked) -> Outcome:
         guard = self._policy.guard(self._resolve)
@@ -211,7 +216,7 @@ class Runner:
 
     def _take_failure(self, job: probe_pb2.Job, result: probe_pb2.Result, failure: ProbeFailure) -> None:
         if failure.metrics is not None:
-            self._budget.settle(job.spec, failure.metrics)
+            self._budget.settle(job.spec, failure.metrics, _addresses(job))
             try:
                 _fill(result, contract.kind_of(job.spec), failure.metrics)
             except TypeError as error:
@@ -255,6 +260,11 @@ def asked_time_s(spec: Any) -> float:
         if field.name.endswith("_ms"):
             asked_ms += int(getattr(spec, field.name)) * (count if field.name == "interval_ms" else 1)
     return asked_ms / 1000
+
+
+def _addresses(job: probe_pb2.Job) -> int:
+    """Return how many addresses a job aims at that was run."""
+    return contract.parse_target(contract.kind_of(job.spec), job.target).addresses
 
 
 def _fill(result: probe_pb2.Result, kind: contract.Kind, metrics: Any) -> None:

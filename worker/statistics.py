@@ -57,7 +57,7 @@ def standard_deviation(samples: Sequence[float]) -> float | None:
     average = mean(samples)
     if average is None or len(samples) < 2:
         return None
-    return math.sqrt(math.fsum((sample - average) ** 2 for sample in samples) / len(samples))
+    return math.dist(samples, [average] * len(samples)) / math.sqrt(len(samples))
 
 
 def ipdv_mean(samples: Sequence[float]) -> float | None:

@@ -22,7 +22,7 @@ from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, Problem, UnknownKindError
 from streamswarm.expression_parser import parse
 from streamswarm.expressions import Expression, ExpressionError
-from streamswarm.targets import TargetError, parse_host_port, parse_url, shown
+from streamswarm.targets import TargetError, parse_address, shown
 from streamswarm.v1 import probe_pb2
 
 SUITE_FIELDS = ("suite", "description", "destinations", "tests")
@@ -211,9 +211,7 @@ class _Reader:
         name = checker.name()
         address = checker.text("address", longest=2048, required=True)
         try:
-            address = (
-                str(parse_url(address) if "://" in address else parse_host_port(address)) if address else ""
-            )
+            address = str(parse_address(address)) if address else ""
         except TargetError as error:
             checker.add("address", str(error))
             address = ""

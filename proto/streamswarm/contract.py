@@ -15,7 +15,15 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from streamswarm.targets import Target, TargetError, parse_host, parse_host_port, parse_url, shown
+from streamswarm.targets import (
+    Target,
+    TargetError,
+    parse_address,
+    parse_host,
+    parse_host_port,
+    parse_url,
+    shown,
+)
 from streamswarm.v1 import options_pb2, probe_pb2
 from streamswarm.values import InvalidInputError, Parameter, Problem, ValueType, check_value
 
@@ -58,6 +66,7 @@ _TARGETS = {
     options_pb2.TARGET_HOST_PORT: "host_port",
     options_pb2.TARGET_URL: "url",
     options_pb2.TARGET_NONE: "none",
+    options_pb2.TARGET_HOST_OR_NETWORK: "host_or_network",
 }
 
 
@@ -119,8 +128,8 @@ class Kind:
     description: str
     #: `series`, `path`, `waterfall`, `matrix`, `channels` or `call`.
     view: str
-    #: What it aims at: `host`, `host_port`, `url` or `none`.
-    target: Literal["host", "host_port", "url", "none"]
+    #: What it aims at: `host`, `host_or_network`, `host_port`, `url` or `none`.
+    target: Literal["host", "host_or_network", "host_port", "url", "none"]
     #: Longest time of one run beyond what its parameters ask for.
     timeout_s: float
     parameters: tuple[Parameter, ...]
@@ -262,6 +271,8 @@ def parse_target(kind: Kind, text: str) -> Target:
             return parse_url(text)
         if kind.target == "host_port":
             return parse_host_port(text)
+        if kind.target == "host_or_network" and "/" in text and "://" not in text:
+            return parse_address(text)
         return Target(host=parse_host(text))
     except TargetError as error:
         raise InvalidInputError([Problem(path="target", message=str(error))]) from error

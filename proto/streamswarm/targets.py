@@ -1,4 +1,4 @@
-"""What a test may aim at: strict parsing of hosts, host:port pairs and URLs.
+"""What a test may aim at: strict parsing of hosts, networks, host:port pairs and URLs.
 
 The same rules hold where a destination is typed in and where a worker is about to send, so that nothing odd
 (numbers that resolvers take for addresses, options, control characters) travels in between.
@@ -9,14 +9,20 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import Union
 from urllib.parse import urlsplit
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
 _LOOKS_NUMERIC = re.compile(r"(0[xX][0-9A-Fa-f]*|[0-9]+)\Z")
+_PREFIX = re.compile(r"(0|[1-9][0-9]{0,2})\Z", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
 _URL_CHARACTERS = re.compile(r"[!-~]+\Z")
 
 MAX_TARGET_LENGTH = 2048
+#: Most addresses of a network that a test may aim at.
+MOST_ADDRESSES = 65_536
+
+IPNetwork = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]  # noqa: UP007  a value, and Python 3.10 has no `type`
 
 
 class TargetError(ValueError):
@@ -27,16 +33,23 @@ class TargetError(ValueError):
 class Target:
     """A parsed target."""
 
-    #: Host name in lower case, or an address in its canonical form; empty for a target of no host.
+    #: Host name in lower case, or an address or network in its canonical form; empty for a target of no host.
     host: str
     #: Port, where the text names one.
     port: int | None = None
     #: The whole URL, for kinds that aim at one.
     url: str | None = None
+    #: All addresses of a network, for kinds that may aim at one.
+    network: IPNetwork | None = None
+
+    @property
+    def addresses(self) -> int:
+        """How many addresses it aims at: those of a network that hosts may have, one otherwise."""
+        return 1 if self.network is None else len(host_range(self.network))
 
     @property
     def address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-        """The host as an address, or None when it is a name."""
+        """The host as an address, or None when it is a name or a network."""
         try:
             return ipaddress.ip_address(self.host)
         except ValueError:
@@ -83,6 +96,48 @@ def parse_host(text: str) -> str:
     return name
 
 
+def parse_network(text: str) -> IPNetwork:
+    """Return the network that is written as `192.0.2.0/24` or `2001:db8::/120`, or raise TargetError."""
+    _check_plain(text)
+    address, _, length = text.partition("/")
+    try:
+        first = ipaddress.ip_address(address)
+    except ValueError:
+        raise TargetError(
+            f"`{shown(text)}` is not a network; write its first address and the length of its prefix, "
+            "such as `192.0.2.0/24`"
+        ) from None
+    if "%" in address:
+        raise TargetError(f"`{shown(text)}` has a zone, which no network has; leave out what follows `%`")
+    bits = first.max_prefixlen
+    if not _PREFIX.match(length) or int(length) > bits:
+        raise TargetError(
+            f"`{shown(length)}` is not the length of a prefix; it is a number from 0 to {bits}, as in `192.0.2.0/24`"
+        )
+    if bits - int(length) > MOST_ADDRESSES.bit_length() - 1:
+        least = bits - MOST_ADDRESSES.bit_length() + 1
+        raise TargetError(
+            f"`{shown(text)}` has more than {MOST_ADDRESSES} addresses, the most that one test may aim at; "
+            f"use networks of /{least} or longer prefixes"
+        )
+    network = ipaddress.ip_network(f"{first}/{length}", strict=False)
+    if network.network_address != first:
+        raise TargetError(f"`{shown(text)}` does not begin at {first}; the network is `{network}`")
+    return network
+
+
+def host_range(network: IPNetwork) -> range:
+    """Return the numbers of the addresses that hosts of a network may have.
+
+    Without its own address and the broadcast address in IPv4 (RFC 1122; RFC 3021 for two addresses), without the
+    routers' anycast address in IPv6 (RFC 4291; RFC 6164 for two addresses).
+    """
+    first, last = int(network.network_address), int(network.broadcast_address)
+    if network.num_addresses <= 2:
+        return range(first, last + 1)
+    return range(first + 1, last if network.version == 4 else last + 1)
+
+
 def parse_host_port(text: str) -> Target:
     """Parse `host`, `host:port`, `address`, `[v6 address]` or `[v6 address]:port`."""
     _check_plain(text)
@@ -125,6 +180,16 @@ def parse_url(text: str) -> Target:
         raise TargetError("port 0 cannot be connected to; name a port from 1 to 65535")
     host = parse_host(parts.hostname or "")
     return Target(host=host, port=port, url=text)
+
+
+def parse_address(text: str) -> Target:
+    """Parse what a destination may be: a URL where there is a scheme, a network where there is a slash, else a host with or without port."""
+    if "://" in text:
+        return parse_url(text)
+    if "/" in text:
+        network = parse_network(text)
+        return Target(host=str(network), network=network)
+    return parse_host_port(text)
 
 
 def shown(text: str, limit: int = 80) -> str:

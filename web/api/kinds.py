@@ -20,7 +20,7 @@ _SHOWN = closed(
         "name": _TEXT,
         "label": _TEXT,
         "description": _TEXT,
-        "target": {"enum": ["host", "host_port", "url", "none"]},
+        "target": {"enum": ["host", "host_or_network", "host_port", "url", "none"]},
         "view": _TEXT,
         "headline": {"type": "string", "description": "The metric that stands for the kind."},
         "parameters": {"type": "array", "items": record(Parameter)},

@@ -1,70 +1,111 @@
-"""The kind `ping`: ICMP echo requests to one host, and what their replies say."""
+"""The kind `ping`: ICMP echo requests to one host or to a network, and what their replies say."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from typing import Any
 
-from streamswarm.targets import Target
+from streamswarm.targets import IPNetwork, Target, host_range
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.ping_pb2 import PingResult, PingSpec
-from worker import statistics
-from worker.failures import error_text, network_failure, vantage_failure
-from worker.probing import Availability, Outcome, ProbeContext, failing_with
-from worker.wire import icmp_messages
-from worker.wire.echo import EchoPlan, EchoRecord, EchoReply, EchoSendError, EchoUnavailableError
+from worker import statistics, sweeps
+from worker.failures import error_text, internal_failure, network_failure, resolver_failure, vantage_failure
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, failing_with
+from worker.replies import Replies, set_present
+from worker.wire import batches, icmp_messages
+from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailableError
 
-if sys.platform.startswith("linux"):
+if batches.SUPPORTED:
     from worker.wire.icmp import echo, open_socket
 else:
     from worker.wire.icmp_portable import echo, open_socket
 
 
+#: Different ICMP errors that are told of one run.
+_MOST_ERRORS = 10
+#: Most requests of one run.
+MOST_PACKETS = 1_000_000
+
+
 async def run(target: Target, spec: PingSpec, context: ProbeContext) -> Outcome:
-    """Ping the first address that the resolver gives."""
+    """Ping the first address that the resolver gives, or every address of a network."""
+    if target.network is not None:
+        return await _sweep(target.network, spec, context)
     resolved = await context.resolve(target.host, spec.address_family)
     address = resolved.addresses[0]
     detail: dict[str, Any] = {"address": str(address)}
     with failing_with(detail):
         context.guard.check(address)
-        plan = EchoPlan(
-            address=address,
-            count=spec.count,
-            interval_s=spec.interval_ms / 1000,
-            timeout_s=spec.timeout_ms / 1000,
-            size=spec.size_bytes,
-            dscp=spec.dscp,
-            ttl=spec.ttl,
-            dont_fragment=spec.dont_fragment,
-        )
-        try:
-            record = await echo(plan)
-        except EchoUnavailableError as error:
-            raise vantage_failure(
-                f"ping cannot run on this host: {error}", reason=probe_pb2.FAILURE_REASON_NO_PERMISSION
-            ) from error
-        except EchoSendError as error:
-            raise vantage_failure(
-                f"this host cannot send to {address}: {error_text(error)}",
-                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
-            ) from error
-        if record.sent == 0:
-            raise vantage_failure(
-                f"this host sent no request to {address}: {_refusals(record)}",
-                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
-            )
+        record = await _send(_plan(address, spec), str(address))
         metrics = summarise(record, spec.timeout_ms)
-        if record.refused:
-            detail["not_sent"] = _refusals(record)
-        if record.errors:
-            detail["icmp_errors"] = _errors(record, address.version)
+        _explain(record, detail, address.version)
         if metrics.packets_received == 0:
-            reason = (
-                probe_pb2.FAILURE_REASON_UNREACHABLE if record.errors else probe_pb2.FAILURE_REASON_TIMED_OUT
-            )
-            raise network_failure(_silence(record, plan, metrics), metrics, reason=reason)
+            raise _silence(record, spec, metrics, str(address), address.version)
     return Outcome(metrics=metrics, detail=detail)
+
+
+async def _sweep(network: IPNetwork, spec: PingSpec, context: ProbeContext) -> Outcome:
+    """Ping every address of a network."""
+    numbers = host_range(network)
+    detail: dict[str, Any] = {"network": str(network)}
+    with failing_with(detail):
+        if len(numbers) * spec.count > MOST_PACKETS:
+            raise internal_failure(
+                f"{spec.count} packets to each of {len(numbers)} addresses are more than {MOST_PACKETS}, the most "
+                "of one run; lower the test's `count`, or aim at a smaller network",
+                reason=probe_pb2.FAILURE_REASON_INVALID_TEST,
+            )
+        if spec.address_family not in ("any", "", f"ipv{network.version}"):
+            raise resolver_failure(
+                f"{network} is not an {spec.address_family.replace('ip', 'IP')} network, as the test asks for",
+                reason=probe_pb2.FAILURE_REASON_NO_SUCH_NAME,
+            )
+        context.guard.check_network(network)
+        first = network[numbers[0] - int(network.network_address)]
+        record = await _send(_plan(first, spec, hosts=len(numbers)), str(network))
+        replies = Replies.of(record, spec.timeout_ms)
+        metrics = sweeps.summarise(replies, first, len(numbers), spec.count)
+        _explain(record, detail, network.version)
+        if metrics.packets_received == 0:
+            raise _silence(record, spec, metrics, f"the addresses of {network}", network.version)
+        detail |= sweeps.answering(replies, first, len(numbers))
+    return Outcome(metrics=metrics, detail=detail)
+
+
+def _plan(address: IPAddress, spec: PingSpec, *, hosts: int = 1) -> EchoPlan:
+    return EchoPlan(
+        address=address,
+        count=spec.count,
+        interval_s=spec.interval_ms / 1000,
+        timeout_s=spec.timeout_ms / 1000,
+        size=spec.size_bytes,
+        dscp=spec.dscp,
+        ttl=spec.ttl,
+        dont_fragment=spec.dont_fragment,
+        hosts=hosts,
+        burst=spec.mode == "burst",
+    )
+
+
+async def _send(plan: EchoPlan, where: str) -> EchoRecord:
+    """Send the requests of a plan; raises ProbeFailure when none could be sent."""
+    try:
+        record = await echo(plan)
+    except EchoUnavailableError as error:
+        raise vantage_failure(
+            f"ping cannot run on this host: {error}", reason=probe_pb2.FAILURE_REASON_NO_PERMISSION
+        ) from error
+    except EchoSendError as error:
+        raise vantage_failure(
+            f"this host cannot send to {where}: {error_text(error)}",
+            reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+        ) from error
+    if record.sent == 0:
+        raise vantage_failure(
+            f"this host sent no request to {where}: {_refusals(record)}",
+            reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+        )
+    return record
 
 
 def availability() -> Availability:
@@ -89,60 +130,26 @@ def availability() -> Availability:
 
 
 def summarise(record: EchoRecord, timeout_ms: int) -> PingResult:
-    """Return the metrics of a run; what cannot be said from its replies stays unset."""
-    in_time: dict[int, EchoReply] = {}
-    seen: set[int] = set()
-    duplicates = late = reordered = 0
-    highest = -1
-    for reply in record.replies:
-        if reply.index in seen:
-            duplicates += 1
-            continue
-        seen.add(reply.index)
-        if reply.index < highest:
-            reordered += 1
-        highest = max(highest, reply.index)
-        if reply.rtt_ns > timeout_ms * 1_000_000:
-            late += 1
-        else:
-            in_time[reply.index] = reply
-    result = PingResult(
-        packets_sent=record.sent,
-        packets_received=len(in_time),
-        duplicates=duplicates,
-        reordered=reordered,
-        late=late,
-        icmp_errors=len({error.index for error in record.errors} - seen),
-        bytes_sent=record.bytes_sent,
-        bytes_received=record.bytes_received,
-    )
-    if record.sent:
-        result.loss_pct = 100.0 * (record.sent - len(in_time)) / record.sent
-    if record.sent and not record.refused:  # otherwise it is not known which requests were sent
+    """Return the metrics of a run to one host; what cannot be said from its replies stays unset."""
+    replies = Replies.of(record, timeout_ms)
+    result = replies.counted()
+    in_time = replies.in_time
+    if record.sent and not record.refused and result.HasField("loss_pct"):
+        # Otherwise it is not known which requests were sent, or lost.
         result.loss_periods, result.longest_loss_period = statistics.loss_periods(
             [index in in_time for index in range(record.sent)]
         )
     if not in_time:
         return result
-    rtts = [in_time[index].rtt_ns / 1e6 for index in sorted(in_time)]
-    values = {
-        "rtt_min_ms": min(rtts),
-        "rtt_avg_ms": statistics.mean(rtts),
-        "rtt_median_ms": statistics.median(rtts),
-        "rtt_max_ms": max(rtts),
-        "rtt_stddev_ms": statistics.standard_deviation(rtts),
-        "rtt_p90_ms": statistics.percentile_90(rtts),
-        "rtt_p95_ms": statistics.percentile_95(rtts),
-        "rtt_p99_ms": statistics.percentile_99(rtts),
-        "ipdv_max_ms": statistics.ipdv_max(rtts),
-        "ipdv_avg_ms": statistics.ipdv_mean(rtts),
-        "pdv_p95_ms": statistics.pdv_95(rtts),
-        "rfc3550_jitter_ms": statistics.rfc3550_jitter(rtts),
-    }
-    for name, value in values.items():
-        if value is not None:
-            setattr(result, name, value)
-    result.kernel_timestamps = all(reply.kernel for reply in in_time.values())
+    rtts = [in_time[index] / 1e6 for index in sorted(in_time)]
+    replies.add_times(result, rtts)
+    set_present(
+        result,
+        ipdv_max_ms=statistics.ipdv_max(rtts),
+        ipdv_avg_ms=statistics.ipdv_mean(rtts),
+        pdv_p95_ms=statistics.pdv_95(rtts),
+        rfc3550_jitter_ms=statistics.rfc3550_jitter(rtts),
+    )
     ttls = [reply.ttl for reply in record.replies if reply.ttl is not None]
     if ttls:
         result.reply_ttl = ttls[-1]
@@ -150,21 +157,47 @@ def summarise(record: EchoRecord, timeout_ms: int) -> PingResult:
     return result
 
 
-def _silence(record: EchoRecord, plan: EchoPlan, metrics: PingResult) -> str:
-    text = f"{plan.address} answered none of {record.sent} requests within {plan.timeout_s * 1000:.0f} ms"
+def _explain(record: EchoRecord, detail: dict[str, Any], version: int) -> None:
+    """Add to the detail what the counts do not tell."""
+    if record.refused:
+        detail["not_sent"] = _refusals(record)
+    if record.errors:
+        detail["icmp_errors"] = _errors(record, version)
+    if record.dropped_here:
+        detail["dropped_here"] = (
+            f"{record.dropped_here} packets came while this host's receive buffer was full, so that loss cannot be "
+            "told; raise net.core.rmem_max, or give the worker a less busy host"
+        )
+
+
+def _silence(
+    record: EchoRecord, spec: PingSpec, metrics: PingResult, where: str, version: int
+) -> ProbeFailure:
+    """Return the failure of a run without a reply in time."""
+    if record.dropped_here:
+        return vantage_failure(
+            f"no answer of {where} was read within {spec.timeout_ms} ms, but {record.dropped_here} packets came while "
+            "this host's receive buffer was full",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_NO_ROOM,
+        )
+    text = f"{where} answered none of {record.sent} requests within {spec.timeout_ms} ms"
     if metrics.late:
         text += f"; {metrics.late} answers came later"
     if record.errors:
-        text += f"; {_errors(record, plan.address.version)}"
-    return text
+        text += f"; {_errors(record, version)}"
+    reason = probe_pb2.FAILURE_REASON_UNREACHABLE if record.errors else probe_pb2.FAILURE_REASON_TIMED_OUT
+    return network_failure(text, metrics, reason=reason)
 
 
 def _errors(record: EchoRecord, version: int) -> str:
     counts = Counter((error.offender, error.type, error.code) for error in record.errors)
-    return "; ".join(
+    most = counts.most_common(_MOST_ERRORS)
+    text = "; ".join(
         f"{offender or 'an unknown router'} reported {icmp_messages.error_name(version, kind, code)} ({count} times)"
-        for (offender, kind, code), count in sorted(counts.items(), key=lambda item: -item[1])
+        for (offender, kind, code), count in most
     )
+    return text if len(most) == len(counts) else f"{text}; and {len(counts) - len(most)} other errors"
 
 
 def _refusals(record: EchoRecord) -> str:

@@ -1,33 +1,57 @@
-"""The kind `tcp`: open one connection, ask the kernel what it saw, close it."""
+"""The kind `tcp`: open connections one after the other, ask the kernel what it saw, close them."""
 
 from __future__ import annotations
 
-from streamswarm.targets import Target
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from streamswarm.targets import Target, shown
+from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.tcp_pb2 import TcpResult, TcpSpec
-from worker.probing import Availability, Outcome, ProbeContext, failing_with
-from worker.wire import tcp_info
-from worker.wire.connect import Connection, connect
+from worker import escapes, handshakes
+from worker.failures import target_failure
+from worker.handshakes import Handshake
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, failing_with
+from worker.wire import handshake_capture, tcp_info
+from worker.wire.addresses import endpoint
+from worker.wire.connect import Connection, connect, failure_of
+from worker.wire.handshake_capture import CaptureUnavailableError, HandshakeCapture, Split
+from worker.wire.stream import ByteStream
+
+_LONGEST_EXPECTED_BYTES = 65_536
+#: Failed attempts that the detail tells of.
+_TOLD_FAILURES = 10
 
 
 async def run(target: Target, spec: TcpSpec, context: ProbeContext) -> Outcome:
-    """Connect to the first address that the resolver gives."""
+    """Connect to the first address that the resolver gives, as often as the test says."""
     resolved = await context.resolve(target.host, spec.address_family)
     address = resolved.addresses[0]
     port = target.port or spec.port
-    detail = {"address": str(address), "port": port}
-    metrics = TcpResult()
+    detail: dict[str, Any] = {"address": str(address), "port": port}
+    metrics = TcpResult(bytes_sent=0, bytes_received=0)
     if resolved.elapsed_ms is not None:
         metrics.dns_ms = resolved.elapsed_ms
     with failing_with(detail):
         context.guard.check(address, port)
-        connection = await connect(
-            address, port, timeout_s=spec.timeout_ms / 1000, dscp=spec.dscp, metrics=metrics
-        )
-    try:
-        _measure(connection, metrics)
-    finally:
-        connection.sock.close()
+        if not spec.split:
+            await _attempt_all(address, port, spec, metrics, detail, None)
+        else:
+            try:
+                async with handshake_capture.opened() as capture:
+                    await _attempt_all(address, port, spec, metrics, detail, capture)
+            except CaptureUnavailableError as error:
+                detail["split"] = f"not measured: {error}"
+                await _attempt_all(address, port, spec, metrics, detail, None)
     return Outcome(metrics=metrics, detail=detail)
+
+
+def duration_s(spec: TcpSpec) -> float:
+    """Return the longest time that a run may take by its parameters."""
+    waits = 2 if spec.expect else 1
+    return max(1, spec.count) * max(waits * spec.timeout_ms, spec.interval_ms) / 1000
 
 
 def availability() -> Availability:
@@ -35,18 +59,134 @@ def availability() -> Availability:
     return Availability(available=True)
 
 
-def _measure(connection: Connection, metrics: TcpResult) -> None:
+async def _attempt_all(
+    address: IPAddress,
+    port: int,
+    spec: TcpSpec,
+    metrics: TcpResult,
+    detail: dict[str, Any],
+    capture: HandshakeCapture | None,
+) -> None:
+    """Make all attempts and fill in what they say; raises the last failure when none succeeded."""
+    made: list[Handshake] = []
+    failures: list[ProbeFailure] = []
+    attempts = max(1, spec.count)
+    begin = time.monotonic()
+    for number in range(attempts):
+        if number:
+            await asyncio.sleep(max(0.0, begin + number * spec.interval_ms / 1000 - time.monotonic()))
+        try:
+            connection, split = await _connect(address, port, spec, capture)
+            with connection.sock:
+                handshake = _look_at(connection, split)
+                made.append(handshake)
+                if spec.send or spec.expect:
+                    made[-1] = replace(
+                        handshake,
+                        first_byte_ms=await _talk(connection, spec, metrics, endpoint(address, port)),
+                    )
+        except ProbeFailure as failure:
+            failures.append(failure)
+    handshakes.fill(metrics, attempts, made, [failure.reason for failure in failures])
+    if failures and attempts > 1:
+        detail["failures"] = [shown(failure.message, 255) for failure in failures[:_TOLD_FAILURES]]
+    if made:
+        detail["class"] = handshakes.diagnosis(metrics)
+    if len(failures) == attempts:
+        failures[-1].metrics = metrics
+        raise failures[-1]
+
+
+async def _connect(
+    address: IPAddress, port: int, spec: TcpSpec, capture: HandshakeCapture | None
+) -> tuple[Connection, Split | None]:
+    """Open one connection, watched from beside where there is a capture."""
+    timeout_s = spec.timeout_ms / 1000
+    if capture is None:
+        return await connect(address, port, timeout_s=timeout_s, dscp=spec.dscp), None
+    with capture.watch(address, port) as watch:
+        connection = await connect(address, port, timeout_s=timeout_s, dscp=spec.dscp, on_socket=watch.begin)
+        try:
+            return connection, await watch.split()
+        except BaseException:
+            connection.sock.close()
+            raise
+
+
+def _look_at(connection: Connection, split: Split | None) -> Handshake:
+    """Return what clock, kernel and capture say of a connection."""
     info = tcp_info.read(connection.sock)
-    metrics.connect_ms = connection.connect_ms
     if info is None:
-        return
-    if info.rtt_us is not None:
-        metrics.kernel_rtt_ms = info.rtt_us / 1000
-    if info.min_rtt_us is not None:
-        metrics.kernel_min_rtt_ms = info.min_rtt_us / 1000
-    if info.total_retrans is not None:
-        metrics.syn_retransmits = info.total_retrans
-    if info.snd_mss is not None:
-        metrics.mss_bytes = info.snd_mss
-    if info.pmtu is not None:
-        metrics.path_mtu_bytes = info.pmtu
+        return Handshake(connect_ms=connection.connect_ms)
+    if info.total_retrans:
+        split = None  # which of the packets was answered is not known
+    return Handshake(
+        connect_ms=connection.connect_ms,
+        rtt_ms=None if info.rtt_us is None else info.rtt_us / 1000,
+        min_rtt_ms=None if info.min_rtt_us is None else info.min_rtt_us / 1000,
+        retransmits=info.total_retrans,
+        mss_bytes=info.snd_mss,
+        path_mtu_bytes=info.pmtu,
+        syn_to_synack_ms=None if split is None else split.syn_to_synack_ms,
+        synack_to_ack_ms=None if split is None else split.synack_to_ack_ms,
+    )
+
+
+async def _talk(connection: Connection, spec: TcpSpec, metrics: TcpResult, where: str) -> float | None:
+    """Send and expect what the test says; return the milliseconds until the first byte came."""
+    sent, wanted = escapes.to_bytes(spec.send), escapes.to_bytes(spec.expect)
+    stream = ByteStream(connection.sock)
+    talk = _Talk(ready_ns=connection.connected_ns)
+    try:
+        await asyncio.wait_for(_exchange(stream, sent, wanted, talk), spec.timeout_ms / 1000)
+    except asyncio.TimeoutError:
+        raise _unmet(talk, f"within {spec.timeout_ms} ms", spec, where) from None
+    except OSError as error:
+        raise failure_of(error, where) from error
+    finally:
+        metrics.bytes_sent += talk.sent
+        metrics.bytes_received += len(talk.received)
+    if wanted not in talk.received:
+        closed = "before it closed the connection"
+        if len(talk.received) >= _LONGEST_EXPECTED_BYTES:
+            closed = f"in its first {_LONGEST_EXPECTED_BYTES} bytes"
+        raise _unmet(talk, closed, spec, where)
+    return (talk.first_ns - talk.ready_ns) / 1e6 if talk.first_ns else None
+
+
+@dataclass(kw_only=True)
+class _Talk:
+    """What was said so far; instants by time.perf_counter_ns, 0 before they happened."""
+
+    ready_ns: int
+    first_ns: int = 0
+    sent: int = 0
+    received: bytearray = field(default_factory=bytearray)
+
+
+async def _exchange(stream: ByteStream, sent: bytes, wanted: bytes, talk: _Talk) -> None:
+    if sent:
+        await stream.send(sent)
+        talk.sent = len(sent)
+        talk.ready_ns = time.perf_counter_ns()
+    while wanted not in talk.received and len(talk.received) < _LONGEST_EXPECTED_BYTES:
+        data = await stream.receive()
+        if not data:
+            return
+        talk.first_ns = talk.first_ns or stream.received_ns
+        talk.received += data
+
+
+def _unmet(talk: _Talk, when: str, spec: TcpSpec, where: str) -> ProbeFailure:
+    """Return the failure of a connection over which the expected text did not come."""
+    if talk.received:
+        said = shown(bytes(talk.received[:60]).decode("utf-8", "backslashreplace"))
+        return target_failure(
+            f"{where} did not say `{shown(spec.expect)}` {when}; it said `{said}`",
+            reason=probe_pb2.FAILURE_REASON_WRONG_CONTENT,
+        )
+    timed_out = when.startswith("within")
+    return target_failure(
+        f"{where} took the connection and said nothing {when}; the test expects `{shown(spec.expect)}`",
+        reason=probe_pb2.FAILURE_REASON_TIMED_OUT if timed_out else probe_pb2.FAILURE_REASON_BROKEN_OFF,
+    )

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,54 +37,66 @@ class Connection:
 
 
 async def connect(
-    address: IPAddress, port: int, *, timeout_s: float | None, dscp: int = 0, metrics: Any = None
+    address: IPAddress,
+    port: int,
+    *,
+    timeout_s: float | None,
+    dscp: int = 0,
+    metrics: Any = None,
+    on_socket: Callable[[socket.socket], None] | None = None,
 ) -> Connection:
     """Connect, or raise ProbeFailure with `metrics` as what was measured so far.
 
-    Without a time-out the caller has one of its own around the call.
+    Without a time-out the caller has one of its own around the call. `on_socket` sees the socket before anything is
+    sent, to bind it or to watch it; what it raises as OSError is an error of this host.
 
     A refusal is the target's, a time-out or an ICMP error the network's. An error that the connect call itself
     returns comes from this host's routing or rules: the vantage's.
     """
-    where = endpoint(address, port)
-    try:
-        sock = socket.socket(family_of(address), socket.SOCK_STREAM)
-    except OSError as error:
-        raise vantage_failure(
-            f"no TCP socket could be opened: {error_text(error)}",
-            metrics,
-            reason=probe_pb2.FAILURE_REASON_NO_ROOM,
-        ) from error
+    sock = _open(address, metrics)
     try:
         sock.setblocking(False)
         if dscp:
             set_dscp(sock, dscp)
         # Small writes (a query, a request) must not wait for the answer to an earlier one.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if on_socket is not None:
+            on_socket(sock)
         target = socket_address(address, port)
         started_ns = time.perf_counter_ns()
         code = sock.connect_ex(target)
-        if code not in (0, errno.EINPROGRESS):
-            raise failure_at_once(OSError(code, os.strerror(code)), where, metrics)
         connected_ns = time.perf_counter_ns()
-        if code:
-            try:
-                connected_ns = await asyncio.wait_for(writable(sock), timeout_s)
-            except asyncio.TimeoutError:
-                raise network_failure(
-                    f"{where} did not answer the connection request within {(timeout_s or 0) * 1000:.0f} ms",
-                    metrics,
-                ) from None
+        if code == errno.EINPROGRESS:
+            connected_ns = await writable(sock, timeout_s)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
-                raise failure_of(OSError(code, os.strerror(code)), where, metrics)
+                raise failure_of(OSError(code, os.strerror(code)), endpoint(address, port), metrics)
+        elif code:
+            raise failure_at_once(OSError(code, os.strerror(code)), endpoint(address, port), metrics)
+    except asyncio.TimeoutError:
+        sock.close()
+        raise network_failure(
+            f"{endpoint(address, port)} did not answer the connection request within {(timeout_s or 0) * 1000:.0f} ms",
+            metrics,
+        ) from None
     except OSError as error:
         sock.close()
-        raise failure_at_once(error, where, metrics) from error
+        raise failure_at_once(error, endpoint(address, port), metrics) from error
     except BaseException:
         sock.close()
         raise
     return Connection(sock=sock, started_ns=started_ns, connected_ns=connected_ns)
+
+
+def _open(address: IPAddress, metrics: Any) -> socket.socket:
+    try:
+        return socket.socket(family_of(address), socket.SOCK_STREAM)
+    except OSError as error:
+        raise vantage_failure(
+            f"no TCP socket could be opened: {error_text(error)}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_NO_ROOM,
+        ) from error
 
 
 def failure_of(error: OSError, where: str, metrics: Any = None) -> ProbeFailure:

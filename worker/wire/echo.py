@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from worker.probing import IPAddress
 
 
 @dataclass(frozen=True, kw_only=True)
 class EchoPlan:
-    """Echo requests to one address."""
+    """Echo requests to one address, or to consecutive ones."""
 
+    #: The address, or the first of them.
     address: IPAddress
-    #: Requests to send.
+    #: Requests to send to each address.
     count: int
-    #: Seconds between two requests; never less, also when the host was busy.
+    #: Seconds between two requests to one address; never less than half of it, also when the host was busy.
     interval_s: float
     #: Seconds to listen after the last request.
     timeout_s: float
@@ -23,14 +25,26 @@ class EchoPlan:
     dscp: int
     ttl: int
     dont_fragment: bool
+    #: How many consecutive addresses are asked, in turn.
+    hosts: int = 1
+    #: All requests back to back: the interval is not used.
+    burst: bool = False
+    #: Address to send from; None leaves it to the system.
+    source: IPAddress | None = None
+    #: Interface to send through; empty leaves it to the system's routes.
+    interface: str = ""
+
+    @property
+    def total(self) -> int:
+        """Requests to all addresses; request `n` goes to address `n % hosts`."""
+        return self.count * self.hosts
 
 
-@dataclass(frozen=True, kw_only=True)
-class EchoReply:
-    """One reply to a request of the run."""
+class EchoReply(NamedTuple):
+    """One reply to a request of the run. A tuple: a run may have a million of them."""
 
     #: Which request, from 0.
-    index: int
+    request: int
     rtt_ns: int
     #: Both ends of the time are the kernel's stamps.
     kernel: bool
@@ -63,6 +77,8 @@ class EchoRecord:
     #: Bytes of IP packets.
     bytes_sent: int
     bytes_received: int
+    #: Packets that this host received and had no room for while the run was under way; some may have been replies.
+    dropped_here: int = 0
 
 
 class EchoUnavailableError(Exception):

@@ -1,4 +1,4 @@
-"""ICMP and ICMPv6 echo messages: building them, and recognising our own among what comes back.
+"""ICMP and ICMPv6 echo messages and their errors: building them, counting their bytes, naming them.
 
 References: RFC 792, RFC 4443.
 """
@@ -6,17 +6,12 @@ References: RFC 792, RFC 4443.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 HEADER_BYTES = 8
-_ECHO = struct.Struct("!BBHHH")
-_INDEX = struct.Struct("!I")
-_COOKIE_BYTES = 8
-#: The smallest payload that holds cookie and index.
-SMALLEST_PAYLOAD = _COOKIE_BYTES + _INDEX.size
+_INDEX_BYTES = 4
 
-_REQUEST_TYPE = {4: 8, 6: 128}
-_REPLY_TYPE = {4: 0, 6: 129}
+REQUEST_TYPE = {4: 8, 6: 128}
+REPLY_TYPE = {4: 0, 6: 129}
 
 _UNREACHABLE_V4 = {
     0: "network unreachable",
@@ -40,84 +35,24 @@ _UNREACHABLE_V6 = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stream:
-    """What tells the requests of one run from everybody else's."""
+def request(version: int, cookie: bytes, size: int) -> bytes:
+    """Return an echo request with `size` bytes of payload that begin with the cookie.
 
-    #: IP version, 4 or 6.
-    version: int
-    #: ICMP identifier, random.
-    ident: int
-    #: Sequence number of the first request, random.
-    first_sequence: int
-    #: Random bytes that begin the payload.
-    cookie: bytes
-    #: Bytes of payload.
-    size: int
-    #: Requests in the run.
-    count: int
-
-    def request(self, index: int) -> bytes:
-        """Return the request of that index; the checksum is filled in for IPv4, by the kernel for IPv6."""
-        head = self.cookie + _INDEX.pack(index)
-        payload = head + bytes((position & 0xFF) for position in range(self.size - len(head)))
-        sequence = (self.first_sequence + index) & 0xFFFF
-        kind = _REQUEST_TYPE[self.version]
-        check = 0
-        if self.version == 4:
-            check = checksum(_ECHO.pack(kind, 0, 0, self.ident, sequence) + payload)
-        return _ECHO.pack(kind, 0, check, self.ident, sequence) + payload
-
-    def index_of_reply(self, message: bytes) -> int | None:
-        """Return which request a message replies to, or None when it is no reply to this run.
-
-        The whole of what was sent must have come back: identifier, sequence number, cookie and length.
-        """
-        if len(message) != HEADER_BYTES + self.size:
-            return None
-        kind, code, _check, ident, sequence = _ECHO.unpack_from(message)
-        if kind != _REPLY_TYPE[self.version] or code != 0 or ident != self.ident:
-            return None
-        if message[HEADER_BYTES : HEADER_BYTES + _COOKIE_BYTES] != self.cookie:
-            return None
-        index: int = _INDEX.unpack_from(message, HEADER_BYTES + _COOKIE_BYTES)[0]
-        if index >= self.count or (self.first_sequence + index) & 0xFFFF != sequence:
-            return None
-        return index
-
-    def index_of_quoted(self, quoted: bytes) -> int | None:
-        """Return which request an ICMP error quotes, or None when it is not one of this run.
-
-        Routers need not quote more than the header (RFC 792), so the cookie is compared as far as it is there.
-        """
-        if len(quoted) < HEADER_BYTES:
-            return None
-        kind, code, _check, ident, sequence = _ECHO.unpack_from(quoted)
-        if kind != _REQUEST_TYPE[self.version] or code != 0 or ident != self.ident:
-            return None
-        cookie = quoted[HEADER_BYTES : HEADER_BYTES + _COOKIE_BYTES]
-        if cookie != self.cookie[: len(cookie)]:
-            return None
-        index: int = (sequence - self.first_sequence) & 0xFFFF
-        return index if index < self.count else None
+    Checksum, identifier, sequence number and the index behind the cookie are left at zero, to be filled in.
+    """
+    head = cookie + bytes(_INDEX_BYTES)
+    padding = bytes(position & 0xFF for position in range(size - len(head)))
+    return bytes([REQUEST_TYPE[version], 0]) + bytes(6) + head + padding
 
 
-def checksum(data: bytes) -> int:
-    """Return the Internet checksum (RFC 1071)."""
+def word_sum(data: bytes) -> int:
+    """Return the one's complement sum of the 16-bit words of a message, in this host's byte order (RFC 1071)."""
     if len(data) % 2:
         data += b"\0"
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"={len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def without_ip_header(packet: bytes) -> bytes | None:
-    """Return the ICMP message in an IPv4 packet as raw sockets deliver it, or None when it is cut short."""
-    if len(packet) < 20:
-        return None
-    length = (packet[0] & 0x0F) * 4
-    return packet[length:] if length >= 20 and len(packet) >= length + HEADER_BYTES else None
+    return total
 
 
 def ip_bytes(version: int, icmp_bytes: int, mtu: int | None) -> int:

@@ -9,6 +9,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
+from worker.probing import IPAddress
 from worker.wire.echo import EchoError, EchoPlan, EchoRecord, EchoReply, EchoSendError, EchoUnavailableError
 from worker.wire.icmp_messages import HEADER_BYTES, ip_bytes
 
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
     import icmplib
 
 
-def open_socket(version: int) -> icmplib.ICMPv4Socket | icmplib.ICMPv6Socket:
-    """Return an ICMP socket, or raise EchoUnavailableError."""
+def open_socket(version: int, source: IPAddress | None = None) -> icmplib.ICMPv4Socket | icmplib.ICMPv6Socket:
+    """Return an ICMP socket that sends from an address, or raise EchoUnavailableError."""
     import icmplib
 
     sort = icmplib.ICMPv4Socket if version == 4 else icmplib.ICMPv6Socket
     failure: Exception | None = None
     for privileged in (False, True):
         try:
-            return sort(privileged=privileged)
+            return sort(address=None if source is None else str(source), privileged=privileged)
         except (icmplib.SocketPermissionError, icmplib.SocketUnavailableError, OSError) as error:
             failure = error
     raise EchoUnavailableError(
@@ -43,6 +44,11 @@ async def echo(plan: EchoPlan) -> EchoRecord:
 
     if plan.dont_fragment:
         raise EchoUnavailableError("this system gives no way to forbid fragmentation of ICMP packets", "")
+    if plan.hosts > 1:
+        raise EchoUnavailableError("whole networks can be asked from Linux only", "")
+    if plan.interface:
+        raise EchoUnavailableError("an interface to send through can be chosen on Linux only", "")
+    interval_s = 0.0 if plan.burst else plan.interval_s
     version = plan.address.version
     ident = secrets.randbelow(0x10000)
     payload = secrets.token_bytes(plan.size)
@@ -51,7 +57,7 @@ async def echo(plan: EchoPlan) -> EchoRecord:
     refused: dict[int, int] = {}
     replies: list[EchoReply] = []
     errors: list[EchoError] = []
-    with icmplib.AsyncSocket(open_socket(version)) as sock:
+    with icmplib.AsyncSocket(open_socket(version, plan.source)) as sock:
         for index in range(plan.count):
             started_s = time.monotonic()
             request = icmplib.ICMPRequest(
@@ -64,7 +70,7 @@ async def echo(plan: EchoPlan) -> EchoRecord:
                 received_ns = time.time_ns()
                 reply.raise_for_status()
                 rtt_ns = max(0, received_ns - round(request.time * 1e9))
-                replies.append(EchoReply(index=index, rtt_ns=rtt_ns, kernel=False, ttl=None))
+                replies.append(EchoReply(request=index, rtt_ns=rtt_ns, kernel=False, ttl=None))
             except icmplib.TimeoutExceeded:
                 pass
             except icmplib.ICMPError as error:
@@ -77,7 +83,7 @@ async def echo(plan: EchoPlan) -> EchoRecord:
                     raise EchoSendError(number, os.strerror(number)) from error
                 refused[number] = refused.get(number, 0) + 1
             if index + 1 < plan.count:
-                await asyncio.sleep(max(0.0, started_s + plan.interval_s - time.monotonic()))
+                await asyncio.sleep(max(0.0, started_s + interval_s - time.monotonic()))
     return EchoRecord(
         sent=sent,
         refused=refused,

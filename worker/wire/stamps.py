@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_SO_TIMESTAMPING = 37
+SO_TIMESTAMPING = 37
 _TX_SOFTWARE = 1 << 1
 _RX_SOFTWARE = 1 << 3
 _SOFTWARE = 1 << 4
@@ -25,7 +25,7 @@ _OPT_TSONLY = 1 << 11
 _MSG_ERRQUEUE = 0x2000
 _IP_RECVERR = 11
 _IPV6_RECVERR = 25
-_ORIGIN_TIMESTAMPING = 4
+ORIGIN_TIMESTAMPING = 4
 #: Three `struct timespec`; the first is the software stamp.
 _STAMPS = struct.Struct("@6l")
 #: sock_extended_err: errno, origin, type, code, pad, info, data; the offender's address follows.
@@ -34,7 +34,7 @@ _ANCILLARY_BYTES = 512
 #: Room for the start of a quoted packet, which is all that attribution needs.
 _QUOTED_BYTES = 2048
 #: Wall clock and monotonic clock may drift this far apart while a packet is under way before a step is assumed.
-_STEP_NS = 200_000
+STEP_NS = 200_000
 
 #: Whether this system has the error queue and its stamps.
 SUPPORTED = sys.platform.startswith("linux")
@@ -95,11 +95,11 @@ def elapsed(
     stamps that does not, or a wall clock that was set meanwhile, is not believed.
     """
     outer_ns = received.monotonic_ns - sent.monotonic_ns
-    if abs(received.wall_ns - sent.wall_ns - outer_ns) > _STEP_NS:
+    if abs(received.wall_ns - sent.wall_ns - outer_ns) > STEP_NS:
         return outer_ns, False
     start_ns = sent.wall_ns if transmitted_ns is None else transmitted_ns
     end_ns = received.wall_ns if stamped_ns is None else stamped_ns
-    if 0 <= end_ns - start_ns <= outer_ns + _STEP_NS:
+    if 0 <= end_ns - start_ns <= outer_ns + STEP_NS:
         return end_ns - start_ns, transmitted_ns is not None and stamped_ns is not None
     return outer_ns, False
 
@@ -109,11 +109,16 @@ def enable(sock: socket.socket) -> bool:
     flags = _TX_SOFTWARE | _RX_SOFTWARE | _SOFTWARE | _OPT_ID | _OPT_TSONLY
     try:
         # Switching the numbers off first makes them start at 0 again.
-        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, 0)
-        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, flags)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, 0)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, flags)
     except OSError:
         return False
     return True
+
+
+def enable_receiving(sock: socket.socket) -> None:
+    """Switch on stamps of what is received, and of nothing else; raises OSError."""
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE)
 
 
 def enable_errors(sock: socket.socket) -> None:
@@ -127,7 +132,7 @@ def enable_errors(sock: socket.socket) -> None:
 def stamp_in(ancillary: Ancillary) -> int | None:
     """Return the software stamp among ancillary data, in wall-clock nanoseconds."""
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPING and len(data) >= _STAMPS.size:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPING and len(data) >= _STAMPS.size:
             seconds, nanoseconds = _STAMPS.unpack_from(data)[:2]
             if seconds:
                 return int(seconds) * 1_000_000_000 + int(nanoseconds)
@@ -155,7 +160,7 @@ def parse_queued(data: bytes, ancillary: Ancillary) -> TransmitStamp | QueuedErr
         ) or len(content) < _EXTENDED_ERROR.size:
             continue
         number, origin, icmp_type, code, _pad, info, key = _EXTENDED_ERROR.unpack_from(content)
-        if origin == _ORIGIN_TIMESTAMPING:
+        if origin == ORIGIN_TIMESTAMPING:
             stamp_ns = stamp_in(ancillary)
             return None if stamp_ns is None else TransmitStamp(key=key, wall_ns=stamp_ns)
         return QueuedError(

@@ -20,7 +20,7 @@ from controller.store.queries.destinations import DestinationRecord
 from controller.store.queries.tests import using_destination
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError
-from streamswarm.targets import TargetError, parse_host_port, parse_url, shown
+from streamswarm.targets import TargetError, parse_address, shown
 
 FIELDS = ("name", "address", "description", "tags")
 _UNIQUE = "uq_destinations_name_live"
@@ -111,12 +111,12 @@ def _check(values: Mapping[str, Any], *, wanted: tuple[str, ...]) -> dict[str, A
 
 
 def _address(checker: Checker) -> str:
-    """Return the address in its canonical form: a URL where there is a scheme, else a host with or without port."""
+    """Return the address in its canonical form."""
     text = checker.text("address", longest=2048, required=True)
     if checker.problems and checker.problems[-1].path == "address":
         return ""
     try:
-        return str(parse_url(text) if "://" in text else parse_host_port(text))
+        return str(parse_address(text))
     except TargetError as error:
         checker.add("address", str(error))
         return ""

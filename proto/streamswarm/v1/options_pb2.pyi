@@ -48,6 +48,7 @@ class Target(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TARGET_HOST_PORT: _ClassVar[Target]
     TARGET_URL: _ClassVar[Target]
     TARGET_NONE: _ClassVar[Target]
+    TARGET_HOST_OR_NETWORK: _ClassVar[Target]
 BETTER_NEITHER: Better
 BETTER_LOWER: Better
 BETTER_HIGHER: Better
@@ -74,6 +75,7 @@ TARGET_HOST: Target
 TARGET_HOST_PORT: Target
 TARGET_URL: Target
 TARGET_NONE: Target
+TARGET_HOST_OR_NETWORK: Target
 PARAM_FIELD_NUMBER: _ClassVar[int]
 param: _descriptor.FieldDescriptor
 METRIC_FIELD_NUMBER: _ClassVar[int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 
@@ -25,12 +26,14 @@ class NameServer:
         #: Queries as they came, and the ports that those over UDP came from.
         self.queries: list[dns.message.Message] = []
         self.ports: list[int] = []
+        self._closing = False
         self._threads = [threading.Thread(target=work) for work in (self._serve_udp, self._serve_tcp)]
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
         """Stop both threads: a datagram and a connection from the server's own ports wake them."""
+        self._closing = True
         self.udp.sendto(b"", self.udp.getsockname())
         with socket.create_connection(self.tcp.getsockname()):
             pass
@@ -51,10 +54,13 @@ class NameServer:
     def _serve_tcp(self) -> None:
         while True:
             connection, _address = self.tcp.accept()
-            with connection:
+            if self._closing:
+                connection.close()
+                return
+            with connection, contextlib.suppress(ConnectionError):
                 prefix = connection.recv(2, socket.MSG_WAITALL)
                 if len(prefix) < 2:
-                    return
+                    continue  # a client that has enough leaves
                 data = connection.recv(int.from_bytes(prefix, "big"), socket.MSG_WAITALL)
                 for answer in self._answers(data, udp=False):
                     connection.sendall(len(answer).to_bytes(2, "big") + answer)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from streamswarm.targets import IPNetwork
 from streamswarm.v1 import probe_pb2
 from worker.probing import IPAddress, Outcome, ProbeFailure
 
@@ -32,12 +33,23 @@ class RecordingGuard:
 
     denied: set[str] = field(default_factory=set)
     asked: list[tuple[IPAddress, int | None]] = field(default_factory=list)
+    networks: list[IPNetwork] = field(default_factory=list)
 
     def check(self, address: IPAddress, port: int | None = None) -> None:
         self.asked.append((address, port))
         if str(address) in self.denied or f"{address}:{port}" in self.denied:
             raise ProbeFailure(
                 f"{address} is denied",
+                source=probe_pb2.FAILURE_SOURCE_POLICY,
+                reason=probe_pb2.FAILURE_REASON_FORBIDDEN,
+                status=probe_pb2.STATUS_ERROR,
+            )
+
+    def check_network(self, network: IPNetwork) -> None:
+        self.networks.append(network)
+        if str(network) in self.denied:
+            raise ProbeFailure(
+                f"{network} is denied",
                 source=probe_pb2.FAILURE_SOURCE_POLICY,
                 reason=probe_pb2.FAILURE_REASON_FORBIDDEN,
                 status=probe_pb2.STATUS_ERROR,

@@ -282,7 +282,7 @@ def test_sketches_are_made_once_for_all_buckets(engine: Engine, book: Book) -> N
     found: list[str] = []
 
     def explain(connection: Connection, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.startswith("INSERT INTO rollup_ping_"):
+        if statement.startswith(tuple(f"INSERT INTO rollup_ping_{of.name} " for of in LAYERS)):
             cursor.execute(f"EXPLAIN {statement}", parameters)
             found.append("\n".join(row[0] for row in cursor.fetchall()))
 

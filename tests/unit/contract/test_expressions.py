@@ -141,7 +141,7 @@ def test_readings_are_for_people() -> None:
         ("rtt_avg_ms; 1", "is not understood", 11),
         ("rtt_avg_ms < 1e999", "`1e999` is too large", 14),
         ("rtt_avg_ms < 20 # ok", "`# ok` is not understood", 17),
-        ('disks["/"].used_pct < 90', "is no group of rows of `ping`, which has none", 1),
+        ('disks["/"].used_pct < 90', "is no group of rows of `ping`; there are by_address", 1),
         ("(" * 21 + "loss_pct == 0" + ")" * 21, "nested more than 20 deep", 21),
         ("not " * 21 + "loss_pct == 0", "nested more than 20 deep", 81),
         ("loss_pct == 0 or " * 58, "has more than", None),

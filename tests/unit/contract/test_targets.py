@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError
-from streamswarm.targets import TargetError, parse_host, parse_host_port, parse_url
+from streamswarm.targets import (
+    TargetError,
+    host_range,
+    parse_address,
+    parse_host,
+    parse_host_port,
+    parse_network,
+    parse_url,
+)
 
 ODD = [
     "", " ", "-f", "--help", "$(id)", "a;b", "a\0b", "a\r\nb", "a" * 254, "a." * 130 + "b", "2852039166", "0xa9fea9fe",
@@ -71,7 +79,7 @@ def test_urls_are_taken_as_they_are() -> None:
 @given(st.text(max_size=300))
 def test_no_text_crashes_the_parsers(text: str) -> None:
     """Every text is taken or refused with a TargetError."""
-    for parse in (parse_host, parse_host_port, parse_url):
+    for parse in (parse_host, parse_host_port, parse_url, parse_network, parse_address):
         try:
             parse(text)
         except TargetError as error:
@@ -84,3 +92,57 @@ def test_a_kind_takes_only_its_form() -> None:
         with pytest.raises(InvalidInputError, match="target: "):
             contract.parse_target(contract.kind(kind), text)
     assert contract.parse_target(contract.kind("system"), "").host == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical", "hosts"),
+    [
+        ("192.0.2.0/24", "192.0.2.0/24", 254),
+        ("10.0.0.0/16", "10.0.0.0/16", 65_534),
+        ("192.0.2.4/31", "192.0.2.4/31", 2),
+        ("192.0.2.4/32", "192.0.2.4/32", 1),
+        ("2001:DB8::/112", "2001:db8::/112", 65_535),
+        ("2001:db8::7/128", "2001:db8::7/128", 1),
+    ],
+)
+def test_networks_are_taken_in_their_usual_form(text: str, canonical: str, hosts: int) -> None:
+    """How many addresses hosts may have, by RFC 1122, 3021, 4291 and 6164; the text form reads back the same."""
+    target = contract.parse_target(contract.kind("ping"), text)
+    assert (str(target), target.addresses, target.address) == (canonical, hosts, None)
+    assert parse_address(str(target)) == target
+
+
+def test_the_networks_own_and_the_broadcast_address_are_left_out() -> None:
+    """IPv4; in IPv6 the routers' anycast address alone."""
+    four, six = parse_network("192.0.2.0/29"), parse_network("2001:db8::/125")
+    assert [str(four[n - int(four[0])]) for n in host_range(four)] == [f"192.0.2.{n}" for n in range(1, 7)]
+    assert [str(six[n - int(six[0])]) for n in host_range(six)] == [f"2001:db8::{n}" for n in range(1, 8)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["192.0.2.0/", "/24", "192.0.2.0/33", "192.0.2.0/024", "192.0.2.0/255.255.255.0", "192.0.2.0/-1", "192.0.2.1/24",
+     "10.0.0.0/15", "0.0.0.0/0", "::/0", "2001:db8::/111", "fe80::%eth0/120", "host/24", "192.0.2.0/24/24", "192.0.2/24",
+     "192.0.2.0/٢٤", "192.0.2.0 /24", "192.0.2.0/24:80", "0x0a000000/24"],
+)  # fmt: skip
+def test_odd_networks_are_refused_with_a_message(text: str) -> None:
+    """Masks, host bits, octal, zones, names, and networks that are too large."""
+    with pytest.raises(TargetError) as caught:
+        parse_network(text)
+    assert str(caught.value).isprintable()
+    with pytest.raises(InvalidInputError):
+        contract.parse_target(contract.kind("ping"), text)
+
+
+def test_only_kinds_that_say_so_aim_at_networks() -> None:
+    """One that connects to a port does not, and ping takes no URL."""
+    for kind, text in (("tcp", "192.0.2.0/24"), ("http", "192.0.2.0/24"), ("ping", "http://192.0.2.0/24")):
+        with pytest.raises(InvalidInputError, match="target: "):
+            contract.parse_target(contract.kind(kind), text)
+
+
+def test_destinations_may_have_any_form() -> None:
+    """A URL by its scheme, a network by its slash, else a host with or without port."""
+    assert parse_address("https://host/a").url == "https://host/a"
+    assert str(parse_address("192.0.2.0/24").network) == "192.0.2.0/24"
+    assert parse_address("host:80").port == 80

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 
 import pytest
 
@@ -76,6 +77,7 @@ def test_stamps_come_in_the_control_data_and_through_the_error_queue() -> None:
     with receiver(socket.AF_INET) as sink, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
         assert stamps.enable(sink)
         assert stamps.enable(source)
+        time.sleep(0.1)  # the kernel switches receive stamps on from a work queue
         table = filled(socket.AF_INET, sink.getsockname()[1], 3)
         before = stamps.now().wall_ns
         table.send(source, 0, 3)

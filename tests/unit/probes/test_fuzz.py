@@ -14,8 +14,7 @@ from streamswarm.v1.probes.dns_pb2 import DnsResult, DnsSpec
 from worker.probes import dns as dns_probe
 from worker.probes import http as http_probe
 from worker.probing import ProbeFailure
-from worker.wire import icmp_messages, stamps, tcp_info
-from worker.wire.icmp_messages import Stream
+from worker.wire import stamps, tcp_info
 
 ANSWER = dns.message.make_response(dns.message.make_query("a.test", "TXT", use_edns=0, id=7))
 ANSWER.answer = [
@@ -65,24 +64,6 @@ def test_any_location_is_followed_or_refused(location: str) -> None:
     assert target.url.startswith(("http://", "https://"))
     assert all(33 <= ord(character) <= 126 for character in target.url)
     json.dumps(target.url)
-
-
-@given(st.binary(max_size=120))
-def test_random_packets_are_nobodys_reply(packet: bytes) -> None:
-    """Neither as a message, nor behind an IP header, nor quoted in an error."""
-    stream = Stream(
-        version=4,
-        ident=0xBEEF,
-        first_sequence=9,
-        cookie=b"\x9a\x03\xc1\x7f\x55\xe8\x21\x4d",
-        size=56,
-        count=3,
-    )
-    assert stream.index_of_reply(packet) is None
-    message = icmp_messages.without_ip_header(packet)
-    assert message is None or len(message) >= 8
-    index = stream.index_of_quoted(packet)
-    assert index is None or packet[4:6] == b"\xbe\xef"
 
 
 @given(

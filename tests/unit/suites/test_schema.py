@@ -105,9 +105,13 @@ def test_parameters_that_the_reader_takes_the_schema_takes(data: st.DataObject) 
             value = st.sampled_from([*parameter.choices, "other"])
         if data.draw(st.booleans()):
             spec[parameter.name] = data.draw(st.lists(value, max_size=3) if parameter.repeated else value)
-    target = {"host": "192.0.2.1", "host_port": "192.0.2.1:53", "url": "http://192.0.2.1/", "none": None}[
-        kind.target
-    ]
+    target = {
+        "host": "192.0.2.1",
+        "host_or_network": "192.0.2.0/24",
+        "host_port": "192.0.2.1:53",
+        "url": "http://192.0.2.1/",
+        "none": None,
+    }[kind.target]
     test = {"name": "a", "kind": kind.name, "spec": spec, **({"destinations": [target]} if target else {})}
     if reader_accepts({"tests": [test]}):
         assert [error.message for error in VALIDATOR.iter_errors({"tests": [test]})] == []

@@ -283,3 +283,79 @@ def test_a_run_larger_than_the_bucket_needs_a_full_one(clock: Any) -> None:
     spec = contract.make_spec("ping", {"count": 100})
     assert budget.refusal(spec) == ""
     assert budget.refusal(contract.make_spec("ping", {"count": 1})) != ""
+
+
+def _allows_network(policy: Policy, network: str) -> bool:
+    try:
+        policy.check_network(ipaddress.ip_network(network))
+    except ProbeFailure as failure:
+        assert failure.source == probe_pb2.FAILURE_SOURCE_POLICY
+        assert failure.reason == probe_pb2.FAILURE_REASON_FORBIDDEN
+        assert str(ipaddress.ip_network(network)) in failure.message
+        return False
+    return True
+
+
+def test_a_network_is_forbidden_by_any_address_that_is() -> None:
+    """One denied address, a metadata service, loopback, what is never a destination."""
+    policy = Policy.parse({"deny": ["10.0.0.77", "2001:db8::100/120"]})
+    for network in (
+        "10.0.0.0/24", "169.254.169.0/24", "169.254.0.0/16", "127.0.0.0/24", "168.63.128.0/17", "0.0.0.0/24",
+        "224.0.0.0/16", "255.255.255.0/24", "2001:db8::/112", "fe80::/112", "::/112", "100.100.0.0/16",
+    ):  # fmt: skip
+        assert not _allows_network(policy, network), network
+    for network in ("10.0.1.0/24", "10.0.0.64/29", "192.0.2.0/24", "2001:db8::/120", "2001:db9::/112"):
+        assert _allows_network(policy, network), network
+
+
+def test_a_network_must_lie_in_what_is_allowed() -> None:
+    """In one entry, or in several that lie side by side; a gap of one address is one too many."""
+    policy = Policy.parse({"allow": ["10.0.0.0/25", "10.0.0.128/26", "10.0.0.192/26", "www.example.org"]})
+    assert _allows_network(policy, "10.0.0.0/24")
+    assert not _allows_network(policy, "10.0.0.0/23")
+    assert not _allows_network(Policy.parse({"allow": ["10.0.0.0/25", "10.0.0.129"]}), "10.0.0.0/24")
+    assert not _allows_network(Policy.parse({"allow": ["www.example.org"]}), "10.0.0.0/24")
+
+
+def test_what_is_denied_unless_named_must_be_named_for_the_whole_network() -> None:
+    """An `allow` entry inside opens its own networks, and nothing that reaches beyond it."""
+    policy = Policy.parse({"allow": ["169.254.7.0/24", "0.0.0.0/0", "::/0"]})
+    assert _allows_network(policy, "169.254.7.0/25")
+    assert not _allows_network(policy, "169.254.6.0/23")
+    assert _allows_network(Policy.parse({"allow_loopback": True}), "127.3.0.0/24")
+    with pytest.raises(ProbeFailure, match="wrong"):
+        Policy(broken="wrong").check_network(ipaddress.ip_network("10.0.1.0/24"))
+
+
+@pytest.mark.parametrize(
+    "network",
+    ["::ffff:10.0.0.0/120", "64:ff9b::/112", "64:ff9b:1::/112", "2002:a00:1::/112", "2001:0:a00:1::/112",
+     "2001:db8::5efe:a00:0/112"],
+)  # fmt: skip
+def test_networks_that_lead_to_ipv4_are_forbidden(network: str) -> None:
+    """Their addresses would have to be judged one by one; the IPv4 network itself can be named instead."""
+    assert not _allows_network(Policy(), network)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(16, 32), st.lists(st.integers(0, 2**32 - 1), max_size=3))
+def test_a_network_is_let_through_only_if_each_of_its_addresses_is(
+    number: int, length: int, denied: list[int]
+) -> None:
+    """Never more than the check of single addresses allows: first, last, and those that are denied."""
+    network = ipaddress.ip_network((number, length), strict=False)
+    policy = Policy.parse({"deny": [str(ipaddress.ip_address(each)) for each in denied]})
+    addresses = [network[0], network[-1], *map(ipaddress.ip_address, denied)]
+    if _allows_network(policy, str(network)):
+        assert all(_allows(policy, str(address)) for address in addresses if address in network)
+
+
+async def test_a_network_is_budgeted_by_its_addresses(clock: Any) -> None:
+    """Ten packets to each of 254 addresses are 2,540."""
+    budget = Budget(Policy.parse({"packets_per_second": 100}), clock)
+    spec = contract.make_spec("ping", {"count": 10})
+    assert budget.refusal(spec, 254) == ""
+    assert "100 packets per second" in budget.refusal(spec)
+    await clock.advance(15)
+    assert "100 packets per second" in budget.refusal(spec)
+    await clock.advance(2)
+    assert budget.refusal(spec) == ""

@@ -143,7 +143,7 @@ async def test_a_run_is_stopped_at_its_limit(clock: Any) -> None:
         raise AssertionError
 
     running = asyncio.ensure_future(_runner(run, clock=clock).run(_job(), 1))
-    limit_s = 1.0 + contract.kind("tcp").timeout_s
+    limit_s = 1.0 + 0.2 + contract.kind("tcp").timeout_s  # its time-out and its interval
     await clock.advance(limit_s - 0.01)
     assert not running.done()
     await clock.advance(0.02)
@@ -173,7 +173,7 @@ def test_the_general_rule_counts_intervals_per_packet() -> None:
     """A ping of 100 packets each second may take its hundred seconds."""
     spec = contract.make_spec("ping", {"count": 100, "interval_ms": 1000, "timeout_ms": 2000})
     assert asked_time_s(spec.ping) == 102.0
-    assert asked_time_s(contract.make_spec("tcp", {"timeout_ms": 700}).tcp) == 0.7
+    assert asked_time_s(contract.make_spec("http", {"timeout_ms": 700}).http) == 0.7
 
 
 async def test_runs_beyond_the_places_are_missed(clock: Any) -> None:

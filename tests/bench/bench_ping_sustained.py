@@ -1,0 +1,114 @@
+"""10,000 runs of `ping` at once, each to an address of its own once a second for a minute, beside fping.
+
+How late requests left is taken from a capture on the wire: against the grid of seconds that begins with the first
+request to an address. Needs root. PING_SUSTAINED_S shortens it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import os
+import time
+from typing import Any
+
+from pings import world
+from pings.capture import Seen, capturing
+from pings.world import Cost
+
+NETWORK = "10.96.0.0/18"
+TARGETS = 10_000
+SECONDS = int(os.environ.get("PING_SUSTAINED_S", "60"))
+#: The peer's way to send does not change within a minute.
+PEER_SECONDS = min(SECONDS, 20)
+GOAL_MS = 5.0
+
+
+async def ours(addresses: list[str]) -> tuple[Cost, int, int]:
+    """Start a run for each address, spread over the first second; returns cost, requests sent and replies in time."""
+    loop = asyncio.get_running_loop()
+    await world.ping(addresses[0], count=1)
+    cpu_s, begun = world.own_cpu_s(), time.perf_counter()
+    first_s = loop.time()
+    runs = []
+    for number, address in enumerate(addresses):
+        wait_s = first_s + number / len(addresses) - loop.time()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        runs.append(loop.create_task(world.ping(address, count=SECONDS, interval_ms=1000, timeout_ms=1000)))
+    results = [result for result, _ in await asyncio.gather(*runs)]
+    cost = Cost(wall_s=time.perf_counter() - begun, cpu_s=world.own_cpu_s() - cpu_s)
+    return (
+        cost,
+        sum(result.packets_sent for result in results),
+        sum(result.packets_received for result in results),
+    )
+
+
+def send_errors_ms(seen: Seen) -> list[float]:
+    """Return how far each request left from its instant, from the second request to each address on."""
+    by_address: dict[str, list[int]] = {}
+    for (address, _ident, _sequence), stamp_ns in seen.requests.items():
+        by_address.setdefault(address, []).append(stamp_ns)
+    errors = []
+    for stamps_ns in by_address.values():
+        stamps_ns.sort()
+        errors += [
+            abs(stamp_ns - stamps_ns[0] - number * 1_000_000_000) / 1e6
+            for number, stamp_ns in enumerate(stamps_ns)
+            if number
+        ]
+    return errors
+
+
+def measure() -> dict[str, Any]:
+    """A minute of ours, and some seconds of the peer."""
+    hosts = list(ipaddress.ip_network(NETWORK).hosts())[:TARGETS]
+    addresses = [str(address) for address in hosts]
+    with world.two_hosts(NETWORK) as (near, far), world.address_file(addresses) as file:
+        gc.collect()
+        with capturing(near.name, "pb0") as seen, near.entered():
+            cost, sent, received = asyncio.run(ours(addresses))
+        with capturing(near.name, "pb0") as peer_seen:
+            peer, printed = world.fping(
+                near, "-i", "0.05", "-p", "1000", "-C", str(PEER_SECONDS), "-q", "-f", str(file)
+            )
+        assert far.name
+    lost_on_the_wire = sum(key not in seen.replies for key in seen.requests if key[0] != addresses[0])
+    errors, peer_errors = send_errors_ms(_without(seen, addresses[0])), send_errors_ms(peer_seen)
+    value, peer_value = world.percentile(errors, 0.99), world.percentile(peer_errors, 0.99)
+    false_losses = sent - received - lost_on_the_wire
+    return {
+        "value": round(value, 3),
+        "unit": "ms (send error, p99)",
+        "peer": f"fping -i 0.05 -p 1000 -C {PEER_SECONDS} -q -f FILE",
+        "peer_value": round(peer_value, 3),
+        "ratio": round(value / peer_value, 2),
+        "goal": f"<= {GOAL_MS:g} ms, no false loss",
+        "ok": value <= GOAL_MS and false_losses == 0 and sent == TARGETS * SECONDS,
+        "targets": TARGETS,
+        "seconds": SECONDS,
+        "sent": sent,
+        "received": received,
+        "captured": len(errors) + TARGETS,
+        "lost_on_the_wire": lost_on_the_wire,
+        "false_losses": false_losses,
+        "send_error_median_ms": round(world.percentile(errors, 0.5), 3),
+        "send_error_max_ms": round(max(errors), 3),
+        "peer_send_error_median_ms": round(world.percentile(peer_errors, 0.5), 3),
+        "peer_losses": sum(
+            line.split(" : ")[1].split().count("-") for line in printed.splitlines() if " : " in line
+        ),
+        "cpu_s_per_100k": round(cost.cpu_s * 1e5 / sent, 3),
+        "peer_cpu_s_per_100k": round(peer.cpu_s * 1e5 / (TARGETS * PEER_SECONDS), 3),
+        "cpu_pct": round(100 * cost.cpu_s / cost.wall_s, 1),
+    }
+
+
+def _without(seen: Seen, address: str) -> Seen:
+    """Leave out an address that was asked for another reason too."""
+    return Seen(
+        requests={key: value for key, value in seen.requests.items() if key[0] != address},
+        replies=seen.replies,
+    )

@@ -1,0 +1,113 @@
+"""Whatever a connection is waiting for when it is cancelled, its socket is closed and nothing of it stays in the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from integration.probes.nameserver import NameServer
+from integration.probes.peers import Probe
+
+from worker.probing import ProbeFailure
+
+#: More steps of the event loop than any of these runs takes, and a bound for the pauses between them.
+_MOST_STEPS = 400
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def settled(before: int) -> int:
+    """Return how many descriptors are open once threads that are on their way out have ended."""
+    for _ in range(200):
+        if descriptors() <= before:
+            break
+        await asyncio.sleep(0.005)
+    return descriptors()
+
+
+async def cancelled_at_every_step(run: Callable[[], Awaitable[object]]) -> int:
+    """Cancel a run after each number of steps of the event loop until one is over by itself; return that number."""
+    with contextlib.suppress(ProbeFailure):
+        await run()  # what is made once is made now
+    for steps in range(_MOST_STEPS):
+        before = descriptors()
+        task = asyncio.ensure_future(run())
+        for _ in range(steps):
+            # Pauses let the network do its part, so that later steps are reached.
+            await asyncio.sleep(0 if steps < 40 else 0.0005)
+            if task.done():
+                break
+        over = task.done()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ProbeFailure):
+            await task
+        assert await settled(before) <= before, f"cancelled after {steps} steps, a descriptor stayed open"
+        if over:
+            return steps
+    raise AssertionError(f"the run is not over after {_MOST_STEPS} steps")
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    """A server that greets and goes; its port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        listener.settimeout(0.1)
+        over = threading.Event()
+
+        def serve() -> None:
+            while not over.is_set():
+                try:
+                    connection, _address = listener.accept()
+                except TimeoutError:
+                    continue
+                with connection, contextlib.suppress(OSError):
+                    connection.sendall(b"220 ready\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        over.set()
+        thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[NameServer]:
+    server = NameServer()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"count": 2, "interval_ms": 10}, {"expect": "220"}, {"send": "hello", "expect": "220"}],
+    ids=["plain", "twice", "expect", "send"],
+)
+async def test_a_tcp_run(echo: int, probe: Probe, values: dict[str, object]) -> None:
+    """At every step, from its begin to its end."""
+    assert await cancelled_at_every_step(lambda: probe("tcp", f"127.0.0.1:{echo}", **values)) > 1
+
+
+async def test_a_refused_tcp_run(probe: Probe, free_port: int) -> None:
+    """The failure closes as success does."""
+    await cancelled_at_every_step(lambda: probe("tcp", f"127.0.0.1:{free_port}"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"query_name": "a.test"},
+        {"query_name": "a.test", "transport": "tcp"},
+        {"query_name": "long.test", "record_type": "TXT"},
+    ],
+    ids=["udp", "tcp", "truncated"],
+)
+async def test_a_dns_run(server: NameServer, probe: Probe, values: dict[str, object]) -> None:
+    """Over UDP, over TCP, and from one to the other."""
+    assert await cancelled_at_every_step(lambda: probe("dns", f"127.0.0.1:{server.port}", **values)) > 1

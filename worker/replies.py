@@ -1,0 +1,103 @@
+"""What the replies of a ping say, whether they are of one host or of many: counts, and statistics of their times.
+
+A run may have a million replies, so that they are looked at column by column rather than one by one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streamswarm.v1.probes.ping_pb2 import PingResult
+from worker import statistics
+from worker.wire.echo import EchoRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replies:
+    """The replies of a run, sorted out."""
+
+    record: EchoRecord
+    #: Round-trip times in nanoseconds by request, of the first replies that came within the time-out (RFC 7680).
+    in_time: dict[int, int]
+    #: Requests whose first reply came later.
+    late: int
+    #: Replies beyond the first to a request (RFC 5560).
+    duplicates: int
+    #: First replies that came after one to a later request (RFC 4737).
+    reordered: int
+    #: Every reply in time has its time from the kernel's stamps alone.
+    kernel: bool
+
+    @classmethod
+    def of(cls, record: EchoRecord, timeout_ms: int) -> Replies:
+        """Sort out the replies of a record."""
+        indexes, rtts, kernels, _ttls = (
+            zip(*record.replies, strict=False) if record.replies else ((), (), (), ())
+        )
+        # Read backwards, the first reply to a request is what remains.
+        first = dict(zip(reversed(indexes), reversed(rtts), strict=False))
+        duplicates = len(indexes) - len(first)
+        arrived = list(dict.fromkeys(indexes)) if duplicates else indexes
+        reordered = sum(map(operator.lt, arrived, itertools.accumulate(arrived, max)))
+        limit_ns = timeout_ms * 1_000_000
+        in_time = first
+        if first and max(first.values()) > limit_ns:
+            in_time = {index: rtt_ns for index, rtt_ns in first.items() if rtt_ns <= limit_ns}
+        kernel = False not in kernels
+        if not kernel:
+            by_kernel = dict(zip(reversed(indexes), reversed(kernels), strict=False))
+            kernel = all(by_kernel[index] for index in in_time)
+        return cls(
+            record=record,
+            in_time=in_time,
+            late=len(first) - len(in_time),
+            duplicates=duplicates,
+            reordered=reordered,
+            kernel=kernel,
+        )
+
+    def counted(self) -> PingResult:
+        """Return a result with all that is counted; loss stays unset when this host itself may have lost replies."""
+        record = self.record
+        answered = {index for index, _rtt, _kernel, _ttl in record.replies} if record.errors else set()
+        result = PingResult(
+            packets_sent=record.sent,
+            packets_received=len(self.in_time),
+            duplicates=self.duplicates,
+            reordered=self.reordered,
+            late=self.late,
+            icmp_errors=len({error.index for error in record.errors} - answered),
+            bytes_sent=record.bytes_sent,
+            bytes_received=record.bytes_received,
+            dropped_here=record.dropped_here,
+        )
+        if record.sent and not (record.dropped_here and len(self.in_time) < record.sent):
+            result.loss_pct = 100.0 * (record.sent - len(self.in_time)) / record.sent
+        return result
+
+    def add_times(self, result: PingResult, rtts_ms: Sequence[float]) -> None:
+        """Add the statistics of round-trip times that do not depend on their order."""
+        ordered = sorted(rtts_ms)
+        set_present(
+            result,
+            rtt_min_ms=ordered[0],
+            rtt_avg_ms=statistics.mean(ordered),
+            rtt_median_ms=statistics.median(ordered),
+            rtt_max_ms=ordered[-1],
+            rtt_stddev_ms=statistics.standard_deviation(ordered),
+            rtt_p90_ms=statistics.percentile_90(ordered),
+            rtt_p95_ms=statistics.percentile_95(ordered),
+            rtt_p99_ms=statistics.percentile_99(ordered),
+        )
+        result.kernel_timestamps = self.kernel
+
+
+def set_present(message: Any, **values: float | None) -> None:
+    """Set the fields that have a value; the others stay unset."""
+    for name, value in values.items():
+        if value is not None:
+            setattr(message, name, value)

@@ -1,0 +1,80 @@
+"""What a ping of a whole network says: metrics over all replies, and which addresses answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from streamswarm.v1.probes.ping_pb2 import PingAddress, PingResult
+from worker import statistics
+from worker.probing import IPAddress
+from worker.replies import Replies
+
+#: Networks of up to so many addresses have a row for each one that answers.
+MOST_ROWS = 1024
+#: Ranges of addresses that are told in the detail.
+MOST_RANGES = 50
+
+
+def summarise(replies: Replies, first: IPAddress, hosts: int, count: int) -> PingResult:
+    """Return the metrics of a run of `count` requests to each of `hosts` addresses from `first` on.
+
+    Variation between the times of different hosts is no jitter, and losses of different hosts form no period: those
+    stay unset.
+    """
+    result = replies.counted()
+    result.addresses = hosts
+    result.addresses_answering = len(_answering(replies, hosts))
+    if replies.in_time:
+        replies.add_times(result, [rtt_ns / 1e6 for rtt_ns in replies.in_time.values()])
+    if hosts <= MOST_ROWS:
+        result.by_address.extend(_rows(replies, first, hosts, count))
+    return result
+
+
+def answering(replies: Replies, first: IPAddress, hosts: int) -> dict[str, Any]:
+    """Return the part of a detail that tells which addresses answered, or which did not if that is shorter."""
+    answered = _answering(replies, hosts)
+    silent = sorted(set(range(hosts)) - answered)
+    found, missing = _ranges(sorted(answered)), _ranges(silent)
+    if len(found) <= len(missing) or not missing:
+        return {"answering": _told(found, first)}
+    return {"silent": _told(missing, first)}
+
+
+def _answering(replies: Replies, hosts: int) -> set[int]:
+    return {index % hosts for index in replies.in_time}
+
+
+def _rows(replies: Replies, first: IPAddress, hosts: int, count: int) -> Iterable[PingAddress]:
+    """Return a row for each answering address; without loss where it cannot be told."""
+    times: dict[int, list[float]] = {}
+    for index, rtt_ns in replies.in_time.items():
+        times.setdefault(index % hosts, []).append(rtt_ns / 1e6)
+    known = not replies.record.refused and not replies.record.dropped_here
+    for host, rtts in sorted(times.items()):
+        row = PingAddress(address=str(first + host), rtt_avg_ms=statistics.mean(rtts))
+        if known or len(rtts) == count:
+            row.loss_pct = 100.0 * (count - len(rtts)) / count
+        yield row
+
+
+def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
+    """Return the first and last of each row of consecutive numbers."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
+def _told(ranges: list[tuple[int, int]], first: IPAddress) -> str:
+    told = [
+        str(first + start) if start == end else f"{first + start}-{first + end}"
+        for start, end in ranges[:MOST_RANGES]
+    ]
+    if len(ranges) > MOST_RANGES:
+        told.append(f"and {len(ranges) - MOST_RANGES} further ranges")
+    return ", ".join(told) or "none"

@@ -1,0 +1,214 @@
+"""Opening ICMP sockets on Linux, with all that the engine needs of them switched on.
+
+An ICMP datagram socket serves where `net.ipv4.ping_group_range` allows it, a raw socket otherwise (CAP_NET_RAW). The
+sockets are not connected: one serves every destination.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+import socket
+import struct
+from dataclasses import dataclass
+
+from worker.wire import batches, stamps
+from worker.wire.addresses import set_dscp
+from worker.wire.echo import EchoPlan, EchoUnavailableError
+
+PING_GROUP_RANGE = 'sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"'
+
+#: TTL of packets that carry no TTL of their own.
+USUAL_TTL = 64
+#: Asked for; without CAP_NET_ADMIN the kernel gives `net.core.rmem_max` at most.
+_BUFFER_BYTES = 16 * 1024 * 1024
+
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SO_ATTACH_FILTER = 26
+_SO_MEMINFO = 55
+#: Index of the dropped packets among the numbers of SO_MEMINFO.
+_MEMINFO_DROPS = 8
+_SOL_RAW = 255
+_ICMP_FILTER = 1
+_ICMP6_FILTER = 1
+_IP_TOS, _IP_TTL, _IP_PKTINFO, _IP_MTU_DISCOVER, _IP_RECVTTL, _IP_MTU = 1, 2, 8, 10, 12, 14
+_IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_DONTFRAG, _IPV6_PKTINFO = 23, 24, 62, 50
+_IPV6_RECVHOPLIMIT, _IPV6_HOPLIMIT, _IPV6_TCLASS = 51, 52, 67
+_PMTUDISC_DONT, _PMTUDISC_WANT = 0, 1
+#: Sets "don't fragment" and does not hold packets back that exceed a path MTU learnt earlier: each one is tried.
+_PMTUDISC_PROBE = 3
+#: ICMPv6 datagram sockets heed control messages since this release of Linux.
+_CONTROL_ON_PING6 = (5, 18)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sort:
+    """What is set once for a socket, so that runs that differ in it cannot share one."""
+
+    #: IP version, 4 or 6.
+    version: int
+    dont_fragment: bool
+    #: Interface that the socket is bound to; empty for none.
+    interface: str
+    #: TTL and DSCP where packets cannot carry them; None where they can.
+    marks: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, plan: EchoPlan) -> Sort:
+        """Return the sort of socket that a plan needs."""
+        version = plan.address.version
+        heeded = version == 4 or _release() >= _CONTROL_ON_PING6
+        return cls(
+            version=version,
+            dont_fragment=plan.dont_fragment,
+            interface=plan.interface,
+            marks=None if heeded else (plan.ttl, plan.dscp),
+        )
+
+
+def open_socket(version: int) -> socket.socket:
+    """Return a non-blocking ICMP socket, or raise EchoUnavailableError."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EACCES, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
+                continue
+            if error.errno == errno.EAFNOSUPPORT:
+                raise EchoUnavailableError(f"this host has no IPv{version}", "") from error
+            raise
+        sock.setblocking(False)
+        return sock
+    raise EchoUnavailableError(
+        f"this process may open neither ICMP nor raw sockets (IPv{version}): its group is outside "
+        "net.ipv4.ping_group_range and it lacks CAP_NET_RAW",
+        PING_GROUP_RANGE,
+    )
+
+
+def open_prepared(sort: Sort) -> tuple[socket.socket, int]:
+    """Return a socket with its options set, and the identifier of its requests; raises as `open_socket` and OSError."""
+    sock = open_socket(sort.version)
+    try:
+        return sock, _prepare(sock, sort)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def control_of(plan: EchoPlan, sort: Sort) -> bytes:
+    """Return the control messages that each packet of a plan carries; empty when the socket's settings will do."""
+    v4 = plan.address.version == 4
+    level = socket.IPPROTO_IP if v4 else socket.IPPROTO_IPV6
+    data = b""
+    if sort.marks is None and plan.ttl != USUAL_TTL:
+        kind = _IP_TTL if v4 else _IPV6_HOPLIMIT
+        data += batches.control_message(level, kind, struct.pack("=i", plan.ttl))
+    if sort.marks is None and plan.dscp:
+        kind = _IP_TOS if v4 else _IPV6_TCLASS
+        data += batches.control_message(level, kind, struct.pack("=i", plan.dscp << 2))
+    if plan.source is not None:
+        if v4:
+            information = struct.pack("=i4s4x", 0, plan.source.packed)
+            data += batches.control_message(level, _IP_PKTINFO, information)
+        else:
+            information = struct.pack("=16si", plan.source.packed, 0)
+            data += batches.control_message(level, _IPV6_PKTINFO, information)
+    return data
+
+
+def dropped(sock: socket.socket) -> int:
+    """Return how many packets the kernel had for this socket and had no room for, since it was opened."""
+    data = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 64)
+    if len(data) < 4 * (_MEMINFO_DROPS + 1):  # older than Linux 4.13
+        return 0
+    count: int = struct.unpack_from("=I", data, 4 * _MEMINFO_DROPS)[0]
+    return count
+
+
+def path_mtu(target: tuple[str, int] | tuple[str, int, int, int]) -> int | None:
+    """Return the MTU that the kernel knows towards an address, or None; nothing is sent."""
+    family = socket.AF_INET if len(target) == 2 else socket.AF_INET6
+    level, option = (socket.IPPROTO_IP, _IP_MTU) if len(target) == 2 else (socket.IPPROTO_IPV6, _IPV6_MTU)
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((target[0], 9, *target[2:]))
+            return sock.getsockopt(level, option)
+    except OSError:
+        return None
+
+
+def _prepare(sock: socket.socket, sort: Sort) -> int:
+    ttl, dscp = sort.marks or (USUAL_TTL, 0)
+    if sort.version == 4:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
+        discover = _PMTUDISC_PROBE if sort.dont_fragment else _PMTUDISC_DONT
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, discover)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVHOPLIMIT, 1)
+        discover = _PMTUDISC_PROBE if sort.dont_fragment else _PMTUDISC_WANT
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, discover)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_DONTFRAG, int(sort.dont_fragment))
+    set_dscp(sock, dscp)
+    if sort.interface:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, sort.interface.encode())
+    _enlarge(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF)
+    _enlarge(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF)
+    stamps.enable_errors(sock)
+    if sock.type != socket.SOCK_RAW:
+        return _bind_random_ident(sock)
+    ident = secrets.randbelow(0x10000)
+    _filter_replies(sock, sort.version, ident)
+    return ident
+
+
+def _enlarge(sock: socket.socket, forced: int, asked: int) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER_BYTES)
+    except OSError:
+        sock.setsockopt(socket.SOL_SOCKET, asked, _BUFFER_BYTES)
+
+
+def _bind_random_ident(sock: socket.socket) -> int:
+    """Give a datagram socket a random identifier; left to itself the kernel counts upwards."""
+    host = "0.0.0.0" if sock.family == socket.AF_INET else "::"  # noqa: S104  an identifier, not a listener
+    for _ in range(16):
+        with contextlib.suppress(OSError):  # taken by another socket
+            sock.bind((host, 1 + secrets.randbelow(0xFFFF)))
+            break
+    else:
+        sock.bind((host, 0))
+    return int(sock.getsockname()[1])
+
+
+def _filter_replies(sock: socket.socket, version: int, ident: int) -> None:
+    """Have a raw socket take echo replies with our identifier only: it is given every ICMP message of the host."""
+    # The kernel's own filter first: bits set in the mask are dropped.
+    if version == 4:
+        sock.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~1))
+        # ldxb 4*([0]&0xf); ldh [x + 4]
+        load = [(0xB1, 0, 0, 0), (0x48, 0, 0, 4)]
+    else:
+        mask = [0xFFFFFFFF] * 8
+        mask[129 >> 5] &= ~(1 << (129 & 31))
+        sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *mask))
+        # ldh [4]
+        load = [(0x28, 0, 0, 4)]
+    # jeq #ident, take, drop; ret #262144; ret #0
+    program = [*load, (0x15, 0, 1, ident), (0x06, 0, 0, 0x40000), (0x06, 0, 0, 0)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
+    described = struct.pack("@HP", len(program), ctypes.addressof(code))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+
+
+def _release() -> tuple[int, int]:
+    major, _, rest = os.uname().release.partition(".")
+    minor = "".join(character for character in rest.partition(".")[0] if character.isdigit())
+    return (int(major), int(minor)) if major.isdigit() and minor else (0, 0)
