@@ -110,7 +110,7 @@ class Course:
             return  # `step` gives it up, or has
         probe.answer = answer
         if probe.bucket is not None:
-            probe.bucket.answered(now_s)
+            probe.bucket.answered(probe, now_s)
         strand = self.strands[probe.flow]
         ttl = probe.ttl
         if answer.final or answer.unreachable:
@@ -238,7 +238,7 @@ class Course:
                 probe.expired = True
                 self._outstanding -= 1
                 if probe.bucket is not None:
-                    probe.bucket.given_up()
+                    probe.bucket.given_up(probe, now_s)
                 if probe.hasty and not probe.repeated:
                     again.append(probe)
             elif next_s is None or expiry_s < next_s:

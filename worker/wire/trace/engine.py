@@ -108,8 +108,6 @@ class Engine:
         slots = self._slots
         for probe in course.probes:
             slots[probe.slot] = None
-            if probe.answer is None and probe.bucket is not None and not probe.expired:
-                probe.bucket.given_up()
         for probe in course.withdrawn:
             slots[probe.slot] = None
 

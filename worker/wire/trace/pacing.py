@@ -5,9 +5,9 @@ Linux sends 1,000 ICMP errors a second at most, after a burst of 50, to all host
 runs of the worker. Who answers for a hop is known from earlier runs towards the same network; otherwise probes with
 the same TTL are taken to meet the same router, which is the case near the worker, where it matters.
 
-A router that answers all it is asked is asked faster, and back at the safe pace as soon as answers are missing. Probes
-that the safe pace would have held back are marked as hasty: when one of those stays without an answer, its run asks
-again, so that the trial costs nobody an answer.
+A router with more to answer than the safe pace allows is tried: as long as it answers all it is asked, it is asked faster,
+and back at the safe pace as soon as answers are missing. Probes of a trial are marked as hasty: when one of those stays
+without an answer, its run asks again, so that the trial costs nobody an answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _FIRST = 4.0
 _GROWTH = 1.02
 _MOST_PER_SECOND = 20_000.0
 _BURST_S = 0.02
-#: Seconds at the safe pace after answers were missing.
+#: Probes that may be missing before one that was answered: more, and the router does not keep up.
+_MISSING = 6
+#: Seconds without any probe after that, in which it fills its bucket, and seconds at the safe pace.
+_PAUSE_S = 0.06
 _CALM_S = 60.0
 #: Routers whose buckets are kept; those that were asked first are forgotten.
 _MOST_ROUTERS = 20_000
@@ -39,49 +42,73 @@ Router = Union[str, tuple[int, int]]  # noqa: UP007  a value, and Python 3.10 ha
 class Bucket:
     """The probes that may be sent to one router now, and those that wait."""
 
-    __slots__ = ("_awaited", "_calm_until_s", "_filled_s", "_level", "_pace", "_safe_level", "waiting")
+    __slots__ = (
+        "_answered", "_calm_until_s", "_filled_s", "_first", "_level", "_newest", "_pace", "_pressed", "_sent", "waiting",
+    )  # fmt: skip
 
     def __init__(self, now_s: float) -> None:
         self._pace = SAFE_PER_SECOND
-        self._level = self._safe_level = _FIRST
+        self._level = _FIRST
         self._filled_s = now_s
-        #: Probes that were sent and not answered, as far as the trial of a faster pace is concerned.
-        self._awaited = 0
+        #: Probes that were sent; the first that counts for the trial; of those the newest answered, and how many were.
+        self._sent = 0
+        self._first = 0
+        self._newest = -1
+        self._answered = 0
+        #: A probe had to wait lately.
+        self._pressed = False
         self._calm_until_s = 0.0
         self.waiting: deque[Probe] = deque()
 
     def take(self, probe: Probe, now_s: float) -> bool:
         """Take one probe's share, if it is there."""
-        passed_s = now_s - self._filled_s
-        self._filled_s = now_s
+        if probe.repeated and self._calm_until_s < now_s:
+            # It was lost to a trial: perhaps to one of this router by another name.
+            self._slow_down(now_s)
         pace = self._pace
-        burst = pace * _BURST_S if pace > SAFE_PER_SECOND else SAFE_BURST
-        level = min(burst, self._level + passed_s * pace)
-        safe = min(SAFE_BURST, self._safe_level + passed_s * SAFE_PER_SECOND)
-        if pace > SAFE_PER_SECOND and self._awaited > 2 * burst:
-            self._pace = SAFE_PER_SECOND
-            self._calm_until_s = now_s + _CALM_S
-            level = safe
+        hasty = pace > SAFE_PER_SECOND
+        burst = pace * _BURST_S if hasty else SAFE_BURST
+        level = min(burst, self._level + (now_s - self._filled_s) * pace)
+        self._filled_s = now_s
         if level < 1.0:
-            self._level, self._safe_level = level, safe
+            self._level = level
+            self._pressed = True
             return False
-        probe.hasty = safe < 1.0
+        self._level = level - 1.0
+        probe.hasty = hasty
         probe.bucket = self
-        self._level, self._safe_level = level - 1.0, max(0.0, safe - 1.0)
-        self._awaited += 1
+        probe.number = self._sent
+        self._sent += 1
         return True
 
-    def answered(self, now_s: float) -> None:
+    def answered(self, probe: Probe, now_s: float) -> None:
         """The router has answered a probe."""
-        if self._awaited:
-            self._awaited -= 1
-        if self._pace < _MOST_PER_SECOND and now_s > self._calm_until_s:
+        if probe.number < self._first:
+            return
+        self._answered += 1
+        if probe.number > self._newest:
+            self._newest = probe.number
+        missing = self._newest + 1 - self._first - self._answered
+        if missing > _MISSING:
+            self._slow_down(now_s)
+        elif self._pressed and self._pace < _MOST_PER_SECOND and now_s > self._calm_until_s:
             self._pace *= _GROWTH
+            self._pressed = bool(self.waiting)
 
-    def given_up(self) -> None:
-        """A probe stays without an answer."""
-        if self._awaited:
-            self._awaited -= 1
+    def given_up(self, probe: Probe, now_s: float) -> None:
+        """A probe had no answer in time."""
+        if probe.hasty and probe.number >= self._first:
+            self._slow_down(now_s)
+
+    def _slow_down(self, now_s: float) -> None:
+        if self._pace > SAFE_PER_SECOND:
+            self._level = -_PAUSE_S * SAFE_PER_SECOND
+            self._filled_s = now_s
+        self._pace = SAFE_PER_SECOND
+        self._calm_until_s = now_s + _CALM_S
+        self._first = self._sent
+        self._newest = self._sent - 1
+        self._answered = 0
 
 
 class Pacing:

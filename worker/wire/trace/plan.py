@@ -75,6 +75,7 @@ class Probe:
         "expired",
         "flow",
         "hasty",
+        "number",
         "repeated",
         "sent",
         "slot",
@@ -95,8 +96,9 @@ class Probe:
         self.answer: Answer | None = None
         #: Nothing came in time.
         self.expired = False
-        #: The pace that it was sent at, None without; and whether that was faster than is safe.
+        #: The pace that it was sent at, None without; its number there; and whether that was faster than is safe.
         self.bucket: Bucket | None = None
+        self.number = 0
         self.hasty = False
         #: Sent in the place of a hasty one.
         self.repeated = False
