@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from streamswarm.contract import Kind, Parameter, Problem
 
-Control = Literal["number", "text", "select", "checkbox", "checkboxes"]
+Control = Literal["number", "text", "lines", "select", "checkbox", "checkboxes"]
 
 #: What UCUM codes are called beside a field.
 UNIT_WORDS = {"By": "bytes", "By/s": "bytes/s", "Cel": "°C", "1": "", "d": "days"}
@@ -87,6 +87,8 @@ def read_parameters(kind: Kind, submitted: Submitted) -> dict[str, Any]:
         elif control == "checkboxes":
             if sent:
                 values[parameter.name] = sent
+        elif sent and control == "lines":
+            values[parameter.name] = sent[0].replace("\r\n", "\n")  # browsers send lines as mail does
         elif sent:
             values[parameter.name] = sent[0].strip() if parameter.type != "string" else sent[0]
     return values
@@ -105,7 +107,7 @@ def _field(parameter: Parameter, value: Any, problems: Mapping[str, tuple[str, .
     path = f"spec.{parameter.name}"
     control = _control(parameter)
     numeric = parameter.type in ("integer", "number")
-    is_text = control == "text" and not numeric
+    is_text = control in ("text", "lines") and not numeric
     return Field(
         path=path,
         label=parameter.label,
@@ -131,6 +133,8 @@ def _control(parameter: Parameter) -> Control:
         return "checkbox"
     if parameter.choices:
         return "checkboxes" if parameter.repeated else "select"
+    if parameter.multiline:
+        return "lines"
     if parameter.repeated or parameter.type == "string":
         return "text"
     return "number"

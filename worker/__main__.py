@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import sys
 from pathlib import Path
@@ -75,10 +74,11 @@ def run(config_path: Path) -> None:
     set_up_logs(config.log_level)
     leave_root(config.user, config.data_dir)
     lock = DataLock.take(config.data_dir)
+    from worker import loop
     from worker.daemon import serve
 
     try:
-        asyncio.run(serve(config))
+        loop.run(serve(config))
     finally:
         lock.release()
 

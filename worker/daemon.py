@@ -30,6 +30,7 @@ from worker.spool import Limits, Spool
 from worker.transport import Dial, dial
 from worker.uplink import Backoff, Renewal, Uplink
 from worker.used import Used
+from worker.vantage import Vantage
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class Daemon:
     async def _run_open(self, stop: asyncio.Event) -> None:
         self._time = ControllerTime(self._clock, boot_id=self._boot_id, kept=await self._spool.recall("time"))
         self._spool.now_us = self._time.now_us
+        self._vantage = Vantage(self._clock, self._policy)
         self._runner = Runner(
             policy=self._policy,
             clock=self._clock,
@@ -107,6 +109,7 @@ class Daemon:
             load=probes.load,
             resolve=system_resolver(),
             places=self._config.concurrent_runs,
+            vantage=self._vantage,
             databases=self._config.databases_dir,
         )
         self._scheduler = Scheduler(
@@ -138,12 +141,18 @@ class Daemon:
         schedule = asyncio.ensure_future(self._keep_schedule())
         connection = asyncio.ensure_future(uplink.run())
         housekeeping = asyncio.ensure_future(self._keep_time())
+        watching = asyncio.ensure_future(self._vantage.watch())
         try:
             await first_of(
-                stop.wait(), _ended(schedule), _ended(connection), _ended(housekeeping), self._spool.watch()
+                stop.wait(),
+                _ended(schedule),
+                _ended(connection),
+                _ended(housekeeping),
+                _ended(watching),
+                self._spool.watch(),
             )
         finally:
-            await cancel(schedule, housekeeping)
+            await cancel(schedule, housekeeping, watching)
             await self._scheduler.stop(grace_s=_RUNS_END_S)
             await self._deliver_last(connection)
             await cancel(connection)
@@ -221,7 +230,7 @@ class Daemon:
             hello=self._hello,
             welcomed=self._welcomed,
             take_jobs=self._take_jobs,
-            state=lambda: (self._jobs.revision, self._scheduler.running),
+            state=lambda: (self._jobs.revision, self._scheduler.running, self._vantage.alarm),
             renew_at_us=identity.renew_at_us,
             not_after_us=identity.not_after_us,
             start_renewal=renewal.start,

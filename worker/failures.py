@@ -46,6 +46,17 @@ def vantage_failure(message: str, metrics: Any = None, *, reason: probe_pb2.Fail
     return _error(message, probe_pb2.FAILURE_SOURCE_VANTAGE, reason, metrics)
 
 
+def vantage_broken(failure: ProbeFailure, fault: str) -> ProbeFailure:
+    """This host's own access to the network explains a failure, which says nothing about the destination then."""
+    broken = vantage_failure(
+        f"this host cannot measure at present: {fault} ({failure.message})",
+        failure.metrics,
+        reason=probe_pb2.FAILURE_REASON_VANTAGE_BROKEN,
+    )
+    broken.detail = failure.detail
+    return broken
+
+
 def internal_failure(
     message: str, metrics: Any = None, *, reason: probe_pb2.FailureReason = probe_pb2.FAILURE_REASON_FAULT
 ) -> ProbeFailure:

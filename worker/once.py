@@ -12,11 +12,12 @@ from google.protobuf import json_format
 
 from streamswarm.targets import shown
 from streamswarm.v1 import probe_pb2
-from worker import probes
+from worker import loop, probes
 from worker.clock import ControllerTime, SystemClock
 from worker.policy import Policy
 from worker.resolving import system_resolver
 from worker.runner import Runner
+from worker.vantage import Vantage
 
 #: Every job could be run, whatever the destinations answered.
 EXIT_OK = 0
@@ -51,7 +52,7 @@ def run_lines(
 
     if code and all_or_none:
         return code
-    all_ran = asyncio.run(_run_all(jobs, write, policy=policy, all_or_none=all_or_none, places=places))
+    all_ran = loop.run(_run_all(jobs, write, policy=policy, all_or_none=all_or_none, places=places))
     return code or (EXIT_OK if all_ran else EXIT_NOT_RUN)
 
 
@@ -71,6 +72,7 @@ async def _run_all(
         load=probes.load,
         resolve=system_resolver(),
         places=places,
+        vantage=Vantage(clock, policy),
     )
     refusals = [refusal for job in jobs if (refusal := runner.refusal(job))] if all_or_none else []
     if refusals:

@@ -6,9 +6,10 @@ forbids everything. Denials come first; among what is left, `allow` chooses when
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,6 @@ _METADATA = tuple(
 )
 _LINK_LOCAL = (Network.parse("169.254.0.0/16"), Network.parse("fe80::/10"))
 _LOOPBACK = (Network.parse("127.0.0.0/8"), Network.parse("::1/128"))
-
-#: Addresses that a policy remembers.
-_MOST_DENIALS = 20_000
 
 _KEYS = (
     "allow", "deny", "allow_loopback", "allow_link_local", "ports", "kinds", "packets_per_second", "bytes_per_day",
@@ -75,8 +73,6 @@ class Policy:
     source: str = "{}"
     #: Why everything is forbidden; empty in a policy that could be read.
     broken: str = ""
-    #: What `_denial` found, by the bytes of addresses: a job asks for the same one again and again.
-    _denials: dict[bytes, str] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def load(cls, path: Path, *, required: bool) -> Policy:
@@ -141,13 +137,9 @@ class Policy:
         """Raise ProbeFailure unless that address and port may be tested; `named` when an allowed name led to it."""
         if self.broken:
             raise _forbidden(self.broken)
-        denial = self._denials.get(address.packed)
-        if denial is None:
-            if len(self._denials) >= _MOST_DENIALS:
-                self._denials.clear()
-            denial = self._denials[address.packed] = self._denial(address)
-        if denial:
-            raise _forbidden(f"{address}{denial}, which this host's policy does not allow")
+        refusal = self._refusals(address)
+        if refusal:
+            raise _forbidden(refusal)
         if not named and (self.allow or self.names) and not any(address in network for network in self.allow):
             raise _forbidden(f"{address} is not among the networks that this host's policy allows")
         if port is not None and not any(first <= port <= last for first, last in self.ports):
@@ -185,12 +177,18 @@ class Policy:
         """Return the guard of one run."""
         return RunGuard(self, resolve)
 
-    def _denial(self, address: IPAddress) -> str:
-        """Return why an address is denied, as the end of a sentence about it; empty when it is not."""
+    @functools.cached_property
+    def _refusals(self) -> Callable[[IPAddress], str]:
+        """What `_refusal` returns, remembered: tests look at the same addresses over and over."""
+        return functools.lru_cache(maxsize=4096)(self._refusal)
+
+    def _refusal(self, address: IPAddress) -> str:
+        """Return why an address is denied, whatever is allowed; the empty text when it is not."""
         for meant in reachable_as(address):
             reason = self._denied(meant)
             if reason:
-                return f" is {reason}" if meant == address else f" (it leads to {meant}) is {reason}"
+                hidden = "" if meant == address else f" (it leads to {meant})"
+                return f"{address}{hidden} is {reason}, which this host's policy does not allow"
         return ""
 
     def _denied(self, address: IPAddress) -> str:
@@ -230,14 +228,18 @@ class RunGuard:
         self._policy = policy
         self._resolve = resolve
         self._named: set[IPAddress] = set()
+        #: The address that the run used last, once it may.
+        self.used: IPAddress | None = None
 
     def check(self, address: IPAddress, port: int | None = None) -> None:
         """Raise ProbeFailure with source POLICY unless the address and port may be used."""
         self._policy.check(address, port, named=address in self._named)
+        self.used = address
 
     def check_network(self, network: IPNetwork) -> None:
         """Raise ProbeFailure with source POLICY unless every address of the network may be used."""
         self._policy.check_network(network)
+        self.used = network[network.num_addresses // 2]  # any of them: one way leads to all
 
     async def resolve(self, host: str, family: str) -> Resolved:
         """Resolve a host; addresses of a name that the policy allows are allowed for this run."""

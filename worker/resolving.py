@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import socket
 import time
-from functools import lru_cache
 
 from streamswarm.targets import shown
 from streamswarm.v1 import probe_pb2
@@ -61,7 +61,7 @@ def system_resolver(*, timeout_s: float = 5.0, limit: int = 64) -> Resolver:
     return resolve
 
 
-@lru_cache(maxsize=20_000)  # a job asks for the same one again and again
+@functools.lru_cache(maxsize=4096)
 def _literal(host: str) -> IPAddress | None:
     try:
         return ipaddress.ip_address(host)

@@ -19,8 +19,12 @@ from streamswarm.v1 import gateway_pb2, probe_pb2
 from worker.budget import Budget, planned
 from worker.clock import Clock, ControllerTime
 from worker.envelope import ended, envelope
-from worker.policy import Policy
-from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure, Resolver
+from worker.failures import vantage_broken
+from worker.policy import Policy, RunGuard
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, Resolver
+from worker.reaching import must_be_unreachable, turn_round
+from worker.vantage import Vantage
+from worker.wire.source import BY_ROUTES, Source
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,7 @@ class Runner:
         load: Callable[[str], Any],
         resolve: Resolver,
         places: int = 256,
+        vantage: Vantage | None = None,
         databases: Path | None = None,
     ) -> None:
         self._policy = policy
@@ -66,6 +71,7 @@ class Runner:
         self._load = load
         self._resolve = resolve
         self._places = places
+        self._vantage = vantage
         self._databases = databases
         self._budget = Budget(policy, clock)
         self._known: dict[str, tuple[Availability, int]] = {}
@@ -119,6 +125,7 @@ class Runner:
     async def _run(self, job: probe_pb2.Job, scheduled_at_us: int) -> probe_pb2.Result:
         result = envelope(job, scheduled_at_us, clock=self._clock, controller_time=self._time)
         started_us = self._clock.steady_us()
+        ran_us: int | None = None
         try:
             checked = self._check(job)
             refusal = self._budget.refusal(job.spec, checked.target.addresses)
@@ -130,7 +137,10 @@ class Runner:
                     probe_pb2.FAILURE_REASON_LIMIT_USED_UP,
                     refusal,
                 )
-            outcome = await self._probe(checked)
+            guard = self._policy.guard(self._resolve)
+            ending = await self._ending(checked, guard)
+            ran_us = self._clock.steady_us() - started_us
+            outcome = await self._judge(checked, ending, guard.used, started_us)
             self._budget.settle(job.spec, outcome.metrics, checked.target.addresses)
             _fill(result, checked.kind, outcome.metrics)
             _add_detail(result, outcome.detail)
@@ -146,7 +156,8 @@ class Runner:
                 probe_pb2.FAILURE_REASON_FAULT,
                 f"the probe failed unexpectedly: {type(error).__name__}: {error}",
             )
-        result.duration_ms = (self._clock.steady_us() - started_us) / 1000
+        # What was looked at afterwards, to find out whose fault a failure is, is no part of the measurement.
+        result.duration_ms = (self._clock.steady_us() - started_us if ran_us is None else ran_us) / 1000
         return result
 
     def _check(self, job: probe_pb2.Job) -> _Checked:
@@ -173,8 +184,36 @@ class Runner:
         limit_s = asked_s + kind.timeout_s + planned(job.spec, target.addresses - 1)[0] * _PACKET_S
         return _Checked(kind=kind, target=target, spec=spec, module=module, limit_s=limit_s)
 
-    async def _probe(self, checked: _Checked) -> Outcome:
-        guard = self._policy.guard(self._resolve)
+    async def _ending(self, checked: _Checked, guard: RunGuard) -> Outcome | ProbeFailure:
+        """Run the probe and return how it ended; what is neither outcome nor failure is raised."""
+        try:
+            return await self._probe(checked, guard)
+        except ProbeFailure as failure:
+            return failure
+
+    async def _judge(
+        self, checked: _Checked, ending: Outcome | ProbeFailure, used: IPAddress | None, started_us: int
+    ) -> Outcome:
+        """Return the outcome of a run that used an address, or raise ProbeFailure.
+
+        This host's own fault goes before the destination's, and before what the test makes of it.
+        """
+        if self._vantage is not None:
+            source = BY_ROUTES
+            if used is not None:
+                source = Source.parse(getattr(checked.spec, "source", ""))
+                self._vantage.note(used, source, answered=isinstance(ending, Outcome))
+            if isinstance(ending, ProbeFailure):
+                fault = await self._vantage.fault(ending, used, source, started_us=started_us)
+                if fault:
+                    raise vantage_broken(ending, fault)
+        if must_be_unreachable(checked.spec):
+            return turn_round(checked.kind, ending)
+        if isinstance(ending, ProbeFailure):
+            raise ending
+        return ending
+
+    async def _probe(self, checked: _Checked, guard: RunGuard) -> Outcome:
         context = ProbeContext(guard=guard, resolve=guard.resolve, databases=self._databases)
         probe = asyncio.ensure_future(checked.module.run(checked.target, checked.spec, context))
         timer = asyncio.ensure_future(self._clock.sleep(checked.limit_s))

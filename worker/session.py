@@ -83,8 +83,9 @@ class Local:
     welcomed: Callable[[gateway_pb2.Welcome], Awaitable[None]]
     #: Takes over a set of jobs.
     take_jobs: Callable[[gateway_pb2.JobSet], Awaitable[None]]
-    #: Returns the revision of the jobs in force, and the number of runs under way.
-    state: Callable[[], tuple[int, int]]
+    #: Returns the revision of the jobs in force, the number of runs under way, and what is wrong with the host's access
+    #: to the network.
+    state: Callable[[], tuple[int, int, str]]
     #: When to renew the certificate and when it ends, in the controller's time.
     renew_at_us: int
     not_after_us: int
@@ -320,7 +321,7 @@ class Session:
             await self._send_heartbeat()
 
     async def _send_heartbeat(self) -> None:
-        revision, running = self._local.state()
+        revision, running, vantage_alarm = self._local.state()
         now_us = self._clock.wall_us()
         heartbeat = gateway_pb2.Heartbeat(
             clock_us=now_us,
@@ -330,6 +331,7 @@ class Session:
             running=running,
             clock_offset_ms=self._local.time.offset_ms(),
             spool_alarm=self._spool.alarm,
+            vantage_alarm=vantage_alarm,
         )
         self._heartbeats[now_us] = self._clock.steady_us()
         while len(self._heartbeats) > _SILENT_HEARTBEATS * 2:

@@ -33,6 +33,7 @@ class Pulse:
     jobs_revision: int
     spool_records: int
     spool_alarm: str
+    vantage_alarm: str
     clock_offset_ms: float | None
 
 
@@ -166,9 +167,9 @@ async def write_pulses(connection: Connection, pulses: Sequence[Pulse]) -> set[u
             FOR UPDATE OF w SKIP LOCKED
         )
         UPDATE workers w SET last_seen_at = now(), jobs_applied = p.jobs, spool_records = p.records,
-               spool_alarm = p.alarm, clock_offset_ms = p.clock
-        FROM free, unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::text[], %s::float8[])
-             AS p(id, jobs, records, alarm, clock)
+               spool_alarm = p.alarm, vantage_alarm = p.vantage, clock_offset_ms = p.clock
+        FROM free, unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::float8[])
+             AS p(id, jobs, records, alarm, vantage, clock)
         WHERE w.id = free.id AND p.id = w.id
         RETURNING w.id
         """,
@@ -179,6 +180,7 @@ async def write_pulses(connection: Connection, pulses: Sequence[Pulse]) -> set[u
             [pulse.jobs_revision for pulse in pulses],
             [pulse.spool_records for pulse in pulses],
             [clipped(pulse.spool_alarm, 1000) for pulse in pulses],
+            [clipped(pulse.vantage_alarm, 1000) for pulse in pulses],
             [pulse.clock_offset_ms for pulse in pulses],
         ),
     )

@@ -343,6 +343,7 @@ class Session:
                 jobs_revision=heartbeat.jobs_revision,
                 spool_records=heartbeat.spool_records,
                 spool_alarm=heartbeat.spool_alarm,
+                vantage_alarm=heartbeat.vantage_alarm,
                 clock_offset_ms=offset if offset is not None and math.isfinite(offset) else None,
             )
         )

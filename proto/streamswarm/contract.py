@@ -25,6 +25,7 @@ from streamswarm.targets import (
     shown,
 )
 from streamswarm.v1 import options_pb2, probe_pb2
+from streamswarm.v1.comments_pb2 import COMMENTS
 from streamswarm.values import InvalidInputError, Parameter, Problem, ValueType, check_value
 
 __all__ = [
@@ -116,6 +117,8 @@ class Child:
     name: str
     #: Name of the field that names the row.
     key: str
+    #: The comment on its message, for the manual; may be empty.
+    manual: str = ""
     metrics: tuple[Metric, ...]
 
 
@@ -126,6 +129,8 @@ class Kind:
     name: str
     label: str
     description: str
+    #: The comments on its two messages, for the manual: paragraphs, separated by an empty line.
+    manual: str = ""
     #: `series`, `path`, `waterfall`, `matrix`, `channels` or `call`.
     view: str
     #: What it aims at: `host`, `host_or_network`, `host_port`, `url` or `none`.
@@ -315,6 +320,7 @@ def _read_kind(name: str, spec: Descriptor, result: Descriptor) -> Kind:
         name=name,
         label=options.label,
         description=options.description,
+        manual="\n\n".join(filter(None, (COMMENTS.get(message.full_name) for message in (spec, result)))),
         view=_enum_word(options_pb2.View.Name(options.view)),
         target=cast("Any", _TARGETS[options.target]),
         timeout_s=options.timeout_s,
@@ -344,6 +350,7 @@ def _read_parameter(field: FieldDescriptor) -> Parameter:
         pattern=options.pattern,
         choices=tuple(options.choices),
         advanced=options.advanced,
+        multiline=options.multiline,
     )
     problems: list[Problem] = []
     default = check_value(parameter, options.default, field.full_name, problems) if options.default else None
@@ -387,6 +394,7 @@ def _read_child(field: FieldDescriptor) -> Child:
     return Child(
         name=field.name,
         key=keys[0].name,
+        manual=COMMENTS.get(message.full_name, ""),
         metrics=tuple(_read_metric(inner) for inner in fields if inner is not keys[0]),
     )
 

@@ -194,7 +194,9 @@ def parse_address(text: str) -> Target:
 
 def shown(text: str, limit: int = 80) -> str:
     """Return text made safe for messages and logs: control characters escaped, cut to `limit`."""
-    safe = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    safe = text
+    if not text.isprintable():
+        safe = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
 
 

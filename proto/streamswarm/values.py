@@ -55,6 +55,8 @@ class Parameter:
     choices: tuple[str, ...]
     #: Folded away on forms.
     advanced: bool
+    #: Text that may have several lines.
+    multiline: bool = False
 
 
 def shown_number(number: float) -> str:

@@ -312,7 +312,7 @@ class ExactlyOnce(RuleBasedStateMachine):
             hello=lambda: gateway_pb2.Hello(worker_version="model", contract_version=1),
             welcomed=nothing,
             take_jobs=nothing,
-            state=lambda: (0, 0),
+            state=lambda: (0, 0, ""),
             renew_at_us=2**62,
             not_after_us=2**62,
             start_renewal=bytes,

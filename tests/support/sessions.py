@@ -118,7 +118,7 @@ def local_for(clock: Any, queue: MemoryQueue, time: ControllerTime, jobs: list[g
         hello=gateway_pb2.Hello,
         welcomed=welcomed,
         take_jobs=take_jobs,
-        state=lambda: (3, 4),
+        state=lambda: (3, 4, ""),
         renew_at_us=clock.wall_us() + 3_600_000_000,
         not_after_us=clock.wall_us() + 7_200_000_000,
         start_renewal=lambda: b"request",

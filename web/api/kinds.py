@@ -20,6 +20,10 @@ _SHOWN = closed(
         "name": _TEXT,
         "label": _TEXT,
         "description": _TEXT,
+        "manual": {
+            "type": "string",
+            "description": "What there is to know; an empty line between paragraphs.",
+        },
         "target": {"enum": ["host", "host_or_network", "host_port", "url", "none"]},
         "view": _TEXT,
         "headline": {"type": "string", "description": "The metric that stands for the kind."},
@@ -51,6 +55,7 @@ def _shown(kind: Kind) -> dict[str, Any]:
         "name": kind.name,
         "label": kind.label,
         "description": kind.description,
+        "manual": kind.manual,
         "target": kind.target,
         "view": kind.view,
         "headline": kind.headline.name,

@@ -155,6 +155,12 @@ def _of_worker(worker: WorkerRecord) -> list[Attention]:
         items.append(
             Attention(state="attention", word="spool", title=worker.name, text=worker.spool_alarm, href=href)
         )
+    if worker.vantage_alarm and worker.state == "connected":
+        items.append(
+            Attention(
+                state="attention", word="network", title=worker.name, text=worker.vantage_alarm, href=href
+            )
+        )
     if worker.spool_stuck_since:
         items.append(
             Attention(

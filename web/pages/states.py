@@ -78,6 +78,8 @@ def worker_state(worker: WorkerRecord) -> tuple[str, str]:
         return "attention", "spool alarm"
     if worker.state == "connected" and worker.spool_stuck_since:
         return "attention", "spool stuck"
+    if worker.state == "connected" and worker.vantage_alarm:
+        return "attention", "network access"
     return _WORKER_STATES[worker.state]
 
 

@@ -21,6 +21,7 @@ from worker.wire import icmp_messages, stamps
 from worker.wire.addresses import endpoint
 from worker.wire.connect import connect, failure_at_once, failure_of
 from worker.wire.datagram import Datagram, open_exchange
+from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
 
 #: What fits everywhere without fragments (DNS flag day 2020).
@@ -31,7 +32,8 @@ _SHOWN_RECORDS = 20
 async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
     """Ask the server; the time that its own name takes to resolve is not part of the query time."""
     query = _make_query(spec)
-    resolved = await context.resolve(target.host, "any")
+    source = Source.parse(spec.source)
+    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     port = target.port or spec.port
     detail: dict[str, Any] = {"address": str(address), "port": port}
@@ -40,7 +42,9 @@ async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
         metrics = DnsResult(bytes_sent=0, bytes_received=0)
         ask = _over_tcp if spec.transport == "tcp" else _over_udp
         try:
-            answer = await asyncio.wait_for(ask(query, address, port, metrics), spec.timeout_ms / 1000)
+            answer = await asyncio.wait_for(
+                ask(query, address, port, metrics, source=source, dscp=spec.dscp), spec.timeout_ms / 1000
+            )
         except asyncio.TimeoutError:
             raise network_failure(
                 f"{endpoint(address, port)} gave no answer within {spec.timeout_ms} ms", metrics
@@ -77,12 +81,18 @@ def _make_query(spec: DnsSpec) -> dns.message.QueryMessage:
 
 
 async def _over_udp(
-    query: dns.message.QueryMessage, address: IPAddress, port: int, metrics: DnsResult
+    query: dns.message.QueryMessage,
+    address: IPAddress,
+    port: int,
+    metrics: DnsResult,
+    *,
+    source: Source,
+    dscp: int,
 ) -> dns.message.Message:
     where = endpoint(address, port)
     data = query.to_wire()
     try:
-        with open_exchange(address, port) as exchange:
+        with open_exchange(address, port, dscp=dscp, source=source) as exchange:
             exchange.send(data)
             metrics.bytes_sent += len(data)
             while True:
@@ -103,7 +113,7 @@ async def _over_udp(
     if not metrics.truncated:
         metrics.query_ms = udp_ms
         return answer
-    return await _over_tcp(query, address, port, metrics, before_ms=udp_ms)
+    return await _over_tcp(query, address, port, metrics, source=source, dscp=dscp, before_ms=udp_ms)
 
 
 async def _over_tcp(
@@ -112,12 +122,14 @@ async def _over_tcp(
     port: int,
     metrics: DnsResult,
     *,
+    source: Source,
+    dscp: int,
     before_ms: float = 0,
 ) -> dns.message.Message:
     """Ask over a connection of its own; its handshake is waited for as well, so it is part of the query time."""
     where = endpoint(address, port)
     data = query.to_wire()
-    connection = await connect(address, port, timeout_s=None, metrics=metrics)
+    connection = await connect(address, port, timeout_s=None, dscp=dscp, source=source, metrics=metrics)
     with connection.sock as sock:
         stream = ByteStream(sock)
         try:

@@ -12,6 +12,7 @@ from worker.failures import error_text, network_failure, vantage_failure
 from worker.path_mtu import Search
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext, failing_with
 from worker.wire.echo import EchoUnavailableError
+from worker.wire.source import Source
 
 if sys.platform.startswith("linux"):
     from worker.wire.icmp import open_socket
@@ -28,12 +29,13 @@ _WAIT_MARGIN_S = 0.1
 
 async def run(target: Target, spec: MtuSpec, context: ProbeContext) -> Outcome:
     """Search the path to the first address that the resolver gives."""
-    resolved = await context.resolve(target.host, spec.address_family)
+    source = Source.parse(spec.source)
+    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     detail: dict[str, Any] = {"address": str(address)}
     with failing_with(detail):
         context.guard.check(address, spec.port if spec.method == "udp" else None)
-        run = _Run(address, spec, detail)
+        run = _Run(address, spec, detail, source)
         try:
             await run.measure()
         except EchoUnavailableError as error:
@@ -79,11 +81,12 @@ def duration_s(spec: MtuSpec) -> float:
 class _Run:
     """One search, with what it counts."""
 
-    def __init__(self, address: IPAddress, spec: MtuSpec, detail: dict[str, Any]) -> None:
+    def __init__(self, address: IPAddress, spec: MtuSpec, detail: dict[str, Any], source: Source) -> None:
         self._address = address
         self._spec = spec
         self._detail = detail
-        self._prober = Prober(address, method=spec.method, port=spec.port, dscp=spec.dscp)
+        self._source = source
+        self._prober = Prober(address, method=spec.method, port=spec.port, dscp=spec.dscp, source=source)
         self._wait_s = spec.timeout_ms / 1000
         self._lost = 0
         self._reports = 0
@@ -114,7 +117,7 @@ class _Run:
         kernel = self._prober.kernel_mtu()
         if kernel is not None:
             self.metrics.kernel_mtu_bytes = kernel
-        interface = outgoing_interface(self._address)
+        interface = outgoing_interface(self._address, self._source)
         if interface is None:
             return largest
         self.metrics.interface_mtu_bytes = interface.mtu

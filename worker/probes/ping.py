@@ -14,6 +14,7 @@ from worker.probing import Availability, IPAddress, Outcome, ProbeContext, Probe
 from worker.replies import Replies, set_present
 from worker.wire import batches, icmp_messages
 from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailableError
+from worker.wire.source import Source
 
 if batches.SUPPORTED:
     from worker.wire.icmp import echo, open_socket
@@ -31,12 +32,14 @@ async def run(target: Target, spec: PingSpec, context: ProbeContext) -> Outcome:
     """Ping the first address that the resolver gives, or every address of a network."""
     if target.network is not None:
         return await _sweep(target.network, spec, context)
-    resolved = await context.resolve(target.host, spec.address_family)
+    source = Source.parse(spec.source)
+    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     detail: dict[str, Any] = {"address": str(address)}
     with failing_with(detail):
         context.guard.check(address)
-        record = await _send(_plan(address, spec), str(address))
+        source.check(address.version)
+        record = await _send(_plan(address, spec, source), str(address))
         metrics = summarise(record, spec.timeout_ms)
         _explain(record, detail, address.version)
         if metrics.packets_received == 0:
@@ -62,7 +65,9 @@ async def _sweep(network: IPNetwork, spec: PingSpec, context: ProbeContext) -> O
             )
         context.guard.check_network(network)
         first = network[numbers[0] - int(network.network_address)]
-        record = await _send(_plan(first, spec, hosts=len(numbers)), str(network))
+        source = Source.parse(spec.source)
+        source.check(network.version)
+        record = await _send(_plan(first, spec, source, hosts=len(numbers)), str(network))
         replies = Replies.of(record, spec.timeout_ms)
         metrics = sweeps.summarise(replies, first, len(numbers), spec.count)
         _explain(record, detail, network.version)
@@ -72,7 +77,7 @@ async def _sweep(network: IPNetwork, spec: PingSpec, context: ProbeContext) -> O
     return Outcome(metrics=metrics, detail=detail)
 
 
-def _plan(address: IPAddress, spec: PingSpec, *, hosts: int = 1) -> EchoPlan:
+def _plan(address: IPAddress, spec: PingSpec, source: Source, *, hosts: int = 1) -> EchoPlan:
     return EchoPlan(
         address=address,
         count=spec.count,
@@ -84,6 +89,8 @@ def _plan(address: IPAddress, spec: PingSpec, *, hosts: int = 1) -> EchoPlan:
         dont_fragment=spec.dont_fragment,
         hosts=hosts,
         burst=spec.mode == "burst",
+        source=source.address,
+        interface=source.interface,
     )
 
 

@@ -18,6 +18,7 @@ from worker.wire import handshake_capture, tcp_info
 from worker.wire.addresses import endpoint
 from worker.wire.connect import Connection, connect, failure_of
 from worker.wire.handshake_capture import CaptureUnavailableError, HandshakeCapture, Split
+from worker.wire.source import Source
 from worker.wire.stream import ByteStream
 
 _LONGEST_EXPECTED_BYTES = 65_536
@@ -27,7 +28,8 @@ _TOLD_FAILURES = 10
 
 async def run(target: Target, spec: TcpSpec, context: ProbeContext) -> Outcome:
     """Connect to the first address that the resolver gives, as often as the test says."""
-    resolved = await context.resolve(target.host, spec.address_family)
+    source = Source.parse(spec.source)
+    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     port = target.port or spec.port
     detail: dict[str, Any] = {"address": str(address), "port": port}
@@ -102,10 +104,13 @@ async def _connect(
 ) -> tuple[Connection, Split | None]:
     """Open one connection, watched from beside where there is a capture."""
     timeout_s = spec.timeout_ms / 1000
+    source = Source.parse(spec.source)
     if capture is None:
-        return await connect(address, port, timeout_s=timeout_s, dscp=spec.dscp), None
+        return await connect(address, port, timeout_s=timeout_s, dscp=spec.dscp, source=source), None
     with capture.watch(address, port) as watch:
-        connection = await connect(address, port, timeout_s=timeout_s, dscp=spec.dscp, on_socket=watch.begin)
+        connection = await connect(
+            address, port, timeout_s=timeout_s, dscp=spec.dscp, source=source, on_socket=watch.begin
+        )
         try:
             return connection, await watch.split()
         except BaseException:

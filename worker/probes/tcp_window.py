@@ -22,6 +22,7 @@ from worker.probing import Availability, Outcome, ProbeContext, failing_with
 from worker.wire import tcp_info, tls
 from worker.wire.addresses import endpoint
 from worker.wire.connect import Connection, connect, failure_of
+from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
 from worker.wire.tcp_sampling import Sampler, sampling
 from worker.wire.transfer import HttpTransfer, Transfer
@@ -37,7 +38,8 @@ async def run(target: Target, spec: TcpWindowSpec, context: ProbeContext) -> Out
     """Transfer once; a transfer that a limit ended is as good as one that ended by itself."""
     parts = urlsplit(target.url or "")
     port = target.port or _DEFAULT_PORTS[parts.scheme]
-    resolved = await context.resolve(target.host, spec.address_family)
+    source = Source.parse(spec.source)
+    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     detail: dict[str, Any] = {"address": str(address), "port": port}
     metrics = TcpWindowResult()
@@ -46,7 +48,12 @@ async def run(target: Target, spec: TcpWindowSpec, context: ProbeContext) -> Out
     with failing_with(detail):
         context.guard.check(address, port)
         connection = await connect(
-            address, port, timeout_s=spec.timeout_ms / 1000, dscp=spec.dscp, metrics=metrics
+            address,
+            port,
+            timeout_s=spec.timeout_ms / 1000,
+            dscp=spec.dscp,
+            source=source,
+            metrics=metrics,
         )
         with connection.sock:
             metrics.connect_ms = connection.connect_ms

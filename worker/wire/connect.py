@@ -16,6 +16,7 @@ from worker.failures import error_text, network_failure, target_failure, vantage
 from worker.probing import IPAddress, ProbeFailure
 from worker.wire.addresses import endpoint, family_of, set_dscp, socket_address
 from worker.wire.readiness import writable
+from worker.wire.source import BY_ROUTES, Source
 
 _REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ENOPROTOOPT, errno.ECONNABORTED}
 
@@ -42,6 +43,7 @@ async def connect(
     *,
     timeout_s: float | None,
     dscp: int = 0,
+    source: Source = BY_ROUTES,
     metrics: Any = None,
     on_socket: Callable[[socket.socket], None] | None = None,
 ) -> Connection:
@@ -58,6 +60,7 @@ async def connect(
         sock.setblocking(False)
         if dscp:
             set_dscp(sock, dscp)
+        source.bind(sock)
         # Small writes (a query, a request) must not wait for the answer to an earlier one.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if on_socket is not None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from worker.probing import IPAddress
 from worker.wire import stamps
-from worker.wire.addresses import family_of, socket_address
+from worker.wire.addresses import family_of, set_dscp, socket_address
 from worker.wire.readiness import readable
+from worker.wire.source import BY_ROUTES, Source
 
 _LONGEST_DATAGRAM = 65_535
 _ANCILLARY_BYTES = 512
@@ -78,12 +79,17 @@ class DatagramExchange:
 
 
 @contextlib.contextmanager
-def open_exchange(address: IPAddress, port: int) -> Iterator[DatagramExchange]:
+def open_exchange(
+    address: IPAddress, port: int, *, dscp: int = 0, source: Source = BY_ROUTES
+) -> Iterator[DatagramExchange]:
     """Open a connected socket on a random port for one exchange; raises OSError when this host cannot."""
     with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         if stamps.SUPPORTED:
             stamps.enable(sock)
             stamps.enable_errors(sock)
+        if dscp:
+            set_dscp(sock, dscp)
+        source.bind(sock)
         sock.connect(socket_address(address, port))
         yield DatagramExchange(sock)

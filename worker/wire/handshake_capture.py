@@ -21,6 +21,7 @@ from worker.failures import error_text
 from worker.probing import IPAddress
 from worker.wire import stamps
 from worker.wire.segments import ACK, SNAPPED, SYN, Segment, parse, port_filter
+from worker.wire.source import IP_BIND_ADDRESS_NO_PORT
 
 _ETH_P_ALL = 0x0003
 _SO_ATTACH_FILTER = 26
@@ -61,7 +62,10 @@ class Watch:
     def begin(self, sock: socket.socket) -> None:
         """Have the packets of a socket let through that is about to connect; it gets its local port now."""
         if not sock.getsockname()[1]:
-            sock.bind(("" if sock.family == socket.AF_INET else "::", 0))
+            # Keep the address that it may be bound to.
+            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 0)
+            host, _port, *scope = sock.getsockname()
+            sock.bind((host, 0, *scope))
         self._local_port = int(sock.getsockname()[1])
         self._capture.admit(self._local_port, self)
 

@@ -1,91 +1,99 @@
-"""One HTTP/1.1 request and its answer on a stream, with the instants that its phases are made of (RFC 9112)."""
+"""One HTTP request and what is seen of its answer, whichever version of HTTP carries it (RFC 9110)."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
 
-import h11
+from worker.wire.http_body import Body
 
-from worker.wire.stream import ByteStream
+#: Longest header section of an answer that is taken in, bytes: refused well before it costs memory.
+LONGEST_HEAD = 65_536
 
 
-class BodyTooLongError(Exception):
-    """The body went beyond the limit."""
+class BadAnswerError(Exception):
+    """What came is not HTTP, or not what HTTP allows; the message is the protocol's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One request, ready to be sent."""
+
+    method: str
+    #: `http` or `https`.
+    scheme: str
+    #: Host, with the port unless it is the scheme's own.
+    authority: str
+    #: Path and query.
+    path: str
+    #: Header fields beside those that the version itself needs (Host, Content-Length, Connection).
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+    @property
+    def says_length(self) -> bool:
+        """Whether the length of the body is to be stated: also of an empty one, where the method expects one."""
+        return bool(self.body) or self.method in ("POST", "PUT")
 
 
 @dataclass(kw_only=True)
 class Exchange:
     """What is known of an exchange so far; instants by time.perf_counter_ns, 0 before they happened."""
 
+    #: The request was handed to the kernel.
     sent_ns: int = 0
+    #: The first byte of the answer came.
     first_byte_ns: int = 0
+    #: The last byte that was waited for came.
     end_ns: int = 0
-    #: Status of the final answer, or None.
+    #: Version of HTTP that the answer has: 1.0, 1.1 or 2.
+    version: float | None = None
+    #: Status of the final answer.
     status: int | None = None
-    location: str | None = None
-    #: Bytes of HTTP messages, below chunking and above TLS.
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    #: Bytes of body as transferred: content codings are not undone, chunk framing is not counted.
-    body_bytes: int = 0
-    #: Whether the text looked for was found.
-    found: bool = False
+    #: Header fields of the final answer by their names in lower case; several of one name are joined by commas
+    #: (RFC 9110, section 5.3).
+    headers: dict[str, str] = field(default_factory=dict)
 
 
-async def converse(
-    stream: ByteStream,
-    request: h11.Request,
-    exchange: Exchange,
-    *,
-    wants_body: Callable[[Exchange], bool],
-    longest_body: int,
-    needle: bytes,
-) -> None:
-    """Send a request and fill in `exchange` as its answer comes.
-
-    Raises h11.RemoteProtocolError for what is not HTTP, BodyTooLongError, and OSError or ssl.SSLError of the stream.
-    """
-    # Long header sections are refused well before they cost memory.
-    connection = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=65_536)
-    message = (connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b"")
-    await stream.send(message)
-    exchange.sent_ns = time.perf_counter_ns()
-    exchange.bytes_sent += len(message)
-    tail = b""
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            data = await stream.receive()
-            if data:
-                exchange.bytes_received += len(data)
-                exchange.first_byte_ns = exchange.first_byte_ns or stream.received_ns
-            connection.receive_data(data)
-        elif isinstance(event, h11.Response):
-            exchange.status = event.status_code
-            exchange.location = _header(event, b"location")
-            if not wants_body(exchange):
-                exchange.end_ns = stream.received_ns
-                return
-        elif isinstance(event, h11.Data):
-            exchange.body_bytes += len(event.data)
-            if exchange.body_bytes > longest_body:
-                raise BodyTooLongError
-            if needle and not exchange.found:
-                # The text may lie across two pieces.
-                window = tail + bytes(event.data)
-                exchange.found = needle in window
-                tail = window[-(len(needle) - 1) :] if len(needle) > 1 else b""
-        elif isinstance(event, h11.EndOfMessage):
-            exchange.end_ns = stream.received_ns
-            return
-        elif isinstance(event, h11.ConnectionClosed):
-            raise h11.RemoteProtocolError("the server closed the connection without an answer")
+def headers_of(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return header fields as an Exchange has them; their values may be any bytes."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in fields:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
-def _header(response: h11.Response, name: bytes) -> str | None:
-    for key, value in response.headers:
-        if key == name:
-            return value.decode("latin-1")
-    return None
+def closed_early(exchange: Exchange) -> str:
+    """Return what the peer did when it closed the connection before its answer was complete."""
+    return (
+        "closed the connection before its answer was complete"
+        if exchange.first_byte_ns
+        else "closed the connection without an answer"
+    )
+
+
+class Session(Protocol):
+    """HTTP on one open stream: one exchange after another."""
+
+    #: Whether the connection can carry a further exchange.
+    reusable: bool
+
+    async def converse(
+        self,
+        request: Request,
+        exchange: Exchange,
+        body: Body,
+        *,
+        last: bool,
+        wants_body: Callable[[Exchange], bool],
+    ) -> None:
+        """Send a request, and fill in `exchange` and `body` as its answer comes.
+
+        `last` says that no further request will follow on this connection. Where `wants_body` says no to what is
+        known after the head, the body is left unread.
+
+        Raises BadAnswerError, PeerClosedError, BodyTooLongError, BrokenBodyError, and OSError or ssl.SSLError of the
+        stream.
+        """

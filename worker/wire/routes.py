@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from worker.probing import IPAddress
 from worker.wire.addresses import family_of
+from worker.wire.source import BY_ROUTES, Source
 
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _NLM_F_REQUEST = 1
@@ -32,11 +33,13 @@ class Interface:
     mtu: int
 
 
-def outgoing_interface(address: IPAddress) -> Interface | None:
+def outgoing_interface(address: IPAddress, source: Source = BY_ROUTES) -> Interface | None:
     """Return the interface that packets to an address leave by; None when it cannot be told.
 
     Raises OSError when there is no route.
     """
+    if source.interface:
+        return _interface(socket.if_nametoindex(source.interface))
     # A zone names the interface itself.
     scope = getattr(address, "scope_id", None)
     if scope is not None:

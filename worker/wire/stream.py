@@ -7,13 +7,16 @@ nothing behind but a socket to close.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import time
 
-from worker.wire.readiness import readable
+from worker.wire.readiness import readable, writable
 
 _CHUNK_BYTES = 65_536
+#: A peer that always has more to say must not keep every other run from being served.
+_BYTES_IN_A_ROW = 1_048_576
 
 
 class PeerClosedError(Exception):
@@ -26,10 +29,12 @@ class ByteStream:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._tls: ssl.SSLObject | None = None
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        self._in_a_row = 0
         #: Instant at which the bytes last received came in, by time.perf_counter_ns.
         self.received_ns = 0
+        #: Bytes that went over the socket: payload of the TCP connection, TLS included.
+        self.bytes_sent = 0
+        self.bytes_received = 0
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -38,6 +43,8 @@ class ByteStream:
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
         """Shake hands; raises ssl.SSLError, or PeerClosedError when the peer hangs up meanwhile."""
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
         tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         while True:
             try:
@@ -55,18 +62,18 @@ class ByteStream:
     async def send(self, data: bytes) -> None:
         """Send everything."""
         if self._tls is None:
-            await asyncio.get_running_loop().sock_sendall(self._sock, data)
+            await self._write(data)
             return
         self._tls.write(data)
         await self._flush()
 
-    async def receive(self) -> bytes:
+    async def receive(self, limit: int = _CHUNK_BYTES) -> bytes:
         """Return the next bytes, empty at the end of the stream."""
         if self._tls is None:
-            return await self._read()
+            return await self._read(limit)
         while True:
             try:
-                return self._tls.read(_CHUNK_BYTES)
+                return self._tls.read(limit)
             except ssl.SSLWantReadError:
                 await self._flush()
                 try:
@@ -78,12 +85,11 @@ class ByteStream:
 
     def receive_now(self) -> bytes | None:
         """Return what has come already, empty at the end of the stream, None when nothing has."""
-        try:
+        data: bytes | None = None
+        with contextlib.suppress(BlockingIOError):
             data = self._sock.recv(_CHUNK_BYTES)
-        except BlockingIOError:
-            data = None
-        else:
             self.received_ns = time.perf_counter_ns()
+            self.bytes_received += len(data)
         if self._tls is None:
             return data
         if data:
@@ -101,7 +107,7 @@ class ByteStream:
         """Return that many bytes, or raise PeerClosedError at the end of the stream."""
         parts: list[bytes] = []
         while count:
-            data = await self._read(count)
+            data = await self.receive(count)
             if not data:
                 raise PeerClosedError("closed the connection before its answer was complete")
             parts.append(data)
@@ -118,16 +124,38 @@ class ByteStream:
     async def _flush(self) -> None:
         data = self._outgoing.read()
         if data:
-            await asyncio.get_running_loop().sock_sendall(self._sock, data)
+            await self._write(data)
 
-    async def _read(self, limit: int = _CHUNK_BYTES) -> bytes:
+    async def _write(self, data: bytes) -> None:
+        left = memoryview(data)
         while True:
             try:
-                data = self._sock.recv(limit)
-                self.received_ns = time.perf_counter_ns()
-                return data
+                count = self._sock.send(left)
             except BlockingIOError:
-                ready_ns = await readable(self._sock)
+                await writable(self._sock)
+                continue
+            self.bytes_sent += count
+            if count == len(left):
+                return
+            left = left[count:]
+
+    async def _read(self, limit: int = _CHUNK_BYTES) -> bytes:
+        if self._in_a_row >= _BYTES_IN_A_ROW:
+            self._in_a_row = 0
+            await asyncio.sleep(0)
+        try:
+            data = self._sock.recv(limit)
+            self.received_ns = time.perf_counter_ns()
+        except BlockingIOError:
+            data = await self._wait_and_read(limit)
+        self._in_a_row += len(data)
+        self.bytes_received += len(data)
+        return data
+
+    async def _wait_and_read(self, limit: int) -> bytes:
+        self._in_a_row = 0
+        while True:
+            ready_ns = await readable(self._sock)
             try:
                 data = self._sock.recv(limit)
             except BlockingIOError:

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import functools
+import re
 import ssl
 from datetime import datetime, timezone
 
 from cryptography import x509
 
+from streamswarm.targets import shown
+
+#: What Python puts around the words of an error that it has no name for.
+_PYTHONS_OWN = re.compile(r"^\[[^]]*\] *| *\(_ssl\.c:\d+\)$")
+
 
 @functools.cache
-def client_context(*, verify: bool) -> ssl.SSLContext:
+def client_context(*, verify: bool, alpn: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLContext:
     """Return the context for probes; loading the host's authorities takes 20 ms, so it is made once."""
     context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(list(alpn))
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
+def reason_of(error: ssl.SSLError) -> str:
+    """Return OpenSSL's word for an error, fit for a message."""
+    words = error.reason or _PYTHONS_OWN.sub("", str(error))
+    return shown(words.replace("_", " ").lower(), 200)
+
+
 def days_left(certificate_der: bytes, now: datetime | None = None) -> float | None:
     """Return the days until a certificate expires, negative after; None when it cannot be read."""
-    try:
-        expires = x509.load_der_x509_certificate(certificate_der).not_valid_after_utc
-    except ValueError:
+    expires = _expiry(certificate_der)
+    if expires is None:
         return None
     return (expires - (now or datetime.now(timezone.utc))).total_seconds() / 86_400
+
+
+@functools.lru_cache(maxsize=1024)
+def _expiry(certificate_der: bytes) -> datetime | None:
+    try:
+        return x509.load_der_x509_certificate(certificate_der).not_valid_after_utc
+    except ValueError:
+        return None

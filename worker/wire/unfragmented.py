@@ -22,6 +22,7 @@ from worker.probing import IPAddress
 from worker.wire import icmp_messages, stamps
 from worker.wire.addresses import family_of, set_dscp, socket_address
 from worker.wire.icmp import open_socket
+from worker.wire.source import BY_ROUTES, Source
 
 _IP_MTU_DISCOVER, _IP_MTU = 10, 14
 _IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_DONTFRAG = 23, 24, 62
@@ -63,11 +64,14 @@ class Verdict:
 class Prober:
     """Sends to one address; counts what it sends and gets."""
 
-    def __init__(self, address: IPAddress, *, method: str, port: int, dscp: int) -> None:
+    def __init__(
+        self, address: IPAddress, *, method: str, port: int, dscp: int, source: Source = BY_ROUTES
+    ) -> None:
         self._address = address
         self._method = method
         self._port = port
         self._dscp = dscp
+        self._source = source
         self._header = 20 if address.version == 4 else 40
         self._sequence = secrets.randbelow(0x10000)
         self.packets_sent = 0
@@ -95,6 +99,7 @@ class Prober:
         """Return the path MTU that the kernel works with; raises OSError when there is no route."""
         if sock is None:
             with socket.socket(family_of(self._address), socket.SOCK_DGRAM) as opened:
+                self._source.bind(opened)
                 opened.connect(socket_address(self._address, self._port))
                 return self.kernel_mtu(opened)
         if self._address.version == 4:
@@ -121,6 +126,7 @@ class Prober:
             set_dscp(sock, self._dscp)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _LONGEST)
             stamps.enable_errors(sock)
+            self._source.bind(sock)
             sock.connect(socket_address(self._address, self._port if self._method == "udp" else 0))
             yield sock
 

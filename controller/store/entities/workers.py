@@ -50,6 +50,8 @@ class Worker(Base):
     acked_seq: Mapped[int] = mapped_column(server_default="0")
     spool_records: Mapped[int] = mapped_column(server_default="0")
     spool_alarm: Mapped[str] = mapped_column(server_default="")
+    #: What the worker said last is wrong with its host's access to the network.
+    vantage_alarm: Mapped[str] = mapped_column(server_default="")
     clock_offset_ms: Mapped[float | None]
     #: Grows in the transaction that changes this worker's jobs.
     jobs_revision: Mapped[int] = mapped_column(server_default="0")

@@ -50,6 +50,7 @@ def read(session: Session) -> Overview:
             func.count().filter(is_connected()),
             func.count().filter(
                 (Worker.spool_alarm != "")
+                | (Worker.vantage_alarm != "")
                 | func.jsonb_path_exists(Worker.kinds, "$.*.available ? (@ == false)")
             ),
             func.coalesce(func.sum(Worker.spool_records), 0),

@@ -51,6 +51,8 @@ class WorkerRecord:
     spool_records: int
     #: A damaged or full spool, for people; empty when well.
     spool_alarm: str
+    #: What is wrong with its host's access to the network, for people; empty when well.
+    vantage_alarm: str = ""
     #: Since when it is connected and gets rid of none of the results on its disk; None while all is well.
     spool_stuck_since: dt.datetime | None = None
     clock_offset_ms: float | None
@@ -190,6 +192,7 @@ def _record(row: Any) -> WorkerRecord:
         last_seen_at=entity.last_seen_at,
         spool_records=entity.spool_records,
         spool_alarm=entity.spool_alarm,
+        vantage_alarm=entity.vantage_alarm,
         spool_stuck_since=row.stuck_since,
         clock_offset_ms=entity.clock_offset_ms,
         clock_off=is_clock_off(entity.clock_offset_ms),

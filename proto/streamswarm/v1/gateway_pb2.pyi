@@ -177,7 +177,7 @@ class Ack(_message.Message):
     def __init__(self, spool_id: _Optional[str] = ..., acked_seq: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("clock_us", "jobs_revision", "spool_records", "spool_bytes", "running", "clock_offset_ms", "spool_alarm")
+    __slots__ = ("clock_us", "jobs_revision", "spool_records", "spool_bytes", "running", "clock_offset_ms", "spool_alarm", "vantage_alarm")
     CLOCK_US_FIELD_NUMBER: _ClassVar[int]
     JOBS_REVISION_FIELD_NUMBER: _ClassVar[int]
     SPOOL_RECORDS_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +185,7 @@ class Heartbeat(_message.Message):
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     CLOCK_OFFSET_MS_FIELD_NUMBER: _ClassVar[int]
     SPOOL_ALARM_FIELD_NUMBER: _ClassVar[int]
+    VANTAGE_ALARM_FIELD_NUMBER: _ClassVar[int]
     clock_us: int
     jobs_revision: int
     spool_records: int
@@ -192,7 +193,8 @@ class Heartbeat(_message.Message):
     running: int
     clock_offset_ms: float
     spool_alarm: str
-    def __init__(self, clock_us: _Optional[int] = ..., jobs_revision: _Optional[int] = ..., spool_records: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., running: _Optional[int] = ..., clock_offset_ms: _Optional[float] = ..., spool_alarm: _Optional[str] = ...) -> None: ...
+    vantage_alarm: str
+    def __init__(self, clock_us: _Optional[int] = ..., jobs_revision: _Optional[int] = ..., spool_records: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., running: _Optional[int] = ..., clock_offset_ms: _Optional[float] = ..., spool_alarm: _Optional[str] = ..., vantage_alarm: _Optional[str] = ...) -> None: ...
 
 class HeartbeatReply(_message.Message):
     __slots__ = ("clock_us", "heartbeat_clock_us", "heartbeat_s")

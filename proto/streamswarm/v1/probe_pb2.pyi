@@ -4,6 +4,7 @@ from streamswarm.v1.probes import mtu_pb2 as _mtu_pb2
 from streamswarm.v1.probes import ping_pb2 as _ping_pb2
 from streamswarm.v1.probes import system_pb2 as _system_pb2
 from streamswarm.v1.probes import tcp_pb2 as _tcp_pb2
+from streamswarm.v1.probes import tls_pb2 as _tls_pb2
 from streamswarm.v1.probes import tcp_window_pb2 as _tcp_window_pb2
 from streamswarm.v1.probes import traceroute_pb2 as _traceroute_pb2
 from google.protobuf.internal import containers as _containers
@@ -126,13 +127,14 @@ FAULT_DOMAIN_RESOLVER_FAULT: FaultDomain
 FAULT_DOMAIN_INTERNAL: FaultDomain
 
 class Spec(_message.Message):
-    __slots__ = ("ping", "tcp", "dns", "http", "system", "traceroute", "tcp_window", "mtu")
+    __slots__ = ("ping", "tcp", "dns", "http", "system", "traceroute", "tls", "tcp_window", "mtu")
     PING_FIELD_NUMBER: _ClassVar[int]
     TCP_FIELD_NUMBER: _ClassVar[int]
     DNS_FIELD_NUMBER: _ClassVar[int]
     HTTP_FIELD_NUMBER: _ClassVar[int]
     SYSTEM_FIELD_NUMBER: _ClassVar[int]
     TRACEROUTE_FIELD_NUMBER: _ClassVar[int]
+    TLS_FIELD_NUMBER: _ClassVar[int]
     TCP_WINDOW_FIELD_NUMBER: _ClassVar[int]
     MTU_FIELD_NUMBER: _ClassVar[int]
     ping: _ping_pb2.PingSpec
@@ -141,12 +143,13 @@ class Spec(_message.Message):
     http: _http_pb2.HttpSpec
     system: _system_pb2.SystemSpec
     traceroute: _traceroute_pb2.TracerouteSpec
+    tls: _tls_pb2.TlsSpec
     tcp_window: _tcp_window_pb2.TcpWindowSpec
     mtu: _mtu_pb2.MtuSpec
-    def __init__(self, ping: _Optional[_Union[_ping_pb2.PingSpec, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpSpec, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsSpec, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpSpec, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemSpec, _Mapping]] = ..., traceroute: _Optional[_Union[_traceroute_pb2.TracerouteSpec, _Mapping]] = ..., tcp_window: _Optional[_Union[_tcp_window_pb2.TcpWindowSpec, _Mapping]] = ..., mtu: _Optional[_Union[_mtu_pb2.MtuSpec, _Mapping]] = ...) -> None: ...
+    def __init__(self, ping: _Optional[_Union[_ping_pb2.PingSpec, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpSpec, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsSpec, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpSpec, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemSpec, _Mapping]] = ..., traceroute: _Optional[_Union[_traceroute_pb2.TracerouteSpec, _Mapping]] = ..., tls: _Optional[_Union[_tls_pb2.TlsSpec, _Mapping]] = ..., tcp_window: _Optional[_Union[_tcp_window_pb2.TcpWindowSpec, _Mapping]] = ..., mtu: _Optional[_Union[_mtu_pb2.MtuSpec, _Mapping]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("job_id", "job_version", "scheduled_at_us", "started_at_us", "duration_ms", "status", "failure_source", "error", "clock_offset_ms", "detail_json", "kind", "start_error_us", "failure_reason", "ping", "tcp", "dns", "http", "system", "traceroute", "tcp_window", "mtu")
+    __slots__ = ("job_id", "job_version", "scheduled_at_us", "started_at_us", "duration_ms", "status", "failure_source", "error", "clock_offset_ms", "detail_json", "kind", "start_error_us", "failure_reason", "ping", "tcp", "dns", "http", "system", "traceroute", "tls", "tcp_window", "mtu")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     JOB_VERSION_FIELD_NUMBER: _ClassVar[int]
     SCHEDULED_AT_US_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +169,7 @@ class Result(_message.Message):
     HTTP_FIELD_NUMBER: _ClassVar[int]
     SYSTEM_FIELD_NUMBER: _ClassVar[int]
     TRACEROUTE_FIELD_NUMBER: _ClassVar[int]
+    TLS_FIELD_NUMBER: _ClassVar[int]
     TCP_WINDOW_FIELD_NUMBER: _ClassVar[int]
     MTU_FIELD_NUMBER: _ClassVar[int]
     job_id: int
@@ -187,9 +191,10 @@ class Result(_message.Message):
     http: _http_pb2.HttpResult
     system: _system_pb2.SystemResult
     traceroute: _traceroute_pb2.TracerouteResult
+    tls: _tls_pb2.TlsResult
     tcp_window: _tcp_window_pb2.TcpWindowResult
     mtu: _mtu_pb2.MtuResult
-    def __init__(self, job_id: _Optional[int] = ..., job_version: _Optional[int] = ..., scheduled_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., duration_ms: _Optional[float] = ..., status: _Optional[_Union[Status, str]] = ..., failure_source: _Optional[_Union[FailureSource, str]] = ..., error: _Optional[str] = ..., clock_offset_ms: _Optional[float] = ..., detail_json: _Optional[str] = ..., kind: _Optional[str] = ..., start_error_us: _Optional[int] = ..., failure_reason: _Optional[_Union[FailureReason, str]] = ..., ping: _Optional[_Union[_ping_pb2.PingResult, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpResult, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsResult, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpResult, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemResult, _Mapping]] = ..., traceroute: _Optional[_Union[_traceroute_pb2.TracerouteResult, _Mapping]] = ..., tcp_window: _Optional[_Union[_tcp_window_pb2.TcpWindowResult, _Mapping]] = ..., mtu: _Optional[_Union[_mtu_pb2.MtuResult, _Mapping]] = ...) -> None: ...
+    def __init__(self, job_id: _Optional[int] = ..., job_version: _Optional[int] = ..., scheduled_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., duration_ms: _Optional[float] = ..., status: _Optional[_Union[Status, str]] = ..., failure_source: _Optional[_Union[FailureSource, str]] = ..., error: _Optional[str] = ..., clock_offset_ms: _Optional[float] = ..., detail_json: _Optional[str] = ..., kind: _Optional[str] = ..., start_error_us: _Optional[int] = ..., failure_reason: _Optional[_Union[FailureReason, str]] = ..., ping: _Optional[_Union[_ping_pb2.PingResult, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpResult, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsResult, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpResult, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemResult, _Mapping]] = ..., traceroute: _Optional[_Union[_traceroute_pb2.TracerouteResult, _Mapping]] = ..., tls: _Optional[_Union[_tls_pb2.TlsResult, _Mapping]] = ..., tcp_window: _Optional[_Union[_tcp_window_pb2.TcpWindowResult, _Mapping]] = ..., mtu: _Optional[_Union[_mtu_pb2.MtuResult, _Mapping]] = ...) -> None: ...
 
 class Window(_message.Message):
     __slots__ = ("days", "from_min", "to_min")

@@ -142,7 +142,7 @@ class SwarmWorker:
             hello=self._greeting,
             welcomed=self._welcomed,
             take_jobs=self._take_jobs,
-            state=lambda: (self.revision, 0),
+            state=lambda: (self.revision, 0, ""),
             renew_at_us=identity.renew_at_us,
             not_after_us=identity.not_after_us,
             start_renewal=renewal.start,

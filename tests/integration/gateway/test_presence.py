@@ -20,13 +20,19 @@ async def test_heartbeats_are_written_together(deployment: Any) -> None:
         await session.hello()
         await second.hello()
         await session.send(heartbeat={"jobs_revision": 3, "spool_records": 7, "clock_offset_ms": 1.5})
-        await second.send(heartbeat={"spool_alarm": "disk full", "clock_offset_ms": float("nan")})
+        await second.send(
+            heartbeat={
+                "spool_alarm": "disk full",
+                "vantage_alarm": "no carrier",
+                "clock_offset_ms": float("nan"),
+            }
+        )
         async with asyncio.timeout(5):
             while not deployment.sql("SELECT 1 FROM workers WHERE spool_alarm = 'disk full'"):
                 await asyncio.sleep(0.05)
     assert deployment.sql(
-        "SELECT host_name, jobs_applied, spool_records, clock_offset_ms FROM workers ORDER BY host_name"
-    ) == [("host-a", 3, 7, 1.5), ("host-b", 0, 0, None)]
+        "SELECT host_name, jobs_applied, spool_records, vantage_alarm, clock_offset_ms FROM workers ORDER BY host_name"
+    ) == [("host-a", 3, 7, "", 1.5), ("host-b", 0, 0, "no carrier", None)]
 
 
 async def test_the_more_workers_the_rarer_their_heartbeats(deployment: Any) -> None:

@@ -21,6 +21,7 @@ async def test_a_heartbeat_of_a_superseded_session_changes_nothing(deployment: A
         jobs_revision=3,
         spool_records=7,
         spool_alarm="disk full",
+        vantage_alarm="",
         clock_offset_ms=None,
     )
     newest = replace(older, worker_id=other.worker_id, epoch=2)

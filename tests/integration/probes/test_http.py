@@ -145,6 +145,14 @@ async def test_a_certificate_that_nobody_vouches_for_is_the_targets_fault(
     assert outcome.metrics.cert_days_left == pytest.approx(-3, abs=0.01)
 
 
+async def test_http2_is_demanded_of_a_server_that_knows_none(secure: WebServer, probe: Probe) -> None:
+    """It does not say a word about protocols in the handshake."""
+    failure = await failed(probe, secure.url(), "does not offer HTTP/2", version="2")
+    assert failure.reason == probe_pb2.FAILURE_REASON_BAD_ANSWER
+    assert failure.metrics.tls_ms > 0
+    assert secure.requests == []
+
+
 async def test_a_certificate_for_another_name_is_refused(
     secure: WebServer, probe: Probe, names: dict[str, str]
 ) -> None:
@@ -280,10 +288,10 @@ async def test_interim_answers_are_not_the_answer(server: WebServer, probe: Prob
     ("path", "words", "settings"),
     [
         ("/slow", "longer than 1500 bytes", {"max_body_bytes": 1500}),
-        ("/cut", "did not answer in HTTP", {}),
+        ("/cut", "closed the connection before its answer was complete", {}),
         ("/nonsense", "did not answer in HTTP", {}),
         ("/endless-head", "did not answer in HTTP", {}),
-        ("/hang-up", "did not answer in HTTP", {}),
+        ("/hang-up", "closed the connection without an answer", {}),
     ],
 )
 async def test_bad_manners_are_the_targets(

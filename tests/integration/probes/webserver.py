@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import gzip
 import ipaddress
+import re
 import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -31,6 +34,10 @@ class WebServer:
         self.port = int(self._listener.getsockname()[1])
         #: Head of each request, as it came.
         self.requests: list[str] = []
+        #: Statuses of the answers to `/next`, one after another.
+        self.answers: Iterator[int] = iter(())
+        #: Bodies of requests that had a length.
+        self.bodies: list[bytes] = []
         self._closing = False
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -66,7 +73,7 @@ class WebServer:
 
     def _answer(self, connection: socket.socket) -> None:
         head = b""
-        while not head.endswith(b"\r\n\r\n"):
+        while b"\r\n\r\n" not in head:
             data = connection.recv(4096)
             if not data:
                 return
@@ -74,7 +81,14 @@ class WebServer:
                 send(connection, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0")
                 return
             head += data
-        self.requests.append(head.decode())
+        head, _, body = head.partition(b"\r\n\r\n")
+        head += b"\r\n\r\n"
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        while length and len(body) < int(length[1]):
+            body += connection.recv(65_536)
+        if length:
+            self.bodies.append(body)
+        self.requests.append(head.decode("latin-1"))
         method, path, _version = head.split(b"\r\n", 1)[0].decode().split(" ")
         if path.startswith("/to/"):
             # /to/CODE/LOCATION; decoded; one beginning with `=` is sent as it stands.
@@ -94,6 +108,22 @@ class WebServer:
             for piece in (b"the needle lies ac", b"ross two pieces", b""):
                 connection.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
                 time.sleep(0.02)
+        elif path == "/next":
+            send(connection, f"HTTP/1.1 {next(self.answers)} As asked\r\nContent-Length: 2", b"it")
+        elif path == "/json":
+            document = b'{"status": "ok", "items": [{"count": 3}], "load": 0.5}'
+            head_lines = "Content-Type: application/json\r\nX-Cache: HIT\r\nAge: 7"
+            send(connection, f"HTTP/1.1 200 OK\r\n{head_lines}\r\nContent-Length: {len(document)}", document)
+        elif path.startswith("/packed/"):
+            coding = path.removeprefix("/packed/")
+            packed = gzip.compress(bytes(20_000_000) if coding == "bomb" else b"all is well " * 1000)
+            packed = b"not packed at all" if coding == "broken" else packed
+            coding = "gzip" if coding in ("bomb", "broken") else coding
+            send(
+                connection,
+                f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {len(packed)}",
+                packed,
+            )
         elif path == "/until-close":
             send(connection, "HTTP/1.0 200 OK", b"z" * 500)
         elif path == "/cut":

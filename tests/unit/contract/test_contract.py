@@ -32,6 +32,7 @@ def test_the_first_kinds_are_there() -> None:
         "http",
         "system",
         "traceroute",
+        "tls",
         "tcp_window",
         "mtu",
     ]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.dns_pb2 import DnsResult, DnsSpec
+from worker.http import requests
 from worker.probes import dns as dns_probe
-from worker.probes import http as http_probe
 from worker.probing import ProbeFailure
 from worker.wire import stamps, tcp_info
 
@@ -54,7 +54,7 @@ def test_random_dns_answers_are_read_or_refused(data: bytes) -> None:
 def test_any_location_is_followed_or_refused(location: str) -> None:
     """What is followed is an http or https URL of printable characters, fit for a request line."""
     try:
-        target = http_probe._next_target("http://www.example.org/a/b?c", location)
+        target = requests.next_target("http://www.example.org/a/b?c", location)
     except ProbeFailure as failure:
         assert failure.source == probe_pb2.FAILURE_SOURCE_TARGET
         assert failure.message.isprintable()

@@ -39,7 +39,7 @@ def test_a_kind_without_a_library_is_unavailable_with_the_reason(monkeypatch: py
 
 def test_a_kind_without_a_module_is_unavailable_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a worker's release lacks a file."""
-    monkeypatch.setattr(probes, "__name__", "worker.wire")
+    monkeypatch.setattr(probes, "__name__", "worker.spool")
     found = probes.availability()
     assert not found["system"].available
     assert "no module for kind `system`" in found["system"].reason

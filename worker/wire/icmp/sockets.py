@@ -15,9 +15,11 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from worker.probing import IPAddress
 from worker.wire import batches, stamps
 from worker.wire.addresses import set_dscp
 from worker.wire.echo import EchoPlan, EchoUnavailableError
+from worker.wire.source import Source
 
 PING_GROUP_RANGE = 'sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"'
 
@@ -35,7 +37,7 @@ _SOL_RAW = 255
 _ICMP_FILTER = 1
 _ICMP6_FILTER = 1
 _IP_TOS, _IP_TTL, _IP_PKTINFO, _IP_MTU_DISCOVER, _IP_RECVTTL, _IP_MTU = 1, 2, 8, 10, 12, 14
-_IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_DONTFRAG, _IPV6_PKTINFO = 23, 24, 62, 50
+_IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_DONTFRAG = 23, 24, 62
 _IPV6_RECVHOPLIMIT, _IPV6_HOPLIMIT, _IPV6_TCLASS = 51, 52, 67
 _PMTUDISC_DONT, _PMTUDISC_WANT = 0, 1
 #: Sets "don't fragment" and does not hold packets back that exceed a path MTU learnt earlier: each one is tried.
@@ -55,6 +57,8 @@ class Sort:
     interface: str
     #: TTL and DSCP where packets cannot carry them; None where they can.
     marks: tuple[int, int] | None
+    #: Address that the socket is bound to where packets cannot carry it: ICMPv6 datagram sockets send from their own.
+    source: IPAddress | None
 
     @classmethod
     def of(cls, plan: EchoPlan) -> Sort:
@@ -66,6 +70,7 @@ class Sort:
             dont_fragment=plan.dont_fragment,
             interface=plan.interface,
             marks=None if heeded else (plan.ttl, plan.dscp),
+            source=plan.source if version == 6 else None,
         )
 
 
@@ -112,13 +117,8 @@ def control_of(plan: EchoPlan, sort: Sort) -> bytes:
     if sort.marks is None and plan.dscp:
         kind = _IP_TOS if v4 else _IPV6_TCLASS
         data += batches.control_message(level, kind, struct.pack("=i", plan.dscp << 2))
-    if plan.source is not None:
-        if v4:
-            information = struct.pack("=i4s4x", 0, plan.source.packed)
-            data += batches.control_message(level, _IP_PKTINFO, information)
-        else:
-            information = struct.pack("=16si", plan.source.packed, 0)
-            data += batches.control_message(level, _IPV6_PKTINFO, information)
+    if plan.source is not None and sort.source is None:
+        data += batches.control_message(level, _IP_PKTINFO, struct.pack("=i4s4x", 0, plan.source.packed))
     return data
 
 
@@ -157,13 +157,13 @@ def _prepare(sock: socket.socket, sort: Sort) -> int:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, discover)
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_DONTFRAG, int(sort.dont_fragment))
     set_dscp(sock, dscp)
-    if sort.interface:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, sort.interface.encode())
+    source = Source(address=sort.source, interface=sort.interface)
     _enlarge(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF)
     _enlarge(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF)
     stamps.enable_errors(sock)
     if sock.type != socket.SOCK_RAW:
-        return _bind_random_ident(sock)
+        return _bind_random_ident(sock, source)
+    source.bind(sock)
     ident = secrets.randbelow(0x10000)
     _filter_replies(sock, sort.version, ident)
     return ident
@@ -176,15 +176,14 @@ def _enlarge(sock: socket.socket, forced: int, asked: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, asked, _BUFFER_BYTES)
 
 
-def _bind_random_ident(sock: socket.socket) -> int:
+def _bind_random_ident(sock: socket.socket, source: Source) -> int:
     """Give a datagram socket a random identifier; left to itself the kernel counts upwards."""
-    host = "0.0.0.0" if sock.family == socket.AF_INET else "::"  # noqa: S104  an identifier, not a listener
     for _ in range(16):
         with contextlib.suppress(OSError):  # taken by another socket
-            sock.bind((host, 1 + secrets.randbelow(0xFFFF)))
+            source.bind(sock, 1 + secrets.randbelow(0xFFFF))
             break
     else:
-        sock.bind((host, 0))
+        source.bind(sock, 0)
     return int(sock.getsockname()[1])
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DnsSpec(_message.Message):
-    __slots__ = ("query_name", "record_type", "transport", "port", "timeout_ms", "recursion_desired", "valid_rcodes", "answer_pattern")
+    __slots__ = ("query_name", "record_type", "transport", "port", "timeout_ms", "recursion_desired", "valid_rcodes", "answer_pattern", "address_family", "dscp", "source", "must_be_unreachable")
     QUERY_NAME_FIELD_NUMBER: _ClassVar[int]
     RECORD_TYPE_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,10 @@ class DnsSpec(_message.Message):
     RECURSION_DESIRED_FIELD_NUMBER: _ClassVar[int]
     VALID_RCODES_FIELD_NUMBER: _ClassVar[int]
     ANSWER_PATTERN_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    DSCP_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     query_name: str
     record_type: str
     transport: str
@@ -25,7 +29,11 @@ class DnsSpec(_message.Message):
     recursion_desired: bool
     valid_rcodes: _containers.RepeatedScalarFieldContainer[str]
     answer_pattern: str
-    def __init__(self, query_name: _Optional[str] = ..., record_type: _Optional[str] = ..., transport: _Optional[str] = ..., port: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., recursion_desired: _Optional[bool] = ..., valid_rcodes: _Optional[_Iterable[str]] = ..., answer_pattern: _Optional[str] = ...) -> None: ...
+    address_family: str
+    dscp: int
+    source: str
+    must_be_unreachable: bool
+    def __init__(self, query_name: _Optional[str] = ..., record_type: _Optional[str] = ..., transport: _Optional[str] = ..., port: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., recursion_desired: _Optional[bool] = ..., valid_rcodes: _Optional[_Iterable[str]] = ..., answer_pattern: _Optional[str] = ..., address_family: _Optional[str] = ..., dscp: _Optional[int] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
 
 class DnsResult(_message.Message):
     __slots__ = ("query_ms", "rcode", "answers", "ttl_min_s", "authenticated", "authoritative", "truncated", "bytes_sent", "bytes_received")

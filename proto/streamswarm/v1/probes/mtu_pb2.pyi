@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class MtuSpec(_message.Message):
-    __slots__ = ("method", "port", "max_size_bytes", "timeout_ms", "tries", "confirmations", "min_mtu_bytes", "locate", "dscp", "address_family")
+    __slots__ = ("method", "port", "max_size_bytes", "timeout_ms", "tries", "confirmations", "min_mtu_bytes", "locate", "dscp", "address_family", "source", "must_be_unreachable")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
     MAX_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,8 @@ class MtuSpec(_message.Message):
     LOCATE_FIELD_NUMBER: _ClassVar[int]
     DSCP_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     method: str
     port: int
     max_size_bytes: int
@@ -27,7 +29,9 @@ class MtuSpec(_message.Message):
     locate: bool
     dscp: int
     address_family: str
-    def __init__(self, method: _Optional[str] = ..., port: _Optional[int] = ..., max_size_bytes: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., tries: _Optional[int] = ..., confirmations: _Optional[int] = ..., min_mtu_bytes: _Optional[int] = ..., locate: _Optional[bool] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ...) -> None: ...
+    source: str
+    must_be_unreachable: bool
+    def __init__(self, method: _Optional[str] = ..., port: _Optional[int] = ..., max_size_bytes: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., tries: _Optional[int] = ..., confirmations: _Optional[int] = ..., min_mtu_bytes: _Optional[int] = ..., locate: _Optional[bool] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
 
 class MtuResult(_message.Message):
     __slots__ = ("path_mtu_bytes", "interface_mtu_bytes", "kernel_mtu_bytes", "reported_mtu_bytes", "report_right", "reports", "black_hole", "black_hole_bytes", "confirmed", "limit_hop", "rtt_ms", "packets_sent", "packets_received", "lost", "bytes_sent", "bytes_received")

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PingSpec(_message.Message):
-    __slots__ = ("count", "interval_ms", "timeout_ms", "size_bytes", "dscp", "ttl", "dont_fragment", "mode", "address_family")
+    __slots__ = ("count", "interval_ms", "timeout_ms", "size_bytes", "dscp", "ttl", "dont_fragment", "mode", "address_family", "source", "must_be_unreachable")
     COUNT_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,8 @@ class PingSpec(_message.Message):
     DONT_FRAGMENT_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     count: int
     interval_ms: int
     timeout_ms: int
@@ -27,7 +29,9 @@ class PingSpec(_message.Message):
     dont_fragment: bool
     mode: str
     address_family: str
-    def __init__(self, count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dscp: _Optional[int] = ..., ttl: _Optional[int] = ..., dont_fragment: _Optional[bool] = ..., mode: _Optional[str] = ..., address_family: _Optional[str] = ...) -> None: ...
+    source: str
+    must_be_unreachable: bool
+    def __init__(self, count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dscp: _Optional[int] = ..., ttl: _Optional[int] = ..., dont_fragment: _Optional[bool] = ..., mode: _Optional[str] = ..., address_family: _Optional[str] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
 
 class PingResult(_message.Message):
     __slots__ = ("packets_sent", "packets_received", "loss_pct", "rtt_min_ms", "rtt_avg_ms", "rtt_median_ms", "rtt_max_ms", "rtt_stddev_ms", "rtt_p95_ms", "ipdv_avg_ms", "pdv_p95_ms", "rfc3550_jitter_ms", "duplicates", "reordered", "late", "reply_ttl", "icmp_errors", "kernel_timestamps", "bytes_sent", "bytes_received", "rtt_p90_ms", "rtt_p99_ms", "ipdv_max_ms", "loss_periods", "longest_loss_period", "reply_ttls", "addresses", "addresses_answering", "dropped_here", "by_address")

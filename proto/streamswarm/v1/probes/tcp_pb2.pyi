@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TcpSpec(_message.Message):
-    __slots__ = ("port", "timeout_ms", "dscp", "address_family", "count", "interval_ms", "send", "expect", "split")
+    __slots__ = ("port", "timeout_ms", "dscp", "address_family", "count", "interval_ms", "send", "expect", "split", "source", "must_be_unreachable")
     PORT_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     DSCP_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,8 @@ class TcpSpec(_message.Message):
     SEND_FIELD_NUMBER: _ClassVar[int]
     EXPECT_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     port: int
     timeout_ms: int
     dscp: int
@@ -25,7 +27,9 @@ class TcpSpec(_message.Message):
     send: str
     expect: str
     split: bool
-    def __init__(self, port: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ..., count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., send: _Optional[str] = ..., expect: _Optional[str] = ..., split: _Optional[bool] = ...) -> None: ...
+    source: str
+    must_be_unreachable: bool
+    def __init__(self, port: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ..., count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., send: _Optional[str] = ..., expect: _Optional[str] = ..., split: _Optional[bool] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
 
 class TcpResult(_message.Message):
     __slots__ = ("dns_ms", "connect_ms", "kernel_rtt_ms", "kernel_min_rtt_ms", "syn_retransmits", "mss_bytes", "path_mtu_bytes", "connect_min_ms", "connect_median_ms", "connect_max_ms", "connect_p90_ms", "connect_p95_ms", "connect_stddev_ms", "attempts", "connected", "failed_pct", "refused", "timed_out", "unreachable", "other_failures", "network_delay_ms", "server_processing_ms", "server_processing_error_ms", "syn_to_synack_ms", "synack_to_ack_ms", "connect_class", "first_byte_ms", "bytes_sent", "bytes_received")

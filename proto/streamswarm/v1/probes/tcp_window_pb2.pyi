@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TcpWindowSpec(_message.Message):
-    __slots__ = ("direction", "max_bytes", "duration_ms", "timeout_ms", "sample_ms", "verify_tls", "dscp", "address_family")
+    __slots__ = ("direction", "max_bytes", "duration_ms", "timeout_ms", "sample_ms", "verify_tls", "dscp", "address_family", "source", "must_be_unreachable")
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
     DURATION_MS_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,8 @@ class TcpWindowSpec(_message.Message):
     VERIFY_TLS_FIELD_NUMBER: _ClassVar[int]
     DSCP_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     direction: str
     max_bytes: int
     duration_ms: int
@@ -23,7 +25,9 @@ class TcpWindowSpec(_message.Message):
     verify_tls: bool
     dscp: int
     address_family: str
-    def __init__(self, direction: _Optional[str] = ..., max_bytes: _Optional[int] = ..., duration_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., sample_ms: _Optional[int] = ..., verify_tls: _Optional[bool] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ...) -> None: ...
+    source: str
+    must_be_unreachable: bool
+    def __init__(self, direction: _Optional[str] = ..., max_bytes: _Optional[int] = ..., duration_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., sample_ms: _Optional[int] = ..., verify_tls: _Optional[bool] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
 
 class TcpWindowResult(_message.Message):
     __slots__ = ("efficiency_score", "bottleneck", "goodput_bytes_per_s", "rtt_min_ms", "rtt_avg_ms", "rtt_max_ms", "rtt_stddev_ms", "rttvar_avg_ms", "buffer_delay_pct", "cwnd_min", "cwnd_avg", "cwnd_max", "ssthresh", "congestion_events", "retransmits", "retransmitted_pct", "spurious_retransmits", "reordering_events", "tcp_efficiency_pct", "out_of_order_segments", "out_of_order_pct", "busy_pct", "window_limited_pct", "buffer_limited_pct", "pause_pct", "window_use_pct", "receiver_window_min_bytes", "receiver_window_max_bytes", "window_scaling", "peer_window_scale", "own_window_scale", "timestamps", "selective_acks", "ecn", "ecn_marked", "delivery_rate_max_bytes_per_s", "pacing_rate_avg_bytes_per_s", "mss_bytes", "path_mtu_bytes", "dns_ms", "connect_ms", "tls_ms", "ttfb_ms", "transfer_ms", "status", "samples", "body_bytes", "bytes_sent", "bytes_received")

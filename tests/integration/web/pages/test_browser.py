@@ -243,6 +243,9 @@ def test_pages_are_accessible(open_window: Callable[..., Any], world: dict[str, 
         "/destinations/new",
         "/workers",
         f"/workers/{world['worker']}",
+        "/help/kinds",
+        "/help/kinds/ping",
+        "/help/kinds/system",
     ]
     for path in paths:
         window.open(path)
@@ -277,7 +280,7 @@ def test_nothing_is_wider_than_the_window(
     window = open_window(viewport={"width": width, "height": 850})
     page = window.log_in()
     test, worker = f"/tests/{world['test']}", f"/workers/{world['worker']}"
-    for path in ("/", "/tests", test, f"{test}/accounts", "/tests/new", worker):
+    for path in ("/", "/tests", test, f"{test}/accounts", "/tests/new", worker, "/help/kinds/system"):
         window.open(path)
         page.wait_for_timeout(300)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path

@@ -119,6 +119,7 @@ def test_a_worker_page_tells_facts_kinds_jobs_and_policy(operator, rows) -> None
             kinds={"ping": {"available": False, "reason": "not <allowed>", "mend": "setcap it"}},
             clock_offset_ms=-7210.0,
             spool_alarm="the disk is full",
+            vantage_alarm="the interface eth0 has no carrier",
         )
     )
     place = rows.destination("router", "192.0.2.1")
@@ -132,6 +133,7 @@ def test_a_worker_page_tells_facts_kinds_jobs_and_policy(operator, rows) -> None
         "Alpha",
         "\u22127\u202f210\u00a0ms",
         "the disk is full",
+        "the interface eth0 has no carrier",
         "more than 5 s off",
     ):
         assert text in page, text

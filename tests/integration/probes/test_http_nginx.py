@@ -1,0 +1,184 @@
+"""HTTP/1.1 and HTTP/2 beside curl, against nginx: reuse, compression, versions, and phases over a path of 50 ms."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.diagnosis.laboratory import FAR, laboratory
+from integration.probes.nginx import CLEAR, CLEAR_NEW, LARGE_BYTES, SECURE, SECURE_OLD, TEXT, Nginx, nginx
+from integration.probes.peers import Probe
+from integration.probes.test_http import curl
+from support.certificates import issue
+
+from streamswarm.v1 import probe_pb2
+from worker.probing import ProbeFailure
+from worker.wire import tls
+
+pytestmark = pytest.mark.skipif(not Path("/usr/sbin/nginx").exists(), reason="needs nginx (nginx-light)")
+CERTIFICATE = issue("nginx", names=("localhost", "127.0.0.1", FAR), authority=True)
+EVERY_PORT = pytest.mark.parametrize(
+    ("port", "settings", "version"),
+    [
+        (CLEAR, {}, 1.1),
+        (SECURE_OLD, {}, 1.1),
+        (SECURE, {}, 2.0),
+        (SECURE, {"version": "1.1"}, 1.1),
+        (CLEAR_NEW, {"version": "2"}, 2.0),
+    ],
+    ids=["clear", "tls", "tls-h2", "tls-forced-1.1", "clear-h2"],
+)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nginx]:
+    """A server whose certificate this process trusts."""
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(CERTIFICATE.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    tls.client_context.cache_clear()
+    with nginx(tmp_path, CERTIFICATE.pem, CERTIFICATE.key_pem) as running:
+        yield running
+    tls.client_context.cache_clear()
+
+
+@EVERY_PORT
+async def test_versions(
+    server: Nginx, probe: Probe, no_leak: None, port: int, settings: dict[str, Any], version: float
+) -> None:
+    """By ALPN, as forced, and without TLS by prior knowledge; nginx saw the same."""
+    outcome = await probe("http", server.url("/text", port), body_contains="well here", **settings)
+    assert outcome.metrics.http_version == pytest.approx(version)
+    assert outcome.metrics.body_bytes == len(TEXT)
+    assert f'"GET /text HTTP/{"2.0" if version == 2 else "1.1"}" 200' in server.log()[-1]
+
+
+async def test_http2_that_is_not_there(server: Nginx, probe: Probe, no_leak: None) -> None:
+    """Demanded of a server that offers HTTP/1.1 only: under TLS and in the clear."""
+    with pytest.raises(ProbeFailure, match=r"handshake .* failed: tlsv1 alert no application protocol$"):
+        await probe("http", server.url("/text", SECURE_OLD), version="2")
+    with pytest.raises(ProbeFailure, match=r"did not answer in HTTP|closed the connection") as caught:
+        await probe("http", server.url("/text", CLEAR), version="2", timeout_ms=2000)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_TARGET
+
+
+@EVERY_PORT
+async def test_connections_are_used_again(
+    server: Nginx, probe: Probe, no_leak: None, port: int, settings: dict[str, Any], version: float
+) -> None:
+    """Six requests: nginx keeps a connection for three, so four of six went over one that was open."""
+    outcome = await probe("http", server.url("/text", port), requests=6, **settings)
+    result = outcome.metrics
+    assert (result.requests, result.answers_2xx) == (6, 6)
+    assert result.reused_pct == pytest.approx(100 * 4 / 6)
+    assert result.repeat_ms > 0
+    assert result.HasField("reuse_saved_ms")
+    fresh = await probe("http", server.url("/text", port), requests=3, connection="fresh", **settings)
+    assert fresh.metrics.reused_pct == 0
+    assert not fresh.metrics.HasField("reuse_saved_ms")
+
+
+@EVERY_PORT
+async def test_large_bodies_come_whole(
+    server: Nginx, probe: Probe, port: int, settings: dict[str, Any], version: float
+) -> None:
+    """5 MB, many times the window of HTTP/2."""
+    outcome = await probe("http", server.url("/large", port), **settings)
+    assert outcome.metrics.body_bytes == LARGE_BYTES
+    assert outcome.metrics.bytes_received > LARGE_BYTES
+    with pytest.raises(ProbeFailure, match="is longer than 1000000 bytes"):
+        await probe("http", server.url("/large", port), max_body_bytes=1_000_000, **settings)
+
+
+@EVERY_PORT
+async def test_bodies_are_sent(
+    server: Nginx, probe: Probe, port: int, settings: dict[str, Any], version: float
+) -> None:
+    """65,000 bytes in 2-byte characters: more than HTTP/2 may send at once; redirects are followed in every version."""
+    outcome = await probe(
+        "http", server.url("/posted", port), method="POST", body="ß" * 65_000, valid_status=[201], **settings
+    )
+    assert outcome.metrics.status == 201
+    assert outcome.metrics.bytes_sent > 130_000
+    outcome = await probe("http", server.url("/away", port), **settings) if port == CLEAR else outcome
+    assert outcome.metrics.status in (200, 201)
+
+
+async def test_compression_is_what_curl_sees(server: Nginx, probe: Probe) -> None:
+    """Wire size and content size."""
+    outcome = await probe("http", server.url("/text"), compression=True, body_contains="all is well")
+    peer = await curl(server.url("/text"), "-H", "Accept-Encoding: gzip, deflate")
+    assert outcome.metrics.body_bytes == peer["size_download"]
+    assert outcome.metrics.content_bytes == len(TEXT)
+    assert outcome.metrics.compression_ratio > 10
+
+
+async def test_caches_are_counted(server: Nginx, probe: Probe) -> None:
+    """Per answer, over a run's requests."""
+    assert (await probe("http", server.url("/hit"), requests=4)).metrics.cache_hit_pct == 100
+    assert (await probe("http", server.url("/miss"))).metrics.cache_hit_pct == 0
+    assert not (await probe("http", server.url("/text"))).metrics.HasField("cache_hit_pct")
+
+
+@pytest.mark.namespaces
+@pytest.mark.alone
+@pytest.mark.usefixtures("_root")
+@pytest.mark.parametrize("port", [CLEAR, SECURE_OLD, SECURE], ids=["http", "https", "h2"])
+async def test_phases_agree_with_curl_over_a_long_path(
+    tmp_path: Path, probe: Probe, monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    """50 ms of round trip: each phase within 1 ms of curl's at the median."""
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(CERTIFICATE.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    tls.client_context.cache_clear()
+    ours: dict[str, list[float]] = {"connect": [], "tls": [], "ttfb": [], "transfer": [], "total": []}
+    theirs: dict[str, list[float]] = {name: [] for name in ours}
+    arguments = ["--cacert", str(trusted)] + ([] if port == SECURE else ["--http1.1"])
+    with (
+        laboratory() as lab,
+        nginx(tmp_path, CERTIFICATE.pem, CERTIFICATE.key_pem, address=FAR, namespace=lab.far) as far,
+    ):
+        lab.impair(delay_ms=50)
+        with lab.near.entered():
+            for _ in range(11):
+                result = (await probe("http", far.url("/text", port))).metrics
+                peer = await asyncio.to_thread(_curl_inside, lab.near.name, far.url("/text", port), arguments)
+                connected = peer["time_connect"]
+                secured = peer["time_appconnect"] if port != CLEAR else connected
+                measured = {
+                    "connect": (result.connect_ms, connected),
+                    "tls": (result.tls_ms, secured - connected),
+                    "ttfb": (result.ttfb_ms, peer["time_starttransfer"] - peer["time_pretransfer"]),
+                    "transfer": (result.transfer_ms, peer["time_total"] - peer["time_starttransfer"]),
+                    "total": (result.total_ms, peer["time_total"]),
+                }
+                for name, (mine, other) in measured.items():
+                    ours[name].append(mine)
+                    theirs[name].append(other)
+    tls.client_context.cache_clear()
+    medians = {name: (statistics.median(ours[name]), statistics.median(theirs[name])) for name in ours}
+    assert medians["connect"][0] > 50
+    assert medians["ttfb"][0] > 50
+    for name in ("connect", "tls", "ttfb", "transfer"):
+        mine, other = medians[name]
+        assert mine == pytest.approx(other, abs=1), medians
+
+
+def _curl_inside(namespace: str, url: str, arguments: list[str]) -> dict[str, float]:
+    fields = ["time_connect", "time_appconnect", "time_pretransfer", "time_starttransfer", "time_total"]
+    template = "".join(f"{name}=%{{{name}}}\n" for name in fields)
+    done = subprocess.run(
+        ["ip", "netns", "exec", namespace, "curl", "-s", "-o", os.devnull, "-w", template, *arguments, url],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return {name: float(value) * 1000 for name, value in (line.split("=") for line in done.stdout.split())}

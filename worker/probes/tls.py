@@ -1,0 +1,190 @@
+"""The kind `tls`: one handshake, what was agreed on, and what is wrong with the certificates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from datetime import datetime, timezone
+from typing import Any
+
+from streamswarm.targets import Target, shown
+from streamswarm.v1 import probe_pb2
+from streamswarm.v1.probes.tls_pb2 import TlsResult, TlsSpec
+from worker import certificates
+from worker.certificates import CertificateFacts, CertificateProblem, Matter
+from worker.failures import network_failure, target_failure
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, failing_with
+from worker.wire import starttls, tls_handshake, tls_validation
+from worker.wire.addresses import endpoint
+from worker.wire.connect import connect, failure_of
+from worker.wire.deadline import time_limit
+from worker.wire.source import Source
+from worker.wire.stream import ByteStream, PeerClosedError
+from worker.wire.tls_handshake import Handshake, HandshakeError
+
+_MOST_REMEMBERED = 16_384
+#: Fingerprint of the certificate that each server showed last, by host, port and name; since the worker's start.
+_remembered: OrderedDict[tuple[str, int, str], str] = OrderedDict()
+
+
+async def run(target: Target, spec: TlsSpec, context: ProbeContext) -> Outcome:
+    """Connect, shake hands, look at what came, and close."""
+    source = Source.parse(spec.source)
+    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
+    address = resolved.addresses[0]
+    port = target.port or spec.port
+    name = spec.server_name or target.host
+    detail: dict[str, Any] = {"address": str(address), "port": port, "server_name": name}
+    metrics = TlsResult()
+    if resolved.elapsed_ms is not None:
+        metrics.dns_ms = resolved.elapsed_ms
+    with failing_with(detail):
+        context.guard.check(address, port)
+        handshake = await _shake_hands(address, port, name, spec, source, metrics)
+        found = _judge(handshake, name, metrics, detail)
+        changed = _changed((target.host, port, name), handshake)
+        if changed is not None:
+            metrics.certificate_changed = changed
+        _check(endpoint(address, port), spec, metrics, found)
+    return Outcome(metrics=metrics, detail=detail)
+
+
+def availability() -> Availability:
+    """Every host can shake hands."""
+    return Availability(available=True)
+
+
+async def _shake_hands(
+    address: IPAddress, port: int, name: str, spec: TlsSpec, source: Source, metrics: TlsResult
+) -> Handshake:
+    where = endpoint(address, port)
+    phase = "connecting"
+    stream: ByteStream | None = None
+    try:
+        async with time_limit(spec.timeout_ms / 1000):
+            connection = await connect(
+                address, port, timeout_s=None, dscp=spec.dscp, source=source, metrics=metrics
+            )
+            with connection.sock as sock:
+                metrics.connect_ms = connection.connect_ms
+                stream = ByteStream(sock)
+                if spec.starttls not in ("", "none"):
+                    phase = f"waiting for {spec.starttls.upper()} to begin TLS"
+                    await starttls.start(stream, spec.starttls)
+                    metrics.starttls_ms = (stream.received_ns - connection.connected_ns) / 1e6
+                phase = "waiting for the TLS handshake"
+                handshake = await tls_handshake.shake_hands(
+                    stream,
+                    server_name=name,
+                    min_version=spec.min_version or "1.2",
+                    alpn=tuple(spec.alpn),
+                )
+    except asyncio.TimeoutError:
+        raise network_failure(
+            f"{where}: not finished within {spec.timeout_ms} ms, while {phase}", metrics
+        ) from None
+    except (HandshakeError, starttls.StartTlsError, PeerClosedError) as error:
+        raise _refused(error, where, metrics) from error
+    except OSError as error:
+        raise failure_of(error, where, metrics) from error
+    finally:
+        if stream is not None:
+            metrics.bytes_sent, metrics.bytes_received = stream.bytes_sent, stream.bytes_received
+    metrics.handshake_ms = handshake.elapsed_ns / 1e6
+    return handshake
+
+
+def _refused(error: Exception, where: str, metrics: TlsResult) -> ProbeFailure:
+    if isinstance(error, HandshakeError):
+        return target_failure(
+            f"the TLS handshake with {where} failed: {error}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
+        )
+    if isinstance(error, starttls.StartTlsError):
+        return target_failure(f"{where} {error}", metrics, reason=probe_pb2.FAILURE_REASON_BAD_ANSWER)
+    return target_failure(f"{where} {error}", metrics, reason=probe_pb2.FAILURE_REASON_BROKEN_OFF)
+
+
+def _judge(
+    handshake: Handshake, name: str, metrics: TlsResult, detail: dict[str, Any]
+) -> list[CertificateProblem]:
+    """Fill in what was agreed on and what the certificates say; return what is wrong with them."""
+    if handshake.version is not None:
+        metrics.tls_version = handshake.version
+    if handshake.cipher_bits is not None:
+        metrics.cipher_bits = handshake.cipher_bits
+    metrics.ocsp_stapled = handshake.ocsp_stapled
+    metrics.chain_length = len(handshake.chain)
+    detail["cipher"] = handshake.cipher
+    if handshake.group:
+        detail["key_exchange"] = shown(handshake.group)
+    if handshake.alpn:
+        detail["alpn"] = shown(handshake.alpn)
+    try:
+        chain = [certificates.read(der) for der in handshake.chain]
+    except ValueError as error:
+        raise target_failure(
+            f"the server's certificates cannot be read: {shown(str(error), 200)}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE,
+        ) from error
+    if not chain:
+        raise target_failure(
+            "the server shows no certificate", metrics, reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE
+        )
+    now = datetime.now(timezone.utc)
+    validation = tls_validation.validate(handshake.chain)
+    found = certificates.problems(chain, host=name, now=now, validation_error=validation.error)
+    metrics.validation_ms = validation.elapsed_ns / 1e6
+    metrics.cert_days_left = chain[0].days_left(now)
+    metrics.chain_days_left = min(certificate.days_left(now) for certificate in chain)
+    if chain[0].key_bits is not None:
+        metrics.key_bits = chain[0].key_bits
+    metrics.chain_valid = not any(problem.matter == Matter.CHAIN for problem in found)
+    metrics.name_valid = not any(problem.matter == Matter.NAME for problem in found)
+    metrics.problems = len(found)
+    detail["chain"] = [_shown_certificate(certificate) for certificate in chain]
+    detail["problems"] = [problem.text for problem in found]
+    return found
+
+
+def _shown_certificate(certificate: CertificateFacts) -> dict[str, Any]:
+    return {
+        "subject": shown(certificate.subject),
+        "issuer": shown(certificate.issuer),
+        "not_before": certificate.not_before.isoformat(),
+        "not_after": certificate.not_after.isoformat(),
+        "key": certificate.key_type
+        if certificate.key_bits is None
+        else f"{certificate.key_type}, {certificate.key_bits} bits",
+        "signature": certificate.signature,
+        "sha256": certificate.fingerprint,
+    }
+
+
+def _changed(key: tuple[str, int, str], handshake: Handshake) -> bool | None:
+    """Return whether the server shows another certificate than last time; None when it is seen first."""
+    fingerprint = certificates.fingerprint(handshake.chain[0])
+    known = _remembered.pop(key, None)
+    _remembered[key] = fingerprint
+    if len(_remembered) > _MOST_REMEMBERED:
+        _remembered.popitem(last=False)
+    return None if known is None else known != fingerprint
+
+
+def _check(where: str, spec: TlsSpec, metrics: TlsResult, found: list[CertificateProblem]) -> None:
+    """Raise ProbeFailure unless the certificates are what the test demands."""
+    invalid = [problem.text for problem in found if problem.matter != Matter.STRENGTH]
+    if spec.verify and invalid:
+        raise target_failure(
+            f"{where}: {'; '.join(invalid)}", metrics, reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE
+        )
+    if spec.min_days_left and metrics.chain_days_left < spec.min_days_left:
+        which = "certificate" if metrics.cert_days_left == metrics.chain_days_left else "chain"
+        raise target_failure(
+            f"{where}: the server's {which} is good for {metrics.chain_days_left:.1f} days; "
+            f"the test wants {spec.min_days_left}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS,
+        )

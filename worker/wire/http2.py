@@ -1,0 +1,220 @@
+"""HTTP/2 on one stream (RFC 9113), by the library h2."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+import h2.settings
+
+from worker.wire.http_body import Body
+from worker.wire.http_exchange import (
+    LONGEST_HEAD,
+    BadAnswerError,
+    Exchange,
+    Request,
+    closed_early,
+    headers_of,
+)
+from worker.wire.stream import ByteStream, PeerClosedError
+
+#: How much may be under way to us unacknowledged: enough for 80 Mbit/s over 100 ms.
+_WINDOW = 1_048_576
+_FIRST_WINDOW = 65_535
+_FRAME_HEAD_BYTES = 9
+#: What we have not allowed a peer to exceed (RFC 9113, section 4.2).
+_LONGEST_FRAME = 16_384
+_GOAWAY = 7
+
+
+class Http2Session:
+    """One connection, one request at a time on it; see Session."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        # Field values are any bytes: they are decoded where they are taken over.
+        self._connection = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=True, header_encoding=None)
+        )
+        self._connection.local_settings = h2.settings.Settings(
+            client=True,
+            initial_values={
+                h2.settings.SettingCodes.ENABLE_PUSH: 0,
+                h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
+                h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: LONGEST_HEAD,
+            },
+        )
+        self._connection.initiate_connection()
+        self._connection.increment_flow_control_window(_WINDOW - _FIRST_WINDOW)
+        self._leave_takings = _LeaveTakings()
+        self.reusable = True
+
+    async def converse(
+        self,
+        request: Request,
+        exchange: Exchange,
+        body: Body,
+        *,
+        last: bool,
+        wants_body: Callable[[Exchange], bool],
+    ) -> None:
+        """Send a request and read its answer; `last` needs no word in HTTP/2."""
+        self.reusable = False
+        try:
+            number = self._connection.get_next_available_stream_id()
+            self._connection.send_headers(number, _head(request), end_stream=not request.body)
+            one = _One(number=number, exchange=exchange, body=body, wants_body=wants_body)
+            await self._send(one, request.body)
+            while not one.ended:
+                await self._receive(one)
+            self.reusable = one.complete and not self._leave_takings.seen
+        except h2.exceptions.ProtocolError as error:
+            raise BadAnswerError(str(error) or type(error).__name__) from error
+
+    async def _send(self, one: _One, body: bytes) -> None:
+        """Send the request, as much of its body at a time as the peer gives room for."""
+        left = memoryview(body)
+        await self._stream.send(self._connection.data_to_send())
+        one.exchange.sent_ns = time.perf_counter_ns()
+        while left and not one.ended:
+            room = min(
+                self._connection.local_flow_control_window(one.number),
+                self._connection.max_outbound_frame_size,
+                len(left),
+            )
+            if room <= 0:
+                await self._receive(one)  # until there is room again
+                continue
+            piece, left = left[:room], left[room:]
+            self._connection.send_data(one.number, bytes(piece), end_stream=not left)
+            await self._stream.send(self._connection.data_to_send())
+            one.exchange.sent_ns = time.perf_counter_ns()
+
+    async def _receive(self, one: _One) -> None:
+        data = await self._stream.receive()
+        if not data:
+            raise PeerClosedError(closed_early(one.exchange))
+        for event in self._connection.receive_data(self._leave_takings.without(data)):
+            await self._take(event, one)
+        if self._leave_takings.seen and not one.ended:
+            self._leave_takings.check(one.number)
+        answer = self._connection.data_to_send()
+        if answer and not one.ended:
+            await self._stream.send(answer)
+
+    async def _take(self, event: Any, one: _One) -> None:
+        if one.ended or getattr(event, "stream_id", None) != one.number:
+            return
+        exchange = one.exchange
+        if isinstance(event, h2.events.InformationalResponseReceived):
+            exchange.first_byte_ns = exchange.first_byte_ns or self._stream.received_ns
+        elif isinstance(event, h2.events.ResponseReceived):
+            exchange.first_byte_ns = exchange.first_byte_ns or self._stream.received_ns
+            _take_head(event, exchange)
+            if not one.wants_body(exchange):
+                one.ended = True
+                exchange.end_ns = self._stream.received_ns
+            else:
+                one.body.begin(exchange.headers.get("content-encoding", ""))
+        elif isinstance(event, h2.events.DataReceived):
+            await one.body.feed(event.data)
+            self._connection.acknowledge_received_data(event.flow_controlled_length, one.number)
+        elif isinstance(event, h2.events.StreamReset):
+            raise PeerClosedError(f"reset the request ({_error_name(event.error_code)})")
+        elif isinstance(event, h2.events.StreamEnded):
+            one.ended = one.complete = True
+            exchange.end_ns = self._stream.received_ns
+            one.body.finish()
+
+
+class _LeaveTakings:
+    """Takes GOAWAY frames out of what is received (RFC 9113, section 6.8).
+
+    A server that takes its leave still answers the requests that it has taken; the library would refuse the answers.
+    """
+
+    def __init__(self) -> None:
+        self._unread = b""
+        #: Whether one came.
+        self.seen = False
+        self._last_number = 0
+        self._error = 0
+
+    def without(self, data: bytes) -> bytes:
+        """Return what else has come, in whole frames."""
+        self._unread += data
+        kept: list[bytes] = []
+        while len(self._unread) >= _FRAME_HEAD_BYTES:
+            length = int.from_bytes(self._unread[:3], "big")
+            if length > _LONGEST_FRAME:  # for the library to complain of
+                kept.append(self._unread)
+                self._unread = b""
+                break
+            end = _FRAME_HEAD_BYTES + length
+            if len(self._unread) < end:
+                break
+            frame, self._unread = self._unread[:end], self._unread[end:]
+            if frame[3] == _GOAWAY and length >= 8:
+                self.seen = True
+                self._last_number = int.from_bytes(frame[9:13], "big") & 0x7FFFFFFF
+                self._error = int.from_bytes(frame[13:17], "big")
+            else:
+                kept.append(frame)
+        return b"".join(kept)
+
+    def check(self, number: int) -> None:
+        """Raise PeerClosedError unless the peer still answers that request."""
+        if self._error or self._last_number < number:
+            raise PeerClosedError(f"ended the HTTP/2 connection ({_error_name(self._error)})")
+
+
+class _One:
+    """The exchange under way."""
+
+    def __init__(
+        self, *, number: int, exchange: Exchange, body: Body, wants_body: Callable[[Exchange], bool]
+    ) -> None:
+        self.number = number
+        self.exchange = exchange
+        self.body = body
+        self.wants_body = wants_body
+        #: Nothing further is waited for.
+        self.ended = False
+        #: The answer was read to its end.
+        self.complete = False
+
+
+def _head(request: Request) -> list[tuple[str, str]]:
+    headers = [
+        (":method", request.method),
+        (":scheme", request.scheme),
+        (":authority", request.authority),
+        (":path", request.path),
+    ]
+    headers += [(name.lower(), value) for name, value in request.headers]
+    if request.says_length:
+        headers.append(("content-length", str(len(request.body))))
+    return headers
+
+
+def _take_head(event: Any, exchange: Exchange) -> None:
+    headers = headers_of(event.headers)
+    status = headers.pop(":status", "")
+    if not (status.isascii() and status.isdecimal() and len(status) == 3):
+        raise BadAnswerError("the answer has no status")
+    exchange.version = 2.0
+    exchange.status = int(status)
+    exchange.headers = headers
+
+
+def _error_name(code: int) -> str:
+    try:
+        return h2.errors.ErrorCodes(code).name
+    except ValueError:
+        return f"error {code}"

@@ -1,0 +1,183 @@
+"""A connection that carries HTTP: opened with each phase timed, its faults told as failures."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import time
+from collections.abc import Callable, Iterator
+
+from streamswarm.targets import shown
+from streamswarm.v1 import probe_pb2
+from worker.failures import target_failure
+from worker.probing import IPAddress
+from worker.wire import tls
+from worker.wire.addresses import endpoint
+from worker.wire.connect import connect, failure_of
+from worker.wire.http1 import Http1Session
+from worker.wire.http_body import Body, BodyTooLongError, BrokenBodyError
+from worker.wire.http_exchange import BadAnswerError, Exchange, Request, Session
+from worker.wire.source import BY_ROUTES, Source
+from worker.wire.stream import ByteStream, PeerClosedError
+
+#: What is offered by ALPN (RFC 7301) for each choice of version.
+_OFFERS = {"auto": ("h2", "http/1.1"), "1.1": ("http/1.1",), "2": ("h2",)}
+
+
+class HttpLine:
+    """One connection to one server; whoever holds it closes it. Its faults are raised as ProbeFailure."""
+
+    def __init__(self, address: IPAddress, port: int) -> None:
+        self.address = address
+        self._port = port
+        #: What is being done, for the message of a time-out; `where` comes after it.
+        self.doing = "connecting to"
+        self.connect_ms: float | None = None
+        self.tls_ms: float | None = None
+        self.tls_version: str | None = None
+        self.cert_days_left: float | None = None
+        self._stream: ByteStream | None = None
+        self._session: Session | None = None
+        self._close: Callable[[], None] | None = None
+
+    @property
+    def where(self) -> str:
+        """Address and port, for messages."""
+        return endpoint(self.address, self._port)
+
+    @property
+    def phase(self) -> str:
+        """What is being done."""
+        return f"{self.doing} {self.where}"
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of payload that went out over the connection, TLS included."""
+        return 0 if self._stream is None else self._stream.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of payload that came in over the connection, TLS included."""
+        return 0 if self._stream is None else self._stream.bytes_received
+
+    @property
+    def reusable(self) -> bool:
+        """Whether a further request can be sent."""
+        return self._session is not None and self._session.reusable
+
+    async def open(
+        self,
+        *,
+        url: str,
+        server_name: str | None,
+        version: str,
+        verify: bool,
+        dscp: int = 0,
+        source: Source = BY_ROUTES,
+    ) -> None:
+        """Connect, under TLS where there is a server name, and agree on the version of HTTP.
+
+        `version` is `auto`, `1.1` or `2`; `url` is for messages.
+        """
+        connection = await connect(self.address, self._port, timeout_s=None, dscp=dscp, source=source)
+        self._close = connection.sock.close
+        self.connect_ms = connection.connect_ms
+        stream = self._stream = ByteStream(connection.sock)
+        agreed = version == "2"
+        if server_name is not None:
+            self.doing = "waiting for the TLS handshake with"
+            await self._secure(stream, url, server_name, version, verify=verify)
+            agreed = stream.tls is not None and stream.tls.selected_alpn_protocol() == "h2"
+            if version == "2" and not agreed:
+                raise target_failure(
+                    f"{shown(url)} does not offer HTTP/2", reason=probe_pb2.FAILURE_REASON_BAD_ANSWER
+                )
+        self._session = _http2(stream) if agreed else Http1Session(stream)
+
+    async def converse(
+        self,
+        request: Request,
+        exchange: Exchange,
+        body: Body,
+        *,
+        last: bool,
+        wants_body: Callable[[Exchange], bool],
+        url: str,
+    ) -> None:
+        """Make one request; see Session."""
+        if self._session is None:
+            raise RuntimeError("the connection was not opened")
+        self.doing = "waiting for the answer of"
+        with self._faults(url):
+            await self._session.converse(request, exchange, body, last=last, wants_body=wants_body)
+
+    def close(self) -> None:
+        """Close the connection; again does nothing."""
+        if self._close is not None:
+            self._close()
+            self._close = None
+        if self._session is not None:
+            self._session.reusable = False
+
+    async def _secure(
+        self, stream: ByteStream, url: str, server_name: str, version: str, *, verify: bool
+    ) -> None:
+        started_ns = time.perf_counter_ns()
+        try:
+            await stream.start_tls(tls.client_context(verify=verify, alpn=_OFFERS[version]), server_name)
+        except ssl.SSLCertVerificationError as error:
+            raise target_failure(
+                f"the certificate of {shown(url)} is not valid: {error.verify_message}",
+                reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE,
+            ) from error
+        except ssl.SSLError as error:
+            raise target_failure(
+                f"the TLS handshake with {shown(url)} failed: {tls.reason_of(error)}",
+                reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
+            ) from error
+        except PeerClosedError as error:
+            raise target_failure(
+                f"{shown(url)} closed the connection during the TLS handshake",
+                reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
+            ) from error
+        except OSError as error:
+            raise failure_of(error, self.where) from error
+        self.tls_ms = (time.perf_counter_ns() - started_ns) / 1e6
+        if stream.tls is not None:
+            self.tls_version = stream.tls.version()
+            certificate = stream.tls.getpeercert(binary_form=True)
+            self.cert_days_left = tls.days_left(certificate) if certificate else None
+
+    @contextlib.contextmanager
+    def _faults(self, url: str) -> Iterator[None]:
+        try:
+            yield
+        except (BodyTooLongError, BrokenBodyError) as error:
+            too_long = isinstance(error, BodyTooLongError)
+            raise target_failure(
+                f"the body of {shown(url)} {error}",
+                reason=probe_pb2.FAILURE_REASON_TOO_MUCH if too_long else probe_pb2.FAILURE_REASON_BAD_ANSWER,
+            ) from error
+        except BadAnswerError as error:
+            raise target_failure(
+                f"{self.where} did not answer in HTTP: {shown(str(error), 200)}",
+                reason=probe_pb2.FAILURE_REASON_BAD_ANSWER,
+            ) from error
+        except PeerClosedError as error:
+            raise target_failure(
+                f"{self.where} {error}", reason=probe_pb2.FAILURE_REASON_BROKEN_OFF
+            ) from error
+        except ssl.SSLError as error:
+            raise target_failure(
+                f"{self.where} broke the TLS connection: {tls.reason_of(error)}",
+                reason=probe_pb2.FAILURE_REASON_BROKEN_OFF,
+            ) from error
+        except OSError as error:
+            raise failure_of(error, self.where) from error
+
+
+def _http2(stream: ByteStream) -> Session:
+    # Most servers of a monitoring system's tests speak HTTP/1.1: the library is loaded when the first one does not.
+    from worker.wire.http2 import Http2Session
+
+    return Http2Session(stream)
