@@ -1,6 +1,6 @@
 """What a traceroute costs: 4 hops, 4,000 destinations, beside scamper and icmplib, in the same namespaces (root).
 
-Ours is the probe call that a job makes, with a real policy and the result built, by asyncio with 256 runs at a time, in
+Ours is the probe call that a job makes, with a real policy and the result built, on the worker's event loop with 256 runs at a time, in
 a process whose garbage collector is set as a worker's is. The first round is a worker's first; later ones know the way.
 Each trace asks each hop once, as scamper is told to (ICMP-Paris, one attempt); routers have no ICMP limits. CPU is
 that of the process, user and system, which includes what the kernel forwards in its name; starting Python and loading
@@ -28,7 +28,7 @@ from support.routed import Routed, routed
 
 from streamswarm import contract
 from streamswarm.v1.probes.traceroute_pb2 import TracerouteResult
-from worker import collector
+from worker import collector, loop
 from worker.policy import Policy
 from worker.probes import traceroute
 from worker.probing import ProbeContext
@@ -142,7 +142,7 @@ def _compare(path: Routed, file: Path) -> dict[str, Any]:
     collector.settle()
     for _ in range(ROUNDS):
         with entered(path.near):
-            mine.append(asyncio.run(ours(policy)))
+            mine.append(loop.run(ours(policy)))
         theirs.append(scamper(path.near, file))
     value = statistics.median(each[0] for each in mine)
     peer = statistics.median(each[0] for each in theirs)

@@ -16,6 +16,7 @@ from worker.failures import error_text, internal_failure, network_failure, vanta
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, failing_with
 from worker.wire import icmp_messages
 from worker.wire.addresses import shown_address
+from worker.wire.source import Source
 from worker.wire.trace import atlas
 from worker.wire.trace.hops import Hop, destination, path, sort
 from worker.wire.trace.names import names_of
@@ -38,16 +39,17 @@ _databases: dict[Path, Places] = {}
 
 async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Outcome:
     """Trace the way to the first address that the resolver gives."""
-    resolved = await context.resolve(target.host, spec.address_family)
-    address = resolved.addresses[0]
     key = spec.SerializeToString()
     plan = _plan(key)
+    resolved = await context.resolve(target.host, plan.source.family(target.host, spec.address_family))
+    address = resolved.addresses[0]
     text = shown_address(address)
     detail: dict[str, Any] = {"address": text, "proto": plan.protocol.upper()}
     if plan.port:
         detail["port"] = plan.port
     with failing_with(detail):
         context.guard.check(address, plan.port or None)
+        plan.source.check(address.version)
         _check(plan)
         record = await _trace(address, plan)
         if not record.probes:
@@ -133,6 +135,7 @@ def _plan(key: bytes) -> TracePlan:
         flows=spec.paths,
         size=spec.size_bytes,
         dscp=spec.dscp,
+        source=Source.parse(spec.source),
     )
 
 

@@ -37,7 +37,7 @@ class World:
         flow = Flow(version=4, protocol="icmp", number=0, ident=1, port=0, size=32, dscp=0)
         self.course = Course(
             plan, 4, destination=b"\xc0\0\2\1", address=("192.0.2.1", 0), sockaddr=bytes(16),
-            templates=[Template(shape(flow), bytes(8))] * plan.flows, route=self.route, submit=self._submit,
+            templates=[Template(shape(flow), bytes(8))] * plan.flows, control=None, route=self.route, submit=self._submit,
             wake=lambda _course, at_s: self._wakes.append(at_s), done=asyncio.get_running_loop().create_future(),
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from worker.wire.addresses import SocketAddress
+from worker.wire.batches import control_message
 from worker.wire.trace.packets import Template
 from worker.wire.trace.plan import Answer, Probe, TracePlan
 from worker.wire.trace.routes import Route
@@ -45,7 +46,7 @@ class Course:
 
     __slots__ = (
         "_explored", "_next_round", "_outstanding", "_round_s", "_submit", "_timeout_ns", "_unsent", "_wake", "address",
-        "bytes_received", "bytes_sent", "destination", "done", "plan", "probes", "refused", "route", "sockaddr", "strands",
+        "bytes_received", "bytes_sent", "control", "destination", "done", "packed_control", "plan", "probes", "refused", "route", "sockaddr", "strands",
         "templates", "version", "withdrawn",
     )  # fmt: skip
 
@@ -58,6 +59,7 @@ class Course:
         address: SocketAddress,
         sockaddr: bytes,
         templates: list[Template],
+        control: tuple[int, int, bytes] | None,
         route: Route,
         submit: Callable[[list[Probe]], None],
         wake: Callable[[Course, float], None],
@@ -72,6 +74,10 @@ class Course:
         self.sockaddr = sockaddr
         #: One for each flow.
         self.templates = templates
+        #: Control message that has probes leave from the plan's source; None when the routes choose. And as the kernel
+        #: takes it.
+        self.control = control
+        self.packed_control = b"" if control is None else control_message(*control)
         self.route = route
         self.done = done
         #: In the order of sending.

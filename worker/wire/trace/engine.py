@@ -162,12 +162,16 @@ class Engine:
     def _course(self, address: IPAddress, plan: TracePlan, channel: RawChannel | DatagramChannel) -> Course:
         version = address.version
         destination = address.packed
+        source = plan.source
+        control = source.control(version)
         try:
             there: SocketAddress = socket_address(address, 0)
-            if version == 4 and plan.protocol == "icmp":
-                addresses = bytes(4) + destination
+            if version == 6 or plan.protocol != "icmp":
+                addresses = sockets.source_towards(version, there, source) + destination
+            elif source.address is not None:
+                addresses = source.address.packed + destination
             else:
-                addresses = sockets.source_towards(version, there) + destination
+                addresses = bytes(4) + destination
         except OSError as error:
             raise TraceSendError(error.errno, os.strerror(error.errno or 0)) from error
         return Course(
@@ -179,6 +183,7 @@ class Engine:
             templates=[
                 Template(self._shape(plan, number, channel), addresses) for number in range(plan.flows)
             ],
+            control=control,
             route=_ROUTES.towards(address),
             submit=self._submit,
             wake=self._wake,

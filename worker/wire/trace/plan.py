@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from worker.wire.source import BY_ROUTES, Source
 from worker.wire.stamps import Instant
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class TracePlan:
     #: Bytes behind the ICMP or UDP header.
     size: int
     dscp: int
+    #: Where probes leave from.
+    source: Source = BY_ROUTES
 
 
 class Answer(NamedTuple):
