@@ -8,7 +8,7 @@ from streamswarm import contract
 from streamswarm.contract import Metric
 
 #: Changes smaller than this are of no interest to anybody, whatever statistics say; by unit, and for losses.
-_FLOORS = {"ms": 2.0, "s": 1.0, "%": 15.0, "1": 1.0}
+_FLOORS = {"ms": 2.0, "s": 1.0, "d": 1.0, "%": 15.0, "1": 1.0, "By": 1.0, "By/s": 12_500.0}
 _LOSS_FLOORS = {"%": 2.0, "1": 0.5}
 
 

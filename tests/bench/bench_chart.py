@@ -50,6 +50,7 @@ def fill_sql(table: str, first_minute: int, last_minute: int, jobs: int, start: 
         "job_version": "1",
         "status": "1",
         "failure_source": "0",
+        "failure_reason": "NULL",
     }
     for column in chosen:
         if column.name not in values:

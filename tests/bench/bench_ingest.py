@@ -212,6 +212,7 @@ def peer(deployment: Deployment, seconds: float, rows_per_commit: int) -> float:
             "job_version": 1,
             "status": 1,
             "failure_source": 0,
+            "failure_reason": None,
             "error": None,
             "detail": None,
         }

@@ -270,6 +270,7 @@ def _results(start: str, *, jobs: int, runs: int) -> str:
         "job_version": "1",
         "status": "1",
         "failure_source": "0",
+        "failure_reason": "NULL",
         "duration_ms": "402.5",
     }
     for column in results.columns("ping"):

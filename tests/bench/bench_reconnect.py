@@ -1,7 +1,7 @@
 """5,000 workers after their gateway was killed and started again, while they go on measuring.
 
 Counted from the kill until the last worker has a session and its jobs again; meanwhile and for some seconds more, how long
-results wait for their acknowledgement after they were sent. Every result must be in the database once. The peer is the
+results of the swarm's observers wait for their acknowledgement after they were sent. Every result must be in the database once. The peer is the
 bare grpc.aio server, killed and started again under as many streams. SWARM_WORKERS sets another size.
 """
 

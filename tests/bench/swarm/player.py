@@ -114,6 +114,8 @@ async def _serve() -> None:
     reader = asyncio.StreamReader(limit=2**20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     first = json.loads(await reader.readline())
+    if not first["observes"]:
+        os.nice(10)  # it stands for other machines, which take no processor from what is measured
     ca_pem = first["ca"].encode()
     identities = []
     for line in Path(first["members"]).read_text(encoding="ascii").splitlines():
@@ -133,7 +135,6 @@ async def _serve() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.CRITICAL)
-    os.nice(10)  # it stands for other machines, which take no processor from what is measured
     gc.set_threshold(
         10_000, 20, 50
     )  # a worker's process has one session to look through, this has more than a thousand

@@ -14,6 +14,9 @@ from support.deployment import Member
 from support.surroundings import clean_environment
 
 _TESTS = Path(__file__).parents[2]
+#: One worker of so many waits in a process of its own that is not held up by the work of all the others: how long its
+#: results wait is what a worker on a machine of its own sees.
+_ONE_OBSERVER_OF = 25
 
 
 class Swarm:
@@ -31,14 +34,17 @@ class Swarm:
         self.members = members
         self._first = {"gateways": list(gateways), "ca": members[0].ca_pem.decode(), "bare": bare}
         self._folder = folder
-        self._count = processes
+        step = min(_ONE_OBSERVER_OF, len(members))
+        rest = [member for number, member in enumerate(members) if number % step]
+        #: The members that each process plays; the observers are the first.
+        self._parts = [list(members[::step]), *(rest[number::processes] for number in range(processes))]
         self._processes: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Swarm:
         """Start the processes; they have read their certificates when this returns."""
-        for number in range(self._count):
+        for number, part in enumerate(self._parts):
             path = self._folder / f"members-{number}.jsonl"
-            path.write_text("\n".join(_line(member) for member in self.members[number :: self._count]))
+            path.write_text("\n".join(map(_line, part)))
             with (self._folder / f"player-{number}.log").open("ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "bench.swarm.player"],
@@ -49,7 +55,7 @@ class Swarm:
                     text=True,
                 )
             self._processes.append(process)
-            self._say(process, {**self._first, "members": str(path)})
+            self._say(process, {**self._first, "members": str(path), "observes": number == 0})
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,11 +86,13 @@ class Swarm:
 
     def rate(self, results_per_s: float) -> None:
         """Let the swarm deliver so many results a second, all together."""
-        self._ask("rate", results_per_s / self._count)
+        for process, part in zip(self._processes, self._parts, strict=True):
+            self._answer(process, "rate", results_per_s * len(part) / len(self.members))
 
     def acknowledgements(self) -> list[float]:
-        """Return how long results waited for their acknowledgement, in seconds; each is told once."""
-        return [waited for answer in self._ask("acknowledgements") for waited in answer]
+        """Return how long results of the observers waited for their acknowledgement, in seconds; each is told once."""
+        waited: list[float] = self._answer(self._processes[0], "acknowledgements")
+        return waited
 
     def ends(self) -> list[str]:
         """Return how sessions ended, of all workers."""
@@ -127,7 +135,16 @@ class Swarm:
     def _ask(self, command: str, argument: Any = None) -> list[Any]:
         for process in self._processes:
             self._say(process, [command, argument])
-        return [json.loads(process.stdout.readline()) for process in self._processes if process.stdout]
+        return [self._heard_from(process) for process in self._processes]
+
+    def _answer(self, process: subprocess.Popen[str], command: str, argument: Any = None) -> Any:
+        self._say(process, [command, argument])
+        return self._heard_from(process)
+
+    @staticmethod
+    def _heard_from(process: subprocess.Popen[str]) -> Any:
+        assert process.stdout is not None
+        return json.loads(process.stdout.readline())
 
     @staticmethod
     def _say(process: subprocess.Popen[str], what: Any) -> None:
