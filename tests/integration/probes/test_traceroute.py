@@ -279,6 +279,7 @@ async def test_probes_leave_from_the_source(
 ) -> None:
     """An address of this host: the first router sees it; an interface: its own; anything else is the vantage's error."""
     other = "10.93.1.99" if version == 4 else "fd93:1::99"
+    absent = "192.0.2.77" if version == 4 else "2001:db8::77"
     own_path.run(
         own_path.near, "ip", "address", "add", f"{other}/{24 if version == 4 else 64}", "dev", "sw1a",
         *([] if version == 4 else ["nodad", "preferred_lft", "0"]),
@@ -296,5 +297,5 @@ async def test_probes_leave_from_the_source(
             "the interface has another address first"
         )
         with pytest.raises(ProbeFailure) as caught:
-            await probe("traceroute", own_path.target(version), source="192.0.2.77", **values)
+            await probe("traceroute", own_path.target(version), source=absent, **values)
         assert caught.value.reason == probe_pb2.FAILURE_REASON_CANNOT_SEND
