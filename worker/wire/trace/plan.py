@@ -40,6 +40,8 @@ class TracePlan:
     dscp: int
     #: Where probes leave from.
     source: Source = BY_ROUTES
+    #: The two ECN bits (RFC 3168).
+    ecn: int = 0
 
 
 class Answer(NamedTuple):
