@@ -35,11 +35,9 @@ class Replies:
     @classmethod
     def of(cls, record: EchoRecord, timeout_ms: int) -> Replies:
         """Sort out the replies of a record."""
-        indexes, rtts, kernels, _ttls = (
-            zip(*record.replies, strict=False) if record.replies else ((), (), (), ())
-        )
+        indexes, rtts, kernels = record.replies.requests, record.replies.rtts_ns, record.replies.kernels
         # Read backwards, the first reply to a request is what remains.
-        first = dict(zip(reversed(indexes), reversed(rtts), strict=False))
+        first = dict(zip(reversed(indexes), reversed(rtts), strict=True))
         duplicates = len(indexes) - len(first)
         arrived = list(dict.fromkeys(indexes)) if duplicates else indexes
         reordered = sum(map(operator.lt, arrived, itertools.accumulate(arrived, max)))
@@ -63,7 +61,7 @@ class Replies:
     def counted(self) -> PingResult:
         """Return a result with all that is counted; loss stays unset when this host itself may have lost replies."""
         record = self.record
-        answered = {index for index, _rtt, _kernel, _ttl in record.replies} if record.errors else set()
+        answered = set(record.replies.requests) if record.errors else set()
         result = PingResult(
             packets_sent=record.sent,
             packets_received=len(self.in_time),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,15 +36,15 @@ def summarise(replies: Replies, first: IPAddress, hosts: int, count: int) -> Pin
 def answering(replies: Replies, first: IPAddress, hosts: int) -> dict[str, Any]:
     """Return the part of a detail that tells which addresses answered, or which did not if that is shorter."""
     answered = _answering(replies, hosts)
-    silent = sorted(set(range(hosts)) - answered)
-    found, missing = _ranges(sorted(answered)), _ranges(silent)
+    found, missing = _ranges(sorted(answered)), _ranges(sorted(set(range(hosts)) - answered))
     if len(found) <= len(missing) or not missing:
         return {"answering": _told(found, first)}
     return {"silent": _told(missing, first)}
 
 
 def _answering(replies: Replies, hosts: int) -> set[int]:
-    return {index % hosts for index in replies.in_time}
+    requests = replies.in_time.keys()
+    return set(requests) if max(requests, default=0) < hosts else {request % hosts for request in requests}
 
 
 def _rows(replies: Replies, first: IPAddress, hosts: int, count: int) -> Iterable[PingAddress]:
@@ -61,13 +62,11 @@ def _rows(replies: Replies, first: IPAddress, hosts: int, count: int) -> Iterabl
 
 def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
     """Return the first and last of each row of consecutive numbers."""
-    found: list[tuple[int, int]] = []
-    for number in numbers:
-        if found and number == found[-1][1] + 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return found
+    if not numbers:
+        return []
+    ends = [at for at, (low, high) in enumerate(itertools.pairwise(numbers)) if high != low + 1]
+    starts = [0, *(at + 1 for at in ends)]
+    return [(numbers[start], numbers[end]) for start, end in zip(starts, [*ends, -1], strict=True)]
 
 
 def _told(ranges: list[tuple[int, int]], first: IPAddress) -> str:

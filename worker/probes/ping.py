@@ -157,7 +157,7 @@ def summarise(record: EchoRecord, timeout_ms: int) -> PingResult:
         pdv_p95_ms=statistics.pdv_95(rtts),
         rfc3550_jitter_ms=statistics.rfc3550_jitter(rtts),
     )
-    ttls = [reply.ttl for reply in record.replies if reply.ttl is not None]
+    ttls = [ttl for ttl in record.replies.ttls if ttl is not None]
     if ttls:
         result.reply_ttl = ttls[-1]
         result.reply_ttls = len(set(ttls))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ class EchoPlan:
 
 
 class EchoReply(NamedTuple):
-    """One reply to a request of the run. A tuple: a run may have a million of them."""
+    """One reply to a request of the run."""
 
     #: Which request, from 0.
     request: int
@@ -50,6 +51,27 @@ class EchoReply(NamedTuple):
     kernel: bool
     #: TTL or hop limit on arrival, where known.
     ttl: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EchoReplies:
+    """Replies in the order of arrival, field by field: a run may have a million of them."""
+
+    requests: Sequence[int] = ()
+    rtts_ns: Sequence[int] = ()
+    kernels: Sequence[bool] = ()
+    ttls: Sequence[int | None] = ()
+
+    @classmethod
+    def of(cls, replies: Iterable[EchoReply]) -> EchoReplies:
+        """Return the fields of replies."""
+        columns = list(zip(*replies, strict=True))
+        if not columns:
+            return cls()
+        return cls(requests=columns[0], rtts_ns=columns[1], kernels=columns[2], ttls=columns[3])
+
+    def __len__(self) -> int:
+        return len(self.requests)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +93,8 @@ class EchoRecord:
     sent: int
     #: Requests that it did not, by errno.
     refused: dict[int, int]
-    #: In the order of arrival, duplicates and late ones included.
-    replies: tuple[EchoReply, ...]
+    #: Duplicates and late ones included.
+    replies: EchoReplies
     errors: tuple[EchoError, ...]
     #: Bytes of IP packets.
     bytes_sent: int

@@ -10,7 +10,15 @@ import time
 from typing import TYPE_CHECKING
 
 from worker.probing import IPAddress
-from worker.wire.echo import EchoError, EchoPlan, EchoRecord, EchoReply, EchoSendError, EchoUnavailableError
+from worker.wire.echo import (
+    EchoError,
+    EchoPlan,
+    EchoRecord,
+    EchoReplies,
+    EchoReply,
+    EchoSendError,
+    EchoUnavailableError,
+)
 from worker.wire.icmp_messages import HEADER_BYTES, ip_bytes
 
 if TYPE_CHECKING:
@@ -87,7 +95,7 @@ async def echo(plan: EchoPlan) -> EchoRecord:
     return EchoRecord(
         sent=sent,
         refused=refused,
-        replies=tuple(replies),
+        replies=EchoReplies.of(replies),
         errors=tuple(errors),
         bytes_sent=sent * size,
         bytes_received=len(replies) * size,

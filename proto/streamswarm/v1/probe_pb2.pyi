@@ -2,6 +2,7 @@ from streamswarm.v1.probes import dns_pb2 as _dns_pb2
 from streamswarm.v1.probes import http_pb2 as _http_pb2
 from streamswarm.v1.probes import mtu_pb2 as _mtu_pb2
 from streamswarm.v1.probes import ping_pb2 as _ping_pb2
+from streamswarm.v1.probes import qos_pb2 as _qos_pb2
 from streamswarm.v1.probes import system_pb2 as _system_pb2
 from streamswarm.v1.probes import tcp_pb2 as _tcp_pb2
 from streamswarm.v1.probes import tls_pb2 as _tls_pb2
@@ -127,7 +128,7 @@ FAULT_DOMAIN_RESOLVER_FAULT: FaultDomain
 FAULT_DOMAIN_INTERNAL: FaultDomain
 
 class Spec(_message.Message):
-    __slots__ = ("ping", "tcp", "dns", "http", "system", "traceroute", "tls", "tcp_window", "mtu")
+    __slots__ = ("ping", "tcp", "dns", "http", "system", "traceroute", "tls", "tcp_window", "qos", "mtu")
     PING_FIELD_NUMBER: _ClassVar[int]
     TCP_FIELD_NUMBER: _ClassVar[int]
     DNS_FIELD_NUMBER: _ClassVar[int]
@@ -136,6 +137,7 @@ class Spec(_message.Message):
     TRACEROUTE_FIELD_NUMBER: _ClassVar[int]
     TLS_FIELD_NUMBER: _ClassVar[int]
     TCP_WINDOW_FIELD_NUMBER: _ClassVar[int]
+    QOS_FIELD_NUMBER: _ClassVar[int]
     MTU_FIELD_NUMBER: _ClassVar[int]
     ping: _ping_pb2.PingSpec
     tcp: _tcp_pb2.TcpSpec
@@ -145,11 +147,12 @@ class Spec(_message.Message):
     traceroute: _traceroute_pb2.TracerouteSpec
     tls: _tls_pb2.TlsSpec
     tcp_window: _tcp_window_pb2.TcpWindowSpec
+    qos: _qos_pb2.QosSpec
     mtu: _mtu_pb2.MtuSpec
-    def __init__(self, ping: _Optional[_Union[_ping_pb2.PingSpec, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpSpec, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsSpec, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpSpec, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemSpec, _Mapping]] = ..., traceroute: _Optional[_Union[_traceroute_pb2.TracerouteSpec, _Mapping]] = ..., tls: _Optional[_Union[_tls_pb2.TlsSpec, _Mapping]] = ..., tcp_window: _Optional[_Union[_tcp_window_pb2.TcpWindowSpec, _Mapping]] = ..., mtu: _Optional[_Union[_mtu_pb2.MtuSpec, _Mapping]] = ...) -> None: ...
+    def __init__(self, ping: _Optional[_Union[_ping_pb2.PingSpec, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpSpec, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsSpec, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpSpec, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemSpec, _Mapping]] = ..., traceroute: _Optional[_Union[_traceroute_pb2.TracerouteSpec, _Mapping]] = ..., tls: _Optional[_Union[_tls_pb2.TlsSpec, _Mapping]] = ..., tcp_window: _Optional[_Union[_tcp_window_pb2.TcpWindowSpec, _Mapping]] = ..., qos: _Optional[_Union[_qos_pb2.QosSpec, _Mapping]] = ..., mtu: _Optional[_Union[_mtu_pb2.MtuSpec, _Mapping]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("job_id", "job_version", "scheduled_at_us", "started_at_us", "duration_ms", "status", "failure_source", "error", "clock_offset_ms", "detail_json", "kind", "start_error_us", "failure_reason", "ping", "tcp", "dns", "http", "system", "traceroute", "tls", "tcp_window", "mtu")
+    __slots__ = ("job_id", "job_version", "scheduled_at_us", "started_at_us", "duration_ms", "status", "failure_source", "error", "clock_offset_ms", "detail_json", "kind", "start_error_us", "failure_reason", "ping", "tcp", "dns", "http", "system", "traceroute", "tls", "tcp_window", "qos", "mtu")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     JOB_VERSION_FIELD_NUMBER: _ClassVar[int]
     SCHEDULED_AT_US_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +174,7 @@ class Result(_message.Message):
     TRACEROUTE_FIELD_NUMBER: _ClassVar[int]
     TLS_FIELD_NUMBER: _ClassVar[int]
     TCP_WINDOW_FIELD_NUMBER: _ClassVar[int]
+    QOS_FIELD_NUMBER: _ClassVar[int]
     MTU_FIELD_NUMBER: _ClassVar[int]
     job_id: int
     job_version: int
@@ -193,8 +197,9 @@ class Result(_message.Message):
     traceroute: _traceroute_pb2.TracerouteResult
     tls: _tls_pb2.TlsResult
     tcp_window: _tcp_window_pb2.TcpWindowResult
+    qos: _qos_pb2.QosResult
     mtu: _mtu_pb2.MtuResult
-    def __init__(self, job_id: _Optional[int] = ..., job_version: _Optional[int] = ..., scheduled_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., duration_ms: _Optional[float] = ..., status: _Optional[_Union[Status, str]] = ..., failure_source: _Optional[_Union[FailureSource, str]] = ..., error: _Optional[str] = ..., clock_offset_ms: _Optional[float] = ..., detail_json: _Optional[str] = ..., kind: _Optional[str] = ..., start_error_us: _Optional[int] = ..., failure_reason: _Optional[_Union[FailureReason, str]] = ..., ping: _Optional[_Union[_ping_pb2.PingResult, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpResult, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsResult, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpResult, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemResult, _Mapping]] = ..., traceroute: _Optional[_Union[_traceroute_pb2.TracerouteResult, _Mapping]] = ..., tls: _Optional[_Union[_tls_pb2.TlsResult, _Mapping]] = ..., tcp_window: _Optional[_Union[_tcp_window_pb2.TcpWindowResult, _Mapping]] = ..., mtu: _Optional[_Union[_mtu_pb2.MtuResult, _Mapping]] = ...) -> None: ...
+    def __init__(self, job_id: _Optional[int] = ..., job_version: _Optional[int] = ..., scheduled_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., duration_ms: _Optional[float] = ..., status: _Optional[_Union[Status, str]] = ..., failure_source: _Optional[_Union[FailureSource, str]] = ..., error: _Optional[str] = ..., clock_offset_ms: _Optional[float] = ..., detail_json: _Optional[str] = ..., kind: _Optional[str] = ..., start_error_us: _Optional[int] = ..., failure_reason: _Optional[_Union[FailureReason, str]] = ..., ping: _Optional[_Union[_ping_pb2.PingResult, _Mapping]] = ..., tcp: _Optional[_Union[_tcp_pb2.TcpResult, _Mapping]] = ..., dns: _Optional[_Union[_dns_pb2.DnsResult, _Mapping]] = ..., http: _Optional[_Union[_http_pb2.HttpResult, _Mapping]] = ..., system: _Optional[_Union[_system_pb2.SystemResult, _Mapping]] = ..., traceroute: _Optional[_Union[_traceroute_pb2.TracerouteResult, _Mapping]] = ..., tls: _Optional[_Union[_tls_pb2.TlsResult, _Mapping]] = ..., tcp_window: _Optional[_Union[_tcp_window_pb2.TcpWindowResult, _Mapping]] = ..., qos: _Optional[_Union[_qos_pb2.QosResult, _Mapping]] = ..., mtu: _Optional[_Union[_mtu_pb2.MtuResult, _Mapping]] = ...) -> None: ...
 
 class Window(_message.Message):
     __slots__ = ("days", "from_min", "to_min")

@@ -21,6 +21,8 @@ from worker.policy import Policy
 from worker.probing import ProbeContext
 from worker.resolving import system_resolver
 
+_RESOLVE = system_resolver()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -50,14 +52,15 @@ def two_hosts(network: str, *, answering: bool = True) -> Iterator[tuple[Namespa
 
 async def ping(target: str, **values: Any) -> tuple[Any, Mapping[str, Any]]:
     """Run `ping` as a job does, with the result built; returns its metrics and its detail."""
-    kind = contract.kind("ping")
-    policy = Policy()
-    guard = policy.guard(system_resolver())
-    spec = contract.make_spec("ping", values)
-    parsed = contract.parse_target(kind, target)
-    outcome = await probes.load("ping").run(
-        parsed, spec.ping, ProbeContext(guard=guard, resolve=guard.resolve)
-    )
+    return await run(target, contract.make_spec("ping", values))
+
+
+async def run(target: str, spec: probe_pb2.Spec) -> tuple[Any, Mapping[str, Any]]:
+    """Run `ping` with parameters that were checked before, as those of a job are."""
+    guard = Policy().guard(_RESOLVE)
+    parsed = contract.parse_target(contract.kind("ping"), target)
+    context = ProbeContext(guard=guard, resolve=guard.resolve)
+    outcome = await probes.load("ping").run(parsed, spec.ping, context)
     result = probe_pb2.Result()
     result.ping.CopyFrom(outcome.metrics)
     result.SerializeToString()

@@ -37,7 +37,9 @@ URLS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["ping", "traceroute", "tcp", "dns", "http", "tcp_window", "mtu", "tls"])
+@pytest.mark.parametrize(
+    "kind", ["ping", "traceroute", "tcp", "dns", "http", "tls", "tcp_window", "qos", "mtu"]
+)
 def test_bad_targets_are_refused_and_nothing_is_sent(kind: str) -> None:
     """By every kind that has a destination, under the default policy."""
     targets = URLS if contract.kind(kind).target == "url" else HOSTS

@@ -306,10 +306,10 @@ async def test_the_engine_for_other_systems_tells_errors_apart(path3: Path3) -> 
     with path3.near.entered():
         record = await icmp_portable.echo(plan)
         assert [(error.index, error.type) for error in record.errors] == [(0, 11), (1, 11)]
-        assert (record.sent, record.replies) == (2, ())
+        assert (record.sent, len(record.replies)) == (2, 0)
         path3.router.firewall("forward", "drop")
         record = await icmp_portable.echo(dataclasses.replace(plan, ttl=64))
-        assert (record.sent, record.replies, record.errors) == (2, (), ())
+        assert (record.sent, len(record.replies), record.errors) == (2, 0, ())
         with pytest.raises(EchoUnavailableError, match="fragmentation"):
             await icmp_portable.echo(dataclasses.replace(plan, dont_fragment=True))
         path3.near.run("ip", "route", "delete", "default")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from integration.probes.peers import Namespace, Path3, Probe, RecordingGuard, namespaces
 from integration.probes.transfers import TransferServer, serving
+from integration.probes.webserver import make_certificate
 from support import forwarder
 
 from streamswarm.v1 import probe_pb2
@@ -152,6 +153,24 @@ async def test_a_server_that_reads_slowly_is_the_limit(server: TransferServer, p
     assert outcome.metrics.window_limited_pct > 50
     assert outcome.detail["bottleneck"] == "server_limited"
     assert not outcome.metrics.HasField("status"), "there was no answer yet"
+
+
+@pytest.mark.parametrize("direction", ["download", "upload"])
+async def test_a_transfer_over_tls(probe: Probe, tmp_path: Path, direction: str, no_leak: None) -> None:
+    """What a server sends of its own accord after the handshake is no answer to an upload."""
+    _certificate, context = make_certificate(tmp_path, days=30)
+    with serving("127.0.0.1", context) as server:
+        path, most = ("/", 3_000_000) if direction == "upload" else ("/3000000", 5_000_000)
+        outcome = await probe(
+            "tcp_window", server.url(path), direction=direction, max_bytes=most, verify_tls=False, sample_ms=5
+        )
+        with pytest.raises(ProbeFailure, match=r"certificate of .* is not valid") as caught:
+            await probe("tcp_window", server.url(path), direction=direction)
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_BAD_CERTIFICATE
+    assert (outcome.metrics.status, outcome.metrics.body_bytes) == (200, 3_000_000)
+    assert outcome.metrics.tls_ms > 0
+    assert outcome.detail["ended"] == "by itself"
+    assert server.bodies == ([3_000_000] if direction == "upload" else [])
 
 
 async def test_answers_that_are_no_good_are_failures(

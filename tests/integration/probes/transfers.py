@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ class TransferServer:
     /moved redirects. POST / reads everything; /slow reads 64 KiB every 100 ms; /refused answers 413 at once.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._listener = socket.create_server((address, 0), family=family)
         self._host = f"[{address}]" if ":" in address else address
@@ -31,7 +33,7 @@ class TransferServer:
 
     def url(self, path: str) -> str:
         """Return the URL of a path."""
-        return f"http://{self._host}:{self.port}{path}"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}{path}"
 
     def close(self) -> None:
         """Stop and wait for every thread."""
@@ -53,12 +55,19 @@ class TransferServer:
         # A client that leaves in the middle is what is expected here.
         with connection, contextlib.suppress(OSError):
             connection.settimeout(10)
-            head, _, body = _head(connection).partition(b"\r\n\r\n")
-            method, path, _version = head.split(b"\r\n", 1)[0].decode().split(" ")
-            if method == "POST":
-                self._read(connection, path, head, len(body))
-            else:
-                self._send(connection, path)
+            if self._tls is None:
+                self._answer(connection)
+                return
+            with self._tls.wrap_socket(connection, server_side=True) as secured:
+                self._answer(secured)
+
+    def _answer(self, connection: socket.socket) -> None:
+        head, _, body = _head(connection).partition(b"\r\n\r\n")
+        method, path, _version = head.split(b"\r\n", 1)[0].decode().split(" ")
+        if method == "POST":
+            self._read(connection, path, head, len(body))
+        else:
+            self._send(connection, path)
 
     def _send(self, connection: socket.socket, path: str) -> None:
         if path == "/moved":
@@ -95,9 +104,9 @@ class TransferServer:
 
 
 @contextlib.contextmanager
-def serving(address: str) -> Iterator[TransferServer]:
+def serving(address: str, tls: ssl.SSLContext | None = None) -> Iterator[TransferServer]:
     """Serve at an address of the namespace that the calling thread is in."""
-    server = TransferServer(address)
+    server = TransferServer(address, tls)
     try:
         yield server
     finally:

@@ -34,6 +34,7 @@ def test_the_first_kinds_are_there() -> None:
         "traceroute",
         "tls",
         "tcp_window",
+        "qos",
         "mtu",
     ]
     for kind in contract.kinds().values():

@@ -4,14 +4,14 @@ import pytest
 
 from streamswarm import contract
 from worker.probes import ping
-from worker.wire.echo import EchoError, EchoRecord, EchoReply
+from worker.wire.echo import EchoError, EchoRecord, EchoReplies, EchoReply
 
 MS = 1_000_000
 
 
 def record(*replies: EchoReply, sent: int, errors: tuple[EchoError, ...] = ()) -> EchoRecord:
     return EchoRecord(
-        sent=sent, refused={}, replies=tuple(replies), errors=errors, bytes_sent=0, bytes_received=0
+        sent=sent, refused={}, replies=EchoReplies.of(replies), errors=errors, bytes_sent=0, bytes_received=0
     )
 
 
@@ -82,7 +82,12 @@ def test_losses_are_counted_by_their_periods() -> None:
 def test_without_knowing_what_was_sent_periods_are_not_told() -> None:
     """The kernel refused some requests, so a gap in the replies may be no loss."""
     seen = EchoRecord(
-        sent=2, refused={105: 1}, replies=(reply(0, 5),), errors=(), bytes_sent=0, bytes_received=0
+        sent=2,
+        refused={105: 1},
+        replies=EchoReplies.of([reply(0, 5)]),
+        errors=(),
+        bytes_sent=0,
+        bytes_received=0,
     )
     result = ping.summarise(seen, timeout_ms=100)
     assert not result.HasField("loss_periods")

@@ -4,7 +4,7 @@ import ipaddress
 
 from worker import sweeps
 from worker.replies import Replies
-from worker.wire.echo import EchoRecord, EchoReply
+from worker.wire.echo import EchoRecord, EchoReplies, EchoReply
 
 FIRST = ipaddress.ip_address("192.0.2.1")
 
@@ -14,7 +14,7 @@ def replies(*indexes: int, sent: int, dropped_here: int = 0, refused: int = 0) -
     record = EchoRecord(
         sent=sent,
         refused={105: refused} if refused else {},
-        replies=tuple(
+        replies=EchoReplies.of(
             EchoReply(request=index, rtt_ns=1_000_000 + 1000 * index, kernel=True, ttl=64)
             for index in indexes
         ),

@@ -82,14 +82,15 @@ class Engine:
 
     def _lane(self, run: Run, count: int) -> Lane:
         """Return a lane with room for requests of a run, opened if need be; raises as `Lane` does."""
-        lanes = self._lanes.setdefault(run.sort, [])
-        for lane in lanes:
+        if run.lanes is None:
+            run.lanes = self._lanes.setdefault(run.sort, [])
+        for lane in run.lanes:
             if lane.has_room(count):
                 return lane
         lane = Lane(run.sort, self._tables, gone=self._gone, completed=self._completed)
         if not self.sockets:
             self._ready_s = self._loop.time() + _STAMP_WARM_UP_S
-        lanes.append(lane)
+        run.lanes.append(lane)
         self._loop.add_reader(lane.sock, lane.drain)
         if self._keeper is None:
             self._keeper = self._loop.create_task(self._keep())
@@ -188,7 +189,7 @@ class Engine:
     def _give_up(self, run: Run) -> None:
         """Its time is over: read what has come until now, and end the run."""
         if run.open:
-            for lane in self._lanes.get(run.sort, ()):
+            for lane in run.lanes or ():
                 lane.drain()
             if run.over or run.stamps_only:
                 return  # it was completed just now
@@ -209,11 +210,9 @@ class Engine:
 
     def _close(self, unused_since_s: float, *, held: bool) -> None:
         """Close lanes that did not send since an instant; with `held` also those that still hold numbers."""
-        for sort, lanes in list(self._lanes.items()):
+        for lanes in self._lanes.values():
             for lane in list(lanes):
                 if held or (lane.idle and lane.used_s <= unused_since_s):
                     self._loop.remove_reader(lane.sock)
                     lane.close()
                     lanes.remove(lane)
-            if not lanes:
-                del self._lanes[sort]

@@ -8,7 +8,6 @@ with another identifier.
 from __future__ import annotations
 
 import errno
-import itertools
 import logging
 import os
 import secrets
@@ -17,7 +16,7 @@ import sys
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias
 
 from worker.wire import batches, icmp_messages, stamps
@@ -25,7 +24,7 @@ from worker.wire.echo import EchoSendError
 from worker.wire.icmp import sockets
 from worker.wire.icmp.run import COOKIE_BYTES, Run, native
 from worker.wire.icmp.sockets import Sort
-from worker.wire.icmp.tables import WORTHWHILE, QueueRows, SendRows, Tables
+from worker.wire.icmp.tables import WORTHWHILE, SendRows, Tables
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +57,9 @@ class Block:
         self.since_s = since_s
 
 
-#: Sequence numbers as this host's byte order reads them, twice over, so that any row of them is a slice.
-_NUMBERS = array("H", map(native, range(0x10000))) * 2
-#: Requests of a block that lie in a table: how many, and their sequence numbers.
-_Part: TypeAlias = "tuple[Block, int, Sequence[int]]"
+#: Requests of a block that lie in a table, by their sequence numbers.
+_Part: TypeAlias = "tuple[Block, range]"
+_SPACE = 0x10000
 
 
 class Lane:
@@ -92,18 +90,20 @@ class Lane:
         self._tables = tables
         self._gone = gone
         self._completed = completed
-        #: Run and index that a sequence number (as this host's byte order reads it) was used for.
-        self._held: dict[int, tuple[Run, int]] = {}
+        #: By sequence number: the run that holds it, and the index of its request.
+        self._runs: list[Run | None] = [None] * _SPACE
+        self._indexes = array("I", bytes(4 * _SPACE))
+        self._held = 0
         #: Sequence numbers in the order of their release, for each length of time that they are held.
-        self._resting: dict[float, deque[tuple[float, Sequence[int]]]] = {}
+        self._resting: dict[float, deque[tuple[float, range]]] = {}
         #: Next sequence number to be used, and the next after those in the table.
-        self._next = self._offered = secrets.randbelow(0x10000)
+        self._next = self._offered = secrets.randbelow(_SPACE)
         #: Packets since the stamps' numbers began anew; the sequence number of each by its number.
         self._count = 0
-        self._numbered = array("H", bytes(2 * 0x10000))
+        self._numbered = array("H", bytes(2 * _SPACE))
         self._attempts = 0
         self._replies = tables.replies(sort.version, raw=self.raw, length=0)
-        self._queue: QueueRows = tables.queue(sort.version)
+        self._queue = tables.queue(sort.version, length=0)
         self._ident = native(self.ident)
         self._reply = int.from_bytes(bytes([icmp_messages.REPLY_TYPE[sort.version], 0]), sys.byteorder)
         self._request = bytes([icmp_messages.REQUEST_TYPE[sort.version], 0])
@@ -118,10 +118,10 @@ class Lane:
 
     def has_room(self, count: int) -> bool:
         """Say whether it takes so many requests at present."""
-        if len(self._held) + self._waiting + count <= _ROOM:
+        if self._held + self._waiting + count <= _ROOM:
             return True
         self.release(time.monotonic())
-        return len(self._held) + self._waiting + count <= _ROOM
+        return self._held + self._waiting + count <= _ROOM
 
     def add(self, block: Block) -> None:
         """Have requests sent at the next flush."""
@@ -132,6 +132,7 @@ class Lane:
             run.drops_before[self.sock] = sockets.dropped(self.sock)
             if run.length > self._replies.payload:
                 self._replies = self._tables.replies(self.sort.version, raw=self.raw, length=run.length)
+                self._queue = self._tables.queue(self.sort.version, length=run.length)
         self.backlog.append(block)
         self._waiting += block.count
 
@@ -147,7 +148,7 @@ class Lane:
                 self.foreign,
             )
         self.sock.close()
-        self._held.clear()
+        self._runs.clear()
         self._resting.clear()
         self.backlog.clear()
 
@@ -178,18 +179,17 @@ class Lane:
 
     def release(self, now_s: float) -> None:
         """Let go of sequence numbers whose time is over."""
-        held = self._held
         for rest_s, waiting in list(self._resting.items()):
             while waiting and waiting[0][0] <= now_s:
-                for number in waiting.popleft()[1]:
-                    del held[number]
+                numbers = waiting.popleft()[1]
+                self._runs[numbers.start : numbers.stop] = [None] * len(numbers)
+                self._held -= len(numbers)
             if not waiting:
                 del self._resting[rest_s]
 
     def _fill(self) -> tuple[SendRows, list[_Part], int]:
         """Fill rows with requests that wait; returns the rows, what lies in them, and how many."""
-        version = self.sort.version
-        rows = self._tables.send(version, self.backlog[0].run.length)
+        rows = self._rows_of(self.backlog[0].run)
         limit = min(rows.table.slots, self._burst)
         parts: list[_Part] = []
         filled = 0
@@ -198,50 +198,57 @@ class Lane:
             run = block.run
             if run.over or not block.count:
                 continue
-            if filled == limit or self._tables.send(version, run.length) is not rows:
+            if filled == limit or self._rows_of(run) is not rows:
                 break
-            count = min(block.count, limit - filled)
-            numbers = self._free_numbers(count)
-            rows.fill(filled, run, block.first, numbers, ident=self._ident, checksum=self.raw)
-            parts.append((block, count, numbers))
-            filled += count
+            first, last = block.first, block.first + min(block.count, limit - filled)
+            while first < last:
+                numbers = self._free_numbers(last - first)
+                rows.fill(filled, run, first, numbers, ident=self._ident, checksum=self.raw)
+                parts.append((block, numbers))
+                filled += len(numbers)
+                first += len(numbers)
         return rows, parts, filled
 
-    def _free_numbers(self, count: int) -> Sequence[int]:
-        """Return the next sequence numbers that are not held; `room` has said that there are enough."""
-        numbers: Sequence[int] = _NUMBERS[self._offered : self._offered + count]
-        self._offered = (self._offered + count) & 0xFFFF
-        if self._held.keys().isdisjoint(numbers):
-            return numbers
-        # Requests with longer time-outs still hold some of them.
-        found = [number for number in numbers if number not in self._held]
-        while len(found) < count:
-            number = _NUMBERS[self._offered]
-            self._offered = (self._offered + 1) & 0xFFFF
-            if number not in self._held:
-                found.append(number)
-        return found
+    def _rows_of(self, run: Run) -> SendRows:
+        if run.rows is None:
+            run.rows = self._tables.send(self.sort.version, run.length)
+        return run.rows
+
+    def _free_numbers(self, most: int) -> range:
+        """Return the next free sequence numbers that follow each other; `has_room` has said that there are enough."""
+        at = self._offered
+        while self._runs[at] is not None:  # held by a request with a longer time-out
+            at = (at + 1) % _SPACE
+        end = min(at + most, _SPACE)
+        stretch = self._runs[at:end]
+        if any(stretch):
+            end = at + next(n for n, run in enumerate(stretch) if run is not None)
+        self._offered = end % _SPACE
+        return range(at, end)
 
     def _register(self, parts: list[_Part], taken: int, instant: stamps.Instant) -> None:
         """Note that the first `taken` of the requests in the table have left."""
         now_s = instant.monotonic_ns / 1e9
-        used: list[int] = []
         gone: list[Run] = []
-        for block, filled, chosen in parts:
-            count = min(filled, taken - len(used))
-            if count <= 0:
+        for block, filled in parts:
+            count = min(len(filled), taken)
+            if not count:
                 break
+            taken -= count
             run, first = block.run, block.first
-            numbers = chosen if count == filled else chosen[:count]
-            used += numbers
+            numbers = filled[:count]
             if count == 1:
-                self._held[numbers[0]] = (run, first)
+                self._runs[numbers.start] = run
+                self._indexes[numbers.start] = first
                 run.sent[first] = instant
+                self._numbered[self._count % _SPACE] = numbers.start
+                self._count += 1
             else:
-                self._held.update(
-                    zip(numbers, zip(itertools.repeat(run), range(first, first + count)), strict=False)
-                )
+                self._runs[numbers.start : numbers.stop] = [run] * count
+                self._indexes[numbers.start : numbers.stop] = array("I", range(first, first + count))
                 run.sent[first : first + count] = [instant] * count
+                self._count_stamps(numbers)
+            self._held += count
             rest_s = run.plan.timeout_s + GRACE_S
             self._resting.setdefault(rest_s, deque()).append((now_s + rest_s, numbers))
             run.sent_count += count
@@ -250,17 +257,19 @@ class Lane:
             block.first += count
             block.count -= count
             self._waiting -= count
+            self._next = numbers.stop % _SPACE
             if not run.unsent:
                 gone.append(run)
-        at = self._count & 0xFFFF
-        fits = min(len(used), 0x10000 - at)
-        self._numbered[at : at + fits] = array("H", used[:fits])
-        if fits < len(used):
-            self._numbered[: len(used) - fits] = array("H", used[fits:])
-        self._count += len(used)
-        self._next = (native(used[-1]) + 1) & 0xFFFF
         for run in gone:
             self._gone(run)
+
+    def _count_stamps(self, numbers: range) -> None:
+        """Note which numbers the transmit stamps of consecutive packets will have."""
+        at = self._count % _SPACE
+        fits = min(len(numbers), _SPACE - at)
+        self._numbered[at : at + fits] = array("H", numbers[:fits])
+        self._numbered[: len(numbers) - fits] = array("H", numbers[fits:])
+        self._count += len(numbers)
 
     def _send_failed(self, number: int) -> bool:
         """Deal with the first request that waits and was not taken; True when sending should go on."""
@@ -330,21 +339,21 @@ class Lane:
 
     def _take(self, count: int, received: stamps.Instant, complete: list[Run]) -> None:
         """Sort received messages to the requests that they answer."""
-        rows, held, ident, reply = self._replies, self._held, self._ident, self._reply
+        rows, runs, ident, reply = self._replies, self._runs, self._ident, self._reply
         for slot, (length, fields) in enumerate(
             zip(rows.table.lengths(count), rows.unpack(count), strict=False)
         ):
             kind, identifier, number, cookie, index, low, stamp_kind, seconds, rest_ns, ttl_kind, ttl = fields
-            request = held.get(number)
-            if request is None:
+            number = native(number)
+            run = runs[number]
+            if run is None:
                 self.unknown += 1
                 continue
-            run, expected = request
             if (
                 kind != reply
                 or identifier != ident
                 or cookie != run.cookie
-                or index != expected
+                or index != self._indexes[number]
                 or length != run.length + rows.header
                 or low != run.lows[index % run.hosts]
             ):
@@ -370,26 +379,40 @@ class Lane:
     def _take_alike(self, count: int, received: stamps.Instant, complete: list[Run]) -> bool:
         """Take many first replies to one run field by field, as `_take` would; False when one of them is not."""
         rows = self._replies
-        requests = list(map(self._held.get, rows.numbers[:count].tolist()))
-        first = requests[0]
-        if first is None or first[0].over:
+        numbers = rows.numbers(count)
+        run = self._runs[numbers[0]]
+        if run is None or run.over or {*map(self._runs.__getitem__, numbers)} != {run}:
             return False
-        run = first[0]
         indexes = rows.indexes[:count].tolist()
-        if (
-            requests != list(zip(itertools.repeat(run), indexes))
-            or not rows.alike(count, self._reply, self._ident, run.cookie, run.length)
-            or rows.lows[:count].tolist() != [run.lows[index % run.hosts] for index in indexes]
-            or len(set(indexes)) != count
-            or any(map(run.answered.__getitem__, indexes))
+        if list(map(self._indexes.__getitem__, numbers)) != indexes or not rows.alike(
+            count, self._reply, self._ident, run.cookie, run.length
         ):
             return False
+        first, end = indexes[0], indexes[0] + count
+        host = first % run.hosts
+        if (
+            indexes[-1] == end - 1
+            and host + count <= run.hosts
+            and indexes == list(range(first, end))
+            and not any(run.answered[first:end])
+        ):
+            # In order, from consecutive addresses.
+            if rows.lows[:count].tobytes() != run.lows[host : host + count].tobytes():
+                return False
+            run.answered[first:end] = b"\1" * count
+        else:
+            if (
+                rows.lows[:count].tolist() != [run.lows[index % run.hosts] for index in indexes]
+                or len(set(indexes)) != count
+                or any(map(run.answered.__getitem__, indexes))
+            ):
+                return False
+            for index in indexes:
+                run.answered[index] = 1
         run.indexes += indexes
         run.received += [received] * count
         run.stamped += rows.stamps(count)
         run.ttls += rows.ttls[:count].tolist()
-        for index in indexes:
-            run.answered[index] = 1
         run.open -= count
         if not run.open:
             complete.append(run)
@@ -419,10 +442,11 @@ class Lane:
 
     def _stamp(self, key: int, stamp_ns: int, complete: list[Run]) -> None:
         """Give a transmit stamp to the request that its number stands for."""
-        request = self._held.get(self._numbered[key & 0xFFFF])
-        if request is None:
+        number = self._numbered[key % _SPACE]
+        run = self._runs[number]
+        if run is None:
             return
-        run, index = request
+        index = self._indexes[number]
         sent = run.sent[index]
         # A stamp from before the request is one of an earlier count.
         if run.transmitted[index] or sent is None or stamp_ns < sent.wall_ns:
@@ -438,19 +462,17 @@ class Lane:
         if found is None:
             return False
         key, stamped = found
-        at = key & 0xFFFF
-        if at + count > 0x10000:
+        at = key % _SPACE
+        if at + count > _SPACE:
             return False
-        requests = list(map(self._held.get, self._numbered[at : at + count]))
-        if requests[0] is None or requests[-1] is None:
+        numbers = self._numbered[at : at + count]
+        run = self._runs[numbers[0]]
+        if run is None or {*map(self._runs.__getitem__, numbers)} != {run}:
             return False
-        (run, first), (last_run, last) = requests[0], requests[-1]
-        sent = run.sent[last]
-        indexes = range(first, first + count)
+        first = self._indexes[numbers[0]]
+        sent = run.sent[first + count - 1] if first + count <= run.total else None
         if (
-            run is not last_run
-            or last != first + count - 1
-            or requests != list(zip(itertools.repeat(run), indexes))
+            list(map(self._indexes.__getitem__, numbers)) != list(range(first, first + count))
             or any(run.transmitted[first : first + count])
             or sent is None
             or min(stamped) < sent.wall_ns
@@ -488,11 +510,12 @@ class Lane:
             return None
         if int.from_bytes(quoted[4:6], "big") != self.ident:
             return None
-        request = self._held.get(int.from_bytes(quoted[6:8], sys.byteorder))
-        if request is None:
+        number = int.from_bytes(quoted[6:8], "big")
+        run = self._runs[number]
+        if run is None:
             return None
-        run, index = request
+        index = self._indexes[number]
         cookie = quoted[header : header + COOKIE_BYTES]
         if cookie != run.cookie[: len(cookie)] or not run.went_to(index, address):
             return None
-        return request
+        return run, index

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import operator
 import secrets
 import socket
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from worker.wire import batches, icmp_messages, stamps
 from worker.wire.addresses import socket_address
-from worker.wire.echo import EchoError, EchoPlan, EchoRecord, EchoReply
+from worker.wire.echo import EchoError, EchoPlan, EchoRecord, EchoReplies
 from worker.wire.icmp import sockets
 from worker.wire.icmp.sockets import Sort
+
+if TYPE_CHECKING:
+    from worker.wire.icmp.lane import Lane
+    from worker.wire.icmp.tables import SendRows
 
 COOKIE_BYTES = 8
 #: Where the last 32 bits of the address stand in a socket address, by IP version.
@@ -67,7 +72,10 @@ class Run:
             mtu = sockets.path_mtu(target)
         self.packet_bytes = icmp_messages.ip_bytes(plan.address.version, self.length, mtu)
         self.message = icmp_messages.request(plan.address.version, self.cookie, plan.size)
-        #: A row of the table that sends the requests, and the sum of the message's words, once a table made them.
+        #: The engine's lanes of the run's sort, and the table that sends its requests, once they are known.
+        self.lanes: list[Lane] | None = None
+        self.rows: SendRows | None = None
+        #: A row of that table, and the sum of the message's words.
         self.image = b""
         self.sum = 0
         #: Dropped packets of the sockets that were used, as they were before.
@@ -125,7 +133,7 @@ class Run:
         return EchoRecord(
             sent=self.sent_count,
             refused=self.refused,
-            replies=tuple(self._replies()),
+            replies=self._replies(),
             errors=tuple(self.errors),
             bytes_sent=self.sent_count * self.packet_bytes,
             bytes_received=len(self.indexes) * (header + self.length) + self.error_bytes,
@@ -136,24 +144,27 @@ class Run:
             ),
         )
 
-    def _replies(self) -> Iterable[EchoReply]:
-        sent = [self.sent[index] for index in self.indexes]
-        transmitted = [self.transmitted[index] for index in self.indexes]
-        times = _believed(sent, transmitted, self.received, self.stamped)
-        if times is not None:
-            kernels: Iterable[bool] = itertools.repeat(True)
+    def _replies(self) -> EchoReplies:
+        if self.indexes == list(range(self.total)):
+            sent, transmitted = self.sent, self.transmitted
         else:
+            sent = [self.sent[index] for index in self.indexes]
+            transmitted = [self.transmitted[index] for index in self.indexes]
+        times = _believed(sent, transmitted, self.received, self.stamped)
+        kernels = [True] * len(sent)
+        if times is None:
             both = [
                 stamps.elapsed(left, transmit or None, came, receive or None)
                 for left, transmit, came, receive in zip(
-                    sent, transmitted, self.received, self.stamped, strict=False
+                    sent, transmitted, self.received, self.stamped, strict=True
                 )
                 if left is not None
             ]
-            times = [time_ns for time_ns, _ in both]
-            kernels = [kernel for _, kernel in both]
-        ttls = [None if ttl == NO_TTL else ttl for ttl in self.ttls]
-        return map(EchoReply._make, zip(self.indexes, times, kernels, ttls, strict=False))
+            times, kernels = [time_ns for time_ns, _ in both], [kernel for _, kernel in both]
+        ttls: list[int | None] = [*self.ttls]
+        if NO_TTL in ttls:
+            ttls = [None if ttl == NO_TTL else ttl for ttl in ttls]
+        return EchoReplies(requests=self.indexes, rtts_ns=times, kernels=kernels, ttls=ttls)
 
 
 def _believed(
@@ -165,35 +176,21 @@ def _believed(
     """Return the times between stamps when all are there and can be believed, by the rule of `stamps.elapsed`.
 
     None sends the caller to that rule, reply by reply. Many replies share the instants of few calls, so that the
-    clocks are compared once for each pair of calls.
+    wall clock is compared with the monotonic one once for each call.
     """
-    if not stamped or NO_STAMP in transmitted or NO_STAMP in stamped:
+    if not stamped or NO_STAMP in transmitted or NO_STAMP in stamped or None in sent:
         return None
-    times = [receive - transmit for receive, transmit in zip(stamped, transmitted, strict=False)]
-    if min(times) < 0:
+    instants: dict[int, Any] = dict(zip(map(id, sent), sent, strict=True))
+    instants.update(zip(map(id, received), received, strict=True))
+    offsets = [instant.wall_ns - instant.monotonic_ns for instant in instants.values()]
+    if max(offsets) - min(offsets) > stamps.STEP_NS:
         return None
-    outer: dict[tuple[int, int], int] = {}
-    pairs = dict(
-        zip(
-            zip(map(id, sent), map(id, received), strict=False),
-            zip(sent, received, strict=False),
-            strict=False,
-        )
-    )
-    for key, (left, came) in pairs.items():
-        if left is None:
-            return None
-        outer[key] = came.monotonic_ns - left.monotonic_ns
-        if abs(came.wall_ns - left.wall_ns - outer[key]) > stamps.STEP_NS:
-            return None
-    longest = min(outer.values()) + stamps.STEP_NS
-    if max(times) <= longest:
-        return times
-    within = all(
-        time_ns <= outer[id(left), id(came)] + stamps.STEP_NS
-        for time_ns, left, came in zip(times, sent, received, strict=False)
-    )
-    return times if within else None
+    times = list(map(operator.sub, stamped, transmitted))
+    read_ns: Callable[[Any], int] = operator.attrgetter("monotonic_ns")
+    outer = map(operator.sub, map(read_ns, received), map(read_ns, sent))
+    if min(times) < 0 or max(map(operator.sub, times, outer)) > stamps.STEP_NS:
+        return None
+    return times
 
 
 def _lows(plan: EchoPlan) -> array[int]:

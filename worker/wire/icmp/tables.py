@@ -10,18 +10,18 @@ import socket
 import struct
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from worker.wire import batches, icmp_messages, stamps
-from worker.wire.icmp.run import COOKIE_AT, INDEX_AT, LOW_AT, NO_TTL, Run
+from worker.wire.icmp.run import COOKIE_AT, INDEX_AT, LOW_AT, NO_TTL, Run, native
 
 #: Payload bytes and slots of the tables.
 _SIZES = ((128, 256), (2048, 64), (65_600, 8))
 #: Control data of a reply: stamps and TTL; of an entry of the error queue: stamps, TTL, error with its sender.
-_REPLY_CONTROL, _QUEUE_CONTROL, _REQUEST_CONTROL = 128, 256, 128
+_REPLY_CONTROL, _QUEUE_CONTROL, _REQUEST_CONTROL = 96, 192, 96
 #: The longest that ICMP errors are read: more than any of the two protocols' errors quotes (RFC 1812, RFC 4443).
-_QUOTED_BYTES, _QUEUE_SLOTS = 1280, 128
+_QUOTED_BYTES = 1280
 #: In control data: level and type of the first message, its stamp; level and type of the second, its value.
 _KIND_AT, _SECONDS_AT, _NANOSECONDS_AT = 8, 16, 24
 _SECOND_KIND_AT, _SECOND_VALUE_AT = 72, 80
@@ -45,6 +45,10 @@ def _kind(level: int, kind: int) -> int:
 _STAMP_KIND = _kind(socket.SOL_SOCKET, stamps.SO_TIMESTAMPING)
 
 
+#: Sequence numbers as this host's byte order reads them in a packet, by number.
+_NATIVE = memoryview(array("H", map(native, range(0x10000))))
+
+
 class SendRows:
     """Requests to be sent, of one IP version and up to one size."""
 
@@ -58,12 +62,10 @@ class SendRows:
         self._lows = self.table.column("I", self._low_at)
         self._shapes: list[tuple[int, int]] = [(0, 0)] * slots
 
-    def fill(
-        self, slot: int, run: Run, first: int, numbers: Sequence[int], *, ident: int, checksum: bool
-    ) -> None:
+    def fill(self, slot: int, run: Run, first: int, numbers: range, *, ident: int, checksum: bool) -> None:
         """Put consecutive requests of a run into rows from `slot` on, with their sequence numbers.
 
-        `ident` and `numbers` are as this host's byte order reads them. The checksum is the kernel's, except for raw
+        `ident` is as this host's byte order reads it. The checksum is the kernel's, except for raw
         sockets of IPv4.
         """
         table, count = self.table, len(numbers)
@@ -78,8 +80,9 @@ class SendRows:
         start = slot * table.stride
         if count == 1:
             table.rows[start : start + len(image)] = image
-            check = _checksum(run, ident, numbers[0], first) if checksum else 0
-            _CHECK_IDENT_SEQUENCE.pack_into(table.rows, start + 2, check, ident, numbers[0])
+            number = _NATIVE[numbers.start]
+            check = _checksum(run, ident, number, first) if checksum else 0
+            _CHECK_IDENT_SEQUENCE.pack_into(table.rows, start + 2, check, ident, number)
             _INDEX.pack_into(table.rows, start + INDEX_AT, first)
             if run.hosts > 1:
                 _INDEX.pack_into(table.rows, start + self._low_at, run.lows[first % run.hosts])
@@ -88,12 +91,12 @@ class SendRows:
         _CHECK_IDENT_SEQUENCE.pack_into(row_image, 2, 0, ident, 0)
         table.rows[start : start + count * table.stride] = bytes(row_image) * count
         rows = slice(slot, slot + count)
-        self._numbers[rows] = memoryview(array("H", numbers))
+        self._numbers[rows] = _NATIVE[numbers.start : numbers.stop]
         self._indexes[rows] = memoryview(array("I", range(first, first + count)))
         if run.hosts > 1:
             self._lows[rows] = memoryview(_lows(run, first, count))
         if checksum:
-            checks = [_checksum(run, ident, number, first + n) for n, number in enumerate(numbers)]
+            checks = [_checksum(run, ident, _NATIVE[number], first + n) for n, number in enumerate(numbers)]
             self._checks[rows] = memoryview(array("H", checks))
 
     def _image(self, run: Run) -> bytes:
@@ -135,7 +138,7 @@ class ReplyRows:
         table = self.table
         self.stamp_kind = _STAMP_KIND
         self.ttl_kind = _kind(*_TTL_KIND[version])
-        self.numbers = table.column("H", at + 6)
+        self._numbers = table.column("H", at + 6)
         self.indexes = table.column("I", at + INDEX_AT)
         self.lows = table.column("I", table.address_at + LOW_AT[version])
         self.ttls = table.column("i", table.control_at + _SECOND_VALUE_AT)
@@ -165,6 +168,13 @@ class ReplyRows:
                 return stamps.stamp_in(ancillary) or 0, struct.unpack_from("=i", data)[0]
         return stamps.stamp_in(ancillary) or 0, NO_TTL
 
+    def numbers(self, count: int) -> array[int]:
+        """Return the sequence numbers of the first messages."""
+        found = array("H", self._numbers[:count].tobytes())
+        if sys.byteorder == "little":
+            found.byteswap()
+        return found
+
     def alike(self, count: int, kind: int, ident: int, cookie: bytes, length: int) -> bool:
         """Say whether the first messages are all of one kind, identifier, cookie and length, stamped and with TTL."""
         half = len(cookie) // 2
@@ -187,8 +197,8 @@ class ReplyRows:
 class QueueRows:
     """What comes from the error queue: transmit stamps and ICMP errors."""
 
-    def __init__(self, version: int) -> None:
-        self.table = batches.Table(_QUEUE_SLOTS, payload=_QUOTED_BYTES, control=_QUEUE_CONTROL)
+    def __init__(self, version: int, payload: int, slots: int) -> None:
+        self.table = batches.Table(slots, payload=payload, control=_QUEUE_CONTROL)
         at = self.table.control_at
         self.stamp_kind = _STAMP_KIND
         self.error_kind = _kind(*_ERROR_KIND[version])
@@ -226,7 +236,7 @@ class Tables:
     def __init__(self) -> None:
         self._send: dict[tuple[int, int], SendRows] = {}
         self._replies: dict[tuple[int, bool, int], ReplyRows] = {}
-        self._queues: dict[int, QueueRows] = {}
+        self._queues: dict[tuple[int, int], QueueRows] = {}
 
     def send(self, version: int, length: int) -> SendRows:
         """Return the table for requests of a length."""
@@ -242,11 +252,13 @@ class Tables:
             self._replies[version, raw, size] = ReplyRows(version, raw=raw, payload=size, slots=slots)
         return self._replies[version, raw, size]
 
-    def queue(self, version: int) -> QueueRows:
-        """Return the table for error queues."""
-        if version not in self._queues:
-            self._queues[version] = QueueRows(version)
-        return self._queues[version]
+    def queue(self, version: int, length: int) -> QueueRows:
+        """Return the table for error queues, where requests of up to a length are quoted."""
+        size, slots = _size(length)
+        size = min(size, _QUOTED_BYTES)
+        if (version, size) not in self._queues:
+            self._queues[version, size] = QueueRows(version, size, slots)
+        return self._queues[version, size]
 
 
 def _size(length: int) -> tuple[int, int]:

@@ -90,7 +90,7 @@ class DatagramChannel:
         course.templates[probe.flow].write(packet, 0, probe.ttl, probe.slot)
         ancillary = [
             (*_TTL[self.version], _INT.pack(probe.ttl)),
-            (*_CLASS[self.version], _INT.pack(course.plan.dscp << 2)),
+            (*_CLASS[self.version], _INT.pack(course.plan.dscp << 2 | course.plan.ecn)),
         ]
         for attempt in (1, 2):
             sent = stamps.now()

@@ -168,7 +168,7 @@ class Engine:
 
     def _shape(self, plan: TracePlan, number: int, channel: RawChannel | DatagramChannel) -> Shape:
         """Return the packet of a flow; the same few serve all traces."""
-        key = channel, plan.protocol, number, plan.port, plan.size, plan.dscp
+        key = channel, plan.protocol, number, plan.port, plan.size, plan.dscp, plan.ecn
         found = self._shapes.get(key)
         if found is None:
             found = self._shapes[key] = shape(
@@ -180,6 +180,7 @@ class Engine:
                     port=plan.port,
                     size=plan.size,
                     dscp=plan.dscp,
+                    ecn=plan.ecn,
                 )
             )
         return found

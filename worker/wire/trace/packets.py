@@ -48,6 +48,7 @@ class Flow:
     port: int
     size: int
     dscp: int
+    ecn: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +118,8 @@ def _ip_header(flow: Flow, length: int) -> bytes:
     protocol = _PROTOCOL[flow.version][flow.protocol]
     if flow.version == 4:
         # The kernel fills in the checksum, and the identification when it is zero.
-        return struct.pack("!BBHHHBBH8x", 0x45, flow.dscp << 2, 20 + length, 0, 0, 0, protocol, 0)
-    word = 6 << 28 | flow.dscp << 22 | flow_label(flow)
+        return struct.pack("!BBHHHBBH8x", 0x45, flow.dscp << 2 | flow.ecn, 20 + length, 0, 0, 0, protocol, 0)
+    word = 6 << 28 | (flow.dscp << 2 | flow.ecn) << 20 | flow_label(flow)
     return struct.pack("!IHBB32x", word, length, protocol, 0)
 
 

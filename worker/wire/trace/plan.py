@@ -38,6 +38,8 @@ class TracePlan:
     #: Bytes behind the ICMP or UDP header.
     size: int
     dscp: int
+    #: The two ECN bits (RFC 3168).
+    ecn: int = 0
 
 
 class Answer(NamedTuple):

@@ -1,0 +1,347 @@
+"""The kind `qos`: how a path treats classes of traffic beside each other."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from streamswarm.targets import Target
+from streamswarm.v1 import probe_pb2
+from streamswarm.v1.probes.qos_pb2 import QosClass, QosHop, QosResult, QosSpec
+from worker import dscp, statistics, treatment
+from worker.dscp import CodePoint
+from worker.failures import error_text, internal_failure, network_failure, vantage_failure
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, failing_with
+from worker.treatment import Burst, Mark, Policy, Seen
+from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError
+
+if sys.platform.startswith("linux"):
+    from worker.wire.icmp import echo, open_socket
+    from worker.wire.trace import hops
+    from worker.wire.trace.engine import trace
+    from worker.wire.trace.plan import TracePlan, TraceUnavailableError
+    from worker.wire.unfragmented import Prober
+
+#: Packets that are sent for the mark of a class's reply until one comes.
+_REPLY_TRIES = 2
+#: IPv4 and IPv6 headers and an ICMP header, for the size of a packet by that of its payload.
+_HEADERS = {4: 28, 6: 48}
+#: Seconds between the rounds of a trace: a destination may report a closed port once a second only.
+_ROUND_S = 1.1
+_ROUNDS = 2
+#: Silent hops in a row after which a trace goes no farther.
+_GAP = 5
+
+
+async def run(target: Target, spec: QosSpec, context: ProbeContext) -> Outcome:
+    """Compare the classes on the path to the first address that the resolver gives."""
+    try:
+        points = list({(point := dscp.parse(text)).number: point for text in spec.classes}.values())
+        policy = Policy.parse(spec.expected, spec.max_loss, spec.max_rtt)
+    except dscp.DscpError as error:
+        raise internal_failure(str(error), reason=probe_pb2.FAILURE_REASON_INVALID_TEST) from error
+    resolved = await context.resolve(target.host, spec.address_family)
+    address = resolved.addresses[0]
+    detail: dict[str, Any] = {"address": str(address)}
+    with failing_with(detail):
+        context.guard.check(address)
+        if spec.trace or spec.ecn:
+            context.guard.check(address, spec.port)
+        run = _Run(address, spec, points, detail)
+        try:
+            await run.measure()
+        except EchoUnavailableError as error:
+            raise vantage_failure(
+                f"echo requests cannot be sent from this host: {error}",
+                reason=probe_pb2.FAILURE_REASON_NO_PERMISSION,
+            ) from error
+        except OSError as error:
+            raise vantage_failure(
+                f"this host cannot send to {address}: {error_text(error)}",
+                run.metrics,
+                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+            ) from error
+        run.judge(policy)
+    return Outcome(metrics=run.metrics, detail=detail)
+
+
+def availability() -> Availability:
+    """Marks are set and read on Linux."""
+    if not sys.platform.startswith("linux"):
+        return Availability(available=False, reason="marks of packets are set and read on Linux only")
+    try:
+        open_socket(4).close()
+    except EchoUnavailableError as error:
+        return Availability(available=False, reason=error.reason, mend=error.mend)
+    except OSError as error:
+        return Availability(available=False, reason=f"no ICMP socket could be opened: {error_text(error)}")
+    return Availability(available=True)
+
+
+def duration_s(spec: QosSpec) -> float:
+    """Return the longest time that a run may take."""
+    classes = max(1, len(spec.classes))
+    timeout_s = spec.timeout_ms / 1000
+    paced_s = spec.count * spec.interval_ms / 1000 + timeout_s
+    traces = (classes if spec.trace else 0) + spec.ecn
+    trace_s = (spec.max_ttl + _ROUNDS) * timeout_s + _ROUNDS * _ROUND_S
+    return paced_s + classes * ((1 + _REPLY_TRIES) * timeout_s + 1) + traces * trace_s
+
+
+class _Run:
+    """One comparison, from the requests to the verdict."""
+
+    def __init__(
+        self, address: IPAddress, spec: QosSpec, points: Sequence[CodePoint], detail: dict[str, Any]
+    ) -> None:
+        self._address = address
+        self._spec = spec
+        self._detail = detail
+        self._points = points
+        self._rows = {
+            point.name: QosClass(
+                name=point.name, dscp=point.number, cos=point.cos, user_priority=point.user_priority
+            )
+            for point in points
+        }
+        self._bursts: dict[str, Burst] = {}
+        self._paced: dict[str, float] = {}
+        self.metrics = QosResult(packets_sent=0, bytes_sent=0, bytes_received=0)
+
+    async def measure(self) -> None:
+        """Send everything; whatever was measured stands in the metrics, also when it fails half-way."""
+        records = await asyncio.gather(*(self._pace(number) for number in range(len(self._points))))
+        for point, record in zip(self._points, records, strict=True):
+            self._fill_paced(point, record)
+        self._sum_up()
+        if not self._paced:
+            raise self._silence(records)
+        for point in self._points:
+            await self._look_at_reply(point)
+        if self._spec.burst:
+            for point in self._points:
+                await self._burst(point)
+            self._compare_bursts()
+        await self._trace_marks()
+
+    def judge(self, policy: Policy) -> None:
+        """Raise ProbeFailure for what breaks the policy."""
+        self.metrics.classes.extend(self._rows[point.name] for point in self._points)
+        if not policy.states_anything:
+            return
+        breaches = policy.breaches([self._seen(point) for point in self._points])
+        self.metrics.breaches = len(breaches)
+        if breaches:
+            raise network_failure(
+                f"the path to {self._address} breaks the test's policy: {'; '.join(breaches)}",
+                self.metrics,
+                reason=probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS,
+            )
+
+    def _plan(self, point: CodePoint, *, burst: bool) -> EchoPlan:
+        spec = self._spec
+        return EchoPlan(
+            address=self._address,
+            count=spec.burst if burst else spec.count,
+            interval_s=spec.interval_ms / 1000,
+            timeout_s=spec.timeout_ms / 1000,
+            size=spec.burst_size_bytes if burst else spec.size_bytes,
+            dscp=point.number,
+            ttl=64,
+            dont_fragment=False,
+            burst=burst,
+        )
+
+    async def _pace(self, number: int) -> EchoRecord:
+        """Send a class's requests, so much later than the first class's that all take turns."""
+        await asyncio.sleep(number * self._spec.interval_ms / 1000 / len(self._points))
+        return await echo(self._plan(self._points[number], burst=False))
+
+    def _fill_paced(self, point: CodePoint, record: EchoRecord) -> None:
+        row = self._rows[point.name]
+        rtts = self._rtts_ms(record)
+        row.packets_sent = record.sent
+        if record.sent:
+            row.loss_pct = 100.0 * (record.sent - len(rtts)) / record.sent
+        if not rtts:
+            return
+        row.rtt_min_ms, row.rtt_max_ms = min(rtts), max(rtts)
+        row.rtt_median_ms = self._paced[point.name] = statistics.median(rtts) or 0.0
+        jitter = statistics.rfc3550_jitter(rtts)
+        if jitter is not None:
+            row.rfc3550_jitter_ms = jitter
+
+    def _sum_up(self) -> None:
+        metrics = self.metrics
+        losses = [row.loss_pct for row in self._rows.values() if row.HasField("loss_pct")]
+        if losses:
+            metrics.worst_loss_pct = max(losses)
+        if self._paced:
+            metrics.worst_rtt_median_ms = max(self._paced.values())
+        if len(self._paced) > 1:
+            metrics.rtt_spread_ms = max(self._paced.values()) - min(self._paced.values())
+
+    def _silence(self, records: Sequence[EchoRecord]) -> Exception:
+        sent = sum(record.sent for record in records)
+        if not sent:
+            numbers = {number for record in records for number in record.refused}
+            text = ", ".join(error_text(OSError(number, "")) for number in sorted(numbers))
+            return vantage_failure(
+                f"this host sent no request to {self._address}: {text}",
+                self.metrics,
+                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+            )
+        errors = any(record.errors for record in records)
+        return network_failure(
+            f"{self._address} answered none of {sent} requests within {self._spec.timeout_ms} ms, of whatever class",
+            self.metrics,
+            reason=probe_pb2.FAILURE_REASON_UNREACHABLE if errors else probe_pb2.FAILURE_REASON_TIMED_OUT,
+        )
+
+    async def _look_at_reply(self, point: CodePoint) -> None:
+        prober = Prober(self._address, method="icmp", port=0, dscp=point.number)
+        size = self._spec.size_bytes + _HEADERS[self._address.version]
+        for _ in range(_REPLY_TRIES):
+            verdict = await prober.send(size, wait_s=self._spec.timeout_ms / 1000)
+            if verdict.octet is not None:
+                self._rows[point.name].reply_dscp = verdict.octet >> 2
+                break
+        self._count(prober.packets_sent, prober.bytes_sent, prober.bytes_received)
+
+    async def _burst(self, point: CodePoint) -> None:
+        record = await echo(self._plan(point, burst=True))
+        rtts = self._rtts_ms(record)
+        if not record.sent or point.name not in self._paced:
+            return
+        row = self._rows[point.name]
+        row.burst_loss_pct = 100.0 * (record.sent - len(rtts)) / record.sent
+        median = statistics.median(rtts)
+        if median is not None:
+            row.burst_rise_ms = max(0.0, median - self._paced[point.name])
+        self._bursts[point.name] = Burst(
+            paced_loss_pct=row.loss_pct,
+            loss_pct=row.burst_loss_pct,
+            rise_ms=row.burst_rise_ms if median is not None else None,
+        )
+
+    def _compare_bursts(self) -> None:
+        for name in self._bursts:
+            row = self._rows[name]
+            policed, shaped = treatment.policed(name, self._bursts), treatment.shaped(name, self._bursts)
+            if policed is not None:
+                row.policed = policed
+            if shaped is not None:
+                row.shaped = shaped
+        if len(self._bursts) > 1:
+            self.metrics.policed_classes = sum(row.policed for row in self._rows.values())
+            self.metrics.shaped_classes = sum(row.shaped for row in self._rows.values())
+
+    async def _trace_marks(self) -> None:
+        try:
+            if self._spec.trace:
+                for point in self._points:
+                    await self._trace_class(point)
+                self._sum_up_marks()
+            if self._spec.ecn:
+                await self._trace_ecn()
+        except TraceUnavailableError as error:
+            self._detail["not_traced"] = str(error)
+
+    async def _trace_class(self, point: CodePoint) -> None:
+        marks, final = await self._trace(point, dscp.NOT_ECT)
+        row = self._rows[point.name]
+        for mark in marks:
+            seen = mark.octet >> 2
+            self.metrics.hops.append(
+                QosHop(name=f"{mark.hop:02d} {point.name}", dscp=seen, kept=seen == point.number)
+            )
+        if not marks:
+            return
+        row.arrived_dscp = marks[-1].octet >> 2
+        hop = treatment.change_hop(point, marks)
+        if hop is not None:
+            row.change_hop = hop
+        self.metrics.end_seen = final or self.metrics.end_seen
+
+    async def _trace_ecn(self) -> None:
+        marks, _final = await self._trace(self._points[0], dscp.ECT0)
+        if not marks:
+            return
+        metrics = self.metrics
+        metrics.ecn_kept = marks[-1].octet & 3 != dscp.NOT_ECT
+        metrics.ce_marks = sum(mark.octet & 3 == dscp.CE for mark in marks)
+        hop = treatment.ecn_change_hop(marks)
+        if hop is not None:
+            metrics.ecn_change_hop = hop
+        self._detail["ecn"] = [{"hop": mark.hop, "octet": mark.octet} for mark in marks]
+
+    async def _trace(self, point: CodePoint, ecn: int) -> tuple[list[Mark], bool]:
+        """Return what each hop saw of a class, in order, and whether the last one is the destination."""
+        spec = self._spec
+        record = await trace(
+            TracePlan(
+                address=self._address,
+                protocol="udp",
+                port=spec.port,
+                rounds=_ROUNDS,
+                interval_s=_ROUND_S,
+                timeout_s=spec.timeout_ms / 1000,
+                first_ttl=1,
+                max_ttl=spec.max_ttl,
+                gap_limit=_GAP,
+                probes_per_hop=1,
+                flows=1,
+                size=32,
+                dscp=point.number,
+                ecn=ecn,
+            )
+        )
+        self._count(len(record.probes), record.bytes_sent, record.bytes_received)
+        marks: list[Mark] = []
+        final = False
+        addresses = self._detail.setdefault("hops", {})
+        for hop in hops.sort(record.probes):
+            octets = [answer.quoted_tos for answer in hop.answers if answer.quoted_tos is not None]
+            if octets:
+                # A change that only some packets meet counts: the last quoted one may be it.
+                changed = [octet for octet in octets if octet != point.octet(ecn)]
+                marks.append(Mark(hop=hop.ttl, octet=(changed or octets)[0]))
+                final = hop.final
+                addresses[str(hop.ttl)] = sorted(hop.addresses)
+        return marks, final
+
+    def _sum_up_marks(self) -> None:
+        traced = [row for row in self._rows.values() if row.HasField("arrived_dscp")]
+        if not traced:
+            return
+        kept = sum(row.arrived_dscp == row.dscp for row in traced)
+        self.metrics.marks_kept_pct = 100.0 * kept / len(traced)
+        changes = [row.change_hop for row in traced if row.HasField("change_hop")]
+        if changes:
+            self.metrics.first_change_hop = min(changes)
+
+    def _seen(self, point: CodePoint) -> Seen:
+        row = self._rows[point.name]
+        return Seen(
+            point=point,
+            loss_pct=row.loss_pct if row.HasField("loss_pct") else None,
+            rtt_median_ms=row.rtt_median_ms if row.HasField("rtt_median_ms") else None,
+            arrived=row.arrived_dscp if row.HasField("arrived_dscp") else None,
+            change_hop=row.change_hop if row.HasField("change_hop") else None,
+        )
+
+    def _rtts_ms(self, record: EchoRecord) -> list[float]:
+        """Count a run's bytes and return the round-trip times in time, in the order of sending, each request once."""
+        self._count(record.sent, record.bytes_sent, record.bytes_received)
+        first: dict[int, float] = {}
+        for reply in record.replies:
+            if reply.rtt_ns <= self._spec.timeout_ms * 1_000_000:
+                first.setdefault(reply.request, reply.rtt_ns / 1e6)
+        return [first[index] for index in sorted(first)]
+
+    def _count(self, packets: int, sent: int, received: int) -> None:
+        self.metrics.packets_sent += packets
+        self.metrics.bytes_sent += sent
+        self.metrics.bytes_received += received

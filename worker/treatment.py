@@ -1,0 +1,135 @@
+"""How a path treats classes of traffic: marks that change, bursts that are cut or delayed, breaches of a policy. Pure.
+
+Thresholds stand in the comments of qos.proto, which people read; they must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from worker import dscp
+from worker.dscp import CodePoint
+
+#: A burst is cut from this loss on, so much above that of paced packets, both in percent.
+_POLICED_PCT = 10.0
+#: A burst is delayed from this rise of the median round-trip time on.
+_SHAPED_MS = 10.0
+#: Another class must have suffered less than this share of it.
+_OTHER_SHARE = 0.5
+#: Stands for all classes that a bound does not name.
+_ALL = "ALL"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Burst:
+    """What a burst of a class met, beside its paced packets; None where nothing came back to measure."""
+
+    #: Loss of paced packets and of the burst, percent.
+    paced_loss_pct: float
+    loss_pct: float
+    #: Rise of the median round-trip time over that of the paced packets.
+    rise_ms: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What a hop saw of a class."""
+
+    hop: int
+    #: The octet as quoted.
+    octet: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is known of a class when the policy is looked at; None where it was not measured."""
+
+    point: CodePoint
+    loss_pct: float | None
+    rtt_median_ms: float | None
+    #: Code point where the path was last seen, and the hop at which it was first another.
+    arrived: int | None
+    change_hop: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a test demands of classes, by code point; None stands for all that are not named."""
+
+    #: Mark with which a class must arrive.
+    expected: Mapping[int, CodePoint]
+    max_loss_pct: Mapping[int | None, float]
+    max_rtt_ms: Mapping[int | None, float]
+
+    @classmethod
+    def parse(cls, expected: Sequence[str], max_loss: Sequence[str], max_rtt: Sequence[str]) -> Policy:
+        """Read the parameters of a test; raises DscpError."""
+        pairs = [text.partition("=") for text in expected]
+        return cls(
+            expected={dscp.parse(name).number: dscp.parse(mark) for name, _, mark in pairs},
+            max_loss_pct=_bounds(max_loss),
+            max_rtt_ms=_bounds(max_rtt),
+        )
+
+    @property
+    def states_anything(self) -> bool:
+        """Whether there is anything to break."""
+        return bool(self.expected or self.max_loss_pct or self.max_rtt_ms)
+
+    def breaches(self, classes: Sequence[Seen]) -> list[str]:
+        """Return a sentence for each breach; what was not measured breaks nothing but what demands an answer."""
+        found = []
+        for seen in classes:
+            name = seen.point.name
+            mark = self.expected.get(seen.point.number)
+            if mark is not None and seen.arrived is not None and seen.arrived != mark.number:
+                arrived = dscp.code_point(seen.arrived).name
+                where = f", changed before hop {seen.change_hop}" if seen.change_hop is not None else ""
+                found.append(f"{name} arrived as {arrived} instead of {mark.name}{where}")
+            most = self.max_loss_pct.get(seen.point.number, self.max_loss_pct.get(None))
+            if most is not None and seen.loss_pct is not None and seen.loss_pct > most:
+                found.append(f"{name} lost {seen.loss_pct:.1f} % of its packets, more than {most:g} %")
+            longest = self.max_rtt_ms.get(seen.point.number, self.max_rtt_ms.get(None))
+            if longest is not None and seen.rtt_median_ms is not None and seen.rtt_median_ms > longest:
+                found.append(
+                    f"{name} had a median round-trip time of {seen.rtt_median_ms:.1f} ms, longer than {longest:g} ms"
+                )
+        return found
+
+
+def change_hop(sent: CodePoint, marks: Sequence[Mark]) -> int | None:
+    """Return the first hop that saw another code point than the one sent; None when all saw that."""
+    return next((mark.hop for mark in marks if mark.octet >> 2 != sent.number), None)
+
+
+def ecn_change_hop(marks: Sequence[Mark]) -> int | None:
+    """Return the first hop that saw ECN-capable packets without the mark; None when all saw it."""
+    return next((mark.hop for mark in marks if mark.octet & 3 == dscp.NOT_ECT), None)
+
+
+def policed(name: str, bursts: Mapping[str, Burst]) -> bool | None:
+    """Whether the burst of a class was cut where another was not; None with nothing to compare it with."""
+    own = bursts[name]
+    others = [burst.loss_pct for other, burst in bursts.items() if other != name]
+    if not others:
+        return None
+    cut = own.loss_pct >= _POLICED_PCT and own.loss_pct - own.paced_loss_pct >= _POLICED_PCT
+    return cut and min(others) < _OTHER_SHARE * own.loss_pct
+
+
+def shaped(name: str, bursts: Mapping[str, Burst]) -> bool | None:
+    """Whether the burst of a class was delayed where another was not; None with nothing to compare it with."""
+    own = bursts[name].rise_ms
+    others = [burst.rise_ms for other, burst in bursts.items() if other != name and burst.rise_ms is not None]
+    if own is None or not others:
+        return None
+    return own >= _SHAPED_MS and min(others) < _OTHER_SHARE * own
+
+
+def _bounds(texts: Sequence[str]) -> dict[int | None, float]:
+    bounds: dict[int | None, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        bounds[None if name == _ALL else dscp.parse(name).number] = float(value)
+    return bounds
