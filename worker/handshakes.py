@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -104,37 +105,31 @@ def _largest_part(metrics: TcpResult) -> str:
 
 def _fill_times(metrics: TcpResult, handshakes: Sequence[Handshake]) -> None:
     times = [each.connect_ms for each in handshakes]
-    if len(times) == 1:
-        metrics.connect_ms = metrics.connect_min_ms = metrics.connect_median_ms = metrics.connect_max_ms = (
-            times[0]
-        )
-    else:
-        _set(
-            metrics,
-            connect_ms=statistics.mean(times),
-            connect_min_ms=min(times),
-            connect_median_ms=statistics.median(times),
-            connect_max_ms=max(times),
-            connect_p90_ms=statistics.percentile_90(times),
-            connect_p95_ms=statistics.percentile_95(times),
-            connect_stddev_ms=statistics.standard_deviation(times),
-        )
-    measured = [(each.connect_ms, each.rtt_ms) for each in handshakes if each.rtt_ms is not None]
-    smallest = min((each.min_rtt_ms for each in handshakes if each.min_rtt_ms is not None), default=None)
+    metrics.connect_ms = _mean(times)
+    metrics.connect_min_ms, metrics.connect_max_ms = min(times), max(times)
     _set(
         metrics,
-        kernel_rtt_ms=statistics.mean([rtt for _connect, rtt in measured]),
-        kernel_min_rtt_ms=smallest,
-        network_delay_ms=None if smallest is None else smallest / 2,
+        connect_median_ms=statistics.median(times),
+        kernel_min_rtt_ms=min((rtt for each in handshakes if (rtt := each.min_rtt_ms)), default=None),
         syn_to_synack_ms=_mean_of([each.syn_to_synack_ms for each in handshakes]),
         synack_to_ack_ms=_mean_of([each.synack_to_ack_ms for each in handshakes]),
         first_byte_ms=_mean_of([each.first_byte_ms for each in handshakes]),
     )
-    if smallest is not None and len(measured) == len(handshakes):
-        metrics.server_processing_ms = max(0.0, metrics.connect_ms - smallest)
-        metrics.server_processing_error_ms = max(
-            0.0, statistics.mean([connect - rtt for connect, rtt in measured]) or 0.0
+    if len(times) > 1:
+        _set(
+            metrics,
+            connect_p90_ms=statistics.percentile_90(times),
+            connect_p95_ms=statistics.percentile_95(times),
+            connect_stddev_ms=statistics.standard_deviation(times),
         )
+    round_trips = [each.rtt_ms for each in handshakes if each.rtt_ms is not None]
+    if round_trips:
+        metrics.kernel_rtt_ms = _mean(round_trips)
+    if metrics.HasField("kernel_min_rtt_ms"):
+        metrics.network_delay_ms = metrics.kernel_min_rtt_ms / 2
+        if len(round_trips) == len(times):
+            metrics.server_processing_ms = max(0.0, metrics.connect_ms - metrics.kernel_min_rtt_ms)
+            metrics.server_processing_error_ms = max(0.0, metrics.connect_ms - metrics.kernel_rtt_ms)
 
 
 def _fill_path(metrics: TcpResult, handshakes: Sequence[Handshake]) -> None:
@@ -148,8 +143,13 @@ def _fill_path(metrics: TcpResult, handshakes: Sequence[Handshake]) -> None:
     )
 
 
+def _mean(values: Sequence[float]) -> float:
+    return values[0] if len(values) == 1 else math.fsum(values) / len(values)
+
+
 def _mean_of(values: Sequence[float | None]) -> float | None:
-    return statistics.mean([value for value in values if value is not None])
+    measured = [value for value in values if value is not None]
+    return _mean(measured) if measured else None
 
 
 def _set(metrics: TcpResult, **values: float | None) -> None:

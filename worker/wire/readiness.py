@@ -18,11 +18,14 @@ async def writable(sock: socket.socket, timeout_s: float | None = None) -> int:
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[int] = loop.create_future()
+    timer = None if timeout_s is None else loop.call_later(timeout_s, _give_up, future)
     loop.add_writer(sock, _note, future)
     try:
-        return await _within(future, timeout_s, loop)
+        return await future
     finally:
         loop.remove_writer(sock)
+        if timer is not None:
+            timer.cancel()
 
 
 async def readable(sock: socket.socket, timeout_s: float | None = None) -> int:
@@ -32,23 +35,14 @@ async def readable(sock: socket.socket, timeout_s: float | None = None) -> int:
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[int] = loop.create_future()
+    timer = None if timeout_s is None else loop.call_later(timeout_s, _give_up, future)
     loop.add_reader(sock, _note, future)
     try:
-        return await _within(future, timeout_s, loop)
+        return await future
     finally:
         loop.remove_reader(sock)
-
-
-async def _within(
-    future: asyncio.Future[int], timeout_s: float | None, loop: asyncio.AbstractEventLoop
-) -> int:
-    if timeout_s is None:
-        return await future
-    timer = loop.call_later(timeout_s, _give_up, future)
-    try:
-        return await future
-    finally:
-        timer.cancel()
+        if timer is not None:
+            timer.cancel()
 
 
 def _note(future: asyncio.Future[int]) -> None:

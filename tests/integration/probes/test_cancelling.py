@@ -50,7 +50,18 @@ def server() -> Iterator[NameServer]:
 )
 async def test_a_tcp_run(echo: int, probe: Probe, values: dict[str, object]) -> None:
     """At every step, from its begin to its end."""
-    assert await cancelled_at_every_step(lambda: probe("tcp", f"127.0.0.1:{echo}", **values)) > 1
+    assert await cancelled_at_every_step(lambda: probe("tcp", f"127.0.0.1:{echo}", **values)) >= 1
+
+
+async def test_a_tcp_run_that_is_not_answered(probe: Probe) -> None:
+    """While the event loop waits for the handshake, until its time-out."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        where = f"127.0.0.1:{full.getsockname()[1]}"
+        assert await cancelled_at_every_step(lambda: probe("tcp", where, timeout_ms=20)) > 1
 
 
 async def test_a_refused_tcp_run(probe: Probe, free_port: int) -> None:

@@ -89,7 +89,7 @@ async def test_the_query_time_is_what_a_resolver_waits_for(
         await asyncio.sleep(handshake_s)
         return connection
 
-    monkeypatch.setattr("worker.probes.dns.connect", slow)
+    monkeypatch.setattr("worker.wire.dns_transport.connect", slow)
     started = time.perf_counter()
     outcome = await probe(
         "dns", f"127.0.0.1:{server.port}", query_name="long.test", record_type="TXT", transport=transport

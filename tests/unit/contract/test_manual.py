@@ -62,7 +62,7 @@ def test_values_are_said_as_they_are_written() -> None:
     assert rows["recursion_desired"][3:5] == ("true", "true or false")
     assert rows["valid_rcodes"][3:5] == (
         "NOERROR",
-        "a list, of NOERROR, NXDOMAIN, SERVFAIL, REFUSED, NOTIMP, FORMERR",
+        "a list, of NOERROR, NXDOMAIN, SERVFAIL, REFUSED, NOTIMP, FORMERR, YXDOMAIN, NOTAUTH, BADVERS",
     )
     assert rows["address_family"][3:5] == ("any", "one of any, ipv4, ipv6")
     assert rows["source"][3:5] == ("", "up to 63 characters")

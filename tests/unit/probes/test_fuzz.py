@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.dns_pb2 import DnsResult, DnsSpec
+from worker import dns_answers
+from worker.dns_demands import Demands
 from worker.http import requests
-from worker.probes import dns as dns_probe
 from worker.probing import ProbeFailure
-from worker.wire import stamps, tcp_info
+from worker.wire import dns_transport, stamps, tcp_info
 
 ANSWER = dns.message.make_response(dns.message.make_query("a.test", "TXT", use_edns=0, id=7))
 ANSWER.answer = [
@@ -28,26 +29,30 @@ WIRE = ANSWER.to_wire()
     st.lists(st.tuples(st.integers(2, len(WIRE) - 1), st.integers(0, 255)), max_size=6),
     st.integers(2, len(WIRE)),
 )
-def test_spoiled_dns_answers_are_read_or_refused(changes: list[tuple[int, int]], length: int) -> None:
+async def test_spoiled_dns_answers_are_read_or_refused(changes: list[tuple[int, int]], length: int) -> None:
     """Up to six bytes changed, and cut anywhere: metrics that fit the message, or the target's failure."""
     data = bytearray(WIRE)
     for position, value in changes:
         data[position] = value
     metrics = DnsResult()
     try:
-        answer = dns_probe._parse(bytes(data[:length]), "192.0.2.1:53", metrics)
-        dns_probe._fill(metrics, answer)
-        dns_probe._check(answer, DnsSpec(answer_pattern="two"), metrics)
+        message = dns_transport.parse(bytes(data[:length]), "192.0.2.1:53")
     except ProbeFailure as failure:
         assert failure.source == probe_pb2.FAILURE_SOURCE_TARGET
+        return
+    answer = dns_answers.Answer(message=message, size=length, elapsed_ms=1.0, at_s=0.0)
+    demands = Demands.of(DnsSpec(answer_pattern="two", authority_pattern="three"))
+    told, _failure = await demands.first_unmet([answer])
+    dns_answers.fill(metrics, 1, [answer], told)
     metrics.SerializeToString()
+    json.dumps(dns_answers.detail_of(message))
 
 
 @given(st.binary(max_size=200))
 def test_random_dns_answers_are_read_or_refused(data: bytes) -> None:
     """Not even the beginning of an answer."""
     with contextlib.suppress(ProbeFailure):
-        dns_probe._parse(data, "192.0.2.1:53", DnsResult())
+        dns_transport.parse(data, "192.0.2.1:53")
 
 
 @given(st.text(max_size=100) | st.text(alphabet="/:?#[]@!$&=%.-ahtps0", max_size=40))

@@ -1,0 +1,159 @@
+"""What the answers of a run say together, on messages of the test's own."""
+
+from __future__ import annotations
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+
+from streamswarm.v1.probes.dns_pb2 import DnsResult
+from worker import dns_answers
+from worker.dns_answers import Answer
+
+
+def message(*records: str, authority: tuple[str, ...] = (), flags: int = 0) -> dns.message.Message:
+    """Return an answer with records such as `a.test. 60 IN A 192.0.2.1`."""
+    made = dns.message.make_response(dns.message.make_query("a.test", "A", use_edns=0))
+    made.answer = [dns.rrset.from_text(*_parts(record)) for record in records]
+    made.authority = [dns.rrset.from_text(*_parts(record)) for record in authority]
+    made.flags |= flags
+    return made
+
+
+def _parts(record: str) -> tuple[str, int, str, str, str]:
+    name, ttl, rdclass, rdtype, data = record.split(" ", 4)
+    return name, int(ttl), rdclass, rdtype, data
+
+
+def at(seconds: float, ttl: int, flags: int = 0) -> Answer:
+    """Return an answer that came then, with that TTL."""
+    return Answer(
+        message=message(f"a.test. {ttl} IN A 192.0.2.1", flags=flags), size=40, elapsed_ms=1.0, at_s=seconds
+    )
+
+
+@pytest.mark.parametrize(
+    ("passed_s", "fallen", "flags", "hit"),
+    [
+        (1.1, 1, 0, True),
+        (1.1, 2, 0, True),  # the seconds of both clocks begin at other instants
+        (5.0, 5, 0, True),
+        (5.0, 3, 0, True),
+        (1.1, 0, 0, False),  # time went by, the TTL did not fall: fetched anew, or never cached
+        (0.5, 0, 0, None),  # within a second that is not told
+        (0.5, 1, 0, True),
+        (5.0, -295, 0, False),  # fetched anew
+        (1.1, 200, 0, False),  # another cache behind the same address
+        (1.1, 1, dns.flags.AA, False),
+    ],
+)
+def test_cache_hits_are_told_by_the_ttl(passed_s: float, fallen: int, flags: int, hit: bool | None) -> None:
+    """By the rule that the contract states."""
+    assert dns_answers.from_cache(at(10.0, 300), at(10.0 + passed_s, 300 - fallen, flags)) is hit
+
+
+def test_the_share_is_of_those_that_can_be_told() -> None:
+    """Two hits, one miss, one that is not told; nothing told is no share."""
+    answers = [at(0, 300), at(0.2, 300), at(2, 298), at(3, 297), at(4, 300)]
+    assert dns_answers.cache_hit_pct(answers) == pytest.approx(200 / 3)
+    assert dns_answers.cache_hit_pct([at(0, 300), at(0.2, 300)]) is None
+    assert dns_answers.cache_hit_pct([at(0, 300)]) is None
+
+
+def test_an_answer_without_records_tells_nothing_of_caches() -> None:
+    """There is no TTL to fall."""
+    empty = Answer(message=message(), size=24, elapsed_ms=1.0, at_s=5.0)
+    assert dns_answers.from_cache(at(0, 300), empty) is None
+    assert dns_answers.from_cache(empty, at(9, 300)) is None
+
+
+def test_times_of_several_answers() -> None:
+    """The first stands for the run; the repeated ones have a mean of their own."""
+    metrics = DnsResult()
+    answers = [
+        Answer(message=message("a.test. 60 IN A 192.0.2.1"), size=40, elapsed_ms=ms, at_s=ms)
+        for ms in (9.0, 1.0, 3.0)
+    ]
+    dns_answers.fill(metrics, 4, answers, answers[-1])
+    assert (metrics.query_ms, metrics.query_min_ms, metrics.query_max_ms) == (9.0, 1.0, 9.0)
+    assert metrics.query_avg_ms == pytest.approx(13 / 3)
+    assert metrics.repeated_ms == 2.0
+    assert (metrics.queries, metrics.answered, metrics.unanswered_pct) == (4, 3, 25.0)
+
+
+def test_one_answer_has_no_repeated_time() -> None:
+    """Unset, not zero."""
+    metrics = DnsResult()
+    answer = at(0, 60)
+    dns_answers.fill(metrics, 1, [answer], answer)
+    assert not metrics.HasField("repeated_ms")
+    assert not metrics.HasField("cache_hit_pct")
+    assert not metrics.HasField("soa_serial")
+    assert not metrics.HasField("extended_error")
+
+
+def test_no_answer_leaves_counts_only() -> None:
+    """All was in vain."""
+    metrics = DnsResult()
+    dns_answers.fill(metrics, 2, [], None)
+    assert (metrics.queries, metrics.answered, metrics.unanswered_pct) == (2, 0, 100.0)
+    assert not metrics.HasField("query_ms")
+    assert not metrics.HasField("rcode")
+
+
+def test_sections_flags_and_sizes() -> None:
+    """Each where it stands."""
+    metrics = DnsResult()
+    dns_answers.fill_from(
+        metrics,
+        message(
+            "a.test. 300 IN CNAME b.test.",
+            "b.test. 60 IN A 192.0.2.1",
+            "b.test. 60 IN RRSIG A 13 2 60 20300101000000 20290101000000 1 test. AAAA",
+            authority=("test. 900 IN SOA ns.test. root.test. 4294967295 1 2 3 4",),
+            flags=dns.flags.AA | dns.flags.RA,
+        ),
+    )
+    assert (metrics.answers, metrics.authority_records, metrics.additional_records) == (3, 1, 0)
+    assert (metrics.ttl_min_s, metrics.ttl_max_s) == (60, 300)
+    assert metrics.signatures == 1
+    assert metrics.soa_serial == 4294967295
+    assert (metrics.authoritative, metrics.recursion_available, metrics.authenticated) == (True, True, False)
+
+
+def test_the_answers_soa_goes_before_the_authoritys() -> None:
+    """A parent's SOA in the authority section is another zone's."""
+    metrics = DnsResult()
+    dns_answers.fill_from(
+        metrics,
+        message(
+            "a.test. 300 IN SOA ns.test. root.test. 7 1 2 3 4",
+            authority=("test. 900 IN SOA ns.test. root.test. 8 1 2 3 4",),
+        ),
+    )
+    assert metrics.soa_serial == 7
+
+
+def test_extended_errors_and_identifiers_are_read() -> None:
+    """RFC 8914 and RFC 5001, from the message's bytes."""
+    made = message()
+    made.set_rcode(dns.rcode.SERVFAIL)
+    made.use_edns(
+        0,
+        options=[
+            dns.edns.EDEOption(dns.edns.EDECode.DNSSEC_BOGUS, "no\x1bsignature"),
+            dns.edns.GenericOption(dns.edns.OptionType.NSID, b"ns1\xff"),
+        ],
+    )
+    read = dns.message.from_wire(made.to_wire())
+    metrics = DnsResult()
+    dns_answers.fill_from(metrics, read)
+    assert metrics.extended_error == 6
+    detail = dns_answers.detail_of(read)
+    assert len(detail["extended_errors"]) == 1
+    assert "Bogus" in detail["extended_errors"][0]
+    assert "\x1b" not in detail["extended_errors"][0]
+    assert detail["nsid"] == "ns1\\xff"

@@ -1,0 +1,143 @@
+"""What the answers of one run say together: times, flags, sections, cache hits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+from streamswarm.targets import shown
+from streamswarm.v1.probes.dns_pb2 import DnsResult
+from worker import statistics
+
+#: Records of each section that the detail shows.
+_SHOWN_RECORDS = 20
+_LONGEST_SHOWN = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One answer, and when its query was sent."""
+
+    message: dns.message.Message
+    #: Bytes of its message.
+    size: int
+    elapsed_ms: float
+    #: When the answer was there, in seconds of a clock that nobody sets.
+    at_s: float
+
+
+def fill(metrics: DnsResult, queries: int, answers: Sequence[Answer], told: Answer | None) -> None:
+    """Fill in what a run's answers say; `queries` were asked, and `told` is the answer that is told of."""
+    metrics.queries = queries
+    metrics.answered = len(answers)
+    metrics.unanswered_pct = 100.0 * (queries - len(answers)) / queries
+    if told is None:
+        return
+    times = [answer.elapsed_ms for answer in answers]
+    metrics.query_ms = times[0]
+    metrics.query_min_ms, metrics.query_max_ms = min(times), max(times)
+    metrics.query_avg_ms = statistics.mean(times) or 0.0
+    repeated = statistics.mean(times[1:])
+    if repeated is not None:
+        metrics.repeated_ms = repeated
+    hits = cache_hit_pct(answers)
+    if hits is not None:
+        metrics.cache_hit_pct = hits
+    metrics.answer_bytes = told.size
+    fill_from(metrics, told.message)
+
+
+def fill_from(metrics: DnsResult, message: dns.message.Message) -> None:
+    """Fill in what one message says."""
+    metrics.rcode = int(message.rcode())
+    metrics.answers = _records(message.answer)
+    metrics.authority_records = _records(message.authority)
+    metrics.additional_records = _records(message.additional)
+    if message.answer:
+        metrics.ttl_min_s = min(rrset.ttl for rrset in message.answer)
+        metrics.ttl_max_s = max(rrset.ttl for rrset in message.answer)
+    metrics.signatures = sum(len(rrset) for rrset in message.answer if rrset.rdtype == dns.rdatatype.RRSIG)
+    metrics.authenticated = bool(message.flags & dns.flags.AD)
+    metrics.authoritative = bool(message.flags & dns.flags.AA)
+    metrics.recursion_available = bool(message.flags & dns.flags.RA)
+    serial = _serial(message)
+    if serial is not None:
+        metrics.soa_serial = serial
+    errors = extended_errors(message)
+    if errors:
+        metrics.extended_error = int(errors[0].code)
+
+
+def detail_of(message: dns.message.Message) -> dict[str, Any]:
+    """Return what is too long for columns: records of the sections, extended errors, the server's identifier."""
+    detail: dict[str, Any] = {"answer": _texts(message.answer)}
+    if message.authority:
+        detail["authority"] = _texts(message.authority)
+    if message.additional:
+        detail["additional"] = _texts(message.additional)
+    errors = extended_errors(message)
+    if errors:
+        detail["extended_errors"] = [shown(error.to_text(), _LONGEST_SHOWN) for error in errors]
+    for option in message.options:
+        if isinstance(option, dns.edns.NSIDOption):
+            detail["nsid"] = shown(option.nsid.decode("utf-8", "backslashreplace"), _LONGEST_SHOWN)
+    return detail
+
+
+def extended_errors(message: dns.message.Message) -> list[dns.edns.EDEOption]:
+    """Return the extended errors of an answer (RFC 8914)."""
+    return [option for option in message.options if isinstance(option, dns.edns.EDEOption)]
+
+
+def cache_hit_pct(answers: Sequence[Answer]) -> float | None:
+    """Return the share of repeated answers that came from a cache, by the rule that the contract states."""
+    told = [from_cache(answers[0], answer) for answer in answers[1:]]
+    decided = [hit for hit in told if hit is not None]
+    return 100.0 * sum(decided) / len(decided) if decided else None
+
+
+def from_cache(first: Answer, later: Answer) -> bool | None:
+    """Return whether a repeated answer came from a cache; None when that cannot be told."""
+    if not first.message.answer or not later.message.answer:
+        return None
+    if later.message.flags & dns.flags.AA:
+        return False
+    fallen = _smallest_ttl(first) - _smallest_ttl(later)
+    passed_s = later.at_s - first.at_s
+    if 0 < fallen <= passed_s + 1:
+        return True
+    return None if fallen == 0 and passed_s <= 1 else False
+
+
+def data_of(section: Sequence[dns.rrset.RRset]) -> list[str]:
+    """Return the data of each record of a section as text."""
+    return [record.to_text() for rrset in section for record in rrset]
+
+
+def _smallest_ttl(answer: Answer) -> int:
+    return min(int(rrset.ttl) for rrset in answer.message.answer)
+
+
+def _records(section: Sequence[dns.rrset.RRset]) -> int:
+    return sum(len(rrset) for rrset in section)
+
+
+def _serial(message: dns.message.Message) -> int | None:
+    for section in (message.answer, message.authority):
+        for rrset in section:
+            if rrset.rdtype == dns.rdatatype.SOA:
+                return int(rrset[0].serial)
+    return None
+
+
+def _texts(section: Sequence[dns.rrset.RRset]) -> list[str]:
+    records = [record for rrset in section for record in rrset.to_text().splitlines()]
+    return [shown(record, _LONGEST_SHOWN) for record in records[:_SHOWN_RECORDS]]
