@@ -281,8 +281,8 @@ class _Run:
         """Return what each hop saw of a class, in order, and whether the last one is the destination."""
         spec = self._spec
         record = await trace(
+            self._address,
             TracePlan(
-                address=self._address,
                 protocol="udp",
                 port=spec.port,
                 rounds=_ROUNDS,
@@ -296,7 +296,7 @@ class _Run:
                 size=32,
                 dscp=point.number,
                 ecn=ecn,
-            )
+            ),
         )
         self._count(len(record.probes), record.bytes_sent, record.bytes_received)
         marks: list[Mark] = []
@@ -335,10 +335,12 @@ class _Run:
     def _rtts_ms(self, record: EchoRecord) -> list[float]:
         """Count a run's bytes and return the round-trip times in time, in the order of sending, each request once."""
         self._count(record.sent, record.bytes_sent, record.bytes_received)
+        if record.dropped_here:
+            self._detail["dropped_here"] = self._detail.get("dropped_here", 0) + record.dropped_here
         first: dict[int, float] = {}
-        for reply in record.replies:
-            if reply.rtt_ns <= self._spec.timeout_ms * 1_000_000:
-                first.setdefault(reply.request, reply.rtt_ns / 1e6)
+        for request, rtt_ns in zip(record.replies.requests, record.replies.rtts_ns, strict=True):
+            if rtt_ns <= self._spec.timeout_ms * 1_000_000:
+                first.setdefault(request, rtt_ns / 1e6)
         return [first[index] for index in sorted(first)]
 
     def _count(self, packets: int, sent: int, received: int) -> None:
