@@ -151,7 +151,7 @@ async def test_packets_bear_the_dscp_that_a_test_names(
     far.router.firewall("forward", f"iifname sw1b {family} dscp != ef drop")
     run = everyone(probe, address)
     with far.near.entered():
-        for kind in KINDS:
+        for kind in set(KINDS) - {"qos"}:  # which has classes of traffic instead
             await run(kind, dscp=46)
             with pytest.raises(ProbeFailure) as caught:
                 await run(kind)

@@ -8,8 +8,8 @@ from streamswarm import contract
 from streamswarm.contract import InvalidInputError
 
 KINDS = [kind for kind in contract.kinds().values() if kind.target != "none"]
-#: Traces leave as the routes have it, and classes of traffic are what `qos` is about.
-EXCEPTIONS = {("qos", "source"), ("qos", "dscp")}
+#: `qos` has classes of traffic, each with a code point of its own.
+EXCEPTIONS = {("qos", "dscp")}
 
 
 @pytest.mark.parametrize("name", ["dscp", "address_family", "source", "must_be_unreachable"])
