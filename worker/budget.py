@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from streamswarm import contract
@@ -9,6 +10,10 @@ from worker.clock import Clock
 from worker.policy import Policy
 
 _DAY_S = 86_400.0
+
+
+#: Parameters that multiply the packets of a run, by their names in whatever kind has them.
+_MULTIPLIERS = ("count", "rounds", "paths", "probes_per_hop", "max_ttl")
 
 
 class TokenBucket:
@@ -69,7 +74,7 @@ class Budget:
 
 
 def planned(spec: Any, addresses: int = 1) -> tuple[int, int]:
-    """Return the packets and bytes that a run of this Spec is known to send, from its parameters and addresses."""
+    """Return the packets and bytes that a run of this Spec may send at most, from its parameters and addresses."""
     values = contract.spec_values(spec)
-    packets = int(values.get("count") or 1) * addresses
+    packets = math.prod(int(values.get(name) or 1) for name in _MULTIPLIERS) * addresses
     return packets, packets * int(values.get("size_bytes") or 0)

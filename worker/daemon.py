@@ -11,7 +11,7 @@ import uuid
 
 from streamswarm import CONTRACT_VERSION, __version__
 from streamswarm.v1 import gateway_pb2, probe_pb2
-from worker import probes
+from worker import collector, probes
 from worker.clock import Clock, ControllerTime, SystemClock
 from worker.concurrency import cancel, first_of, within
 from worker.config import DEFAULT_POLICY, WorkerConfig
@@ -122,6 +122,7 @@ class Daemon:
             used=await self._spool.used(),
         )
         self._jobs.load()
+        collector.settle()
         log.info(
             "started: version %s, %d jobs known, %d results wait in the spool",
             __version__,

@@ -281,8 +281,8 @@ class _Run:
         """Return what each hop saw of a class, in order, and whether the last one is the destination."""
         spec = self._spec
         record = await trace(
+            self._address,
             TracePlan(
-                address=self._address,
                 protocol="udp",
                 port=spec.port,
                 rounds=_ROUNDS,
@@ -296,7 +296,7 @@ class _Run:
                 size=32,
                 dscp=point.number,
                 ecn=ecn,
-            )
+            ),
         )
         self._count(len(record.probes), record.bytes_sent, record.bytes_received)
         marks: list[Mark] = []

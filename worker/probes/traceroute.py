@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.traceroute_pb2 import TracerouteResult, TracerouteSpec
-from worker import statistics
 from worker.failures import error_text, internal_failure, network_failure, vantage_failure
-from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure, failing_with
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, failing_with
 from worker.wire import icmp_messages
+from worker.wire.addresses import shown_address
+from worker.wire.source import Source
 from worker.wire.trace import atlas
 from worker.wire.trace.hops import Hop, destination, path, sort
 from worker.wire.trace.names import names_of
@@ -36,46 +39,33 @@ _databases: dict[Path, Places] = {}
 
 async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Outcome:
     """Trace the way to the first address that the resolver gives."""
-    resolved = await context.resolve(target.host, spec.address_family)
+    key = spec.SerializeToString()
+    plan = _plan(key)
+    resolved = await context.resolve(target.host, plan.source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
-    protocol = cast("Protocol", spec.protocol)
-    port = spec.port or _PORTS[protocol]
-    detail: dict[str, Any] = {"address": str(address), "proto": protocol.upper()}
-    if port:
-        detail["port"] = port
+    text = shown_address(address)
+    detail: dict[str, Any] = {"address": text, "proto": plan.protocol.upper()}
+    if plan.port:
+        detail["port"] = plan.port
     with failing_with(detail):
-        context.guard.check(address, port or None)
-        plan = TracePlan(
-            address=address,
-            protocol=protocol,
-            port=port,
-            rounds=spec.rounds,
-            interval_s=spec.round_interval_ms / 1000,
-            timeout_s=spec.timeout_ms / 1000,
-            first_ttl=spec.first_ttl,
-            max_ttl=spec.max_ttl,
-            gap_limit=spec.gap_limit,
-            probes_per_hop=spec.probes_per_hop,
-            flows=spec.paths,
-            size=spec.size_bytes,
-            dscp=spec.dscp,
-        )
+        context.guard.check(address, plan.port or None)
+        plan.source.check(address.version)
         _check(plan)
-        record = await _trace(plan)
+        record = await _trace(address, plan)
         if not record.probes:
             raise vantage_failure(
                 f"this host sent no probe to {address}: {_refusals(record)}",
                 reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
             )
         found = sort(record.probes)
-        metrics = _summary(found, record, plan)
+        metrics = _summary(found, record, address.version)
         names: dict[str, str] = {}
         if spec.reverse_names:
             names = await names_of((each for hop in found for each in hop.addresses), timeout_s=_NAMES_S)
         if found:
             way = path(found)
             metrics.path_hash = way.hash
-            changed = _memory.changed((detail["address"], spec.SerializeToString()), way)
+            changed = _memory.changed((text, key), way)
             if changed is not None:
                 metrics.path_changed = changed
         detail["hops"] = atlas.hops(found, address.version, names)
@@ -86,14 +76,14 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
         if record.overflows:
             detail["overflows"] = record.overflows
         if not metrics.reached:
-            raise _not_reached(found, plan, metrics)
+            raise _not_reached(found, address, plan, metrics)
     return Outcome(metrics=metrics, detail=detail)
 
 
 def duration_s(spec: TracerouteSpec) -> float:
     """Return the longest time that the parameters can ask for."""
     rounds_s = spec.rounds * spec.round_interval_ms / 1000
-    return rounds_s + 2 * spec.timeout_ms / 1000 + _EXPLORATION_S + (_NAMES_S if spec.reverse_names else 0)
+    return rounds_s + 3 * spec.timeout_ms / 1000 + _EXPLORATION_S + (_NAMES_S if spec.reverse_names else 0)
 
 
 def availability() -> Availability:
@@ -127,6 +117,28 @@ def _problems(check: Callable[[int], None]) -> dict[int, TraceUnavailableError]:
     return problems
 
 
+@lru_cache(maxsize=1024)
+def _plan(key: bytes) -> TracePlan:
+    """Return the plan of a serialised spec; the same few serve all runs."""
+    spec = TracerouteSpec.FromString(key)
+    protocol = cast("Protocol", spec.protocol)
+    return TracePlan(
+        protocol=protocol,
+        port=spec.port or _PORTS[protocol],
+        rounds=spec.rounds,
+        interval_s=spec.round_interval_ms / 1000,
+        timeout_s=spec.timeout_ms / 1000,
+        first_ttl=spec.first_ttl,
+        max_ttl=spec.max_ttl,
+        gap_limit=spec.gap_limit,
+        probes_per_hop=spec.probes_per_hop,
+        flows=spec.paths,
+        size=spec.size_bytes,
+        dscp=spec.dscp,
+        source=Source.parse(spec.source),
+    )
+
+
 def _check(plan: TracePlan) -> None:
     if plan.first_ttl > plan.max_ttl:
         raise internal_failure(
@@ -143,11 +155,11 @@ def _check(plan: TracePlan) -> None:
         )
 
 
-async def _trace(plan: TracePlan) -> TraceRecord:
+async def _trace(address: IPAddress, plan: TracePlan) -> TraceRecord:
     from worker.wire.trace.engine import trace
 
     try:
-        return await trace(plan)
+        return await trace(address, plan)
     except TraceUnavailableError as error:
         raise vantage_failure(
             f"traceroute by {plan.protocol.upper()} cannot run on this host: {error}",
@@ -155,87 +167,106 @@ async def _trace(plan: TracePlan) -> TraceRecord:
         ) from error
     except TraceSendError as error:
         raise vantage_failure(
-            f"this host cannot send to {plan.address}: {error_text(error)}",
+            f"this host cannot send to {address}: {error_text(error)}",
             reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
         ) from error
 
 
-def _summary(found: list[Hop], record: TraceRecord, plan: TracePlan) -> TracerouteResult:
+def _summary(found: list[Hop], record: TraceRecord, version: int) -> TracerouteResult:
     """Return the metrics of a run; what cannot be said from its answers stays unset."""
-    answered = [probe.answer for probe in record.probes if probe.answer is not None]
+    answered = 0
+    kernel = True
+    for probe in record.probes:
+        if probe.answer is not None:
+            answered += 1
+            kernel = kernel and probe.answer.kernel
     result = TracerouteResult(
         reached=False,
         probes_sent=len(record.probes),
-        probes_answered=len(answered),
+        probes_answered=answered,
         bytes_sent=record.bytes_sent,
         bytes_received=record.bytes_received,
     )
-    if not answered:
+    if not found:
         return result
-    result.kernel_timestamps = all(answer.kernel for answer in answered)
     silent = limited = labelled = widest = 0
     for hop in found:
-        labels = _labels(hop, plan.address.version)
+        labels = _labels(hop, version)
         _add(result, hop, labels)
-        silent += not hop.answers
-        limited += hop.rate_limited
-        labelled += bool(labels)
+        if not hop.answers:
+            silent += 1
+        if hop.rate_limited:
+            limited += 1
+        if labels:
+            labelled += 1
         if len(hop.addresses) > widest:
             widest = len(hop.addresses)
+    final = destination(found)
+    result.kernel_timestamps = kernel
     result.responding_hops = len(found) - silent
     result.silent_hops = silent
     result.rate_limited_hops = limited
     result.widest_hop = widest
     result.mpls_hops = labelled
-    final = destination(found)
     if final is not None:
         result.reached = True
         result.hop_count = final.ttl
-        for name, value in _times(final).items():
-            if value is not None:
-                setattr(result, name, value)
+        result.rtt_avg_ms, result.rtt_min_ms, result.rtt_max_ms, ipdv = _times(final)
+        if ipdv is not None:
+            result.ipdv_avg_ms = ipdv
         if final.loss_pct is not None and not record.overflows:
             result.loss_pct = final.loss_pct
     return result
 
 
 def _add(result: TracerouteResult, hop: Hop, labels: list[dict[str, int]]) -> None:
-    sent = hop.sent
-    silent = hop.silent
-    last = hop.answers[-1] if hop.answers else None
+    sent = len(hop.probes)
+    answers = hop.answers
     # What is None stays unset.
-    result.hops.add(
+    if not answers:
+        result.hops.add(
+            hop=_NUMBERS[hop.ttl],
+            probes_sent=sent,
+            probes_answered=0,
+            unanswered_pct=100.0,
+            loss_pct=hop.loss_pct,
+            rate_limited=False,
+            addresses=0,
+        )
+        return
+    last = answers[-1]
+    average, least, most, ipdv = _times(hop)
+    tos = last.quoted_tos
+    row = result.hops.add(
         hop=_NUMBERS[hop.ttl],
         probes_sent=sent,
-        probes_answered=sent - silent,
-        unanswered_pct=100.0 * silent / sent,
+        probes_answered=len(answers),
+        unanswered_pct=100.0 * (sent - len(answers)) / sent,
         loss_pct=hop.loss_pct,
         rate_limited=hop.rate_limited,
+        rtt_avg_ms=average,
+        rtt_min_ms=least,
+        rtt_max_ms=most,
         addresses=len(hop.addresses),
-        reply_ttl=last.ttl if last else None,
-        quoted_ttl=last.quoted_ttl if last else None,
-        quoted_dscp=last.quoted_tos >> 2 if last and last.quoted_tos is not None else None,
-        mpls_labels=len(labels) if labels else None,
-        mpls_label=labels[0]["label"] if labels else None,
-        **_times(hop),
+        reply_ttl=last.ttl,
+        quoted_ttl=last.quoted_ttl,
+        quoted_dscp=None if tos is None else tos >> 2,
     )
+    if ipdv is not None:
+        row.ipdv_avg_ms = ipdv
+    if labels:
+        row.mpls_labels = len(labels)
+        row.mpls_label = labels[0]["label"]
 
 
-def _times(hop: Hop) -> dict[str, float | None]:
-    """Return the metrics of a hop's round-trip times."""
+def _times(hop: Hop) -> tuple[float, float, float, float | None]:
+    """Return mean, least and largest round-trip time of a hop that answered, and the mean difference, in ms."""
     answers = hop.answers
-    if not answers:
-        return {}
     if len(answers) == 1:
         rtt_ms = answers[0].rtt_ns / 1e6
-        return {"rtt_avg_ms": rtt_ms, "rtt_min_ms": rtt_ms, "rtt_max_ms": rtt_ms}
-    rtts = hop.rtts_ms()
-    return {
-        "rtt_avg_ms": statistics.mean(rtts),
-        "rtt_min_ms": min(rtts),
-        "rtt_max_ms": max(rtts),
-        "ipdv_avg_ms": hop.ipdv_ms(),
-    }
+        return rtt_ms, rtt_ms, rtt_ms, None
+    rtts = [answer.rtt_ns / 1e6 for answer in answers]
+    return math.fsum(rtts) / len(rtts), min(rtts), max(rtts), hop.ipdv_ms()
 
 
 def _labels(hop: Hop, version: int) -> list[dict[str, int]]:
@@ -282,24 +313,26 @@ async def _locate(
             metrics.geographic_efficiency_pct = way.efficiency_pct
 
 
-def _not_reached(found: list[Hop], plan: TracePlan, metrics: TracerouteResult) -> ProbeFailure:
+def _not_reached(
+    found: list[Hop], address: IPAddress, plan: TracePlan, metrics: TracerouteResult
+) -> ProbeFailure:
     last = next((hop for hop in reversed(found) if hop.answers), None)
     if last is None:
         return network_failure(
-            f"{plan.address} and all hops on the way are silent: no answer to {metrics.probes_sent} probes "
+            f"{address} and all hops on the way are silent: no answer to {metrics.probes_sent} probes "
             f"within {plan.timeout_s * 1000:.0f} ms",
             metrics,
         )
     error = next((answer for answer in last.answers if answer.unreachable), None)
     if error is not None and error.type is not None:
-        words = icmp_messages.error_name(plan.address.version, error.type, error.code)
+        words = icmp_messages.error_name(address.version, error.type, error.code)
         return network_failure(
-            f"{plan.address} was not reached: {error.source} reported {words} for hop {last.ttl}",
+            f"{address} was not reached: {error.source} reported {words} for hop {last.ttl}",
             metrics,
             reason=probe_pb2.FAILURE_REASON_UNREACHABLE,
         )
     return network_failure(
-        f"{plan.address} did not answer; the last hop that did is number {last.ttl}, {', '.join(last.addresses)}",
+        f"{address} did not answer; the last hop that did is number {last.ttl}, {', '.join(last.addresses)}",
         metrics,
     )
 

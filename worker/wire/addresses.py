@@ -16,10 +16,17 @@ def family_of(address: IPAddress) -> socket.AddressFamily:
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 
+def shown_address(address: IPAddress) -> str:
+    """Return an address as text, a good deal faster than `str` where there is no scope."""
+    if address.version == 4:
+        return socket.inet_ntop(socket.AF_INET, address.packed)
+    return str(address)
+
+
 def socket_address(address: IPAddress, port: int) -> SocketAddress:
     """Return what connect and sendto take; raises OSError for a scope (`%eth0`) that this host does not have."""
     if isinstance(address, ipaddress.IPv4Address):
-        return (str(address), port)
+        return (shown_address(address), port)
     scope = address.scope_id
     if scope is None:
         return (str(address), port, 0, 0)

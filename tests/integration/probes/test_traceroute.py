@@ -270,3 +270,32 @@ async def test_the_policy_is_asked_for_address_and_port(path: Routed, probe: Pro
     with entered(path.near), pytest.raises(ProbeFailure) as caught:
         await probe("traceroute", path.target(), protocol="tcp")
     assert caught.value.source == probe_pb2.FAILURE_SOURCE_POLICY
+
+
+@FAMILIES
+@PROTOCOLS
+async def test_probes_leave_from_the_source(
+    own_path: Routed, probe: Probe, protocol: str, version: int
+) -> None:
+    """An address of this host: the first router sees it; an interface: its own; anything else is the vantage's error."""
+    other = "10.93.1.99" if version == 4 else "fd93:1::99"
+    absent = "192.0.2.77" if version == 4 else "2001:db8::77"
+    own_path.run(
+        own_path.near, "ip", "address", "add", f"{other}/{24 if version == 4 else 64}", "dev", "sw1a",
+        *([] if version == 4 else ["nodad", "preferred_lft", "0"]),
+    )  # fmt: skip
+    # Only what comes from that address gets through.
+    family = "ip" if version == 4 else "ip6"
+    own_path.firewall(own_path.routers[0], "forward", f"iifname sw1b {family} saddr != {other} drop")
+    values = {"protocol": protocol, "rounds": 1, "timeout_ms": 1000, "gap_limit": 2}
+    with entered(own_path.near):
+        outcome = await probe("traceroute", own_path.target(version), source=other, **values)
+        assert outcome.metrics.hop_count == 4
+        with pytest.raises(ProbeFailure) as caught:
+            await probe("traceroute", own_path.target(version), source="sw1a", **values)
+        assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT, (
+            "the interface has another address first"
+        )
+        with pytest.raises(ProbeFailure) as caught:
+            await probe("traceroute", own_path.target(version), source=absent, **values)
+        assert caught.value.reason == probe_pb2.FAILURE_REASON_CANNOT_SEND

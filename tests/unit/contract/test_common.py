@@ -9,7 +9,7 @@ from streamswarm.contract import InvalidInputError
 
 KINDS = [kind for kind in contract.kinds().values() if kind.target != "none"]
 #: Traces leave as the routes have it, and classes of traffic are what `qos` is about.
-EXCEPTIONS = {("traceroute", "source"), ("qos", "source"), ("qos", "dscp")}
+EXCEPTIONS = {("qos", "source"), ("qos", "dscp")}
 
 
 @pytest.mark.parametrize("name", ["dscp", "address_family", "source", "must_be_unreachable"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import itertools
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from worker.wire.trace.plan import Answer, Probe, TracePlan
 from worker.wire.trace.routes import Route
 
 PLAN = TracePlan(
-    address=ipaddress.ip_address("192.0.2.1"), protocol="icmp", port=0, rounds=1, interval_s=1.0, timeout_s=2.0,
+    protocol="icmp", port=0, rounds=1, interval_s=1.0, timeout_s=2.0,
     first_ttl=1, max_ttl=30, gap_limit=5, probes_per_hop=1, flows=1, size=32, dscp=0,
 )  # fmt: skip
 
@@ -37,8 +36,8 @@ class World:
         self.route = Route(distance=known)
         flow = Flow(version=4, protocol="icmp", number=0, ident=1, port=0, size=32, dscp=0)
         self.course = Course(
-            plan, destination=b"\xc0\0\2\1", address=("192.0.2.1", 0), sockaddr=bytes(16),
-            templates=[Template(shape(flow), bytes(8))] * plan.flows, route=self.route, submit=self._submit,
+            plan, 4, destination=b"\xc0\0\2\1", address=("192.0.2.1", 0), sockaddr=bytes(16),
+            templates=[Template(shape(flow), bytes(8))] * plan.flows, control=None, route=self.route, submit=self._submit,
             wake=lambda _course, at_s: self._wakes.append(at_s), done=asyncio.get_running_loop().create_future(),
         )  # fmt: skip
 

@@ -15,6 +15,8 @@ from worker.wire.trace.plan import Probe
 
 #: Longest probe: 40 bytes of IPv6, 8 of UDP and 1,452 of payload.
 _LONGEST_PROBE = 1_504
+#: IPV6_PKTINFO: 16 bytes of header, 20 of data, aligned.
+_LONGEST_CONTROL = 40
 #: Probes that go out with one call.
 BATCH = 64
 _NUMBERS = 65_536
@@ -41,11 +43,11 @@ class RawChannel:
         self._sender = sockets.open_sender(version)
         self._receivers: list[socket.socket] = []
         self._tcp = False
-        self._outgoing = Table(BATCH, payload=_LONGEST_PROBE)
+        self._outgoing = Table(BATCH, payload=_LONGEST_PROBE, control=_LONGEST_CONTROL)
         self._incoming = decoding.table()
         self._address_bytes = 16 if version == 4 else 28
-        #: Length that each row of the outgoing table is described with.
-        self._lengths = [0] * BATCH
+        #: Lengths of payload and control data that each row of the outgoing table is described with.
+        self._lengths = [(0, 0)] * BATCH
         #: Probes by the number of their transmit stamp, modulo the length of the list.
         self._numbered: list[Probe | None] = [None] * _NUMBERS
         self._next_number = 0
@@ -99,9 +101,14 @@ class RawChannel:
             template.write(rows, at, probe.ttl, probe.slot)
             there = at + address_at
             rows[there : there + address_bytes] = course.sockaddr
-            if lengths[number] != template.length:
-                table.describe(number, payload=template.length, address=address_bytes)
-                lengths[number] = template.length
+            control = course.packed_control
+            if control:
+                there = at + table.control_at
+                rows[there : there + len(control)] = control
+            described = template.length, len(control)
+            if lengths[number] != described:
+                table.describe(number, payload=template.length, address=address_bytes, control=len(control))
+                lengths[number] = described
             at += stride
         first, count = 0, len(batch)
         while first < count:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from worker.wire.addresses import SocketAddress
+from worker.wire.batches import control_message
 from worker.wire.trace.packets import Template
 from worker.wire.trace.plan import Answer, Probe, TracePlan
 from worker.wire.trace.routes import Route
@@ -45,34 +46,44 @@ class Course:
 
     __slots__ = (
         "_explored", "_next_round", "_outstanding", "_round_s", "_submit", "_timeout_ns", "_unsent", "_wake", "address",
-        "bytes_received", "bytes_sent", "destination", "done", "plan", "probes", "refused", "route", "sockaddr", "strands",
-        "templates",
+        "bytes_received", "bytes_sent", "control", "destination", "done", "packed_control", "plan", "probes", "refused", "route", "sockaddr", "strands",
+        "templates", "version", "withdrawn",
     )  # fmt: skip
 
     def __init__(
         self,
         plan: TracePlan,
+        version: int,
         *,
         destination: bytes,
         address: SocketAddress,
         sockaddr: bytes,
         templates: list[Template],
+        control: tuple[int, int, bytes] | None,
         route: Route,
         submit: Callable[[list[Probe]], None],
         wake: Callable[[Course, float], None],
         done: asyncio.Future[None],
     ) -> None:
         self.plan = plan
+        #: IP version.
+        self.version = version
         self.destination = destination
         #: Destination as Python takes it, and as the kernel does.
         self.address = address
         self.sockaddr = sockaddr
         #: One for each flow.
         self.templates = templates
+        #: Control message that has probes leave from the plan's source; None when the routes choose. And as the kernel
+        #: takes it.
+        self.control = control
+        self.packed_control = b"" if control is None else control_message(*control)
         self.route = route
         self.done = done
         #: In the order of sending.
         self.probes: list[Probe] = []
+        #: Sent, not answered, and asked again: they do not count.
+        self.withdrawn: list[Probe] = []
         self.refused: dict[int, int] = {}
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -104,6 +115,8 @@ class Course:
         if answer.rtt_ns > self._timeout_ns or probe.expired:
             return  # `step` gives it up, or has
         probe.answer = answer
+        if probe.bucket is not None:
+            probe.bucket.answered(probe, now_s)
         strand = self.strands[probe.flow]
         ttl = probe.ttl
         if answer.final or answer.unreachable:
@@ -150,6 +163,11 @@ class Course:
             self._wake(self, min(wakes))
         else:
             self.done.set_result(None)
+
+    @property
+    def silent(self) -> bool:
+        """Whether any probe had no answer in time."""
+        return any(probe.answer is None for probe in self.probes)
 
     def learn(self) -> None:
         """Remember the way for the next trace towards the same network."""
@@ -217,6 +235,7 @@ class Course:
         """Give up what has waited for too long; return when the next probe will have, None when none was sent."""
         timeout_s = self.plan.timeout_s
         next_s: float | None = None
+        again: list[Probe] = []
         for probe in self.probes:
             if probe.answer is not None or probe.expired or probe.sent is None:
                 continue
@@ -224,6 +243,25 @@ class Course:
             if expiry_s <= now_s:
                 probe.expired = True
                 self._outstanding -= 1
+                if probe.bucket is not None:
+                    probe.bucket.given_up(probe, now_s)
+                if probe.hasty and not probe.repeated:
+                    again.append(probe)
             elif next_s is None or expiry_s < next_s:
                 next_s = expiry_s
+        if again:
+            self._ask_again(again)
         return next_s
+
+    def _ask_again(self, hasty: list[Probe]) -> None:
+        """Ask once more what was asked faster than is safe: the silence may be our doing, and says nothing."""
+        self.withdrawn += hasty
+        self.probes = [
+            probe for probe in self.probes if not (probe.hasty and probe.expired) or probe.repeated
+        ]
+        probes = [Probe(self, probe.ttl, probe.flow) for probe in hasty]
+        for probe in probes:
+            probe.repeated = True
+        self._outstanding += len(probes)
+        self._unsent += len(probes)
+        self._submit(probes)

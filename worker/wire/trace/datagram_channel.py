@@ -91,6 +91,7 @@ class DatagramChannel:
         ancillary = [
             (*_TTL[self.version], _INT.pack(probe.ttl)),
             (*_CLASS[self.version], _INT.pack(course.plan.dscp << 2 | course.plan.ecn)),
+            *([] if course.control is None else [course.control]),
         ]
         for attempt in (1, 2):
             sent = stamps.now()

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Hashable, Iterator
 
+from worker.probing import IPAddress
 from worker.wire import stamps
 from worker.wire.addresses import SocketAddress, socket_address
 from worker.wire.batches import packed_address
@@ -39,6 +40,8 @@ _SLOTS = 65_536
 _TICK_S = 0.005
 #: The kernel switches receive stamps on from a work queue; the first packets must not outrun it.
 _STAMP_WARM_UP_S = 0.002
+#: Seconds for which the count of packets that this host dropped is taken for the present one.
+_COUNT_S = 0.1
 _UNREACHABLE = {4: 3, 6: 1}
 _TOO_BIG_6 = 2
 _SOCKADDR_IN = packed_address(("0.0.0.0", 0))[:4]  # noqa: S104  the first bytes of every address
@@ -58,6 +61,7 @@ class Engine:
         self._channels: dict[int, RawChannel | DatagramChannel] = {}
         self._warm: asyncio.Future[None] | None = None
         self._pacing = Pacing()
+        self._counted: dict[int, tuple[float, int]] = {}
         self._slots: list[Probe | None] = [None] * _SLOTS
         self._next_slot = 1
         self._shapes: dict[tuple[Hashable, ...], Shape] = {}
@@ -68,22 +72,21 @@ class Engine:
         self._flushing = False
         self._ticking = False
 
-    async def trace(self, plan: TracePlan) -> TraceRecord:
-        """Run one trace. Raises TraceUnavailableError without permission, TraceSendError when nothing can be sent."""
+    async def trace(self, address: IPAddress, plan: TracePlan) -> TraceRecord:
+        """Run one trace to an address. Raises TraceUnavailableError without permission, TraceSendError when nothing can be sent."""
         self._running += 1
         try:
-            channel = self._open(plan)
+            channel = self._open(address.version, plan)
             if self._warm is not None:
                 await asyncio.shield(self._warm)
-            overflows = channel.overflows()
-            course = self._course(plan, channel)
+            overflows = self._overflows(channel)
+            course = self._course(address, plan, channel)
             course.start(time.monotonic())
             try:
                 await course.done
             finally:
                 course.done.cancel()
-                for probe in course.probes:
-                    self._slots[probe.slot] = None
+                self._release(course)
             course.learn()
             # Handed on, so that probes and course do not hold each other and need no garbage collector.
             probes, course.probes = course.probes, []
@@ -92,7 +95,7 @@ class Engine:
                 refused=course.refused,
                 bytes_sent=course.bytes_sent,
                 bytes_received=course.bytes_received,
-                overflows=channel.overflows() - overflows,
+                overflows=channel.overflows() - overflows if course.silent else 0,
             )
         finally:
             self._running -= 1
@@ -100,9 +103,25 @@ class Engine:
                 del _engines[self._loop]
                 self._close()
 
-    def _open(self, plan: TracePlan) -> RawChannel | DatagramChannel:
+    def _release(self, course: Course) -> None:
+        """Have nothing wait for the answers of a run any more."""
+        slots = self._slots
+        for probe in course.probes:
+            slots[probe.slot] = None
+        for probe in course.withdrawn:
+            slots[probe.slot] = None
+
+    def _overflows(self, channel: RawChannel | DatagramChannel) -> int:
+        """Return what the channel has counted, as it was a moment ago at most."""
+        now_s = time.monotonic()
+        at_s, count = self._counted.get(channel.version, (0.0, 0))
+        if now_s - at_s > _COUNT_S:
+            count = channel.overflows()
+            self._counted[channel.version] = now_s, count
+        return count
+
+    def _open(self, version: int, plan: TracePlan) -> RawChannel | DatagramChannel:
         """Return the sockets that a plan needs, opened if they are not."""
-        version = plan.address.version
         channel = self._channels.get(version)
         if channel is None:
             try:
@@ -140,26 +159,31 @@ class Engine:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _course(self, plan: TracePlan, channel: RawChannel | DatagramChannel) -> Course:
-        address = plan.address
+    def _course(self, address: IPAddress, plan: TracePlan, channel: RawChannel | DatagramChannel) -> Course:
         version = address.version
         destination = address.packed
+        source = plan.source
+        control = source.control(version)
         try:
             there: SocketAddress = socket_address(address, 0)
-            if version == 4 and plan.protocol == "icmp":
-                addresses = bytes(4) + destination
+            if version == 6 or plan.protocol != "icmp":
+                addresses = sockets.source_towards(version, there, source) + destination
+            elif source.address is not None:
+                addresses = source.address.packed + destination
             else:
-                addresses = sockets.source_towards(version, there) + destination
+                addresses = bytes(4) + destination
         except OSError as error:
             raise TraceSendError(error.errno, os.strerror(error.errno or 0)) from error
         return Course(
             plan,
+            version,
             destination=destination,
             address=there,
             sockaddr=_SOCKADDR_IN + destination + bytes(8) if version == 4 else packed_address(there),
             templates=[
                 Template(self._shape(plan, number, channel), addresses) for number in range(plan.flows)
             ],
+            control=control,
             route=_ROUTES.towards(address),
             submit=self._submit,
             wake=self._wake,
@@ -173,7 +197,7 @@ class Engine:
         if found is None:
             found = self._shapes[key] = shape(
                 Flow(
-                    version=plan.address.version,
+                    version=channel.version,
                     protocol=plan.protocol,
                     number=number,
                     ident=channel.ident(number),
@@ -211,7 +235,7 @@ class Engine:
         """Send probes at the pace of their routers."""
         now_s = time.monotonic()
         course = probes[0].course
-        version = course.plan.address.version
+        version = course.version
         route = course.route
         ready = self._channels[version].ready
         for probe in probes:
@@ -233,7 +257,7 @@ class Engine:
         for probe in self._pacing.due(time.monotonic()):
             course = probe.course
             if not course.done.done():
-                self._channels[course.plan.address.version].ready.append(probe)
+                self._channels[course.version].ready.append(probe)
         self._flush()
 
     def _flush(self) -> None:
@@ -325,13 +349,13 @@ class Engine:
 _engines: dict[asyncio.AbstractEventLoop, Engine] = {}
 
 
-async def trace(plan: TracePlan) -> TraceRecord:
-    """Run one trace on the engine of the running event loop."""
+async def trace(address: IPAddress, plan: TracePlan) -> TraceRecord:
+    """Run one trace to an address on the engine of the running event loop."""
     loop = asyncio.get_running_loop()
     engine = _engines.get(loop)
     if engine is None:
         engine = _engines[loop] = Engine(loop)
-    return await engine.trace(plan)
+    return await engine.trace(address, plan)
 
 
 def check(version: int) -> None:

@@ -9,6 +9,9 @@ from worker.wire.trace import limits
 from worker.wire.trace.paths import Path
 from worker.wire.trace.plan import Answer, Probe
 
+#: Beyond every TTL.
+_NO_END = 256
+
 
 class Hop:
     """All probes with one TTL that count: none that was sent beyond the destination. Plain: a worker makes many."""
@@ -39,10 +42,6 @@ class Hop:
         """Probes without an answer."""
         return len(self.probes) - len(self.answers)
 
-    def rtts_ms(self) -> list[float]:
-        """Return the round-trip times in the order of sending."""
-        return [answer.rtt_ns / 1e6 for answer in self.answers]
-
     def ipdv_ms(self) -> float | None:
         """Return the mean difference of consecutive round-trip times, flow by flow; None with no two of one flow."""
         if len(self.answers) < 2:
@@ -61,19 +60,24 @@ def sort(probes: list[Probe]) -> list[Hop]:
     Probes of a flow beyond its end, which is the destination or an error that ends the path, are left out.
     """
     ends: dict[int, int] = {}
-    last = 0
+    last = farthest = 0
     for probe in probes:
+        ttl = probe.ttl
+        if ttl > farthest:
+            farthest = ttl
         answer = probe.answer
         if answer is not None:
-            ttl = probe.ttl
             if ttl > last:
                 last = ttl
-            if (answer.final or answer.unreachable) and ttl < ends.get(probe.flow, 256):
+            if (answer.final or answer.unreachable) and ttl < ends.get(probe.flow, _NO_END):
                 ends[probe.flow] = ttl
+    within = (
+        len(ends) == 1 and ends.get(0) == farthest
+    )  # one flow that asked nothing beyond its end: most traces
     by_ttl: dict[int, Hop] = {}
     for probe in probes:
         ttl = probe.ttl
-        if ttl > last or ttl > ends.get(probe.flow, 256):
+        if not within and (ttl > last or ttl > ends.get(probe.flow, _NO_END)):
             continue
         hop = by_ttl.get(ttl)
         if hop is None:
@@ -96,19 +100,19 @@ def _judge(hops: list[Hop]) -> None:
     later: list[tuple[int, int]] = []
     least: float | None = None
     for hop in reversed(hops):
-        silent = hop.silent
-        if not silent:
-            least = hop.loss_pct = 0.0
-            later.append((0, hop.sent))
-            continue
-        if hop.answers:
-            hop.rate_limited = limits.answers_less(silent, hop.sent, later) or limits.fits_bucket(
+        sent = len(hop.probes)
+        silent = sent - len(hop.answers)
+        if silent and hop.answers:
+            hop.rate_limited = limits.answers_less(silent, sent, later) or limits.fits_bucket(
                 [(_sent_s(probe), probe.answer is not None) for probe in hop.probes]
             )
-            share = 100.0 * silent / hop.sent
+            share = 100.0 * silent / sent
             if not hop.rate_limited and (least is None or share < least):
                 least = share
-            later.append((silent, hop.sent))
+        elif not silent:
+            least = 0.0
+        if hop.answers:
+            later.append((silent, sent))
         hop.loss_pct = least
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from worker.probing import IPAddress
+from worker.wire.source import BY_ROUTES, Source
 from worker.wire.stamps import Instant
 
 if TYPE_CHECKING:
     from worker.wire.trace.course import Course
+    from worker.wire.trace.pacing import Bucket
 
 Protocol = Literal["icmp", "udp", "tcp"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TracePlan:
-    """Probes towards one address."""
+    """How to trace, to whatever address."""
 
-    address: IPAddress
     protocol: Protocol
     #: Destination port; of no meaning with ICMP.
     port: int
@@ -38,6 +38,8 @@ class TracePlan:
     #: Bytes behind the ICMP or UDP header.
     size: int
     dscp: int
+    #: Where probes leave from.
+    source: Source = BY_ROUTES
     #: The two ECN bits (RFC 3168).
     ecn: int = 0
 
@@ -71,7 +73,20 @@ class Answer(NamedTuple):
 class Probe:
     """One probe on its way. Plain and small: a worker sends many."""
 
-    __slots__ = ("answer", "course", "expired", "flow", "sent", "slot", "transmitted_ns", "ttl")
+    __slots__ = (
+        "answer",
+        "bucket",
+        "course",
+        "expired",
+        "flow",
+        "hasty",
+        "number",
+        "repeated",
+        "sent",
+        "slot",
+        "transmitted_ns",
+        "ttl",
+    )
 
     def __init__(self, course: Course, ttl: int, flow: int) -> None:
         self.course = course
@@ -86,6 +101,12 @@ class Probe:
         self.answer: Answer | None = None
         #: Nothing came in time.
         self.expired = False
+        #: The pace that it was sent at, None without; its number there; and whether that was faster than is safe.
+        self.bucket: Bucket | None = None
+        self.number = 0
+        self.hasty = False
+        #: Sent in the place of a hasty one.
+        self.repeated = False
 
 
 @dataclass(frozen=True, kw_only=True)

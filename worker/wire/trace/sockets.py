@@ -15,6 +15,8 @@ import struct
 from collections.abc import Sequence
 
 from worker.wire import stamps
+from worker.wire.addresses import SocketAddress
+from worker.wire.source import Source
 from worker.wire.trace.packets import FLOWS
 from worker.wire.trace.plan import TraceUnavailableError
 
@@ -22,6 +24,8 @@ RAW_RIGHT = "give the worker CAP_NET_RAW, as its systemd unit does (`AmbientCapa
 
 #: Source ports outside of those that systems hand out by themselves (Linux: 32768 to 60999; RFC 6335: from 49152).
 _FIRST_PORT, _LAST_PORT = 61_008, 65_504
+#: Nothing is sent there; connect() just wants one.
+_ANY_PORT = 9
 _SO_ATTACH_FILTER = 26
 _SO_RCVBUFFORCE = 33
 _SO_MEMINFO = 55
@@ -106,11 +110,12 @@ def overflows(sock: socket.socket) -> int:
     return 0
 
 
-def source_towards(version: int, sockaddr: tuple[str, int] | tuple[str, int, int, int]) -> bytes:
+def source_towards(version: int, there: SocketAddress, source: Source) -> bytes:
     """Return the address that this host sends from to another; OSError when it has no way there. Nothing is sent."""
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.connect(sockaddr)
+        source.bind(sock)
+        sock.connect((there[0], _ANY_PORT, *there[2:]))
         return socket.inet_pton(family, sock.getsockname()[0].partition("%")[0])
 
 

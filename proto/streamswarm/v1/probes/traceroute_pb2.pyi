@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TracerouteSpec(_message.Message):
-    __slots__ = ("protocol", "port", "rounds", "round_interval_ms", "timeout_ms", "max_ttl", "first_ttl", "gap_limit", "probes_per_hop", "paths", "size_bytes", "dscp", "address_family", "reverse_names", "must_be_unreachable")
+    __slots__ = ("protocol", "port", "rounds", "round_interval_ms", "timeout_ms", "max_ttl", "first_ttl", "gap_limit", "probes_per_hop", "paths", "size_bytes", "dscp", "address_family", "reverse_names", "source", "must_be_unreachable")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class TracerouteSpec(_message.Message):
     DSCP_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
     REVERSE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     protocol: str
     port: int
@@ -38,8 +39,9 @@ class TracerouteSpec(_message.Message):
     dscp: int
     address_family: str
     reverse_names: bool
+    source: str
     must_be_unreachable: bool
-    def __init__(self, protocol: _Optional[str] = ..., port: _Optional[int] = ..., rounds: _Optional[int] = ..., round_interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_ttl: _Optional[int] = ..., first_ttl: _Optional[int] = ..., gap_limit: _Optional[int] = ..., probes_per_hop: _Optional[int] = ..., paths: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ..., reverse_names: _Optional[bool] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
+    def __init__(self, protocol: _Optional[str] = ..., port: _Optional[int] = ..., rounds: _Optional[int] = ..., round_interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_ttl: _Optional[int] = ..., first_ttl: _Optional[int] = ..., gap_limit: _Optional[int] = ..., probes_per_hop: _Optional[int] = ..., paths: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ..., reverse_names: _Optional[bool] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
 
 class TracerouteResult(_message.Message):
     __slots__ = ("reached", "hop_count", "rtt_avg_ms", "rtt_min_ms", "rtt_max_ms", "ipdv_avg_ms", "loss_pct", "responding_hops", "silent_hops", "rate_limited_hops", "widest_hop", "path_hash", "path_changed", "mpls_hops", "as_count", "distance_km", "direct_distance_km", "geographic_efficiency_pct", "probes_sent", "probes_answered", "kernel_timestamps", "bytes_sent", "bytes_received", "hops")
