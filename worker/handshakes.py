@@ -104,58 +104,56 @@ def _largest_part(metrics: TcpResult) -> str:
 
 
 def _fill_times(metrics: TcpResult, handshakes: Sequence[Handshake]) -> None:
-    times = [each.connect_ms for each in handshakes]
-    metrics.connect_ms = _mean(times)
-    metrics.connect_min_ms, metrics.connect_max_ms = min(times), max(times)
-    _set(
-        metrics,
-        connect_median_ms=statistics.median(times),
-        kernel_min_rtt_ms=min((rtt for each in handshakes if (rtt := each.min_rtt_ms)), default=None),
-        syn_to_synack_ms=_mean_of([each.syn_to_synack_ms for each in handshakes]),
-        synack_to_ack_ms=_mean_of([each.synack_to_ack_ms for each in handshakes]),
-        first_byte_ms=_mean_of([each.first_byte_ms for each in handshakes]),
-    )
-    if len(times) > 1:
-        _set(
-            metrics,
-            connect_p90_ms=statistics.percentile_90(times),
-            connect_p95_ms=statistics.percentile_95(times),
-            connect_stddev_ms=statistics.standard_deviation(times),
+    if len(handshakes) == 1:  # as most runs are, and they cost the least
+        time = handshakes[0].connect_ms
+        metrics.connect_ms = metrics.connect_min_ms = metrics.connect_median_ms = metrics.connect_max_ms = (
+            time
         )
-    round_trips = [each.rtt_ms for each in handshakes if each.rtt_ms is not None]
-    if round_trips:
-        metrics.kernel_rtt_ms = _mean(round_trips)
-    if metrics.HasField("kernel_min_rtt_ms"):
-        metrics.network_delay_ms = metrics.kernel_min_rtt_ms / 2
-        if len(round_trips) == len(times):
-            metrics.server_processing_ms = max(0.0, metrics.connect_ms - metrics.kernel_min_rtt_ms)
-            metrics.server_processing_error_ms = max(0.0, metrics.connect_ms - metrics.kernel_rtt_ms)
+    else:
+        times = [each.connect_ms for each in handshakes]
+        metrics.connect_ms = math.fsum(times) / len(times)
+        metrics.connect_min_ms, metrics.connect_max_ms = min(times), max(times)
+        _set(metrics, "connect_median_ms", statistics.median(times))
+        _set(metrics, "connect_p90_ms", statistics.percentile_90(times))
+        _set(metrics, "connect_p95_ms", statistics.percentile_95(times))
+        _set(metrics, "connect_stddev_ms", statistics.standard_deviation(times))
+    _set(metrics, "syn_to_synack_ms", _mean([each.syn_to_synack_ms for each in handshakes]))
+    _set(metrics, "synack_to_ack_ms", _mean([each.synack_to_ack_ms for each in handshakes]))
+    _set(metrics, "first_byte_ms", _mean([each.first_byte_ms for each in handshakes]))
+    round_trips = [each.rtt_ms for each in handshakes]
+    average = _mean(round_trips)
+    _set(metrics, "kernel_rtt_ms", average)
+    smallest = min((rtt for each in handshakes if (rtt := each.min_rtt_ms) is not None), default=None)
+    if smallest is None:
+        return
+    metrics.kernel_min_rtt_ms = smallest
+    metrics.network_delay_ms = smallest / 2
+    if average is not None and None not in round_trips:
+        metrics.server_processing_ms = max(0.0, metrics.connect_ms - smallest)
+        metrics.server_processing_error_ms = max(0.0, metrics.connect_ms - average)
 
 
 def _fill_path(metrics: TcpResult, handshakes: Sequence[Handshake]) -> None:
     repeated = [each.retransmits for each in handshakes if each.retransmits is not None]
+    if repeated:
+        metrics.syn_retransmits = sum(repeated)
     last = handshakes[-1]
-    _set(
-        metrics,
-        syn_retransmits=sum(repeated) if repeated else None,
-        mss_bytes=last.mss_bytes,
-        path_mtu_bytes=last.path_mtu_bytes,
-    )
+    if last.mss_bytes is not None:
+        metrics.mss_bytes = last.mss_bytes
+    if last.path_mtu_bytes is not None:
+        metrics.path_mtu_bytes = last.path_mtu_bytes
 
 
-def _mean(values: Sequence[float]) -> float:
-    return values[0] if len(values) == 1 else math.fsum(values) / len(values)
-
-
-def _mean_of(values: Sequence[float | None]) -> float | None:
+def _mean(values: Sequence[float | None]) -> float | None:
     measured = [value for value in values if value is not None]
-    return _mean(measured) if measured else None
+    if len(measured) < 2:
+        return measured[0] if measured else None
+    return math.fsum(measured) / len(measured)
 
 
-def _set(metrics: TcpResult, **values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None:
-            setattr(metrics, name, value)
+def _set(metrics: TcpResult, name: str, value: float | None) -> None:
+    if value is not None:
+        setattr(metrics, name, value)
 
 
 def _milliseconds(value: float) -> str:

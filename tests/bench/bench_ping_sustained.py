@@ -25,8 +25,8 @@ SECONDS = int(os.environ.get("PING_SUSTAINED_S", "60"))
 #: The peer's way to send does not change within a minute; more targets at that pace use its sequence numbers up.
 PEER_SECONDS = min(SECONDS, 20)
 PEER_TARGETS = 5000
-#: Runs of a worker do not all start in the same second either; so many seconds give each second of a run its share.
-START_S = 5
+#: Runs of a worker do not all start at the same time either; whole seconds give each instant of a second its share.
+START_S = 20
 GOAL_MS = 5.0
 
 

@@ -16,6 +16,7 @@ from worker.failures import error_text, internal_failure, network_failure, vanta
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext, failing_with
 from worker.treatment import Burst, Mark, Policy, Seen
 from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError
+from worker.wire.source import Source
 
 if sys.platform.startswith("linux"):
     from worker.wire.icmp import echo, open_socket
@@ -42,14 +43,16 @@ async def run(target: Target, spec: QosSpec, context: ProbeContext) -> Outcome:
         policy = Policy.parse(spec.expected, spec.max_loss, spec.max_rtt)
     except dscp.DscpError as error:
         raise internal_failure(str(error), reason=probe_pb2.FAILURE_REASON_INVALID_TEST) from error
-    resolved = await context.resolve(target.host, spec.address_family)
+    source = Source.parse(spec.source)
+    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     detail: dict[str, Any] = {"address": str(address)}
     with failing_with(detail):
         context.guard.check(address)
         if spec.trace or spec.ecn:
             context.guard.check(address, spec.port)
-        run = _Run(address, spec, points, detail)
+        source.check(address.version)
+        run = _Run(address, spec, points, detail, source)
         try:
             await run.measure()
         except EchoUnavailableError as error:
@@ -94,11 +97,17 @@ class _Run:
     """One comparison, from the requests to the verdict."""
 
     def __init__(
-        self, address: IPAddress, spec: QosSpec, points: Sequence[CodePoint], detail: dict[str, Any]
+        self,
+        address: IPAddress,
+        spec: QosSpec,
+        points: Sequence[CodePoint],
+        detail: dict[str, Any],
+        source: Source,
     ) -> None:
         self._address = address
         self._spec = spec
         self._detail = detail
+        self._source = source
         self._points = points
         self._rows = {
             point.name: QosClass(
@@ -152,6 +161,8 @@ class _Run:
             ttl=64,
             dont_fragment=False,
             burst=burst,
+            source=self._source.address,
+            interface=self._source.interface,
         )
 
     async def _pace(self, number: int) -> EchoRecord:
@@ -201,7 +212,7 @@ class _Run:
         )
 
     async def _look_at_reply(self, point: CodePoint) -> None:
-        prober = Prober(self._address, method="icmp", port=0, dscp=point.number)
+        prober = Prober(self._address, method="icmp", port=0, dscp=point.number, source=self._source)
         size = self._spec.size_bytes + _HEADERS[self._address.version]
         for _ in range(_REPLY_TRIES):
             verdict = await prober.send(size, wait_s=self._spec.timeout_ms / 1000)
@@ -296,6 +307,7 @@ class _Run:
                 size=32,
                 dscp=point.number,
                 ecn=ecn,
+                source=self._source,
             ),
         )
         self._count(len(record.probes), record.bytes_sent, record.bytes_received)

@@ -123,13 +123,14 @@ def _look_at(connection: Connection, split: Split | None) -> Handshake:
     info = tcp_info.read(connection.sock)
     if info is None:
         return Handshake(connect_ms=connection.connect_ms)
-    if info.total_retrans:
+    rtt_us, min_rtt_us, retransmits = info.rtt_us, info.min_rtt_us, info.total_retrans
+    if retransmits:
         split = None  # which of the packets was answered is not known
     return Handshake(
         connect_ms=connection.connect_ms,
-        rtt_ms=None if info.rtt_us is None else info.rtt_us / 1000,
-        min_rtt_ms=None if info.min_rtt_us is None else info.min_rtt_us / 1000,
-        retransmits=info.total_retrans,
+        rtt_ms=None if rtt_us is None else rtt_us / 1000,
+        min_rtt_ms=None if min_rtt_us is None else min_rtt_us / 1000,
+        retransmits=retransmits,
         mss_bytes=info.snd_mss,
         path_mtu_bytes=info.pmtu,
         syn_to_synack_ms=None if split is None else split.syn_to_synack_ms,

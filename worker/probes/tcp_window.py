@@ -176,7 +176,9 @@ class _Run:
                     self._spec.duration_ms / 1000,
                 )
             except asyncio.TimeoutError:
-                return  # the body is not complete, so there is nothing to wait for
+                # The body is not complete, so no answer is waited for; one that has come is a refusal.
+                if not self._http.answered():
+                    return
         self._deadline = time.monotonic() + self._spec.timeout_ms / 1000
         await self._within(self._http.head(), "the upload was not answered")
 

@@ -86,16 +86,22 @@ class HttpTransfer:
         transfer = self._transfer
         piece = os.urandom(_PIECE_BYTES)
         while transfer.body_bytes < body_bytes:
-            if self._answered():
+            if self.answered():
                 return
             data = piece[: body_bytes - transfer.body_bytes]
-            await self._stream.send(self._http.send(h11.Data(data=data)) or b"")
+            try:
+                await self._stream.send(self._http.send(h11.Data(data=data)) or b"")
+            except OSError:
+                # Who refuses a body may answer and then break the connection: the answer says more.
+                if self.answered():
+                    return
+                raise
             transfer.body_bytes += len(data)
             transfer.sent_ns = time.perf_counter_ns()
             await asyncio.sleep(0)
         transfer.complete = True
         await self._stream.send(self._http.send(h11.EndOfMessage()) or b"")
-        while not self._answered():
+        while not self.answered():
             info = sampler.take()
             if info is None or not (info.unacked or info.notsent_bytes):
                 return
@@ -107,7 +113,7 @@ class HttpTransfer:
         self._http.receive_data(data)
         await asyncio.sleep(0)
 
-    def _answered(self) -> bool:
+    def answered(self) -> bool:
         """Take in what has come; whether anything has, or the connection has ended."""
         data = self._stream.receive_now()
         if data is None:

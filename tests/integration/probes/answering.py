@@ -25,18 +25,19 @@ AIMS: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
     "dns": lambda host: (_at(host, DNS_PORT), {"timeout_ms": 400, "query_name": "a.test"}),
     "http": lambda host: (f"http://{_at(host, HTTP_PORT)}/", {"timeout_ms": 400}),
     "tls": lambda host: (_at(host, TLS_PORT), {"timeout_ms": 400, "verify": False}),
+    "traceroute": lambda host: (host, {"timeout_ms": 400, "rounds": 1, "max_ttl": 5, "gap_limit": 2}),
+    "qos": lambda host: (
+        host,
+        {"timeout_ms": 400, "count": 1, "classes": ["EF"], "trace": False, "ecn": False},
+    ),
     "mtu": lambda host: (host, {"timeout_ms": 400, "tries": 2, "locate": False, "max_size_bytes": 1400}),
     "tcp_window": lambda host: (f"http://{_at(host, HTTP_PORT)}/", {"timeout_ms": 400, "duration_ms": 200}),
 }
 
 
 def network_kinds() -> list[str]:
-    """The kinds that aim at something and can leave from a source."""
-    return [
-        kind.name
-        for kind in contract.kinds().values()
-        if any(parameter.name == "source" for parameter in kind.parameters)
-    ]
+    """The kinds that aim at something."""
+    return [kind.name for kind in contract.kinds().values() if kind.target != "none"]
 
 
 @contextlib.contextmanager

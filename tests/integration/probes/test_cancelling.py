@@ -2,56 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
+from integration.probes.cancelling import cancelled_at_every_step
 from integration.probes.nameserver import NameServer
 from integration.probes.peers import Probe
-
-from worker.probing import ProbeFailure
-
-#: More steps of the event loop than any of these runs takes, and a bound for the pauses between them.
-_MOST_STEPS = 400
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-async def settled(before: int) -> int:
-    """Return how many descriptors are open once threads that are on their way out have ended."""
-    for _ in range(200):
-        if descriptors() <= before:
-            break
-        await asyncio.sleep(0.005)
-    return descriptors()
-
-
-async def cancelled_at_every_step(run: Callable[[], Awaitable[object]]) -> int:
-    """Cancel a run after each number of steps of the event loop until one is over by itself; return that number."""
-    with contextlib.suppress(ProbeFailure):
-        await run()  # what is made once is made now
-    for steps in range(_MOST_STEPS):
-        before = descriptors()
-        task = asyncio.ensure_future(run())
-        for _ in range(steps):
-            # Pauses let the network do its part, so that later steps are reached.
-            await asyncio.sleep(0 if steps < 40 else 0.0005)
-            if task.done():
-                break
-        over = task.done()
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, ProbeFailure):
-            await task
-        assert await settled(before) <= before, f"cancelled after {steps} steps, a descriptor stayed open"
-        if over:
-            return steps
-    raise AssertionError(f"the run is not over after {_MOST_STEPS} steps")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import statistics
 import subprocess
@@ -22,7 +23,9 @@ from worker.probing import ProbeFailure
 from worker.wire import tls
 
 pytestmark = pytest.mark.skipif(not Path("/usr/sbin/nginx").exists(), reason="needs nginx (nginx-light)")
-CERTIFICATE = issue("nginx", names=("localhost", "127.0.0.1", FAR), authority=True)
+CERTIFICATE = issue(
+    "nginx", names=("localhost", "127.0.0.1", FAR, "first.test", "second.test"), authority=True
+)
 EVERY_PORT = pytest.mark.parametrize(
     ("port", "settings", "version"),
     [
@@ -142,6 +145,7 @@ async def test_phases_agree_with_curl_over_a_long_path(
     theirs: dict[str, list[float]] = {name: [] for name in ours}
     arguments = ["--cacert", str(trusted)] + ([] if port == SECURE else ["--http1.1"])
     with (
+        _before_all_others(),
         laboratory() as lab,
         nginx(tmp_path, CERTIFICATE.pem, CERTIFICATE.key_pem, address=FAR, namespace=lab.far) as far,
     ):
@@ -149,7 +153,7 @@ async def test_phases_agree_with_curl_over_a_long_path(
         with lab.near.entered():
             for _ in range(11):
                 result = (await probe("http", far.url("/text", port))).metrics
-                peer = await asyncio.to_thread(_curl_inside, lab.near.name, far.url("/text", port), arguments)
+                peer = await asyncio.to_thread(_curl_inside, lab.near.name, port, arguments)
                 connected = peer["time_connect"]
                 secured = peer["time_appconnect"] if port != CLEAR else connected
                 measured = {
@@ -171,14 +175,26 @@ async def test_phases_agree_with_curl_over_a_long_path(
         assert mine == pytest.approx(other, abs=1), medians
 
 
-def _curl_inside(namespace: str, url: str, arguments: list[str]) -> dict[str, float]:
+@contextlib.contextmanager
+def _before_all_others() -> Iterator[None]:
+    """Have this process, and those that it starts, go before whatever else the machine does."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _curl_inside(namespace: str, port: int, arguments: list[str]) -> dict[str, float]:
+    """Return what `curl -w` measured of the second of two servers, when everything that it needs is set up."""
     fields = ["time_connect", "time_appconnect", "time_pretransfer", "time_starttransfer", "time_total"]
     template = "".join(f"{name}=%{{{name}}}\n" for name in fields)
-    done = subprocess.run(
-        ["ip", "netns", "exec", namespace, "curl", "-s", "-o", os.devnull, "-w", template, *arguments, url],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
-    return {name: float(value) * 1000 for name, value in (line.split("=") for line in done.stdout.split())}
+    scheme = "http" if port == CLEAR else "https"
+    command = ["ip", "netns", "exec", namespace, "curl"]
+    for name in ("first.test", "second.test"):
+        command += [] if name == "first.test" else ["--next"]
+        command += ["-s", "-o", os.devnull, "-w", template, "--resolve", f"{name}:{port}:{FAR}", *arguments]
+        command += [f"{scheme}://{name}:{port}/text"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    lines = done.stdout.split()[-len(fields) :]
+    return {name: float(value) * 1000 for name, value in (line.split("=") for line in lines)}

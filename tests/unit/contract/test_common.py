@@ -8,8 +8,8 @@ from streamswarm import contract
 from streamswarm.contract import InvalidInputError
 
 KINDS = [kind for kind in contract.kinds().values() if kind.target != "none"]
-#: Traces leave as the routes have it, and classes of traffic are what `qos` is about.
-EXCEPTIONS = {("qos", "source"), ("qos", "dscp")}
+#: `qos` has classes of traffic, each with a code point of its own.
+EXCEPTIONS = {("qos", "dscp")}
 
 
 @pytest.mark.parametrize("name", ["dscp", "address_family", "source", "must_be_unreachable"])
@@ -30,3 +30,12 @@ def test_other_sources_are_refused(source: str) -> None:
     """White space, control characters, overlong names."""
     with pytest.raises(InvalidInputError, match=r"spec\.source"):
         contract.make_spec("ping", {"source": source})
+
+
+@pytest.mark.parametrize("name", ["bytes_sent", "bytes_received"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_kind_tells_its_own_bytes(kind: contract.Kind, name: str) -> None:
+    """Those of its packets or of its connections, never the host's: the description says which."""
+    metric = kind.metric(name)
+    assert (metric.unit, metric.role, metric.group) == ("By", "volume", "Volume")
+    assert metric.description.startswith("Bytes ")

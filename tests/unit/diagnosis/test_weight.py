@@ -33,7 +33,10 @@ def loaded_by(*modules: str) -> set[str]:
     ("modules", "needed"),
     [
         (("web", "web.serve", "web.api.diagnosis", "web.pages.diagnosis"), set()),
-        (("controller.gateway.__main__",), {"numpy"}),  # ingest packs rows with it
+        (
+            ("controller.gateway.__main__", "controller.gateway.server"),
+            {"numpy"},
+        ),  # ingest packs rows with it
         (("controller.keeper.__main__", "controller.keeper.tasks"), set()),
         (("controller.cli.main",), set()),
         (("worker.daemon",), set()),

@@ -16,7 +16,7 @@ from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailabl
 from worker.wire.icmp.lane import Block, Lane
 from worker.wire.icmp.run import Run
 from worker.wire.icmp.sockets import Sort
-from worker.wire.icmp.tables import Tables
+from worker.wire.icmp.tables import WORTHWHILE, Tables
 
 #: A socket that was not used for so long is closed.
 IDLE_S = 30.0
@@ -164,7 +164,12 @@ class Engine:
         waits = False
         for lanes in self._lanes.values():
             for lane in lanes:
-                if lane.backlog:
+                if lane.waiting >= WORTHWHILE:
+                    # What comes meanwhile is read by the lane itself; each packet would wake the event loop for nothing.
+                    self._loop.remove_reader(lane.sock)
+                    waits = not lane.flush() or waits
+                    self._loop.add_reader(lane.sock, lane.drain)
+                elif lane.backlog:
                     waits = not lane.flush() or waits
         if waits and self._retry is None:
             self._retry = self._loop.call_later(_FULL_RETRY_S, self._flush_again)

@@ -78,7 +78,8 @@ class Lane:
         self.raw = self.sock.type == socket.SOCK_RAW
         self.stamped = stamps.enable(self.sock)
         self.backlog: deque[Block] = deque()
-        self._waiting = 0  # requests in it
+        #: Requests in it.
+        self.waiting = 0
         #: Replies that came after their run was over.
         self.late = 0
         #: Messages with sequence numbers that were not sent lately.
@@ -118,10 +119,10 @@ class Lane:
 
     def has_room(self, count: int) -> bool:
         """Say whether it takes so many requests at present."""
-        if self._held + self._waiting + count <= _ROOM:
+        if self._held + self.waiting + count <= _ROOM:
             return True
         self.release(time.monotonic())
-        return self._held + self._waiting + count <= _ROOM
+        return self._held + self.waiting + count <= _ROOM
 
     def add(self, block: Block) -> None:
         """Have requests sent at the next flush."""
@@ -134,7 +135,7 @@ class Lane:
                 self._replies = self._tables.replies(self.sort.version, raw=self.raw, length=run.length)
                 self._queue = self._tables.queue(self.sort.version, length=run.length)
         self.backlog.append(block)
-        self._waiting += block.count
+        self.waiting += block.count
 
     def close(self) -> None:
         """Close the socket; what still comes is lost."""
@@ -160,7 +161,7 @@ class Lane:
         self.release(self.used_s)
         while True:
             while self.backlog and (self.backlog[0].run.over or not self.backlog[0].count):
-                self._waiting -= self.backlog.popleft().count
+                self.waiting -= self.backlog.popleft().count
             if not self.backlog:
                 return True
             rows, parts, count = self._fill()
@@ -256,7 +257,7 @@ class Lane:
             run.unsent -= count
             block.first += count
             block.count -= count
-            self._waiting -= count
+            self.waiting -= count
             self._next = numbers.stop % _SPACE
             if not run.unsent:
                 gone.append(run)
@@ -295,7 +296,7 @@ class Lane:
         run.refuse(block.first, number)
         block.first += 1
         block.count -= 1
-        self._waiting -= 1
+        self.waiting -= 1
         if not run.unsent:
             self._gone(run)
         if not run.open:

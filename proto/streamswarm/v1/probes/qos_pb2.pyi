@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class QosSpec(_message.Message):
-    __slots__ = ("classes", "count", "interval_ms", "timeout_ms", "size_bytes", "trace", "max_ttl", "port", "burst", "burst_size_bytes", "expected", "max_loss", "max_rtt", "ecn", "address_family", "must_be_unreachable")
+    __slots__ = ("classes", "count", "interval_ms", "timeout_ms", "size_bytes", "trace", "max_ttl", "port", "burst", "burst_size_bytes", "expected", "max_loss", "max_rtt", "ecn", "address_family", "must_be_unreachable", "source")
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,7 @@ class QosSpec(_message.Message):
     ECN_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
     MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     classes: _containers.RepeatedScalarFieldContainer[str]
     count: int
     interval_ms: int
@@ -41,7 +42,8 @@ class QosSpec(_message.Message):
     ecn: bool
     address_family: str
     must_be_unreachable: bool
-    def __init__(self, classes: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., size_bytes: _Optional[int] = ..., trace: _Optional[bool] = ..., max_ttl: _Optional[int] = ..., port: _Optional[int] = ..., burst: _Optional[int] = ..., burst_size_bytes: _Optional[int] = ..., expected: _Optional[_Iterable[str]] = ..., max_loss: _Optional[_Iterable[str]] = ..., max_rtt: _Optional[_Iterable[str]] = ..., ecn: _Optional[bool] = ..., address_family: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
+    source: str
+    def __init__(self, classes: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., size_bytes: _Optional[int] = ..., trace: _Optional[bool] = ..., max_ttl: _Optional[int] = ..., port: _Optional[int] = ..., burst: _Optional[int] = ..., burst_size_bytes: _Optional[int] = ..., expected: _Optional[_Iterable[str]] = ..., max_loss: _Optional[_Iterable[str]] = ..., max_rtt: _Optional[_Iterable[str]] = ..., ecn: _Optional[bool] = ..., address_family: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ..., source: _Optional[str] = ...) -> None: ...
 
 class QosResult(_message.Message):
     __slots__ = ("marks_kept_pct", "breaches", "worst_loss_pct", "worst_rtt_median_ms", "rtt_spread_ms", "first_change_hop", "end_seen", "policed_classes", "shaped_classes", "ecn_kept", "ecn_change_hop", "ce_marks", "packets_sent", "bytes_sent", "bytes_received", "classes", "hops")
