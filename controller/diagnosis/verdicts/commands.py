@@ -99,7 +99,7 @@ def _port(job: JobReading, target: Target) -> int | None:
         return 443 if target.url.startswith("https:") else 80
     if job.kind.target == "host_port":
         value: Any = job.spec.get("port")
-        return value if isinstance(value, int) else None
+        return value if isinstance(value, int) and value else None  # 0 leaves it to the kind
     return None
 
 

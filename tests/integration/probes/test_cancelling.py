@@ -12,6 +12,8 @@ from integration.probes.cancelling import cancelled_at_every_step
 from integration.probes.nameserver import NameServer
 from integration.probes.peers import Probe
 
+from worker import loop
+
 
 @pytest.fixture
 def echo() -> Iterator[int]:
@@ -81,3 +83,16 @@ async def test_a_refused_tcp_run(probe: Probe, free_port: int) -> None:
 async def test_a_dns_run(server: NameServer, probe: Probe, values: dict[str, object]) -> None:
     """Over UDP, over TCP, and from one to the other."""
     assert await cancelled_at_every_step(lambda: probe("dns", f"127.0.0.1:{server.port}", **values)) > 1
+
+
+def test_runs_on_the_workers_own_loop(echo: int, server: NameServer, probe: Probe) -> None:
+    """Uvloop registers sockets in its own way."""
+
+    async def all_of_them() -> None:
+        await cancelled_at_every_step(lambda: probe("tcp", f"127.0.0.1:{echo}", expect="220"))
+        for values in ({"transport": "tcp"}, {"transport": "udp"}):
+            await cancelled_at_every_step(
+                lambda values=values: probe("dns", f"127.0.0.1:{server.port}", query_name="a.test", **values)
+            )
+
+    loop.run(all_of_them())
