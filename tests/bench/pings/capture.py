@@ -30,6 +30,9 @@ class Seen:
 
     requests: dict[tuple[str, int, int], int] = field(default_factory=dict)
     replies: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    #: All instants of requests and of replies by other end's address: sequence numbers come again after a while.
+    left: dict[str, list[int]] = field(default_factory=dict)
+    came: dict[str, list[int]] = field(default_factory=dict)
 
 
 def watch(interface: str) -> None:
@@ -86,6 +89,8 @@ def capturing(namespace: str, interface: str) -> Iterator[Seen]:
             process.communicate()
     for line in output.splitlines():
         sort, address, ident, sequence, stamp_ns = line.split()
+        every = seen.left if sort == "q" else seen.came
+        every.setdefault(address, []).append(int(stamp_ns))
         found = seen.requests if sort == "q" else seen.replies
         found.setdefault((address, int(ident), int(sequence)), int(stamp_ns))
 
