@@ -1,10 +1,12 @@
-"""Which event loop the worker runs on: uvloop where it is installed, which costs half as much for each run; else asyncio's."""
+"""Which event loop the worker runs on: uvloop where it is installed, which costs less for each run; else asyncio's."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from worker.wire import readiness
 
 T = TypeVar("T")
 
@@ -14,5 +16,10 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     try:
         import uvloop
     except ImportError:  # not made for this system
-        return asyncio.run(main)
-    return uvloop.run(main)
+        return asyncio.run(_watched(main))
+    return uvloop.run(_watched(main))
+
+
+async def _watched(main: Coroutine[Any, Any, T]) -> T:
+    readiness.keep_watch()
+    return await main

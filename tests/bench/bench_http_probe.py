@@ -1,7 +1,7 @@
 """What one HTTP probe costs: GET, checked, result built, beside prometheus-blackbox-exporter for the same URL.
 
 Both ask an nginx in a network namespace of the benchmark's own, each over a fresh connection for every probe, with as
-many at a time. Ours goes through the call that a job makes, under a policy, on uvloop, and its result is made into the
+many at a time. Ours goes through the call that a job makes, under a policy, on the loop that a worker has, and its result is made into the
 message that a worker keeps; the exporter is asked for its page by a client whose own cost does not count. Rounds of the two
 alternate, and the median of each counts. Needs root. `ROUNDS` and `PROBES` (of a round) shorten it.
 """
@@ -150,7 +150,7 @@ def started(*command: str, port: int) -> Iterator[psutil.Process]:
 
 def inside() -> list[dict[str, Any]]:
     """Measure both in rounds; runs in the namespace."""
-    import uvloop
+    from worker import loop
 
     rounds = []
     with tempfile.TemporaryDirectory() as name:
@@ -170,7 +170,7 @@ def inside() -> list[dict[str, Any]]:
         ):
             theirs(200, peer)
             for _ in range(ROUNDS):
-                rounds.append({"ours": uvloop.run(ours(PROBES)), "theirs": theirs(PROBES, peer)})
+                rounds.append({"ours": loop.run(ours(PROBES)), "theirs": theirs(PROBES, peer)})
             plain = asyncio.run(ours(PROBES))
     rounds[0]["plain"] = plain
     return rounds

@@ -6,7 +6,6 @@ Needs root.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import os
 import statistics
@@ -20,6 +19,8 @@ from typing import Any
 from integration.probes.peers import Namespace
 from pings import world
 from pings.capture import Seen, capturing
+
+from worker import loop
 
 NETWORK = "10.95.0.0/22"
 ROUNDS = 5
@@ -70,7 +71,7 @@ def truth_us(seen: Seen) -> dict[str, float]:
 def ours(near: Namespace) -> dict[str, float]:
     """Return what `ping` tells, in microseconds by address."""
     with near.entered():
-        result, _ = asyncio.run(world.ping(NETWORK, count=1, interval_ms=1022, timeout_ms=1000))
+        result, _ = loop.run(world.ping(NETWORK, count=1, interval_ms=1022, timeout_ms=1000))
     if not result.kernel_timestamps:
         raise AssertionError("not every time is the kernel's")
     return {row.address: row.rtt_avg_ms * 1000 for row in result.by_address}

@@ -7,7 +7,6 @@ request to an address. Needs root. PING_SUSTAINED_S shortens it.
 from __future__ import annotations
 
 import asyncio
-import gc
 import ipaddress
 import os
 import time
@@ -18,6 +17,7 @@ from pings.capture import Seen, capturing
 from pings.world import Cost
 
 from streamswarm import contract
+from worker import collector, loop
 
 NETWORK = "10.96.0.0/18"
 TARGETS = 10_000
@@ -32,17 +32,17 @@ GOAL_MS = 5.0
 
 async def ours(addresses: list[str]) -> tuple[Cost, int, int]:
     """Start a run for each address, evenly in time; returns cost, requests sent and replies in time."""
-    loop = asyncio.get_running_loop()
+    running = asyncio.get_running_loop()
     await world.ping(addresses[0], count=1)
     spec = contract.make_spec("ping", {"count": SECONDS, "interval_ms": 1000, "timeout_ms": 1000})
     cpu_s, begun = world.own_cpu_s(), time.perf_counter()
-    first_s = loop.time()
+    first_s = running.time()
     runs = []
     for number, address in enumerate(addresses):
-        wait_s = first_s + START_S * number / len(addresses) - loop.time()
+        wait_s = first_s + START_S * number / len(addresses) - running.time()
         if wait_s > 0:
             await asyncio.sleep(wait_s)
-        runs.append(loop.create_task(world.run(address, spec)))
+        runs.append(running.create_task(world.run(address, spec)))
     results = [result for result, _ in await asyncio.gather(*runs)]
     cost = Cost(wall_s=time.perf_counter() - begun, cpu_s=world.own_cpu_s() - cpu_s)
     return (
@@ -73,9 +73,9 @@ def measure() -> dict[str, Any]:
     hosts = list(ipaddress.ip_network(NETWORK).hosts())[:TARGETS]
     addresses = [str(address) for address in hosts]
     with world.two_hosts(NETWORK) as (near, _far), world.address_file(addresses[:PEER_TARGETS]) as file:
-        gc.collect()
+        collector.settle()
         with capturing(near.name, "pb0") as seen, near.entered():
-            cost, sent, received = asyncio.run(ours(addresses))
+            cost, sent, received = loop.run(ours(addresses))
         with capturing(near.name, "pb0") as peer_seen:
             peer, printed = world.fping(
                 near, "-i", "0.1", "-p", "1000", "-C", str(PEER_SECONDS), "-q", "-f", str(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import itertools
 import struct
 import time
@@ -21,8 +22,10 @@ from integration.probes.peers import (
 )
 
 from streamswarm.v1 import probe_pb2
+from worker import loop
 from worker.probing import ProbeFailure
 from worker.wire import icmp
+from worker.wire.echo import EchoPlan
 from worker.wire.icmp import engine, lane, sockets
 
 pytestmark = pytest.mark.namespaces
@@ -213,3 +216,23 @@ async def test_requests_keep_to_their_grid(scripted_host: ScriptedHost, probe: P
     gaps = [later - earlier for earlier, later in itertools.pairwise(arrived)]
     assert min(gaps) > 0.008
     assert 0.57 < arrived[-1] - arrived[0] < 0.66
+
+
+def test_replies_are_noticed_at_once_on_the_workers_own_loop(scripted_host: ScriptedHost) -> None:
+    """A run ends with its last reply, not with its time-out, although stamps lie in the error queue before."""
+    scripted_host.script = lambda _number, packet: [(0.02, echo_reply(packet))]
+    plan = EchoPlan(
+        address=ipaddress.ip_address(SCRIPTED),
+        count=3,
+        interval_s=0.05,
+        timeout_s=5,
+        size=56,
+        dscp=0,
+        ttl=64,
+        dont_fragment=False,
+    )
+    started = time.monotonic()
+    with scripted_host.namespace.entered():
+        record = loop.run(icmp.echo(plan))
+    assert time.monotonic() - started < 2
+    assert record.replies.kernels == [True] * 3
