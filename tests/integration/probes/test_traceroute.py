@@ -6,14 +6,19 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from integration.probes.peers import Probe
+from support import mmdb
 from support.routed import Routed, entered, routed
 
+from streamswarm import contract
 from streamswarm.v1 import probe_pb2
+from worker.policy import Policy
 from worker.probes import traceroute
-from worker.probing import ProbeFailure
+from worker.probing import ProbeContext, ProbeFailure
+from worker.resolving import system_resolver
 from worker.wire.trace import sockets
 from worker.wire.trace.paths import Memory
 from worker.wire.trace.plan import TraceUnavailableError
@@ -299,3 +304,57 @@ async def test_probes_leave_from_the_source(
         with pytest.raises(ProbeFailure) as caught:
             await probe("traceroute", own_path.target(version), source=absent, **values)
         assert caught.value.reason == probe_pb2.FAILURE_REASON_CANNOT_SEND
+
+
+async def test_flows_find_alternatives_and_one_flow_keeps_to_one(own_path: Routed, probe: Probe) -> None:
+    """The first router spreads load over two links by addresses and ports."""
+    first, second = own_path.routers[:2]
+    own_path.run(
+        first, "ip", "link", "add", "sw22a", "type", "veth", "peer", "name", "sw22b", "netns", second
+    )
+    for router, device, host in ((first, "sw22a", 1), (second, "sw22b", 2)):
+        own_path.run(router, "ip", "address", "add", f"10.93.22.{host}/24", "dev", device)
+        own_path.run(router, "ip", "link", "set", device, "up")
+    own_path.run(first, "sysctl", "-qw", "net.ipv4.fib_multipath_hash_policy=1")
+    # As hardware does: answer with the address that the packet came in by.
+    own_path.run(second, "sysctl", "-qw", "net.ipv4.icmp_errors_use_inbound_ifaddr=1")
+    own_path.run(
+        first, "ip", "route", "replace", "default", "nexthop", "via", "10.93.2.2", "nexthop", "via", "10.93.22.2"
+    )  # fmt: skip
+    with entered(own_path.near):
+        for protocol in ("udp", "tcp"):
+            one = await probe(
+                "traceroute", own_path.target(), protocol=protocol, rounds=8, round_interval_ms=20
+            )
+            many = await probe("traceroute", own_path.target(), protocol=protocol, rounds=1, paths=16)
+            assert [row.addresses for row in one.metrics.hops] == [1, 1, 1, 1], (
+                "packets of a flow stay together"
+            )
+            assert [row.addresses for row in many.metrics.hops] == [1, 2, 1, 1]
+            assert many.metrics.widest_hop == 2
+            found = {each["from"] for each in many.detail["hops"][1]["result"]}
+            assert found == {"10.93.2.2", "10.93.22.2"}
+
+
+async def test_local_databases_tell_systems_and_places(path: Routed, tmp_path: Path) -> None:
+    """Of the operator's folder; without one nothing is said."""
+    mmdb.write(
+        tmp_path / "test.mmdb",
+        {
+            "10.93.1.0/24": {"autonomous_system_number": 64_500, "location": {"latitude": 52.5, "longitude": 13.4}},
+            "10.93.4.0/24": {"autonomous_system_number": 64_501, "location": {"latitude": 48.9, "longitude": 2.4}},
+        },
+    )  # fmt: skip
+    guard = Policy.parse({}).guard(system_resolver())
+    kind = contract.kind("traceroute")
+    spec = contract.make_spec("traceroute", {"rounds": 1}).traceroute
+    context = ProbeContext(guard=guard, resolve=guard.resolve, databases=tmp_path)
+    with entered(path.near):
+        outcome = await traceroute.run(contract.parse_target(kind, path.target()), spec, context)
+    traceroute._databases.pop(tmp_path).close()
+    result = outcome.metrics
+    assert result.as_count == 2
+    assert [row.as_number for row in result.hops if row.HasField("as_number")] == [64_500, 64_501]
+    assert 850 < result.distance_km < 900
+    assert result.geographic_efficiency_pct == pytest.approx(100)
+    assert outcome.detail["hops"][0]["as_number"] == 64_500
