@@ -26,6 +26,8 @@ _UNEASY_US = 3 * 3_600_000_000
 #: How far back is looked for the last instant, in growing steps. Leap days can be eight years apart.
 _LOOKS_BACK_US = tuple(days * DAY_US for days in (2, 8, 40, 400, 9 * 366))
 _LONGEST = 200
+#: A minute that no clock shows.
+_NO_MINUTE = 60
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,11 @@ def _walk(text: str, zone: str, instant_us: int) -> Iterator[int]:
     """Yield the instants from one on, each once, in order."""
     begin = zones.from_microseconds((instant_us - 1) // 1_000_000 * 1_000_000).astimezone(zones.load(zone))
     last = instant_us - 1
-    for moment in CronSim(text, begin):
+    simulation = CronSim(text, begin)
+    if not zones.changes_by_hours(zone, instant_us):
+        # With one minute only the library jumps from hour to hour, over a half hour that comes twice.
+        simulation.minutes.add(_NO_MINUTE)
+    for moment in simulation:
         found = zones.to_microseconds(moment)
         # Several skipped times fall on the same instant, and after a time that comes twice the library starts anew.
         if found > last:

@@ -18,6 +18,7 @@ from streamswarm.targets import shown
 DAY_US = 86_400_000_000
 MINUTE_US = 60_000_000
 _SECOND_US = 1_000_000
+_HOUR_US = 3_600 * _SECOND_US
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 #: The calendar that is looked at; beyond it nothing is due.
 EARLIEST_US = 0
@@ -82,6 +83,20 @@ def stretches(zone: str, first_us: int, last_us: int) -> Iterator[tuple[int, int
         if start > last_us:
             return
         yield start, end, offset_us(zone, start)
+
+
+def changes_by_hours(zone: str, instant_us: int) -> bool:
+    """Return whether all changes of a zone's clocks, this year and next, are of whole hours; Lord Howe's are of half an hour."""
+    year = from_microseconds(instant_us).year
+    return all(_whole_hours(zone, each) for each in (year, year + 1))
+
+
+@lru_cache(maxsize=4096)
+def _whole_hours(zone: str, year: int) -> bool:
+    return all(
+        (offset_us(zone, change) - offset_us(zone, change - _SECOND_US)) % _HOUR_US == 0
+        for change in _changes(zone, year)
+    )
 
 
 @lru_cache(maxsize=4096)
