@@ -30,7 +30,7 @@ from worker.spool import Limits, Spool
 from worker.transport import Dial, dial
 from worker.uplink import Backoff, Renewal, Uplink
 from worker.used import Used
-from worker.vantage import Vantage
+from worker.vantage.health import Vantage
 
 log = logging.getLogger(__name__)
 

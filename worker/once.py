@@ -17,7 +17,7 @@ from worker.clock import ControllerTime, SystemClock
 from worker.policy import Policy
 from worker.resolving import system_resolver
 from worker.runner import Runner
-from worker.vantage import Vantage
+from worker.vantage.health import Vantage
 
 #: Every job could be run, whatever the destinations answered.
 EXIT_OK = 0

@@ -23,7 +23,7 @@ from worker.failures import vantage_broken
 from worker.policy import Policy, RunGuard
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, Resolver
 from worker.reaching import must_be_unreachable, turn_round
-from worker.vantage import Vantage
+from worker.vantage.health import Vantage
 from worker.wire.source import BY_ROUTES, Source
 
 log = logging.getLogger(__name__)

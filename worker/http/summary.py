@@ -8,7 +8,7 @@ from typing import Any
 
 from streamswarm.targets import shown
 from streamswarm.v1.probes.http_pb2 import HttpHop, HttpResult
-from worker import statistics
+from worker.evaluation import statistics
 from worker.probing import IPAddress
 from worker.wire.http_body import Body
 from worker.wire.http_caches import age_s, came_from_cache

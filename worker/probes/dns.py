@@ -17,9 +17,9 @@ import dns.rdatatype
 from streamswarm.targets import Target, shown
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.dns_pb2 import DnsResult, DnsSpec
-from worker import dns_answers
-from worker.dns_answers import Answer
-from worker.dns_demands import Demands
+from worker.evaluation import dns_answers
+from worker.evaluation.dns_answers import Answer
+from worker.evaluation.dns_demands import Demands
 from worker.failures import internal_failure, network_failure
 from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure, failing_with
 from worker.wire.dns_https import HttpsTransport

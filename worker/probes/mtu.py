@@ -8,8 +8,8 @@ from typing import Any
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.mtu_pb2 import MtuResult, MtuSpec
+from worker.evaluation.path_mtu import Search
 from worker.failures import error_text, network_failure, vantage_failure
-from worker.path_mtu import Search
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext, failing_with
 from worker.wire.echo import EchoUnavailableError
 from worker.wire.source import Source

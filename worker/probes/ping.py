@@ -8,10 +8,10 @@ from typing import Any
 from streamswarm.targets import IPNetwork, Target, host_range
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.ping_pb2 import PingResult, PingSpec
-from worker import statistics, sweeps
+from worker.evaluation import statistics, sweeps
+from worker.evaluation.replies import Replies, set_present
 from worker.failures import error_text, internal_failure, network_failure, resolver_failure, vantage_failure
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, failing_with
-from worker.replies import Replies, set_present
 from worker.wire import batches, icmp_messages
 from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailableError
 from worker.wire.source import Source

@@ -10,11 +10,11 @@ from typing import Any
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.qos_pb2 import QosClass, QosHop, QosResult, QosSpec
-from worker import dscp, statistics, treatment
-from worker.dscp import CodePoint
+from worker.evaluation import dscp, statistics, treatment
+from worker.evaluation.dscp import CodePoint
+from worker.evaluation.treatment import Burst, Mark, Policy, Seen
 from worker.failures import error_text, internal_failure, network_failure, vantage_failure
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext, failing_with
-from worker.treatment import Burst, Mark, Policy, Seen
 from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError
 from worker.wire.source import Source
 

@@ -10,9 +10,10 @@ from typing import Any
 from streamswarm.targets import Target, shown
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.tcp_pb2 import TcpResult, TcpSpec
-from worker import escapes, handshakes
+from worker import escapes
+from worker.evaluation import handshakes
+from worker.evaluation.handshakes import Handshake
 from worker.failures import target_failure
-from worker.handshakes import Handshake
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, failing_with
 from worker.wire import handshake_capture, tcp_info
 from worker.wire.addresses import endpoint

@@ -16,7 +16,7 @@ from streamswarm import __version__
 from streamswarm.targets import Target, shown
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.tcp_window_pb2 import TcpWindowResult, TcpWindowSpec
-from worker import bottleneck, flows
+from worker.evaluation import bottleneck, flows
 from worker.failures import network_failure, target_failure
 from worker.probing import Availability, Outcome, ProbeContext, failing_with
 from worker.wire import tcp_info, tls

@@ -23,10 +23,10 @@ from worker import probes
 from worker.clock import ControllerTime, SystemClock
 from worker.failures import resolver_failure
 from worker.policy import Policy
-from worker.pressure import Pressure
 from worker.probing import IPAddress, Resolved
 from worker.runner import Runner
-from worker.vantage import Vantage
+from worker.vantage.health import Vantage
+from worker.vantage.pressure import Pressure
 from worker.wire import netlink
 from worker.wire.netlink import Hop
 

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from streamswarm import contract
-from worker import bottleneck
-from worker.bottleneck import Figures
+from worker.evaluation import bottleneck
+from worker.evaluation.bottleneck import Figures
 
 QUIET = Figures(
     sending=True,

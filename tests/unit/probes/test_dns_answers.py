@@ -10,8 +10,8 @@ import dns.rrset
 import pytest
 
 from streamswarm.v1.probes.dns_pb2 import DnsResult
-from worker import dns_answers
-from worker.dns_answers import Answer
+from worker.evaluation import dns_answers
+from worker.evaluation.dns_answers import Answer
 
 
 def message(*records: str, authority: tuple[str, ...] = (), flags: int = 0) -> dns.message.Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker import dscp
+from worker.evaluation import dscp
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from streamswarm.v1.probes.tcp_window_pb2 import TcpWindowResult
-from worker import flows
+from worker.evaluation import flows
 from worker.wire import tcp_info
 from worker.wire.tcp_sampling import Sample
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.dns_pb2 import DnsResult, DnsSpec
-from worker import dns_answers
-from worker.dns_demands import Demands
+from worker.evaluation import dns_answers
+from worker.evaluation.dns_demands import Demands
 from worker.http import requests
 from worker.probing import ProbeFailure
 from worker.wire import dns_transport, stamps, tcp_info

@@ -6,8 +6,8 @@ import pytest
 
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.tcp_pb2 import TcpResult
-from worker import handshakes
-from worker.handshakes import Handshake
+from worker.evaluation import handshakes
+from worker.evaluation.handshakes import Handshake
 
 
 def filled(*made: Handshake, failures: tuple[probe_pb2.FailureReason, ...] = ()) -> TcpResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.path_mtu import Search
+from worker.evaluation.path_mtu import Search
 
 
 def searched(

@@ -2,8 +2,8 @@
 
 import ipaddress
 
-from worker import sweeps
-from worker.replies import Replies
+from worker.evaluation import sweeps
+from worker.evaluation.replies import Replies
 from worker.wire.echo import EchoRecord, EchoReplies, EchoReply
 
 FIRST = ipaddress.ip_address("192.0.2.1")

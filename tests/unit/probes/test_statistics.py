@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker import statistics
+from worker.evaluation import statistics
 
 
 def test_percentiles_interpolate_between_the_closest_ranks() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from worker import dscp, treatment
-from worker.treatment import Burst, Mark, Policy, Seen
+from worker.evaluation import dscp, treatment
+from worker.evaluation.treatment import Burst, Mark, Policy, Seen
 
 EF = dscp.parse("EF")
 

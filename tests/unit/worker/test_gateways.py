@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from worker import gateways
-from worker.gateways import Gateways
+from worker.vantage import gateways
+from worker.vantage.gateways import Gateways
 from worker.wire.echo import EchoPlan, EchoRecord, EchoReply
 from worker.wire.netlink import Hop, Link
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.nameservers import name_servers
+from worker.vantage.nameservers import name_servers
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from worker import pressure
-from worker.pressure import Pressure
+from worker.vantage import pressure
+from worker.vantage.pressure import Pressure
 from worker.wire.netlink import Link
 
 Times = namedtuple("Times", ["user", "idle", "steal", "guest"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from worker import statistics
+from worker.evaluation import statistics
 from worker.wire.trace import limits
 from worker.wire.trace.paths import Path
 from worker.wire.trace.plan import Answer, Probe

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamswarm.v1.probes.ping_pb2 import PingResult
-from worker import statistics
+from worker.evaluation import statistics
 from worker.wire.echo import EchoRecord
 
 

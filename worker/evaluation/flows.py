@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamswarm.v1.probes.tcp_window_pb2 import TcpWindowResult
-from worker import statistics
-from worker.bottleneck import Figures
+from worker.evaluation import statistics
+from worker.evaluation.bottleneck import Figures
 from worker.wire.tcp_info import TcpInfo
 from worker.wire.tcp_sampling import Sample
 

@@ -15,7 +15,7 @@ import dns.rrset
 
 from streamswarm.targets import shown
 from streamswarm.v1.probes.dns_pb2 import DnsResult
-from worker import statistics
+from worker.evaluation import statistics
 
 #: Records of each section that the detail shows.
 _SHOWN_RECORDS = 20

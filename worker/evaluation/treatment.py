@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from worker import dscp
-from worker.dscp import CodePoint
+from worker.evaluation import dscp
+from worker.evaluation.dscp import CodePoint
 
 #: A burst is cut from this loss on, so much above that of paced packets, both in percent.
 _POLICED_PCT = 10.0

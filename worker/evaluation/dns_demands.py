@@ -11,7 +11,7 @@ import dns.rcode
 from streamswarm.targets import shown
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.dns_pb2 import DnsSpec
-from worker.dns_answers import Answer, data_of
+from worker.evaluation.dns_answers import Answer, data_of
 from worker.failures import internal_failure, target_failure
 from worker.http import patterns
 from worker.probing import ProbeFailure

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.tcp_pb2 import TcpResult
-from worker import statistics
+from worker.evaluation import statistics
 
 #: Mean connect times in milliseconds below which a run is excellent, good and moderate.
 EXCELLENT_MS, GOOD_MS, MODERATE_MS = 50.0, 100.0, 300.0

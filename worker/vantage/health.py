@@ -15,11 +15,11 @@ from collections.abc import Callable
 
 from streamswarm.v1 import probe_pb2
 from worker.clock import Clock
-from worker.gateways import Gateways
-from worker.nameservers import any_answers, name_servers
 from worker.policy import Policy
-from worker.pressure import Pressure
 from worker.probing import IPAddress, ProbeFailure
+from worker.vantage.gateways import Gateways
+from worker.vantage.nameservers import any_answers, name_servers
+from worker.vantage.pressure import Pressure
 from worker.wire import netlink
 from worker.wire.netlink import Hop
 from worker.wire.source import BY_ROUTES, Source

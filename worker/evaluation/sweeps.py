@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from streamswarm.v1.probes.ping_pb2 import PingAddress, PingResult
-from worker import statistics
+from worker.evaluation import statistics
+from worker.evaluation.replies import Replies
 from worker.probing import IPAddress
-from worker.replies import Replies
 
 #: Networks of up to so many addresses have a row for each one that answers.
 MOST_ROWS = 1024
