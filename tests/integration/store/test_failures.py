@@ -156,7 +156,8 @@ def test_the_days_that_are_there_get_it_with_the_migration(empty_postgres_url: s
     """Today and those to come; nobody asks for the latest failures of days before."""
     settings = Settings(database_url=empty_postgres_url)
     engine = make_engine(settings, application="test")
-    days = [TODAY + dt.timedelta(days=offset) for offset in (-1, 0, 1)]
+    today = dt.datetime.now(dt.UTC).date()
+    days = [today + dt.timedelta(days=offset) for offset in (-1, 0, 1)]
     with engine.begin() as connection:
         command.upgrade(schema._config(connection), "0007")
         for day in days:

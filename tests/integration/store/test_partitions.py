@@ -13,6 +13,8 @@ from support.at_once import at_once
 from controller.store import partitions, results
 
 OLD = dt.date(2026, 3, 29)
+#: The partitions of a day of `ping`: its own, and that of the addresses of sweeps.
+MADE = ["result_ping_2026_03_29", "result_ping_by_address_2026_03_29"]
 INSERT = (
     "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
     "failure_source) VALUES (:job, :at, :at, 1, 1, 1, 0)"
@@ -39,7 +41,7 @@ def test_a_late_spool_gets_its_partition(engine: Engine) -> None:
     with pytest.raises(IntegrityError, match="no partition of relation"), engine.begin() as connection:
         store(connection, at)
     with engine.begin() as connection:
-        assert partitions.ensure_partitions(connection, "ping", [OLD]) == ["result_ping_2026_03_29"]
+        assert partitions.ensure_partitions(connection, "ping", [OLD]) == MADE
     with engine.begin() as connection:
         store(connection, at)
         assert place(connection, at) == "result_ping_2026_03_29"
@@ -111,4 +113,4 @@ def test_a_lock_that_is_not_had_is_given_up(engine: Engine) -> None:
             partitions.ensure_partitions(connection, "ping", [OLD])
         assert partitions.LOCK_TIMEOUT_S - 1 < time.monotonic() - started < partitions.LOCK_TIMEOUT_S + 3
     with engine.begin() as connection:
-        assert partitions.ensure_partitions(connection, "ping", [OLD]) == ["result_ping_2026_03_29"]
+        assert partitions.ensure_partitions(connection, "ping", [OLD]) == MADE

@@ -48,6 +48,11 @@ def days(engine: Engine) -> list[str]:
         )
 
 
+def own(dropped: list[str]) -> list[str]:
+    """Return those of the kind's own tables; the tables of a sweep's addresses go along with them."""
+    return [name for name in dropped if "_by_address_" not in name]
+
+
 @pytest.fixture
 def filled(engine: Engine) -> Engine:
     """Four days of results that are not rolled up yet."""
@@ -72,7 +77,7 @@ def test_results_go_once_they_are_rolled_up(filled: Engine) -> None:
     before = days(filled)
     assert expire(filled, "ping", RETENTION, now=NOW).dropped == []
     rolling.roll_up(filled, "ping")
-    assert expire(filled, "ping", RETENTION, now=NOW).dropped == before[:2]
+    assert own(expire(filled, "ping", RETENTION, now=NOW).dropped) == before[:2]
     assert days(filled) == before[2:]
     assert expire(filled, "ping", RETENTION, now=NOW).dropped == []
     with filled.connect() as connection:
@@ -91,7 +96,7 @@ def test_late_results_that_are_not_rolled_up_yet_keep_their_day(filled: Engine) 
         )
     assert expire(filled, "ping", RETENTION, now=NOW).dropped == []
     rolling.roll_up(filled, "ping")
-    assert len(expire(filled, "ping", RETENTION, now=NOW).dropped) == 2
+    assert len(own(expire(filled, "ping", RETENTION, now=NOW).dropped)) == 2
     with filled.connect() as connection:
         assert connection.execute(text("SELECT sum(runs_ok) FROM rollup_ping_1d")).scalar_one() == 5
 
@@ -114,7 +119,7 @@ def test_a_mark_of_what_has_expired_does_not_spoil_its_roll_up(filled: Engine) -
     assert rolling.roll_up(filled, "ping").marks == 1
     with filled.connect() as connection:
         assert connection.execute(text("SELECT sum(runs_ok) FROM rollup_ping_1h")).scalar_one() == 4
-    assert expire(filled, "ping", RETENTION, now=NOW).dropped == ["result_ping_2026_03_27"]
+    assert own(expire(filled, "ping", RETENTION, now=NOW).dropped) == ["result_ping_2026_03_27"]
 
 
 def test_a_detachment_that_was_cut_short_is_finished(
@@ -127,7 +132,7 @@ def test_a_detachment_that_was_cut_short_is_finished(
     with other.connect() as reader:
         reader.execute(text("SELECT count(*) FROM result_ping")).scalar_one()
         done = expire(filled, "ping", RETENTION, now=NOW)
-        assert done.dropped == []
+        assert own(done.dropped) == []
         assert done.left == before[:1]
         with filled.begin() as connection:  # results still come
             insert(connection, FIRST + dt.timedelta(days=3), job=5)
@@ -139,7 +144,7 @@ def test_a_detachment_that_was_cut_short_is_finished(
                 .all()
             )
         assert pending == before[:1]
-    assert expire(filled, "ping", RETENTION, now=NOW).dropped == before[:2]
+    assert own(expire(filled, "ping", RETENTION, now=NOW).dropped) == before[:2]
     assert days(filled) == before[2:]
 
 
@@ -204,8 +209,8 @@ def test_roll_ups_go_by_months(filled: Engine) -> None:
     kept = Retention.of(
         Settings(retention_days=0, retention_5m_days=5, retention_1h_days=10, retention_1d_days=0)
     )
-    assert expire(filled, "ping", kept, now=NOW).dropped == ["rollup_ping_5m_2026_03"]
+    assert own(expire(filled, "ping", kept, now=NOW).dropped) == ["rollup_ping_5m_2026_03"]
     later = expire(filled, "ping", kept, now=NOW + dt.timedelta(days=4))
-    assert later.dropped == ["rollup_ping_1h_2026_03"]
+    assert own(later.dropped) == ["rollup_ping_1h_2026_03"]
     with filled.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM rollup_ping_1d")).scalar_one() == 4

@@ -78,6 +78,8 @@ NEEDED = {
     "api.update_worker": "operator",
     "live.stream": "viewer",
     "pages.destination": "viewer",
+    "pages.help_kind": "viewer",
+    "pages.help_kinds": "viewer",
     "pages.destination_create": "operator",
     "pages.destination_delete": "operator",
     "pages.destination_new": "operator",
