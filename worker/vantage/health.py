@@ -59,6 +59,8 @@ class Vantage:
         self._used: set[Way] = set()
         self._resolver_us: int | None = None
         self._resolving = asyncio.Lock()
+        #: Whether the name servers could not be reached when they were last looked at.
+        self._cut_off = False
         #: What is wrong at present, for people, by what it is about.
         self._wrong: dict[str, str] = {}
 
@@ -100,7 +102,9 @@ class Vantage:
             hop = self._hop_of((address, source))
             return "" if hop is None else await self._fault_at(hop, started_us)
         if failure.reason == probe_pb2.FAILURE_REASON_RESOLVER_FAILED:
-            return await self._resolver_fault()
+            fault = await self._resolver_fault()
+            # Name servers that can be reached and do not answer are the resolver's failure, as the run says already.
+            return fault if self._cut_off else ""
         return ""
 
     async def watch(self) -> None:
@@ -163,7 +167,8 @@ class Vantage:
             self.note(server, answered=False)
         since_us = self._clock.steady_us() - _LATELY_US
         faults = [await self._fault_on((server, BY_ROUTES), since_us) for server in servers]
-        if all(faults):
+        self._cut_off = all(faults)
+        if self._cut_off:
             return f"none of its name servers can be reached: {faults[0]}"
         if await any_answers(servers):
             return ""
