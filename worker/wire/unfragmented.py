@@ -22,6 +22,7 @@ from worker.probing import IPAddress
 from worker.wire import icmp_messages, stamps
 from worker.wire.addresses import family_of, set_dscp, socket_address
 from worker.wire.icmp import open_socket
+from worker.wire.readiness import readable
 from worker.wire.source import BY_ROUTES, Source
 
 _IP_MTU_DISCOVER, _IP_MTU = 10, 14
@@ -150,22 +151,15 @@ class Prober:
         return message[:2] == bytes([_REPLY[self._address.version], 0]) and message[4:] == request[4:]
 
     async def _listen(self, sock: socket.socket, request: bytes, sent_ns: int, wait_s: float) -> Verdict:
-        arrived = asyncio.Event()
-        loop = asyncio.get_running_loop()
         deadline = time.monotonic() + wait_s
-        loop.add_reader(sock, arrived.set)
-        try:
-            while True:
-                arrived.clear()
-                verdict = self._read(sock, request, sent_ns)
-                if verdict is not None:
-                    return verdict
-                try:
-                    await asyncio.wait_for(arrived.wait(), max(0.0, deadline - time.monotonic()))
-                except asyncio.TimeoutError:
-                    return self._read(sock, request, sent_ns) or Verdict(fate="silent")
-        finally:
-            loop.remove_reader(sock)
+        while True:
+            verdict = self._read(sock, request, sent_ns)
+            if verdict is not None:
+                return verdict
+            try:
+                await readable(sock, max(0.0, deadline - time.monotonic()))
+            except asyncio.TimeoutError:
+                return self._read(sock, request, sent_ns) or Verdict(fate="silent")
 
     def _read(self, sock: socket.socket, request: bytes, sent_ns: int) -> Verdict | None:
         """Read what is there; return the fate once it is known."""

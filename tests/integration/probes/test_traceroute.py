@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import re
 import time
 from collections.abc import Iterator
@@ -15,13 +16,15 @@ from support.routed import Routed, entered, routed
 
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
+from worker import loop
 from worker.policy import Policy
 from worker.probes import traceroute
 from worker.probing import ProbeContext, ProbeFailure
 from worker.resolving import system_resolver
 from worker.wire.trace import sockets
+from worker.wire.trace.engine import trace
 from worker.wire.trace.paths import Memory
-from worker.wire.trace.plan import TraceUnavailableError
+from worker.wire.trace.plan import TracePlan, TraceUnavailableError
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.usefixtures("_root")]
 
@@ -267,6 +270,35 @@ async def test_icmp_works_without_the_right_to_send_raw_packets(
     assert not outcome.metrics.hops[0].HasField("quoted_dscp")
     assert caught.value.reason == probe_pb2.FAILURE_REASON_NO_PERMISSION
     assert "CAP_NET_RAW" in caught.value.message
+
+
+def test_answers_are_noticed_on_the_workers_own_loop(path: Routed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where transmit stamps lie in the socket's error queue, which keeps uvloop from watching it."""
+    path.run(path.near, "sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647")
+
+    def refuse(version: int) -> None:
+        raise TraceUnavailableError("this process may not send raw packets", sockets.RAW_RIGHT)
+
+    monkeypatch.setattr(sockets, "open_sender", refuse)
+    plan = TracePlan(
+        protocol="icmp",
+        port=0,
+        rounds=3,
+        interval_s=0.2,
+        timeout_s=20.0,
+        first_ttl=1,
+        max_ttl=30,
+        gap_limit=5,
+        probes_per_hop=1,
+        flows=1,
+        size=64,
+        dscp=0,
+    )
+    with entered(path.near):
+        started_s = time.monotonic()
+        record = loop.run(trace(ipaddress.ip_address("127.0.0.1"), plan))
+    assert time.monotonic() - started_s < 10
+    assert any(probe.answer is not None for probe in record.probes)
 
 
 async def test_the_policy_is_asked_for_address_and_port(path: Routed, probe: Probe, guard: object) -> None:

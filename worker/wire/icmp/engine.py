@@ -10,9 +10,9 @@ import asyncio
 import errno
 import heapq
 import itertools
-import select
 import time
 
+from worker.wire import readiness
 from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailableError
 from worker.wire.icmp.lane import Block, Lane
 from worker.wire.icmp.run import Run
@@ -50,9 +50,6 @@ class Engine:
         self._retry: asyncio.TimerHandle | None = None
         self._ready_s = 0.0
         self._keeper: asyncio.Task[None] | None = None
-        #: Watches the sockets for the event loop, which may stop watching one that has something in its error queue.
-        self._epoll: select.epoll | None = None
-        self._by_descriptor: dict[int, Lane] = {}
 
     async def echo(self, plan: EchoPlan) -> EchoRecord:
         """See `worker.wire.icmp.echo`."""
@@ -95,27 +92,10 @@ class Engine:
         if not self.sockets:
             self._ready_s = self._loop.time() + _STAMP_WARM_UP_S
         run.lanes.append(lane)
-        self._by_descriptor[lane.sock.fileno()] = lane
-        self._watch(lane)
+        readiness.add_reader(self._loop, lane.sock, lane.drain)
         if self._keeper is None:
             self._keeper = self._loop.create_task(self._keep())
         return lane
-
-    def _watch(self, lane: Lane) -> None:
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            self._loop.add_reader(self._epoll.fileno(), self._read)
-        self._epoll.register(lane.sock, select.EPOLLIN)
-
-    def _ignore(self, lane: Lane) -> None:
-        if self._epoll is not None:
-            self._epoll.unregister(lane.sock)
-
-    def _read(self) -> None:
-        """Have the lanes read what has come."""
-        if self._epoll is not None:
-            for descriptor, _ in self._epoll.poll(0):
-                self._by_descriptor[descriptor].drain()
 
     def _wake(self, run: Run, at_s: float) -> None:
         """Have the engine look at a run at an instant, and not before."""
@@ -187,9 +167,9 @@ class Engine:
             for lane in lanes:
                 if lane.waiting >= WORTHWHILE:
                     # What comes meanwhile is read by the lane itself; each packet would wake the event loop for nothing.
-                    self._ignore(lane)
+                    readiness.remove_reader(self._loop, lane.sock)
                     waits = not lane.flush() or waits
-                    self._watch(lane)
+                    readiness.add_reader(self._loop, lane.sock, lane.drain)
                 elif lane.backlog:
                     waits = not lane.flush() or waits
         if waits and self._retry is None:
@@ -239,11 +219,6 @@ class Engine:
         for lanes in self._lanes.values():
             for lane in list(lanes):
                 if held or (lane.idle and lane.used_s <= unused_since_s):
-                    self._ignore(lane)
-                    del self._by_descriptor[lane.sock.fileno()]
+                    readiness.remove_reader(self._loop, lane.sock)
                     lane.close()
                     lanes.remove(lane)
-        if self._epoll is not None and not self.sockets:
-            self._loop.remove_reader(self._epoll.fileno())
-            self._epoll.close()
-            self._epoll = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import socket
 from collections.abc import Callable, Iterator
 
-from worker.wire import stamps
+from worker.wire import readiness, stamps
 from worker.wire.batches import MSG_ERRQUEUE, Table
 from worker.wire.trace import decoding, sockets
 from worker.wire.trace.decoding import Seen
@@ -82,7 +83,7 @@ class RawChannel:
     def close(self) -> None:
         """Close the sockets."""
         for sock in self._receivers:
-            self._loop.remove_reader(sock)
+            readiness.remove_reader(self._loop, sock)
             sock.close()
         self._receivers.clear()
         self._sender.close()
@@ -162,7 +163,7 @@ class RawChannel:
 
     def _listen(self, sock: socket.socket, decode: Callable[[Table, int], Iterator[Seen]]) -> None:
         self._receivers.append(sock)
-        self._loop.add_reader(sock, self._receive, sock, decode)
+        readiness.add_reader(self._loop, sock, functools.partial(self._receive, sock, decode))
 
     def _receive(self, sock: socket.socket, decode: Callable[[Table, int], Iterator[Seen]]) -> None:
         table = self._incoming

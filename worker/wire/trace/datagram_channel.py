@@ -15,7 +15,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from worker.wire import stamps
+from worker.wire import readiness, stamps
 from worker.wire.trace.channel import BUSY, Refuse, Take
 from worker.wire.trace.decoding import Seen
 from worker.wire.trace.plan import Probe, TraceUnavailableError
@@ -57,7 +57,7 @@ class DatagramChannel:
         self._header = 20 if version == 4 else 40
         self._numbered: list[Probe | None] = [None] * _NUMBERS
         self._next_number = 0
-        self._loop.add_reader(self._sock, self._receive)
+        readiness.add_reader(self._loop, self._sock, self._receive)
 
     def ident(self, flow: int) -> int:
         """Return the ICMP identifier."""
@@ -69,7 +69,7 @@ class DatagramChannel:
 
     def close(self) -> None:
         """Close the socket."""
-        self._loop.remove_reader(self._sock)
+        readiness.remove_reader(self._loop, self._sock)
         self._sock.close()
 
     def transmit(self, batch: list[Probe]) -> list[Probe]:

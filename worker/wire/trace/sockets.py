@@ -156,8 +156,10 @@ def _bound(family: int, kind: int, port: int) -> socket.socket:
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # Datagrams to the port are answers to probes without a slot: nobody reads them.
-        _attach(sock, [(_RETURN, 0, 0, 0)])
+        # Datagrams to the port are answers to probes without a slot: nobody reads them. To a TCP socket that does not
+        # listen nothing is given, and only privileged processes may attach a filter to one.
+        if kind == socket.SOCK_DGRAM:
+            _attach(sock, [(_RETURN, 0, 0, 0)])
         sock.bind(("", port))
     except OSError:
         sock.close()
