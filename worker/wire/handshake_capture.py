@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import socket
-import struct
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -19,12 +17,11 @@ from dataclasses import dataclass
 
 from worker.failures import error_text
 from worker.probing import IPAddress
-from worker.wire import stamps
+from worker.wire import options, stamps
 from worker.wire.segments import ACK, SNAPPED, SYN, Segment, parse, port_filter
 from worker.wire.source import IP_BIND_ADDRESS_NO_PORT
 
 _ETH_P_ALL = 0x0003
-_SO_ATTACH_FILTER = 26
 _PACKET_OUTGOING = 4
 _ANCILLARY_BYTES = 128
 #: The kernel begins to stamp packets a moment after the first socket has asked for it.
@@ -137,12 +134,12 @@ class HandshakeCapture:
     def admit(self, local_port: int, watch: Watch) -> None:
         """Let the packets of a local port through; raises OSError."""
         self._watches[local_port] = watch
-        _attach(self._sock, port_filter(self._watches))
+        options.attach_filter(self._sock, port_filter(self._watches))
 
     def dismiss(self, local_port: int) -> None:
         """Keep them out again."""
         if self._watches.pop(local_port, None) is not None:
-            _attach(self._sock, port_filter(self._watches))
+            options.attach_filter(self._sock, port_filter(self._watches))
 
     def read(self) -> None:
         """Hand every packet that has come to whom it concerns."""
@@ -199,18 +196,9 @@ def _packet_socket() -> socket.socket:
         raise CaptureUnavailableError(f"no packet socket could be opened: {error_text(error)}") from error
     try:
         sock.setblocking(False)
-        _attach(sock, port_filter(()))
+        options.attach_filter(sock, port_filter(()))
         stamps.enable_receiving(sock)
     except OSError as error:
         sock.close()
         raise CaptureUnavailableError(f"packets cannot be watched: {error_text(error)}") from error
     return sock
-
-
-def _attach(sock: socket.socket, program: bytes) -> None:
-    """Set the filter; the kernel makes a copy of it."""
-    steps = ctypes.create_string_buffer(program, len(program))
-    # struct sock_fprog: the number of instructions, of eight bytes each, and where they stand.
-    sock.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(steps))
-    )

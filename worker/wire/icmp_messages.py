@@ -45,11 +45,14 @@ def request(version: int, cookie: bytes, size: int) -> bytes:
     return bytes([REQUEST_TYPE[version], 0]) + bytes(6) + head + padding
 
 
-def word_sum(data: bytes) -> int:
-    """Return the one's complement sum of the 16-bit words of a message, in this host's byte order (RFC 1071)."""
+def internet_sum(data: bytes, order: str = "!") -> int:
+    """Return the one's complement sum of the 16-bit words (RFC 1071), without complementing it.
+
+    With the order `=` the words are taken, and the sum is, in this host's byte order.
+    """
     if len(data) % 2:
         data += b"\0"
-    total: int = sum(struct.unpack(f"={len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"{order}{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total

@@ -10,13 +10,14 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from worker.wire.options import Instruction, assembled
+
 SYN, ACK = 0x02, 0x10
 #: Bytes of each packet that are looked at: the longest IPv4 header or an IPv6 one, and a TCP header.
 SNAPPED = 128
 
 _PORTS = struct.Struct("!HHIIBB")
 _TCP = 6
-_INSTRUCTION = struct.Struct("=HBBI")
 _LOAD_BYTE, _LOAD_HALF_INDIRECT, _LOAD_INDEX, _LOAD_INDEX_IPV4_HEADER = 0x30, 0x48, 0x01, 0xB1
 _SHIFT_RIGHT, _JUMP, _JUMP_EQUAL, _RETURN = 0x74, 0x05, 0x15, 0x06
 
@@ -67,7 +68,7 @@ def port_filter(ports: Collection[int]) -> bytes:
         for port in ports
         for step in (_step(_JUMP_EQUAL, port, equal=0, other=1), _step(_RETURN, SNAPPED))
     ]
-    return b"".join(
+    return assembled(
         [
             _step(_LOAD_BYTE, 0),
             _step(_SHIFT_RIGHT, 4),
@@ -92,5 +93,5 @@ def port_filter(ports: Collection[int]) -> bytes:
     )
 
 
-def _step(code: int, operand: int, *, equal: int = 0, other: int = 0) -> bytes:
-    return _INSTRUCTION.pack(code, equal, other, operand)
+def _step(code: int, operand: int, *, equal: int = 0, other: int = 0) -> Instruction:
+    return code, equal, other, operand

@@ -19,20 +19,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.probing import IPAddress
-from worker.wire import icmp_messages, stamps
+from worker.wire import icmp_messages, options, stamps
 from worker.wire.addresses import family_of, set_dscp, socket_address
 from worker.wire.icmp import open_socket
 from worker.wire.readiness import readable
 from worker.wire.source import BY_ROUTES, Source
 
-_IP_MTU_DISCOVER, _IP_MTU = 10, 14
-_IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_DONTFRAG = 23, 24, 62
 _IP_RECVTOS, _IPV6_RECVTCLASS = 13, 66
 #: Level and type of the control message with the octet of what came.
 _OCTETS = {(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)}
-_PMTUDISC_PROBE = 3
-_REQUEST = {4: 8, 6: 128}
-_REPLY = {4: 0, 6: 129}
 #: ICMP echo: type, code, checksum, identifier, sequence number. A UDP header is as long.
 _HEADER = struct.Struct("!BBHHH")
 #: Random bytes that begin the payload, so that a reply proves to be one to this packet.
@@ -103,9 +98,7 @@ class Prober:
                 self._source.bind(opened)
                 opened.connect(socket_address(self._address, self._port))
                 return self.kernel_mtu(opened)
-        if self._address.version == 4:
-            return sock.getsockopt(socket.IPPROTO_IP, _IP_MTU)
-        return sock.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU)
+        return options.kernel_mtu(sock)
 
     @contextlib.contextmanager
     def _open(self, ttl: int) -> Iterator[socket.socket]:
@@ -117,13 +110,11 @@ class Prober:
         with sock:
             if self._address.version == 4:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
-                sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
                 sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
             else:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
-                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
-                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_DONTFRAG, 1)
                 sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVTCLASS, 1)
+            options.set_dont_fragment(sock, True)
             set_dscp(sock, self._dscp)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _LONGEST)
             stamps.enable_errors(sock)
@@ -138,17 +129,22 @@ class Prober:
         ident = int(sock.getsockname()[1]) if own else secrets.randbelow(0x10000)
         self._sequence = (self._sequence + 1) & 0xFFFF
         payload = secrets.token_bytes(_COOKIE_BYTES).ljust(length - _HEADER.size, b"\x5a")
-        kind = _REQUEST[self._address.version]
+        kind = icmp_messages.REQUEST_TYPE[self._address.version]
         check = 0
         if self._address.version == 4:
-            check = _checksum(_HEADER.pack(kind, 0, 0, ident, self._sequence) + payload)
+            check = 0xFFFF - icmp_messages.internet_sum(
+                _HEADER.pack(kind, 0, 0, ident, self._sequence) + payload
+            )
         return _HEADER.pack(kind, 0, check, ident, self._sequence) + payload
 
     def _is_reply(self, sock: socket.socket, message: bytes, request: bytes) -> bool:
         """Whether a message is the whole of a request, come back."""
         if self._address.version == 4 and sock.type == socket.SOCK_RAW:
             message = message[(message[0] & 0x0F) * 4 :] if message else message
-        return message[:2] == bytes([_REPLY[self._address.version], 0]) and message[4:] == request[4:]
+        return (
+            message[:2] == bytes([icmp_messages.REPLY_TYPE[self._address.version], 0])
+            and message[4:] == request[4:]
+        )
 
     async def _listen(self, sock: socket.socket, request: bytes, sent_ns: int, wait_s: float) -> Verdict:
         deadline = time.monotonic() + wait_s
@@ -209,13 +205,6 @@ class Prober:
     def _passed(self, sent_ns: int, octet: int | None = None) -> Verdict:
         rtt_ms = (time.perf_counter_ns() - sent_ns) / 1e6
         return Verdict(fate="passed", reporter=str(self._address), rtt_ms=rtt_ms, octet=octet)
-
-
-def _checksum(data: bytes) -> int:
-    """Return the Internet checksum (RFC 1071)."""
-    data += bytes(len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data)) % 0xFFFF
-    return 0xFFFF - total
 
 
 def _octet_in(ancillary: stamps.Ancillary) -> int | None:

@@ -17,13 +17,13 @@ def test_a_request_has_its_type_and_begins_with_the_cookie() -> None:
 
 def test_the_sum_matches_the_worked_example() -> None:
     """RFC 1071, section 3: these bytes add up to ddf2, in whatever order a host reads them."""
-    total = icmp_messages.word_sum(bytes.fromhex("0001f203f4f5f6f7"))
+    total = icmp_messages.internet_sum(bytes.fromhex("0001f203f4f5f6f7"), "=")
     assert struct.pack("=H", total).hex() == "ddf2"
 
 
 def test_an_odd_byte_is_summed_as_if_a_zero_followed() -> None:
     """RFC 1071."""
-    assert icmp_messages.word_sum(b"\x01") == int.from_bytes(b"\x01\0", sys.byteorder)
+    assert icmp_messages.internet_sum(b"\x01", "=") == int.from_bytes(b"\x01\0", sys.byteorder)
 
 
 @pytest.mark.parametrize(

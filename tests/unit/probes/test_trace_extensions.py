@@ -5,8 +5,8 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.wire.icmp_messages import internet_sum
 from worker.wire.trace import extensions
-from worker.wire.trace.packets import internet_sum
 
 #: Two labels: 16,001 with S=0, then 24 with the bottom of the stack; TTL 1 in both.
 MPLS = bytes.fromhex("000c 0101 03e81001 00018101")

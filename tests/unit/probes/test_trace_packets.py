@@ -6,7 +6,8 @@ import struct
 
 import pytest
 
-from worker.wire.trace.packets import FLOWS, Flow, Template, internet_sum, shape
+from worker.wire.icmp_messages import internet_sum
+from worker.wire.trace.packets import FLOWS, Flow, Template, shape
 from worker.wire.trace.plan import Protocol
 
 ADDRESSES = {4: ("192.0.2.1", "198.51.100.77"), 6: ("2001:db8::1", "2001:db8:ffff:8000::77")}

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
-from worker.wire import batches, icmp_messages, stamps
+from worker.wire import batches, icmp_messages, options, stamps
 from worker.wire.echo import EchoSendError
 from worker.wire.icmp import sockets
 from worker.wire.icmp.run import COOKIE_BYTES, Run, native
@@ -130,7 +130,7 @@ class Lane:
         if not self.stamped:
             run.stamps_expected = False
         if self.sock not in run.drops_before:
-            run.drops_before[self.sock] = sockets.dropped(self.sock)
+            run.drops_before[self.sock] = options.dropped(self.sock)
             if run.length > self._replies.payload:
                 self._replies = self._tables.replies(self.sort.version, raw=self.raw, length=run.length)
                 self._queue = self._tables.queue(self.sort.version, length=run.length)

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from worker.wire import batches, icmp_messages, stamps
+from worker.wire import batches, icmp_messages, options, stamps
 from worker.wire.addresses import socket_address
 from worker.wire.echo import EchoError, EchoPlan, EchoRecord, EchoReplies
 from worker.wire.icmp import sockets
@@ -138,7 +138,7 @@ class Run:
             bytes_sent=self.sent_count * self.packet_bytes,
             bytes_received=len(self.indexes) * (header + self.length) + self.error_bytes,
             dropped_here=sum(
-                sockets.dropped(sock) - before
+                options.dropped(sock) - before
                 for sock, before in self.drops_before.items()
                 if sock.fileno() >= 0
             ),

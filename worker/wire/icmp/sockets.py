@@ -7,7 +7,6 @@ sockets are not connected: one serves every destination.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import secrets
@@ -16,7 +15,7 @@ import struct
 from dataclasses import dataclass
 
 from worker.probing import IPAddress
-from worker.wire import batches, stamps
+from worker.wire import batches, icmp_messages, options, stamps
 from worker.wire.addresses import set_dscp
 from worker.wire.echo import EchoPlan, EchoUnavailableError
 from worker.wire.source import Source
@@ -28,20 +27,8 @@ USUAL_TTL = 64
 #: Asked for; without CAP_NET_ADMIN the kernel gives `net.core.rmem_max` at most.
 _BUFFER_BYTES = 16 * 1024 * 1024
 
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
-_SO_ATTACH_FILTER = 26
-_SO_MEMINFO = 55
-#: Index of the dropped packets among the numbers of SO_MEMINFO.
-_MEMINFO_DROPS = 8
-_SOL_RAW = 255
-_ICMP_FILTER = 1
-_ICMP6_FILTER = 1
-_IP_TOS, _IP_TTL, _IP_PKTINFO, _IP_MTU_DISCOVER, _IP_RECVTTL, _IP_MTU = 1, 2, 8, 10, 12, 14
-_IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_DONTFRAG = 23, 24, 62
+_IP_TOS, _IP_TTL, _IP_PKTINFO, _IP_RECVTTL = 1, 2, 8, 12
 _IPV6_RECVHOPLIMIT, _IPV6_HOPLIMIT, _IPV6_TCLASS = 51, 52, 67
-_PMTUDISC_DONT, _PMTUDISC_WANT = 0, 1
-#: Sets "don't fragment" and does not hold packets back that exceed a path MTU learnt earlier: each one is tried.
-_PMTUDISC_PROBE = 3
 #: ICMPv6 datagram sockets heed control messages since this release of Linux.
 _CONTROL_ON_PING6 = (5, 18)
 
@@ -122,23 +109,13 @@ def control_of(plan: EchoPlan, sort: Sort) -> bytes:
     return data
 
 
-def dropped(sock: socket.socket) -> int:
-    """Return how many packets the kernel had for this socket and had no room for, since it was opened."""
-    data = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 64)
-    if len(data) < 4 * (_MEMINFO_DROPS + 1):  # older than Linux 4.13
-        return 0
-    count: int = struct.unpack_from("=I", data, 4 * _MEMINFO_DROPS)[0]
-    return count
-
-
 def path_mtu(target: tuple[str, int] | tuple[str, int, int, int]) -> int | None:
     """Return the MTU that the kernel knows towards an address, or None; nothing is sent."""
     family = socket.AF_INET if len(target) == 2 else socket.AF_INET6
-    level, option = (socket.IPPROTO_IP, _IP_MTU) if len(target) == 2 else (socket.IPPROTO_IPV6, _IPV6_MTU)
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.connect((target[0], 9, *target[2:]))
-            return sock.getsockopt(level, option)
+            return options.kernel_mtu(sock)
     except OSError:
         return None
 
@@ -148,18 +125,14 @@ def _prepare(sock: socket.socket, sort: Sort) -> int:
     if sort.version == 4:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
         sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
-        discover = _PMTUDISC_PROBE if sort.dont_fragment else _PMTUDISC_DONT
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, discover)
     else:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVHOPLIMIT, 1)
-        discover = _PMTUDISC_PROBE if sort.dont_fragment else _PMTUDISC_WANT
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, discover)
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_DONTFRAG, int(sort.dont_fragment))
+    options.set_dont_fragment(sock, sort.dont_fragment)
     set_dscp(sock, dscp)
     source = Source(address=sort.source, interface=sort.interface)
-    _enlarge(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF)
-    _enlarge(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF)
+    options.enlarge_receiving(sock, _BUFFER_BYTES)
+    options.enlarge_sending(sock, _BUFFER_BYTES)
     stamps.enable_errors(sock)
     if sock.type != socket.SOCK_RAW:
         return _bind_random_ident(sock, source)
@@ -167,13 +140,6 @@ def _prepare(sock: socket.socket, sort: Sort) -> int:
     ident = secrets.randbelow(0x10000)
     _filter_replies(sock, sort.version, ident)
     return ident
-
-
-def _enlarge(sock: socket.socket, forced: int, asked: int) -> None:
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER_BYTES)
-    except OSError:
-        sock.setsockopt(socket.SOL_SOCKET, asked, _BUFFER_BYTES)
 
 
 def _bind_random_ident(sock: socket.socket, source: Source) -> int:
@@ -189,22 +155,13 @@ def _bind_random_ident(sock: socket.socket, source: Source) -> int:
 
 def _filter_replies(sock: socket.socket, version: int, ident: int) -> None:
     """Have a raw socket take echo replies with our identifier only: it is given every ICMP message of the host."""
-    # The kernel's own filter first: bits set in the mask are dropped.
-    if version == 4:
-        sock.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~1))
-        # ldxb 4*([0]&0xf); ldh [x + 4]
-        load = [(0xB1, 0, 0, 0), (0x48, 0, 0, 4)]
-    else:
-        mask = [0xFFFFFFFF] * 8
-        mask[129 >> 5] &= ~(1 << (129 & 31))
-        sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *mask))
-        # ldh [4]
-        load = [(0x28, 0, 0, 4)]
+    # The kernel's own filter first.
+    options.take_icmp_types(sock, version, [icmp_messages.REPLY_TYPE[version]])
+    # IPv4: ldxb 4*([0]&0xf); ldh [x + 4]. IPv6, which comes without its header: ldh [4].
+    load = [(0xB1, 0, 0, 0), (0x48, 0, 0, 4)] if version == 4 else [(0x28, 0, 0, 4)]
     # jeq #ident, take, drop; ret #262144; ret #0
     program = [*load, (0x15, 0, 1, ident), (0x06, 0, 0, 0x40000), (0x06, 0, 0, 0)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
-    described = struct.pack("@HP", len(program), ctypes.addressof(code))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+    options.attach_filter(sock, options.assembled(program))
 
 
 def _release() -> tuple[int, int]:

@@ -107,7 +107,7 @@ class SendRows:
         row[table.address_at : table.address_at + len(run.address)] = run.address
         row[table.control_at :] = run.control
         run.image = bytes(row)
-        run.sum = icmp_messages.word_sum(run.message)
+        run.sum = icmp_messages.internet_sum(run.message, "=")
         return run.image
 
 

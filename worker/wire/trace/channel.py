@@ -8,7 +8,7 @@ import functools
 import socket
 from collections.abc import Callable, Iterator
 
-from worker.wire import readiness, stamps
+from worker.wire import options, readiness, stamps
 from worker.wire.batches import MSG_ERRQUEUE, Table
 from worker.wire.trace import decoding, sockets
 from worker.wire.trace.decoding import Seen
@@ -78,7 +78,7 @@ class RawChannel:
 
     def overflows(self) -> int:
         """Return how many packets came for which the receive buffers had no room."""
-        return sum(map(sockets.overflows, self._receivers))
+        return sum(map(options.dropped, self._receivers))
 
     def close(self) -> None:
         """Close the sockets."""

@@ -11,7 +11,7 @@ import ipaddress
 import struct
 from typing import Any
 
-from worker.wire.trace.packets import internet_sum
+from worker.wire.icmp_messages import internet_sum
 
 _OBJECT = struct.Struct("!HBB")
 _WORD = struct.Struct("!I")

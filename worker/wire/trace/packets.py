@@ -19,6 +19,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from worker.wire.icmp_messages import internet_sum
 from worker.wire.trace.plan import Protocol
 
 #: Source ports and ICMP identifiers of a worker lie in one block of 16: one for each flow.
@@ -27,7 +28,6 @@ FLOWS = 16
 _ICMP_ECHO = {4: 8, 6: 128}
 _PROTOCOL = {4: {"icmp": 1, "udp": 17, "tcp": 6}, 6: {"icmp": 58, "udp": 17, "tcp": 6}}
 _HEADER = {4: 20, 6: 40}
-_L4_HEADER = {"icmp": 8, "udp": 8, "tcp": 20}
 _SYN = 0x02
 #: High half of every TCP sequence number; a random constant of no meaning, so that numbers do not look like a count.
 _SEQUENCE_HIGH = 0x5D3A
@@ -156,13 +156,3 @@ def _balanced(flow: Flow, body: bytes, at: int) -> bytes:
     )
     total = (internet_sum(body) + covered) % 0xFFFF
     return body[:at] + _WORD.pack(0xFFFF - total) + body[at + 2 :]
-
-
-def internet_sum(data: bytes) -> int:
-    """Return the one's complement sum of the 16-bit words (RFC 1071), without complementing it."""
-    if len(data) % 2:
-        data += b"\0"
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total

@@ -7,14 +7,11 @@ anything: a worker beside a busy server would otherwise see each of its TCP segm
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import secrets
 import socket
-import struct
-from collections.abc import Sequence
 
-from worker.wire import stamps
+from worker.wire import options, stamps
 from worker.wire.addresses import SocketAddress
 from worker.wire.source import Source
 from worker.wire.trace.packets import FLOWS
@@ -26,13 +23,9 @@ RAW_RIGHT = "give the worker CAP_NET_RAW, as its systemd unit does (`AmbientCapa
 _FIRST_PORT, _LAST_PORT = 61_008, 65_504
 #: Nothing is sent there; connect() just wants one.
 _ANY_PORT = 9
-_SO_ATTACH_FILTER = 26
-_SO_RCVBUFFORCE = 33
-_SO_MEMINFO = 55
 _IPV6_RECVHOPLIMIT = 51
 _IPV6_HDRINCL = 36
 _RECEIVE_BYTES = 4 << 20
-_SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1
 #: Types that are taken: echo reply, unreachable, too big, time exceeded, parameter problem.
 _TAKEN = {4: (0, 3, 11, 12), 6: (129, 1, 2, 3, 4)}
 
@@ -41,7 +34,6 @@ _LOAD_BYTE, _LOAD_HALF = 0x30, 0x28
 _LOAD_BYTE_X, _LOAD_HALF_X = 0x50, 0x48
 _HEADER_LENGTH_TO_X = 0xB1
 _AND, _EQUAL, _JUMP, _RETURN = 0x54, 0x15, 0x05, 0x06
-_Instruction = tuple[int, int, int, int]
 
 
 def open_sender(version: int) -> socket.socket:
@@ -49,30 +41,22 @@ def open_sender(version: int) -> socket.socket:
     sock = _raw(version, socket.IPPROTO_RAW)
     if version == 6:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_HDRINCL, 1)
-    _enlarge(sock)
+    options.enlarge_receiving(sock, _RECEIVE_BYTES)
     return sock
 
 
 def open_icmp(version: int, block: int) -> socket.socket:
     """Return a socket that receives ICMP errors for, and replies to, the probes of a block of 16 numbers."""
     sock = _raw(version, socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6)
-    blocked = (1 << 256) - 1
-    for kind in _TAKEN[version]:
-        blocked &= ~(1 << kind)
-    # Bits that are set are dropped by the kernel: 32 for ICMP, 256 for ICMPv6, in words of this machine.
-    if version == 4:
-        sock.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", blocked & 0xFFFFFFFF))
-    else:
-        words = [blocked >> 32 * word & 0xFFFFFFFF for word in range(8)]
-        sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *words))
-    _attach(sock, _icmp_filter(version, block))
+    options.take_icmp_types(sock, version, _TAKEN[version])
+    options.attach_filter(sock, options.assembled(_icmp_filter(version, block)))
     return _receiving(sock)
 
 
 def open_tcp(version: int, block: int) -> socket.socket:
     """Return a socket that receives TCP segments to a block of 16 ports."""
     sock = _raw(version, socket.IPPROTO_TCP)
-    _attach(sock, _tcp_filter(version, block))
+    options.attach_filter(sock, options.assembled(_tcp_filter(version, block)))
     return _receiving(sock)
 
 
@@ -102,14 +86,6 @@ def reserve_block() -> tuple[int, list[socket.socket]]:
     raise TraceUnavailableError("no source ports are free on this host", "")
 
 
-def overflows(sock: socket.socket) -> int:
-    """Return how many packets the kernel dropped so far because this socket's buffer was full."""
-    with contextlib.suppress(OSError):
-        drops: int = struct.unpack("=9I", sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36))[8]
-        return drops
-    return 0
-
-
 def source_towards(version: int, there: SocketAddress, source: Source) -> bytes:
     """Return the address that this host sends from to another; OSError when it has no way there. Nothing is sent."""
     family = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -133,7 +109,7 @@ def _raw(version: int, protocol: int) -> socket.socket:
 
 
 def _receiving(sock: socket.socket) -> socket.socket:
-    _enlarge(sock)
+    options.enlarge_receiving(sock, _RECEIVE_BYTES)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVHOPLIMIT, 1)
     stamps.enable(sock)
@@ -144,13 +120,6 @@ def _receiving(sock: socket.socket) -> socket.socket:
     return sock
 
 
-def _enlarge(sock: socket.socket) -> None:
-    """Ask for a large receive buffer; more than `net.core.rmem_max` only some processes may have."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BYTES)
-
-
 def _bound(family: int, kind: int, port: int) -> socket.socket:
     sock = socket.socket(family, kind)
     try:
@@ -159,7 +128,7 @@ def _bound(family: int, kind: int, port: int) -> socket.socket:
         # Datagrams to the port are answers to probes without a slot: nobody reads them. To a TCP socket that does not
         # listen nothing is given, and only privileged processes may attach a filter to one.
         if kind == socket.SOCK_DGRAM:
-            _attach(sock, [(_RETURN, 0, 0, 0)])
+            options.attach_filter(sock, options.assembled([(_RETURN, 0, 0, 0)]))
         sock.bind(("", port))
     except OSError:
         sock.close()
@@ -167,7 +136,7 @@ def _bound(family: int, kind: int, port: int) -> socket.socket:
     return sock
 
 
-def _icmp_filter(version: int, block: int) -> list[_Instruction]:
+def _icmp_filter(version: int, block: int) -> list[options.Instruction]:
     """Let echo replies with an identifier of the block pass, and errors that quote an identifier or a port of it.
 
     IPv4 sockets see the packet from its IP header on (X is made that header's length), IPv6 sockets from the ICMP
@@ -191,22 +160,13 @@ def _icmp_filter(version: int, block: int) -> list[_Instruction]:
     ]
 
 
-def _tcp_filter(version: int, block: int) -> list[_Instruction]:
+def _tcp_filter(version: int, block: int) -> list[options.Instruction]:
     """Let segments to a port of the block pass."""
     load = (_LOAD_HALF_X if version == 4 else _LOAD_HALF, 0, 0, 2)
     return [(_HEADER_LENGTH_TO_X, 0, 0, 0), load, *_of_block(block)]
 
 
-def _of_block(block: int) -> list[_Instruction]:
+def _of_block(block: int) -> list[options.Instruction]:
     """Let the packet pass when the number that was loaded is one of the block."""
     mask = 0xFFFF & ~(FLOWS - 1)
     return [(_AND, 0, 0, mask), (_EQUAL, 0, 1, block), (_RETURN, 0, 0, 0xFFFF), (_RETURN, 0, 0, 0)]
-
-
-def _attach(sock: socket.socket, program: Sequence[_Instruction]) -> None:
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    # struct sock_fprog: number of instructions, pointer to them.
-    sock.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    )
