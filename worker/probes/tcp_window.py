@@ -119,7 +119,7 @@ class _Run:
             ) from error
         except ssl.SSLError as error:
             raise target_failure(
-                f"{self._where} broke the TLS connection: {_tls_reason(error)}",
+                f"{self._where} broke the TLS connection: {tls.reason_of(error)}",
                 self._metrics,
                 reason=probe_pb2.FAILURE_REASON_BROKEN_OFF,
             ) from error
@@ -134,23 +134,10 @@ class _Run:
             return
         started_ns = time.perf_counter_ns()
         context = tls.client_context(verify=self._spec.verify_tls)
-        try:
+        with tls.handshake_failures(self._where, self._metrics):
             await self._within(
                 self._stream.start_tls(context, self._target.host), "the TLS handshake did not end"
             )
-        except ssl.SSLCertVerificationError as error:
-            raise target_failure(
-                f"the certificate of {self._where} is not valid: {error.verify_message}",
-                self._metrics,
-                reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE,
-            ) from error
-        except (ssl.SSLError, PeerClosedError) as error:
-            text = _tls_reason(error) if isinstance(error, ssl.SSLError) else str(error)
-            raise target_failure(
-                f"the TLS handshake with {self._where} failed: {text}",
-                self._metrics,
-                reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
-            ) from error
         self._metrics.tls_ms = (time.perf_counter_ns() - started_ns) / 1e6
 
     async def _download(self) -> None:
@@ -253,7 +240,3 @@ class _Run:
                 f" and follows no redirects: name `{shown(self._transfer.location)}` as destination instead"
             )
         raise target_failure(text, self._metrics, reason=probe_pb2.FAILURE_REASON_WRONG_STATUS)
-
-
-def _tls_reason(error: ssl.SSLError) -> str:
-    return shown((error.reason or str(error)).replace("_", " ").lower(), 200)

@@ -163,22 +163,8 @@ class OpenStream:
         server = self._server
         started_ns = time.perf_counter_ns()
         try:
-            await stream.start_tls(tls.client_context(verify=server.verify, alpn=self._alpn), server.name)
-        except ssl.SSLCertVerificationError as error:
-            raise target_failure(
-                f"the certificate of {server.where} is not valid for `{server.name}`: {error.verify_message}",
-                reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE,
-            ) from error
-        except ssl.SSLError as error:
-            raise target_failure(
-                f"the TLS handshake with {server.where} failed: {tls.reason_of(error)}",
-                reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
-            ) from error
-        except PeerClosedError as error:
-            raise target_failure(
-                f"{server.where} closed the connection during the TLS handshake",
-                reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
-            ) from error
+            with tls.handshake_failures(server.where, name=server.name):
+                await stream.start_tls(tls.client_context(verify=server.verify, alpn=self._alpn), server.name)
         except OSError as error:
             raise failure_of(error, server.where) from error
         if self._traffic.tls_ms is None:

@@ -124,22 +124,8 @@ class HttpLine:
     ) -> None:
         started_ns = time.perf_counter_ns()
         try:
-            await stream.start_tls(tls.client_context(verify=verify, alpn=_OFFERS[version]), server_name)
-        except ssl.SSLCertVerificationError as error:
-            raise target_failure(
-                f"the certificate of {shown(url)} is not valid: {error.verify_message}",
-                reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE,
-            ) from error
-        except ssl.SSLError as error:
-            raise target_failure(
-                f"the TLS handshake with {shown(url)} failed: {tls.reason_of(error)}",
-                reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
-            ) from error
-        except PeerClosedError as error:
-            raise target_failure(
-                f"{shown(url)} closed the connection during the TLS handshake",
-                reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
-            ) from error
+            with tls.handshake_failures(shown(url)):
+                await stream.start_tls(tls.client_context(verify=verify, alpn=_OFFERS[version]), server_name)
         except OSError as error:
             raise failure_of(error, self.where) from error
         self.tls_ms = (time.perf_counter_ns() - started_ns) / 1e6

@@ -1,15 +1,21 @@
-"""TLS for clients: contexts, and what a certificate says about its time."""
+"""TLS for clients: contexts, how handshakes fail, and what a certificate says about its time."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import ssl
+from collections.abc import Iterator
 from datetime import datetime, timezone
+from typing import Any
 
 from cryptography import x509
 
 from streamswarm.targets import shown
+from streamswarm.v1 import probe_pb2
+from worker.failures import target_failure
+from worker.wire.stream import PeerClosedError
 
 #: What Python puts around the words of an error that it has no name for.
 _PYTHONS_OWN = re.compile(r"^\[[^]]*\] *| *\(_ssl\.c:\d+\)$")
@@ -24,6 +30,35 @@ def client_context(*, verify: bool, alpn: tuple[str, ...] = ("http/1.1",)) -> ss
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+@contextlib.contextmanager
+def handshake_failures(peer: str, metrics: Any = None, *, name: str = "") -> Iterator[None]:
+    """Raise ProbeFailure for what ends a handshake; errors of the network pass as they are.
+
+    `name` is told beside a certificate that is not valid, where it is not plain from the peer which one was expected.
+    """
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        wanted = f" for `{name}`" if name else ""
+        raise target_failure(
+            f"the certificate of {peer} is not valid{wanted}: {error.verify_message}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE,
+        ) from error
+    except ssl.SSLError as error:
+        raise target_failure(
+            f"the TLS handshake with {peer} failed: {reason_of(error)}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
+        ) from error
+    except PeerClosedError as error:
+        raise target_failure(
+            f"{peer} closed the connection during the TLS handshake",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
+        ) from error
 
 
 def reason_of(error: ssl.SSLError) -> str:
