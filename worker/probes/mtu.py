@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from typing import Any
 
@@ -11,12 +12,12 @@ from streamswarm.v1.probes.mtu_pb2 import MtuResult, MtuSpec
 from worker.evaluation.path_mtu import Search
 from worker.failures import error_text, network_failure, vantage_failure
 from worker.probing import Availability, IPAddress, Outcome, ProbeContext, failing_with
+from worker.wire import netlink
 from worker.wire.echo import EchoUnavailableError
 from worker.wire.source import Source
 
 if sys.platform.startswith("linux"):
     from worker.wire.icmp import open_socket
-    from worker.wire.routes import outgoing_interface
     from worker.wire.unfragmented import SMALLEST, Prober, Verdict
 
 #: How often a limit by vanishing packets may turn out to be loss before the search is given up as unconfirmed.
@@ -117,7 +118,8 @@ class _Run:
         kernel = self._prober.kernel_mtu()
         if kernel is not None:
             self.metrics.kernel_mtu_bytes = kernel
-        interface = outgoing_interface(self._address, self._source)
+        name = self._source.interface
+        interface = netlink.outgoing_link(self._address, index=socket.if_nametoindex(name) if name else 0)
         if interface is None:
             return largest
         self.metrics.interface_mtu_bytes = interface.mtu

@@ -33,7 +33,7 @@ _GET_LINK, _NEW_LINK = 18, 16
 _GET_ROUTE, _NEW_ROUTE = 26, 24
 _GET_NEIGHBOUR, _NEW_NEIGHBOUR = 30, 28
 _REQUEST = 1
-_IFLA_IFNAME, _IFLA_STATS64 = 3, 23
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_STATS64 = 3, 4, 23
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_VIA = 1, 2, 4, 5, 18
 _NDA_DST = 1
 _LOCAL = 2
@@ -59,6 +59,7 @@ class Link:
     """An interface as it is now."""
 
     name: str
+    mtu: int
     #: Switched on by whoever runs the host.
     up: bool
     #: Something is at the other end of the cable, or of what stands for it.
@@ -75,24 +76,35 @@ def first_hop(address: IPAddress, *, origin: IPAddress | None = None, index: int
     `origin` and `index` are the source address and the interface when they are not left to the routes. Raises OSError
     with the kernel's number when there is no route.
     """
-    family = _family(address)
+    kind, index, gateway = _route_to(address, origin, index or _scope(address))
+    return None if kind == _LOCAL else Hop(index=index, gateway=gateway)
+
+
+def outgoing_link(address: IPAddress, *, index: int = 0) -> Link | None:
+    """Return the interface that packets to an address leave by, or None when the kernel does not tell.
+
+    `index` is the interface when it is not left to the routes. Raises OSError when there is no route.
+    """
+    out = index or _scope(address) or _route_to(address, None, 0)[1]
+    return link(out) if out else None
+
+
+def _route_to(address: IPAddress, origin: IPAddress | None, index: int) -> tuple[int, int, IPAddress | None]:
+    """Return the type of the route to an address, its interface (0 when it has none), and its gateway."""
     attributes = [(_RTA_DST, address.packed)]
     if origin is not None and origin.version == address.version:
         attributes.append((_RTA_SRC, origin.packed))
-    index = index or _scope(address)
     if index:
         attributes.append((_RTA_OIF, struct.pack("=I", index)))
     bits = address.max_prefixlen
     source_bits = bits if len(attributes) > 1 and attributes[1][0] == _RTA_SRC else 0
-    body = _ROUTE.pack(family, bits, source_bits, 0, 0, 0, 0, 0, 0)
+    body = _ROUTE.pack(_family(address), bits, source_bits, 0, 0, 0, 0, 0, 0)
     answer = _ask(_GET_ROUTE, _NEW_ROUTE, body, attributes)
-    if _ROUTE.unpack_from(answer)[7] == _LOCAL:
-        return None
     found = dict(_attributes(answer[_ROUTE.size :]))
     out = struct.unpack("=I", found[_RTA_OIF])[0] if _RTA_OIF in found else 0
     # An IPv4 route may lead over an IPv6 router (RFC 5549).
     gateway = found.get(_RTA_GATEWAY) or found.get(_RTA_VIA, b"")[2:]
-    return Hop(index=out, gateway=_address(gateway, out) if gateway else None)
+    return _ROUTE.unpack_from(answer)[7], out, _address(gateway, out) if gateway else None
 
 
 def link(index: int) -> Link:
@@ -105,6 +117,7 @@ def link(index: int) -> Link:
     counters = struct.unpack_from("=8Q", found[_IFLA_STATS64]) if _IFLA_STATS64 in found else (0,) * 8
     return Link(
         name=found[_IFLA_IFNAME].rstrip(b"\0").decode(),
+        mtu=struct.unpack("=I", found[_IFLA_MTU])[0],
         up=bool(flags & _IFF_UP),
         carrier=bool(flags & _IFF_LOWER_UP),
         errors=counters[4] + counters[5],

@@ -37,7 +37,7 @@ class Network:
         self.clock = Clock()
         self.answers = True
         self.lost = False
-        self.link = Link(name="eth0", up=True, carrier=True, errors=0, drops=0)
+        self.link = Link(name="eth0", mtu=1500, up=True, carrier=True, errors=0, drops=0)
         self.asked = 0
         self.may_ask = True
 
@@ -147,10 +147,13 @@ async def test_a_policy_that_forbids_the_gateway_is_kept_to(watched: Gateways, n
     ("link", "text"),
     [
         (
-            Link(name="eth0", up=False, carrier=False, errors=0, drops=0),
+            Link(name="eth0", mtu=1500, up=False, carrier=False, errors=0, drops=0),
             "the interface eth0 is switched off",
         ),
-        (Link(name="eth0", up=True, carrier=False, errors=0, drops=0), "the interface eth0 has no carrier"),
+        (
+            Link(name="eth0", mtu=1500, up=True, carrier=False, errors=0, drops=0),
+            "the interface eth0 has no carrier",
+        ),
     ],
 )
 async def test_an_interface_without_network(

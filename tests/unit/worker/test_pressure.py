@@ -37,7 +37,9 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
     host = Host(tmp_path)
     monkeypatch.setattr(pressure.psutil, "cpu_times", lambda: host.times)
     monkeypatch.setattr(pressure, "_PRESSURE", host.file)
-    link = lambda index: Link(name=f"eth{index}", up=True, carrier=True, errors=host.errors, drops=0)  # noqa: E731
+    link = lambda index: Link(
+        name=f"eth{index}", mtu=1500, up=True, carrier=True, errors=host.errors, drops=0
+    )  # noqa: E731
     monkeypatch.setattr(pressure.netlink, "link", link)
     return host
 
