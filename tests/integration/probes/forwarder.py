@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from integration.probes.peers import Namespace
+from support.forwarder import open_device
 
-_ETH_ALL = 3
-_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
 _IPV4 = b"\x08\x00"
 
 #: Called with the number of an echo reply, from 0, and its frame; returns the frames to pass on now.
@@ -46,11 +45,8 @@ class Forwarder:
 def forwarding(namespace: Namespace, *names: str) -> Iterator[Forwarder]:
     """Pass frames on between two devices of a namespace."""
     with namespace.entered():
-        devices = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) for _ in names]
+        devices = [open_device(name) for name in names]
     try:
-        for device, name in zip(devices, names, strict=False):
-            device.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-            device.bind((name, _ETH_ALL))
         forwarder = Forwarder(devices=(devices[0], devices[1]))
         thread = threading.Thread(target=forwarder.serve)
         thread.start()

@@ -37,9 +37,10 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
     host = Host(tmp_path)
     monkeypatch.setattr(pressure.psutil, "cpu_times", lambda: host.times)
     monkeypatch.setattr(pressure, "_PRESSURE", host.file)
-    link = lambda index: Link(
-        name=f"eth{index}", mtu=1500, up=True, carrier=True, errors=host.errors, drops=0
-    )  # noqa: E731
+
+    def link(index: int) -> Link:
+        return Link(name=f"eth{index}", mtu=1500, up=True, carrier=True, errors=host.errors, drops=0)
+
     monkeypatch.setattr(pressure.netlink, "link", link)
     return host
 
