@@ -9,9 +9,9 @@ import random
 import signal
 import uuid
 
-from streamswarm import CONTRACT_VERSION, __version__
+from streamswarm import CONTRACT_VERSION, __version__, collector
 from streamswarm.v1 import gateway_pb2, probe_pb2
-from worker import collector, probes
+from worker import probes
 from worker.clock import Clock, ControllerTime, SystemClock
 from worker.concurrency import cancel, first_of, within
 from worker.config import DEFAULT_POLICY, WorkerConfig

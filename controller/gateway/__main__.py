@@ -1,7 +1,6 @@
 """`python -m controller.gateway`: run the gateway with the settings of the environment."""
 
 import asyncio
-import gc
 import os
 import resource
 import sys
@@ -9,6 +8,7 @@ import sys
 from controller import logs
 from controller.errors import StreamSwarmError
 from controller.settings import Settings
+from streamswarm import collector
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
         _poll_in_one_thread()
         from controller.gateway.server import serve
 
-        _collect_seldom()
+        collector.settle()
         asyncio.run(serve(settings))
     except StreamSwarmError as error:
         print(error, file=sys.stderr)  # noqa: T201  the command line's own output
@@ -32,16 +32,6 @@ def _allow_many_sessions() -> None:
     """Raise the limit of open files to what the system allows: each session is one, and the usual limit is 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _collect_seldom() -> None:
-    """Let Python look for garbage in cycles seldom: every object of thousands of sessions is looked at, and all wait.
-
-    With Python's own figures that takes a fifth of the time in which thousands connect, up to half a second at once,
-    and finds next to nothing.
-    """
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
 
 
 def _poll_in_one_thread() -> None:

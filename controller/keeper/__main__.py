@@ -11,6 +11,7 @@ from controller.errors import StreamSwarmError
 from controller.keeper.app import serve
 from controller.keeper.outages import OneLineEach
 from controller.settings import Settings
+from streamswarm import collector
 
 
 def main() -> int:
@@ -28,6 +29,7 @@ def main() -> int:
         logging.getLogger("psycopg.pool").setLevel(
             logging.INFO if settings.log_level == "debug" else logging.ERROR
         )
+        collector.settle()
         asyncio.run(serve(settings))
     except StreamSwarmError as error:
         sys.stderr.write(f"{error}\n")

@@ -202,7 +202,7 @@ def apply(session: Session, todo: Difference) -> int:
             insert(Job).returning(Job.id), [_columns(values) for values in todo.create]
         ).all()
     changed = [change.job.id for change in todo.change]
-    _keep_versions(session, ended=[*changed, *retired], begun=[*changed, *created])
+    keep_versions(session, ended=[*changed, *retired], begun=[*changed, *created])
     bump_revisions(session, todo.workers)
     return len(todo.change) + len(todo.retire) + len(todo.create)
 
@@ -226,7 +226,7 @@ def _change(session: Session, changes: Sequence[Change]) -> None:
         )
 
 
-def _keep_versions(session: Session, *, ended: Sequence[int], begun: Sequence[int]) -> None:
+def keep_versions(session: Session, *, ended: Sequence[int], begun: Sequence[int]) -> None:
     """Note that versions of jobs have ended and others begun, at one instant."""
     # Not that at which the transaction began: it may have waited for one that began later and is done.
     at = session.scalars(select(func.clock_timestamp())).one()

@@ -20,11 +20,12 @@ def difference(plan: Plan, existing: Iterable[ExistingJob], *, now: dt.datetime)
     known: dict[Identity, ExistingJob] = {}
     retire: list[ExistingJob] = []
     for job in existing:
-        other = known.get(job.values.identity)
+        identity = job.values.identity
+        other = known.get(identity)
         # Of several retired jobs of one identity the newest comes back; a live one comes before all.
         if other is None or (not job.retired, job.id) > (not other.retired, other.id):
-            known[job.values.identity] = job
-        if not job.retired and _must_go(job, wanted, plan, now):
+            known[identity] = job
+        if not job.retired and identity not in wanted and _must_go(job, plan, now):
             retire.append(job)
     return Difference(
         create=tuple(values for identity, values in wanted.items() if identity not in known),
@@ -37,9 +38,8 @@ def difference(plan: Plan, existing: Iterable[ExistingJob], *, now: dt.datetime)
     )
 
 
-def _must_go(job: ExistingJob, wanted: dict[Identity, JobValues], plan: Plan, now: dt.datetime) -> bool:
-    if job.values.identity in wanted:
-        return False
+def _must_go(job: ExistingJob, plan: Plan, now: dt.datetime) -> bool:
+    """Return whether a live job that is not planned ends."""
     if not job.values.one_shot or (job.values.test_id, job.values.worker_id) not in plan.pairs:
         return True
     return job.values.anchor_us > to_microseconds(now)

@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from controller.planning.records import JobValues, Plan, PlannedDestination, PlannedTest, PlannedWorker, Skip
 from controller.planning.schedule import (
@@ -44,14 +45,17 @@ def plan(tests: Iterable[PlannedTest], workers: Sequence[PlannedWorker], *, now:
         chosen = [worker for worker in workers if not worker.deleted and selects(test.selection, worker)]
         if not chosen and workers:
             skipped.append(_skip(test, reason="its selection takes no worker"))
+        able: list[PlannedWorker] = []
         for worker in chosen:
             reason = unable(worker, test.kind) or too_old(worker, test)
             if reason:
                 skipped.append(_skip(test, worker=worker, reason=reason))
-                continue
-            pairs.add((test.id, worker.id))
-            if not test.makes_tests:
-                jobs += (_job(test, worker, destination, target) for destination, target in targets)
+            else:
+                able.append(worker)
+        pairs.update((test.id, worker.id) for worker in able)
+        if not test.makes_tests:
+            for destination, target in targets:
+                jobs += _jobs(test, able, destination, target)
     due = [job for job in jobs if job.expires_at is None or (job.expires_at > now and not job.paused)]
     return Plan(jobs=tuple(due), skipped=tuple(skipped), pairs=frozenset(pairs))
 
@@ -103,34 +107,39 @@ def _targets(
             yield destination, str(target)
 
 
-def _job(
-    test: PlannedTest, worker: PlannedWorker, destination: PlannedDestination | None, target: str
-) -> JobValues:
+def _jobs(
+    test: PlannedTest,
+    workers: Iterable[PlannedWorker],
+    destination: PlannedDestination | None,
+    target: str,
+) -> Iterator[JobValues]:
+    """Return the jobs of a test to one destination. What they have in common is made once: there may be thousands."""
     destination_id = None if destination is None else destination.id
     schedule = schedule_of(test)
-    if not schedule.once:
-        pace_us = test.interval_us or LONGEST_PHASE_US
-        phase = phase_us(test.id, worker.id, destination_id, pace_us)
-        schedule = replace(schedule, anchor_us=schedule.anchor_us + phase)
     one_shot = schedule.once
-    return JobValues(
-        test_id=test.id,
-        worker_id=worker.id,
-        destination_id=destination_id,
-        kind=test.kind,
-        target=target,
-        spec=dict(test.spec),
-        interval_us=schedule.interval_us,
-        anchor_us=schedule.anchor_us,
-        cron=schedule.cron,
-        zone=schedule.zone if schedule.cron or schedule.windows else "UTC",
-        windows=tuple(window.plain() for window in schedule.windows),
-        starts_at=None if one_shot else test.starts_at,
-        ends_at=None if one_shot else end_of(test, schedule),
-        paused=test.paused,
-        one_shot=one_shot,
-        expires_at=from_microseconds(schedule.anchor_us) + ONE_SHOT_GRACE if one_shot else None,
-    )
+    pace_us = test.interval_us or LONGEST_PHASE_US
+    common: dict[str, Any] = {
+        "test_id": test.id,
+        "destination_id": destination_id,
+        "kind": test.kind,
+        "target": target,
+        "spec": dict(test.spec),
+        "interval_us": schedule.interval_us,
+        "cron": schedule.cron,
+        "zone": schedule.zone if schedule.cron or schedule.windows else "UTC",
+        "windows": tuple(window.plain() for window in schedule.windows),
+        "starts_at": None if one_shot else test.starts_at,
+        "paused": test.paused,
+        "one_shot": one_shot,
+        "expires_at": from_microseconds(schedule.anchor_us) + ONE_SHOT_GRACE if one_shot else None,
+    }
+    for worker in workers:
+        anchor_us, ends_at = schedule.anchor_us, None
+        if not one_shot:
+            anchor_us += phase_us(test.id, worker.id, destination_id, pace_us)
+            counted = test.max_runs is not None
+            ends_at = end_of(test, replace(schedule, anchor_us=anchor_us)) if counted else test.ends_at
+        yield JobValues(worker_id=worker.id, anchor_us=anchor_us, ends_at=ends_at, **common)
 
 
 def _skip(

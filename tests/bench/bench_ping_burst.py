@@ -14,7 +14,7 @@ from typing import Any
 from pings import world
 from pings.world import Cost
 
-from worker import collector
+from streamswarm import collector
 
 NETWORK = "10.96.0.0/18"
 ROUNDS = 9

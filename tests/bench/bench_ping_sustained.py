@@ -16,8 +16,8 @@ from pings import world
 from pings.capture import Seen, capturing
 from pings.world import Cost
 
-from streamswarm import contract
-from worker import collector, loop
+from streamswarm import collector, contract
+from worker import loop
 
 NETWORK = "10.96.0.0/18"
 TARGETS = 10_000

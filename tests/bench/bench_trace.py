@@ -26,9 +26,9 @@ from typing import Any
 from lab.network import entered, within
 from support.routed import Routed, routed
 
-from streamswarm import contract
+from streamswarm import collector, contract
 from streamswarm.v1.probes.traceroute_pb2 import TracerouteResult
-from worker import collector, loop
+from worker import loop
 from worker.policy import Policy
 from worker.probes import traceroute
 from worker.probing import ProbeContext

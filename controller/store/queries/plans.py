@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
 from collections.abc import Collection, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, func, or_, select
+from sqlalchemy import ColumnElement, Text, and_, cast, false, func, or_, select
 from sqlalchemy.orm import Session, lazyload
 
 from controller.planning.jobs import plan
@@ -25,6 +27,42 @@ from streamswarm import windows
 
 #: Stands between the reason of a skip and what mends it.
 MENDS = "; mend it with: "
+
+#: Of workers and jobs there are thousands, and planning reads them all: only the columns it looks at, no entities, and
+#: JSON as text, for most of it is the same everywhere and is decoded once.
+_WORKER = (
+    Worker.id,
+    Worker.name,
+    Worker.site,
+    cast(Worker.groups, Text).label("groups"),
+    cast(Worker.labels, Text).label("labels"),
+    cast(Worker.kinds, Text).label("kinds"),
+    Worker.enrolled_at,
+    Worker.revoked_at,
+    Worker.deleted_at,
+    Worker.contract_version,
+)
+_JOB = (
+    Job.id,
+    Job.version,
+    Job.retired_at,
+    Job.test_id,
+    Job.worker_id,
+    Job.destination_id,
+    Job.kind,
+    Job.target,
+    cast(Job.spec, Text).label("spec"),
+    Job.interval_us,
+    Job.anchor_us,
+    Job.starts_at,
+    Job.ends_at,
+    Job.paused,
+    Job.one_shot,
+    Job.expires_at,
+    Job.cron,
+    Job.zone,
+    cast(Job.windows, Text).label("windows"),
+)
 
 
 def read_tests(
@@ -105,10 +143,11 @@ def count_workers(session: Session) -> int:
 
 def read_workers(session: Session, *, ids: Collection[uuid.UUID] | None = None) -> list[PlannedWorker]:
     """Return the workers that are not deleted, or of those only some."""
-    statement = select(Worker).where(Worker.deleted_at.is_(None)).order_by(Worker.id)
+    statement = select(*_WORKER).where(Worker.deleted_at.is_(None)).order_by(Worker.id)
     if ids is not None:
         statement = statement.where(Worker.id.in_(ids))
-    return [_worker(row) for row in session.scalars(statement.execution_options(populate_existing=True))]
+    decoded = _Decoded()
+    return [_worker(row, decoded) for row in session.execute(statement)]
 
 
 def read_jobs(
@@ -119,15 +158,15 @@ def read_jobs(
 ) -> list[ExistingJob]:
     """Return jobs, retired ones included, of all or only some tests and workers; one-shot jobs while they count."""
     # One-shot jobs that are over and cannot come back are many, and of no interest here.
-    statement = select(Job).where(
+    statement = select(*_JOB).where(
         or_(Job.retired_at.is_(None), Job.one_shot.is_(False), Job.expires_at > func.now())
     )
     if tests is not None:
         statement = statement.where(Job.test_id.in_(tests))
     if workers is not None:
         statement = statement.where(Job.worker_id.in_(workers))
-    rows = session.scalars(statement.order_by(Job.id).execution_options(populate_existing=True))
-    return [_job(row) for row in rows]
+    decoded = _Decoded()
+    return [_job(row, decoded) for row in session.execute(statement.order_by(Job.id))]
 
 
 def tests_of_destination(session: Session, destination_id: int) -> list[int]:
@@ -175,14 +214,22 @@ def _test(row: Test, destinations: Sequence[Destination]) -> PlannedTest:
     )
 
 
-def _worker(row: Worker) -> PlannedWorker:
+class _Decoded(dict[str, Any]):
+    """Values by their JSON; those who share one do not change it."""
+
+    def __missing__(self, text: str) -> Any:
+        value = self[text] = json.loads(text)
+        return value
+
+
+def _worker(row: Any, decoded: _Decoded) -> PlannedWorker:
     return PlannedWorker(
         id=row.id,
         name=row.name,
         site=row.site,
-        groups=tuple(str(group) for group in row.groups),
-        labels={str(key): str(value) for key, value in row.labels.items()},
-        kinds=row.kinds,
+        groups=tuple(str(group) for group in decoded[row.groups]),
+        labels={str(key): str(value) for key, value in decoded[row.labels].items()},
+        kinds=decoded[row.kinds],
         enrolled=row.enrolled_at is not None,
         revoked=row.revoked_at is not None,
         deleted=row.deleted_at is not None,
@@ -190,7 +237,7 @@ def _worker(row: Worker) -> PlannedWorker:
     )
 
 
-def _job(row: Job) -> ExistingJob:
+def _job(row: Any, decoded: _Decoded) -> ExistingJob:
     return ExistingJob(
         id=row.id,
         version=row.version,
@@ -201,7 +248,7 @@ def _job(row: Job) -> ExistingJob:
             destination_id=row.destination_id,
             kind=row.kind,
             target=row.target,
-            spec=row.spec,
+            spec=decoded[row.spec],
             interval_us=row.interval_us,
             anchor_us=row.anchor_us,
             starts_at=row.starts_at,
@@ -211,6 +258,6 @@ def _job(row: Job) -> ExistingJob:
             expires_at=row.expires_at,
             cron=row.cron,
             zone=row.zone,
-            windows=tuple(row.windows),
+            windows=tuple(decoded[row.windows]),
         ),
     )

@@ -15,16 +15,19 @@ from typing import Any
 import psutil
 import psycopg
 from psycopg.types.json import Jsonb
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from support.deployment import Deployment, Member, deployed
 from support.surroundings import clean_environment, free_addresses, wait_for
 
+from controller.keeper.plan import keep_versions
 from controller.planning.jobs import plan
 from controller.planning.records import JobValues
 from controller.programs import module_command
 from controller.settings import split_address
 from controller.store.commands import tokens
 from controller.store.engine import libpq_url, make_engine
+from controller.store.entities import Job
 from controller.store.queries import plans
 from streamswarm import CONTRACT_VERSION, contract
 
@@ -115,11 +118,13 @@ def populated(workers: int, *, tests: int, interval_s: float = 60.0) -> Iterator
         engine = make_engine(deployment.settings, application="swarm")
         with Session(engine) as session:
             found = plans.read_tests(session), plans.read_workers(session)
-        engine.dispose()
         with psycopg.connect(url) as connection:
             _copy_jobs(connection, plan(*found, now=dt.datetime.now(dt.UTC)).jobs)
             connection.execute("UPDATE workers SET jobs_revision = 1")
             connection.execute("UPDATE tests SET planned_version = version")
+        with Session(engine) as session, session.begin():
+            keep_versions(session, ended=(), begun=session.scalars(select(Job.id)).all())
+        engine.dispose()
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("VACUUM ANALYZE")
         yield world
