@@ -10,11 +10,11 @@ The runner adds the envelope (when, how long, which job) and turns exceptions in
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol, Union
 
 from streamswarm.targets import IPNetwork
@@ -50,14 +50,22 @@ class ProbeFailure(Exception):  # noqa: N818  a measured failure is an outcome, 
         self.detail = detail or {}
 
 
-@contextlib.contextmanager
-def failing_with(detail: dict[str, Any]) -> Iterator[None]:
-    """Add to the failures that pass through what is known of the run; what a failure knows itself goes first."""
-    try:
-        yield
-    except ProbeFailure as failure:
-        failure.detail = detail | failure.detail
-        raise
+class FailingWith:
+    """Adds to the failures that pass through what is known of the run; what a failure knows itself goes first."""
+
+    __slots__ = ("_detail",)
+
+    def __init__(self, detail: dict[str, Any]) -> None:
+        self._detail = detail
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(failure, ProbeFailure):
+            failure.detail = self._detail | failure.detail
 
 
 class TargetGuard(Protocol):

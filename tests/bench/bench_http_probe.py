@@ -1,8 +1,8 @@
 """What one HTTP probe costs: GET, checked, result built, beside prometheus-blackbox-exporter for the same URL.
 
 Both ask an nginx in a network namespace of the benchmark's own, each over a fresh connection for every probe, with as
-many at a time. Ours goes through the call that a job makes, under a policy, on the loop that a worker has, and its result is made into the
-message that a worker keeps; the exporter is asked for its page by a client whose own cost does not count. Rounds of the two
+many at a time. Ours goes through the call that a job makes, under a policy, on the loop that a worker has and with its garbage
+collector set likewise, and its result is made into the message that a worker keeps; the exporter is asked for its page by a client whose own cost does not count. Rounds of the two
 alternate, and the median of each counts. Needs root. `ROUNDS` and `PROBES` (of a round) shorten it.
 """
 
@@ -58,7 +58,7 @@ modules:
 
 async def ours(probes: int) -> dict[str, float]:
     """Make that many probes and return milliseconds of a processor for each."""
-    from streamswarm import contract
+    from streamswarm import collector, contract
     from streamswarm.v1 import probe_pb2
     from worker import probes as kinds
     from worker.policy import Policy
@@ -89,6 +89,7 @@ async def ours(probes: int) -> dict[str, float]:
         await asyncio.gather(*(some() for _ in range(AT_A_TIME)))
 
     await several(200)
+    collector.settle()
     began, began_cpu = time.perf_counter(), time.process_time()
     await several(probes)
     return {

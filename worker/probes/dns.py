@@ -21,7 +21,7 @@ from worker.evaluation import dns_answers
 from worker.evaluation.dns_answers import Answer
 from worker.evaluation.dns_demands import Demands
 from worker.failures import internal_failure, network_failure
-from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure, failing_with
+from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure, FailingWith
 from worker.wire.dns_https import HttpsTransport
 from worker.wire.dns_transport import Server, StreamTransport, Traffic, Transport, UdpTransport
 from worker.wire.source import Source
@@ -51,7 +51,7 @@ async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
     detail: dict[str, Any] = {"address": str(server.address), "port": server.port}
     traffic = Traffic()
     metrics = DnsResult()
-    with failing_with(detail):
+    with FailingWith(detail):
         context.guard.check(server.address, server.port)
         transport = _transport(server, traffic, spec)
         try:

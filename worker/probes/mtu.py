@@ -11,7 +11,7 @@ from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.mtu_pb2 import MtuResult, MtuSpec
 from worker.evaluation.path_mtu import Search
 from worker.failures import error_text, network_failure, vantage_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, failing_with
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, FailingWith
 from worker.wire import netlink
 from worker.wire.echo import EchoUnavailableError
 from worker.wire.source import Source
@@ -34,7 +34,7 @@ async def run(target: Target, spec: MtuSpec, context: ProbeContext) -> Outcome:
     resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     detail: dict[str, Any] = {"address": str(address)}
-    with failing_with(detail):
+    with FailingWith(detail):
         context.guard.check(address, spec.port if spec.method == "udp" else None)
         run = _Run(address, spec, detail, source)
         try:

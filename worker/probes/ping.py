@@ -11,7 +11,7 @@ from streamswarm.v1.probes.ping_pb2 import PingResult, PingSpec
 from worker.evaluation import statistics, sweeps
 from worker.evaluation.replies import Replies, set_present
 from worker.failures import error_text, internal_failure, network_failure, resolver_failure, vantage_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, failing_with
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, FailingWith
 from worker.wire import batches, icmp_messages
 from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailableError
 from worker.wire.source import Source
@@ -36,7 +36,7 @@ async def run(target: Target, spec: PingSpec, context: ProbeContext) -> Outcome:
     resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     detail: dict[str, Any] = {"address": str(address)}
-    with failing_with(detail):
+    with FailingWith(detail):
         context.guard.check(address)
         source.check(address.version)
         record = await _send(_plan(address, spec, source), str(address))
@@ -51,7 +51,7 @@ async def _sweep(network: IPNetwork, spec: PingSpec, context: ProbeContext) -> O
     """Ping every address of a network."""
     numbers = host_range(network)
     detail: dict[str, Any] = {"network": str(network)}
-    with failing_with(detail):
+    with FailingWith(detail):
         if len(numbers) * spec.count > MOST_PACKETS:
             raise internal_failure(
                 f"{spec.count} packets to each of {len(numbers)} addresses are more than {MOST_PACKETS}, the most "

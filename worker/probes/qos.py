@@ -14,7 +14,7 @@ from worker.evaluation import dscp, statistics, treatment
 from worker.evaluation.dscp import CodePoint
 from worker.evaluation.treatment import Burst, Mark, Policy, Seen
 from worker.failures import error_text, internal_failure, network_failure, vantage_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, failing_with
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, FailingWith
 from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError
 from worker.wire.source import Source
 
@@ -47,7 +47,7 @@ async def run(target: Target, spec: QosSpec, context: ProbeContext) -> Outcome:
     resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     detail: dict[str, Any] = {"address": str(address)}
-    with failing_with(detail):
+    with FailingWith(detail):
         context.guard.check(address)
         if spec.trace or spec.ecn:
             context.guard.check(address, spec.port)

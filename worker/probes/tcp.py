@@ -14,7 +14,7 @@ from worker import escapes
 from worker.evaluation import handshakes
 from worker.evaluation.handshakes import Handshake
 from worker.failures import target_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, failing_with
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, FailingWith
 from worker.wire import handshake_capture, tcp_info
 from worker.wire.addresses import endpoint
 from worker.wire.connect import Connection, connect, failure_of
@@ -37,7 +37,7 @@ async def run(target: Target, spec: TcpSpec, context: ProbeContext) -> Outcome:
     metrics = TcpResult(bytes_sent=0, bytes_received=0)
     if resolved.elapsed_ms is not None:
         metrics.dns_ms = resolved.elapsed_ms
-    with failing_with(detail):
+    with FailingWith(detail):
         context.guard.check(address, port)
         if not spec.split:
             await _attempt_all(address, port, spec, metrics, detail, None)

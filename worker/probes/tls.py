@@ -13,7 +13,7 @@ from streamswarm.v1.probes.tls_pb2 import TlsResult, TlsSpec
 from worker import certificates
 from worker.certificates import CertificateFacts, CertificateProblem, Matter
 from worker.failures import network_failure, target_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, failing_with
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, FailingWith
 from worker.wire import starttls, tls_handshake, tls_validation
 from worker.wire.addresses import endpoint
 from worker.wire.connect import connect, failure_of
@@ -38,7 +38,7 @@ async def run(target: Target, spec: TlsSpec, context: ProbeContext) -> Outcome:
     metrics = TlsResult()
     if resolved.elapsed_ms is not None:
         metrics.dns_ms = resolved.elapsed_ms
-    with failing_with(detail):
+    with FailingWith(detail):
         context.guard.check(address, port)
         handshake = await _shake_hands(address, port, name, spec, source, metrics)
         found = _judge(handshake, name, metrics, detail)

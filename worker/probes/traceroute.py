@@ -13,7 +13,7 @@ from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.traceroute_pb2 import TracerouteResult, TracerouteSpec
 from worker.failures import error_text, internal_failure, network_failure, vantage_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, failing_with
+from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, FailingWith
 from worker.wire import icmp_messages
 from worker.wire.addresses import shown_address
 from worker.wire.source import Source
@@ -47,7 +47,7 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
     detail: dict[str, Any] = {"address": text, "proto": plan.protocol.upper()}
     if plan.port:
         detail["port"] = plan.port
-    with failing_with(detail):
+    with FailingWith(detail):
         context.guard.check(address, plan.port or None)
         plan.source.check(address.version)
         _check(plan)
@@ -64,10 +64,10 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
             names = await names_of((each for hop in found for each in hop.addresses), timeout_s=_NAMES_S)
         if found:
             way = path(found)
-            metrics.path_hash = way.hash
             changed = _memory.changed((text, key), way)
             if changed is not None:
                 metrics.path_changed = changed
+            metrics.path_hash = way.hash
         detail["hops"] = atlas.hops(found, address.version, names)
         if context.databases is not None:
             await _locate(context.databases, found, metrics, detail["hops"])

@@ -135,6 +135,8 @@ class Engine:
             count, next_s = _BLOCK, now_s
         else:
             step_s = plan.interval_s / run.hosts
+            if not run.next:
+                due_s = now_s  # the grid begins with the first request, whenever that leaves
             late_s = now_s - due_s
             if late_s < plan.interval_s / 2:
                 # The times of the requests stay on their grid; those to several addresses may have been due together.

@@ -46,7 +46,7 @@ class Course:
 
     __slots__ = (
         "_explored", "_next_round", "_outstanding", "_round_s", "_submit", "_timeout_ns", "_unsent", "_wake", "address",
-        "bytes_received", "bytes_sent", "control", "destination", "done", "packed_control", "plan", "probes", "refused", "route", "sockaddr", "strands",
+        "bytes_received", "bytes_sent", "control", "destination", "done", "look", "packed_control", "plan", "probes", "refused", "route", "sockaddr", "strands",
         "templates", "version", "withdrawn",
     )  # fmt: skip
 
@@ -80,6 +80,8 @@ class Course:
         self.packed_control = b"" if control is None else control_message(*control)
         self.route = route
         self.done = done
+        #: Of the engine: the number of the look that is to come.
+        self.look = 0
         #: In the order of sending.
         self.probes: list[Probe] = []
         #: Sent, not answered, and asked again: they do not count.

@@ -66,8 +66,11 @@ class Engine:
         self._next_slot = 1
         self._shapes: dict[tuple[Hashable, ...], Shape] = {}
         self._texts: dict[bytes, str] = {}
-        self._wakes: list[tuple[float, int, Course]] = []
-        self._order = itertools.count()
+        #: Instants of looks with their numbers, and the course that each number stands for as long as it wants the look:
+        #: courses that are over are not held until then.
+        self._wakes: list[tuple[float, int]] = []
+        self._waking: dict[int, Course] = {}
+        self._order = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._flushing = False
         self._ticking = False
@@ -105,6 +108,7 @@ class Engine:
 
     def _release(self, course: Course) -> None:
         """Have nothing wait for the answers of a run any more."""
+        self._waking.pop(course.look, None)
         slots = self._slots
         for probe in course.probes:
             slots[probe.slot] = None
@@ -210,8 +214,13 @@ class Engine:
         return found
 
     def _wake(self, course: Course, at_s: float) -> None:
-        """Have a course's `step` called at an instant; the looks that this makes superfluous do no harm."""
-        heapq.heappush(self._wakes, (at_s, next(self._order), course))
+        """Have a course's `step` called at an instant, and no longer at the one that it wanted before."""
+        number = next(self._order)
+        waking = self._waking
+        waking.pop(course.look, None)
+        waking[number] = course
+        course.look = number
+        heapq.heappush(self._wakes, (at_s, number))
         if self._timer is None:
             self._timer = self._loop.call_at(at_s, self._look)
         elif at_s < self._timer.when() - _TICK_S:
@@ -222,12 +231,11 @@ class Engine:
         """Call the courses whose time has come."""
         self._timer = None
         now_s = time.monotonic()
-        wakes = self._wakes
-        while wakes and wakes[0][0] <= now_s:
-            course = heapq.heappop(wakes)[2]
-            course.step(now_s)
-        while wakes and wakes[0][2].done.done():
-            heapq.heappop(wakes)
+        wakes, waking = self._wakes, self._waking
+        while wakes and (wakes[0][0] <= now_s or wakes[0][1] not in waking):
+            course = waking.pop(heapq.heappop(wakes)[1], None)
+            if course is not None:
+                course.step(now_s)
         if wakes and self._timer is None:
             self._timer = self._loop.call_at(max(wakes[0][0], now_s + _TICK_S), self._look)
 

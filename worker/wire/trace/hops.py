@@ -122,7 +122,11 @@ def _sent_s(probe: Probe) -> float:
 
 def destination(hops: list[Hop]) -> Hop | None:
     """Return the destination as a hop of its own: what reached it, on each flow at the end of that flow's path."""
-    first = next((hop for hop in hops if hop.final), None)
+    first = None
+    for hop in hops:
+        if hop.final:
+            first = hop
+            break
     if first is None or (first is hops[-1] and len(first.addresses) == 1):
         return first
     ends: dict[int, int] = {}

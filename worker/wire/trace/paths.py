@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable
-from dataclasses import dataclass
 
 #: Paths that are remembered; those that were seen first are forgotten.
 _MOST_PATHS = 50_000
 
 
-@dataclass(frozen=True, kw_only=True)
 class Path:
     """The way of one flow."""
 
-    #: Addresses that answered, by TTL; hops that were silent are not there.
-    hops: dict[int, tuple[str, ...]]
-    #: TTL that reached the destination; None when it did not answer.
-    distance: int | None
+    __slots__ = ("_hash", "distance", "hops")
+
+    def __init__(self, *, hops: dict[int, tuple[str, ...]], distance: int | None) -> None:
+        #: Addresses that answered, by TTL; hops that were silent are not there.
+        self.hops = hops
+        #: TTL that reached the destination; None when it did not answer.
+        self.distance = distance
+        self._hash: int | None = None
 
     @property
     def hash(self) -> int:
         """The first 48 bits of the SHA-256 over `TTL address,…` lines: fits the integers of every language."""
-        text = "\n".join(f"{ttl} {','.join(found)}" for ttl, found in self.hops.items())
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+        if self._hash is None:
+            text = "\n".join(f"{ttl} {','.join(found)}" for ttl, found in self.hops.items())
+            self._hash = int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+        return self._hash
+
+    def is_as(self, other: Path) -> bool:
+        """Return whether both saw the same at every hop; what is known of the other's hash is known of this one's then."""
+        if self.hops != other.hops:
+            return False
+        self._hash = other._hash
+        return True
 
     def contradicts(self, other: Path) -> bool:
         """Return whether both cannot be the same way. What is silent in either contradicts nothing."""
-        if self.hops == other.hops:
-            return False
         if self.distance is not None and other.distance is not None and self.distance != other.distance:
             return True
         return any(
@@ -45,8 +54,9 @@ class Memory:
     def changed(self, key: Hashable, path: Path) -> bool | None:
         """Return whether the path differs from the last one under a key, None without one; remember this one."""
         last = self._paths.pop(key, None)
-        changed = None if last is None else path.contradicts(last)
-        if last is not None and not changed and path.hops != last.hops:
+        alike = last is not None and path.is_as(last)
+        changed = None if last is None else not alike and path.contradicts(last)
+        if last is not None and not changed and not alike:
             # A hop that was silent this time is still known from before.
             path = Path(
                 hops=dict(sorted({**last.hops, **path.hops}.items())), distance=path.distance or last.distance

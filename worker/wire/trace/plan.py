@@ -109,9 +109,9 @@ class Probe:
         self.repeated = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class TraceRecord:
-    """All that a run saw."""
+    """All that a run saw. Plain: a worker makes many."""
 
     #: Probes that the kernel accepted, in the order of sending.
     probes: list[Probe]
