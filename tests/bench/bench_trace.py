@@ -35,7 +35,7 @@ from worker.probing import ProbeContext
 from worker.resolving import system_resolver
 
 TARGETS = int(os.environ.get("STREAMSWARM_BENCH_TARGETS", "4000"))
-ROUNDS = int(os.environ.get("STREAMSWARM_BENCH_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("STREAMSWARM_BENCH_ROUNDS", "15"))
 ICMPLIB_TARGETS = 100
 HOPS = 4
 CONCURRENT = 256
