@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 
-#: Values that are made before a look at the youngest, and looks before one at the older ones. Python's own 700 and 10
-#: and 10 cost a busy worker a tenth of its time, a gateway to which thousands connect a fifth, up to half a second at
-#: once, and planning for thousands of workers a third: nearly all that they make is freed without the collector.
-_THRESHOLDS = (20_000, 20, 20)
+#: Values that are made before a look at the youngest, looks before one at the older ones, and those before one at all.
+#: Python's own 700, 10 and 10 cost a busy worker a tenth of its time, a gateway to which thousands connect a fifth, up to
+#: half a second at once, and planning for thousands of workers a third: nearly all that they make is freed without the
+#: collector. A look takes the longer the more it looks at, and everything waits for it: 2 ms after so many young ones,
+#: 0.2 s where 10,000 runs are under way and the older ones are looked at as well.
+_THRESHOLDS = (5_000, 400, 5)
 
 
 def settle() -> None:
