@@ -19,6 +19,7 @@ from sqlalchemy import Engine, bindparam, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
+from controller.keeper.precedence import Precedence
 from controller.planning.difference import difference
 from controller.planning.jobs import plan, plan_run_now
 from controller.planning.records import Change, Difference, JobValues, Plan
@@ -75,6 +76,9 @@ _OPEN_VERSIONS = text(
 )
 
 
+_precedence = Precedence()
+
+
 class PlanConflictError(Exception):
     """A job was changed by somebody who did not hold its test; the task runs again."""
 
@@ -107,7 +111,7 @@ def plan_tests(
     else:
         width = len(workers)
     for chunk in _chunks(sorted(test_ids), width):
-        with Session(engine) as session, session.begin():
+        with _precedence.taken(), Session(engine) as session, session.begin():
             tests = plans.read_tests(session, ids=chunk, lock=True)
             found = plans.read_workers(session, ids=workers)
             existing = plans.read_jobs(session, tests=chunk, workers=workers)
@@ -173,6 +177,7 @@ def _plan_found(engine: Engine, *, workers: Sequence[uuid.UUID] | None) -> int:
         if workers is None:
             wrong |= set(session.scalars(select(Test.id).where(Test.planned_version != Test.version)))
     for chunk in _chunks(ids, len(found)):
+        _precedence.give_way()
         with Session(engine) as session:
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             now = _now(session)
