@@ -21,7 +21,7 @@ from worker.evaluation import dns_answers
 from worker.evaluation.dns_answers import Answer
 from worker.evaluation.dns_demands import Demands
 from worker.failures import internal_failure, network_failure
-from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure, FailingWith
+from worker.probing import Availability, FailingWith, Outcome, ProbeContext, ProbeFailure
 from worker.wire.dns_https import HttpsTransport
 from worker.wire.dns_transport import Server, StreamTransport, Traffic, Transport, UdpTransport
 from worker.wire.source import Source

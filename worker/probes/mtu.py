@@ -11,7 +11,7 @@ from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.mtu_pb2 import MtuResult, MtuSpec
 from worker.evaluation.path_mtu import Search
 from worker.failures import error_text, network_failure, vantage_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, FailingWith
+from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext
 from worker.wire import netlink
 from worker.wire.echo import EchoUnavailableError
 from worker.wire.source import Source

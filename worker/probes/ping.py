@@ -11,7 +11,7 @@ from streamswarm.v1.probes.ping_pb2 import PingResult, PingSpec
 from worker.evaluation import statistics, sweeps
 from worker.evaluation.replies import Replies, set_present
 from worker.failures import error_text, internal_failure, network_failure, resolver_failure, vantage_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, FailingWith
+from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext, ProbeFailure
 from worker.wire import batches, icmp_messages
 from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailableError
 from worker.wire.source import Source

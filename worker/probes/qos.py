@@ -14,7 +14,7 @@ from worker.evaluation import dscp, statistics, treatment
 from worker.evaluation.dscp import CodePoint
 from worker.evaluation.treatment import Burst, Mark, Policy, Seen
 from worker.failures import error_text, internal_failure, network_failure, vantage_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, FailingWith
+from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext
 from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError
 from worker.wire.source import Source
 

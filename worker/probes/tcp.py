@@ -14,7 +14,7 @@ from worker import escapes
 from worker.evaluation import handshakes
 from worker.evaluation.handshakes import Handshake
 from worker.failures import target_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, FailingWith
+from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext, ProbeFailure
 from worker.wire import handshake_capture, tcp_info
 from worker.wire.addresses import endpoint
 from worker.wire.connect import Connection, connect, failure_of

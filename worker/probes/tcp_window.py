@@ -18,7 +18,7 @@ from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.tcp_window_pb2 import TcpWindowResult, TcpWindowSpec
 from worker.evaluation import bottleneck, flows
 from worker.failures import network_failure, target_failure
-from worker.probing import Availability, Outcome, ProbeContext, FailingWith
+from worker.probing import Availability, FailingWith, Outcome, ProbeContext
 from worker.wire import tcp_info, tls
 from worker.wire.addresses import endpoint
 from worker.wire.connect import Connection, connect, failure_of

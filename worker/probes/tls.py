@@ -13,7 +13,7 @@ from streamswarm.v1.probes.tls_pb2 import TlsResult, TlsSpec
 from worker import certificates
 from worker.certificates import CertificateFacts, CertificateProblem, Matter
 from worker.failures import network_failure, target_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, FailingWith
+from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext, ProbeFailure
 from worker.wire import starttls, tls_handshake, tls_validation
 from worker.wire.addresses import endpoint
 from worker.wire.connect import connect, failure_of

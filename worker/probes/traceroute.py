@@ -13,7 +13,7 @@ from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.traceroute_pb2 import TracerouteResult, TracerouteSpec
 from worker.failures import error_text, internal_failure, network_failure, vantage_failure
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, FailingWith
+from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext, ProbeFailure
 from worker.wire import icmp_messages
 from worker.wire.addresses import shown_address
 from worker.wire.source import Source

@@ -12,7 +12,7 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Coroutine, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 
 from worker.probing import IPAddress
 from worker.wire import stamps
@@ -357,13 +357,13 @@ class Engine:
 _engines: dict[asyncio.AbstractEventLoop, Engine] = {}
 
 
-def trace(address: IPAddress, plan: TracePlan) -> Coroutine[None, None, TraceRecord]:
+async def trace(address: IPAddress, plan: TracePlan) -> TraceRecord:
     """Run one trace to an address on the engine of the running event loop."""
     loop = asyncio.get_running_loop()
     engine = _engines.get(loop)
     if engine is None:
         engine = _engines[loop] = Engine(loop)
-    return engine.trace(address, plan)
+    return await engine.trace(address, plan)
 
 
 def check(version: int) -> None:
