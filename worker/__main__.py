@@ -71,7 +71,7 @@ def run(config_path: Path) -> None:
     from worker.privileges import leave_root
 
     config = WorkerConfig.load(config_path)
-    set_up_logs(config.log_level)
+    set_up_logs(config.log_level, config.log_format)
     leave_root(config.user, config.data_dir)
     lock = DataLock.take(config.data_dir)
     from worker import loop
