@@ -1,16 +1,17 @@
-"""`streamswarm fleet`: provision hosts, build bundles, show the inventory."""
+"""`streamswarm fleet`: provision hosts, take workers off them, build bundles, show the inventory."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import yaml
@@ -20,12 +21,13 @@ from rich.table import Table
 from controller import assets
 from controller.cli.fleet_progress import FleetProgress
 from controller.errors import ConfigurationError
+from controller.fleet import operations
 from controller.fleet.bundles import ensure_bundle
 from controller.fleet.desk import Grant
 from controller.fleet.inventory import InventoryHost, load_inventory
-from controller.fleet.operations import Provisioning
-from controller.fleet.operations import provision as run_provisioning
+from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.platforms import Platform
+from controller.fleet.retirement import Retirement, retire
 from controller.settings import Settings
 
 #: The command was stopped before its end, as a shell says it.
@@ -44,29 +46,44 @@ _INVENTORY = click.option(
 )
 
 
+def _on_hosts(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of everything that runs a playbook on hosts; `_request` takes their values."""
+    for option in reversed(
+        (
+            _INVENTORY,
+            click.option(
+                "-l", "--limit", default="", help="Only these hosts or groups (an Ansible host pattern)."
+            ),
+            click.option("--check", is_flag=True, help="Only say what would change."),
+            click.option(
+                "--forks",
+                type=click.IntRange(1, 200),
+                default=10,
+                show_default=True,
+                help="Hosts at the same time.",
+            ),
+            click.option(
+                "-e",
+                "--variables",
+                "variable_files",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                multiple=True,
+                help="YAML file with further variables; may be given again.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @click.group()
 def fleet() -> None:
     """Hosts of the inventory and the workers on them."""
 
 
 @fleet.command()
-@_INVENTORY
-@click.option("-l", "--limit", default="", help="Only these hosts or groups (an Ansible host pattern).")
-@click.option("--check", is_flag=True, help="Only say what would change.")
-@click.option(
-    "--forks", type=click.IntRange(1, 200), default=10, show_default=True, help="Hosts at the same time."
-)
-@click.option(
-    "-e",
-    "--variables",
-    "variable_files",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    multiple=True,
-    help="YAML file with further variables; may be given again.",
-)
-def provision(
-    inventories: tuple[Path, ...], limit: str, check: bool, forks: int, variable_files: tuple[Path, ...]
-) -> None:
+@_on_hosts
+def provision(**on_hosts: Any) -> None:
     """Install the worker on hosts and let it enrol.
 
     Enrolment tokens come from the controller of this machine, or from the one that STREAMSWARM_URL and
@@ -86,23 +103,55 @@ def provision(
         }
         return Grant.from_answer(client.post("/enrolment-tokens", about))
 
-    request = Provisioning(
-        inventories=_inventories(inventories),
-        limit=limit,
-        check=check,
-        forks=forks,
-        variables=_variables(variable_files),
+    _play(
+        lambda **watching: operations.provision(_request(**on_hosts), grant_for=grant_for, **watching),
+        again="Provisioning the same hosts again goes on where it was.",
     )
-    console = Console(stderr=True)
-    with _stop_by_signal() as stopped, FleetProgress(console) as progress:
-        recap = run_provisioning(
-            request, grant_for=grant_for, on_event=progress.take, cancelled=stopped.is_set
-        )
-    progress.show(recap)
-    if recap.cancelled:
-        console.print("Stopped. Provisioning the same hosts again goes on where it was.")
-        sys.exit(STOPPED)
-    sys.exit(0 if recap.succeeded else HOSTS_FAILED)
+
+
+@fleet.command()
+@_on_hosts
+@click.option(
+    "--on-controller",
+    type=click.Choice([each.value for each in Retirement]),
+    default=Retirement.REVOKE.value,
+    show_default=True,
+    help="What becomes of the worker there; its results stay.",
+)
+@click.option("--keep-data", is_flag=True, help="Leave identity, waiting results and jobs on the host.")
+@click.option("--discard", is_flag=True, help="Go on although results cannot be delivered; they are lost.")
+@click.option(
+    "--wait", type=click.IntRange(0, 86_400), help="Seconds to deliver waiting results. [default: 60]"
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(
+    on_controller: str, keep_data: bool, discard: bool, wait: int | None, yes: bool, **on_hosts: Any
+) -> None:
+    """Take the worker off hosts, with everything that provisioning put there.
+
+    Results that wait on a host are delivered first; where that does not succeed the worker stays, unless --discard or
+    --keep-data says otherwise. Exit codes are those of `provision`.
+    """
+    from controller.cli.client import Client
+
+    client = Client.from_environment()
+    request = _request(**on_hosts)
+    chosen = {"streamswarm_worker_keep_data": keep_data, "streamswarm_worker_discard": discard}
+    variables: dict[str, Any] = {name: True for name, value in chosen.items() if value}
+    if wait is not None:
+        variables["streamswarm_worker_drain_timeout"] = wait
+    request = dataclasses.replace(request, variables={**request.variables, **variables})
+    if not yes and not request.check:
+        where = f"the hosts `{request.limit}`" if request.limit else "ALL hosts of the group `workers`"
+        sources = ", ".join(map(str, request.inventories))
+        click.confirm(f"Take the worker off {where} of {click.unstyle(sources)}?", abort=True, err=True)
+    _play(
+        lambda **watching: operations.remove(
+            request, retire=lambda host: retire(client, host, Retirement(on_controller)), **watching
+        ),
+        again="Removing the same hosts again goes on where it was.",
+        verdict="removed" if not request.check else "would be removed",
+    )
 
 
 @fleet.command()
@@ -137,6 +186,31 @@ def inventory(inventories: tuple[Path, ...], as_json: bool) -> None:
         cells = (host.name, where, host.user, ", ".join(host.groups), host.site, labels)
         table.add_row(*(click.unstyle(cell) for cell in cells))
     Console(markup=False).print(table)
+
+
+def _request(
+    *, inventories: tuple[Path, ...], limit: str, check: bool, forks: int, variable_files: tuple[Path, ...]
+) -> PlaybookRequest:
+    """Turn the options of `_on_hosts` into a request."""
+    return PlaybookRequest(
+        inventories=_inventories(inventories),
+        limit=limit,
+        check=check,
+        forks=forks,
+        variables=_variables(variable_files),
+    )
+
+
+def _play(operation: Callable[..., Recap], *, again: str, verdict: str = "ready") -> NoReturn:
+    """Run an operation with its progress shown, print how each host came out of it, and end with its exit code."""
+    console = Console(stderr=True)
+    with _stop_by_signal() as stopped, FleetProgress(console) as progress:
+        recap = operation(on_event=progress.take, cancelled=stopped.is_set)
+    progress.show(recap, verdict)
+    if recap.cancelled:
+        console.print(f"Stopped. {again}")
+        sys.exit(STOPPED)
+    sys.exit(0 if recap.succeeded else HOSTS_FAILED)
 
 
 def _inventories(given: tuple[Path, ...]) -> tuple[Path, ...]:
