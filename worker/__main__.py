@@ -105,7 +105,7 @@ def drain(config_path: Path, wait_s: float) -> None:
     from worker.privileges import leave_root
 
     config = WorkerConfig.load(config_path)
-    set_up_logs(config.log_level)
+    set_up_logs(config.log_level, config.log_format)
     leave_root(config.user, config.data_dir)
     lock = DataLock.take(config.data_dir)
     from worker import draining, loop
