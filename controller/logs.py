@@ -6,9 +6,8 @@ import logging
 import sys
 
 from controller.errors import StreamSwarmError
+from streamswarm import logs
 from streamswarm.targets import shown
-
-_LONGEST = 4000
 
 
 class LineFormatter(logging.Formatter):
@@ -19,13 +18,13 @@ class LineFormatter(logging.Formatter):
         text = record.getMessage()
         if record.exc_info:
             text = f"{text} | {self.formatException(record.exc_info)}"
-        return f"{self.formatTime(record)} {record.levelname} {record.name}: {shown(text, _LONGEST)}"
+        return f"{self.formatTime(record)} {record.levelname} {record.name}: {shown(text, logs.LONGEST)}"
 
 
-def set_up(level: str) -> None:
-    """Send the logs of this process to standard error."""
+def set_up(level: str, log_format: str = "plain") -> None:
+    """Send the logs of this process to standard error, in one of `streamswarm.logs.FORMATS`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(logs.formatter(log_format, LineFormatter()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -21,8 +21,10 @@ import yaml
 
 from controller import assets
 from controller.errors import ConfigurationError
+from streamswarm.logs import FORMATS
 
 PREFIX = "STREAMSWARM_"
+_LEVELS = ("debug", "info", "warning", "error")
 #: Variables of the command line and the playbooks.
 _OTHERS = {
     PREFIX + name for name in ("CONFIG", "URL", "TOKEN", "TOKEN_FILE", "INVENTORY", "ENROLMENT_SOCKET")
@@ -85,6 +87,8 @@ class Settings:
     example_resolver_listen: str = "127.0.0.1:7453"
     #: `debug`, `info`, `warning` or `error`.
     log_level: str = "info"
+    #: `plain` lines, or `json`: one object a line.
+    log_format: str = "plain"
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -114,6 +118,7 @@ class Settings:
                 )
         made = cls(**values)
         made.check_retention()
+        made.check_logs()
         return made
 
     def environment(self) -> dict[str, str]:
@@ -172,6 +177,15 @@ class Settings:
                     f"{PREFIX}{longer.upper()} is less than {PREFIX}{shorter.upper()}: late results could not be rolled up "
                     "again from what has gone",
                     mend=f"set {PREFIX}{longer.upper()} to at least as many days, or to 0, which is for ever",
+                )
+
+    def check_logs(self) -> None:
+        """Raise ConfigurationError for a level or a form of logs that there is not."""
+        for name, choices in (("log_level", _LEVELS), ("log_format", FORMATS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ConfigurationError(
+                    f"{PREFIX}{name.upper()} is `{value}`", mend=f"set it to one of {', '.join(choices)}"
                 )
 
 

@@ -39,7 +39,7 @@ def serve(settings: Settings) -> NoReturn:
     Raises PortInUseError, ConfigurationError, UnsafeDatabaseError or SchemaError before anything is served. A
     database that is away is waited for while pages say so.
     """
-    logging.config.dictConfig(logs.configuration(settings.log_level))
+    logging.config.dictConfig(logs.configuration(settings.log_level, settings.log_format))
     read_key(settings)
     _check_database(settings)
     listener = listen(settings)
@@ -129,7 +129,7 @@ class _Server(BaseApplication):
             # Forwarded headers are looked at by the application, which knows the number of proxies.
             "forwarded_allow_ips": "",
             "access_log_format": logs.ACCESS_FORMAT,
-            "logconfig_dict": logs.configuration(self._settings.log_level),
+            "logconfig_dict": logs.configuration(self._settings.log_level, self._settings.log_format),
             "post_worker_init": _start_presence,
             "worker_exit": _stop_presence,
             "proc_name": "streamswarm-web",

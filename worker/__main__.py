@@ -1,4 +1,4 @@
-"""`python -m worker`: the daemon, a check of what this host can measure, and single runs."""
+"""`python -m worker`: the daemon, checks of what this host can measure and of what is wrong, and single runs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def run(config_path: Path) -> None:
     from worker.privileges import leave_root
 
     config = WorkerConfig.load(config_path)
-    set_up_logs(config.log_level)
+    set_up_logs(config.log_level, config.log_format)
     leave_root(config.user, config.data_dir)
     lock = DataLock.take(config.data_dir)
     from worker import loop
@@ -98,6 +98,21 @@ def check(config_path: Path) -> None:
         click.echo(f"{kind:<12} {'available' if state.available else f'not available: {state.reason}'}")
         if state.mend:
             click.echo(f"{'':<12} mend it with: {state.mend}")
+
+
+@cli.command()
+@_CONFIG
+@click.option("--json", "as_json", is_flag=True, help="Write the findings as JSON.")
+def doctor(config_path: Path, as_json: bool) -> None:
+    """Tell what is wrong with this worker and how to mend it; ends with 1 when something is."""
+    from streamswarm import findings
+    from worker.doctor import examine
+
+    set_up_logs("error")
+    found = list(examine(config_path))
+    for line in [findings.as_json(found)] if as_json else findings.as_lines(found):
+        click.echo(line)
+    sys.exit(findings.exit_code(found))
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from streamswarm.logs import FORMATS
 from streamswarm.targets import TargetError, parse_host_port, shown
 from worker.errors import ConfigurationError
 
@@ -16,7 +17,8 @@ DEFAULT_PATH = Path("/etc/streamswarm/worker.yaml")
 DEFAULT_POLICY = Path("/etc/streamswarm/policy.yaml")
 DEFAULT_DATA = Path("/var/lib/streamswarm-worker")
 
-_LEVELS = ("debug", "info", "warning", "error")
+#: Keys whose values come from a closed list.
+_CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": FORMATS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,8 @@ class WorkerConfig:
     concurrent_runs: int = 256
     #: `debug`, `info`, `warning` or `error`.
     log_level: str = "info"
+    #: `plain` lines, or `json`: one object a line.
+    log_format: str = "plain"
 
     @classmethod
     def load(cls, path: Path) -> WorkerConfig:
@@ -104,9 +108,9 @@ def _convert(key: str, value: Any, where: str) -> Any:
         raise ConfigurationError(f"{where}: `{key}` must be text", mend="mend the value or leave the key out")
     if key.endswith(("_file", "_dir")):
         return Path(value).expanduser().absolute()
-    if key == "log_level" and value not in _LEVELS:
+    if key in _CHOICES and value not in _CHOICES[key]:
         raise ConfigurationError(
-            f"{where}: `log_level` must be one of {', '.join(_LEVELS)}", mend="mend the value"
+            f"{where}: `{key}` must be one of {', '.join(_CHOICES[key])}", mend="mend the value"
         )
     return value
 

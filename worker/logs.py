@@ -6,9 +6,8 @@ import logging
 import sys
 import time
 
+from streamswarm import logs
 from streamswarm.targets import shown
-
-_LONGEST = 4000
 
 
 class _LineFormatter(logging.Formatter):
@@ -20,13 +19,15 @@ class _LineFormatter(logging.Formatter):
         if record.exc_info:
             text = f"{text} | {self.formatException(record.exc_info)}"
         name = record.name.removeprefix("worker.")
-        return f"{stamp}.{int(record.msecs):03d}Z {record.levelname.lower()} {name}: {shown(text, _LONGEST)}"
+        return (
+            f"{stamp}.{int(record.msecs):03d}Z {record.levelname.lower()} {name}: {shown(text, logs.LONGEST)}"
+        )
 
 
-def set_up_logs(level: str) -> None:
-    """Send the logs of this process to stderr."""
+def set_up_logs(level: str, log_format: str = "plain") -> None:
+    """Send the logs of this process to stderr, in one of `streamswarm.logs.FORMATS`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LineFormatter())
+    handler.setFormatter(logs.formatter(log_format, _LineFormatter()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

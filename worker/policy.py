@@ -244,7 +244,7 @@ class RunGuard:
     async def resolve(self, host: str, family: str) -> Resolved:
         """Resolve a host; addresses of a name that the policy allows are allowed for this run."""
         resolved = await self._resolve(host, family)
-        if host.lower() in self._policy.names:
+        if self._policy.names and host.lower() in self._policy.names:
             self._named.update(resolved.addresses)
         return resolved
 

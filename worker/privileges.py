@@ -8,13 +8,17 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from worker.errors import ConfigurationError
+
+if TYPE_CHECKING:  # Windows has no such module
+    import pwd
 
 _PR_SET_KEEPCAPS = 8
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
-_CAP_NET_RAW = 13
+CAP_NET_RAW = 13
 _CAPABILITY_VERSION_3 = 0x20080522
 # How entries of the data folder are opened; Windows has none of these and never gets there.
 _FOLDER = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_DIRECTORY", 0)
@@ -57,13 +61,18 @@ def leave_root(user: str, data_dir: Path) -> None:
     if entry.pw_uid == 0:
         raise ConfigurationError(f"`user: {user}` is root under another name", mend="name an ordinary user")
     _give(data_dir, entry.pw_uid, entry.pw_gid)
+    become(entry)
+
+
+def become(entry: pwd.struct_passwd) -> None:
+    """As root, become a user for good, with CAP_NET_RAW where the system gives it and no other right of root's."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
-    os.initgroups(user, entry.pw_gid)
+    os.initgroups(entry.pw_name, entry.pw_gid)
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
     _keep_only_raw_packets(libc)
-    os.environ.update({"HOME": entry.pw_dir, "USER": user, "LOGNAME": user})
+    os.environ.update({"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name})
 
 
 def _give(folder: Path, uid: int, gid: int) -> None:
@@ -122,7 +131,7 @@ def _give_open(handle: int, path: Path, uid: int, gid: int) -> None:
 
 def _keep_only_raw_packets(libc: ctypes.CDLL) -> None:
     """Set all capabilities to CAP_NET_RAW alone; where the system does not give it, to none (ping then says so)."""
-    bit = 1 << _CAP_NET_RAW
+    bit = 1 << CAP_NET_RAW
     header = _Header(_CAPABILITY_VERSION_3, 0)
     data = (_Data * 2)(_Data(bit, bit, bit), _Data(0, 0, 0))
     if libc.capset(ctypes.byref(header), ctypes.byref(data)) != 0:
@@ -130,4 +139,4 @@ def _keep_only_raw_packets(libc: ctypes.CDLL) -> None:
         libc.capset(ctypes.byref(header), ctypes.byref(data))
         return
     # Programs that a probe starts need it too.
-    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_NET_RAW, 0, 0)
+    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, CAP_NET_RAW, 0, 0)

@@ -26,12 +26,13 @@ def system_resolver(*, timeout_s: float = 5.0, limit: int = 64) -> Resolver:
     async def resolve(host: str, family: str) -> Resolved:
         literal = _literal(host)
         if literal is not None:
-            if literal.version != _VERSIONS.get(family, literal.version):
+            (address,) = literal.addresses
+            if address.version != _VERSIONS.get(family, address.version):
                 raise resolver_failure(
-                    f"{literal} is not an {_shown_family(family)} address, as the test asks for",
+                    f"{address} is not an {_shown_family(family)} address, as the test asks for",
                     reason=probe_pb2.FAILURE_REASON_NO_SUCH_NAME,
                 )
-            return Resolved(addresses=(literal,), elapsed_ms=None)
+            return literal
         name = shown(host)
         try:
             addresses, elapsed_ms = await detached.call(lambda: _look_up(host, family), timeout_s=timeout_s)
@@ -62,9 +63,10 @@ def system_resolver(*, timeout_s: float = 5.0, limit: int = 64) -> Resolver:
 
 
 @functools.lru_cache(maxsize=4096)
-def _literal(host: str) -> IPAddress | None:
+def _literal(host: str) -> Resolved | None:
+    """Return what an address stands for, None for a name."""
     try:
-        return ipaddress.ip_address(host)
+        return Resolved(addresses=(ipaddress.ip_address(host),), elapsed_ms=None)
     except ValueError:
         return None
 

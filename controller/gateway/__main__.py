@@ -15,7 +15,7 @@ def main() -> int:
     """Run until stopped; return the exit code."""
     try:
         settings = Settings.load()
-        logs.set_up(settings.log_level)
+        logs.set_up(settings.log_level, settings.log_format)
         _allow_many_sessions()
         _poll_in_one_thread()
         from controller.gateway.server import serve

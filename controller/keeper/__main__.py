@@ -18,7 +18,7 @@ def main() -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
     try:
         settings = Settings.load()
-        logs.set_up(settings.log_level)
+        logs.set_up(settings.log_level, settings.log_format)
         for handler in logging.getLogger().handlers:
             handler.addFilter(OneLineEach())
         # The queue tells of every single task; that is of interest only when looking for a fault in it.

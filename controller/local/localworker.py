@@ -42,6 +42,7 @@ def prepare(session: Session, settings: Settings) -> Path:
         "host_name": HOST_NAME,
         "data_dir": str(folder),
         "policy_file": str(folder / "policy.yaml"),
+        "log_format": settings.log_format,
     }
     write_secret(folder / "worker.yaml", yaml.safe_dump(configuration, sort_keys=False).encode())
     if not (folder / "policy.yaml").exists():

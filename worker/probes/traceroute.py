@@ -50,7 +50,6 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
     with FailingWith(detail):
         context.guard.check(address, plan.port or None)
         plan.source.check(address.version)
-        _check(plan)
         record = await _trace(address, plan)
         if not record.probes:
             raise vantage_failure(
@@ -119,10 +118,10 @@ def _problems(check: Callable[[int], None]) -> dict[int, TraceUnavailableError]:
 
 @lru_cache(maxsize=1024)
 def _plan(key: bytes) -> TracePlan:
-    """Return the plan of a serialised spec; the same few serve all runs."""
+    """Return the plan of a serialised spec, checked; the same few serve all runs."""
     spec = TracerouteSpec.FromString(key)
     protocol = cast("Protocol", spec.protocol)
-    return TracePlan(
+    plan = TracePlan(
         protocol=protocol,
         port=spec.port or _PORTS[protocol],
         rounds=spec.rounds,
@@ -137,6 +136,8 @@ def _plan(key: bytes) -> TracePlan:
         dscp=spec.dscp,
         source=Source.parse(spec.source),
     )
+    _check(plan)
+    return plan
 
 
 def _check(plan: TracePlan) -> None:

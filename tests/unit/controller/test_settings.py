@@ -54,6 +54,8 @@ def test_settings_survive_the_way_to_a_child_process() -> None:
     ("environment", "content", "message"),
     [
         ({"STREAMSWARM_WEB_THREADS": "many"}, None, "STREAMSWARM_WEB_THREADS is `many`"),
+        ({"STREAMSWARM_LOG_LEVEL": "loud"}, None, "STREAMSWARM_LOG_LEVEL is `loud`"),
+        ({}, "log_format: xml", "STREAMSWARM_LOG_FORMAT is `xml`"),
         ({}, "colour: red", "unknown key `colour`"),
         ({}, "- a list", "must hold `key: value` lines"),
         ({}, "a: [", "cannot be read"),

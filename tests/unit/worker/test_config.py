@@ -41,6 +41,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ({"spool_mib": 0}, "1 or more"),
         ({"spool_days": True}, "1 or more"),
         ({"log_level": "loud"}, "one of debug"),
+        ({"log_format": "xml"}, "one of plain, json"),
         ({"ca_file": 5}, "must be text"),
     ],
 )

@@ -46,7 +46,7 @@ class Course:
 
     __slots__ = (
         "_explored", "_next_round", "_outstanding", "_round_s", "_submit", "_timeout_ns", "_unsent", "_wake", "address",
-        "bytes_received", "bytes_sent", "control", "destination", "done", "look", "packed_control", "plan", "probes", "refused", "route", "sockaddr", "strands",
+        "bytes_received", "control", "destination", "done", "look", "packed_control", "plan", "probes", "refused", "route", "sockaddr", "strands",
         "templates", "version", "withdrawn",
     )  # fmt: skip
 
@@ -87,7 +87,6 @@ class Course:
         #: Sent, not answered, and asked again: they do not count.
         self.withdrawn: list[Probe] = []
         self.refused: dict[int, int] = {}
-        self.bytes_sent = 0
         self.bytes_received = 0
         self.strands = [Strand() for _ in range(plan.flows)]
         self._round_s = 0.0
@@ -133,7 +132,6 @@ class Course:
     def sent(self, probe: Probe) -> None:
         """A probe has left."""
         self.probes.append(probe)
-        self.bytes_sent += self.templates[probe.flow].length
         self._unsent -= 1
 
     def not_sent(self, probe: Probe, number: int, now_s: float) -> None:
@@ -167,23 +165,26 @@ class Course:
             self.done.set_result(None)
 
     @property
-    def silent(self) -> bool:
-        """Whether any probe had no answer in time."""
-        return any(probe.answer is None for probe in self.probes)
+    def bytes_sent(self) -> int:
+        """Bytes of the packets that have left; those of all flows are equally long."""
+        return (len(self.probes) + len(self.withdrawn)) * self.templates[0].length
 
-    def learn(self) -> None:
-        """Remember the way for the next trace towards the same network."""
+    def learn(self) -> bool:
+        """Remember the way for the next trace towards the same network; False when a probe had no answer in time."""
         route = self.route
         distance = 0
+        answered = True
         for probe in self.probes:
             answer = probe.answer
             if answer is None:
+                answered = False
                 continue
             if not answer.final:
                 route.routers[probe.ttl] = answer.source
             elif not distance or probe.ttl < distance:
                 distance = probe.ttl
         route.distance = distance
+        return answered
 
     def _further_rounds(self, now_s: float, wakes: list[float]) -> None:
         plan = self.plan

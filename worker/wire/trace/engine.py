@@ -90,15 +90,16 @@ class Engine:
             finally:
                 course.done.cancel()
                 self._release(course)
-            course.learn()
+            answered = course.learn()
+            bytes_sent = course.bytes_sent
             # Handed on, so that probes and course do not hold each other and need no garbage collector.
             probes, course.probes = course.probes, []
             return TraceRecord(
                 probes=probes,
                 refused=course.refused,
-                bytes_sent=course.bytes_sent,
+                bytes_sent=bytes_sent,
                 bytes_received=course.bytes_received,
-                overflows=channel.overflows() - overflows if course.silent else 0,
+                overflows=0 if answered else channel.overflows() - overflows,
             )
         finally:
             self._running -= 1
