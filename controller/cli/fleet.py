@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -186,6 +186,121 @@ def inventory(inventories: tuple[Path, ...], as_json: bool) -> None:
         cells = (host.name, where, host.user, ", ".join(host.groups), host.site, labels)
         table.add_row(*(click.unstyle(cell) for cell in cells))
     Console(markup=False).print(table)
+
+
+@fleet.command()
+@_INVENTORY
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
+@click.option(
+    "--mend", "mends", is_flag=True, help="Bring site, labels and groups in line with the inventory."
+)
+def drift(inventories: tuple[Path, ...], as_json: bool, mends: bool) -> None:
+    """Tell in what the controller's workers are other than the inventory.
+
+    A line for each thing that is, with what to do. Ends with 0 when there is nothing, with 1 when there is something.
+    """
+    from controller.cli.client import Client
+    from controller.fleet import distribution
+    from controller.fleet import drift as drifting
+    from controller.fleet.bundles import described_version, ready_bundles
+
+    hosts = load_inventory(_inventories(inventories))
+    releases = drifting.Releases(
+        distribution=distribution.version(),
+        ready=ready_bundles(Settings.load().bundles),
+        of_file=described_version,
+    )
+
+    with closing(Client.from_environment()) as client:
+
+        def compare() -> drifting.Comparison:
+            workers = [drifting.FleetWorker.from_answer(item) for item in client.items("/workers", limit=500)]
+            return drifting.compare(hosts, workers, releases=releases)
+
+        found = compare()
+        if mends and (mended := drifting.mend(client, found)):
+            click.echo(f"site, labels and groups of {mended} workers are as in the inventory now", err=True)
+            found = compare()
+    if as_json:
+        click.echo(json.dumps(found.as_plain(), indent=2))
+    else:
+        for item in found.drift:
+            click.echo(str(item))
+        for note in found.notes:
+            click.echo(note, err=True)
+        if not found.drift:
+            click.echo(f"{found.hosts} hosts are as the inventory wants them")
+    sys.exit(HOSTS_FAILED if found.drift else 0)
+
+
+@fleet.command()
+@click.argument("group")
+@_INVENTORY
+@click.option("--kind", default="ping", show_default=True, help="Kind of the tests.")
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Parameter of the kind, its value in YAML; may be given again. Those not given take their defaults; none "
+    "given at all leaves the tests' as they are.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(1, 2_678_400),
+    help="Seconds from one run to the next: 30 for a new mesh, else as it is.",
+)
+@click.option("--remove", is_flag=True, help="Take the mesh away.")
+@click.option("--check", is_flag=True, help="Only say what would change.")
+def mesh(
+    group: str,
+    inventories: tuple[Path, ...],
+    kind: str,
+    parameters: tuple[str, ...],
+    interval: float | None,
+    remove: bool,
+    check: bool,
+) -> None:
+    """Let every host of a group measure every other one.
+
+    Makes a destination for each host and a test that all others aim at it. Running it again brings both in line with
+    the inventory.
+    """
+    from controller.cli.client import Client
+    from controller.cli.suites import show
+    from controller.fleet import mesh as meshes
+    from controller.suites.applying import apply
+
+    wanted = meshes.Mesh(
+        group=group, kind=kind, spec=_parameters(parameters), interval_s=interval, remove=remove
+    )
+    hosts = () if remove else load_inventory(_inventories(inventories))
+    with closing(Client.from_environment()) as client:
+        state = meshes.read_state(client)
+        planned = meshes.plan(wanted, hosts, state)
+        console = show(planned.changes)
+        for note in planned.notes:
+            click.echo(note, err=True)
+        if planned.changes.conflicts:
+            sys.exit(HOSTS_FAILED)
+        if planned.changes.effective and not check:
+            done = apply(client, planned.changes, state)
+            console.print(f"Done: {done} of {len(planned.changes.effective)} changes.")
+
+
+def _parameters(given: tuple[str, ...]) -> dict[str, Any] | None:
+    """Read `NAME=VALUE` words; None when there are none."""
+    values: dict[str, Any] = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise ConfigurationError(f"`{word}` is not a parameter", mend="write it as NAME=VALUE, count=5")
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigurationError(f"the value in `{word}` is not YAML", mend="quote it") from error
+    return values or None
 
 
 def _request(
