@@ -85,6 +85,41 @@ def run(config_path: Path) -> None:
 
 @cli.command()
 @_CONFIG
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 86_400),
+    default=60.0,
+    show_default=True,
+    help="Seconds to deliver for, at the most.",
+)
+def drain(config_path: Path, wait_s: float) -> None:
+    """Deliver what a stopped worker's spool holds; prints how many results still wait, as JSON.
+
+    Nothing is measured meanwhile. Ends with 0 when the controller has everything, 1 when results still wait.
+    """
+    import dataclasses
+    import json
+
+    from worker.lock import DataLock
+    from worker.privileges import leave_root
+
+    config = WorkerConfig.load(config_path)
+    set_up_logs(config.log_level, config.log_format)
+    leave_root(config.user, config.data_dir)
+    lock = DataLock.take(config.data_dir)
+    from worker import draining, loop
+
+    try:
+        drained = loop.run(draining.drain(config, wait_s=wait_s))
+    finally:
+        lock.release()
+    click.echo(json.dumps(dataclasses.asdict(drained)))
+    sys.exit(1 if drained.waiting else 0)
+
+
+@cli.command()
+@_CONFIG
 def check(config_path: Path) -> None:
     """Show which kinds this host can measure, and what mends those that it cannot."""
     from worker import probes

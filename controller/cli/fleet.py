@@ -1,16 +1,17 @@
-"""`streamswarm fleet`: provision hosts, build bundles, show the inventory."""
+"""`streamswarm fleet`: provision hosts, take workers off them, build bundles, show the inventory."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import yaml
@@ -20,12 +21,13 @@ from rich.table import Table
 from controller import assets
 from controller.cli.fleet_progress import FleetProgress
 from controller.errors import ConfigurationError
+from controller.fleet import operations
 from controller.fleet.bundles import ensure_bundle
 from controller.fleet.desk import Grant
 from controller.fleet.inventory import InventoryHost, load_inventory
-from controller.fleet.operations import Provisioning
-from controller.fleet.operations import provision as run_provisioning
+from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.platforms import Platform
+from controller.fleet.retirement import Retirement, retire
 from controller.settings import Settings
 
 #: The command was stopped before its end, as a shell says it.
@@ -44,29 +46,44 @@ _INVENTORY = click.option(
 )
 
 
+def _on_hosts(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of everything that runs a playbook on hosts; `_request` takes their values."""
+    for option in reversed(
+        (
+            _INVENTORY,
+            click.option(
+                "-l", "--limit", default="", help="Only these hosts or groups (an Ansible host pattern)."
+            ),
+            click.option("--check", is_flag=True, help="Only say what would change."),
+            click.option(
+                "--forks",
+                type=click.IntRange(1, 200),
+                default=10,
+                show_default=True,
+                help="Hosts at the same time.",
+            ),
+            click.option(
+                "-e",
+                "--variables",
+                "variable_files",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                multiple=True,
+                help="YAML file with further variables; may be given again.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @click.group()
 def fleet() -> None:
     """Hosts of the inventory and the workers on them."""
 
 
 @fleet.command()
-@_INVENTORY
-@click.option("-l", "--limit", default="", help="Only these hosts or groups (an Ansible host pattern).")
-@click.option("--check", is_flag=True, help="Only say what would change.")
-@click.option(
-    "--forks", type=click.IntRange(1, 200), default=10, show_default=True, help="Hosts at the same time."
-)
-@click.option(
-    "-e",
-    "--variables",
-    "variable_files",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    multiple=True,
-    help="YAML file with further variables; may be given again.",
-)
-def provision(
-    inventories: tuple[Path, ...], limit: str, check: bool, forks: int, variable_files: tuple[Path, ...]
-) -> None:
+@_on_hosts
+def provision(**on_hosts: Any) -> None:
     """Install the worker on hosts and let it enrol.
 
     Enrolment tokens come from the controller of this machine, or from the one that STREAMSWARM_URL and
@@ -86,23 +103,55 @@ def provision(
         }
         return Grant.from_answer(client.post("/enrolment-tokens", about))
 
-    request = Provisioning(
-        inventories=_inventories(inventories),
-        limit=limit,
-        check=check,
-        forks=forks,
-        variables=_variables(variable_files),
+    _play(
+        lambda **watching: operations.provision(_request(**on_hosts), grant_for=grant_for, **watching),
+        again="Provisioning the same hosts again goes on where it was.",
     )
-    console = Console(stderr=True)
-    with _stop_by_signal() as stopped, FleetProgress(console) as progress:
-        recap = run_provisioning(
-            request, grant_for=grant_for, on_event=progress.take, cancelled=stopped.is_set
-        )
-    progress.show(recap)
-    if recap.cancelled:
-        console.print("Stopped. Provisioning the same hosts again goes on where it was.")
-        sys.exit(STOPPED)
-    sys.exit(0 if recap.succeeded else HOSTS_FAILED)
+
+
+@fleet.command()
+@_on_hosts
+@click.option(
+    "--on-controller",
+    type=click.Choice([each.value for each in Retirement]),
+    default=Retirement.REVOKE.value,
+    show_default=True,
+    help="What becomes of the worker there; its results stay.",
+)
+@click.option("--keep-data", is_flag=True, help="Leave identity, waiting results and jobs on the host.")
+@click.option("--discard", is_flag=True, help="Go on although results cannot be delivered; they are lost.")
+@click.option(
+    "--wait", type=click.IntRange(0, 86_400), help="Seconds to deliver waiting results. [default: 60]"
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(
+    on_controller: str, keep_data: bool, discard: bool, wait: int | None, yes: bool, **on_hosts: Any
+) -> None:
+    """Take the worker off hosts, with everything that provisioning put there.
+
+    Results that wait on a host are delivered first; where that does not succeed the worker stays, unless --discard or
+    --keep-data says otherwise. Exit codes are those of `provision`.
+    """
+    from controller.cli.client import Client
+
+    client = Client.from_environment()
+    request = _request(**on_hosts)
+    chosen = {"streamswarm_worker_keep_data": keep_data, "streamswarm_worker_discard": discard}
+    variables: dict[str, Any] = {name: True for name, value in chosen.items() if value}
+    if wait is not None:
+        variables["streamswarm_worker_drain_timeout"] = wait
+    request = dataclasses.replace(request, variables={**request.variables, **variables})
+    if not yes and not request.check:
+        where = f"the hosts `{request.limit}`" if request.limit else "ALL hosts of the group `workers`"
+        sources = ", ".join(map(str, request.inventories))
+        click.confirm(f"Take the worker off {where} of {click.unstyle(sources)}?", abort=True, err=True)
+    _play(
+        lambda **watching: operations.remove(
+            request, retire=lambda host: retire(client, host, Retirement(on_controller)), **watching
+        ),
+        again="Removing the same hosts again goes on where it was.",
+        verdict="removed" if not request.check else "would be removed",
+    )
 
 
 @fleet.command()
@@ -137,6 +186,146 @@ def inventory(inventories: tuple[Path, ...], as_json: bool) -> None:
         cells = (host.name, where, host.user, ", ".join(host.groups), host.site, labels)
         table.add_row(*(click.unstyle(cell) for cell in cells))
     Console(markup=False).print(table)
+
+
+@fleet.command()
+@_INVENTORY
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
+@click.option(
+    "--mend", "mends", is_flag=True, help="Bring site, labels and groups in line with the inventory."
+)
+def drift(inventories: tuple[Path, ...], as_json: bool, mends: bool) -> None:
+    """Tell in what the controller's workers are other than the inventory.
+
+    A line for each thing that is, with what to do. Ends with 0 when there is nothing, with 1 when there is something.
+    """
+    from controller.cli.client import Client
+    from controller.fleet import distribution
+    from controller.fleet import drift as drifting
+    from controller.fleet.bundles import described_version, ready_bundles
+
+    hosts = load_inventory(_inventories(inventories))
+    releases = drifting.Releases(
+        distribution=distribution.version(),
+        ready=ready_bundles(Settings.load().bundles),
+        of_file=described_version,
+    )
+
+    with closing(Client.from_environment()) as client:
+
+        def compare() -> drifting.Comparison:
+            workers = [drifting.FleetWorker.from_answer(item) for item in client.items("/workers", limit=500)]
+            return drifting.compare(hosts, workers, releases=releases)
+
+        found = compare()
+        if mends and (mended := drifting.mend(client, found)):
+            click.echo(f"site, labels and groups of {mended} workers are as in the inventory now", err=True)
+            found = compare()
+    if as_json:
+        click.echo(json.dumps(found.as_plain(), indent=2))
+    else:
+        for item in found.drift:
+            click.echo(str(item))
+        for note in found.notes:
+            click.echo(note, err=True)
+        if not found.drift:
+            click.echo(f"{found.hosts} hosts are as the inventory wants them")
+    sys.exit(HOSTS_FAILED if found.drift else 0)
+
+
+@fleet.command()
+@click.argument("group")
+@_INVENTORY
+@click.option("--kind", default="ping", show_default=True, help="Kind of the tests.")
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Parameter of the kind, its value in YAML; may be given again. Those not given take their defaults; none "
+    "given at all leaves the tests' as they are.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(1, 2_678_400),
+    help="Seconds from one run to the next: 30 for a new mesh, else as it is.",
+)
+@click.option("--remove", is_flag=True, help="Take the mesh away.")
+@click.option("--check", is_flag=True, help="Only say what would change.")
+def mesh(
+    group: str,
+    inventories: tuple[Path, ...],
+    kind: str,
+    parameters: tuple[str, ...],
+    interval: float | None,
+    remove: bool,
+    check: bool,
+) -> None:
+    """Let every host of a group measure every other one.
+
+    Makes a destination for each host and a test that all others aim at it. Running it again brings both in line with
+    the inventory.
+    """
+    from controller.cli.client import Client
+    from controller.cli.suites import show
+    from controller.fleet import mesh as meshes
+    from controller.suites.applying import apply
+
+    wanted = meshes.Mesh(
+        group=group, kind=kind, spec=_parameters(parameters), interval_s=interval, remove=remove
+    )
+    hosts = () if remove else load_inventory(_inventories(inventories))
+    with closing(Client.from_environment()) as client:
+        state = meshes.read_state(client)
+        planned = meshes.plan(wanted, hosts, state)
+        console = show(planned.changes)
+        for note in planned.notes:
+            click.echo(note, err=True)
+        if planned.changes.conflicts:
+            sys.exit(HOSTS_FAILED)
+        if planned.changes.effective and not check:
+            done = apply(client, planned.changes, state)
+            console.print(f"Done: {done} of {len(planned.changes.effective)} changes.")
+
+
+def _parameters(given: tuple[str, ...]) -> dict[str, Any] | None:
+    """Read `NAME=VALUE` words; None when there are none."""
+    values: dict[str, Any] = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise ConfigurationError(f"`{word}` is not a parameter", mend="write it as NAME=VALUE, count=5")
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigurationError(f"the value in `{word}` is not YAML", mend="quote it") from error
+    return values or None
+
+
+def _request(
+    *, inventories: tuple[Path, ...], limit: str, check: bool, forks: int, variable_files: tuple[Path, ...]
+) -> PlaybookRequest:
+    """Turn the options of `_on_hosts` into a request."""
+    return PlaybookRequest(
+        inventories=_inventories(inventories),
+        limit=limit,
+        check=check,
+        forks=forks,
+        variables=_variables(variable_files),
+    )
+
+
+def _play(operation: Callable[..., Recap], *, again: str, verdict: str = "ready") -> NoReturn:
+    """Run an operation with its progress shown, print how each host came out of it, and end with its exit code."""
+    console = Console(stderr=True)
+    with _stop_by_signal() as stopped, FleetProgress(console) as progress:
+        recap = operation(on_event=progress.take, cancelled=stopped.is_set)
+    progress.show(recap, verdict)
+    if recap.cancelled:
+        console.print(f"Stopped. {again}")
+        sys.exit(STOPPED)
+    sys.exit(0 if recap.succeeded else HOSTS_FAILED)
 
 
 def _inventories(given: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -52,20 +52,21 @@ class FleetProgress:
             )
             self._progress.console.print(line)
 
-    def show(self, recap: Recap) -> None:
-        """Print how each host came out of it."""
+    def show(self, recap: Recap, verdict: str = "ready") -> None:
+        """Print how each host came out of it; `verdict` is the word for one on which all went well."""
         if not recap.hosts:
             return
         table = Table("host", "", "changed", "failed", box=None)
         for host in recap.hosts:
-            verdict = Text("ready", "green")
+            outcome = Text(verdict, "green")
             if not host.succeeded:
-                verdict = Text("unreachable" if host.unreachable else "failed", "red")
-            table.add_row(Text(_plain(host.host)), verdict, str(host.changed), str(host.failed))
+                outcome = Text("unreachable" if host.unreachable else "failed", "red")
+            table.add_row(Text(_plain(host.host)), outcome, str(host.changed), str(host.failed))
         self._console.print(table)
         for host in recap.hosts:
-            if host.message:
-                self._console.print(Text(f"{_plain(host.host)}: {_plain(host.message)}"))
+            for said in (*host.notes, host.message):
+                if said:
+                    self._console.print(Text(f"{_plain(host.host)}: {_plain(said)}"))
 
     def _update(self, event: TaskEvent) -> None:
         if event.host not in self._lines:

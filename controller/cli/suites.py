@@ -52,7 +52,7 @@ def plan(file: Path, *, prune: bool, adopt: bool, exit_code: bool) -> None:
     """
     suite = suites.load(file)
     changes = compare(suite, read_state(Client.from_environment()), prune=prune, adopt=adopt)
-    _show(changes)
+    show(changes)
     if changes.conflicts:
         sys.exit(REFUSED)
     sys.exit(WOULD_CHANGE if exit_code and changes.effective else 0)
@@ -72,7 +72,7 @@ def apply(file: Path, *, prune: bool, adopt: bool, yes: bool) -> None:
     client = Client.from_environment()
     state = read_state(client)
     changes = compare(suite, state, prune=prune, adopt=adopt)
-    console = _show(changes)
+    console = show(changes)
     if changes.conflicts:
         sys.exit(REFUSED)
     if not changes.effective:
@@ -137,7 +137,7 @@ def _agreed(file: Path) -> bool:
     return click.confirm("Make these changes?")
 
 
-def _show(changes: Changes) -> Console:
+def show(changes: Changes) -> Console:
     """Print what would change, field by field, and the sum of it."""
     console = Console(highlight=False, soft_wrap=True)
     for change in changes.changes:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from controller import assets
+
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
@@ -29,6 +31,7 @@ def private_folder() -> Iterator[Path]:
 def environment(private: Path) -> dict[str, str]:
     """Return the variables under which Ansible runs, on top of this process's own."""
     programs = str(Path(sys.executable).parent)
+    plugins = [str(assets.playbooks() / "inventory_plugins"), os.environ.get("ANSIBLE_INVENTORY_PLUGINS", "")]
     return {
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '/usr/bin:/bin')}",
         # Ansible refuses to start under any locale that is not UTF-8.
@@ -40,6 +43,7 @@ def environment(private: Path) -> dict[str, str]:
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_RETRY_FILES_ENABLED": "False",
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
+        "ANSIBLE_INVENTORY_PLUGINS": os.pathsep.join(filter(None, plugins)),
         "ANSIBLE_NOCOLOR": "True",
         "ANSIBLE_FORCE_COLOR": "False",
     }

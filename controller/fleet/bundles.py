@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from controller.errors import StreamSwarmError
+from controller.errors import ConfigurationError, StreamSwarmError
 from controller.fleet import archive, distribution
 from controller.fleet.platforms import Platform
 
@@ -71,7 +71,7 @@ def ensure_bundle(platform: Platform, *, folder: Path, report: Report = lambda _
     """
     try:
         _make_own(folder)
-        path = folder / f"streamswarm-worker-{distribution.version()}-{platform.tag}-{_key(platform)}.tar.gz"
+        path = _path(platform, folder)
         with _exclusively(folder / ".lock", report):
             known = _load(path, platform)
             if known is not None:
@@ -86,6 +86,33 @@ def ensure_bundle(platform: Platform, *, folder: Path, report: Report = lambda _
             if full
             else "make the folder writable, or set STREAMSWARM_BUNDLE_DIR to another",
         ) from error
+
+
+def ready_bundles(folder: Path) -> tuple[Bundle, ...]:
+    """Return the bundles that lie ready in `folder` and that `ensure_bundle` would give out now; builds nothing."""
+    ready = []
+    for description in sorted(folder.glob("*.tar.gz.json")):
+        try:
+            values = json.loads(description.read_text(encoding="utf-8"))
+            platform = Platform.parse(**{key: values[key] for key in ("python", "architecture", "libc")})
+        except (OSError, ValueError, KeyError, TypeError, ConfigurationError):
+            continue
+        bundle = _load(_path(platform, folder), platform)
+        ready += [bundle] if bundle is not None else []
+    return tuple({bundle.path: bundle for bundle in ready}.values())
+
+
+def described_version(path: str) -> str | None:
+    """Return the version of the bundle that lies at a path, by the description beside it; None when it has none."""
+    try:
+        version = json.loads(_description_of(Path(path)).read_text(encoding="utf-8"))["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, str) else None
+
+
+def _path(platform: Platform, folder: Path) -> Path:
+    return folder / f"streamswarm-worker-{distribution.version()}-{platform.tag}-{_key(platform)}.tar.gz"
 
 
 def _make_own(folder: Path) -> None:

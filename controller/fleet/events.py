@@ -47,6 +47,8 @@ class HostRecap:
     unreachable: bool
     #: What the last failure said; empty when there was none.
     message: str = ""
+    #: What the playbook had to say about the host beside that.
+    notes: tuple[str, ...] = ()
 
     @property
     def succeeded(self) -> bool:
@@ -63,6 +65,9 @@ _STATES = {
     "runner_on_unreachable": TaskState.UNREACHABLE,
 }
 
+#: Tasks that only say something.
+_SAYING = ("debug", "ansible.builtin.debug")
+
 
 class EventReader:
     """Follows one run: turns raw events into ours and keeps what the recap needs."""
@@ -74,6 +79,7 @@ class EventReader:
         self.remarks: list[str] = []
         self._item_messages: dict[str, str] = {}
         self._failures: dict[str, str] = {}
+        self._notes: dict[str, list[str]] = {}
 
     def read(self, raw: Mapping[str, Any]) -> TaskEvent | None:
         """Take one raw event; returns ours when it is about a task on a host."""
@@ -92,6 +98,8 @@ class EventReader:
     def _task_event(self, state: TaskState, host: str, data: Mapping[str, Any]) -> TaskEvent:
         result = data.get("res")
         message = ""
+        if state is TaskState.OK and str(data.get("task_action", "")) in _SAYING:
+            self._notes.setdefault(host, []).append(failure_message(result))
         if state is TaskState.OK and isinstance(result, Mapping) and result.get("changed") is True:
             state = TaskState.CHANGED
         elif state is TaskState.FAILED and data.get("ignore_errors"):
@@ -120,6 +128,7 @@ class EventReader:
                     failed=failed,
                     unreachable=unreachable,
                     message=self._failures.get(host, "") if failed or unreachable else "",
+                    notes=tuple(self._notes.get(host, ())),
                 )
             )
         return tuple(recaps)

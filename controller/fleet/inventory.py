@@ -41,6 +41,10 @@ class InventoryHost:
     site: str = ""
     #: Free labels (`streamswarm_labels`).
     labels: Mapping[str, str] = field(default_factory=dict)
+    #: What it shall let its worker do (`streamswarm_worker_policy`); None where only a run of Ansible can tell.
+    policy: Mapping[str, Any] | None = field(default_factory=dict)
+    #: Bundle that it shall have (`streamswarm_worker_bundle`); empty for the one that this controller builds.
+    bundle: str = ""
 
 
 def load_inventory(sources: Sequence[Path]) -> tuple[InventoryHost, ...]:
@@ -59,7 +63,7 @@ def load_inventory(sources: Sequence[Path]) -> tuple[InventoryHost, ...]:
 
 def parse_inventory(listed: Mapping[str, Any]) -> tuple[InventoryHost, ...]:
     """Turn what `ansible-inventory --list` prints into records."""
-    variables = listed.get("_meta", {}).get("hostvars", {})
+    variables = _unmarked(listed.get("_meta", {}).get("hostvars", {}))
     groups = _groups_by_host(listed)
     return tuple(_host(name, variables.get(name, {}), groups[name]) for name in sorted(groups))
 
@@ -90,7 +94,30 @@ def _host(name: str, variables: Mapping[str, Any], groups: set[str]) -> Inventor
         measured_address=_text(variables, "streamswarm_address", name) or address,
         site=_text(variables, "streamswarm_site", name),
         labels={str(key): str(value) for key, value in labels.items()},
+        policy=_policy(variables.get("streamswarm_worker_policy")),
+        bundle=_text(variables, "streamswarm_worker_bundle", name),
     )
+
+
+def _unmarked(value: Any) -> Any:
+    """Return values without the mark that Ansible puts on texts of dynamic inventories, which are no templates."""
+    if isinstance(value, list):
+        return [_unmarked(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if value.keys() == {"__ansible_unsafe"}:
+        return value["__ansible_unsafe"]
+    return {key: _unmarked(item) for key, item in value.items()}
+
+
+def _policy(value: Any) -> Mapping[str, Any] | None:
+    """Return a policy that stands in the inventory as it is; templates and vaulted values are Ansible's to read."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        return None
+    text = json.dumps(value)
+    return None if "{{" in text or "{%" in text or "__ansible_vault" in text else value
 
 
 def _text(variables: Mapping[str, Any], key: str, host: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from controller.fleet.events import EventReader, HostRecap, TaskEvent
 from controller.fleet.inventory import load_inventory
 
 OnEvent = Callable[[TaskEvent], None]
+#: Does what is left to do here for a host, by its name; returns what there is to say about it.
+AfterHost = Callable[[str], str]
 
 
 class OperationError(StreamSwarmError):
@@ -24,8 +27,8 @@ class OperationError(StreamSwarmError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Provisioning:
-    """What is to be provisioned, and how."""
+class PlaybookRequest:
+    """On which hosts a playbook is to run, and how."""
 
     #: Inventory files or folders.
     inventories: tuple[Path, ...]
@@ -54,7 +57,7 @@ class Recap:
 
 
 def provision(
-    request: Provisioning,
+    request: PlaybookRequest,
     *,
     grant_for: GrantFor,
     on_event: OnEvent = lambda _: None,
@@ -70,17 +73,61 @@ def provision(
     with private_folder() as private:
         desk = private / "desk"
         with open_desk(desk, hosts=hosts, grant_for=grant_for):
-            return _run("provision.yml", request, private, {SOCKET_VARIABLE: str(desk)}, on_event, cancelled)
+            return _run(
+                "provision.yml",
+                request,
+                private=private,
+                extra_environment={SOCKET_VARIABLE: str(desk)},
+                on_event=on_event,
+                cancelled=cancelled,
+            )
+
+
+def remove(
+    request: PlaybookRequest,
+    *,
+    retire: AfterHost,
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Recap:
+    """Take the workers off hosts, then do the controller's part for each host that is rid of its worker.
+
+    `retire` is told each such host's name, not in a check run; what it raises makes the host one that failed.
+    """
+    with private_folder() as private:
+        # The token for the controller stays in this process.
+        ours = dataclasses.replace(
+            request, variables={**request.variables, "streamswarm_worker_retire": "keep"}
+        )
+        recap = _run("remove.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
+    return recap if request.check else _afterwards(recap, retire)
+
+
+def _afterwards(recap: Recap, work: AfterHost) -> Recap:
+    """Do what is left to do here for each host on which the playbook succeeded."""
+
+    def done(host: HostRecap) -> HostRecap:
+        if not host.succeeded:
+            return host
+        try:
+            said = work(host.host)
+        except StreamSwarmError as error:
+            return dataclasses.replace(host, failed=host.failed + 1, message=str(error))
+        return dataclasses.replace(host, notes=(*host.notes, said)) if said else host
+
+    return dataclasses.replace(recap, hosts=tuple(done(host) for host in recap.hosts))
 
 
 def _run(
     playbook: str,
-    request: Provisioning,
+    request: PlaybookRequest,
+    *,
     private: Path,
-    extra_environment: Mapping[str, str],
+    extra_environment: Mapping[str, str] | None = None,
     on_event: OnEvent,
     cancelled: Callable[[], bool],
 ) -> Recap:
+    """Run one playbook to its end; raises OperationError when it could not run at all."""
     try:
         import ansible_runner
     except ImportError as error:
@@ -107,7 +154,7 @@ def _run(
         inventory=[str(path.absolute()) for path in request.inventories],
         limit=request.limit or None,
         cmdline=shlex.join(words),
-        envvars={**environment(private), **extra_environment},
+        envvars={**environment(private), **(extra_environment or {})},
         event_handler=handle,
         cancel_callback=cancelled,
         quiet=True,

@@ -130,7 +130,7 @@ def _destination_change(
         if there["address"] == destination.address:
             return None
         return _conflict("destination", destination.name, f"it has the address {shown(there['address'])}")
-    return _update("destination", there, body)
+    return update("destination", there, body)
 
 
 def _test_change(test: SuiteTest, state: State, mark: str, *, adopt: bool) -> Change | None:
@@ -161,7 +161,7 @@ def _test_change(test: SuiteTest, state: State, mark: str, *, adopt: bool) -> Ch
         reason = f"it is of the kind `{there['kind']}` for good, for results hang on it; give the new one another name"
         return Change(action="conflict", sort="test", name=test.name, reason=reason)
     shown_there = dict(there, destinations=[item["name"] for item in there["destinations"]])
-    return _update("test", shown_there, body)
+    return update("test", shown_there, body)
 
 
 def _conflict(sort: Sort, name: str, what: str) -> Change:
@@ -181,7 +181,8 @@ def _selection(test: SuiteTest, state: State) -> tuple[Mapping[str, Any], list[s
     return {**test.selection, "workers": found}, [name for name in names if name not in ids]
 
 
-def _update(sort: Sort, there: Mapping[str, Any], body: Mapping[str, Any]) -> Change | None:
+def update(sort: Sort, there: Mapping[str, Any], body: Mapping[str, Any]) -> Change | None:
+    """Return the change that gives an object these fields, or None when it has them; a test's destinations by name."""
     fields = tuple(
         change
         for name, after in body.items()

@@ -71,6 +71,10 @@ class Controller:
             gateways=self.settings.public_gateways,
         )
 
+    def wait_until_listening(self, port: int, process: subprocess.Popen[bytes]) -> None:
+        """Wait until a process of the controller's listens on a port; fails when it ends before."""
+        _wait_for_listener(self.lab, port, process)
+
     def rows(self, query: str) -> list[tuple[object, ...]]:
         """Return what the database says."""
         with self.engine.connect() as connection:
@@ -123,10 +127,10 @@ def _wait_for_listener(lab: Lab, port: int, process: subprocess.Popen[bytes]) ->
     deadline = time.monotonic() + 30
     with lab.inside():
         while True:
-            assert process.poll() is None, "the gateway ended"
+            assert process.poll() is None, "the process ended"
             try:
                 socket.create_connection((lab.address, port), timeout=1).close()
                 return
             except OSError:
-                assert time.monotonic() < deadline, "the gateway does not listen"
+                assert time.monotonic() < deadline, f"nothing listens on port {port}"
                 time.sleep(0.1)

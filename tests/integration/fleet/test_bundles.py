@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from support.at_once import at_once
 
 from controller.cli.main import cli
 from controller.fleet import archive, distribution
-from controller.fleet.bundles import Bundle, BundleError, ensure_bundle
+from controller.fleet.bundles import Bundle, BundleError, described_version, ensure_bundle, ready_bundles
 from controller.fleet.platforms import Platform
 
 
@@ -39,6 +40,24 @@ def test_the_worker_runs_out_of_a_bundle(release: Path, host_bundle: Bundle, tmp
     )
     assert host_bundle.version in said.stdout
     assert host_bundle.version.startswith(f"{distribution.version()}+")
+
+
+def test_bundles_that_lie_ready_are_known_without_building(host_bundle: Bundle, tmp_path: Path) -> None:
+    """What would be given out now is found; what is damaged, of older sources or no bundle at all is not."""
+    folder = tmp_path / "bundles"
+    shutil.copytree(host_bundle.path.parent, folder)
+    copy = dataclasses.replace(host_bundle, path=folder / host_bundle.path.name)
+    description = folder / f"{copy.path.name}.json"
+    (folder / "older.tar.gz.json").write_text(description.read_text())
+    (folder / "odd.tar.gz.json").write_text('{"python": "2.7.18", "architecture": "vax", "libc": "none"}')
+    (folder / "broken.tar.gz.json").write_text("{")
+    assert ready_bundles(folder) == (copy,)
+    assert described_version(str(copy.path)) == copy.version
+    with copy.path.open("ab") as file:
+        file.write(b"x")
+    assert ready_bundles(folder) == ()
+    assert described_version(str(folder / "none.tar.gz")) is None
+    assert ready_bundles(tmp_path / "nowhere") == ()
 
 
 def test_a_link_to_the_release_can_move_while_the_worker_runs(release: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from controller.fleet import archive
 from controller.fleet.bundles import Bundle
 from controller.fleet.events import TaskEvent, TaskState
 from controller.fleet.inventory import load_inventory
-from controller.fleet.operations import OperationError, Provisioning, Recap, provision
+from controller.fleet.operations import OperationError, PlaybookRequest, Recap, provision
 
 pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.timeout(300)]
 
@@ -38,7 +38,7 @@ class Run:
         bundle = {} if build else {"streamswarm_worker_bundle": str(controller.bundle.path)}
         options["variables"] = bundle | (variables or {})
         granted = len(controller.granted)
-        request = Provisioning(inventories=(controller.lab.inventory,), **options)
+        request = PlaybookRequest(inventories=(controller.lab.inventory,), **options)
         with pytest.MonkeyPatch.context() as patch, controller.lab.inside():
             # With `build` the role's own command finds the bundle that lies ready there.
             patch.setenv("STREAMSWARM_BUNDLE_DIR", str(controller.bundle.path.parent))
@@ -297,7 +297,7 @@ def test_an_unknown_host_key_is_refused(controller: Any, lab: Lab, tmp_path: Pat
     inventory.write_text(lab.inventory.read_text().replace(str(lab.folder / "known_hosts"), str(nobody)))
     with lab.inside():
         recap = provision(
-            Provisioning(inventories=(inventory,), limit="host2"), grant_for=controller.grant_for
+            PlaybookRequest(inventories=(inventory,), limit="host2"), grant_for=controller.grant_for
         )
     assert recap.hosts[0].unreachable
     assert "Host key verification failed" in recap.hosts[0].message

@@ -108,3 +108,12 @@ def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
 def test_a_message_of_just_the_longest_length_is_whole() -> None:
     """Nothing is cut from a message that fits."""
     assert failure_message({"msg": "x" * 3000}) == "x" * 3000
+
+
+def test_what_a_playbook_only_says_stands_in_the_recap() -> None:
+    """The text of `debug` tasks becomes the host's notes, in order; other tasks add none."""
+    reader = EventReader()
+    reader.read(_raw("runner_on_ok", res={"msg": "3 results wait"}, task_action="ansible.builtin.debug"))
+    reader.read(_raw("runner_on_ok", res={"msg": "done"}, task_action="ansible.builtin.file"))
+    reader.read({"event": "playbook_on_stats", "event_data": {"processed": {"a": 1}, "ok": {"a": 2}}})
+    assert [recap.notes for recap in reader.recaps] == [("3 results wait",)]

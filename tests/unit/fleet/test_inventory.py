@@ -94,3 +94,27 @@ def test_groups_in_a_circle_end() -> None:
     """Groups that contain each other are walked once."""
     listed = {"all": {"children": ["x"]}, "x": {"hosts": ["a"], "children": ["y"]}, "y": {"children": ["x"]}}
     assert parse_inventory(listed)[0].groups == ("x",)
+
+
+def test_texts_of_dynamic_inventories_lose_their_mark() -> None:
+    """Ansible marks what is no template; it is the text that counts."""
+    mark = "__ansible_unsafe"
+    [host] = parse_inventory(
+        _listed(streamswarm_site={mark: "oslo"}, streamswarm_labels={"rack": {mark: "a1"}})
+    )
+    assert (host.site, host.labels) == ("oslo", {"rack": "a1"})
+
+
+@pytest.mark.parametrize(
+    ("value", "policy"),
+    [
+        (None, {}),
+        ({"deny": ["192.0.2.0/24"]}, {"deny": ["192.0.2.0/24"]}),
+        ("{{ site_policy }}", None),
+        ({"deny": ["{{ own_network }}"]}, None),
+        ({"deny": [{"__ansible_vault": "$ANSIBLE_VAULT"}]}, None),
+    ],
+)
+def test_a_policy_is_read_where_it_stands_as_it_is(value: Any, policy: Any) -> None:
+    """What only a run of Ansible could read is unknown, and not empty."""
+    assert parse_inventory(_listed(streamswarm_worker_policy=value))[0].policy == policy
