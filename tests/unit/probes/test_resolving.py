@@ -137,7 +137,7 @@ async def test_a_slot_that_is_handed_to_one_who_gave_up_is_passed_on() -> None:
         await asyncio.sleep(0.01)
         if slot_first:
             release.set()
-            time.sleep(0.05)  # noqa: ASYNC251  the slot is handed over while this loop does not look
+            time.sleep(0.05)  # the slot is handed over while this loop does not look
         waiter.cancel()
         release.set()
         with pytest.raises(asyncio.CancelledError):
