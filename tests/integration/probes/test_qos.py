@@ -317,7 +317,9 @@ async def test_what_this_host_dropped_is_no_loss(
     }
     with path4.near.entered():
         outcome = await probe("qos", FAR["ipv4"], burst=20, **asked)
-        with pytest.raises(ProbeFailure, match=r"the loss of EF on the path to .* cannot be judged") as caught:
+        with pytest.raises(
+            ProbeFailure, match=r"the loss of EF on the path to .* cannot be judged"
+        ) as caught:
             await probe("qos", FAR["ipv4"], max_loss=["ALL=1"], **asked)
     row = rows(outcome.metrics)["EF"]
     for name in ("loss_pct", "burst_loss_pct", "policed"):
