@@ -91,8 +91,9 @@ class Policy:
 
     def strangers(self, points: Sequence[CodePoint]) -> list[str]:
         """Return the names of the classes that the policy names and that are not among these, by code point."""
-        named = {*self.expected, *self.max_loss_pct, *self.max_rtt_ms} - {None}
-        return [dscp.code_point(number).name for number in sorted(named - {point.number for point in points})]
+        sent = {point.number for point in points}
+        named = {*self.expected, *self.max_loss_pct, *self.max_rtt_ms}
+        return [dscp.code_point(number).name for number in range(64) if number in named - sent]
 
     @property
     def states_anything(self) -> bool:
