@@ -49,6 +49,9 @@ COMMANDS = {
     ),
     "down": _of_controller("local", "down", "Stop what `streamswarm up` started on this machine."),
     "status": _of_controller("local", "status", "Show whether everything is healthy."),
+    "doctor": _of_controller(
+        "doctor", "doctor", "Tell what is wrong with this controller and how to mend it."
+    ),
     "gateway": _of_controller("processes", "gateway", "Serve workers: sessions, ingest, enrolment."),
     "keeper": _of_controller("processes", "keeper", "Run background tasks: planning, partitions, upkeep."),
     "web": _of_controller("processes", "web", "Serve the dashboard and the REST API."),

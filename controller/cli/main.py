@@ -63,7 +63,7 @@ def _not_installed(name: str, package: str = "the extra `controller`") -> click.
 
 
 #: Commands that work in the data folder. Root runs them as the account that owns it: what lies there is that
-#: account's, and could be a link to anywhere.
+#: account's, and could be a link to anywhere. (So does `doctor`, which does not stop at settings that are wrong.)
 _AS_OWNER = {"down", "status", "user", "token", "db", "ca"}
 
 
@@ -73,16 +73,7 @@ _AS_OWNER = {"down", "status", "user", "token", "db", "ca"}
 def cli(context: click.Context) -> None:
     """Distributed network monitoring: tests, workers, results."""
     if context.invoked_subcommand in _AS_OWNER and hasattr(os, "geteuid") and os.geteuid() == 0:
-        _become_owner()
+        from controller.local import account
+        from controller.settings import Settings
 
-
-def _become_owner() -> None:
-    """Replace this process of root's by the same command under the account that owns the data folder, if there is one."""
-    from controller.local import account
-    from controller.settings import Settings
-
-    settings = Settings.load()
-    owner = account.owner_of(settings.data_dir)
-    if owner is not None:
-        command = account.command(settings, sys.argv[1:], owner)
-        os.execve(command[0], command, account.environment(settings, owner))  # noqa: S606  no shell wanted
+        account.become_owner(Settings.load())

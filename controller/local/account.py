@@ -150,6 +150,14 @@ def environment(settings: Settings, account: Account) -> dict[str, str]:
     return {**inherited(), **whose, **settings.environment()}
 
 
+def become_owner(settings: Settings) -> None:
+    """Replace this process by the same command under the account that owns the data folder, if root calls it and there is one."""
+    owner = owner_of(settings.data_dir) if is_root() else None
+    if owner is not None:
+        argv = command(settings, sys.argv[1:], owner)
+        os.execve(argv[0], argv, environment(settings, owner))  # noqa: S606  no shell wanted
+
+
 def _as(account: Account, argv: list[str]) -> bool:
     """Whether a command succeeds under the account."""
     try:

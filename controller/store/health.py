@@ -24,6 +24,12 @@ State = Literal["ok", "degraded", "down"]
 HEARTBEAT_S = 2.0
 #: Age of a heartbeat, seconds, from which the process counts as dead.
 STALE_S = 15.0
+#: The roles of processes, and what comes of it when none is alive.
+NEEDS: dict[Role, str] = {
+    "gateway": "workers cannot deliver results",
+    "keeper": "nothing is planned and no partitions are made",
+    "web": "there is neither a dashboard nor a REST API",
+}
 #: A worker's clock that is further away from the controller's is flagged, and so are the results that carry it.
 CLOCK_LIMIT_MS = 5_000.0
 #: A worker with more records than one batch in its spool is emptying it.
@@ -143,17 +149,17 @@ def read_health(connection: Connection) -> Health:
     ).one()
     return Health(
         database=Component(state="ok", message="PostgreSQL answers", alive=1),
-        gateway=_process(alive.get("gateway", 0), "gateway", "workers cannot deliver results"),
-        keeper=_process(alive.get("keeper", 0), "keeper", "nothing is planned and no partitions are made"),
+        gateway=_process(alive.get("gateway", 0), "gateway"),
+        keeper=_process(alive.get("keeper", 0), "keeper"),
         worker=_workers(**workers._asdict()),
     )
 
 
-def _process(alive: int, role: str, consequence: str) -> Component:
+def _process(alive: int, role: Role) -> Component:
     if alive:
         return Component(state="ok", message=f"{alive} alive", alive=alive)
     return Component(
-        state="down", message=f"no {role} is alive: {consequence}; start `streamswarm {role}`", alive=0
+        state="down", message=f"no {role} is alive: {NEEDS[role]}; start `streamswarm {role}`", alive=0
     )
 
 

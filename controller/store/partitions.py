@@ -52,8 +52,7 @@ def ensure_partitions(connection: Connection, kind: str, days: Iterable[dt.date]
     waits. Calling it again does nothing. Raises sqlalchemy.exc.OperationalError when a lock is not had in time.
     """
     wanted = [(table, day) for table in results.table_names(kind) for day in sorted(set(days))]
-    missing = _missing(connection, wanted)
-    if not missing:
+    if not _missing(connection, wanted):
         return []
     connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -156,6 +155,12 @@ def attachment(table: str, day: dt.date) -> str:
         f"ALTER TABLE {table} ATTACH PARTITION {partition_name(table, day)} "
         f"FOR VALUES FROM ('{day} 00:00:00+00') TO ('{after} 00:00:00+00')"
     )
+
+
+def missing(connection: Connection, kind: str, days: Iterable[dt.date]) -> list[str]:
+    """Return the names of the partitions of a kind's tables that there are not for these days."""
+    wanted = [(table, day) for table in results.table_names(kind) for day in sorted(set(days))]
+    return [partition_name(table, day) for table, day in _missing(connection, wanted)]
 
 
 def _missing(connection: Connection, wanted: list[tuple[str, dt.date]]) -> list[tuple[str, dt.date]]:

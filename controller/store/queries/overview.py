@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from controller.store.entities import Destination, Job, OverdueJob, Quarantine, Test, Worker
-from controller.store.health import CLOCK_LIMIT_MS
+from controller.store.entities import Destination, Job, Quarantine, Test, Worker
 from controller.store.queries.tests import is_made_for_run, state_now
+from controller.store.queries.troubles import has_clock_off, overdue_jobs, refused_lately
 from controller.store.queries.workers import is_connected
 
 
@@ -54,7 +53,7 @@ def read(session: Session) -> Overview:
                 | func.jsonb_path_exists(Worker.kinds, "$.*.available ? (@ == false)")
             ),
             func.coalesce(func.sum(Worker.spool_records), 0),
-            func.count().filter(is_connected(), func.abs(Worker.clock_offset_ms) > CLOCK_LIMIT_MS),
+            func.count().filter(has_clock_off()),
         )
         .select_from(Worker)
         .where(Worker.deleted_at.is_(None), Worker.revoked_at.is_(None))
@@ -88,10 +87,8 @@ def read(session: Session) -> Overview:
         jobs_total=session.execute(
             select(func.count()).select_from(Job).where(Job.retired_at.is_(None), ~Job.one_shot)
         ).scalar_one(),
-        jobs_overdue=session.execute(select(func.count()).select_from(OverdueJob)).scalar_one(),
+        jobs_overdue=overdue_jobs(session),
         quarantined=session.execute(
-            select(func.count())
-            .select_from(Quarantine)
-            .where(Quarantine.received_at > func.now() - dt.timedelta(days=1))
+            select(func.count()).select_from(Quarantine).where(refused_lately())
         ).scalar_one(),
     )

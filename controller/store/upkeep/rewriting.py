@@ -1,7 +1,7 @@
 """Rewrites a day of a result table that is over in the order of its key, so that a job's runs lie side by side.
 
 Results arrive in the order of time, and a chart of one job would read a page for every run. Rewriting copies a
-partition, ordered, into a new table, gives it the key and a check that spares the attachment its scan, and swaps the
+partition, ordered, into a new table whose columns begin with those that are always read, gives it the key and a check that spares the attachment its scan, and swaps the
 two in one short transaction. A result that comes meanwhile goes into the partition as always, where it can be read
 and cannot come twice, and a trigger copies it into a table beside it, which is merged before the swap. Making the
 trigger waits for writers that are under way, so every row is in the copy, in the table beside it, or in both.
@@ -238,11 +238,14 @@ def _copy(engine: Engine, day: Day, attempt: int) -> None:
         _fence(connection, day, attempt)
         connection.execute(text(f"SET LOCAL work_mem = '{_SORT_MEMORY}'"))
         connection.execute(text(f"SET LOCAL maintenance_work_mem = '{_SORT_MEMORY}'"))
+        columns, filled = _columns(connection, day)
         connection.execute(
-            text(f"CREATE TABLE {day.new} (LIKE {day.name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+            text(f"CREATE TABLE {day.new} AS SELECT {columns} FROM {day.name} WITH NO DATA")  # noqa: S608
         )
+        always = ", ".join(f"ALTER {column} SET NOT NULL" for column in filled)
+        connection.execute(text(f"ALTER TABLE {day.new} {always}"))
         connection.execute(
-            text(f"INSERT INTO {day.new} SELECT * FROM {day.name} ORDER BY {day.key}")  # noqa: S608
+            text(f"INSERT INTO {day.new} SELECT {columns} FROM {day.name} ORDER BY {day.key}")  # noqa: S608
         )
         connection.execute(text(f"ALTER TABLE {day.new} ADD PRIMARY KEY ({day.key})"))
         connection.execute(
@@ -251,6 +254,25 @@ def _copy(engine: Engine, day: Day, attempt: int) -> None:
                 f"CHECK (scheduled_at >= '{first}' AND scheduled_at < '{after}')"
             )
         )
+
+
+def _columns(connection: Connection, day: Day) -> tuple[str, list[str]]:
+    """Return all columns in the order of the copy, and those that are never NULL.
+
+    The partition, and the table of what comes meanwhile, may have them in another order.
+    """
+    found = {
+        str(name): bool(filled)
+        for name, filled in connection.execute(
+            text(
+                "SELECT attname, attnotnull FROM pg_attribute "
+                "WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+            ),
+            {"name": day.name},
+        )
+    }
+    ordered = results.reading_order(list(found))
+    return ", ".join(f'"{name}"' for name in ordered), [f'"{name}"' for name in ordered if found[name]]
 
 
 def _merge_ahead(engine: Engine, day: Day, attempt: int) -> int:
@@ -263,17 +285,18 @@ def _merge_ahead(engine: Engine, day: Day, attempt: int) -> int:
 
 def _merge(connection: Connection, day: Day) -> tuple[int, int]:
     """Move what came beside the partition into the copy; return how many rows that were, and how many were new."""
+    columns, _ = _columns(connection, day)
     moved, added = connection.execute(
         text(
             f"WITH moved AS (DELETE FROM {day.late} RETURNING *), "  # noqa: S608
-            f"added AS (INSERT INTO {day.new} AS held {_to_merge(day)} RETURNING held.xmax = 0 AS is_new) "
+            f"added AS (INSERT INTO {day.new} AS held ({columns}) {_to_merge(day, columns)} RETURNING held.xmax = 0 AS is_new) "
             "SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM added WHERE is_new)"
         )
     ).one()
     return int(moved), int(added)
 
 
-def _to_merge(day: Day) -> str:
+def _to_merge(day: Day, columns: str) -> str:
     """Return what of the moved rows goes into the copy, and what becomes of a row that is there already.
 
     What stands is what stands in the partition: a missed run gives way to its measured result, which came later
@@ -281,12 +304,12 @@ def _to_merge(day: Day) -> str:
     """
     table = results.described(day.table)
     if "status" not in table.columns:
-        return "SELECT * FROM moved ON CONFLICT DO NOTHING"
+        return f"SELECT {columns} FROM moved ON CONFLICT DO NOTHING"  # noqa: S608
     missed = f"status = {int(probe_pb2.STATUS_MISSED)}"
-    columns = ", ".join(f'"{column.name}" = excluded."{column.name}"' for column in table.columns)
+    taken = ", ".join(f'"{column.name}" = excluded."{column.name}"' for column in table.columns)
     return (
-        f"SELECT DISTINCT ON ({day.key}) * FROM moved ORDER BY {day.key}, {missed} "  # noqa: S608
-        f"ON CONFLICT ({day.key}) DO UPDATE SET {columns} WHERE held.{missed} AND NOT excluded.{missed}"
+        f"SELECT DISTINCT ON ({day.key}) {columns} FROM moved ORDER BY {day.key}, {missed} "  # noqa: S608
+        f"ON CONFLICT ({day.key}) DO UPDATE SET {taken} WHERE held.{missed} AND NOT excluded.{missed}"
     )
 
 

@@ -107,6 +107,36 @@ def test_a_day_lies_in_the_order_of_its_key(filled: Engine) -> None:
         insert(connection, 1, 60)
 
 
+def test_what_is_always_read_stands_first(filled: Engine) -> None:
+    """Before everything that may be NULL; types, what may be NULL, and what came later under each name are as before."""
+    described = text(
+        "SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute "
+        "WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+    )
+    with filled.connect() as connection:
+        before = [tuple(row) for row in connection.execute(described, {"name": DAY.name})]
+    rewrite(filled, DAY)
+    with filled.connect() as connection:
+        after = [tuple(row) for row in connection.execute(described, {"name": DAY.name})]
+    assert sorted(after) == sorted(before)
+    names = [name for name, _, _ in after]
+    assert names.index("status") < min(names.index(name) for name, _, filled in after if not filled)
+    come = (
+        "SELECT job_id, status, duration_ms, rtt_avg_ms, loss_pct, error FROM result_ping WHERE job_id = 77"
+    )
+    with filled.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                "failure_source, rtt_avg_ms, loss_pct, error) VALUES (77, :at, :at, 4.5, 3, 2, 1, 12.5, 100, 'silent')"
+            ),
+            {"at": START},
+        )
+    rewrite(filled, DAY)
+    with filled.connect() as connection:
+        assert [tuple(row) for row in connection.execute(text(come))] == [(77, 2, 4.5, 12.5, 100.0, "silent")]
+
+
 def test_child_tables_are_rewritten_alike(engine: Engine) -> None:
     """A child table has its key as third part of the order."""
     day = Day(table="result_system_interfaces", day=DAY.day)

@@ -1,0 +1,42 @@
+"""The controller's own processes, by their heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from controller.store.health import NEEDS
+from controller.store.queries.health import ProcessRecord
+from streamswarm import __version__
+from streamswarm.findings import Finding, ok, wrong
+
+
+def examine(running: Sequence[ProcessRecord]) -> Iterator[Finding]:
+    """Yield a finding for each role: none alive, some that died unheard, some of another release."""
+    for role, consequence in NEEDS.items():
+        mine = [process for process in running if process.role == role]
+        alive = [process for process in mine if process.alive]
+        dead = [process for process in mine if not process.alive]
+        if not alive:
+            yield wrong(role, f"none is alive: {consequence}", f"start `streamswarm {role}`")
+        elif dead:
+            yield wrong(
+                role,
+                f"{len(alive)} alive, and {_named(dead)} died without a word, {dead[0].heartbeat_age_s:,.0f} s ago",
+                "see its log; start it again where it is still wanted (what is gone for an hour is forgotten)",
+            )
+        else:
+            yield ok(role, f"{len(alive)} alive: {_named(alive)}")
+        others = [process for process in alive if process.version != __version__]
+        if others:
+            versions = ", ".join(sorted({process.version for process in others}))
+            yield wrong(
+                role,
+                f"{_named(others)} runs {versions}, and this is {__version__}",
+                f"restart `streamswarm {role}`",
+            )
+
+
+def _named(processes: Sequence[ProcessRecord]) -> str:
+    return ", ".join(
+        f"{process.name} (process {process.pid} on {process.host_name})" for process in processes[:5]
+    )
