@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import psycopg2
-from psycopg2 import sql
+from psycopg2 import errors, sql
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -56,9 +56,12 @@ def restore(settings: Settings, source: IO[bytes], *, replace: bool, folder: Pat
                 _place_files(settings, staging, stamp)
             else:
                 _make_fresh(server)
-                _fill(binaries, server.url(_FRESH), staging, ["--exit-on-error"])
+                try:
+                    _fill(binaries, server.url(_FRESH), staging, ["--exit-on-error"])
+                    _swap(server, stamp)
+                finally:
+                    _drop_fresh(server)  # which bears another name by now, unless something went wrong
                 _place_files(settings, staging, stamp)
-                _swap(server, stamp)
     finally:
         shutil.rmtree(staging)
     return manifest
@@ -150,12 +153,21 @@ def _place_files(settings: Settings, staging: Path, stamp: str) -> None:
 
 def _make_fresh(server: EmbeddedPostgres) -> None:
     """Make an empty database beside the one in use."""
-    fresh, role = sql.Identifier(_FRESH), sql.Identifier(ROLE)
+    _drop_fresh(server)
+    make = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0")
+    _as_superuser(server, make.format(sql.Identifier(_FRESH), sql.Identifier(ROLE)))
+
+
+def _drop_fresh(server: EmbeddedPostgres) -> None:
+    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+    _as_superuser(server, drop.format(sql.Identifier(_FRESH)))
+
+
+def _as_superuser(server: EmbeddedPostgres, statement: sql.Composed) -> None:
     with contextlib.closing(psycopg2.connect(server.superuser_url())) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(fresh))
-            cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(fresh, role))
+            cursor.execute(statement)
 
 
 def _swap(server: EmbeddedPostgres, stamp: str) -> None:
@@ -166,10 +178,14 @@ def _swap(server: EmbeddedPostgres, stamp: str) -> None:
         [tables] = cursor.fetchone() or (0,)
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
     with contextlib.closing(psycopg2.connect(server.superuser_url())) as connection:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(rename.format(sql.Identifier(DATABASE), old))
-            cursor.execute(rename.format(sql.Identifier(_FRESH), sql.Identifier(DATABASE)))
-        if not tables:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(sql.SQL("DROP DATABASE {}").format(old))
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(rename.format(sql.Identifier(DATABASE), old))
+                cursor.execute(rename.format(sql.Identifier(_FRESH), sql.Identifier(DATABASE)))
+        except errors.ObjectInUse as error:
+            raise ConflictError(
+                "the database is in use, and nothing was changed",
+                mend="stop gateways, keepers, web and whoever else is connected to it, and try again",
+            ) from error
+    if not tables:
+        _as_superuser(server, sql.SQL("DROP DATABASE {}").format(old))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import Engine, text
@@ -224,6 +225,11 @@ def test_the_embedded_database_moves_to_another_folder(own: Path) -> None:
     restored = _embedded(own, 2)
     assert not restored.status().running
     restored.start()
+    with psycopg.connect(restored.url()):
+        used = _run(own, 2, "restore", "--replace", str(own / "backup.tar"))
+    assert used.returncode == 1
+    assert "is in use, and nothing was changed" in used.stderr
+    assert "Traceback" not in used.stderr
     assert query(_settings_of(restored), "SELECT name FROM workers") == [("alpha",)]
     databases = query(
         _settings_of(restored),
