@@ -30,8 +30,9 @@ def reached(kind: contract.Kind, failure: ProbeFailure) -> bool | None:
 
     - An answer that is wrong in whatever way (status, content, certificate, protocol, too late a reply) has reached it.
     - A refusal, an ICMP error from the way, silence, and a connection that was broken off have not; unless the run
-      had heard of the destination before: it has a time of the path or of the destination, replies that came late, or
-      bytes over a connection. One that was accepted and then stayed silent has been reached.
+      had heard of the destination before: it has a time of it (any latency but that of the name's resolution), replies
+      that came late (`late` among the metrics, or in the detail of a kind without that metric), or bytes over a
+      connection. One that was accepted and then stayed silent has been reached.
     - Bytes count for kinds that aim at a port, which hear nothing but their destination; those that aim at a host hear
       routers, too.
     - Errors (name, policy, this host, the worker) say nothing.
@@ -39,9 +40,9 @@ def reached(kind: contract.Kind, failure: ProbeFailure) -> bool | None:
     if failure.status != probe_pb2.STATUS_FAILED:
         return None
     if failure.reason in _SILENT:
-        return _has_time(kind, failure.metrics) or _has_heard(kind, failure.metrics)
+        return _has_time(kind, failure.metrics) or _has_late(failure) or _has_bytes(kind, failure.metrics)
     if failure.reason in _TURNED_AWAY:
-        return _has_time(kind, failure.metrics)
+        return _has_time(kind, failure.metrics) or _has_late(failure)
     return True
 
 
@@ -72,13 +73,16 @@ def _reached(metrics: Any, detail: dict[str, Any], how: str) -> ProbeFailure:
     return failure
 
 
-def _has_heard(kind: contract.Kind, metrics: Any) -> bool:
-    late = bool(getattr(metrics, "late", 0))
-    return late or (kind.target in ("host_port", "url") and bool(getattr(metrics, "bytes_received", 0)))
+def _has_late(failure: ProbeFailure) -> bool:
+    return bool(getattr(failure.metrics, "late", 0) or failure.detail.get("late"))
+
+
+def _has_bytes(kind: contract.Kind, metrics: Any) -> bool:
+    return kind.target in ("host_port", "url") and bool(getattr(metrics, "bytes_received", 0))
 
 
 def _has_time(kind: contract.Kind, metrics: Any) -> bool:
     return metrics is not None and any(
-        metric.role == "latency" and metric.layer in ("path", "target") and metrics.HasField(metric.name)
+        metric.role == "latency" and metric.layer != "resolver" and metrics.HasField(metric.name)
         for metric in kind.metrics
     )

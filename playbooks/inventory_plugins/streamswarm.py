@@ -29,7 +29,7 @@ description:
   - Hosts are the controller's workers, under the names that their hosts have in the inventory they were provisioned
     from.
   - Each is in the groups it was enrolled with, and in groups made of what the controller knows of it - C(online),
-    C(offline), C(pending) (never connected) or C(revoked); C(site_<site>); C(version_<version>);
+    C(offline), C(pending) (never enrolled) or C(revoked); C(site_<site>); C(version_<version>);
     C(label_<label>_<value>). What a group's name cannot have becomes an underscore.
   - Its variables are C(streamswarm_worker_id), C(streamswarm_worker_name), C(streamswarm_site), C(streamswarm_labels),
     C(streamswarm_groups), C(streamswarm_version), C(streamswarm_state) (C(connected), C(offline), C(pending),

@@ -23,11 +23,11 @@ _ALL = "ALL"
 
 @dataclass(frozen=True, kw_only=True)
 class Burst:
-    """What a burst of a class met, beside its paced packets; None where nothing came back to measure."""
+    """What a burst of a class met, beside its paced packets; None where that is not known."""
 
-    #: Loss of paced packets and of the burst, percent.
-    paced_loss_pct: float
-    loss_pct: float
+    #: Loss of paced packets and of the burst, percent; None when this host itself may have lost replies.
+    paced_loss_pct: float | None
+    loss_pct: float | None
     #: Rise of the median round-trip time over that of the paced packets.
     rise_ms: float | None
 
@@ -37,8 +37,23 @@ class Mark:
     """What a hop saw of a class."""
 
     hop: int
-    #: The octet as quoted.
-    octet: int
+    #: The octet of each packet, as quoted, in the order of sending; at least one.
+    octets: tuple[int, ...]
+
+    def dscp(self, sent: CodePoint) -> int:
+        """Return the code point seen: a change that only some packets meet counts."""
+        seen = [octet >> 2 for octet in self.octets]
+        return next((number for number in seen if number != sent.number), seen[0])
+
+    @property
+    def ecn_cleared(self) -> bool:
+        """Whether packets that were sent as ECN-capable, if only some, were so no longer."""
+        return any(octet & 3 == dscp.NOT_ECT for octet in self.octets)
+
+    @property
+    def ce_marks(self) -> int:
+        """How many packets had been marked with congestion."""
+        return sum(octet & 3 == dscp.CE for octet in self.octets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +61,9 @@ class Seen:
     """What is known of a class when the policy is looked at; None where it was not measured."""
 
     point: CodePoint
+    #: None when it was not sent, or when this host itself may have lost replies.
     loss_pct: float | None
+    #: None when no reply came in time.
     rtt_median_ms: float | None
     #: Code point where the path was last seen, and the hop at which it was first another.
     arrived: int | None
@@ -72,50 +89,77 @@ class Policy:
             max_rtt_ms=_bounds(max_rtt),
         )
 
+    def strangers(self, points: Sequence[CodePoint]) -> list[str]:
+        """Return the names of the classes that the policy names and that are not among these, by code point."""
+        sent = {point.number for point in points}
+        named = {*self.expected, *self.max_loss_pct, *self.max_rtt_ms}
+        return [dscp.code_point(number).name for number in range(64) if number in named - sent]
+
     @property
     def states_anything(self) -> bool:
         """Whether there is anything to break."""
         return bool(self.expected or self.max_loss_pct or self.max_rtt_ms)
 
-    def breaches(self, classes: Sequence[Seen]) -> list[str]:
-        """Return a sentence for each breach; what was not measured breaks nothing but what demands an answer."""
+    def unjudged(self, classes: Sequence[Seen]) -> list[str]:
+        """Return the names of the classes whose loss has a bound and is not known."""
+        return [
+            seen.point.name for seen in classes if seen.loss_pct is None and self._most_loss(seen) is not None
+        ]
+
+    def breaches(self, classes: Sequence[Seen], *, unseen: str = "no hop quoted it") -> list[str]:
+        """Return a sentence for each breach; a mark or a time that could not be seen is one, too.
+
+        `unseen` says why marks could not be seen. A loss that is not known is none: see `unjudged`.
+        """
         found = []
         for seen in classes:
             name = seen.point.name
             mark = self.expected.get(seen.point.number)
-            if mark is not None and seen.arrived is not None and seen.arrived != mark.number:
+            if mark is not None and seen.arrived is None:
+                found.append(f"{name}: whether it arrives as {mark.name} could not be seen, because {unseen}")
+            elif mark is not None and seen.arrived is not None and seen.arrived != mark.number:
                 arrived = dscp.code_point(seen.arrived).name
                 where = f", changed before hop {seen.change_hop}" if seen.change_hop is not None else ""
                 found.append(f"{name} arrived as {arrived} instead of {mark.name}{where}")
-            most = self.max_loss_pct.get(seen.point.number, self.max_loss_pct.get(None))
+            most = self._most_loss(seen)
             if most is not None and seen.loss_pct is not None and seen.loss_pct > most:
                 found.append(f"{name} lost {seen.loss_pct:.1f} % of its packets, more than {most:g} %")
             longest = self.max_rtt_ms.get(seen.point.number, self.max_rtt_ms.get(None))
-            if longest is not None and seen.rtt_median_ms is not None and seen.rtt_median_ms > longest:
+            if longest is not None and seen.rtt_median_ms is None:
+                found.append(
+                    f"{name}: whether its median round-trip time is within {longest:g} ms could not be seen, "
+                    "because no reply came in time"
+                )
+            elif longest is not None and seen.rtt_median_ms is not None and seen.rtt_median_ms > longest:
                 found.append(
                     f"{name} had a median round-trip time of {seen.rtt_median_ms:.1f} ms, longer than {longest:g} ms"
                 )
         return found
 
+    def _most_loss(self, seen: Seen) -> float | None:
+        return self.max_loss_pct.get(seen.point.number, self.max_loss_pct.get(None))
+
 
 def change_hop(sent: CodePoint, marks: Sequence[Mark]) -> int | None:
     """Return the first hop that saw another code point than the one sent; None when all saw that."""
-    return next((mark.hop for mark in marks if mark.octet >> 2 != sent.number), None)
+    return next((mark.hop for mark in marks if mark.dscp(sent) != sent.number), None)
 
 
 def ecn_change_hop(marks: Sequence[Mark]) -> int | None:
     """Return the first hop that saw ECN-capable packets without the mark; None when all saw it."""
-    return next((mark.hop for mark in marks if mark.octet & 3 == dscp.NOT_ECT), None)
+    return next((mark.hop for mark in marks if mark.ecn_cleared), None)
 
 
 def policed(name: str, bursts: Mapping[str, Burst]) -> bool | None:
     """Whether the burst of a class was cut where another was not; None with nothing to compare it with."""
-    own = bursts[name]
-    others = [burst.loss_pct for other, burst in bursts.items() if other != name]
-    if not others:
+    own, paced = bursts[name].loss_pct, bursts[name].paced_loss_pct
+    others = [
+        burst.loss_pct for other, burst in bursts.items() if other != name and burst.loss_pct is not None
+    ]
+    if own is None or paced is None or not others:
         return None
-    cut = own.loss_pct >= _POLICED_PCT and own.loss_pct - own.paced_loss_pct >= _POLICED_PCT
-    return cut and min(others) < _OTHER_SHARE * own.loss_pct
+    cut = own >= _POLICED_PCT and own - paced >= _POLICED_PCT
+    return cut and min(others) < _OTHER_SHARE * own
 
 
 def shaped(name: str, bursts: Mapping[str, Burst]) -> bool | None:

@@ -13,7 +13,7 @@ from worker.evaluation.replies import Replies, set_present
 from worker.failures import error_text, internal_failure, network_failure, resolver_failure, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext, ProbeFailure
 from worker.wire import batches, icmp_messages
-from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailableError
+from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailableError, echo_availability
 from worker.wire.source import Source
 
 if batches.SUPPORTED:
@@ -117,23 +117,7 @@ async def _send(plan: EchoPlan, where: str) -> EchoRecord:
 
 def availability() -> Availability:
     """Try both address families; one that works is enough."""
-    problems: dict[int, EchoUnavailableError] = {}
-    for version in (4, 6):
-        try:
-            open_socket(version).close()
-        except EchoUnavailableError as error:
-            problems[version] = error
-        except OSError as error:
-            problems[version] = EchoUnavailableError(
-                f"an ICMP socket (IPv{version}) could not be opened: {error_text(error)}", ""
-            )
-    if len(problems) == 2:
-        return Availability(available=False, reason=problems[4].reason, mend=problems[4].mend)
-    for version, problem in problems.items():
-        return Availability(
-            available=True, reason=f"IPv{10 - version} only: {problem.reason}", mend=problem.mend
-        )
-    return Availability(available=True)
+    return echo_availability(open_socket)
 
 
 def summarise(record: EchoRecord, timeout_ms: int) -> PingResult:

@@ -10,12 +10,13 @@ from typing import Any
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.qos_pb2 import QosClass, QosHop, QosResult, QosSpec
+from worker.concurrency import cancel
 from worker.evaluation import dscp, statistics, treatment
 from worker.evaluation.dscp import CodePoint
 from worker.evaluation.treatment import Burst, Mark, Policy, Seen
 from worker.failures import error_text, internal_failure, network_failure, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext
-from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError
+from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError, echo_availability
 from worker.wire.source import Source
 
 if sys.platform.startswith("linux"):
@@ -43,6 +44,12 @@ async def run(target: Target, spec: QosSpec, context: ProbeContext) -> Outcome:
         policy = Policy.parse(spec.expected, spec.max_loss, spec.max_rtt)
     except dscp.DscpError as error:
         raise internal_failure(str(error), reason=probe_pb2.FAILURE_REASON_INVALID_TEST) from error
+    if strangers := policy.strangers(points):
+        raise internal_failure(
+            f"the test's policy names {', '.join(strangers)}, which it does not send: add it to `classes`, "
+            "or take it out of `expected`, `max_loss` and `max_rtt`",
+            reason=probe_pb2.FAILURE_REASON_INVALID_TEST,
+        )
     source = Source.parse(spec.source)
     resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
@@ -74,13 +81,7 @@ def availability() -> Availability:
     """Marks are set and read on Linux."""
     if not sys.platform.startswith("linux"):
         return Availability(available=False, reason="marks of packets are set and read on Linux only")
-    try:
-        open_socket(4).close()
-    except EchoUnavailableError as error:
-        return Availability(available=False, reason=error.reason, mend=error.mend)
-    except OSError as error:
-        return Availability(available=False, reason=f"no ICMP socket could be opened: {error_text(error)}")
-    return Availability(available=True)
+    return echo_availability(open_socket)
 
 
 def duration_s(spec: QosSpec) -> float:
@@ -121,33 +122,53 @@ class _Run:
 
     async def measure(self) -> None:
         """Send everything; whatever was measured stands in the metrics, also when it fails half-way."""
-        records = await asyncio.gather(*(self._pace(number) for number in range(len(self._points))))
-        for point, record in zip(self._points, records, strict=True):
-            self._fill_paced(point, record)
-        self._sum_up()
-        if not self._paced:
-            raise self._silence(records)
-        for point in self._points:
-            await self._look_at_reply(point)
-        if self._spec.burst:
+        try:
+            records = await self._pace_all()
+            for point, record in zip(self._points, records, strict=True):
+                self._fill_paced(point, record)
+            self._sum_up()
+            if not self._paced:
+                raise self._silence(records)
             for point in self._points:
-                await self._burst(point)
-            self._compare_bursts()
-        await self._trace_marks()
+                await self._look_at_reply(point)
+            if self._spec.burst:
+                for point in self._points:
+                    await self._burst(point)
+                self._compare_bursts()
+            await self._trace_marks()
+        finally:
+            self.metrics.classes.extend(self._rows[point.name] for point in self._points)
 
     def judge(self, policy: Policy) -> None:
         """Raise ProbeFailure for what breaks the policy."""
-        self.metrics.classes.extend(self._rows[point.name] for point in self._points)
         if not policy.states_anything:
             return
-        breaches = policy.breaches([self._seen(point) for point in self._points])
-        self.metrics.breaches = len(breaches)
+        classes = [self._seen(point) for point in self._points]
+        breaches = policy.breaches(classes, unseen=self._why_unseen())
+        unjudged = policy.unjudged(classes)
+        if breaches or not unjudged:
+            self.metrics.breaches = len(breaches)
         if breaches:
             raise network_failure(
                 f"the path to {self._address} breaks the test's policy: {'; '.join(breaches)}",
                 self.metrics,
                 reason=probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS,
             )
+        if unjudged:
+            raise vantage_failure(
+                f"the loss of {', '.join(unjudged)} on the path to {self._address} cannot be judged, because this host "
+                "did not send the requests or had no room for packets that it received; give it more memory for "
+                "sockets, or the test fewer packets",
+                self.metrics,
+                reason=probe_pb2.FAILURE_REASON_NO_ROOM,
+            )
+
+    def _why_unseen(self) -> str:
+        if not self._spec.trace:
+            return "the test does not trace the marks"
+        if "not_traced" in self._detail:
+            return f"this host cannot trace: {self._detail['not_traced']}"
+        return "no hop quoted it"
 
     def _plan(self, point: CodePoint, *, burst: bool) -> EchoPlan:
         spec = self._spec
@@ -165,6 +186,14 @@ class _Run:
             interface=self._source.interface,
         )
 
+    async def _pace_all(self) -> list[EchoRecord]:
+        """Send the requests of all classes; when one class fails, the others stop, too."""
+        sending = [asyncio.ensure_future(self._pace(number)) for number in range(len(self._points))]
+        try:
+            return await asyncio.gather(*sending)
+        finally:
+            await cancel(*sending)
+
     async def _pace(self, number: int) -> EchoRecord:
         """Send a class's requests, so much later than the first class's that all take turns."""
         await asyncio.sleep(number * self._spec.interval_ms / 1000 / len(self._points))
@@ -174,8 +203,9 @@ class _Run:
         row = self._rows[point.name]
         rtts = self._rtts_ms(record)
         row.packets_sent = record.sent
-        if record.sent:
-            row.loss_pct = 100.0 * (record.sent - len(rtts)) / record.sent
+        loss_pct = _loss_pct(record, len(rtts))
+        if loss_pct is not None:
+            row.loss_pct = loss_pct
         if not rtts:
             return
         row.rtt_min_ms, row.rtt_max_ms = min(rtts), max(rtts)
@@ -186,9 +216,9 @@ class _Run:
 
     def _sum_up(self) -> None:
         metrics = self.metrics
-        losses = [row.loss_pct for row in self._rows.values() if row.HasField("loss_pct")]
-        if losses:
-            metrics.worst_loss_pct = max(losses)
+        # Among losses that are not known may be the worst.
+        if all(row.HasField("loss_pct") for row in self._rows.values()):
+            metrics.worst_loss_pct = max(row.loss_pct for row in self._rows.values())
         if self._paced:
             metrics.worst_rtt_median_ms = max(self._paced.values())
         if len(self._paced) > 1:
@@ -205,6 +235,10 @@ class _Run:
                 reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
             )
         errors = any(record.errors for record in records)
+        # A reply after the time-out is a sign of the destination, too.
+        late = sum(len(set(record.replies.requests)) for record in records)
+        if late:
+            self._detail["late"] = late
         return network_failure(
             f"{self._address} answered none of {sent} requests within {self._spec.timeout_ms} ms, of whatever class",
             self.metrics,
@@ -227,13 +261,15 @@ class _Run:
         if not record.sent or point.name not in self._paced:
             return
         row = self._rows[point.name]
-        row.burst_loss_pct = 100.0 * (record.sent - len(rtts)) / record.sent
+        loss_pct = _loss_pct(record, len(rtts))
+        if loss_pct is not None:
+            row.burst_loss_pct = loss_pct
         median = statistics.median(rtts)
         if median is not None:
             row.burst_rise_ms = max(0.0, median - self._paced[point.name])
         self._bursts[point.name] = Burst(
-            paced_loss_pct=row.loss_pct,
-            loss_pct=row.burst_loss_pct,
+            paced_loss_pct=row.loss_pct if row.HasField("loss_pct") else None,
+            loss_pct=loss_pct,
             rise_ms=row.burst_rise_ms if median is not None else None,
         )
 
@@ -245,9 +281,11 @@ class _Run:
                 row.policed = policed
             if shaped is not None:
                 row.shaped = shaped
-        if len(self._bursts) > 1:
-            self.metrics.policed_classes = sum(row.policed for row in self._rows.values())
-            self.metrics.shaped_classes = sum(row.shaped for row in self._rows.values())
+        rows = self._rows.values()
+        if any(row.HasField("policed") for row in rows):
+            self.metrics.policed_classes = sum(row.policed for row in rows)
+        if any(row.HasField("shaped") for row in rows):
+            self.metrics.shaped_classes = sum(row.shaped for row in rows)
 
     async def _trace_marks(self) -> None:
         try:
@@ -264,13 +302,13 @@ class _Run:
         marks, final = await self._trace(point, dscp.NOT_ECT)
         row = self._rows[point.name]
         for mark in marks:
-            seen = mark.octet >> 2
+            seen = mark.dscp(point)
             self.metrics.hops.append(
                 QosHop(name=f"{mark.hop:02d} {point.name}", dscp=seen, kept=seen == point.number)
             )
         if not marks:
             return
-        row.arrived_dscp = marks[-1].octet >> 2
+        row.arrived_dscp = marks[-1].dscp(point)
         hop = treatment.change_hop(point, marks)
         if hop is not None:
             row.change_hop = hop
@@ -281,12 +319,12 @@ class _Run:
         if not marks:
             return
         metrics = self.metrics
-        metrics.ecn_kept = marks[-1].octet & 3 != dscp.NOT_ECT
-        metrics.ce_marks = sum(mark.octet & 3 == dscp.CE for mark in marks)
+        metrics.ecn_kept = not marks[-1].ecn_cleared
+        metrics.ce_marks = sum(mark.ce_marks for mark in marks)
         hop = treatment.ecn_change_hop(marks)
         if hop is not None:
             metrics.ecn_change_hop = hop
-        self._detail["ecn"] = [{"hop": mark.hop, "octet": mark.octet} for mark in marks]
+        self._detail["ecn"] = [{"hop": mark.hop, "octets": list(mark.octets)} for mark in marks]
 
     async def _trace(self, point: CodePoint, ecn: int) -> tuple[list[Mark], bool]:
         """Return what each hop saw of a class, in order, and whether the last one is the destination."""
@@ -317,9 +355,7 @@ class _Run:
         for hop in hops.sort(record.probes):
             octets = [answer.quoted_tos for answer in hop.answers if answer.quoted_tos is not None]
             if octets:
-                # A change that only some packets meet counts: the last quoted one may be it.
-                changed = [octet for octet in octets if octet != point.octet(ecn)]
-                marks.append(Mark(hop=hop.ttl, octet=(changed or octets)[0]))
+                marks.append(Mark(hop=hop.ttl, octets=tuple(octets)))
                 final = hop.final
                 addresses[str(hop.ttl)] = sorted(hop.addresses)
         return marks, final
@@ -359,3 +395,10 @@ class _Run:
         self.metrics.packets_sent += packets
         self.metrics.bytes_sent += sent
         self.metrics.bytes_received += received
+
+
+def _loss_pct(record: EchoRecord, answered: int) -> float | None:
+    """Return the share of requests without a reply in time; None while this host itself may have lost replies."""
+    if not record.sent or (record.dropped_here and answered < record.sent):
+        return None
+    return 100.0 * (record.sent - answered) / record.sent

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from worker.probing import IPAddress
+from worker.failures import error_text
+from worker.probing import Availability, IPAddress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,3 +115,28 @@ class EchoUnavailableError(Exception):
 
 class EchoSendError(OSError):
     """The kernel refused the first request, so the others would not have left either."""
+
+
+class _Socket(Protocol):
+    def close(self) -> object: ...
+
+
+def echo_availability(open_socket: Callable[[int], _Socket]) -> Availability:
+    """Try the sockets of both address families; one that works is enough."""
+    problems: dict[int, EchoUnavailableError] = {}
+    for version in (4, 6):
+        try:
+            open_socket(version).close()
+        except EchoUnavailableError as error:
+            problems[version] = error
+        except OSError as error:
+            problems[version] = EchoUnavailableError(
+                f"an ICMP socket (IPv{version}) could not be opened: {error_text(error)}", ""
+            )
+    if len(problems) == 2:
+        return Availability(available=False, reason=problems[4].reason, mend=problems[4].mend)
+    for version, problem in problems.items():
+        return Availability(
+            available=True, reason=f"IPv{10 - version} only: {problem.reason}", mend=problem.mend
+        )
+    return Availability(available=True)

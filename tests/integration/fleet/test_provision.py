@@ -15,12 +15,16 @@ import pytest
 from lab import network
 from lab.hosts import Host
 from lab.laboratory import Lab
+from sqlalchemy.orm import Session
 
-from controller.fleet import archive
-from controller.fleet.bundles import Bundle
+from controller.fleet import archive, distribution
+from controller.fleet.bundles import Bundle, ready_bundles
+from controller.fleet.drift import DriftKind, FleetWorker, Releases, compare
 from controller.fleet.events import TaskEvent, TaskState
 from controller.fleet.inventory import load_inventory
 from controller.fleet.operations import OperationError, PlaybookRequest, Recap, provision
+from controller.store.queries.workers import find as find_workers
+from web.api.plain import plain
 
 pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.timeout(300)]
 
@@ -87,6 +91,23 @@ def test_a_host_is_installed_enrolled_and_connected(
     used = controller.rows("SELECT host_name FROM enrolment_tokens WHERE used_at IS NOT NULL")
     assert used == [("host1",)]
     assert controller.rows("SELECT groups FROM workers") == [(["workers"],)]
+
+
+def test_a_host_as_provisioned_has_no_drift(controller: Any, provisioned: Run, host_bundle: Bundle) -> None:
+    """What the worker announces is what the inventory and the bundle that lies ready want; a policy of the inventory is missed."""
+    controller.wait_for(CONNECTED, [("host1", host_bundle.version)])
+    with Session(controller.engine) as session:
+        workers = [FleetWorker.from_answer(plain(record)) for record in find_workers(session).items]
+    ready = ready_bundles(host_bundle.path.parent)
+    releases = Releases(distribution=distribution.version(), ready=ready)
+    hosts = load_inventory([controller.lab.inventory])
+    found = compare(hosts, workers, releases=releases)
+    assert [drift for drift in found.drift if drift.host == "host1"] == []
+    assert releases.wanted(hosts[0], workers[0]) == (host_bundle.version,)
+
+    stricter = [dataclasses.replace(host, policy={"deny": ["192.0.2.0/24"]}) for host in hosts]
+    told = compare(stricter, workers, releases=releases).drift
+    assert [drift.kind for drift in told if drift.host == "host1"] == [DriftKind.POLICY]
 
 
 def test_the_second_run_changes_nothing(controller: Any, provisioned: Run) -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 from integration.probes.longer import FAR, SECOND, Path4, longer_path
 from integration.probes.peers import Namespace, Probe, RecordingGuard
 
+from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.qos_pb2 import QosClass, QosResult
+from worker.probes import qos
 from worker.probing import ProbeFailure
+from worker.reaching import reached
+from worker.wire import icmp
+from worker.wire.echo import EchoPlan, EchoRecord
 
 pytestmark = pytest.mark.namespaces
 
@@ -117,12 +126,12 @@ async def test_ecn_that_is_cleared_is_told_with_its_hop(path4: Path4, probe: Pro
 
 @FAMILIES
 async def test_congestion_marks_are_counted(path4: Path4, probe: Probe, family: str) -> None:
-    """By the second router, on what is ECN-capable: the destination quotes it."""
+    """By the second router, on what is ECN-capable: the destination quotes both packets."""
     remark(path4.second, f"{IP[family]} ecn ect0 {IP[family]} ecn set ce")
     with path4.near.entered():
         outcome = await probe("qos", FAR[family], classes=["AF21"], **QUICK)
     assert outcome.metrics.ecn_kept
-    assert outcome.metrics.ce_marks == 1
+    assert outcome.metrics.ce_marks == 2
     assert not outcome.metrics.HasField("ecn_change_hop")
 
 
@@ -230,6 +239,130 @@ async def test_silence_and_the_policy(path4: Path4, probe: Probe, guard: Recordi
         ) as caught:
             await probe("qos", FAR["ipv4"], classes=["EF", "CS0"], **QUICK)
         assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT
+        assert [row.loss_pct for row in caught.value.metrics.classes] == [100, 100]
+        assert "late" not in caught.value.detail
         guard.denied.add(f"{FAR['ipv4']}:33434")
         with pytest.raises(ProbeFailure, match="denied"):
             await probe("qos", FAR["ipv4"], classes=["EF"], **QUICK)
+
+
+async def test_late_replies_are_a_sign_of_the_destination(path4: Path4, probe: Probe) -> None:
+    """They count as lost, and still the destination was reached: a firewall that keeps packets out is something else."""
+    with path4.near.entered():
+        path4.first.run(
+            "tc",
+            "qdisc",
+            "add",
+            "dev",
+            "sw2a",
+            "root",
+            "tbf",
+            "rate",
+            "100kbit",
+            "burst",
+            "200",
+            "latency",
+            "5s",
+        )
+        # 15 ms a packet, and one every 10 ms: the queue grows.
+        path4.near.run(
+            "fping", "-c", "30", "-p", "10", "-t", "10", "-b", "150", "-q", FAR["ipv4"], check=False
+        )
+        with pytest.raises(ProbeFailure, match="answered none") as caught:
+            await probe(
+                "qos", FAR["ipv4"], classes=["EF"], count=30, interval_ms=10, timeout_ms=20, size_bytes=150
+            )
+    assert caught.value.detail["late"] >= 1
+    assert reached(contract.kind("qos"), caught.value)
+    assert rows(caught.value.metrics)["EF"].loss_pct == 100
+
+
+async def test_a_policy_that_could_not_be_seen_is_broken(path4: Path4, probe: Probe) -> None:
+    """No trace, no mark; no reply, no time; and a class that is not sent is the test's fault."""
+    path4.far.firewall("input", "ip dscp ef icmp type echo-request drop")
+    with path4.near.entered():
+        with pytest.raises(ProbeFailure, match=r"EF: whether its median .* no reply came in time") as caught:
+            await probe(
+                "qos", FAR["ipv4"], classes=["EF", "CS0"], max_rtt=["EF=50"], trace=False, ecn=False, **QUICK
+            )
+        assert caught.value.metrics.breaches == 1
+        with pytest.raises(
+            ProbeFailure, match=r"CS0: whether it arrives as EF could not be seen, .* does not trace"
+        ) as caught:
+            await probe("qos", FAR["ipv4"], classes=["CS0"], expected=["CS0=EF"], trace=False, **QUICK)
+        assert caught.value.reason == probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS
+        with pytest.raises(ProbeFailure, match=r"policy names AF41, which it does not send") as caught:
+            await probe("qos", FAR["ipv4"], classes=["CS0"], expected=["AF41=AF41"], **QUICK)
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_INVALID_TEST
+
+
+async def test_what_this_host_dropped_is_no_loss(
+    path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every fourth reply of EF may have found no room here: its loss is not known, nor whether its burst is cut."""
+    remark(path4.first, "ip dscp ef icmp type echo-request numgen inc mod 4 == 0 drop")
+
+    async def dropping(plan: EchoPlan) -> EchoRecord:
+        record = await icmp.echo(plan)
+        return dataclasses.replace(record, dropped_here=5 if plan.dscp == 46 else 0)
+
+    monkeypatch.setattr(qos, "echo", dropping)
+    asked = {
+        "classes": ["EF", "CS0"],
+        "count": 12,
+        "interval_ms": 10,
+        "timeout_ms": 200,
+        "trace": False,
+        "ecn": False,
+    }
+    with path4.near.entered():
+        outcome = await probe("qos", FAR["ipv4"], burst=20, **asked)
+        with pytest.raises(
+            ProbeFailure, match=r"the loss of EF on the path to .* cannot be judged"
+        ) as caught:
+            await probe("qos", FAR["ipv4"], max_loss=["ALL=1"], **asked)
+    row = rows(outcome.metrics)["EF"]
+    for name in ("loss_pct", "burst_loss_pct", "policed"):
+        assert not row.HasField(name)
+    assert not outcome.metrics.HasField("worst_loss_pct")
+    assert rows(outcome.metrics)["CS0"].loss_pct == 0
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+    assert not caught.value.metrics.HasField("breaches")
+
+
+async def test_a_class_that_cannot_be_sent_stops_the_others(
+    path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, and every class has its row."""
+    ended = []
+
+    async def failing(plan: EchoPlan) -> EchoRecord:
+        if plan.dscp == 0:
+            raise OSError(errno.ENOBUFS, "")
+        try:
+            return await icmp.echo(plan)
+        finally:
+            ended.append(plan.dscp)
+
+    monkeypatch.setattr(qos, "echo", failing)
+    with path4.near.entered():
+        started = time.monotonic()
+        with pytest.raises(ProbeFailure, match="ENOBUFS") as caught:
+            await probe("qos", FAR["ipv4"], classes=["EF", "CS0"], count=20, interval_ms=100)
+    assert time.monotonic() - started < 0.5
+    assert ended == [46], "no request is sent after the run's end"
+    assert [(row.name, row.dscp) for row in caught.value.metrics.classes] == [("EF", 46), ("CS0", 0)]
+
+
+async def test_a_host_without_ipv4_may_do_it_over_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One family that works is enough; with none the reason is told."""
+
+    def only_ipv6(version: int) -> socket.socket:
+        if version == 4:
+            raise OSError(errno.EAFNOSUPPORT, "")
+        return socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+
+    monkeypatch.setattr(qos, "open_socket", only_ipv6)
+    found = qos.availability()
+    assert found.available
+    assert "IPv6 only: an ICMP socket (IPv4) could not be opened" in found.reason

@@ -8,7 +8,7 @@ from worker.evaluation.treatment import Burst, Mark, Policy, Seen
 EF = dscp.parse("EF")
 
 
-def burst(loss: float = 0, rise: float | None = 1, paced: float = 0) -> Burst:
+def burst(loss: float | None = 0, rise: float | None = 1, paced: float | None = 0) -> Burst:
     return Burst(paced_loss_pct=paced, loss_pct=loss, rise_ms=rise)
 
 
@@ -20,10 +20,10 @@ def seen(name: str, **known: float) -> Seen:
 def test_the_first_hop_with_another_mark_is_named() -> None:
     """ECN bits are another matter than the code point."""
     marks = [
-        Mark(hop=1, octet=0xB8),
-        Mark(hop=2, octet=0xBB),
-        Mark(hop=4, octet=0x20),
-        Mark(hop=5, octet=0xB8),
+        Mark(hop=1, octets=(0xB8,)),
+        Mark(hop=2, octets=(0xBB,)),
+        Mark(hop=4, octets=(0x20,)),
+        Mark(hop=5, octets=(0xB8,)),
     ]
     assert treatment.change_hop(EF, marks) == 4
     assert treatment.change_hop(EF, marks[:2]) is None
@@ -32,7 +32,7 @@ def test_the_first_hop_with_another_mark_is_named() -> None:
 
 def test_ecn_is_gone_where_both_bits_are_zero() -> None:
     """A mark of congestion is ECN at work."""
-    marks = [Mark(hop=1, octet=0x02), Mark(hop=2, octet=0x03), Mark(hop=3, octet=0x00)]
+    marks = [Mark(hop=1, octets=(0x02,)), Mark(hop=2, octets=(0x03,)), Mark(hop=3, octets=(0x00,))]
     assert treatment.ecn_change_hop(marks) == 3
     assert treatment.ecn_change_hop(marks[:2]) is None
 
@@ -45,6 +45,14 @@ def test_policing_is_a_burst_that_is_cut_beside_one_that_is_not() -> None:
     assert treatment.policed("EF", {"EF": burst(9), "CS0": burst(0)}) is False
     assert treatment.policed("EF", {"EF": burst(30, paced=25), "CS0": burst(0)}) is False
     assert treatment.policed("EF", {"EF": burst(60)}) is None
+
+
+def test_a_loss_that_is_not_known_tells_no_policing() -> None:
+    """Replies that this host may have lost itself."""
+    assert treatment.policed("EF", {"EF": burst(None), "CS0": burst(0)}) is None
+    assert treatment.policed("EF", {"EF": burst(60, paced=None), "CS0": burst(0)}) is None
+    assert treatment.policed("EF", {"EF": burst(60), "CS0": burst(None)}) is None
+    assert treatment.policed("EF", {"EF": burst(60), "CS0": burst(None), "LE": burst(0)})
 
 
 def test_shaping_is_a_burst_that_is_delayed_beside_one_that_is_not() -> None:
@@ -72,9 +80,30 @@ def test_every_breach_has_its_sentence() -> None:
     ]
 
 
-def test_what_was_not_measured_breaks_nothing() -> None:
-    """And a test without a policy has nothing to break."""
-    policy = Policy.parse(["EF=EF"], ["ALL=0"], ["ALL=1"])
-    assert policy.breaches([seen("EF")]) == []
+def test_what_could_not_be_seen_is_a_breach() -> None:
+    """A mark and a round-trip time; a loss that is not known is named apart."""
+    policy = Policy.parse(["EF=EF"], ["EF=0"], ["ALL=1"])
+    classes = [seen("EF"), seen("CS0", loss_pct=50, rtt_median_ms=0.5)]
+    assert policy.breaches(classes, unseen="the test does not trace the marks") == [
+        "EF: whether it arrives as EF could not be seen, because the test does not trace the marks",
+        "EF: whether its median round-trip time is within 1 ms could not be seen, because no reply came in time",
+    ]
+    assert policy.unjudged(classes) == ["EF"]
     assert policy.states_anything
     assert not Policy.parse([], [], []).states_anything
+
+
+def test_classes_of_the_policy_that_are_not_sent_are_named() -> None:
+    """Whatever names they have in it; ALL names none."""
+    policy = Policy.parse(["EF=EF", "40=AF41"], ["AF41=1", "ALL=5"], ["CS0=50"])
+    assert policy.strangers([EF]) == ["CS0", "AF41", "CS5"]
+    assert policy.strangers([EF, *(dscp.parse(name) for name in ("AF41", "CS5", "DF"))]) == []
+
+
+def test_a_hop_that_sees_two_marks() -> None:
+    """A change of some packets is one; congestion marks are counted packet by packet."""
+    mark = Mark(hop=2, octets=(0xBA, 0xBB, 0xBB, 0x08))
+    assert mark.dscp(EF) == 2
+    assert mark.ce_marks == 2
+    assert mark.ecn_cleared
+    assert treatment.ecn_change_hop([Mark(hop=1, octets=(0xBA,)), mark]) == 2

@@ -18,7 +18,9 @@ from worker.failures import (
 from worker.probing import Outcome, ProbeFailure
 from worker.reaching import reached, turn_round
 
-PING, TCP, HTTP = (contract.kind(name) for name in ("ping", "tcp", "http"))
+PING, TCP, HTTP, WINDOW, MTU, QOS = (
+    contract.kind(name) for name in ("ping", "tcp", "http", "tcp_window", "mtu", "qos")
+)
 #: What the destination itself, or the way to it, may do to a run; everything else is an error.
 OF_THE_DESTINATION = {
     "TIMED_OUT": False,
@@ -84,6 +86,13 @@ def test_errors_say_nothing(failure: ProbeFailure) -> None:
         (HTTP, "BROKEN_OFF", {"connect_ms": 1.5}, True),
         (HTTP, "TIMED_OUT", {"dns_ms": 1.5}, False),
         (TCP, "BROKEN_OFF", {}, False),
+        (WINDOW, "TIMED_OUT", {"connect_ms": 1.5}, True),
+        (WINDOW, "TIMED_OUT", {"dns_ms": 1.5}, False),
+        # Small packets were answered before a router turned a large one away.
+        (MTU, "UNREACHABLE", {"rtt_ms": 1.5, "bytes_received": 68}, True),
+        (MTU, "UNREACHABLE", {"bytes_received": 68}, False),
+        (PING, "UNREACHABLE", {"late": 1, "icmp_errors": 1}, True),
+        (QOS, "TIMED_OUT", {"bytes_received": 84}, False),
     ],
 )
 def test_what_was_heard_before_counts(
@@ -92,6 +101,14 @@ def test_what_was_heard_before_counts(
     """A time-out after a sign of life is no proof that nothing gets through."""
     number = probe_pb2.FailureReason.Value(f"FAILURE_REASON_{reason}")
     assert reached(kind, network_failure("x", metrics(kind, **values), reason=number)) is expected
+
+
+@pytest.mark.parametrize(("late", "expected"), [(2, True), (0, False)])
+def test_late_replies_in_the_detail_count(late: int, expected: bool) -> None:
+    """For a kind that has no metric for them."""
+    failure = network_failure("x", metrics(QOS, worst_loss_pct=100))
+    failure.detail = {"late": late}
+    assert reached(QOS, failure) is expected
 
 
 def test_not_reached_is_ok_with_everything_that_was_measured() -> None:
