@@ -28,6 +28,8 @@ _METADATA = tuple(
     Network.parse(address)
     for address in (
         "169.254.169.254",
+        "169.254.170.2",  # credentials of tasks, Amazon ECS
+        "169.254.170.23",  # credentials of pods, Amazon EKS
         "100.100.100.200",
         "168.63.129.16",
         "192.0.0.192",

@@ -17,10 +17,17 @@ from worker.probing import IPAddress, Resolved, Resolver
 _FAMILIES = {"": socket.AF_UNSPEC, "any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _VERSIONS = {"ipv4": 4, "ipv6": 6}
 _NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+#: How long a name server may take; a query waits at most as long before, for its turn among those under way.
+_TIMEOUT_S = 5.0
+#: Longest time that a resolution can take by that, for the time limits of runs.
+LONGEST_S = 2 * _TIMEOUT_S
 
 
-def system_resolver(*, timeout_s: float = 5.0, limit: int = 64) -> Resolver:
-    """Return a Resolver over getaddrinfo that waits at most `timeout_s` and has `limit` queries under way."""
+def system_resolver(*, timeout_s: float = _TIMEOUT_S, limit: int = 64) -> Resolver:
+    """Return a Resolver over getaddrinfo that has `limit` queries under way; others wait `timeout_s` for their turn.
+
+    A query itself may take `timeout_s`.
+    """
     detached = Detached("name resolution", limit=limit)
 
     async def resolve(host: str, family: str) -> Resolved:

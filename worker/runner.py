@@ -16,6 +16,7 @@ from typing import Any
 
 from streamswarm import contract
 from streamswarm.v1 import gateway_pb2, probe_pb2
+from worker import resolving
 from worker.budget import Budget, planned
 from worker.clock import Clock, ControllerTime
 from worker.envelope import ended, envelope
@@ -182,6 +183,9 @@ class Runner:
         spec = getattr(job.spec, kind.name)
         asked_s = module.duration_s(spec) if hasattr(module, "duration_s") else asked_time_s(spec)
         limit_s = asked_s + kind.timeout_s + planned(job.spec, target.addresses - 1)[0] * _PACKET_S
+        if target.host and target.address is None and target.network is None:
+            # The resolver has its own time-out, and must be the one that says that it did not answer.
+            limit_s += resolving.LONGEST_S
         return _Checked(kind=kind, target=target, spec=spec, module=module, limit_s=limit_s)
 
     async def _ending(self, checked: _Checked, guard: RunGuard) -> Outcome | ProbeFailure:

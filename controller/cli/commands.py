@@ -52,6 +52,10 @@ COMMANDS = {
     "doctor": _of_controller(
         "doctor", "doctor", "Tell what is wrong with this controller and how to mend it."
     ),
+    "backup": _of_controller(
+        "backup", "backup", "Write database, certificate authority, secrets and settings into one file."
+    ),
+    "restore": _of_controller("backup", "restore", "Restore a backup into an empty installation."),
     "gateway": _of_controller("processes", "gateway", "Serve workers: sessions, ingest, enrolment."),
     "keeper": _of_controller("processes", "keeper", "Run background tasks: planning, partitions, upkeep."),
     "web": _of_controller("processes", "web", "Serve the dashboard and the REST API."),

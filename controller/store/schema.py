@@ -57,7 +57,7 @@ def check_server(connection: Connection) -> None:
 
 def check_schema(connection: Connection) -> None:
     """Raise SchemaError unless the schema is the one that this release works with."""
-    current = _current(connection)
+    current = revision(connection)
     scripts = ScriptDirectory.from_config(_config())
     if current == scripts.get_current_head():
         return
@@ -77,6 +77,12 @@ def check_schema(connection: Connection) -> None:
     )
 
 
+def is_known(wanted: str) -> bool:
+    """Whether a revision of the schema is this release's or one that it can bring up to date."""
+    scripts = ScriptDirectory.from_config(_config())
+    return wanted in {script.revision for script in scripts.walk_revisions()}
+
+
 def upgrade(settings: Settings) -> None:
     """Bring the schema up to date; safe to call again and from several processes at once."""
     engine = make_engine(
@@ -94,7 +100,7 @@ def upgrade_engine(engine: Engine) -> None:
         with engine.begin() as connection:
             check_server(connection)
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-            current = _current(connection)
+            current = revision(connection)
             scripts = ScriptDirectory.from_config(_config())
             if current == scripts.get_current_head():
                 return
@@ -124,7 +130,8 @@ def unavailable(engine: Engine, error: OperationalError) -> DatabaseUnavailableE
     )
 
 
-def _current(connection: Connection) -> str | None:
+def revision(connection: Connection) -> str | None:
+    """Return the revision of the database's schema, None where there is none."""
     if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar_one() is None:
         return None
     current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()

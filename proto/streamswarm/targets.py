@@ -148,10 +148,10 @@ def parse_host_port(text: str) -> Target:
                 f"`{shown(text)}` opens a bracket that does not close; write `[2001:db8::1]:53`"
             )
         try:
-            host = str(ipaddress.IPv6Address(host))
+            ipaddress.IPv6Address(host)
         except ValueError as error:
             raise TargetError(f"`{shown(host)}` is not an IPv6 address") from error
-        return Target(host=host, port=_parse_port(rest[1:]) if rest else None)
+        return Target(host=parse_host(host), port=_parse_port(rest[1:]) if rest else None)
     if text.count(":") == 1:
         host, _, port = text.partition(":")
         return Target(host=parse_host(host), port=_parse_port(port))

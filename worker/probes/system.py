@@ -108,7 +108,7 @@ def _read(function: Callable[[], T], wanted: bool = True) -> T | None:
         return None
     try:
         return function()
-    except (OSError, NotImplementedError, psutil.Error):
+    except (OSError, ValueError, RuntimeError, psutil.Error):
         return None
 
 
@@ -149,7 +149,9 @@ def _fill_cpu(result: SystemResult, before: _Sample, after: _Sample, seconds: fl
     count = psutil.cpu_count()
     if count is not None:
         result.cpu_count = count
-    result.load1, result.load5, result.load15 = os.getloadavg()
+    load = _read(os.getloadavg)
+    if load is not None:
+        result.load1, result.load5, result.load15 = load
     _set_rate(result, "context_switches_per_s", before.stats, after.stats, ["ctx_switches"], seconds)
     _set_rate(result, "interrupts_per_s", before.stats, after.stats, ["interrupts"], seconds)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import socket
 from typing import TypeAlias
 
 from worker.probing import IPAddress
+
+#: The kernel's indices are positive C integers; a greater number would be cut down to another interface's.
+_MOST_INTERFACE_INDEX = 2**31 - 1
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
@@ -30,8 +35,17 @@ def socket_address(address: IPAddress, port: int) -> SocketAddress:
     scope = address.scope_id
     if scope is None:
         return (str(address), port, 0, 0)
-    index = int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
-    return (str(address).partition("%")[0], port, 0, index)
+    return (str(address).partition("%")[0], port, 0, interface_index(scope))
+
+
+def interface_index(scope: str) -> int:
+    """Return the index of the interface that a scope names, by its name or number; raises OSError without one."""
+    if not (scope.isascii() and scope.isdigit()):
+        return socket.if_nametoindex(scope)
+    index = int(scope)
+    if index > _MOST_INTERFACE_INDEX:
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+    return index
 
 
 def endpoint(address: IPAddress, port: int) -> str:

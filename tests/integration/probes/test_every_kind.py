@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -200,6 +203,26 @@ async def test_a_worker_that_cannot_send_proves_nothing(far: Path3, runner: Runn
             result = await runner.run(job_of(kind, "10.91.2.2", must_be_unreachable=True), 1)
             assert result.status == probe_pb2.STATUS_ERROR, kind
             assert result.failure_reason == probe_pb2.FAILURE_REASON_CANNOT_SEND
+
+
+@one_socket
+async def test_a_resolver_that_hangs_is_told_as_such(
+    far: Path3, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By every kind, also where the test's own times are shorter than the resolver's: never the worker's fault."""
+    release = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_keywords: release.wait() and [])
+    try:
+        with far.near.entered():
+            results = await asyncio.gather(*(runner.run(job_of(kind, "hung.invalid"), 1) for kind in KINDS))
+    finally:
+        release.set()
+    for kind, result in zip(KINDS, results, strict=True):
+        assert result.failure_source == probe_pb2.FAILURE_SOURCE_RESOLVER, (kind, result.error)
+        assert result.failure_reason in (
+            probe_pb2.FAILURE_REASON_RESOLVER_FAILED,
+            probe_pb2.FAILURE_REASON_TIMED_OUT,
+        ), (kind, result.error)
 
 
 @one_socket

@@ -140,6 +140,41 @@ async def test_a_hung_file_system_leaves_its_figures_unset(
     assert ticks >= 10
 
 
+async def test_many_slow_disks_all_have_their_figures(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than are asked at a time: the others wait for their turn."""
+    usage = psutil.disk_usage("/")
+
+    def slow(_mount: str) -> object:
+        time.sleep(0.05)
+        return usage
+
+    monkeypatch.setattr(psutil, "disk_usage", slow)
+    monkeypatch.setattr(
+        system, "_mounts", lambda: [(f"/mnt/{number}", f"/dev/x{number}") for number in range(60)]
+    )
+    outcome = await probe("system", window_ms=100)
+    assert outcome.detail == {}
+    assert [disk.total_bytes for disk in outcome.metrics.disks] == [usage.total] * 60
+
+
+async def test_a_reading_that_breaks_costs_its_own_figure_alone(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sandboxes without /proc/loadavg, drivers that write nonsense for a temperature."""
+
+    def broken(error: Exception) -> object:
+        raise error
+
+    monkeypatch.setattr(os, "getloadavg", lambda: broken(OSError("unobtainable")))
+    monkeypatch.setattr(psutil, "sensors_temperatures", lambda: broken(ValueError("could not convert")))
+    monkeypatch.setattr(psutil, "swap_memory", lambda: broken(RuntimeError("no vmstat")))
+    result = (await probe("system", window_ms=100)).metrics
+    for name in ("load1", "load5", "load15", "temperature_max_cel", "swap_used_bytes"):
+        assert not result.HasField(name), name
+    assert result.HasField("cpu_busy_pct")
+    assert result.HasField("memory_total_bytes")
+
+
 async def test_counters_that_cannot_be_read_are_this_hosts_fault(
     probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,14 @@ def test_the_defaults_deny(address: str) -> None:
     assert not _allows(Policy(), address)
 
 
+@pytest.mark.parametrize("address", [*METADATA, "169.254.170.2", "169.254.170.23", "::ffff:169.254.170.2"])
+def test_metadata_services_stay_denied_where_link_local_is_allowed(address: str) -> None:
+    """Those of containers and pods too: their credentials are as good as the host's."""
+    policy = Policy.parse({"allow_link_local": True})
+    assert not _allows(policy, address)
+    assert _allows(policy, "169.254.170.3")
+
+
 @pytest.mark.parametrize(
     "address",
     [

@@ -1,0 +1,243 @@
+"""Backup and restore with a real database and certificate authority: everything comes back, or nothing is changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Engine, text
+from support.database import query
+from support.surroundings import clean_environment
+
+from controller.backup import archive, make, restore
+from controller.backup.making import changed
+from controller.cli.main import cli
+from controller.errors import ConfigurationError, ConflictError, StreamSwarmError
+from controller.gateway.authority import Authority
+from controller.settings import Settings
+from controller.store import schema
+from controller.store.embedded import EmbeddedPostgres
+from controller.store.engine import make_engine
+
+
+@pytest.fixture
+def source(settings: Settings, engine: Engine) -> Settings:
+    """An installation with a worker, a CA and a key of the dashboard's."""
+    settings = dataclasses.replace(settings, trust_domain="source.example", retention_days=30)
+    Authority(settings)
+    (settings.data_dir / "secrets").mkdir(mode=0o700)
+    (settings.data_dir / "secrets" / "web.key").write_text("k" * 64)
+    (settings.data_dir / "secrets" / "postgres-password").write_text("not to be kept")
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO workers (name, host_name) VALUES ('alpha', 'alpha')"))
+    return settings
+
+
+@pytest.fixture
+def target(empty_postgres_url: str, tmp_path: Path) -> Settings:
+    """An installation that is empty."""
+    return Settings(database_url=empty_postgres_url, data_dir=tmp_path / "target")
+
+
+def _backup(source: Settings) -> io.BytesIO:
+    content = io.BytesIO()
+    make(source, content)
+    content.seek(0)
+    return content
+
+
+def _ca(settings: Settings) -> dict[str, bytes]:
+    folder = settings.data_dir / "ca"
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_what_was_saved_comes_back(source: Settings, target: Settings) -> None:
+    """Rows, schema, CA and keys; settings lie beside, for a person to compare; passwords of the server do not come."""
+    restore(target, _backup(source), replace=False)
+    assert query(target, "SELECT name FROM workers") == [("alpha",)]
+    engine = make_engine(target, application="test")
+    schema.check(engine)
+    engine.dispose()
+    assert _ca(target) == _ca(source)
+    assert (target.data_dir / "ca" / "root.key").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (target.data_dir / "secrets").iterdir()] == ["web.key"]
+    restored = Settings.load({"STREAMSWARM_CONFIG": str(target.data_dir / "settings.restored.yaml")})
+    assert (restored.trust_domain, restored.retention_days) == ("source.example", 30)
+    assert changed(restored) == changed(source)
+    assert not (target.data_dir / "restore.partial").exists()
+
+
+def test_an_installation_that_is_not_empty_is_left_alone(source: Settings, target: Settings) -> None:
+    """A CA, then tables, each are a reason; nothing of either changes."""
+    content = _backup(source)
+    Authority(dataclasses.replace(target, trust_domain="target.example"))
+    before = _ca(target)
+    with pytest.raises(ConflictError, match="certificate authority"):
+        restore(target, content, replace=False)
+    assert _ca(target) == before
+    shutil.rmtree(target.data_dir / "ca")
+    query(target, "CREATE TABLE mine (x int)")
+    content.seek(0)
+    with pytest.raises(ConflictError, match="has tables"):
+        restore(target, content, replace=False)
+    content.seek(0)
+    with pytest.raises(ConflictError, match="only the embedded one can be set aside"):
+        restore(target, content, replace=True)
+    assert query(target, "SELECT to_regclass('workers')") == [(None,)]
+    assert not (target.data_dir / "ca").exists()
+
+
+def test_a_dump_that_breaks_off_leaves_nothing(source: Settings, target: Settings) -> None:
+    """The hashes are right, and yet PostgreSQL cannot read it to its end: the transaction takes everything back."""
+    content = _backup(source)
+    folder = target.data_dir.parent / "unpacked"
+    folder.mkdir()
+    manifest = archive.read(content, folder)
+    dump = folder / archive.DATABASE
+    dump.write_bytes(dump.read_bytes()[: int(dump.stat().st_size * 0.9)])
+    files = {name: folder / name for name in manifest.members}
+    members = {name: archive.sha256(path) for name, path in files.items()}
+    broken = io.BytesIO()
+    archive.write(broken, dataclasses.replace(manifest, members=members), files)
+    broken.seek(0)
+    with pytest.raises(StreamSwarmError, match="could not be restored, and nothing was changed"):
+        restore(target, broken, replace=False)
+    assert query(target, "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == [
+        (0,)
+    ]
+    assert not (target.data_dir / "ca").exists()
+    assert not (target.data_dir / "restore.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"schema": "9999"}, "not known here"), ({"postgres": 99}, "the backup comes from PostgreSQL 99")],
+)
+def test_a_backup_of_something_newer_is_refused(
+    source: Settings, target: Settings, change: dict[str, Any], message: str
+) -> None:
+    """Before anything is touched."""
+    folder = target.data_dir.parent / "unpacked"
+    folder.mkdir()
+    manifest = archive.read(_backup(source), folder)
+    content = io.BytesIO()
+    archive.write(
+        content, dataclasses.replace(manifest, **change), {name: folder / name for name in manifest.members}
+    )
+    content.seek(0)
+    with pytest.raises(ConfigurationError, match=message):
+        restore(target, content, replace=False)
+    assert not (target.data_dir / "ca").exists()
+
+
+def test_an_empty_database_is_not_saved(target: Settings) -> None:
+    """A backup of nothing would be taken for one."""
+    target.data_dir.mkdir()
+    with pytest.raises(StreamSwarmError, match="nothing to back up"):
+        make(target, io.BytesIO())
+
+
+def test_the_command_writes_a_file_for_its_owner_alone(source: Settings, tmp_path: Path) -> None:
+    """It never replaces one, and tells where it may not write."""
+    path = tmp_path / "backup.tar"
+    done = CliRunner().invoke(cli, ["backup", str(path)], env=source.environment())
+    assert done.exit_code == 0, done.output
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "has the keys of the installation" in done.output
+    before = path.read_bytes()
+    for file, message in ((path, "is there already"), (tmp_path / "none" / "x", "cannot be written")):
+        done = CliRunner().invoke(cli, ["backup", str(file)], env=source.environment())
+        assert done.exit_code == 2
+        assert message in done.output
+    assert path.read_bytes() == before
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["backup.tar", "data"]
+
+
+# -- the embedded server -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own() -> Iterator[Path]:
+    """A folder of the account that the embedded server runs as."""
+    folder = Path(tempfile.mkdtemp(prefix="streamswarm-backup-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, "nobody")
+    yield folder
+    for data in folder.glob("data-*"):
+        EmbeddedPostgres(data, user="nobody" if os.geteuid() == 0 else None).stop()
+    shutil.rmtree(folder)
+
+
+def _run(folder: Path, number: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `streamswarm` as the account that owns the folder, with one of its data folders."""
+    identity: dict[str, Any] = (
+        {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "controller.cli", *words],
+        env=clean_environment(STREAMSWARM_DATA_DIR=str(folder / f"data-{number}"), HOME=str(folder)),
+        capture_output=True, text=True, cwd=folder, timeout=120, check=False, **identity,
+    )  # fmt: skip
+
+
+def _embedded(folder: Path, number: int) -> EmbeddedPostgres:
+    return EmbeddedPostgres(folder / f"data-{number}", user="nobody" if os.geteuid() == 0 else None)
+
+
+def _settings_of(server: EmbeddedPostgres) -> Settings:
+    return Settings(database_url=server.url())
+
+
+def test_the_embedded_database_moves_to_another_folder(own: Path) -> None:
+    """It need not run; restored a second time, with --replace, what was there is kept under another name."""
+    server = _embedded(own, 1)
+    server.start()
+    schema.upgrade(_settings_of(server))
+    query(_settings_of(server), "INSERT INTO workers (name, host_name) VALUES ('alpha', 'alpha')")
+    server.stop()
+    if os.geteuid() == 0:
+        for item in [own / "data-1", *(own / "data-1").rglob("*")]:
+            shutil.chown(item, "nobody", "nogroup")
+    assert _run(own, 1, "ca", "init").returncode == 0
+    saved = _run(own, 1, "backup", str(own / "backup.tar"))
+    assert saved.returncode == 0, saved.stderr
+    assert not server.status().running
+
+    first = _run(own, 2, "restore", str(own / "backup.tar"))
+    assert first.returncode == 0, first.stderr
+    refused = _run(own, 2, "restore", str(own / "backup.tar"))
+    assert refused.returncode == 1
+    assert "--replace" in refused.stderr
+    again = _run(own, 2, "restore", "--replace", str(own / "backup.tar"))
+    assert again.returncode == 0, again.stderr
+
+    restored = _embedded(own, 2)
+    assert not restored.status().running
+    restored.start()
+    with psycopg.connect(restored.url()):
+        used = _run(own, 2, "restore", "--replace", str(own / "backup.tar"))
+    assert used.returncode == 1
+    assert "is in use, and nothing was changed" in used.stderr
+    assert "Traceback" not in used.stderr
+    assert query(_settings_of(restored), "SELECT name FROM workers") == [("alpha",)]
+    databases = query(
+        _settings_of(restored),
+        "SELECT datname FROM pg_database WHERE datname LIKE 'streamswarm%%' ORDER BY 1",
+    )
+    names = [name for (name,) in databases]
+    assert names[0] == "streamswarm"
+    assert [name.rpartition("_")[0] for name in names[1:]] == ["streamswarm_before"]
+    roots = [path.read_bytes() for path in sorted(own.glob("data-*/ca*/root.pem"))]
+    assert len(roots) == 3
+    assert len(set(roots)) == 1
