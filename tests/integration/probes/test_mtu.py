@@ -130,8 +130,8 @@ async def test_loss_is_no_limit(path4: Path4, probe: Probe, family: str) -> None
     path4.second.firewall("forward", "numgen random mod 100 < 20 drop")
     lost = 0
     with path4.near.entered():
-        for _ in range(5):
-            outcome = await probe("mtu", FAR[family], timeout_ms=100, tries=8)
+        for _ in range(12):
+            outcome = await probe("mtu", FAR[family], timeout_ms=100, tries=10)
             assert outcome.metrics.path_mtu_bytes == 1500
             assert not outcome.metrics.black_hole
             lost += outcome.metrics.lost
