@@ -11,7 +11,7 @@ from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.mtu_pb2 import MtuResult, MtuSpec
 from worker.evaluation.path_mtu import Search
 from worker.failures import error_text, network_failure, vantage_failure
-from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext
+from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
 from worker.wire import netlink
 from worker.wire.echo import EchoUnavailableError, echo_availability
 from worker.wire.source import Source
@@ -25,6 +25,8 @@ _MOST_SEARCHES = 6
 #: Hops to look at for the one before the limit, and silent ones in a row after which it is given up.
 _MOST_HOPS = 30
 _MOST_SILENT_HOPS = 3
+#: Size of jumbo frames; larger packets cross no network.
+_JUMBO_BYTES = 9216
 _WAIT_MARGIN_S = 0.1
 
 
@@ -67,10 +69,20 @@ def availability() -> Availability:
 
 
 def duration_s(spec: MtuSpec) -> float:
-    """Return the longest time that a run may take: sizes and hops that all stay silent, confirmed once."""
+    """Return the longest time that a run may take."""
+    return _packets(spec) * spec.timeout_ms / 1000
+
+
+def _packets(spec: MtuSpec) -> int:
+    """Return the most packets of a run: sizes and hops that all stay silent, confirmed once."""
     sizes = 2 * max(1, spec.max_size_bytes.bit_length()) + 1
-    packets = spec.tries * (sizes + _MOST_SILENT_HOPS + 1) + 6 * spec.confirmations + _MOST_HOPS
-    return packets * spec.timeout_ms / 1000
+    return spec.tries * (sizes + _MOST_SILENT_HOPS + 1) + 6 * spec.confirmations + _MOST_HOPS
+
+
+def need(spec: MtuSpec) -> Need:
+    """Return the most that a run may need; packets that are larger than jumbo frames stay on the host."""
+    packets = _packets(spec)
+    return Need(packets=packets, size=2 * packets * min(spec.max_size_bytes, _JUMBO_BYTES))
 
 
 class _Run:

@@ -17,7 +17,7 @@ from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.tcp_window_pb2 import TcpWindowResult, TcpWindowSpec
 from worker.evaluation import bottleneck, flows
 from worker.failures import network_failure, target_failure
-from worker.probing import Availability, FailingWith, Outcome, ProbeContext
+from worker.probing import Availability, FailingWith, Need, Outcome, ProbeContext
 from worker.wire import tcp_info, tls
 from worker.wire.addresses import endpoint
 from worker.wire.connect import Connection, connect, failure_of
@@ -31,6 +31,8 @@ T = TypeVar("T")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Points of the timeline in the detail.
 _TIMELINE = 120
+#: What moves beside the body, at most in practice: heads, the certificates of a TLS handshake, the last piece read.
+_BESIDE_BODY_BYTES = 262_144
 
 
 async def run(target: Target, spec: TcpWindowSpec, context: ProbeContext) -> Outcome:
@@ -71,6 +73,11 @@ def availability() -> Availability:
 def duration_s(spec: TcpWindowSpec) -> float:
     """Return the longest time that a run may take: connection, first byte and an upload's answer have one each."""
     return (3 * spec.timeout_ms + spec.duration_ms) / 1000
+
+
+def need(spec: TcpWindowSpec) -> Need:
+    """Return the most that a run may need: a full segment or its acknowledgement for each 1,220 bytes, IPv6's least."""
+    return Need(packets=-(-spec.max_bytes // 1220) + 10, size=spec.max_bytes + _BESIDE_BODY_BYTES)
 
 
 class _Run:
