@@ -67,9 +67,10 @@ class Policy:
     ports: tuple[tuple[int, int], ...] = ((1, 65535),)
     #: Kinds that may be run; empty for all.
     kinds: frozenset[str] = frozenset()
-    #: Packets per second that runs may ask for, all together; None for no limit.
+    #: Packets per second that runs may ask for, all together, ten seconds' worth at once; None for no limit. A connection
+    #: counts as one packet for each request: acknowledgements are TCP's own.
     packets_per_second: int | None = None
-    #: Bytes that runs may send and receive in any 24 hours; None for no limit.
+    #: Bytes that runs may send and receive in any 24 hours, as far as this process has seen them; None for no limit.
     bytes_per_day: int | None = None
     #: The values as they stand in the file, shown to the controller.
     source: str = "{}"

@@ -5,6 +5,11 @@ A probe module has two functions and no classes of its own kind:
     async def run(target: Target, spec: PingSpec, context: ProbeContext) -> Outcome
     def availability() -> Availability
 
+and, where the parameters alone do not tell it by their names, two more:
+
+    def duration_s(spec: PingSpec) -> float     the longest time that a run may take
+    def need(spec: PingSpec) -> Need            the most that a run may send and receive
+
 The runner adds the envelope (when, how long, which job) and turns exceptions into results.
 """
 
@@ -110,6 +115,16 @@ class Outcome:
     metrics: Any
     #: What is too deep for columns; must survive JSON.
     detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """The most that a run may need of what the host's policy limits."""
+
+    #: Packets that it sends.
+    packets: int
+    #: Bytes that it sends and receives.
+    size: int
 
 
 @dataclass(frozen=True)

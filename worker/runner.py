@@ -17,12 +17,12 @@ from typing import Any
 from streamswarm import contract
 from streamswarm.v1 import gateway_pb2, probe_pb2
 from worker import resolving
-from worker.budget import Budget, planned
+from worker.budget import Budget, usual_need
 from worker.clock import Clock, ControllerTime
 from worker.envelope import ended, envelope
 from worker.failures import vantage_broken
 from worker.policy import Policy, RunGuard
-from worker.probing import Availability, IPAddress, Outcome, ProbeContext, ProbeFailure, Resolver
+from worker.probing import Availability, IPAddress, Need, Outcome, ProbeContext, ProbeFailure, Resolver
 from worker.reaching import must_be_unreachable, turn_round
 from worker.vantage.health import Vantage
 from worker.wire.source import BY_ROUTES, Source
@@ -49,6 +49,8 @@ class _Checked:
     module: Any
     #: Longest time that the run may take.
     limit_s: float
+    #: The most that it may send and receive.
+    need: Need
 
 
 class Runner:
@@ -129,7 +131,7 @@ class Runner:
         ran_us: int | None = None
         try:
             checked = self._check(job)
-            refusal = self._budget.refusal(job.spec, checked.target.addresses)
+            refusal = self._budget.refusal(checked.need)
             if refusal:
                 return ended(
                     result,
@@ -139,10 +141,13 @@ class Runner:
                     refusal,
                 )
             guard = self._policy.guard(self._resolve)
+            taken = self._budget.take(checked.need)
             ending = await self._ending(checked, guard)
             ran_us = self._clock.steady_us() - started_us
+            # A run that was stopped, or broke, cannot say what it moved: all that it took stays counted.
+            if not _overran(ending):
+                self._budget.settle(taken, ending.metrics)
             outcome = await self._judge(checked, ending, guard.used, started_us)
-            self._budget.settle(job.spec, outcome.metrics, checked.target.addresses)
             _fill(result, checked.kind, outcome.metrics)
             _add_detail(result, outcome.detail)
             result.status = probe_pb2.STATUS_OK
@@ -182,11 +187,12 @@ class Runner:
         module = self._load(kind.name)
         spec = getattr(job.spec, kind.name)
         asked_s = module.duration_s(spec) if hasattr(module, "duration_s") else asked_time_s(spec)
-        limit_s = asked_s + kind.timeout_s + planned(job.spec, target.addresses - 1)[0] * _PACKET_S
+        need = module.need(spec) if hasattr(module, "need") else usual_need(job.spec, target.addresses)
+        limit_s = asked_s + kind.timeout_s + usual_need(job.spec, target.addresses - 1).packets * _PACKET_S
         if target.host and target.address is None and target.network is None:
             # The resolver has its own time-out, and must be the one that says that it did not answer.
             limit_s += resolving.LONGEST_S
-        return _Checked(kind=kind, target=target, spec=spec, module=module, limit_s=limit_s)
+        return _Checked(kind=kind, target=target, spec=spec, module=module, limit_s=limit_s, need=need)
 
     async def _ending(self, checked: _Checked, guard: RunGuard) -> Outcome | ProbeFailure:
         """Run the probe and return how it ended; what is neither outcome nor failure is raised."""
@@ -259,7 +265,6 @@ class Runner:
 
     def _take_failure(self, job: probe_pb2.Job, result: probe_pb2.Result, failure: ProbeFailure) -> None:
         if failure.metrics is not None:
-            self._budget.settle(job.spec, failure.metrics, _addresses(job))
             try:
                 _fill(result, contract.kind_of(job.spec), failure.metrics)
             except TypeError as error:
@@ -305,9 +310,8 @@ def asked_time_s(spec: Any) -> float:
     return asked_ms / 1000
 
 
-def _addresses(job: probe_pb2.Job) -> int:
-    """Return how many addresses a job aims at that was run."""
-    return contract.parse_target(contract.kind_of(job.spec), job.target).addresses
+def _overran(ending: Outcome | ProbeFailure) -> bool:
+    return isinstance(ending, ProbeFailure) and ending.reason == probe_pb2.FAILURE_REASON_OVERRAN
 
 
 def _fill(result: probe_pb2.Result, kind: contract.Kind, metrics: Any) -> None:

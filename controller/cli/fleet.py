@@ -1,8 +1,9 @@
-"""`streamswarm fleet`: provision hosts, take workers off them, build bundles, show the inventory."""
+"""`streamswarm fleet`: provision and verify hosts, take workers off them, build bundles, show the inventory."""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import os
 import signal
@@ -22,12 +23,14 @@ from controller import assets
 from controller.cli.fleet_progress import FleetProgress
 from controller.errors import ConfigurationError
 from controller.fleet import operations
+from controller.fleet.api import workers_of
 from controller.fleet.bundles import ensure_bundle
 from controller.fleet.desk import Grant
 from controller.fleet.inventory import InventoryHost, load_inventory
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.platforms import Platform
 from controller.fleet.retirement import Retirement, retire
+from controller.fleet.verification import faults
 from controller.settings import Settings
 
 #: The command was stopped before its end, as a shell says it.
@@ -54,7 +57,6 @@ def _on_hosts(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "-l", "--limit", default="", help="Only these hosts or groups (an Ansible host pattern)."
             ),
-            click.option("--check", is_flag=True, help="Only say what would change."),
             click.option(
                 "--forks",
                 type=click.IntRange(1, 200),
@@ -76,6 +78,9 @@ def _on_hosts(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_CHECK = click.option("--check", is_flag=True, help="Only say what would change.")
+
+
 @click.group()
 def fleet() -> None:
     """Hosts of the inventory and the workers on them."""
@@ -83,6 +88,7 @@ def fleet() -> None:
 
 @fleet.command()
 @_on_hosts
+@_CHECK
 def provision(**on_hosts: Any) -> None:
     """Install the worker on hosts and let it enrol.
 
@@ -111,6 +117,7 @@ def provision(**on_hosts: Any) -> None:
 
 @fleet.command()
 @_on_hosts
+@_CHECK
 @click.option(
     "--on-controller",
     type=click.Choice([each.value for each in Retirement]),
@@ -151,6 +158,28 @@ def remove(
         ),
         again="Removing the same hosts again goes on where it was.",
         verdict="removed" if not request.check else "would be removed",
+    )
+
+
+@fleet.command()
+@_on_hosts
+def verify(**on_hosts: Any) -> None:
+    """Say of each host whether it is as provisioned; changes nothing.
+
+    Looks at the service, the release, the identity, policy and configuration on the host, and at whether its worker is
+    connected and delivers as the controller sees it. Exit codes are those of `provision`.
+    """
+    from controller.cli.client import Client
+
+    client = Client.from_environment()
+
+    def examine(host: str) -> str:
+        return "; ".join(faults(workers_of(client, host), now=dt.datetime.now(dt.UTC)))
+
+    _play(
+        lambda **watching: operations.verify(_request(**on_hosts), examine=examine, **watching),
+        again="Nothing was changed.",
+        verdict="as provisioned",
     )
 
 
@@ -304,7 +333,12 @@ def _parameters(given: tuple[str, ...]) -> dict[str, Any] | None:
 
 
 def _request(
-    *, inventories: tuple[Path, ...], limit: str, check: bool, forks: int, variable_files: tuple[Path, ...]
+    *,
+    inventories: tuple[Path, ...],
+    limit: str,
+    forks: int,
+    variable_files: tuple[Path, ...],
+    check: bool = False,
 ) -> PlaybookRequest:
     """Turn the options of `_on_hosts` into a request."""
     return PlaybookRequest(

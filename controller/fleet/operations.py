@@ -103,6 +103,32 @@ def remove(
     return recap if request.check else _afterwards(recap, retire)
 
 
+def verify(
+    request: PlaybookRequest,
+    *,
+    examine: AfterHost,
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Recap:
+    """Say of each host whether it is as provisioned; changes nothing.
+
+    `examine` is told the name of each host that was reached and returns what is wrong with its worker as the
+    controller sees it, or the empty text.
+    """
+    with private_folder() as private:
+        recap = _run("verify.yml", request, private=private, on_event=on_event, cancelled=cancelled)
+
+    def seen(host: HostRecap) -> HostRecap:
+        wrong = "" if host.unreachable else examine(host.host)
+        if not wrong:
+            return host
+        return dataclasses.replace(
+            host, failed=host.failed + 1, message="; ".join(filter(None, (wrong, host.message)))
+        )
+
+    return dataclasses.replace(recap, hosts=tuple(seen(host) for host in recap.hosts))
+
+
 def _afterwards(recap: Recap, work: AfterHost) -> Recap:
     """Do what is left to do here for each host on which the playbook succeeded."""
 

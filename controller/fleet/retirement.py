@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
 
 from controller.errors import NotFoundError
+from controller.fleet.api import Api, workers_of
 
 
 class Retirement(enum.StrEnum):
@@ -18,19 +17,6 @@ class Retirement(enum.StrEnum):
     DELETE = "delete"
     #: Nothing.
     KEEP = "keep"
-
-
-class Api(Protocol):
-    """What is needed of a client of the REST API."""
-
-    def items(self, path: str, **query: Any) -> Iterator[dict[str, Any]]: ...
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]: ...
-    def delete(self, path: str) -> None: ...
-
-
-def workers_of(api: Api, host_name: str) -> list[dict[str, Any]]:
-    """Return the workers that the controller knows for a host of the inventory."""
-    return [worker for worker in api.items("/workers", search=host_name) if worker["host_name"] == host_name]
 
 
 def retire(api: Api, host_name: str, how: Retirement) -> str:

@@ -21,7 +21,7 @@ from worker.evaluation import dns_answers
 from worker.evaluation.dns_answers import Answer
 from worker.evaluation.dns_demands import Demands
 from worker.failures import internal_failure, network_failure
-from worker.probing import Availability, FailingWith, Outcome, ProbeContext, ProbeFailure
+from worker.probing import Availability, FailingWith, Need, Outcome, ProbeContext, ProbeFailure
 from worker.wire.dns_https import HttpsTransport
 from worker.wire.dns_transport import Server, StreamTransport, Traffic, Transport, UdpTransport
 from worker.wire.source import Source
@@ -75,6 +75,12 @@ async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
 def duration_s(spec: DnsSpec) -> float:
     """Return the longest time that a run may take by its parameters."""
     return max(1, spec.count) * max(spec.timeout_ms, spec.interval_ms) / 1000
+
+
+def need(spec: DnsSpec) -> Need:
+    """Return the most that a run may need: a query and the longest message for each (RFC 1035, section 4.2.2)."""
+    queries = max(1, spec.count)
+    return Need(packets=queries, size=queries * (65_535 + 512))
 
 
 def availability() -> Availability:

@@ -14,7 +14,7 @@ from worker.http import demands, requests, summary
 from worker.http.demands import Demands, Unmet
 from worker.http.requests import Order
 from worker.http.summary import Hop
-from worker.probing import Availability, Outcome, ProbeContext, ProbeFailure
+from worker.probing import Availability, Need, Outcome, ProbeContext, ProbeFailure
 from worker.wire.deadline import time_limit
 from worker.wire.http_body import Body
 from worker.wire.http_client import HttpLine
@@ -25,6 +25,8 @@ from worker.wire.stream import PeerClosedError
 _REDIRECTS = {301, 302, 303, 307, 308}
 #: Asking for these a second time does no harm (RFC 9110, section 9.2.2).
 _IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "PUT"}
+#: What an exchange moves beside bodies, at most in practice: heads, and the certificates of a TLS handshake.
+_BESIDE_BODY_BYTES = 131_072
 
 
 @dataclass(kw_only=True)
@@ -79,6 +81,13 @@ async def run(target: Target, spec: HttpSpec, context: ProbeContext) -> Outcome:
 def availability() -> Availability:
     """Every host can make HTTP requests."""
     return Availability(available=True)
+
+
+def need(spec: HttpSpec) -> Need:
+    """Return the most that a run may need: each body whole, and what is sent and read beside bodies."""
+    order_bytes = len(spec.headers.encode()) + len(spec.body.encode()) + _BESIDE_BODY_BYTES
+    size = spec.requests * (spec.max_body_bytes + order_bytes) + spec.max_redirects * order_bytes
+    return Need(packets=spec.requests + spec.max_redirects, size=size)
 
 
 def _with(outcome: Outcome, failed: ProbeFailure) -> ProbeFailure:

@@ -15,7 +15,7 @@ from worker.evaluation import dscp, statistics, treatment
 from worker.evaluation.dscp import CodePoint
 from worker.evaluation.treatment import Burst, Mark, Policy, Seen
 from worker.failures import error_text, internal_failure, network_failure, vantage_failure
-from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext
+from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
 from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError, echo_availability
 from worker.wire.source import Source
 
@@ -33,6 +33,10 @@ _HEADERS = {4: 28, 6: 48}
 #: Seconds between the rounds of a trace: a destination may report a closed port once a second only.
 _ROUND_S = 1.1
 _ROUNDS = 2
+#: Headers of a packet below its payload: IPv6 and ICMP.
+_HEADERS_BYTES = 48
+#: A packet of a trace and half of the answer that quotes it.
+_TRACED_BYTES = 128
 #: Silent hops in a row after which a trace goes no farther.
 _GAP = 5
 
@@ -92,6 +96,16 @@ def duration_s(spec: QosSpec) -> float:
     traces = (classes if spec.trace else 0) + spec.ecn
     trace_s = (spec.max_ttl + _ROUNDS) * timeout_s + _ROUNDS * _ROUND_S
     return paced_s + classes * ((1 + _REPLY_TRIES) * timeout_s + 1) + traces * trace_s
+
+
+def need(spec: QosSpec) -> Need:
+    """Return the most that a run may need: paced requests, bursts, traces, each packet being answered."""
+    classes = max(1, len(spec.classes))
+    traces = (classes if spec.trace else 0) + spec.ecn
+    hops = traces * _ROUNDS * spec.max_ttl
+    paced, burst = classes * (spec.count + _REPLY_TRIES), classes * spec.burst
+    size = paced * (spec.size_bytes + _HEADERS_BYTES) + burst * (spec.burst_size_bytes + _HEADERS_BYTES)
+    return Need(packets=paced + burst + hops, size=2 * (size + hops * _TRACED_BYTES))
 
 
 class _Run:

@@ -13,7 +13,7 @@ from streamswarm.v1.probes.tls_pb2 import TlsResult, TlsSpec
 from worker import certificates
 from worker.certificates import CertificateFacts, CertificateProblem, Matter
 from worker.failures import network_failure, target_failure
-from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext, ProbeFailure
+from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext, ProbeFailure
 from worker.wire import starttls, tls_handshake, tls_validation
 from worker.wire.addresses import endpoint
 from worker.wire.connect import connect, failure_of
@@ -47,6 +47,11 @@ async def run(target: Target, spec: TlsSpec, context: ProbeContext) -> Outcome:
             metrics.certificate_changed = changed
         _check(endpoint(address, port), spec, metrics, found)
     return Outcome(metrics=metrics, detail=detail)
+
+
+def need(spec: TlsSpec) -> Need:
+    """Return the most that a run may need: OpenSSL takes chains of certificates of 100 KiB."""
+    return Need(packets=1, size=131_072)
 
 
 def availability() -> Availability:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import secrets
 import socket
@@ -18,11 +19,14 @@ from lab.laboratory import Lab
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from controller.cli.client import Client
 from controller.fleet.bundles import Bundle, ensure_bundle
 from controller.fleet.desk import Grant
 from controller.fleet.inventory import InventoryHost
 from controller.fleet.platforms import Platform
 from controller.settings import Settings
+from controller.store.commands import tokens
+from controller.store.commands.audit import SYSTEM
 from controller.store.commands.enrolment import make_enrolment_token
 from controller.store.embedded import EmbeddedPostgres
 from controller.store.embedded.roles import ROLE
@@ -121,6 +125,32 @@ def controller(
             engine.dispose()
             log.seek(0)
             print(log.read().decode())  # noqa: T201  shown beside a failing test
+
+
+@pytest.fixture(scope="module")
+def web(controller: Controller, lab: Lab) -> Iterator[tuple[str, str]]:
+    """A web process in the laboratory's network: its address, and an administrator's token."""
+    settings = dataclasses.replace(controller.settings, web_listen=f"{lab.address}:8080")
+    with Session(controller.engine) as session, session.begin():
+        _, token = tokens.create(
+            session, {"name": "fleet", "scope": "admin"}, actor=SYSTEM, user_id=None, role="admin"
+        )
+    with tempfile.TemporaryFile() as log:
+        process = lab.python("-m", "web", extra_environment=settings.environment(), stdout=log, stderr=log)
+        try:
+            controller.wait_until_listening(8080, process)
+            yield f"http://{lab.address}:8080", token
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def api(web: tuple[str, str]) -> Iterator[Client]:
+    """A client of it."""
+    client = Client(*web, through_proxies=False)
+    yield client
+    client.close()
 
 
 def _wait_for_listener(lab: Lab, port: int, process: subprocess.Popen[bytes]) -> None:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lab.hosts import Host
 from lab.laboratory import Lab
-from sqlalchemy.orm import Session
 
 from controller.cli.client import Client
 from controller.fleet import operations
 from controller.fleet.events import TaskEvent, TaskState
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.retirement import Retirement, retire
-from controller.store.commands import tokens
-from controller.store.commands.audit import SYSTEM
 from streamswarm.v1 import probe_pb2
 from worker.spool.file import SpoolFile
 from worker.spool.records import Entry
@@ -61,32 +55,6 @@ class Removal:
     def said(self) -> str:
         """Return why it failed and what else it said."""
         return "\n".join(text for host in self.recap.hosts for text in (host.message, *host.notes))
-
-
-@pytest.fixture(scope="module")
-def web(controller: Any, lab: Lab) -> Iterator[tuple[str, str]]:
-    """A web process in the laboratory's network: its address, and an administrator's token."""
-    settings = dataclasses.replace(controller.settings, web_listen=f"{lab.address}:8080")
-    with Session(controller.engine) as session, session.begin():
-        _, token = tokens.create(
-            session, {"name": "fleet", "scope": "admin"}, actor=SYSTEM, user_id=None, role="admin"
-        )
-    with tempfile.TemporaryFile() as log:
-        process = lab.python("-m", "web", extra_environment=settings.environment(), stdout=log, stderr=log)
-        try:
-            controller.wait_until_listening(8080, process)
-            yield f"http://{lab.address}:8080", token
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def api(web: tuple[str, str]) -> Iterator[Client]:
-    """A client of it."""
-    client = Client(*web, through_proxies=False)
-    yield client
-    client.close()
 
 
 @pytest.fixture

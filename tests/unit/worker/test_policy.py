@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamswarm import contract
 from streamswarm.v1 import probe_pb2
-from worker.budget import Budget
 from worker.networks import Network, reachable_as
 from worker.policy import Policy, PolicyError
 from worker.probing import ProbeFailure, Resolved
@@ -255,44 +253,6 @@ def test_networks_know_what_lies_in_them() -> None:
     assert not network.within(Network.parse("10.1.0.0/16"))
 
 
-async def test_packets_are_budgeted(clock: Any) -> None:
-    """Runs are refused beyond the rate, and let in again as time passes."""
-    budget = Budget(Policy.parse({"packets_per_second": 2}), clock)
-    spec = contract.make_spec("ping", {"count": 10})
-    assert [budget.refusal(spec) for _ in range(2)] == ["", ""]
-    assert "2 packets per second" in budget.refusal(spec)
-    await clock.advance(5.1)
-    assert budget.refusal(spec) == ""
-
-
-async def test_bytes_that_runs_really_used_are_counted(clock: Any) -> None:
-    """What a run was not expected to send is taken from later ones."""
-    budget = Budget(Policy.parse({"bytes_per_day": 10_000}), clock)
-    spec = contract.make_spec("http", {})
-    assert budget.refusal(spec) == ""
-    budget.settle(spec, probe_pb2.Result().http.__class__(bytes_received=20_000))
-    assert "10000 bytes per day" in budget.refusal(spec)
-    await clock.advance(43_200)
-    assert budget.refusal(spec) != ""
-    await clock.advance(86_400)
-    assert budget.refusal(spec) == ""
-
-
-@pytest.mark.parametrize("key", ["packets_per_second", "bytes_per_day"])
-def test_a_limit_of_nothing_lets_nothing_through(clock: Any, key: str) -> None:
-    """Zero is a limit, not the absence of one."""
-    budget = Budget(Policy.parse({key: 0}), clock)
-    assert budget.refusal(contract.make_spec("tcp", {}))
-
-
-def test_a_run_larger_than_the_bucket_needs_a_full_one(clock: Any) -> None:
-    """Otherwise a test of many packets could never run under a low limit."""
-    budget = Budget(Policy.parse({"packets_per_second": 1}), clock)
-    spec = contract.make_spec("ping", {"count": 100})
-    assert budget.refusal(spec) == ""
-    assert budget.refusal(contract.make_spec("ping", {"count": 1})) != ""
-
-
 def _allows_network(policy: Policy, network: str) -> bool:
     try:
         policy.check_network(ipaddress.ip_network(network))
@@ -355,15 +315,3 @@ def test_a_network_is_let_through_only_if_each_of_its_addresses_is(
     addresses = [network[0], network[-1], *map(ipaddress.ip_address, denied)]
     if _allows_network(policy, str(network)):
         assert all(_allows(policy, str(address)) for address in addresses if address in network)
-
-
-async def test_a_network_is_budgeted_by_its_addresses(clock: Any) -> None:
-    """Ten packets to each of 254 addresses are 2,540."""
-    budget = Budget(Policy.parse({"packets_per_second": 100}), clock)
-    spec = contract.make_spec("ping", {"count": 10})
-    assert budget.refusal(spec, 254) == ""
-    assert "100 packets per second" in budget.refusal(spec)
-    await clock.advance(15)
-    assert "100 packets per second" in budget.refusal(spec)
-    await clock.advance(2)
-    assert budget.refusal(spec) == ""

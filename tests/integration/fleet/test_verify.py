@@ -1,0 +1,138 @@
+"""Verification of real hosts: each sort of difference is named in the host's one line, and nothing is changed."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from lab.hosts import Host
+from lab.laboratory import Lab
+
+from controller.cli.client import Client
+from controller.fleet import operations
+from controller.fleet.api import workers_of
+from controller.fleet.bundles import Bundle
+from controller.fleet.operations import PlaybookRequest, Recap
+from controller.fleet.verification import faults
+
+pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.timeout(300)]
+
+UNIT = "streamswarm-worker.service"
+INSTALLED = "/opt/streamswarm-worker"
+POLICY = {"deny": ["192.0.2.0/24"]}
+
+
+def _request(controller: Any, **options: Any) -> PlaybookRequest:
+    variables = {
+        "streamswarm_worker_bundle": str(controller.bundle.path),
+        "streamswarm_worker_policy": POLICY,
+        **options.pop("variables", {}),
+    }
+    return PlaybookRequest(inventories=(controller.lab.inventory,), variables=variables, **options)
+
+
+def _verify(controller: Any, api: Client, **options: Any) -> Recap:
+    def examine(host: str) -> str:
+        return "; ".join(faults(workers_of(api, host), now=dt.datetime.now(dt.UTC)))
+
+    with controller.lab.inside():
+        return operations.verify(_request(controller, **options), examine=examine)
+
+
+@pytest.fixture(scope="module")
+def host(controller: Any, lab: Lab) -> Host:
+    """host1 with a worker that is connected; host2 stays as it is."""
+    with lab.inside():
+        recap = operations.provision(_request(controller, limit="host1"), grant_for=controller.grant_for)
+    assert recap.succeeded, recap.hosts
+    connected = "SELECT count(*) FROM workers WHERE gateway_id IS NOT NULL AND host_name = 'host1'"
+    controller.wait_for(connected, [(1,)], seconds=30)
+    return lab.hosts[0]
+
+
+def test_a_host_as_provisioned_is_right_and_a_bare_one_is_not(
+    controller: Any, api: Client, host: Host
+) -> None:
+    """The first run after provisioning finds nothing and changes nothing; a host without a worker fails with one line."""
+    listed = (
+        "find /opt /etc/streamswarm /var/lib/streamswarm-worker -printf '%p %m %u %T@ %C@\\n' | grep -v spool"
+    )
+    before = host.ssh(listed)
+    recap = _verify(controller, api)
+    by_name = {each.host: each for each in recap.hosts}
+    assert by_name["host1"].succeeded, by_name["host1"].message
+    assert [each.changed for each in recap.hosts] == [0, 0]
+    assert host.ssh(listed) == before
+    message = by_name["host2"].message
+    assert not recap.succeeded
+    assert "\n" not in message
+    for fault in (
+        "the controller does not know it",
+        "service is inactive",
+        "release is missing",
+        "not enrolled",
+    ):
+        assert fault in message
+    assert controller.rows("SELECT count(*) FROM enrolment_tokens WHERE host_name = 'host2'") == [(0,)]
+
+
+def test_each_difference_is_named(controller: Any, api: Client, host: Host, host_bundle: Bundle) -> None:
+    """Service, start, unit, policy, configuration, rights, identity, CA, release and connection: all in one line."""
+    host.ssh("cp -a /etc/streamswarm /root/kept-config")
+    host.ssh("echo 'log_level: debug' >> /etc/streamswarm/worker.yaml")
+    host.ssh(
+        "echo 'allow_loopback: true' >> /etc/streamswarm/policy.yaml; chmod 666 /etc/streamswarm/policy.yaml"
+    )
+    host.ssh("rm /etc/streamswarm/ca.pem")
+    host.ssh(f"echo '# mine' >> /etc/systemd/system/{UNIT}")
+    host.ssh("systemctl", "disable", "--now", UNIT)
+    host.ssh("mv /var/lib/streamswarm-worker/identity /root/kept-identity")
+    host.ssh(f"ln -sfn releases/9.9 {INSTALLED}/current")
+    controller.wait_for("SELECT count(*) FROM workers WHERE gateway_id IS NOT NULL", [(0,)])
+    host.ssh(f"echo '# mine too' >> /etc/systemd/system/{UNIT}")
+    [recap] = _verify(controller, api, limit="host1").hosts
+    assert not recap.succeeded
+    assert recap.changed == 0
+    for fault in (
+        "its worker is not connected",
+        "the service is inactive",
+        "the service does not start with the host",
+        f"the release is 9.9 instead of {host_bundle.version}",
+        "the worker is not enrolled",
+        "missing: /etc/streamswarm/ca.pem",
+        f"changed: /etc/systemd/system/{UNIT}, /etc/streamswarm/policy.yaml, /etc/streamswarm/worker.yaml",
+        "owner or mode: /etc/streamswarm/policy.yaml",
+    ):
+        assert fault in recap.message
+    host.ssh("rm -r /etc/streamswarm; mv /root/kept-config /etc/streamswarm")
+    host.ssh("mv /root/kept-identity /var/lib/streamswarm-worker/identity")
+    with controller.lab.inside():
+        mended = operations.provision(_request(controller, limit="host1"), grant_for=controller.grant_for)
+    assert mended.succeeded, mended.hosts
+    controller.wait_for("SELECT count(*) FROM workers WHERE gateway_id IS NOT NULL", [(1,)])
+    [recap] = _verify(controller, api, limit="host1").hosts
+    assert recap.succeeded, recap.message
+
+
+def test_another_release_that_still_runs_is_named(
+    controller: Any, api: Client, host: Host, host_bundle: Bundle
+) -> None:
+    """`current` is right again, but the process was started from the release before."""
+    version = host_bundle.version
+    host.ssh(f"cp -a {INSTALLED}/releases/{version} {INSTALLED}/releases/{version}.old")
+    host.ssh(f"ln -sfn releases/{version}.old {INSTALLED}/current; systemctl restart {UNIT}")
+    host.ssh(f"ln -sfn releases/{version} {INSTALLED}/current")
+    controller.wait_for("SELECT count(*) FROM workers WHERE gateway_id IS NOT NULL", [(1,)])
+    host.ssh(f"touch -d tomorrow /etc/systemd/system/{UNIT}")
+    [recap] = _verify(controller, api, limit="host1").hosts
+    assert not recap.succeeded
+    assert f"another release runs than {version}" in recap.message
+    assert "systemd has not read the changed unit" in recap.message
+
+
+def test_the_policy_that_the_inventory_intends_counts(controller: Any, api: Client, host: Host) -> None:
+    """A policy that was changed in the inventory and not yet delivered is a difference."""
+    other = {"streamswarm_worker_policy": {"deny": []}}
+    [recap] = _verify(controller, api, limit="host1", variables=other).hosts
+    assert "changed: /etc/streamswarm/policy.yaml" in recap.message

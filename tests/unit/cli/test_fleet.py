@@ -1,0 +1,104 @@
+"""`streamswarm fleet remove` and `verify`: what they ask, what they pass on, how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from controller.cli.fleet import fleet
+from controller.fleet import operations
+from controller.fleet.events import HostRecap
+from controller.fleet.operations import PlaybookRequest, Recap
+
+Call = Callable[..., Result]
+
+
+class Asked:
+    """Stands in for the operations: keeps the requests and ends as it is told."""
+
+    def __init__(self) -> None:
+        self.requests: list[PlaybookRequest] = []
+        self.recap = Recap(
+            hosts=(
+                HostRecap(host="a", ok=9, changed=4, failed=0, unreachable=False, notes=("3 results wait",)),
+            )
+        )
+
+    def __call__(self, request: PlaybookRequest, **_: Any) -> Recap:
+        self.requests.append(request)
+        return self.recap
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """The operations, replaced."""
+    stand_in = Asked()
+    for name in ("remove", "verify"):
+        monkeypatch.setattr(operations, name, stand_in)
+    monkeypatch.setenv("STREAMSWARM_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("STREAMSWARM_TOKEN", "ssw_test")
+    return stand_in
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Call:
+    """Call `streamswarm fleet` with an inventory."""
+    inventory = tmp_path / "hosts.ini"
+    inventory.write_text("[workers]\na\n")
+
+    def run(name: str, *words: str, answer: str = "") -> Result:
+        return CliRunner().invoke(fleet, [name, "-i", str(inventory), *words], input=answer)
+
+    return run
+
+
+def test_removal_asks_first_and_a_no_does_nothing(asked: Asked, call: Call) -> None:
+    """Without --yes it names what it is about; any other answer than yes, or none, leaves all as it is."""
+    for answer in ("n\n", ""):
+        said = call("remove", answer=answer)
+        assert "ALL hosts" in said.output
+        assert said.exit_code == 1
+    assert asked.requests == []
+    assert "the hosts `oslo`" in call("remove", "--limit", "oslo", answer="y\n").output
+    assert [request.limit for request in asked.requests] == ["oslo"]
+
+
+def test_a_check_run_is_not_asked_about(asked: Asked, call: Call) -> None:
+    """Nothing is at stake there."""
+    said = call("remove", "--check")
+    assert said.exit_code == 0
+    assert "would be removed" in said.output
+    assert asked.requests[0].check
+
+
+def test_the_options_become_variables_over_those_of_files(asked: Asked, call: Call, tmp_path: Path) -> None:
+    """What stands on the command line wins; what is not given is left to the inventory."""
+    variables = tmp_path / "variables.yml"
+    variables.write_text("streamswarm_worker_drain_timeout: 5\nother: 1\n")
+    call("remove", "--yes", "-e", str(variables), "--discard", "--wait", "7")
+    call("remove", "--yes")
+    assert [dict(request.variables) for request in asked.requests] == [
+        {"streamswarm_worker_drain_timeout": 7, "other": 1, "streamswarm_worker_discard": True},
+        {},
+    ]
+
+
+@pytest.mark.parametrize("name", ["remove", "verify"])
+def test_the_exit_code_tells_how_the_hosts_came_out_of_it(asked: Asked, call: Call, name: str) -> None:
+    """0 when all is well, 1 when a host is not, 130 when stopped; what the playbook said is shown."""
+    words = ("--yes",) if name == "remove" else ()
+    well = call(name, *words)
+    assert well.exit_code == 0
+    assert "a: 3 results wait" in well.output
+    asked.recap = Recap(
+        hosts=(HostRecap(host="a", ok=1, changed=0, failed=1, unreachable=False, message="no"),)
+    )
+    failed = call(name, *words)
+    assert failed.exit_code == 1
+    assert "a: no" in failed.output
+    asked.recap = Recap(hosts=(), cancelled=True)
+    assert call(name, *words).exit_code == 130
