@@ -40,14 +40,18 @@ def fill_connection(metrics: TcpWindowResult, info: TcpInfo) -> None:
     _set(metrics, "rtt_min_ms", _ms(info.min_rtt_us))
 
 
-def fill(metrics: TcpWindowResult, samples: Sequence[Sample], *, sending: bool) -> None:
-    """Set what the samples of a transfer tell; there is at least one."""
+def fill(metrics: TcpWindowResult, samples: Sequence[Sample], *, sending: bool, out_of_time: bool) -> None:
+    """Set what the samples of a transfer tell; there is at least one.
+
+    When nothing moved while they were taken, the goodput is zero if the transfer waited until its time was out;
+    otherwise it was over before the first sample, and its goodput is not known.
+    """
     first, last = samples[0], samples[-1]
     elapsed_ms = (last.at_ns - first.at_ns) / 1e6
     metrics.samples = len(samples)
     metrics.transfer_ms = elapsed_ms
     moved = _grown(samples, (lambda i: i.bytes_acked) if sending else (lambda i: i.bytes_received))
-    if moved and elapsed_ms:
+    if elapsed_ms and (moved or (moved == 0 and out_of_time)):
         metrics.goodput_bytes_per_s = 1000 * moved / elapsed_ms
     _fill_rtt(metrics, samples, sending=sending)
     _set(metrics, "mss_bytes", last.info.snd_mss if sending else last.info.rcv_mss)

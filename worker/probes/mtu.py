@@ -13,7 +13,7 @@ from worker.evaluation.path_mtu import Search
 from worker.failures import error_text, network_failure, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
 from worker.wire import netlink
-from worker.wire.echo import EchoUnavailableError
+from worker.wire.echo import EchoUnavailableError, echo_availability
 from worker.wire.source import Source
 
 if sys.platform.startswith("linux"):
@@ -60,18 +60,12 @@ def availability() -> Availability:
     """Only Linux lets packets out that are larger than what it believes the path to carry."""
     if not sys.platform.startswith("linux"):
         return Availability(available=False, reason="path MTU is measured on Linux only")
-    try:
-        open_socket(4).close()
-    except EchoUnavailableError as error:
+    found = echo_availability(open_socket)
+    if not found.available:
         return Availability(
-            available=True, reason=f"with the method udp only: {error.reason}", mend=error.mend
+            available=True, reason=f"with the method udp only: {found.reason}", mend=found.mend
         )
-    except OSError as error:
-        return Availability(
-            available=True,
-            reason=f"with the method udp only: no ICMP socket could be opened: {error_text(error)}",
-        )
-    return Availability(available=True)
+    return found
 
 
 def duration_s(spec: MtuSpec) -> float:
@@ -100,7 +94,8 @@ class _Run:
         self._detail = detail
         self._source = source
         self._prober = Prober(address, method=spec.method, port=spec.port, dscp=spec.dscp, source=source)
-        self._wait_s = spec.timeout_ms / 1000
+        self._timeout_s = self._wait_s = spec.timeout_ms / 1000
+        self._slowest_ms = 0.0
         self._lost = 0
         self._reports = 0
         self.metrics = MtuResult()
@@ -131,7 +126,9 @@ class _Run:
         if kernel is not None:
             self.metrics.kernel_mtu_bytes = kernel
         name = self._source.interface
-        interface = netlink.outgoing_link(self._address, index=socket.if_nametoindex(name) if name else 0)
+        interface = netlink.outgoing_link(
+            self._address, origin=self._source.address, index=socket.if_nametoindex(name) if name else 0
+        )
         if interface is None:
             return largest
         self.metrics.interface_mtu_bytes = interface.mtu
@@ -143,8 +140,6 @@ class _Run:
         size = SMALLEST[self._address.version]
         verdict = await self._try(size)
         if verdict.fate == "passed":
-            # Answers that take longer than this are believed to be lost.
-            self._wait_s = min(self._wait_s, 3 * (verdict.rtt_ms or 0) / 1000 + _WAIT_MARGIN_S)
             return size
         if verdict.fate == "silent":
             raise network_failure(
@@ -152,7 +147,7 @@ class _Run:
                 f"within {self._spec.timeout_ms} ms",
                 self.metrics,
             )
-        raise self._refusal(verdict)
+        raise self._refusal(verdict, size)
 
     async def _search(self, search: Search) -> bool:
         """Close in on the limit; return whether it is certain."""
@@ -166,11 +161,16 @@ class _Run:
         return False
 
     async def _confirm(self, search: Search, vanishing: int) -> bool:
-        """Send packets that vanish beside others that are answered; False when one was answered after all."""
+        """Send packets that vanish beside others that are answered; False when one was answered after all.
+
+        The first one has the whole time-out, so that a slow link is not taken for a limit.
+        """
         answered = 0
-        for _ in range(3 * self._spec.confirmations):
-            verdict = await self._prober.send(vanishing, wait_s=self._wait_s)
+        for number in range(3 * self._spec.confirmations):
+            wait_s = self._wait_s if number else self._timeout_s
+            verdict = await self._prober.send(vanishing, wait_s=wait_s)
             if verdict.fate != "silent":
+                self._hear(verdict)
                 self._take(search, vanishing, verdict)
                 return False
             beside = await self._prober.send(search.passing, wait_s=self._wait_s)
@@ -182,16 +182,24 @@ class _Run:
                 return True
         return False
 
-    async def _try(self, size: int, *, ttl: int = 64) -> Verdict:
+    async def _try(self, size: int) -> Verdict:
         """Send packets of one size until something is heard of one."""
         for number in range(self._spec.tries):
-            verdict = await self._prober.send(size, ttl=ttl, wait_s=self._wait_s)
+            verdict = await self._prober.send(size, wait_s=self._wait_s)
             if verdict.fate != "silent":
                 self._lost += number
                 break
-        if verdict.rtt_ms is not None and (not self.metrics.rtt_ms or verdict.rtt_ms < self.metrics.rtt_ms):
-            self.metrics.rtt_ms = verdict.rtt_ms
+        self._hear(verdict)
         return verdict
+
+    def _hear(self, verdict: Verdict) -> None:
+        """Take in a round-trip time; larger packets take longer, so the slowest answer says how long to wait."""
+        if verdict.rtt_ms is None:
+            return
+        if not self.metrics.rtt_ms or verdict.rtt_ms < self.metrics.rtt_ms:
+            self.metrics.rtt_ms = verdict.rtt_ms
+        self._slowest_ms = max(self._slowest_ms, verdict.rtt_ms)
+        self._wait_s = min(self._timeout_s, 3 * self._slowest_ms / 1000 + _WAIT_MARGIN_S)
 
     def _take(self, search: Search, size: int, verdict: Verdict) -> None:
         if verdict.fate == "passed":
@@ -204,12 +212,17 @@ class _Run:
                 self._reports += 1
                 self._detail["reporter"] = verdict.reporter
         else:
-            raise self._refusal(verdict)
+            raise self._refusal(verdict, size)
 
-    def _refusal(self, verdict: Verdict) -> Exception:
-        words = verdict.words or "that the packet's TTL ended on the way"
+    def _refusal(self, verdict: Verdict, size: int) -> Exception:
+        if verdict.fate == "too_big":
+            carries = f"; it names {verdict.mtu} bytes" if verdict.mtu is not None else ""
+            words = f"that a packet of {size} bytes, which every link must carry, is too big{carries}"
+        else:
+            words = verdict.words or "that the packet's TTL ended on the way"
+        reporter = verdict.reporter or ("this host" if verdict.fate == "too_big" else "an unknown router")
         return network_failure(
-            f"{self._address} was not reached: {verdict.reporter or 'an unknown router'} reported {words}",
+            f"{self._address} was not reached: {reporter} reported {words}",
             self.metrics,
             reason=probe_pb2.FAILURE_REASON_UNREACHABLE,
         )
@@ -218,7 +231,7 @@ class _Run:
         """Find the last hop that gets packets of a size that does not pass."""
         silent = 0
         for ttl in range(1, _MOST_HOPS + 1):
-            verdict = await self._try(size, ttl=ttl)
+            verdict = await self._ask_hop(size, ttl)
             if verdict.fate == "expired":
                 silent = 0
                 self.metrics.limit_hop = ttl
@@ -228,12 +241,23 @@ class _Run:
                 self.metrics.limit_hop = max(1, ttl - 1)
                 self._detail["limit_hop_address"] = verdict.reporter
                 return
+            elif verdict.fate == "too_big":
+                self.metrics.limit_hop = 0
+                return
             elif verdict.fate == "silent":
                 silent += 1
                 if silent == _MOST_SILENT_HOPS:
                     return
             else:
                 return
+
+    async def _ask_hop(self, size: int, ttl: int) -> Verdict:
+        """Send packets that end at a hop until something is heard; routers hold reports back, so silence is no loss."""
+        for _ in range(self._spec.tries):
+            verdict = await self._prober.send(size, ttl=ttl, wait_s=self._wait_s)
+            if verdict.fate != "silent":
+                break
+        return verdict
 
     def _fill(self, search: Search, confirmed: bool) -> None:
         metrics = self.metrics

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 import time
 from collections.abc import Awaitable
@@ -104,6 +103,8 @@ class _Run:
         self._http = HttpTransfer(self._stream, self._transfer)
         self._deadline = time.monotonic() + spec.timeout_ms / 1000
         self._sampler: Sampler | None = None
+        #: The limit of time ended the transfer.
+        self._out_of_time = False
 
     async def transfer(self) -> None:
         """Transfer and fill in the metrics, also when it fails half-way."""
@@ -154,10 +155,12 @@ class _Run:
             return
         async with sampling(self._sock, self._spec.sample_ms / 1000) as self._sampler:
             # What came until the limit is what there is to say.
-            with contextlib.suppress(asyncio.TimeoutError):
+            try:
                 await asyncio.wait_for(
                     self._http.download(self._spec.max_bytes), self._spec.duration_ms / 1000
                 )
+            except asyncio.TimeoutError:
+                self._out_of_time = True
 
     async def _upload(self) -> None:
         await self._within(self._http.begin(self._request(), with_body=True), "the request was not taken")
@@ -172,6 +175,7 @@ class _Run:
             except asyncio.TimeoutError:
                 # The body is not complete, so no answer is waited for; one that has come is a refusal.
                 if not self._http.answered():
+                    self._out_of_time = True
                     return
         self._deadline = time.monotonic() + self._spec.timeout_ms / 1000
         await self._within(self._http.head(), "the upload was not answered")
@@ -222,8 +226,9 @@ class _Run:
             return
         samples = self._sampler.samples
         sending = self._spec.direction == "upload"
-        flows.fill_connection(metrics, samples[-1].info)
-        flows.fill(metrics, samples, sending=sending)
+        # An upload's answer comes after the last sample.
+        flows.fill_connection(metrics, tcp_info.read(self._sock) or samples[-1].info)
+        flows.fill(metrics, samples, sending=sending, out_of_time=self._out_of_time)
         if flows.is_enough(metrics, samples):
             figures = flows.figures(metrics, sending=sending)
             metrics.efficiency_score = bottleneck.score(figures)
@@ -232,13 +237,21 @@ class _Run:
             self._detail["why"] = why
         else:
             self._detail["why"] = "the transfer was too short to say what limited it"
-        self._detail["ended"] = "by itself" if transfer.complete else "by a limit"
+        self._detail["ended"] = self._end()
         self._detail["timeline"] = flows.timeline(samples, _TIMELINE, sending=sending)
 
+    def _end(self) -> str:
+        """Say what ended the transfer."""
+        transfer, spec = self._transfer, self._spec
+        if self._out_of_time or (spec.direction == "download" and transfer.body_bytes >= spec.max_bytes):
+            return "by a limit"
+        return "by itself" if transfer.complete else "by the far end, before it was complete"
+
     def _check(self) -> None:
-        """Raise ProbeFailure unless the answer says that all is well; an upload may have ended without one."""
+        """Raise ProbeFailure unless something moved and the answer, if one was due, says that all is well."""
         status = self._transfer.status
         if status is None or 200 <= status <= 299:
+            self._check_movement()
             return
         url = shown(self._target.url or "")
         text = f"{url} answered with status {status}; the test wants 200 to 299"
@@ -247,3 +260,20 @@ class _Run:
                 f" and follows no redirects: name `{shown(self._transfer.location)}` as destination instead"
             )
         raise target_failure(text, self._metrics, reason=probe_pb2.FAILURE_REASON_WRONG_STATUS)
+
+    def _check_movement(self) -> None:
+        """Raise ProbeFailure when a transfer stood still until the limit of time."""
+        metrics = self._metrics
+        if (
+            not self._out_of_time
+            or not metrics.HasField("goodput_bytes_per_s")
+            or metrics.goodput_bytes_per_s
+        ):
+            return
+        if self._spec.direction == "upload":
+            what = "no byte of the body was acknowledged"
+        elif not self._transfer.body_bytes:
+            what = "the head of the answer came, but no byte of the body"
+        else:
+            return
+        raise network_failure(f"{self._where}: {what} within {self._spec.duration_ms} ms", metrics)

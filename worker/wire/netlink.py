@@ -81,12 +81,13 @@ def first_hop(address: IPAddress, *, origin: IPAddress | None = None, index: int
     return None if kind == _LOCAL else Hop(index=index, gateway=gateway)
 
 
-def outgoing_link(address: IPAddress, *, index: int = 0) -> Link | None:
+def outgoing_link(address: IPAddress, *, origin: IPAddress | None = None, index: int = 0) -> Link | None:
     """Return the interface that packets to an address leave by, or None when the kernel does not tell.
 
-    `index` is the interface when it is not left to the routes. Raises OSError when there is no route.
+    `origin` and `index` are the source address, by which routes may differ, and the interface when they are not left
+    to the routes. Raises OSError when there is no route.
     """
-    out = index or _scope(address) or _route_to(address, None, 0)[1]
+    out = index or _scope(address) or _route_to(address, origin, 0)[1]
     return link(out) if out else None
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
 from integration.probes.longer import FAR, FIRST, SECOND, Path4, longer_path
-from integration.probes.peers import Namespace, Probe, RecordingGuard
+from integration.probes.peers import Namespace, Probe, RecordingGuard, ScriptedHost, echo_reply
 
 from streamswarm.v1 import probe_pb2
 from worker.probing import ProbeFailure
+from worker.wire import netlink, unfragmented
 
 pytestmark = pytest.mark.namespaces
 
 FAMILIES = pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+only_once = pytest.mark.parametrize("sort_of_socket", ["dgram"], indirect=True)
 #: How a router keeps its reports to itself.
 SILENCED = {
     "ipv4": "icmp type destination-unreachable icmp code frag-needed drop",
@@ -127,8 +130,8 @@ async def test_loss_is_no_limit(path4: Path4, probe: Probe, family: str) -> None
     path4.second.firewall("forward", "numgen random mod 100 < 20 drop")
     lost = 0
     with path4.near.entered():
-        for _ in range(5):
-            outcome = await probe("mtu", FAR[family], timeout_ms=100, tries=8)
+        for _ in range(12):
+            outcome = await probe("mtu", FAR[family], timeout_ms=100, tries=10)
             assert outcome.metrics.path_mtu_bytes == 1500
             assert not outcome.metrics.black_hole
             lost += outcome.metrics.lost
@@ -199,3 +202,78 @@ async def test_hosts_that_cannot_be_reached(path4: Path4, probe: Probe, guard: R
         guard.denied.add(FIRST["ipv4"])
         with pytest.raises(ProbeFailure, match="denied"):
             await probe("mtu", FIRST["ipv4"])
+
+
+@only_once
+@pytest.mark.parametrize("bits_per_s", [64_000, 128_000])
+async def test_a_slow_link_is_no_limit(scripted_host: ScriptedHost, probe: Probe, bits_per_s: int) -> None:
+    """Large packets take much longer than the small one that is sent first, and wait for those before them."""
+    free_s = 0.0
+
+    def answer(_number: int, packet: bytes) -> list[tuple[float, bytes]]:
+        nonlocal free_s
+        now_s, takes_s = time.monotonic(), 8 * len(packet) / bits_per_s
+        free_s = max(now_s, free_s) + takes_s
+        return [(free_s + takes_s - now_s, echo_reply(packet))]
+
+    scripted_host.script = answer
+    with scripted_host.namespace.entered():
+        outcome = await probe("mtu", "10.92.0.2", locate=False)
+    assert outcome.metrics.path_mtu_bytes == 1500
+    assert not outcome.metrics.black_hole
+    assert outcome.metrics.confirmed
+
+
+@only_once
+async def test_a_router_that_withholds_its_reports_loses_nothing(path4: Path4, probe: Probe) -> None:
+    """Only packets that should have reached the destination can be lost."""
+    narrow(path4, 1300)
+    path4.first.firewall("output", "icmp type time-exceeded drop")
+    with path4.near.entered():
+        outcome = await probe("mtu", FAR["ipv4"])
+    assert outcome.metrics.path_mtu_bytes == 1300
+    assert outcome.metrics.lost == 0
+
+
+@only_once
+async def test_the_route_of_the_source_is_the_one_that_counts(path4: Path4, probe: Probe) -> None:
+    """Packets from this address leave by another interface."""
+    near = path4.near
+    near.run("ip", "link", "add", "sw9", "mtu", "1400", "type", "veth", "peer", "name", "sw9b")
+    near.run("ip", "address", "add", "10.94.9.1/24", "dev", "sw9")
+    for device in ("sw9", "sw9b"):
+        near.run("ip", "link", "set", device, "up")
+    near.run("ip", "route", "add", "default", "dev", "sw9", "table", "100")
+    near.run("ip", "rule", "add", "from", "10.94.9.1", "table", "100")
+    with near.entered(), pytest.raises(ProbeFailure, match="answered none") as caught:
+        await probe("mtu", FAR["ipv4"], source="10.94.9.1", timeout_ms=50)
+    assert caught.value.detail["interface"] == "sw9"
+    assert caught.value.metrics.interface_mtu_bytes == 1400
+
+
+@only_once
+async def test_what_this_host_refuses_is_its_own_limit(
+    path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hop 0: the interface is not known, and its kernel sends nothing larger."""
+    monkeypatch.setattr(netlink, "outgoing_link", lambda *_, **__: None)
+    with path4.near.entered():
+        outcome = await probe("mtu", FAR["ipv4"])
+    assert outcome.metrics.path_mtu_bytes == 1500
+    assert outcome.metrics.HasField("limit_hop")
+    assert (outcome.metrics.limit_hop, outcome.metrics.reports) == (0, 0)
+
+
+@only_once
+async def test_a_path_too_narrow_for_the_smallest_packet_is_told(
+    path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its router's words, which are not about its TTL."""
+    monkeypatch.setitem(unfragmented.SMALLEST, 4, 700)
+    narrow(path4, 600)
+    with path4.near.entered(), pytest.raises(ProbeFailure, match="reported") as caught:
+        await probe("mtu", FAR["ipv4"])
+    assert caught.value.message == (
+        "10.94.3.2 was not reached: 10.94.2.2 reported that a packet of 700 bytes, which every link must carry, "
+        "is too big; it names 600 bytes"
+    )

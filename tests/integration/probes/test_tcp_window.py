@@ -18,8 +18,10 @@ from integration.probes.transfers import TransferServer, serving
 from integration.probes.webserver import make_certificate
 from support import forwarder
 
+from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 from worker.probing import Outcome, ProbeFailure
+from worker.reaching import reached
 from worker.wire import tcp_info
 
 FAR = "10.91.2.2"
@@ -114,6 +116,8 @@ async def test_an_upload_that_ends_by_itself(server: TransferServer, probe: Prob
     assert server.bodies == [3_000_000]
     assert (result.status, result.body_bytes) == (200, 3_000_000)
     assert result.bytes_sent > 3_000_000
+    answer = len("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert result.bytes_received - answer in (0, 1), "it came last; the kernel counts a FIN that came with it"
     assert result.cwnd_max >= result.cwnd_avg >= result.cwnd_min > 0
     assert (result.retransmits, result.retransmitted_pct, result.tcp_efficiency_pct) == (0, 0, 100)
     assert not result.HasField("out_of_order_pct")
@@ -187,10 +191,33 @@ async def test_answers_that_are_no_good_are_failures(
     assert caught.value.source == probe_pb2.FAILURE_SOURCE_TARGET
     assert caught.value.reason == probe_pb2.FAILURE_REASON_WRONG_STATUS
     assert caught.value.metrics.body_bytes < 50_000_000
+    assert caught.value.detail["ended"] == "by the far end, before it was complete"
     with pytest.raises(ProbeFailure, match="without sending complete message body") as caught:
         await probe("tcp_window", server.url("/cut/2000000"))
     assert caught.value.reason == probe_pb2.FAILURE_REASON_BROKEN_OFF
     assert caught.value.metrics.body_bytes == 1_000_000
+    assert caught.value.detail["ended"] == "by the far end, before it was complete"
+
+
+async def test_a_transfer_that_stands_still_is_a_failure(server: TransferServer, probe: Probe) -> None:
+    """The head came, the body never did: nothing moved, which is no good run."""
+    with pytest.raises(ProbeFailure, match="no byte of the body within 300 ms") as caught:
+        await probe("tcp_window", server.url("/stalled/1000000"), duration_ms=300)
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT
+    metrics = caught.value.metrics
+    assert metrics.HasField("goodput_bytes_per_s")
+    assert (metrics.status, metrics.body_bytes, metrics.goodput_bytes_per_s) == (200, 0, 0)
+    assert caught.value.detail["ended"] == "by a limit"
+
+
+async def test_a_server_that_accepts_and_keeps_silent_was_reached(probe: Probe) -> None:
+    """No firewall kept the packets out."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        with pytest.raises(ProbeFailure, match="no answer came") as caught:
+            await probe("tcp_window", url, timeout_ms=200)
+    assert caught.value.metrics.connect_ms > 0
+    assert reached(contract.kind("tcp_window"), caught.value)
 
 
 async def test_the_policy_comes_before_the_connection(

@@ -16,7 +16,7 @@ class TransferServer:
     """Serves at one address, a thread for each connection.
 
     GET /N sends N bytes; /pauses/N sends them in pieces with 200 ms between; /cut/N announces N and sends half;
-    /moved redirects. POST / reads everything; /slow reads 64 KiB every 100 ms; /refused answers 413 and breaks off.
+    /stalled/N announces N and sends nothing; /moved redirects. POST / reads everything; /slow reads 64 KiB every 100 ms; /refused answers 413 and breaks off.
     """
 
     def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
@@ -77,6 +77,9 @@ class TransferServer:
             return
         count = int(path.rpartition("/")[2])
         connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {count}\r\n\r\n".encode())
+        if path.startswith("/stalled/"):
+            connection.recv(1)  # until the client leaves
+            return
         left = count // 2 if path.startswith("/cut/") else count
         while left and not self._closing:
             connection.sendall(_PIECE[:left])

@@ -54,7 +54,7 @@ def test_a_senders_figures() -> None:
         for number in range(5)
     ]
     metrics = TcpWindowResult()
-    flows.fill(metrics, samples, sending=True)
+    flows.fill(metrics, samples, sending=True, out_of_time=False)
     assert metrics.transfer_ms == 400
     assert metrics.goodput_bytes_per_s == 2_500_000
     assert (metrics.rtt_min_ms, metrics.rtt_avg_ms, metrics.rtt_max_ms) == (18, 24, 28)
@@ -89,7 +89,7 @@ def test_a_receivers_figures() -> None:
         for number in range(3)
     ]
     metrics = TcpWindowResult()
-    flows.fill(metrics, samples, sending=False)
+    flows.fill(metrics, samples, sending=False, out_of_time=False)
     assert metrics.goodput_bytes_per_s == 2_000_000
     assert (metrics.out_of_order_segments, metrics.out_of_order_pct) == (14, 1.0)
     assert metrics.pause_pct == 0
@@ -106,10 +106,19 @@ def test_pauses_are_stretches_in_which_no_segment_comes() -> None:
         for number, segments in enumerate(came)
     ]
     metrics = TcpWindowResult()
-    flows.fill(metrics, samples, sending=False)
+    flows.fill(metrics, samples, sending=False, out_of_time=False)
     assert metrics.pause_pct == pytest.approx(100 * 100 / 250), (
         "50 ms are less than twice the round-trip time"
     )
+
+
+@pytest.mark.parametrize(("out_of_time", "known"), [(True, True), (False, False)])
+def test_no_movement_is_a_goodput_of_zero_only_when_there_was_time(out_of_time: bool, known: bool) -> None:
+    """A short body was there before the first sample: how fast it came is not known."""
+    samples = [sample(25 * number, bytes_received=1000) for number in range(3)]
+    metrics = TcpWindowResult()
+    flows.fill(metrics, samples, sending=False, out_of_time=out_of_time)
+    assert (metrics.HasField("goodput_bytes_per_s"), metrics.goodput_bytes_per_s) == (known, 0)
 
 
 def test_an_old_kernel_leaves_unset_what_it_does_not_tell() -> None:
@@ -117,7 +126,7 @@ def test_an_old_kernel_leaves_unset_what_it_does_not_tell() -> None:
     samples = [sample(10 * number, 104, rtt_us=1000, snd_cwnd=10, total_retrans=0) for number in range(3)]
     metrics = TcpWindowResult()
     flows.fill_connection(metrics, samples[-1].info)
-    flows.fill(metrics, samples, sending=True)
+    flows.fill(metrics, samples, sending=True, out_of_time=False)
     assert metrics.rtt_avg_ms == 1
     assert metrics.cwnd_max == 10
     for name in ("goodput_bytes_per_s", "rtt_min_ms", "tcp_efficiency_pct", "busy_pct", "retransmitted_pct"):
