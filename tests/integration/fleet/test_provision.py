@@ -148,6 +148,42 @@ def test_the_worker_runs_with_least_privilege(host: Host) -> None:
     host.ssh("systemd-analyze", "security", "--threshold=20", "streamswarm-worker")
 
 
+def test_the_doctor_finds_a_provisioned_worker_well(host: Host, controller: Any, host_bundle: Bundle) -> None:
+    """Called by root on the host: gateway, clock, unit, rights and release; stopped, the unit is what is named."""
+    controller.wait_for(CONNECTED, [("host1", host_bundle.version)])
+    doctor = "/usr/bin/python3 /opt/streamswarm-worker/current/bin/streamswarm-worker doctor --json; true"
+    findings = json.loads(host.ssh(doctor))["findings"]
+    others = [finding for finding in findings if not finding["check"].startswith("kind ")]
+    # A container has a boot id of its own, which its units under ProtectKernelTunables do not see: what the daemon has
+    # kept of the time then looks like that of another boot.
+    not_ok = [finding["check"] for finding in others if finding["verdict"] != "ok"]
+    assert not_ok in ([], ["clock"]), others
+    assert all(finding["verdict"] != "wrong" for finding in others)
+    checks = {finding["check"] for finding in others}
+    assert checks >= {
+        "identity",
+        "certificate",
+        "clock",
+        "data folder",
+        "spool",
+        "daemon",
+        "rights",
+        "version",
+    }
+    assert host.ssh("find", "/var/lib/streamswarm-worker", "!", "-user", "streamswarm-worker") == ""
+    host.ssh("systemctl", "stop", "streamswarm-worker")
+    try:
+        findings = json.loads(host.ssh(doctor))["findings"]
+    finally:
+        host.ssh("systemctl", "start", "streamswarm-worker")
+    wrong = [
+        each for each in findings if each["verdict"] == "wrong" and not each["check"].startswith("kind ")
+    ]
+    assert [each["check"] for each in wrong] == ["daemon"]
+    assert "streamswarm-worker.service is inactive" in wrong[0]["found"]
+    controller.wait_for(CONNECTED, [("host1", host_bundle.version)], seconds=30)
+
+
 def test_every_kind_that_needs_no_more_is_available_under_the_unit(controller: Any, provisioned: Run) -> None:
     """The hardening takes no kind away: the worker announces all five, ping by raw or unprivileged ICMP."""
     controller.wait_for(CONNECTED.replace("version", "1"), [("host1", 1)])
