@@ -101,15 +101,21 @@ class Policy:
         return bool(self.expected or self.max_loss_pct or self.max_rtt_ms)
 
     def unjudged(self, classes: Sequence[Seen]) -> list[str]:
-        """Return the names of the classes whose loss has a bound and is not known."""
+        """Return the names of the classes with a bound that this host itself keeps from being judged."""
         return [
-            seen.point.name for seen in classes if seen.loss_pct is None and self._most_loss(seen) is not None
+            seen.point.name
+            for seen in classes
+            if seen.loss_pct is None
+            and (
+                self._most_loss(seen) is not None
+                or (seen.rtt_median_ms is None and self._longest(seen) is not None)
+            )
         ]
 
     def breaches(self, classes: Sequence[Seen], *, unseen: str = "no hop quoted it") -> list[str]:
         """Return a sentence for each breach; a mark or a time that could not be seen is one, too.
 
-        `unseen` says why marks could not be seen. A loss that is not known is none: see `unjudged`.
+        `unseen` says why marks could not be seen. What this host itself keeps from being known is none: see `unjudged`.
         """
         found = []
         for seen in classes:
@@ -124,8 +130,8 @@ class Policy:
             most = self._most_loss(seen)
             if most is not None and seen.loss_pct is not None and seen.loss_pct > most:
                 found.append(f"{name} lost {seen.loss_pct:.1f} % of its packets, more than {most:g} %")
-            longest = self.max_rtt_ms.get(seen.point.number, self.max_rtt_ms.get(None))
-            if longest is not None and seen.rtt_median_ms is None:
+            longest = self._longest(seen)
+            if longest is not None and seen.rtt_median_ms is None and seen.loss_pct is not None:
                 found.append(
                     f"{name}: whether its median round-trip time is within {longest:g} ms could not be seen, "
                     "because no reply came in time"
@@ -138,6 +144,9 @@ class Policy:
 
     def _most_loss(self, seen: Seen) -> float | None:
         return self.max_loss_pct.get(seen.point.number, self.max_loss_pct.get(None))
+
+    def _longest(self, seen: Seen) -> float | None:
+        return self.max_rtt_ms.get(seen.point.number, self.max_rtt_ms.get(None))
 
 
 def change_hop(sent: CodePoint, marks: Sequence[Mark]) -> int | None:

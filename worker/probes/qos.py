@@ -170,7 +170,7 @@ class _Run:
             )
         if unjudged:
             raise vantage_failure(
-                f"the loss of {', '.join(unjudged)} on the path to {self._address} cannot be judged, because this host "
+                f"{', '.join(unjudged)} on the path to {self._address} cannot be judged, because this host "
                 "did not send the requests or had no room for packets that it received; give it more memory for "
                 "sockets, or the test fewer packets",
                 self.metrics,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from urllib.parse import quote
 
 import pytest
 from google.protobuf import json_format
+from integration.probes.webserver import WebServer
 from support.surroundings import clean_environment
 
 from streamswarm import contract
@@ -58,6 +61,87 @@ def test_bad_targets_are_refused_and_nothing_is_sent(kind: str) -> None:
         assert result.status not in (probe_pb2.STATUS_OK, probe_pb2.STATUS_FAILED), target
         assert result.error, target
         assert result.error.isprintable(), target
+
+
+def test_bad_targets_that_a_server_redirects_to_are_refused_and_nothing_is_sent() -> None:
+    """One socket for the server that redirects, none for where it wants to lead."""
+    bad = [url for url in URLS if url.isprintable() and "127.0.0.1" not in url]
+    server = WebServer()
+    try:
+        jobs = [
+            probe_pb2.Job(
+                job_id=number + 1,
+                version=1,
+                target=server.url(f"/to/302/={quote(url, safe='')}"),
+                spec=contract.make_spec("http", {}),
+            )
+            for number, url in enumerate(bad)
+        ]
+        done = _run_once(jobs, "--allow-loopback")
+        assert len(server.requests) == len(jobs)
+    finally:
+        server.close()
+    heard = done.stderr.splitlines()
+    assert len(heard) == len(jobs), heard
+    assert all(line.startswith("opened a socket") for line in heard), heard
+    results = [json_format.Parse(line, probe_pb2.Result()) for line in done.stdout.splitlines()]
+    assert {result.job_id for result in results} == {job.job_id for job in jobs}
+    for result in results:
+        assert result.status in (probe_pb2.STATUS_FAILED, probe_pb2.STATUS_ERROR), bad[result.job_id - 1]
+        assert result.error.isprintable()
+        assert result.failure_reason in (
+            probe_pb2.FAILURE_REASON_FORBIDDEN,
+            probe_pb2.FAILURE_REASON_BAD_ANSWER,
+        ), (bad[result.job_id - 1], result.error)
+
+
+@pytest.mark.parametrize("kind", contract.kinds())
+def test_bad_parameters_are_refused_and_nothing_is_sent(kind: str) -> None:
+    """Each parameter of each kind beyond its bounds, not among its choices, against its pattern: as no controller sends it."""
+    target = {"url": "http://192.0.2.1/", "none": ""}.get(contract.kind(kind).target, "192.0.2.1")
+    jobs, asked = [], []
+    for parameter in contract.kind(kind).parameters:
+        for value in _bad_values(parameter):
+            spec = contract.make_spec(kind, {})
+            json_format.ParseDict({kind: {parameter.name: [value] if parameter.repeated else value}}, spec)
+            asked.append((parameter.name, value))
+            jobs.append(probe_pb2.Job(job_id=len(asked), version=1, target=target, spec=spec))
+    assert jobs
+    done = _run_once(jobs)
+    assert done.stderr == "", "something was sent, asked or started"
+    results = [json_format.Parse(line, probe_pb2.Result()) for line in done.stdout.splitlines()]
+    assert {result.job_id for result in results} == set(range(1, len(asked) + 1))
+    for result in results:
+        name, value = asked[result.job_id - 1]
+        assert result.status == probe_pb2.STATUS_ERROR, (name, value)
+        assert result.failure_reason == probe_pb2.FAILURE_REASON_INVALID_TEST, (name, value, result.error)
+        assert f"spec.{name}" in result.error
+        assert result.error.isprintable()
+
+
+def _bad_values(parameter: contract.Parameter) -> list[object]:
+    """Return values that the type can carry and the parameter does not allow."""
+    if parameter.type == "integer":
+        bounds = [(parameter.min, -1), (parameter.max, 1)]
+        near = [int(bound) + step for bound, step in bounds if bound is not None]
+        return [value for value in (*near, -(2**31), 2**31 - 1) if not _within(value, parameter)]
+    if parameter.type != "string":
+        return []
+    bad: list[object] = ["a\0b"]
+    if parameter.pattern:
+        odd = ("\x1b[31m", "a\u202eb", "\\", " ", "-f;$(id)")
+        bad += [text for text in odd if not re.fullmatch(parameter.pattern, text)]
+    if parameter.choices:
+        bad += ["nothing-of-it", "$(id)"]
+    elif parameter.max is not None and not parameter.repeated:
+        bad.append("x" * (int(parameter.max) + 1))
+    return bad
+
+
+def _within(value: int, parameter: contract.Parameter) -> bool:
+    return (parameter.min is None or value >= parameter.min) and (
+        parameter.max is None or value <= parameter.max
+    )
 
 
 def test_the_ear_hears_what_is_sent() -> None:

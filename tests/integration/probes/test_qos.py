@@ -20,6 +20,7 @@ from worker.probing import ProbeFailure
 from worker.reaching import reached
 from worker.wire import icmp
 from worker.wire.echo import EchoPlan, EchoRecord
+from worker.wire.trace.plan import TraceUnavailableError
 
 pytestmark = pytest.mark.namespaces
 
@@ -296,6 +297,23 @@ async def test_a_policy_that_could_not_be_seen_is_broken(path4: Path4, probe: Pr
     assert caught.value.reason == probe_pb2.FAILURE_REASON_INVALID_TEST
 
 
+async def test_a_worker_that_may_not_trace_cannot_judge_marks(
+    path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says that this is why."""
+
+    async def forbidden(*_: object) -> None:
+        raise TraceUnavailableError("raw sockets need CAP_NET_RAW", "")
+
+    monkeypatch.setattr(qos, "trace", forbidden)
+    with (
+        path4.near.entered(),
+        pytest.raises(ProbeFailure, match=r"could not be seen, .* CAP_NET_RAW") as caught,
+    ):
+        await probe("qos", FAR["ipv4"], classes=["CS0"], expected=["CS0=CS0"], **QUICK)
+    assert caught.value.metrics.breaches == 1
+
+
 async def test_what_this_host_dropped_is_no_loss(
     path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,9 +335,7 @@ async def test_what_this_host_dropped_is_no_loss(
     }
     with path4.near.entered():
         outcome = await probe("qos", FAR["ipv4"], burst=20, **asked)
-        with pytest.raises(
-            ProbeFailure, match=r"the loss of EF on the path to .* cannot be judged"
-        ) as caught:
+        with pytest.raises(ProbeFailure, match=r"^EF on the path to .* cannot be judged") as caught:
             await probe("qos", FAR["ipv4"], max_loss=["ALL=1"], **asked)
     row = rows(outcome.metrics)["EF"]
     for name in ("loss_pct", "burst_loss_pct", "policed"):

@@ -81,16 +81,30 @@ def test_every_breach_has_its_sentence() -> None:
 
 
 def test_what_could_not_be_seen_is_a_breach() -> None:
-    """A mark and a round-trip time; a loss that is not known is named apart."""
+    """A mark and a round-trip time."""
     policy = Policy.parse(["EF=EF"], ["EF=0"], ["ALL=1"])
-    classes = [seen("EF"), seen("CS0", loss_pct=50, rtt_median_ms=0.5)]
+    classes = [seen("EF", loss_pct=100), seen("CS0", loss_pct=50, rtt_median_ms=0.5)]
     assert policy.breaches(classes, unseen="the test does not trace the marks") == [
         "EF: whether it arrives as EF could not be seen, because the test does not trace the marks",
+        "EF lost 100.0 % of its packets, more than 0 %",
         "EF: whether its median round-trip time is within 1 ms could not be seen, because no reply came in time",
     ]
-    assert policy.unjudged(classes) == ["EF"]
+    assert policy.unjudged(classes) == []
     assert policy.states_anything
     assert not Policy.parse([], [], []).states_anything
+
+
+def test_what_this_host_keeps_from_being_known_is_no_breach() -> None:
+    """Neither a loss nor, without a reply, a round-trip time; only classes with such a bound are named."""
+    policy = Policy.parse([], ["EF=0"], ["CS0=1", "LE=1"])
+    classes = [
+        seen("EF", rtt_median_ms=3),
+        seen("CS0"),
+        seen("LE", rtt_median_ms=0.5),
+        seen("VA"),
+    ]
+    assert policy.breaches(classes) == []
+    assert policy.unjudged(classes) == ["EF", "CS0"]
 
 
 def test_classes_of_the_policy_that_are_not_sent_are_named() -> None:
