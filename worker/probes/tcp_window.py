@@ -105,6 +105,8 @@ class _Run:
         self._sampler: Sampler | None = None
         #: The limit of time ended the transfer.
         self._out_of_time = False
+        #: Bytes that were given to the kernel before the body of an upload.
+        self._before_body = 0
 
     async def transfer(self) -> None:
         """Transfer and fill in the metrics, also when it fails half-way."""
@@ -164,6 +166,7 @@ class _Run:
 
     async def _upload(self) -> None:
         await self._within(self._http.begin(self._request(), with_body=True), "the request was not taken")
+        self._before_body = self._stream.bytes_sent
         interval_s = self._spec.sample_ms / 1000
         async with sampling(self._sock, interval_s) as sampler:
             self._sampler = sampler
@@ -263,17 +266,16 @@ class _Run:
 
     def _check_movement(self) -> None:
         """Raise ProbeFailure when a transfer stood still until the limit of time."""
-        metrics = self._metrics
-        if (
-            not self._out_of_time
-            or not metrics.HasField("goodput_bytes_per_s")
-            or metrics.goodput_bytes_per_s
-        ):
+        if not self._out_of_time or self._sampler is None:
             return
         if self._spec.direction == "upload":
+            acked = self._sampler.samples[-1].info.bytes_acked
+            # The kernel counts the SYN.
+            if acked is None or acked > self._before_body + 1:
+                return
             what = "no byte of the body was acknowledged"
-        elif not self._transfer.body_bytes:
-            what = "the head of the answer came, but no byte of the body"
-        else:
+        elif self._transfer.body_bytes:
             return
-        raise network_failure(f"{self._where}: {what} within {self._spec.duration_ms} ms", metrics)
+        else:
+            what = "the head of the answer came, but no byte of the body"
+        raise network_failure(f"{self._where}: {what} within {self._spec.duration_ms} ms", self._metrics)

@@ -41,7 +41,10 @@ def socket_address(address: IPAddress, port: int) -> SocketAddress:
 def interface_index(scope: str) -> int:
     """Return the index of the interface that a scope names, by its name or number; raises OSError without one."""
     if not (scope.isascii() and scope.isdigit()):
-        return socket.if_nametoindex(scope)
+        try:
+            return socket.if_nametoindex(scope)
+        except OSError as error:  # it comes without a number
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from error
     index = int(scope)
     if index > _MOST_INTERFACE_INDEX:
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))

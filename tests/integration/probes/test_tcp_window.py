@@ -374,6 +374,26 @@ async def test_a_path_that_varies_is_unstable(probe: Probe) -> None:
     assert outcome.metrics.reordering_events > 0
 
 
+@pytest.mark.namespaces
+@pytest.mark.usefixtures("_root")
+async def test_an_upload_that_stands_still_is_a_failure(probe: Probe) -> None:
+    """The request's head is acknowledged after 20 ms, but no byte of the body, which never gets through."""
+    with wire(10, 0) as (left, right):
+        with right.entered():
+            server = TransferServer("10.95.0.2")
+        right.firewall("input", "ip length > 400 drop")
+        try:
+            with left.entered(), pytest.raises(ProbeFailure, match="no byte of the body was ackn") as caught:
+                await probe(
+                    "tcp_window", server.url("/"), direction="upload", max_bytes=50_000, duration_ms=400
+                )
+        finally:
+            right.run("nft", "flush", "ruleset")
+            server.close()
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT
+    assert not caught.value.metrics.HasField("status")
+
+
 class _Watch:
     """`ss -ti` again and again in a thread, beside the probe."""
 

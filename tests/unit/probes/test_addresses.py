@@ -22,6 +22,6 @@ def test_a_zone_is_a_name_or_a_number() -> None:
 @pytest.mark.parametrize("zone", ["2147483648", "4294967295", "99999999999", "²", "٣", "nowhere0"])
 def test_a_zone_that_no_interface_can_have_is_an_error(zone: str) -> None:
     """Never cut down to a number that another interface has."""
-    with pytest.raises(OSError, match=r"No such device|no interface with this name") as caught:
+    with pytest.raises(OSError, match="No such device") as caught:
         socket_address(ipaddress.ip_address(f"fe80::1%{zone}"), 80)
-    assert caught.value.errno in (errno.ENXIO, errno.ENODEV, None)
+    assert caught.value.errno in (errno.ENXIO, errno.ENODEV)
