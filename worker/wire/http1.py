@@ -71,6 +71,7 @@ class Http1Session:
                 connection.receive_data(await stream.receive())
             elif isinstance(event, h11.Data):
                 await body.feed(event.data)
+                await stream.give_way()
             elif isinstance(event, h11.EndOfMessage):
                 exchange.end_ns = stream.received_ns
                 body.finish()
@@ -83,6 +84,8 @@ class Http1Session:
                     exchange.end_ns = stream.received_ns
                     return False
                 body.begin(exchange.headers.get("content-encoding", ""))
+            elif isinstance(event, h11.InformationalResponse):
+                await stream.give_way()
             elif isinstance(event, h11.ConnectionClosed):
                 raise PeerClosedError(closed_early(exchange))
 

@@ -31,6 +31,8 @@ _FRAME_HEAD_BYTES = 9
 #: What we have not allowed a peer to exceed (RFC 9113, section 4.2).
 _LONGEST_FRAME = 16_384
 _GOAWAY = 7
+#: So many frames, which may be empty, the library takes before other runs may go on.
+_FRAMES_AT_A_TIME = 64
 
 
 class Http2Session:
@@ -100,8 +102,12 @@ class Http2Session:
         data = await self._stream.receive()
         if not data:
             raise PeerClosedError(closed_early(one.exchange))
-        for event in self._connection.receive_data(self._leave_takings.without(data)):
-            await self._take(event, one)
+        frames = self._leave_takings.without(data)
+        for start in range(0, len(frames), _FRAMES_AT_A_TIME):
+            some = b"".join(frames[start : start + _FRAMES_AT_A_TIME])
+            for event in self._connection.receive_data(some):
+                await self._take(event, one)
+            await self._stream.give_way()
         if self._leave_takings.seen and not one.ended:
             self._leave_takings.check(one.number)
         answer = self._connection.data_to_send()
@@ -146,27 +152,29 @@ class _LeaveTakings:
         self._last_number = 0
         self._error = 0
 
-    def without(self, data: bytes) -> bytes:
+    def without(self, data: bytes) -> list[bytes]:
         """Return what else has come, in whole frames."""
-        self._unread += data
+        unread = self._unread + data
         kept: list[bytes] = []
-        while len(self._unread) >= _FRAME_HEAD_BYTES:
-            length = int.from_bytes(self._unread[:3], "big")
+        start = 0
+        while len(unread) - start >= _FRAME_HEAD_BYTES:
+            length = int.from_bytes(unread[start : start + 3], "big")
             if length > _LONGEST_FRAME:  # for the library to complain of
-                kept.append(self._unread)
-                self._unread = b""
+                kept.append(unread[start:])
+                start = len(unread)
                 break
-            end = _FRAME_HEAD_BYTES + length
-            if len(self._unread) < end:
+            end = start + _FRAME_HEAD_BYTES + length
+            if len(unread) < end:
                 break
-            frame, self._unread = self._unread[:end], self._unread[end:]
+            frame, start = unread[start:end], end
             if frame[3] == _GOAWAY and length >= 8:
                 self.seen = True
                 self._last_number = int.from_bytes(frame[9:13], "big") & 0x7FFFFFFF
                 self._error = int.from_bytes(frame[13:17], "big")
             else:
                 kept.append(frame)
-        return b"".join(kept)
+        self._unread = unread[start:]
+        return kept
 
     def check(self, number: int) -> None:
         """Raise PeerClosedError unless the peer still answers that request."""

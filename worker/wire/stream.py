@@ -14,9 +14,9 @@ import time
 
 from worker.wire.readiness import readable, writable
 
-_CHUNK_BYTES = 65_536
-#: A peer that always has more to say must not keep every other run from being served.
-_BYTES_IN_A_ROW = 1_048_576
+_CHUNK_BYTES = 16_384
+#: A peer that always has more to say must not keep every other run from being served: so long it may in a row.
+_TURN_NS = 5_000_000
 
 
 class PeerClosedError(Exception):
@@ -29,7 +29,7 @@ class ByteStream:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._tls: ssl.SSLObject | None = None
-        self._in_a_row = 0
+        self._turn_began_ns = time.perf_counter_ns()
         #: Instant at which the bytes last received came in, by time.perf_counter_ns.
         self.received_ns = 0
         #: Bytes that went over the socket: payload of the TCP connection, TLS included.
@@ -66,6 +66,12 @@ class ByteStream:
             return
         self._tls.write(data)
         await self._flush()
+
+    async def give_way(self) -> None:
+        """Let other runs go on, if this one has long been busy without waiting; to be called for each piece of work."""
+        if time.perf_counter_ns() - self._turn_began_ns >= _TURN_NS:
+            await asyncio.sleep(0)
+            self._turn_began_ns = time.perf_counter_ns()
 
     async def receive(self, limit: int = _CHUNK_BYTES) -> bytes:
         """Return the next bytes, empty at the end of the stream."""
@@ -140,22 +146,20 @@ class ByteStream:
             left = left[count:]
 
     async def _read(self, limit: int = _CHUNK_BYTES) -> bytes:
-        if self._in_a_row >= _BYTES_IN_A_ROW:
-            self._in_a_row = 0
-            await asyncio.sleep(0)
         try:
             data = self._sock.recv(limit)
             self.received_ns = time.perf_counter_ns()
         except BlockingIOError:
             data = await self._wait_and_read(limit)
-        self._in_a_row += len(data)
+        else:
+            await self.give_way()
         self.bytes_received += len(data)
         return data
 
     async def _wait_and_read(self, limit: int) -> bytes:
-        self._in_a_row = 0
         while True:
             ready_ns = await readable(self._sock)
+            self._turn_began_ns = time.perf_counter_ns()
             try:
                 data = self._sock.recv(limit)
             except BlockingIOError:

@@ -37,6 +37,9 @@ class Script:
     async def send(self, data: bytes) -> None:
         self.sent += data
 
+    async def give_way(self) -> None:
+        pass
+
     async def receive(self) -> bytes:
         self.received_ns += 1
         return self._pieces.pop(0) if self._pieces else b""

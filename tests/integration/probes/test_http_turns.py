@@ -1,0 +1,89 @@
+"""Servers that keep a run busy with many small things leave other runs their turns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+
+import h2.config
+import h2.connection
+import pytest
+
+from worker.wire.http1 import Http1Session
+from worker.wire.http2 import Http2Session
+from worker.wire.http_body import Body
+from worker.wire.http_exchange import Exchange, Request
+from worker.wire.stream import ByteStream
+
+REQUEST = Request(method="GET", scheme="http", authority="www.example.org", path="/")
+#: Seconds; what a run does in a row is a small part of it.
+LONGEST_STALL_S = 0.1
+MANY = 60_000
+
+
+def _http2_head() -> bytes:
+    server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+    server.initiate_connection()
+    client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    client.initiate_connection()
+    client.send_headers(1, [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")])
+    server.receive_data(client.data_to_send())
+    server.send_headers(1, [(":status", "200")])
+    return server.data_to_send()
+
+
+def _connected() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        return ours, listener.accept()[0]
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+EMPTY_DATA = b"\0\0\0\0\0\0\0\0\1"
+ANSWERS = {
+    "chunks of one byte": (Http1Session, CHUNKED + b"1\r\nx\r\n" * MANY),
+    "interim answers": (Http1Session, b"HTTP/1.1 100 Continue\r\n\r\n" * MANY),
+    "empty frames": (Http2Session, _http2_head() + EMPTY_DATA * MANY),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_small_things_in_great_number(name: str) -> None:
+    """The longest time between two turns of another task stays short."""
+    kind, answer = ANSWERS[name]
+    ours, theirs = _connected()
+    ours.setblocking(False)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            theirs.sendall(answer)
+        theirs.close()
+
+    stalls: list[float] = []
+
+    async def other_run() -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.monotonic()
+            stalls.append(now - last)
+            last = now
+
+    server = threading.Thread(target=serve)
+    server.start()
+    other = asyncio.create_task(other_run())
+    await asyncio.sleep(0.1)  # much is there already, and the other run is under way
+    try:
+        with contextlib.suppress(Exception):  # the answers have no end: how they fail is of no concern here
+            await kind(ByteStream(ours)).converse(
+                REQUEST, Exchange(), Body(longest=1_000_000), last=True, wants_body=lambda _: True
+            )
+        await asyncio.sleep(0.002)
+    finally:
+        other.cancel()
+        ours.close()
+        server.join()
+    assert max(stalls) < LONGEST_STALL_S
