@@ -23,8 +23,9 @@ from worker.envelope import ended, envelope
 from worker.failures import vantage_broken
 from worker.policy import Policy, RunGuard
 from worker.probing import Availability, IPAddress, Need, Outcome, ProbeContext, ProbeFailure, Resolver
-from worker.reaching import must_be_unreachable, turn_round
+from worker.reaching import must_be_unreachable, reached, turn_round
 from worker.vantage.health import Vantage
+from worker.wire.deadline import time_limit
 from worker.wire.source import BY_ROUTES, Source
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ _PLACE_WAIT_S = 1.0
 _CANCEL_WAIT_S = 2.0
 #: How long sending to a further address of a network may take.
 _PACKET_S = 50e-6
+#: How long a run that failed waits at most until it is known whether this host is at fault.
+_LOOK_S = 10.0
 #: How long an unavailable kind is believed to stay so; something may have been installed meanwhile.
 _UNAVAILABLE_S = 30.0
 
@@ -212,9 +215,15 @@ class Runner:
             source = BY_ROUTES
             if used is not None:
                 source = Source.parse(getattr(checked.spec, "source", ""))
-                self._vantage.note(used, source, answered=isinstance(ending, Outcome))
+                answered = isinstance(ending, Outcome) or reached(checked.kind, ending) is True
+                self._vantage.note(used, source, answered=answered)
             if isinstance(ending, ProbeFailure):
-                fault = await self._vantage.fault(ending, used, source, started_us=started_us)
+                fault = ""
+                try:
+                    async with time_limit(_LOOK_S):
+                        fault = await self._vantage.fault(ending, used, source, started_us=started_us)
+                except asyncio.TimeoutError:
+                    log.warning("looking at this host's access to the network took longer than %g s", _LOOK_S)
                 if fault:
                     raise vantage_broken(ending, fault)
         if must_be_unreachable(checked.spec):

@@ -75,7 +75,7 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
         if record.overflows:
             detail["overflows"] = record.overflows
         if not metrics.reached:
-            raise _not_reached(found, address, plan, metrics)
+            raise _not_reached(found, address, plan, metrics, record.overflows)
     return Outcome(metrics=metrics, detail=detail)
 
 
@@ -123,7 +123,7 @@ def _plan(key: bytes) -> TracePlan:
     protocol = cast("Protocol", spec.protocol)
     plan = TracePlan(
         protocol=protocol,
-        port=spec.port or _PORTS[protocol],
+        port=0 if protocol == "icmp" else spec.port or _PORTS[protocol],
         rounds=spec.rounds,
         interval_s=spec.round_interval_ms / 1000,
         timeout_s=spec.timeout_ms / 1000,
@@ -193,7 +193,7 @@ def _summary(found: list[Hop], record: TraceRecord, version: int) -> TracerouteR
     silent = limited = labelled = widest = 0
     for hop in found:
         labels = _labels(hop, version)
-        _add(result, hop, labels)
+        _add(result, hop, labels, judged=not record.overflows)
         if not hop.answers:
             silent += 1
         if hop.rate_limited:
@@ -206,7 +206,8 @@ def _summary(found: list[Hop], record: TraceRecord, version: int) -> TracerouteR
     result.kernel_timestamps = kernel
     result.responding_hops = len(found) - silent
     result.silent_hops = silent
-    result.rate_limited_hops = limited
+    if not record.overflows:
+        result.rate_limited_hops = limited
     result.widest_hop = widest
     result.mpls_hops = labelled
     if final is not None:
@@ -220,8 +221,11 @@ def _summary(found: list[Hop], record: TraceRecord, version: int) -> TracerouteR
     return result
 
 
-def _add(result: TracerouteResult, hop: Hop, labels: list[dict[str, int]]) -> None:
+def _add(result: TracerouteResult, hop: Hop, labels: list[dict[str, int]], *, judged: bool) -> None:
+    """Add a hop's row; `judged` unless its silence may be this host's own doing."""
     sent = len(hop.probes)
+    loss_pct = hop.loss_pct if judged else None
+    rate_limited = hop.rate_limited if judged else None
     answers = hop.answers
     # What is None stays unset.
     if not answers:
@@ -230,8 +234,8 @@ def _add(result: TracerouteResult, hop: Hop, labels: list[dict[str, int]]) -> No
             probes_sent=sent,
             probes_answered=0,
             unanswered_pct=100.0,
-            loss_pct=hop.loss_pct,
-            rate_limited=False,
+            loss_pct=loss_pct,
+            rate_limited=rate_limited,
             addresses=0,
         )
         return
@@ -243,8 +247,8 @@ def _add(result: TracerouteResult, hop: Hop, labels: list[dict[str, int]]) -> No
         probes_sent=sent,
         probes_answered=len(answers),
         unanswered_pct=100.0 * (sent - len(answers)) / sent,
-        loss_pct=hop.loss_pct,
-        rate_limited=hop.rate_limited,
+        loss_pct=loss_pct,
+        rate_limited=rate_limited,
         rtt_avg_ms=average,
         rtt_min_ms=least,
         rtt_max_ms=most,
@@ -315,8 +319,15 @@ async def _locate(
 
 
 def _not_reached(
-    found: list[Hop], address: IPAddress, plan: TracePlan, metrics: TracerouteResult
+    found: list[Hop], address: IPAddress, plan: TracePlan, metrics: TracerouteResult, overflows: int
 ) -> ProbeFailure:
+    if overflows:
+        return vantage_failure(
+            f"no answer of {address} was read, but {overflows} packets came while this host's receive buffer was full; "
+            "let the worker do less at a time, or raise net.core.rmem_max",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_NO_ROOM,
+        )
     last = next((hop for hop in reversed(found) if hop.answers), None)
     if last is None:
         return network_failure(

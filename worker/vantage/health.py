@@ -33,6 +33,8 @@ _BROKEN_LOOK_S = 2.0
 _LATELY_US = 2_000_000
 #: Ways of runs that are looked at; where there are more, these stand for the others.
 _MOST_WAYS = 64
+#: A way is looked at for so long after its last use: jobs come every few minutes too.
+_KEPT_US = 300_000_000
 #: A verdict about the name servers is good for so long.
 _RESOLVER_FRESH_US = 2_000_000
 
@@ -56,6 +58,8 @@ class Vantage:
         self._pressure = Pressure(clock)
         #: First hops of the ways that runs went lately; None for those that need none.
         self._ways: dict[Way, Hop | None] = {}
+        #: When each of them was used last, in microseconds of steady time; and which were since the last look.
+        self._used_us: dict[Way, int] = {}
         self._used: set[Way] = set()
         self._resolver_us: int | None = None
         self._resolving = asyncio.Lock()
@@ -77,6 +81,7 @@ class Vantage:
                 return
             self._ways[way] = self._hop_of(way)
         self._used.add(way)
+        self._used_us[way] = self._clock.steady_us()
         hop = self._ways[way]
         if answered and hop is not None:
             self._gateways.heard(hop)
@@ -95,6 +100,8 @@ class Vantage:
         """
         if not netlink.SUPPORTED:
             return ""
+        if failure.reason == probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS:
+            return ""  # what came back was measured and is not what the test wants
         if address is not None and failure.source == probe_pb2.FAILURE_SOURCE_NETWORK:
             return await self._fault_on((address, source), started_us)
         if address is not None and failure.reason == probe_pb2.FAILURE_REASON_CANNOT_SEND:
@@ -119,9 +126,9 @@ class Vantage:
                     log.exception("this host's access to the network could not be looked at")
 
     async def look(self) -> None:
-        """Look at the ways that were used since the last look, and at what was wrong then."""
-        used, self._used = self._used, set()
-        self._ways = {way: self._hop_of(way) for way in self._ways if way in used}
+        """Look at the ways that were used lately, and at what was wrong when they were looked at last."""
+        self._forget()
+        self._ways = {way: self._hop_of(way) for way in self._ways}
         hops = {hop for hop in self._ways.values() if hop is not None}
         self._gateways.forget_but(hops)
         since_us = self._clock.steady_us() - _LATELY_US
@@ -131,6 +138,20 @@ class Vantage:
         if "names" in self._wrong:
             wrong["names"] = await self._resolver_fault()
         self._tell({about: text for about, text in wrong.items() if text})
+
+    def _forget(self) -> None:
+        """Let go of ways that nobody has used for long, and where there are many, of those that others stand for."""
+        used, self._used = self._used, set()
+        after_us = self._clock.steady_us() - _KEPT_US
+        idle = [way for way, hop in self._ways.items() if way not in used and not self._is_wrong(hop)]
+        idle.sort(key=lambda way: self._used_us[way], reverse=True)
+        room = max(0, _MOST_WAYS // 2 - len(self._ways) + len(idle))
+        for number, way in enumerate(idle):
+            if number >= room or self._used_us[way] < after_us:
+                del self._ways[way], self._used_us[way]
+
+    def _is_wrong(self, hop: Hop | None) -> bool:
+        return hop is not None and _about(hop) in self._wrong
 
     async def _fault_on(self, way: Way, since_us: int) -> str:
         try:

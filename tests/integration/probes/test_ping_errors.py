@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import time
+from typing import Any
 
 import pytest
 from integration.probes.peers import Path3, Probe, to_both
 
 from streamswarm.v1 import probe_pb2
 from worker.probing import ProbeFailure
+from worker.wire.echo import EchoPlan
+from worker.wire.icmp import engine
+from worker.wire.icmp.lane import Lane
+from worker.wire.icmp.sockets import Sort
 
 
 @pytest.mark.namespaces
@@ -116,3 +123,45 @@ async def test_a_neighbour_that_is_not_there_is_the_networks_fault(path3: Path3,
         await probe("ping", "10.91.1.77", count=1, timeout_ms=5000)
     assert caught.value.source == probe_pb2.FAILURE_SOURCE_NETWORK
     assert "host unreachable" in caught.value.message
+
+
+async def test_an_interface_that_goes_away_during_a_run_stops_no_other_run(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests for which no socket can be opened any more are refused; the engine goes on with those of all others."""
+    opened: list[Lane] = []
+
+    def open_once(*values: Any, **named: Any) -> Lane:
+        if opened:
+            raise ProbeFailure(
+                "this host has no interface dd0",
+                source=probe_pb2.FAILURE_SOURCE_VANTAGE,
+                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+            )
+        opened.append(Lane(*values, **named))
+        return opened[0]
+
+    monkeypatch.setattr(engine, "Lane", open_once)
+    with monkeypatch.context() as crowded:
+        other = asyncio.ensure_future(probe("ping", "127.0.0.1", count=10, interval_ms=50))
+        await asyncio.sleep(0.1)
+        crowded.setattr(Lane, "has_room", lambda lane, count: False)
+        await asyncio.sleep(0.2)
+    outcome = await asyncio.wait_for(other, 10)
+    assert 0 < outcome.metrics.packets_sent < 10
+    assert outcome.detail["not_sent"]
+    again = await asyncio.wait_for(probe("ping", "127.0.0.1", count=2, interval_ms=20), 10)
+    assert again.metrics.packets_received == 2
+
+
+def test_a_device_made_anew_under_the_same_name_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets that were bound to the old one lead nowhere, so they are not shared with it."""
+    plan = EchoPlan(
+        address=ipaddress.ip_address("127.0.0.1"), count=1, interval_s=1.0, timeout_s=1.0, size=56, dscp=0, ttl=64,
+        dont_fragment=False, interface="dd0",
+    )  # fmt: skip
+    monkeypatch.setattr("socket.if_nametoindex", lambda name: 7)
+    before = Sort.of(plan)
+    assert Sort.of(plan) == before
+    monkeypatch.setattr("socket.if_nametoindex", lambda name: 9)
+    assert Sort.of(plan) != before

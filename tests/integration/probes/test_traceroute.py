@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,9 @@ from streamswarm.v1 import probe_pb2
 from worker import loop
 from worker.policy import Policy
 from worker.probes import traceroute
-from worker.probing import ProbeContext, ProbeFailure
+from worker.probing import Outcome, ProbeContext, ProbeFailure
 from worker.resolving import system_resolver
+from worker.wire import options
 from worker.wire.trace import sockets
 from worker.wire.trace.engine import trace
 from worker.wire.trace.paths import Memory
@@ -235,6 +237,37 @@ async def test_hundreds_of_traces_at_once_lose_no_answer(probe: Probe) -> None:
         )
     assert all(outcome.metrics.probes_answered == outcome.metrics.probes_sent for outcome in outcomes)
     assert {outcome.metrics.hop_count for outcome in outcomes} == {3}
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "dgram"])
+async def test_what_this_host_drops_is_no_loss(
+    own_path: Routed, probe: Probe, monkeypatch: pytest.MonkeyPatch, *, raw: bool
+) -> None:
+    """Where the receive buffer had no room it is told, and nothing is said about loss or limits of routers."""
+    if not raw:
+        own_path.run(own_path.near, "sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647")
+
+        def refuse(version: int) -> None:
+            raise TraceUnavailableError("this process may not send raw packets", sockets.RAW_RIGHT)
+
+        monkeypatch.setattr(sockets, "open_sender", refuse)
+
+    def shrink(sock: socket.socket, size: int) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+
+    monkeypatch.setattr(options, "enlarge_receiving", shrink)
+    with entered(own_path.near):
+        try:
+            outcome: Outcome | ProbeFailure = await probe(
+                "traceroute", own_path.target(), rounds=1, probes_per_hop=10, timeout_ms=400
+            )
+        except ProbeFailure as failure:
+            outcome = failure
+            assert failure.reason == probe_pb2.FAILURE_REASON_NO_ROOM
+    assert outcome.detail["overflows"] > 0
+    assert outcome.metrics.probes_answered < outcome.metrics.probes_sent
+    assert not outcome.metrics.HasField("loss_pct")
+    assert not any(hop.HasField("loss_pct") or hop.HasField("rate_limited") for hop in outcome.metrics.hops)
 
 
 async def test_a_host_without_a_way_measures_nothing(own_path: Routed, probe: Probe, no_leak: None) -> None:

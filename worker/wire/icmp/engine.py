@@ -12,6 +12,7 @@ import heapq
 import itertools
 import time
 
+from worker.probing import ProbeFailure
 from worker.wire import readiness
 from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailableError
 from worker.wire.icmp.lane import Block, Lane
@@ -31,6 +32,9 @@ _FULL_RETRY_S = 0.001
 #: Requests that are handed over before the event loop gets its turn, and of one run at a time.
 _MOST_AT_ONCE = 512
 _BLOCK = 256
+
+
+_GONE = {EchoUnavailableError: errno.EPERM, ProbeFailure: errno.ENODEV}
 
 
 class Engine:
@@ -113,6 +117,14 @@ class Engine:
         """Do what is due."""
         self._timer = None
         self._ticking = True
+        try:
+            self._do_due()
+        finally:
+            # Whatever one run trips over: the others are waiting for the next tick.
+            self._ticking = False
+            self._arm()
+
+    def _do_due(self) -> None:
         now_s = self._loop.time()
         handed = 0
         while self._due and self._due[0][0] <= now_s and handed < _MOST_AT_ONCE:
@@ -125,8 +137,6 @@ class Engine:
                 self._give_up(run)
         if handed:
             self._flush()
-        self._ticking = False
-        self._arm()
 
     def _hand_over(self, run: Run, due_s: float, now_s: float) -> int:
         """Give requests that are due to a lane, and set the instant of the next; returns how many."""
@@ -150,8 +160,9 @@ class Engine:
         run.next += count
         try:
             self._lane(run, count).add(Block(run, first, count, time.monotonic()))
-        except (OSError, EchoUnavailableError) as error:
-            number = error.errno if isinstance(error, OSError) else errno.EPERM
+        except (OSError, EchoUnavailableError, ProbeFailure) as error:
+            # Another socket had to be opened: the right to, or the interface, is gone since the run began.
+            number = error.errno if isinstance(error, OSError) else _GONE[type(error)]
             for index in range(first, first + count):
                 run.refuse(index, number or 0)
             if not run.open:

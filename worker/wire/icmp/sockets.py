@@ -42,6 +42,8 @@ class Sort:
     dont_fragment: bool
     #: Interface that the socket is bound to; empty for none.
     interface: str
+    #: Its number: a device that is made anew under the same name is another one, to which no old socket leads.
+    index: int
     #: TTL and DSCP where packets cannot carry them; None where they can.
     marks: tuple[int, int] | None
     #: Address that the socket is bound to where packets cannot carry it: ICMPv6 datagram sockets send from their own.
@@ -56,9 +58,17 @@ class Sort:
             version=version,
             dont_fragment=plan.dont_fragment,
             interface=plan.interface,
+            index=_index_of(plan.interface),
             marks=None if heeded else (plan.ttl, plan.dscp),
             source=plan.source if version == 6 else None,
         )
+
+
+def _index_of(interface: str) -> int:
+    """Return the number of an interface, 0 without one; who opens the socket tells that it is not there."""
+    with contextlib.suppress(OSError):
+        return socket.if_nametoindex(interface) if interface else 0
+    return 0
 
 
 def open_socket(version: int) -> socket.socket:

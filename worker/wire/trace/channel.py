@@ -70,10 +70,10 @@ class RawChannel:
         """Take TCP segments too; False when they are taken already."""
         if self._tcp:
             return False
-        self._tcp = True
         self._listen(
             sockets.open_tcp(self.version, self._block), decoding.tcp4 if self.version == 4 else decoding.tcp6
         )
+        self._tcp = True
         return True
 
     def overflows(self) -> int:

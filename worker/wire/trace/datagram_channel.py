@@ -15,7 +15,8 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from worker.wire import readiness, stamps
+from worker.wire import options, readiness, stamps
+from worker.wire.trace import sockets
 from worker.wire.trace.channel import BUSY, Refuse, Take
 from worker.wire.trace.decoding import Seen
 from worker.wire.trace.plan import Probe, TraceUnavailableError
@@ -43,6 +44,7 @@ class DatagramChannel:
         self._loop = asyncio.get_running_loop()
         self.ready: list[Probe] = []
         self._sock = open_socket(version)
+        options.enlarge_receiving(self._sock, sockets.RECEIVE_BYTES)
         try:
             if version == 4:
                 self._sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
@@ -64,8 +66,8 @@ class DatagramChannel:
         return self._ident
 
     def overflows(self) -> int:
-        """Return 0: what such a socket drops is not told."""
-        return 0
+        """Return how many packets came for which the receive buffer had no room."""
+        return options.dropped(self._sock)
 
     def close(self) -> None:
         """Close the socket."""

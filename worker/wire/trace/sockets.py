@@ -25,7 +25,7 @@ _FIRST_PORT, _LAST_PORT = 61_008, 65_504
 _ANY_PORT = 9
 _IPV6_RECVHOPLIMIT = 51
 _IPV6_HDRINCL = 36
-_RECEIVE_BYTES = 4 << 20
+RECEIVE_BYTES = 4 << 20
 #: Types that are taken: echo reply, unreachable, too big, time exceeded, parameter problem.
 _TAKEN = {4: (0, 3, 11, 12), 6: (129, 1, 2, 3, 4)}
 
@@ -41,7 +41,7 @@ def open_sender(version: int) -> socket.socket:
     sock = _raw(version, socket.IPPROTO_RAW)
     if version == 6:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_HDRINCL, 1)
-    options.enlarge_receiving(sock, _RECEIVE_BYTES)
+    options.enlarge_receiving(sock, RECEIVE_BYTES)
     return sock
 
 
@@ -109,7 +109,7 @@ def _raw(version: int, protocol: int) -> socket.socket:
 
 
 def _receiving(sock: socket.socket) -> socket.socket:
-    options.enlarge_receiving(sock, _RECEIVE_BYTES)
+    options.enlarge_receiving(sock, RECEIVE_BYTES)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVHOPLIMIT, 1)
     stamps.enable(sock)
