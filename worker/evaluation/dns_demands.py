@@ -11,8 +11,9 @@ import dns.rcode
 from streamswarm.targets import shown
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.dns_pb2 import DnsSpec
+from worker.detached import TooManyHungCallsError
 from worker.evaluation.dns_answers import Answer, data_of
-from worker.failures import internal_failure, target_failure
+from worker.failures import internal_failure, target_failure, vantage_failure
 from worker.http import patterns
 from worker.probing import ProbeFailure
 
@@ -90,6 +91,8 @@ class Demands:
                 f"`{shown(demand.pattern)}` could not be looked for: {error}; simplify the pattern",
                 reason=probe_pb2.FAILURE_REASON_INVALID_TEST,
             )
+        except TooManyHungCallsError as error:
+            return vantage_failure(str(error), reason=probe_pb2.FAILURE_REASON_NO_ROOM)
         if there == demand.wanted:
             return None
         how = "matches" if self.regex else "contains"

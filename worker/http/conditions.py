@@ -165,5 +165,8 @@ def _comparable(value: Any, literal: Any) -> bool:
 
 
 def _as_json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "nested too deeply to be shown"
     return text if len(text) <= 80 else f"{text[:79]}…"

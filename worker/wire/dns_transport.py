@@ -6,6 +6,7 @@ first connection in a Traffic, so that what was measured is known however the ru
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import time
@@ -15,6 +16,7 @@ from typing import Protocol
 import dns.exception
 import dns.flags
 import dns.message
+import dns.rcode
 
 from streamswarm.v1 import probe_pb2
 from worker.failures import network_failure, target_failure
@@ -25,6 +27,10 @@ from worker.wire.connect import connect, failure_at_once, failure_of
 from worker.wire.datagram import Datagram, open_exchange
 from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
+
+_HEADER_BYTES = 12
+#: Errors whose answers may leave the question out.
+_WITHOUT_QUESTION = {dns.rcode.FORMERR, dns.rcode.SERVFAIL, dns.rcode.NOTIMP, dns.rcode.REFUSED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +111,14 @@ class UdpTransport:
                     received = await exchange.receive()
                     if not isinstance(received, Datagram):
                         raise _icmp_failure(received, server)
-                    if received.data[:2] != data[:2]:
-                        continue
-                    traffic.bytes_received += len(received.data)
-                    answer = parse(received.data, server.where)
-                    if query.is_response(answer):
-                        elapsed_ms = exchange.elapsed_ms(received)
-                        break
+                    if fits(received.data, data):
+                        traffic.bytes_received += len(received.data)
+                        answer = parse(received.data, server.where)
+                        if query.is_response(answer):
+                            elapsed_ms = exchange.elapsed_ms(received)
+                            break
+                    # While more wait, receiving does not: a flood must stop neither other runs nor the time-out.
+                    await asyncio.sleep(0)
         except OSError as error:
             raise failure_at_once(error, server.where) from error
         truncated = bool(answer.flags & dns.flags.TC)
@@ -224,6 +231,20 @@ class StreamTransport:
         if self._server.keep:
             self._stream = stream
         return Reply(message=answer, size=len(received), elapsed_ms=elapsed_ms)
+
+
+def fits(data: bytes, query: bytes) -> bool:
+    """Whether a datagram may answer a query, by its id and question (RFC 5452, section 9.1), without parsing it.
+
+    What is too short to hold them is for the parser to judge; an error may leave the question out.
+    """
+    if data[:2] != query[:2]:
+        return False
+    if len(data) >= _HEADER_BYTES and data[4:6] == b"\0\0":
+        return data[3] & 0x0F in _WITHOUT_QUESTION
+    # A query has one question and no compression; servers may spell its letters otherwise.
+    end = query.index(b"\0", _HEADER_BYTES) + 5
+    return len(data) < end or data[_HEADER_BYTES:end].lower() == query[_HEADER_BYTES:end].lower()
 
 
 def answer_to(query: dns.message.QueryMessage, data: bytes, where: str) -> dns.message.Message:

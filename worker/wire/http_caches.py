@@ -10,7 +10,9 @@ from worker.wire.http_exchange import Exchange
 _CLOUDFLARE_HITS = {"HIT", "STALE", "REVALIDATED", "UPDATING"}
 _CLOUDFLARE_MISSES = {"MISS", "EXPIRED", "BYPASS", "DYNAMIC"}
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-_LONGEST_AGE = 10
+#: An age beyond 2^31 counts as that much (RFC 9111, section 1.2.2); ours must fit the field.
+_GREATEST_AGE_S = 2**31 - 1
+_MOST_DIGITS = 100
 
 
 def came_from_cache(exchange: Exchange) -> bool | None:
@@ -34,7 +36,9 @@ def came_from_cache(exchange: Exchange) -> bool | None:
 def age_s(exchange: Exchange) -> int | None:
     """Return the Age of an answer in seconds, or None."""
     value = exchange.headers.get("age", "").strip()
-    return int(value) if value.isascii() and value.isdecimal() and len(value) <= _LONGEST_AGE else None
+    if not (value.isascii() and value.isdecimal() and len(value) <= _MOST_DIGITS):
+        return None
+    return min(int(value), _GREATEST_AGE_S)
 
 
 def _cache_status(value: str) -> bool | None:

@@ -45,7 +45,13 @@ def test_what_caches_say(headers: list[tuple[str, str]], verdict: bool | None) -
     )
 
 
-@pytest.mark.parametrize("value", ["", "x", "-3", "1.5", "9" * 11, "٣"])
+@pytest.mark.parametrize("value", ["", "x", "-3", "1.5", "9" * 101, "٣"])
 def test_an_age_that_is_none_is_none(value: str) -> None:
     """RFC 9111 wants a whole number of seconds."""
     assert age_s(Exchange(headers={"age": value})) is None
+
+
+@pytest.mark.parametrize("value", ["2147483648", "9999999999", "9" * 50])
+def test_an_age_beyond_what_counts_is_the_greatest(value: str) -> None:
+    """RFC 9111, section 1.2.2: too great a number counts as 2^31; the field has room for one less."""
+    assert age_s(Exchange(headers={"age": value})) == 2**31 - 1

@@ -131,3 +131,12 @@ def test_a_value_equals_itself(value: object) -> None:
         return
     [one] = conditions.parse(f"$.v == {text}")
     assert one.problem({"v": value}) == ""
+
+
+def test_a_value_nested_too_deeply_is_not_shown() -> None:
+    """It still differs from what the test wants."""
+    document: object = 1
+    for _ in range(100_000):
+        document = [document]
+    (condition,) = conditions.parse("$.a == 1")
+    assert "nested too deeply" in condition.problem({"a": document})
