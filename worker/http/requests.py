@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import quote, urldefrag, urljoin, urlsplit
 
 from streamswarm import __version__
 from streamswarm.targets import Target, TargetError, parse_url, shown
@@ -25,6 +25,7 @@ _OURS = {
     "transfer-encoding", "upgrade",
 }  # fmt: skip
 _MOST_FIELDS = 50
+_ASCII = "".join(map(chr, range(128)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,12 @@ def redirected(order: Order, status: int | None, location: str) -> Order:
     method, body = order.method, order.body
     if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):
         method, body = "GET", b""
+    if body and order.scheme == "https" and urlsplit(target.url or "").scheme == "http":
+        raise target_failure(
+            f"{shown(order.url)} redirects to `{shown(location)}`, to which the test's body would go unencrypted; "
+            "it was not sent",
+            reason=probe_pb2.FAILURE_REASON_BAD_ANSWER,
+        )
     own = _origin(order.url) == _origin(target.url or "")
     return Order(
         target=target,
@@ -89,9 +96,13 @@ def redirected(order: Order, status: int | None, location: str) -> Order:
 
 
 def next_target(url: str, location: str) -> Target:
-    """Return where a redirect leads, by the same rules as for a destination typed in."""
+    """Return where a redirect leads, by the same rules as for a destination typed in.
+
+    Servers send names in UTF-8 as they are, whose bytes fields hold as Latin-1; they are escaped as browsers do.
+    """
     try:
-        return parse_url(urldefrag(urljoin(url, location)).url)
+        escaped = quote(location.encode("latin-1"), safe=_ASCII)
+        return parse_url(urldefrag(urljoin(url, escaped)).url)
     except (TargetError, ValueError) as error:
         raise target_failure(
             f"{shown(url)} redirects to `{shown(location)}`: {error}",

@@ -72,10 +72,14 @@ class HttpsTransport:
     async def _exchange(self, query: dns.message.QueryMessage, session: Session, started_ns: int) -> Reply:
         data = query.to_wire()
         exchange, body = Exchange(), Body(longest=_LONGEST_MESSAGE, keep=True)
-        await session.converse(
-            self._request(data), exchange, body, last=not self._server.keep, wants_body=lambda _: True
-        )
-        self._traffic.bytes_sent += len(data)
+        try:
+            await session.converse(
+                self._request(data), exchange, body, last=not self._server.keep, wants_body=lambda _: True
+            )
+        finally:
+            # Sent is sent, also where no answer came.
+            if exchange.sent_ns:
+                self._traffic.bytes_sent += len(data)
         self._traffic.http_status = exchange.status
         content = body.content
         if exchange.status != 200:
