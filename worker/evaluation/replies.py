@@ -27,20 +27,19 @@ class Replies:
     late: int
     #: Replies beyond the first to a request (RFC 5560).
     duplicates: int
-    #: First replies that came after one to a later request (RFC 4737).
+    #: First replies that came after one to a later request to the same host (RFC 4737 tells of one flow).
     reordered: int
     #: Every reply in time has its time from the kernel's stamps alone.
     kernel: bool
 
     @classmethod
-    def of(cls, record: EchoRecord, timeout_ms: int) -> Replies:
-        """Sort out the replies of a record."""
+    def of(cls, record: EchoRecord, timeout_ms: int, hosts: int = 1) -> Replies:
+        """Sort out the replies of a record whose request `n` went to host `n % hosts`."""
         indexes, rtts, kernels = record.replies.requests, record.replies.rtts_ns, record.replies.kernels
         # Read backwards, the first reply to a request is what remains.
         first = dict(zip(reversed(indexes), reversed(rtts), strict=True))
         duplicates = len(indexes) - len(first)
         arrived = list(dict.fromkeys(indexes)) if duplicates else indexes
-        reordered = sum(map(operator.lt, arrived, itertools.accumulate(arrived, max)))
         limit_ns = timeout_ms * 1_000_000
         in_time = first
         if first and max(first.values()) > limit_ns:
@@ -54,7 +53,7 @@ class Replies:
             in_time=in_time,
             late=len(first) - len(in_time),
             duplicates=duplicates,
-            reordered=reordered,
+            reordered=_reordered(arrived, hosts),
             kernel=kernel,
         )
 
@@ -65,14 +64,13 @@ class Replies:
         result = PingResult(
             packets_sent=record.sent,
             packets_received=len(self.in_time),
-            duplicates=self.duplicates,
-            reordered=self.reordered,
-            late=self.late,
             icmp_errors=len({error.index for error in record.errors} - answered),
             bytes_sent=record.bytes_sent,
             bytes_received=record.bytes_received,
-            dropped_here=record.dropped_here,
         )
+        if record.all_taken:
+            result.duplicates, result.reordered, result.late = self.duplicates, self.reordered, self.late
+            result.dropped_here = record.dropped_here
         if record.sent and not (record.dropped_here and len(self.in_time) < record.sent):
             result.loss_pct = 100.0 * (record.sent - len(self.in_time)) / record.sent
         return result
@@ -92,6 +90,23 @@ class Replies:
             rtt_p99_ms=statistics.percentile_99(ordered),
         )
         result.kernel_timestamps = self.kernel
+
+
+def _reordered(arrived: Sequence[int], hosts: int) -> int:
+    """Return how many replies came after one to a later request to the same host."""
+    if hosts == 1:
+        return sum(map(operator.lt, arrived, itertools.accumulate(arrived, max)))
+    if max(arrived, default=0) < hosts:
+        return 0  # one request to each
+    latest: dict[int, int] = {}
+    overtaken = 0
+    for index in arrived:
+        host = index % hosts
+        if index < latest.get(host, 0):
+            overtaken += 1
+        else:
+            latest[host] = index
+    return overtaken
 
 
 def set_present(message: Any, **values: float | None) -> None:

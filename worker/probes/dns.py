@@ -25,6 +25,7 @@ from worker.probing import Availability, FailingWith, Need, Outcome, ProbeContex
 from worker.wire.dns_https import HttpsTransport
 from worker.wire.dns_transport import Server, StreamTransport, Traffic, Transport, UdpTransport
 from worker.wire.source import Source
+from worker.wire.tls import expected_name
 
 #: What fits everywhere without fragments (DNS flag day 2020).
 _UDP_PAYLOAD_BYTES = 1232
@@ -38,13 +39,15 @@ async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
     make_query(spec)
     demands = Demands.of(spec)
     source = Source.parse(spec.source)
+    secure = spec.transport in ("tls", "https")
+    name = expected_name(spec.server_name if secure else "", target.host)
     resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     server = Server(
         address=resolved.addresses[0],
         port=target.port or spec.port or _PORTS[spec.transport],
         dscp=spec.dscp,
         source=source,
-        name=spec.server_name or target.host,
+        name=name,
         verify=spec.verify_tls,
         keep=spec.keep_connection,
     )

@@ -68,7 +68,7 @@ async def _sweep(network: IPNetwork, spec: PingSpec, context: ProbeContext) -> O
         source = Source.parse(spec.source)
         source.check(network.version)
         record = await _send(_plan(first, spec, source, hosts=len(numbers)), str(network))
-        replies = Replies.of(record, spec.timeout_ms)
+        replies = Replies.of(record, spec.timeout_ms, hosts=len(numbers))
         metrics = sweeps.summarise(replies, first, len(numbers), spec.count)
         _explain(record, detail, network.version)
         if metrics.packets_received == 0:

@@ -20,20 +20,23 @@ from worker.wire.connect import connect, failure_of
 from worker.wire.deadline import time_limit
 from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
+from worker.wire.tls import expected_name
 from worker.wire.tls_handshake import Handshake, HandshakeError
 
 _MOST_REMEMBERED = 16_384
-#: Fingerprint of the certificate that each server showed last, by host, port and name; since the worker's start.
-_remembered: OrderedDict[tuple[str, int, str], str] = OrderedDict()
+#: What decides which certificate a server shows: its host, address and port, the name, and how TLS is begun.
+_Asked = tuple[str, str, int, str, str, str]
+#: Fingerprint of the certificate that each server showed last; since the worker's start.
+_remembered: OrderedDict[_Asked, str] = OrderedDict()
 
 
 async def run(target: Target, spec: TlsSpec, context: ProbeContext) -> Outcome:
     """Connect, shake hands, look at what came, and close."""
     source = Source.parse(spec.source)
+    name = expected_name(spec.server_name, target.host)
     resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     port = target.port or spec.port
-    name = spec.server_name or target.host
     detail: dict[str, Any] = {"address": str(address), "port": port, "server_name": name}
     metrics = TlsResult()
     if resolved.elapsed_ms is not None:
@@ -42,7 +45,8 @@ async def run(target: Target, spec: TlsSpec, context: ProbeContext) -> Outcome:
         context.guard.check(address, port)
         handshake = await _shake_hands(address, port, name, spec, source, metrics)
         found = _judge(handshake, name, metrics, detail)
-        changed = _changed((target.host, port, name), handshake)
+        asked = (target.host, str(address), port, name, spec.starttls, spec.min_version)
+        changed = _changed(asked, handshake)
         if changed is not None:
             metrics.certificate_changed = changed
         _check(endpoint(address, port), spec, metrics, found)
@@ -168,7 +172,7 @@ def _shown_certificate(certificate: CertificateFacts) -> dict[str, Any]:
     }
 
 
-def _changed(key: tuple[str, int, str], handshake: Handshake) -> bool | None:
+def _changed(key: _Asked, handshake: Handshake) -> bool | None:
     """Return whether the server shows another certificate than last time; None when it is seen first."""
     fingerprint = certificates.fingerprint(handshake.chain[0])
     known = _remembered.pop(key, None)

@@ -57,7 +57,7 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
                 reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
             )
         found = sort(record.probes)
-        metrics = _summary(found, record, address.version)
+        metrics = _summary(found, record, plan, address.version)
         names: dict[str, str] = {}
         if spec.reverse_names:
             names = await names_of((each for hop in found for each in hop.addresses), timeout_s=_NAMES_S)
@@ -173,7 +173,7 @@ async def _trace(address: IPAddress, plan: TracePlan) -> TraceRecord:
         ) from error
 
 
-def _summary(found: list[Hop], record: TraceRecord, version: int) -> TracerouteResult:
+def _summary(found: list[Hop], record: TraceRecord, plan: TracePlan, version: int) -> TracerouteResult:
     """Return the metrics of a run; what cannot be said from its answers stays unset."""
     answered = 0
     kernel = True
@@ -212,7 +212,8 @@ def _summary(found: list[Hop], record: TraceRecord, version: int) -> TracerouteR
     result.mpls_hops = labelled
     if final is not None:
         result.reached = True
-        result.hop_count = final.ttl
+        if plan.tells_distance(final.ttl):
+            result.hop_count = final.ttl
         result.rtt_avg_ms, result.rtt_min_ms, result.rtt_max_ms, ipdv = _times(final)
         if ipdv is not None:
             result.ipdv_avg_ms = ipdv

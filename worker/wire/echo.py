@@ -102,6 +102,8 @@ class EchoRecord:
     bytes_received: int
     #: Packets that this host received and had no room for while the run was under way; some may have been replies.
     dropped_here: int = 0
+    #: Late, further and overtaken replies, and what this host dropped, would be known; where not, nobody looked.
+    all_taken: bool = True
 
 
 class EchoUnavailableError(Exception):

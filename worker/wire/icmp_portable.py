@@ -99,6 +99,7 @@ async def echo(plan: EchoPlan) -> EchoRecord:
         errors=tuple(errors),
         bytes_sent=sent * size,
         bytes_received=len(replies) * size,
+        all_taken=False,
     )
 
 

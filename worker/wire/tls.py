@@ -12,9 +12,9 @@ from typing import Any
 
 from cryptography import x509
 
-from streamswarm.targets import shown
+from streamswarm.targets import TargetError, parse_host, shown
 from streamswarm.v1 import probe_pb2
-from worker.failures import target_failure
+from worker.failures import internal_failure, target_failure
 from worker.wire.stream import PeerClosedError
 
 #: What Python puts around the words of an error that it has no name for.
@@ -30,6 +30,18 @@ def client_context(*, verify: bool, alpn: tuple[str, ...] = ("http/1.1",)) -> ss
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def expected_name(server_name: str, host: str) -> str:
+    """Return the name that a test expects of the server, or else its host; raises ProbeFailure for what is no name."""
+    if not server_name:
+        return host
+    try:
+        return parse_host(server_name)
+    except TargetError as error:
+        raise internal_failure(
+            f"{error}; correct the test's `server_name`", reason=probe_pb2.FAILURE_REASON_INVALID_TEST
+        ) from error
 
 
 @contextlib.contextmanager

@@ -328,6 +328,7 @@ async def test_the_engine_for_other_systems_measures_too() -> None:
     record = await icmp_portable.echo(plan)
     result = ping.summarise(record, timeout_ms=1000)
     assert (result.packets_sent, result.packets_received, result.loss_pct) == (5, 5, 0.0)
+    assert not any(result.HasField(name) for name in ("duplicates", "reordered", "late", "dropped_here"))
     assert 0 < result.rtt_avg_ms < 100
     assert result.kernel_timestamps is False
     assert result.bytes_sent == 5 * 84

@@ -237,6 +237,19 @@ async def test_another_certificate_is_noticed(serve: Serve, probe: Probe, tmp_pa
     context[0].load_cert_chain(*write(tmp_path, leaf(), MIDDLE))
     assert (await probe("tls", target)).metrics.certificate_changed is True
     assert (await probe("tls", target)).metrics.certificate_changed is False
+    # Another version may get another certificate, of another kind of key.
+    newest = (await probe("tls", target, min_version="1.3")).metrics
+    assert not newest.HasField("certificate_changed")
+
+
+@pytest.mark.parametrize("kind", ["tls", "dns"])
+@pytest.mark.parametrize("name", [".x", "a..b", ".", "a" * 64])
+async def test_names_that_are_none_are_the_tests_fault(probe: Probe, kind: str, name: str) -> None:
+    """Told before anything is sent: nothing listens there, and that is not what is told."""
+    more = {"query_name": "example.org", "transport": "tls"} if kind == "dns" else {}
+    with pytest.raises(ProbeFailure, match="correct the test's `server_name`") as caught:
+        await probe(kind, f"127.0.0.1:{a_free_port()}", server_name=name, **more)
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_INVALID_TEST
 
 
 async def test_old_versions_only_where_the_test_wants_them(serve: Serve, probe: Probe) -> None:

@@ -239,6 +239,16 @@ async def test_hundreds_of_traces_at_once_lose_no_answer(probe: Probe) -> None:
     assert {outcome.metrics.hop_count for outcome in outcomes} == {3}
 
 
+async def test_a_first_ttl_beyond_the_destination_tells_no_distance(own_path: Routed, probe: Probe) -> None:
+    """It is reached, and may be nearer; later traces are not misled."""
+    with entered(own_path.near):
+        beyond = await probe("traceroute", own_path.target(), rounds=1, first_ttl=6)
+        usual = await probe("traceroute", own_path.target(), rounds=1)
+    assert beyond.metrics.reached
+    assert not beyond.metrics.HasField("hop_count")
+    assert usual.metrics.hop_count == 4
+
+
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "dgram"])
 async def test_what_this_host_drops_is_no_loss(
     own_path: Routed, probe: Probe, monkeypatch: pytest.MonkeyPatch, *, raw: bool

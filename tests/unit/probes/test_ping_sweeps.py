@@ -9,7 +9,7 @@ from worker.wire.echo import EchoRecord, EchoReplies, EchoReply
 FIRST = ipaddress.ip_address("192.0.2.1")
 
 
-def replies(*indexes: int, sent: int, dropped_here: int = 0, refused: int = 0) -> Replies:
+def replies(*indexes: int, sent: int, dropped_here: int = 0, refused: int = 0, hosts: int = 1) -> Replies:
     """Return replies after 1 ms and a bit more for each request."""
     record = EchoRecord(
         sent=sent,
@@ -23,7 +23,7 @@ def replies(*indexes: int, sent: int, dropped_here: int = 0, refused: int = 0) -
         bytes_received=0,
         dropped_here=dropped_here,
     )
-    return Replies.of(record, 1000)
+    return Replies.of(record, 1000, hosts)
 
 
 def test_requests_go_to_the_addresses_in_turn() -> None:
@@ -36,6 +36,14 @@ def test_requests_go_to_the_addresses_in_turn() -> None:
     assert rows == [("192.0.2.1", 1.0015, 0.0), ("192.0.2.2", 1.001, 50.0)]
     assert not result.HasField("ipdv_avg_ms")
     assert not result.HasField("loss_periods")
+
+
+def test_only_a_reply_of_the_same_host_overtakes() -> None:
+    """RFC 4737 tells of one flow: a slow host beside a fast one reorders nothing."""
+    assert replies(1, 0, 2, 5, 3, sent=6, hosts=3).counted().reordered == 0
+    assert replies(2, 1, 0, sent=3, hosts=3).counted().reordered == 0
+    assert replies(1, 3, 0, 5, 2, sent=6, hosts=3).counted().reordered == 2
+    assert replies(1, 0, 2, sent=3).counted().reordered == 1
 
 
 def test_loss_of_an_address_is_not_told_where_it_is_not_known() -> None:

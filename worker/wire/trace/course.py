@@ -183,7 +183,8 @@ class Course:
                 route.routers[probe.ttl] = answer.source
             elif not distance or probe.ttl < distance:
                 distance = probe.ttl
-        route.distance = distance
+        if not distance or self.plan.tells_distance(distance):
+            route.distance = distance
         return answered
 
     def _further_rounds(self, now_s: float, wakes: list[float]) -> None:

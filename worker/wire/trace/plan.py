@@ -43,6 +43,10 @@ class TracePlan:
     #: The two ECN bits (RFC 3168).
     ecn: int = 0
 
+    def tells_distance(self, ttl: int) -> bool:
+        """Say whether the smallest TTL that reached the destination is its distance: smaller ones must have been asked."""
+        return ttl == 1 or ttl > self.first_ttl
+
 
 class Answer(NamedTuple):
     """What came back for a probe."""
