@@ -9,7 +9,7 @@ import random
 import signal
 import uuid
 
-from streamswarm import CONTRACT_VERSION, __version__, collector
+from streamswarm import __version__, collector
 from streamswarm.v1 import gateway_pb2, probe_pb2
 from worker import probes
 from worker.clock import Clock, ControllerTime, SystemClock
@@ -18,7 +18,8 @@ from worker.config import DEFAULT_POLICY, WorkerConfig
 from worker.ending import End, SessionEnd
 from worker.enrolment import enrol_worker
 from worker.errors import IdentityError, StorageError, WorkerError
-from worker.facts import boot_id, facts
+from worker.facts import boot_id
+from worker.greeting import greeting
 from worker.identity import Identity, IdentityStore
 from worker.jobs import JobStore
 from worker.policy import Policy
@@ -238,14 +239,12 @@ class Daemon:
         )
 
     def _hello(self) -> gateway_pb2.Hello:
-        return gateway_pb2.Hello(
-            worker_version=__version__,
-            contract_version=CONTRACT_VERSION,
+        return greeting(
+            self._config,
+            self._policy,
             instance_id=self._instance_id,
             boot_id=self._boot_id,
             kinds=self._runner.availabilities(),
-            facts=facts(self._config.host_name),
-            policy_json=self._policy.as_json(),
         )
 
     async def _welcomed(self, welcome: gateway_pb2.Welcome) -> None:

@@ -11,14 +11,15 @@ import random
 import uuid
 from dataclasses import dataclass
 
-from streamswarm import CONTRACT_VERSION, __version__, contract
+from streamswarm import contract
 from streamswarm.v1 import gateway_pb2
 from worker.clock import Clock, ControllerTime, SystemClock
 from worker.concurrency import cancel
 from worker.config import DEFAULT_POLICY, WorkerConfig
 from worker.ending import End, SessionEnd
 from worker.errors import IdentityError, WorkerError
-from worker.facts import boot_id, facts
+from worker.facts import boot_id
+from worker.greeting import greeting
 from worker.identity import Identity, IdentityStore
 from worker.policy import Policy
 from worker.session import Local
@@ -138,17 +139,15 @@ class _Drain:
 
     def _hello(self) -> gateway_pb2.Hello:
         """Say who this is; no kind is available, so that what may run elsewhere is planned elsewhere."""
-        return gateway_pb2.Hello(
-            worker_version=__version__,
-            contract_version=CONTRACT_VERSION,
+        return greeting(
+            self._config,
+            self._policy,
             instance_id=uuid.uuid4().hex,
             boot_id=self._boot_id,
             kinds=[
                 gateway_pb2.KindAvailability(kind=kind, available=False, reason="the worker is being drained")
                 for kind in contract.kinds()
             ],
-            facts=facts(self._config.host_name),
-            policy_json=self._policy.as_json(),
         )
 
     def _session_ended(self, end: SessionEnd) -> None:

@@ -22,22 +22,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with path.open("wb") as device:
             yield device
         return
-    try:
-        number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be written: {error.strerror}", mend="name a place where you may write"
-        ) from error
-    try:
-        with os.fdopen(number, "wb") as file:
-            yield file
+    with _beside(path) as (file, name):
+        yield file
         mask = os.umask(0)
         os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        name.chmod(0o666 & ~mask)
 
 
 @contextmanager
@@ -45,18 +34,26 @@ def private_file(path: Path) -> Iterator[BinaryIO]:
     """Open a new file that only its owner can read and that takes its name when the block ends well, on disk by then."""
     if path.exists():
         raise ConfigurationError(f"{path} is there already", mend="name another file, or remove it")
+    with _beside(path) as (file, _):
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """Open a private file beside `path` that replaces it when the block ends well, and is gone otherwise."""
     try:
-        number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        number, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be written: {error.strerror}", mend="name a place where you may write"
         ) from error
+    name = Path(made)
     try:
         with os.fdopen(number, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
+            yield file, name
+        name.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
