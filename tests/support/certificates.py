@@ -33,6 +33,12 @@ class Issued:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
+    def days_left(self) -> float:
+        """Days from now to its end; what was issued early in a long run has less left than it was issued for."""
+        left = self.certificate.not_valid_after_utc - dt.datetime.now(dt.timezone.utc)
+        return left / dt.timedelta(days=1)
+
+    @property
     def key_pem(self) -> bytes:
         """The private key as it stands in files."""
         return bytes(

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ async def test_what_is_agreed_on_is_what_openssl_sees(
     expires = dt.datetime.strptime(end, "%b %d %H:%M:%S %Y GMT").replace(tzinfo=dt.timezone.utc)
     left = (expires - dt.datetime.now(dt.timezone.utc)).total_seconds() / 86_400
     assert result.cert_days_left == pytest.approx(left, abs=0.01)
-    assert result.chain_days_left == pytest.approx(20, abs=0.01)
+    assert result.chain_days_left == pytest.approx(MIDDLE.days_left, abs=0.001)
     assert (result.chain_valid, result.name_valid, result.problems) == (True, True, 0)
     assert detail["problems"] == []
     assert detail["chain"][0]["signature"] == "ecdsa with sha256"
@@ -327,9 +327,11 @@ async def mail_server(context: ssl.SSLContext, talk: list[tuple[str, str]]) -> A
                     writer.close()
                     return
             writer.write(reply.encode())
-        await writer.start_tls(context)
-        await reader.read(1)
-        writer.close()
+        # Python 3.11 stumbles over a client that is gone as soon as hands are shaken.
+        with suppress(ConnectionError, AttributeError):
+            await writer.start_tls(context)
+            await reader.read(1)
+            writer.close()
 
     async with served(answer) as port:
         yield port
