@@ -5,12 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,8 +16,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from controller import assets
 from controller.cli.fleet_progress import FleetProgress
+from controller.cli.on_hosts import STOPPED, stop_by_signal, usual_inventories, variables_of
 from controller.errors import ConfigurationError
 from controller.fleet import operations
 from controller.fleet.api import workers_of
@@ -33,8 +30,6 @@ from controller.fleet.retirement import Retirement, retire
 from controller.fleet.verification import faults
 from controller.settings import Settings
 
-#: The command was stopped before its end, as a shell says it.
-STOPPED = 130
 #: Some host is not as it should be.
 HOSTS_FAILED = 1
 
@@ -201,7 +196,7 @@ def bundle(python: str, architecture: str, libc: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def inventory(inventories: tuple[Path, ...], as_json: bool) -> None:
     """Show the hosts of the inventory as StreamSwarm sees them."""
-    hosts = load_inventory(_inventories(inventories))
+    hosts = load_inventory(usual_inventories(inventories))
     if as_json:
         keys = ("name", "address", "port", "user", "groups", "measured_address", "site", "labels")
         click.echo(
@@ -233,7 +228,7 @@ def drift(inventories: tuple[Path, ...], as_json: bool, mends: bool) -> None:
     from controller.fleet import drift as drifting
     from controller.fleet.bundles import described_version, ready_bundles
 
-    hosts = load_inventory(_inventories(inventories))
+    hosts = load_inventory(usual_inventories(inventories))
     releases = drifting.Releases(
         distribution=distribution.version(),
         ready=ready_bundles(Settings.load().bundles),
@@ -304,7 +299,7 @@ def mesh(
     wanted = meshes.Mesh(
         group=group, kind=kind, spec=_parameters(parameters), interval_s=interval, remove=remove
     )
-    hosts = () if remove else load_inventory(_inventories(inventories))
+    hosts = () if remove else load_inventory(usual_inventories(inventories))
     with closing(Client.from_environment()) as client:
         state = meshes.read_state(client)
         planned = meshes.plan(wanted, hosts, state)
@@ -342,72 +337,21 @@ def _request(
 ) -> PlaybookRequest:
     """Turn the options of `_on_hosts` into a request."""
     return PlaybookRequest(
-        inventories=_inventories(inventories),
+        inventories=usual_inventories(inventories),
         limit=limit,
         check=check,
         forks=forks,
-        variables=_variables(variable_files),
+        variables=variables_of(variable_files),
     )
 
 
 def _play(operation: Callable[..., Recap], *, again: str, verdict: str = "ready") -> NoReturn:
     """Run an operation with its progress shown, print how each host came out of it, and end with its exit code."""
     console = Console(stderr=True)
-    with _stop_by_signal() as stopped, FleetProgress(console) as progress:
+    with stop_by_signal() as stopped, FleetProgress(console) as progress:
         recap = operation(on_event=progress.take, cancelled=stopped.is_set)
     progress.show(recap, verdict)
     if recap.cancelled:
         console.print(f"Stopped. {again}")
         sys.exit(STOPPED)
     sys.exit(0 if recap.succeeded else HOSTS_FAILED)
-
-
-def _inventories(given: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Return the inventories to use: those given, else the first of the usual places that is there."""
-    if given:
-        return given
-    usual = [Path("inventory/hosts.ini"), Path("inventory/hosts.yml")]
-    root = assets.checkout()
-    if root is not None:
-        usual += [root / path for path in list(usual)]
-    for path in usual:
-        if path.is_file():
-            return (path,)
-    raise ConfigurationError(
-        "no inventory was named and there is none in the usual places (inventory/hosts.ini, inventory/hosts.yml)",
-        mend=f"copy {assets.inventory() / 'example.ini'} to inventory/hosts.ini and edit it, or name one with --inventory",
-    )
-
-
-def _variables(files: tuple[Path, ...]) -> dict[str, Any]:
-    """Read the variables' files; later ones win."""
-    variables: dict[str, Any] = {}
-    for path in files:
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigurationError(
-                f"the variables in {path} cannot be read: {error}", mend="mend the file"
-            ) from error
-        if not isinstance(content, dict):
-            raise ConfigurationError(f"{path} must hold `variable: value` lines", mend="mend the file")
-        variables |= content
-    return variables
-
-
-@contextmanager
-def _stop_by_signal() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into a flag, so that a playbook is ended in order; a second one ends at once."""
-    stopped = threading.Event()
-
-    def handle(number: int, frame: object) -> None:
-        if stopped.is_set():
-            os._exit(STOPPED)
-        stopped.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
