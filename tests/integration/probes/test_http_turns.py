@@ -19,8 +19,8 @@ from worker.wire.http_exchange import Exchange, Request
 from worker.wire.stream import ByteStream
 
 REQUEST = Request(method="GET", scheme="http", authority="www.example.org", path="/")
-#: Seconds; what a run does in a row is a small part of it.
-LONGEST_STALL_S = 0.1
+#: Seconds of a processor, for others may keep this process waiting; what a run does in a row is a small part of it.
+LONGEST_STALL_S = 0.05
 MANY = 60_000
 
 
@@ -65,10 +65,10 @@ async def test_small_things_in_great_number(name: str) -> None:
     stalls: list[float] = []
 
     async def other_run() -> None:
-        last = time.monotonic()
+        last = time.thread_time()
         while True:
             await asyncio.sleep(0.001)
-            now = time.monotonic()
+            now = time.thread_time()
             stalls.append(now - last)
             last = now
 
