@@ -96,9 +96,11 @@ def _database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
 
 def _create(server: EmbeddedPostgres, name: str, template: str) -> None:
     """Make a database that belongs to the application's role, as it does in production."""
-    _execute(server, f"CREATE DATABASE {name} OWNER {ROLE} TEMPLATE {template}")
+    # The copy goes through the log page by page: to compress them took half of a new database's time.
+    _execute(server, "SET wal_compression = off", f"CREATE DATABASE {name} OWNER {ROLE} TEMPLATE {template}")
 
 
-def _execute(server: EmbeddedPostgres, statement: str) -> None:
+def _execute(server: EmbeddedPostgres, *statements: str) -> None:
     with psycopg.connect(server.superuser_url(), autocommit=True) as connection:
-        connection.execute(statement.encode())
+        for statement in statements:
+            connection.execute(statement.encode())
