@@ -22,7 +22,9 @@ from controller.errors import ConfigurationError
 from controller.fleet import operations
 from controller.fleet.api import workers_of
 from controller.fleet.bundles import ensure_bundle
-from controller.fleet.desk import Grant
+from controller.fleet.description import describe
+from controller.fleet.desk import Grant, Reach
+from controller.fleet.events import TaskEvent
 from controller.fleet.inventory import InventoryHost, load_inventory
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.platforms import Platform
@@ -104,8 +106,16 @@ def provision(**on_hosts: Any) -> None:
         }
         return Grant.from_answer(client.post("/enrolment-tokens", about))
 
+    request = _request(**on_hosts)
+    hosts = {host.name: host for host in load_inventory(request.inventories)}
     _play(
-        lambda **watching: operations.provision(_request(**on_hosts), grant_for=grant_for, **watching),
+        lambda **watching: operations.provision(
+            request,
+            grant_for=grant_for,
+            ask_reach=lambda: Reach.from_answer(client.get("/enrolment")),
+            describe=lambda host: describe(client, hosts[host]),
+            **watching,
+        ),
         again="Provisioning the same hosts again goes on where it was.",
     )
 
@@ -165,6 +175,37 @@ def remove(
         again="Removing the same hosts again goes on where it was.",
         verdict="removed" if not request.check else "would be removed",
     )
+
+
+@fleet.command()
+@_on_hosts
+@click.option("--ca", "root", is_flag=True, help="Replace the root of the certificate authority too.")
+def rotate(root: bool, **on_hosts: Any) -> None:
+    """Have the workers renew their keys and certificates now, while they measure.
+
+    With --ca, on the controller's own machine, a new root takes the place of the old one meanwhile; both are trusted until
+    every worker has a certificate under the new one. Exit codes are those of `provision`.
+    """
+    from controller.cli.ca import take_step
+    from controller.fleet.rotating import rotate_root
+    from controller.gateway import rotation
+
+    request = _request(**on_hosts)
+    if root and request.limit:
+        raise click.UsageError("--ca is about all workers; leave --limit away")
+    settings = Settings.load()
+
+    def operation(on_event: Callable[[TaskEvent], None], cancelled: Callable[[], bool]) -> Recap:
+        def renew() -> Recap:
+            return operations.rotate(request, on_event=on_event, cancelled=cancelled)
+
+        if not root:
+            return renew()
+        return rotate_root(
+            at=rotation.stage(settings), step=lambda: take_step(settings), renew=renew, cancelled=cancelled
+        )
+
+    _play(operation, again="Rotating again goes on where it was.", verdict="renewed")
 
 
 @fleet.command()
