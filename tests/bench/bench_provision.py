@@ -38,7 +38,8 @@ from controller.settings import Settings
 from controller.store.commands.enrolment import make_enrolment_token
 from controller.store.engine import make_engine
 
-HOSTS = int(os.environ.get("STREAMSWARM_BENCH_HOSTS", "8"))
+#: Taken out: processes of ours that are started here refuse variables that they do not know.
+HOSTS = int(os.environ.pop("STREAMSWARM_BENCH_HOSTS", "8"))
 FORKS = 10
 GOAL = 0.5
 FOLDER = Path(__file__).parent / "provision"
