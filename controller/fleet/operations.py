@@ -129,6 +129,32 @@ def verify(
     return dataclasses.replace(recap, hosts=tuple(seen(host) for host in recap.hosts))
 
 
+def upgrade(
+    request: PlaybookRequest,
+    *,
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Recap:
+    """Bring hosts to another release, all at once; a host whose worker does not do well with it has moved back and failed."""
+    with private_folder() as private:
+        return _run("upgrade.yml", request, private=private, on_event=on_event, cancelled=cancelled)
+
+
+def roll_back(
+    request: PlaybookRequest,
+    *,
+    bad_release: str,
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Recap:
+    """Return those of the hosts that are on the release `bad_release` to the one that they had before."""
+    ours = dataclasses.replace(
+        request, variables={**request.variables, "streamswarm_worker_bad_release": bad_release}
+    )
+    with private_folder() as private:
+        return _run("rollback.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
+
+
 def _afterwards(recap: Recap, work: AfterHost) -> Recap:
     """Do what is left to do here for each host on which the playbook succeeded."""
 

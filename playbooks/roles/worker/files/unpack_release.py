@@ -48,6 +48,8 @@ def unpack(archive: Path, sha256: str, releases: Path, keep: int, version: str) 
         release = releases / version
         if release.exists():
             shutil.rmtree(release)
+        # A release that has its name is whole, also after the power went.
+        os.sync()
         partial.rename(release)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
