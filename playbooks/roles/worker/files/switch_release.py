@@ -168,7 +168,7 @@ class Service:
 
     def last_words(self) -> str:
         """Return the end of what the worker wrote to the journal, in one line."""
-        said = _call("journalctl", f"--unit={UNIT}", "--lines=3", "--no-pager", "--output=cat").stdout
+        said = _call("journalctl", f"_SYSTEMD_UNIT={UNIT}", "--lines=3", "--no-pager", "--output=cat").stdout
         return " | ".join(line.strip() for line in said.splitlines() if line.strip())[-600:]
 
 
@@ -236,7 +236,9 @@ def switch(
         installation.point("current", wanted)
     service.start()
     if wrong := watch(service, wanted, trial):
-        raise SwitchError(f"the release {wanted} was taken back: {wrong}. {back(installation, service, before, trial)}")
+        raise SwitchError(
+            f"the release {wanted} was taken back: {wrong}. {back(installation, service, before, trial)}"
+        )
     if before != wanted:
         installation.point("previous", before)
     installation.end()
@@ -265,7 +267,9 @@ def roll_back(installation: Installation, service: Service, *, bad: str, trial: 
     if bad and current != bad:
         return {"changed": False, "before": current, "note": ""}
     if not before or before == current:
-        raise SwitchError("there is no release to go back to; provision the host with the one that it shall have")
+        raise SwitchError(
+            "there is no release to go back to; provision the host with the one that it shall have"
+        )
     said = back(installation, service, before, trial)
     (installation.folder / "previous").unlink(missing_ok=True)
     return {"changed": True, "before": current, "note": said}
