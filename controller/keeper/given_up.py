@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from controller.store.commands import reports, tests
+from controller.store.commands import operations, reports, tests
 from streamswarm.zones import from_microseconds
 
 #: A report without a task is one whose end nobody could write down; one that is just being made has one.
@@ -21,6 +21,17 @@ _ABANDONED = text(
     )
     """
 )
+#: The same of operations that wait.
+_UNKNOWN = text(
+    """
+    SELECT id FROM operations o
+    WHERE state = 'queued' AND created_at < now() - interval '10 minutes' AND NOT EXISTS (
+        SELECT FROM procrastinate_jobs j
+        WHERE j.task_name = 'operation' AND j.status IN ('todo', 'doing') AND j.args->>'operation_id' = o.id::text
+    )
+    """
+)
+_LOST_SIGHT = "the keepers lost sight of it"
 
 
 def give_up(session: Session, task: str, args: Mapping[str, Any], reason: str) -> None:
@@ -30,12 +41,18 @@ def give_up(session: Session, task: str, args: Mapping[str, Any], reason: str) -
         tests.run_failed(session, args["test_id"], requested_at, reason=reason)
     elif task == "report":
         reports.give_up(session, args["report_id"], error=reason)
+    elif task == "operation":
+        operations.interrupt(session, args["operation_id"], error=reason)
 
 
 def give_up_abandoned(engine: Engine) -> int:
-    """Tell of reports that wait for a task that is no more; return how many."""
+    """Tell of reports and operations that wait for a task that is no more; return how many."""
     with Session(engine) as session, session.begin():
-        found = session.scalars(_ABANDONED).all()
-        return sum(
-            reports.give_up(session, report_id, error="the keepers lost sight of it") for report_id in found
+        given_up = sum(
+            reports.give_up(session, report_id, error=_LOST_SIGHT)
+            for report_id in session.scalars(_ABANDONED).all()
+        )
+        return given_up + sum(
+            operations.interrupt(session, operation_id, error=_LOST_SIGHT)
+            for operation_id in session.scalars(_UNKNOWN).all()
         )

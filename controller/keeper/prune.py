@@ -32,6 +32,9 @@ _RULES = {
     "certificates": "not_after < now() - interval '90 days'",
     "enrolment_tokens": "expires_at < now() - interval '7 days'",
     "reports": "expires_at < now()",
+    # What happened in detail is wanted for a while; that it happened, as long as charts may show the time.
+    "operation_events": "operation_id IN (SELECT id FROM operations WHERE finished_at < now() - interval '30 days')",
+    "operations": "finished_at < now() - interval '400 days'",
     "quarantine": "received_at < now() - interval '30 days'",
     "api_tokens": "expires_at < now() - interval '30 days'",
     "diagnosis_states": "job_id IN (SELECT id FROM jobs WHERE retired_at < now() - interval '7 days')",
@@ -49,7 +52,7 @@ _EPOCH: ColumnElement[Any] = literal_column("timestamptz 'epoch'")
 def prune(engine: Engine) -> dict[str, int]:
     """Delete what is old: of `_RULES`, tests of expired runs, versions of jobs, processes; return how many of each.
 
-    Reports that wait in vain are among it: they fail, and go when their time comes.
+    Reports and operations that wait in vain are among it: they end, and go when their time comes.
     """
     done: dict[str, int] = {}
     for table, condition in _RULES.items():
@@ -57,7 +60,7 @@ def prune(engine: Engine) -> dict[str, int]:
             done[table] = connection.execute(text(f"DELETE FROM {table} WHERE {condition}")).rowcount  # noqa: S608  fixed text
     done["tests"] = delete_expired_runs(engine)
     done["job_versions"] = prune_versions(engine)
-    done["abandoned reports"] = give_up_abandoned(engine)
+    done["abandoned"] = give_up_abandoned(engine)
     with engine.begin() as connection:
         done["processes"] = health.prune_processes(connection, older_than_s=_DAY_S)
     return done

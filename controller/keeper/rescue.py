@@ -23,7 +23,7 @@ SILENT_S = 10.0
 #: A task that runs for so long has lost the word that it ended, to a database that was away just then.
 LONGEST_S = 600.0
 #: Tasks that may rightly work for longer, and for how long: rounds of 15 minutes with statements of up to an hour.
-LONG_TASKS = ("rewrite", "expire", "purge", "roll_up")
+LONG_TASKS = ("rewrite", "expire", "purge", "roll_up", "operation")
 LONGEST_OF_LONG_S = 3 * 3600.0
 #: A task that was cut short so often is given up: it may be what kills the keepers.
 MOST_ATTEMPTS = 5

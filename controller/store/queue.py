@@ -25,6 +25,8 @@ DEFAULT_QUEUE = "default"
 PLAN_LOCK = "plan"
 #: Reports are made one after another: each takes memory and reads much.
 REPORT_LOCK = "report"
+#: Operations on the fleet run one after another: each is many SSH connections and processes.
+OPERATION_LOCK = "operation"
 
 _WAITING = """
 SELECT id FROM procrastinate_jobs WHERE queueing_lock = %(queueing_lock)s AND status = 'todo' FOR SHARE
@@ -154,6 +156,17 @@ def make_report(connection: Connection, report_id: int) -> int:
         {"report_id": report_id},
         queueing_lock=f"report:{report_id}",
         lock=REPORT_LOCK,
+    )
+
+
+def run_operation(connection: Connection, operation_id: int) -> int:
+    """Have an operation on the fleet run after this transaction."""
+    return defer(
+        connection,
+        "operation",
+        {"operation_id": operation_id},
+        queueing_lock=f"operation:{operation_id}",
+        lock=OPERATION_LOCK,
     )
 
 

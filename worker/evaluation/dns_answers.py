@@ -34,11 +34,16 @@ class Answer:
     at_s: float
 
 
-def fill(metrics: DnsResult, queries: int, answers: Sequence[Answer], told: Answer | None) -> None:
-    """Fill in what a run's answers say; `queries` were asked, and `told` is the answer that is told of."""
-    metrics.queries = queries
-    metrics.answered = len(answers)
-    metrics.unanswered_pct = 100.0 * (queries - len(answers)) / queries
+def fill(
+    metrics: DnsResult, answers: Sequence[Answer], *, wrong: int, unanswered: int, told: Answer | None
+) -> None:
+    """Fill in what a run's answers say, of which `told` is told of.
+
+    `wrong` answers came that were none to the question, and to `unanswered` queries came none.
+    """
+    metrics.queries = queries = len(answers) + wrong + unanswered
+    metrics.answered = len(answers) + wrong
+    metrics.unanswered_pct = 100.0 * unanswered / queries
     if told is None:
         return
     times = [answer.elapsed_ms for answer in answers]

@@ -30,8 +30,10 @@ from worker.wire.tls import expected_name
 #: What fits everywhere without fragments (DNS flag day 2020).
 _UDP_PAYLOAD_BYTES = 1232
 _PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
-#: Unanswered queries that the detail tells of.
+#: Queries without an answer to them that the detail tells of.
 _TOLD_FAILURES = 10
+#: The server answered, but with no DNS message, with one to another question, or with an HTTP error.
+_WRONG_ANSWERS = {probe_pb2.FAILURE_REASON_BAD_ANSWER, probe_pb2.FAILURE_REASON_WRONG_STATUS}
 
 
 async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
@@ -63,12 +65,16 @@ async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
             transport.close()
             _count(metrics, traffic)
         told, failure = await demands.first_unmet(answers)
-        dns_answers.fill(metrics, len(answers) + len(failures), answers, told)
+        wrong = [each for each in failures if each.reason in _WRONG_ANSWERS]
+        unanswered = [each for each in failures if each.reason not in _WRONG_ANSWERS]
+        dns_answers.fill(metrics, answers, wrong=len(wrong), unanswered=len(unanswered), told=told)
         if told is not None:
             detail |= dns_answers.detail_of(told.message)
-        if failures and told is not None:
-            detail["unanswered"] = [shown(each.message, 255) for each in failures[:_TOLD_FAILURES]]
-        failure = failure or (None if answers else failures[-1])
+        for name, some in (("wrong_answers", wrong), ("unanswered", unanswered)):
+            if some and (told is not None or len(failures) > 1):
+                detail[name] = [shown(each.message, 255) for each in some[:_TOLD_FAILURES]]
+        # An answer that is none to the question is as wrong as one that the test does not want.
+        failure = failure or next(iter(wrong), None) or (None if answers else unanswered[-1])
         if failure is not None:
             failure.metrics = metrics
             raise failure
@@ -128,7 +134,7 @@ def _transport(server: Server, traffic: Traffic, spec: DnsSpec) -> Transport:
 async def _ask_all(
     transport: Transport, server: Server, spec: DnsSpec
 ) -> tuple[list[Answer], list[ProbeFailure]]:
-    """Ask as often as the test says; return the answers, and the failures of queries without one."""
+    """Ask as often as the test says; return the answers, and the failures of queries without an answer to them."""
     answers: list[Answer] = []
     failures: list[ProbeFailure] = []
     begin = time.monotonic()

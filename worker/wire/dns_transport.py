@@ -13,10 +13,12 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+import dns.edns
 import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.wire
 
 from streamswarm.v1 import probe_pb2
 from worker.failures import network_failure, target_failure
@@ -233,6 +235,20 @@ class StreamTransport:
         return Reply(message=answer, size=len(received), elapsed_ms=elapsed_ms)
 
 
+class ExtendedError(dns.edns.EDEOption):
+    """An extended DNS error (RFC 8914) whose text may be broken: it is for people, and discards no good answer."""
+
+    @classmethod
+    def from_wire_parser(cls, otype: dns.edns.OptionType | str, parser: dns.wire.Parser) -> dns.edns.Option:
+        """Read the option; what is no UTF-8 shows as U+FFFD, a NUL at the end is none of the text."""
+        code = parser.get_uint16()
+        text = parser.get_remaining().removesuffix(b"\0").decode("utf-8", "replace")
+        return cls(dns.edns.EDECode.make(code), text or None)
+
+
+dns.edns.register_type(ExtendedError, dns.edns.OptionType.EDE)
+
+
 def fits(data: bytes, query: bytes) -> bool:
     """Whether a datagram may answer a query, by its id and question (RFC 5452, section 9.1), without parsing it.
 
@@ -259,9 +275,11 @@ def answer_to(query: dns.message.QueryMessage, data: bytes, where: str) -> dns.m
 
 
 def parse(data: bytes, where: str) -> dns.message.Message:
-    """Read a DNS message; raises ProbeFailure."""
+    """Read a DNS message, in which each record keeps the TTL that it came with; raises ProbeFailure."""
     try:
-        return dns.message.from_wire(data, ignore_trailing=True, raise_on_truncation=False)
+        return dns.message.from_wire(
+            data, one_rr_per_rrset=True, ignore_trailing=True, raise_on_truncation=False
+        )
     except (dns.exception.DNSException, ValueError) as error:
         raise target_failure(
             f"{where} sent an answer that is not a DNS message: {error}",

@@ -7,6 +7,7 @@ refer to them; they are marked `deleted_at` or `retired_at` instead, so that lat
 from controller.store.entities.base import Base
 from controller.store.entities.diagnosis import DiagnosisSeason, DiagnosisState
 from controller.store.entities.jobs import Backlog, Job, JobVersion, Mark, OverdueJob, Quarantine
+from controller.store.entities.operations import Operation, OperationEvent, OperationHost
 from controller.store.entities.people import ApiToken, AuditEntry, LoginAttempt, LoginLink, User, WebSession
 from controller.store.entities.reports import Report
 from controller.store.entities.tests import Destination, Test, test_destinations
@@ -30,6 +31,9 @@ __all__ = [
     "LoginAttempt",
     "LoginLink",
     "Mark",
+    "Operation",
+    "OperationEvent",
+    "OperationHost",
     "OverdueJob",
     "Process",
     "Quarantine",

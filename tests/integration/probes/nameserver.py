@@ -89,6 +89,8 @@ class NameServer:
                 answer.answer = [dns.rrset.from_text("long.test.", 5, "IN", "TXT", *texts)]
         elif name in ("hangup.test.", "silent.test."):
             return []
+        elif name == "once.test." and len(self.queries) > 1:
+            return [data[:2] + b"\x84\0\0\1garbage"]
         elif name == "another.test.":
             answer = dns.message.make_response(dns.message.make_query("other.test.", "A", id=query.id))
         elif name == "garbage.test.":

@@ -185,21 +185,34 @@ async def test_a_host_without_name_server_is_the_targets_refusal(
 
 
 @pytest.mark.parametrize(
-    ("name", "transport", "words"),
+    ("name", "transport", "words", "unanswered_pct"),
     [
-        ("garbage.test", "udp", "not a DNS message"),
-        ("hangup.test", "tcp", "closed the connection before"),
-        ("another.test", "tcp", "answered another question"),
+        ("garbage.test", "udp", "not a DNS message", 0),
+        ("hangup.test", "tcp", "closed the connection before", 100),
+        ("another.test", "tcp", "answered another question", 0),
     ],
 )
 async def test_nonsense_is_the_targets(
-    server: NameServer, probe: Probe, name: str, transport: str, words: str
+    server: NameServer, probe: Probe, name: str, transport: str, words: str, unanswered_pct: float
 ) -> None:
-    """An answer that cannot be read, and a connection closed without one."""
+    """An answer that cannot be read is one, a connection closed without one is not."""
     with pytest.raises(ProbeFailure, match=words) as caught:
         await probe("dns", f"127.0.0.1:{server.port}", query_name=name, transport=transport)
     assert caught.value.source == probe_pb2.FAILURE_SOURCE_TARGET
     assert caught.value.status == probe_pb2.STATUS_FAILED
+    assert caught.value.metrics.unanswered_pct == unanswered_pct
+    assert caught.value.metrics.answered == (unanswered_pct == 0)
+
+
+async def test_one_wrong_answer_among_several_fails_the_run(server: NameServer, probe: Probe) -> None:
+    """It is no loss; what the right answer said is told, and the detail keeps the two apart."""
+    with pytest.raises(ProbeFailure, match="not a DNS message") as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="once.test", count=2, interval_ms=10)
+    metrics = caught.value.metrics
+    assert (metrics.queries, metrics.answered, metrics.unanswered_pct, metrics.rcode) == (2, 2, 0, 0)
+    [told] = caught.value.detail["wrong_answers"]
+    assert "not a DNS message" in told
+    assert "unanswered" not in caught.value.detail
 
 
 async def test_the_answer_must_contain_what_the_test_asks_for(server: NameServer, probe: Probe) -> None:

@@ -43,7 +43,7 @@ async def test_spoiled_dns_answers_are_read_or_refused(changes: list[tuple[int, 
     answer = dns_answers.Answer(message=message, size=length, elapsed_ms=1.0, at_s=0.0)
     demands = Demands.of(DnsSpec(answer_pattern="two", authority_pattern="three"))
     told, _failure = await demands.first_unmet([answer])
-    dns_answers.fill(metrics, 1, [answer], told)
+    dns_answers.fill(metrics, [answer], wrong=0, unanswered=0, told=told)
     metrics.SerializeToString()
     json.dumps(dns_answers.detail_of(message))
 

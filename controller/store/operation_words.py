@@ -1,0 +1,87 @@
+"""What an operation on the fleet is made of: its kinds, their options, and what may be asked of a keeper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from controller.checking import Checker
+from streamswarm.targets import shown
+
+#: Every kind of operation, by the name of its command.
+KINDS = ("provision", "upgrade", "drain", "verify", "rotate", "remove", "run")
+#: Kinds that a keeper runs, each with its options.
+ASKED: Mapping[str, tuple[str, ...]] = {
+    "provision": (),
+    "verify": (),
+    "remove": ("on_controller", "keep_data", "discard", "wait"),
+}
+#: Kinds that change nothing on a host that measures, whatever their options.
+HARMLESS = ("verify", "run")
+RETIREMENTS = ("revoke", "delete", "keep")
+FIELDS = ("kind", "limit", "check", "forks", "options")
+MOST_FORKS = 200
+LONGEST_LIMIT = 1000
+_LONGEST_WAIT_S = 86_400
+_DEFAULT_FORKS = 10
+#: A host pattern of Ansible's without `@`, which reads a file, and `~`, which begins an expression.
+_PATTERN = re.compile(r"[A-Za-z0-9_.*!&][A-Za-z0-9_.*!&:,\[\]-]*\Z")
+
+
+def read_asked(checker: Checker) -> dict[str, Any]:
+    """Return the parameters of an operation that a keeper is to run."""
+    kind = checker.choice("kind", tuple(ASKED))
+    limit = checker.text("limit", longest=LONGEST_LIMIT)
+    if limit and not _PATTERN.match(limit):
+        checker.add("limit", "must be names of hosts or groups with `:`, `,`, `!`, `&` or `*` between them")
+    check = checker.flag("check") if checker.given("check") else False
+    if check and kind == "verify":
+        checker.add("check", "verifying changes nothing anyhow")
+    return {
+        "limit": limit,
+        "check": check,
+        "forks": _forks(checker),
+        "options": _options(checker, kind),
+    }
+
+
+def read_told(checker: Checker) -> dict[str, Any]:
+    """Return the parameters of an operation that runs elsewhere and is only written down."""
+    checker.choice("kind", KINDS)
+    return {
+        "limit": checker.text("limit", longest=LONGEST_LIMIT),
+        "check": checker.flag("check") if checker.given("check") else False,
+        "forks": _forks(checker),
+        "options": {},
+    }
+
+
+def _forks(checker: Checker) -> int:
+    number = checker.number("forks", smallest=1, largest=MOST_FORKS)
+    return _DEFAULT_FORKS if number is None else round(number)
+
+
+def _options(checker: Checker, kind: str) -> dict[str, Any]:
+    given = checker.value("options")
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        checker.add("options", "must be a mapping of options to values")
+        return {}
+    for name in given:
+        if name not in ASKED.get(kind, ()):
+            checker.add(f"options.{shown(str(name))}", f"`{kind}` has no such option")
+    inner = Checker(given, tuple(map(str, given)))
+    options: dict[str, Any] = {}
+    for name in ("keep_data", "discard"):
+        if inner.given(name) and inner.flag(name):
+            options[name] = True
+    if inner.given("on_controller"):
+        options["on_controller"] = inner.choice("on_controller", RETIREMENTS)
+    wait = inner.number("wait", smallest=0, largest=_LONGEST_WAIT_S, unit="seconds")
+    if wait is not None:
+        options["wait"] = round(wait)
+    for problem in inner.problems:
+        checker.add(f"options.{problem.path}", problem.message)
+    return options
