@@ -52,8 +52,21 @@ class FarEnd:
 
 def _join(left: str, left_device: str, right: str, right_device: str) -> None:
     call(
-        ["ip", "-n", left, "link", "add", left_device, "type", "veth"]
-        + ["peer", "name", right_device, "netns", right]
+        [
+            "ip",
+            "-n",
+            left,
+            "link",
+            "add",
+            left_device,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            right_device,
+            "netns",
+            right,
+        ]
     )
     for name, device in ((left, left_device), (right, right_device)):
         call(

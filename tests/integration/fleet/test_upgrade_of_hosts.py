@@ -119,7 +119,7 @@ def test_check_and_upgrade_and_again_and_back(
     good = make_release("3.good")
     announced = Upgrade(controller, good, check=True)
     assert announced.recap.succeeded, announced.message
-    assert "Say what would be done" in announced.changed()
+    assert "Say which release the host goes to" in announced.changed()
     assert f"{host_bundle.version} → {good.version}" in announced.recap.hosts[0].notes
     assert _current(host) == host_bundle.version
 
