@@ -43,7 +43,9 @@ def far(lab: Lab) -> Iterator[FarEnd]:
 
 
 @pytest.fixture(scope="module")
-def measuring(controller: Any, lab: Lab, web: tuple[str, str], far: FarEnd) -> Iterator[tuple[str, str]]:
+def measuring(
+    controller: Any, lab: Lab, web: tuple[str, str], api: Client, far: FarEnd
+) -> Iterator[tuple[str, str]]:
     """Three workers that ping the far end once a second, and have done so for a while; the controller's address and token."""
     variables = {"streamswarm_worker_bundle": str(controller.bundle.path)}
     with tempfile.TemporaryFile() as log:
@@ -55,7 +57,7 @@ def measuring(controller: Any, lab: Lab, web: tuple[str, str], far: FarEnd) -> I
             stderr=log,
         )
         try:
-            with lab.inside(), Client(*web, through_proxies=False) as api:
+            with lab.inside():
                 request = PlaybookRequest(inventories=(lab.inventory,), variables=variables)
                 recap = operations.provision(request, grant_for=controller.grant_for)
                 assert recap.succeeded, recap.hosts
