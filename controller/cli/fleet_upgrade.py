@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from controller.cli.fleet_progress import FleetProgress
+from controller.cli.on_hosts import STOPPED
 from controller.fleet import operations
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.upgrades.plan import Plan, plan
@@ -19,8 +20,6 @@ from controller.fleet.upgrades.plan import Plan, plan
 HOSTS_FAILED = 1
 #: Too little was measured to say anything.
 INCONCLUSIVE = 3
-#: The command was stopped before its end, as a shell says it.
-STOPPED = 130
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

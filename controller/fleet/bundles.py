@@ -3,7 +3,7 @@
 A bundle unpacks to a release:
 
     bin/streamswarm-worker      starts the worker, see launcher.py
-    lib/                        our packages and the wheels of the base requirements, unpacked
+    lib/                        our packages and the wheels that a worker requires, unpacked
     release.json                version and platform
 
 Bundles are kept in one folder (the setting `bundle_dir`) under a key of everything that decides their content, each beside a small

@@ -23,6 +23,9 @@ NAME = "streamswarm"
 #: Our packages that run on hosts.
 PACKAGES = ("worker", "streamswarm")
 
+#: Requirements of the base installation that only the command line needs: a third of its code.
+OF_THE_COMMAND_LINE = ("httpx", "rich")
+
 _OF_AN_EXTRA = re.compile(r";.*\bextra\s*==")
 
 
@@ -31,7 +34,7 @@ class Source:
     """One release's own code and what it needs."""
 
     version: str
-    #: The requirements of the base installation, sorted.
+    #: The requirements of a worker, sorted.
     requirements: Sequence[str]
     #: Path below `lib/` and the file, sorted.
     files: Sequence[tuple[str, Path]]
@@ -39,7 +42,7 @@ class Source:
 
 def installed() -> Source:
     """Return the release that is installed here."""
-    return Source(version=version(), requirements=base_requirements(), files=list(own_files()))
+    return Source(version=version(), requirements=worker_requirements(), files=list(own_files()))
 
 
 @contextmanager
@@ -65,7 +68,7 @@ def of_wheel(path: Path) -> Iterator[Source]:
             )
         yield Source(
             version=said["Version"],
-            requirements=_of_base(said.get_all("Requires-Dist") or []),
+            requirements=_of_worker(_of_base(said.get_all("Requires-Dist") or [])),
             files=[found for package in sorted(packages) for found in _files(package.name, package)],
         )
 
@@ -78,6 +81,11 @@ def version() -> str:
 def base_requirements() -> list[str]:
     """Return the requirements of the base installation, sorted: those that belong to no extra."""
     return _of_base(_distribution().requires or [])
+
+
+def worker_requirements() -> list[str]:
+    """Return those of them that a worker needs."""
+    return _of_worker(base_requirements())
 
 
 def own_files() -> Iterator[tuple[str, Path]]:
@@ -96,6 +104,11 @@ def _files(package: str, root: Path) -> Iterator[tuple[str, Path]]:
 
 def _of_base(requirements: Sequence[str]) -> list[str]:
     return sorted(line for line in requirements if not _OF_AN_EXTRA.search(line))
+
+
+def _of_worker(requirements: Sequence[str]) -> list[str]:
+    names = re.compile(rf"({'|'.join(OF_THE_COMMAND_LINE)})(?![A-Za-z0-9._-])", re.IGNORECASE)
+    return [line for line in requirements if not names.match(line)]
 
 
 def _distribution() -> metadata.Distribution:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import zipfile
 from pathlib import Path
@@ -37,7 +38,7 @@ def _wheel(path: Path, *, name: str = "streamswarm", without: str = "") -> Path:
         "controller/__init__.py": "",
         "streamswarm-9.9.dist-info/METADATA": (
             f"Metadata-Version: 2.4\nName: {name}\nVersion: 9.9\nRequires-Dist: grpcio<2\n"
-            "Requires-Dist: click>=8\nRequires-Dist: numpy; extra == 'controller'\n"
+            "Requires-Dist: click>=8\nRequires-Dist: rich<16\nRequires-Dist: numpy; extra == 'controller'\n"
         ),
     }
     with zipfile.ZipFile(path, "w") as content:
@@ -71,3 +72,18 @@ def test_what_is_no_wheel_of_ours_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigurationError, match="wheel"), distribution.of_wheel(path):
             pass
+
+
+def test_a_worker_imports_nothing_that_its_bundle_leaves_out() -> None:
+    """What only the command line requires is in no import of the files that go to hosts, and in no bundle."""
+    imported = set()
+    for _, path in distribution.own_files():
+        for node in ast.walk(ast.parse(path.read_bytes())) if path.suffix == ".py" else ():
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    assert {"grpc", "click"} <= imported
+    assert not imported & set(distribution.OF_THE_COMMAND_LINE)
+    left_out = set(distribution.base_requirements()) - set(distribution.worker_requirements())
+    assert sorted(re.split(r"[^a-z]", line)[0] for line in left_out) == ["httpx", "rich"]
