@@ -154,7 +154,7 @@ def upgrade(
 ) -> Recap:
     """Bring hosts to another release, all at once; a host whose worker does not do well with it has moved back and failed."""
     with private_folder() as private:
-        return _run("upgrade.yml", request, private=private, on_event=on_event, cancelled=cancelled)
+        return run_playbook("upgrade.yml", request, private=private, on_event=on_event, cancelled=cancelled)
 
 
 def roll_back(
@@ -167,7 +167,7 @@ def roll_back(
     """Return those of the hosts that are on the release `bad_release` to the one that they had before."""
     ours = _with(request, streamswarm_worker_bad_release=bad_release)
     with private_folder() as private:
-        return _run("rollback.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
+        return run_playbook("rollback.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
 
 
 def _with(request: PlaybookRequest, **variables: Any) -> PlaybookRequest:
