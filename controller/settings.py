@@ -27,7 +27,16 @@ PREFIX = "STREAMSWARM_"
 _LEVELS = ("debug", "info", "warning", "error")
 #: Variables of the command line and the playbooks.
 _OTHERS = {
-    PREFIX + name for name in ("CONFIG", "URL", "TOKEN", "TOKEN_FILE", "INVENTORY", "ENROLMENT_SOCKET")
+    PREFIX + name
+    for name in (
+        "CONFIG",
+        "URL",
+        "TOKEN",
+        "TOKEN_FILE",
+        "INVENTORY",
+        "ENROLMENT_SOCKET",
+        "ANSIBLE_STRATEGY",
+    )
 }
 
 
