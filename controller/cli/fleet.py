@@ -18,8 +18,10 @@ import click
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from controller import assets
+from controller.cli.fleet_history import History
 from controller.cli.fleet_progress import FleetProgress
 from controller.errors import ConfigurationError
 from controller.fleet import operations
@@ -44,8 +46,8 @@ _INVENTORY = click.option(
     "inventories",
     type=click.Path(path_type=Path),
     multiple=True,
-    envvar="STREAMSWARM_INVENTORY",
-    help="Inventory file or folder; may be given again. [default: inventory/hosts.ini or hosts.yml]",
+    help="Inventory file or folder; may be given again. "
+    "[default: STREAMSWARM_INVENTORY, else inventory/hosts.ini or hosts.yml]",
 )
 
 
@@ -109,8 +111,10 @@ def provision(**on_hosts: Any) -> None:
         }
         return Grant.from_answer(client.post("/enrolment-tokens", about))
 
+    request = _request(**on_hosts)
     _play(
-        lambda **watching: operations.provision(_request(**on_hosts), grant_for=grant_for, **watching),
+        lambda **watching: operations.provision(request, grant_for=grant_for, **watching),
+        history=History(client, "provision", request),
         again="Provisioning the same hosts again goes on where it was.",
     )
 
@@ -156,6 +160,7 @@ def remove(
         lambda **watching: operations.remove(
             request, retire=lambda host: retire(client, host, Retirement(on_controller)), **watching
         ),
+        history=History(client, "remove", request),
         again="Removing the same hosts again goes on where it was.",
         verdict="removed" if not request.check else "would be removed",
     )
@@ -176,8 +181,10 @@ def verify(**on_hosts: Any) -> None:
     def examine(host: str) -> str:
         return "; ".join(faults(workers_of(client, host), now=dt.datetime.now(dt.UTC)))
 
+    request = _request(**on_hosts)
     _play(
-        lambda **watching: operations.verify(_request(**on_hosts), examine=examine, **watching),
+        lambda **watching: operations.verify(request, examine=examine, **watching),
+        history=History(client, "verify", request),
         again="Nothing was changed.",
         verdict="as provisioned",
     )
@@ -350,11 +357,24 @@ def _request(
     )
 
 
-def _play(operation: Callable[..., Recap], *, again: str, verdict: str = "ready") -> NoReturn:
-    """Run an operation with its progress shown, print how each host came out of it, and end with its exit code."""
+def _play(
+    operation: Callable[..., Recap], *, again: str, verdict: str = "ready", history: History | None = None
+) -> NoReturn:
+    """Run an operation with its progress shown, print how each host came out of it, and end with its exit code.
+
+    With `history` the controller writes it down too, and may end it from there.
+    """
     console = Console(stderr=True)
-    with _stop_by_signal() as stopped, FleetProgress(console) as progress:
-        recap = operation(on_event=progress.take, cancelled=stopped.is_set)
+    recording = history.begin() if history is not None else None
+    try:
+        with _stop_by_signal() as stopped, FleetProgress(console) as progress:
+            if recording is None:
+                recap = operation(on_event=progress.take, cancelled=stopped.is_set)
+            else:
+                recap = recording.follow(operation, on_event=progress.take, cancelled=stopped.is_set)
+    finally:
+        if history is not None and history.trouble:
+            console.print(Text(f"The controller's history lacks this run or its end: {history.trouble}"))
     progress.show(recap, verdict)
     if recap.cancelled:
         console.print(f"Stopped. {again}")
@@ -363,7 +383,8 @@ def _play(operation: Callable[..., Recap], *, again: str, verdict: str = "ready"
 
 
 def _inventories(given: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Return the inventories to use: those given, else the first of the usual places that is there."""
+    """Return the inventories to use: those given, else the setting's, else the first usual place that is there."""
+    given = given or Settings.load().inventory
     if given:
         return given
     usual = [Path("inventory/hosts.ini"), Path("inventory/hosts.yml")]
