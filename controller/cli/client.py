@@ -92,9 +92,9 @@ class Client:
         """Change something."""
         return self.call("PATCH", path, body=body)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, **query: Any) -> None:
         """Delete something."""
-        self.call("DELETE", path)
+        self.call("DELETE", path, query=query)
 
     def items(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """Return every item of a list, page by page."""

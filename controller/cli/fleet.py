@@ -124,10 +124,11 @@ def provision(**on_hosts: Any) -> None:
 @_CHECK
 @click.option(
     "--on-controller",
-    type=click.Choice([each.value for each in Retirement]),
-    default=Retirement.REVOKE.value,
-    show_default=True,
-    help="What becomes of the worker there; its results stay.",
+    type=click.Choice([each.value for each in Retirement if each is not Retirement.DELETE_WITH_DATA]),
+    help="What becomes of the worker there. [default: revoke]",
+)
+@click.option(
+    "--with-data", is_flag=True, help="Delete the worker there together with its results, for good."
 )
 @click.option("--keep-data", is_flag=True, help="Leave identity, waiting results and jobs on the host.")
 @click.option("--discard", is_flag=True, help="Go on although results cannot be delivered; they are lost.")
@@ -136,15 +137,24 @@ def provision(**on_hosts: Any) -> None:
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(
-    on_controller: str, keep_data: bool, discard: bool, wait: int | None, yes: bool, **on_hosts: Any
+    on_controller: str | None,
+    with_data: bool,
+    keep_data: bool,
+    discard: bool,
+    wait: int | None,
+    yes: bool,
+    **on_hosts: Any,
 ) -> None:
     """Take the worker off hosts, with everything that provisioning put there.
 
     Results that wait on a host are delivered first; where that does not succeed the worker stays, unless --discard or
-    --keep-data says otherwise. Exit codes are those of `provision`.
+    --keep-data says otherwise. What the controller has of its results stays, unless --with-data is given. Exit codes are those of `provision`.
     """
     from controller.cli.client import Client
 
+    if with_data and on_controller not in (None, Retirement.DELETE.value):
+        raise click.UsageError("--with-data deletes the worker at the controller; leave --on-controller away")
+    how = Retirement.DELETE_WITH_DATA if with_data else Retirement(on_controller or Retirement.REVOKE)
     client = Client.from_environment()
     request = _request(**on_hosts)
     chosen = {"streamswarm_worker_keep_data": keep_data, "streamswarm_worker_discard": discard}
@@ -155,10 +165,11 @@ def remove(
     if not yes and not request.check:
         where = f"the hosts `{request.limit}`" if request.limit else "ALL hosts of the group `workers`"
         sources = ", ".join(map(str, request.inventories))
-        click.confirm(f"Take the worker off {where} of {click.unstyle(sources)}?", abort=True, err=True)
+        also = " and delete all their results at the controller" if with_data else ""
+        click.confirm(f"Take the worker off {where} of {click.unstyle(sources)}{also}?", abort=True, err=True)
     _play(
         lambda **watching: operations.remove(
-            request, retire=lambda host: retire(client, host, Retirement(on_controller)), **watching
+            request, retire=lambda host: retire(client, host, how), **watching
         ),
         history=History(client, "remove", request),
         again="Removing the same hosts again goes on where it was.",

@@ -9,12 +9,14 @@ from controller.fleet.api import Api, workers_of
 
 
 class Retirement(enum.StrEnum):
-    """What becomes of the worker at the controller. Its results stay."""
+    """What becomes of the worker at the controller."""
 
-    #: Its right to speak ends; it stays in the lists.
+    #: Its right to speak ends; it stays in the lists, and its results stay.
     REVOKE = "revoke"
-    #: It goes from the lists too.
+    #: It goes from the lists too; its results stay.
     DELETE = "delete"
+    #: Its results go too.
+    DELETE_WITH_DATA = "delete-with-data"
     #: Nothing.
     KEEP = "keep"
 
@@ -27,6 +29,9 @@ def retire(api: Api, host_name: str, how: Retirement) -> str:
             if how is Retirement.DELETE:
                 api.delete(f"/workers/{worker['id']}")
                 done = "deleted at the controller; its results stay"
+            elif how is Retirement.DELETE_WITH_DATA:
+                api.delete(f"/workers/{worker['id']}", with_data="true")
+                done = "deleted at the controller; its results are being removed"
             elif worker["state"] != "revoked":
                 api.post(f"/workers/{worker['id']}/revoke")
                 done = "revoked at the controller; its results stay"

@@ -72,7 +72,7 @@ class Tally:
 
     stored: int = 0
     quarantined: int = 0
-    #: Acknowledged and not stored: older than the retention, or of tests deleted with their data.
+    #: Acknowledged and not stored: older than the retention, or of tests or workers deleted with their data.
     expired: int = 0
     deleted: int = 0
     transactions: int = 0

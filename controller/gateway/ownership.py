@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from controller.gateway.database import BlockingConnection
 
 _MOST_JOBS = 500_000
-#: What is remembered is asked again after so long, seconds: a test may have been deleted with its data.
+#: What is remembered is asked again after so long, seconds: a test or a worker may have been deleted with its data.
 OLDEST_S = 300.0
 #: No run of a job was due before the job was made; clocks may have been wrong by so much.
 OLDEST_DAYS = 90
@@ -26,7 +26,7 @@ class OwnedJob:
     one_shot: bool
     #: Results due before then are not its, in microseconds.
     oldest_us: int
-    #: Its test was deleted with its data: nothing more of it is stored.
+    #: Its test or its worker was deleted with its data: nothing more of it is stored.
     deleted: bool = False
 
 
@@ -60,7 +60,7 @@ class Ownership:
             self._since = now
 
     def deleted(self, job_ids: Iterable[int]) -> set[int]:
-        """Return those jobs whose test was deleted with its data."""
+        """Return those jobs whose test or worker was deleted with its data."""
         known = self._jobs
         return {job_id for job_id in job_ids if job_id in known and known[job_id].deleted}
 
@@ -76,9 +76,10 @@ class Ownership:
         """Read these jobs from the database; those that do not exist are simply not there afterwards."""
         wanted = list(set(job_ids))
         cursor = connection.execute(
-            "SELECT j.id, j.worker_id, j.kind, j.test_id, j.one_shot, t.data_deleted_at IS NOT NULL, "
+            "SELECT j.id, j.worker_id, j.kind, j.test_id, j.one_shot, "
+            "coalesce(t.data_deleted_at, w.data_deleted_at) IS NOT NULL, "
             "(extract(epoch FROM j.created_at - %s * interval '1 day') * 1000000)::bigint "
-            "FROM jobs j JOIN tests t ON t.id = j.test_id WHERE j.id = ANY(%s)",
+            "FROM jobs j JOIN tests t ON t.id = j.test_id JOIN workers w ON w.id = j.worker_id WHERE j.id = ANY(%s)",
             (OLDEST_DAYS, wanted),
         )
         for job_id in wanted:

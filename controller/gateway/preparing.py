@@ -34,7 +34,7 @@ class Counts:
 
     stored: int = 0
     quarantined: int = 0
-    #: Older than the retention, or of tests that were deleted with their data.
+    #: Older than the retention, or of tests or workers that were deleted with their data.
     expired: int = 0
     deleted: int = 0
     #: Tests that got results, and one-shot jobs that have run.
@@ -139,8 +139,8 @@ class Preparation:
         if result is None:
             return Single(packed=None, fault=_NO_RESULT)
         fault = faults.get((position, result.job_id, kind_name(result)), "")
-        if not fault and result.job_id in unwanted:
-            return _DELETED
+        if result.job_id in unwanted:
+            return _DELETED  # whoever brings it: a successor on the same host may have the old spool
         if not fault and result.scheduled_at_us < expiry_us:
             return _EXPIRED
         if not fault and result.scheduled_at_us < self._ownership.job(result.job_id).oldest_us:

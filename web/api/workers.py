@@ -98,9 +98,14 @@ def revoke_worker(worker_id: uuid.UUID) -> Response:
 
 @blueprint.delete("/workers/<uuid:worker_id>")
 @requires("admin")
-@described(status=204, conflicts=True)
+@described(
+    query={"with_data": said(FLAG, "Remove its results too; false unless sent.")}, status=204, conflicts=True
+)
 def delete_worker(worker_id: uuid.UUID) -> tuple[str, int]:
-    """Delete it; its results stay."""
+    """Delete it; its results stay until their retention ends, unless they are to go with it."""
+    query = Query()
+    with_data = query.flag("with_data")
+    query.done()
     with transaction() as database:
-        commands.delete(database, worker_id, actor=principal().actor)
+        commands.delete(database, worker_id, actor=principal().actor, with_data=bool(with_data))
     return "", 204

@@ -67,6 +67,19 @@ def worker_revoke(worker_id: uuid.UUID) -> Response:
     return redirect(url_for("pages.worker", worker_id=worker_id))
 
 
+@blueprint.post("/workers/<uuid:worker_id>/delete")
+@requires("admin")
+def worker_delete(worker_id: uuid.UUID) -> Response:
+    """Delete a worker, and its results when that is ticked."""
+    with_data = request.form.get("with_data") == "yes"
+    with transaction() as session:
+        found = workers.get(session, worker_id)
+        commands.delete(session, worker_id, actor=actor(), with_data=with_data)
+    removed = " Its results are being removed." if with_data else ""
+    flash(f"The worker {found.name} is deleted.{removed}", "success")
+    return redirect(url_for("pages.workers"))
+
+
 def _worker(worker_id: uuid.UUID) -> dict[str, object]:
     with transaction() as session:
         found = workers.get(session, worker_id)

@@ -62,22 +62,21 @@ def revoke(session: Session, worker_id: uuid.UUID, *, actor: Actor) -> WorkerRec
     return workers.get(session, worker_id)
 
 
-def delete(session: Session, worker_id: uuid.UUID, *, actor: Actor) -> None:
-    """Delete a worker and revoke it. Its row stays as a tombstone, for its results refer to it."""
+def delete(session: Session, worker_id: uuid.UUID, *, actor: Actor, with_data: bool = False) -> None:
+    """Delete a worker and revoke it. Its row stays as a tombstone, for its results refer to it.
+
+    `with_data` has keepers remove its results too; those that still come are acknowledged and not stored.
+    """
     entity = _locked(session, worker_id)
     if entity.revoked_at is None:
         enrolment.revoke_worker(session, str(worker_id), actor=actor)
     else:
         enrolment.expire_tokens(session, entity.host_name)  # those that were made since
     entity.deleted_at = func.now()
-    audit.record(
-        session,
-        actor,
-        "worker.delete",
-        "worker",
-        entity.id,
-        {"name": entity.name, "host_name": entity.host_name},
-    )
+    if with_data:
+        entity.data_deleted_at = func.now()
+    told = {"name": entity.name, "host_name": entity.host_name, **({"with_data": True} if with_data else {})}
+    audit.record(session, actor, "worker.delete", "worker", entity.id, told)
     session.flush()
     queue.plan_worker(session.connection(), entity.id)
 

@@ -63,6 +63,10 @@ class Worker(Base):
     enrolled_at: Mapped[dt.datetime | None]
     revoked_at: Mapped[dt.datetime | None]
     deleted_at: Mapped[dt.datetime | None]
+    #: When it was deleted with its data: results that still come are acknowledged and not stored.
+    data_deleted_at: Mapped[dt.datetime | None]
+    #: When the last of its data had gone.
+    data_removed_at: Mapped[dt.datetime | None]
 
 
 class Certificate(Base):

@@ -221,7 +221,7 @@ def of_test(
 ) -> TestAccounts:
     """Return the accounts of a test's jobs by worker and destination; "run now" is left out, and retired jobs without any run.
 
-    Jobs beyond so many lines, or so many runs that were due in all of them, are left out, retired ones before live ones; one
+    So are those of workers that were deleted with their data: nothing can be told of their runs. Jobs beyond so many lines, or so many runs that were due in all of them, are left out, retired ones before live ones; one
     is always looked at.
     """
     destination = func.coalesce(Destination.name, "")
@@ -239,7 +239,12 @@ def of_test(
         .join(Test, Test.id == Job.test_id)
         .join(Destination, Destination.id == Job.destination_id, isouter=True)
         .join(OverdueJob, OverdueJob.job_id == Job.id, isouter=True)
-        .where(Job.test_id == test_id, Job.kind == kind, or_(~Job.one_shot, runs_once()))
+        .where(
+            Job.test_id == test_id,
+            Job.kind == kind,
+            or_(~Job.one_shot, runs_once()),
+            Worker.data_deleted_at.is_(None),
+        )
         .order_by(Worker.name, destination, Job.worker_id, Job.id)
     ).all()
     known = len(rows)

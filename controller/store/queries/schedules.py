@@ -102,13 +102,13 @@ def read_changes(session: Session, test_id: int) -> tuple[ScheduleChange, ...]:
 
 
 def read_jobs(session: Session, test_id: int, kind: str) -> tuple[ScheduledJob, ...]:
-    """Return the jobs of a test, retired ones too, by worker and destination."""
+    """Return the jobs of a test, retired ones too, by worker and destination; none of workers deleted with their data."""
     destination = func.coalesce(Destination.name, "")
     rows = session.execute(
         select(Job, Worker.name.label("worker_name"), destination.label("destination_name"))
         .join(Worker, Worker.id == Job.worker_id)
         .join(Destination, Destination.id == Job.destination_id, isouter=True)
-        .where(Job.test_id == test_id, Job.kind == kind)
+        .where(Job.test_id == test_id, Job.kind == kind, Worker.data_deleted_at.is_(None))
         .order_by(Worker.name, destination, Job.worker_id, Job.id)
         .execution_options(populate_existing=True)
     )

@@ -58,6 +58,31 @@ async def test_what_belongs_to_a_test_deleted_with_its_data_is_not_stored(
 
 
 @pytest.mark.parametrize("count", [3, 100])
+async def test_what_belongs_to_a_worker_deleted_with_its_data_is_not_stored(
+    deployment: Any, tools: Any, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """The host's next worker finds the old spool: what its predecessor measured is counted, neither stored nor refused."""
+    monkeypatch.setattr(ownership, "OLDEST_S", 0.0)
+    before = await deployment.enrol("host-a")
+    gone = deployment.job(before.worker_id)
+    deployment.sql(
+        "UPDATE workers SET deleted_at = now(), revoked_at = now(), data_deleted_at = now() WHERE id = %s",
+        before.worker_id,
+    )
+    worker = await deployment.enrol("host-a")
+    assert worker.worker_id != before.worker_id
+    own = deployment.job(worker.worker_id)
+    async with deployment.session(worker) as session:
+        await session.hello()
+        late = [tools.make_result(job, number) for number in range(count) for job in (gone, own)]
+        await session.results(late, range(1, 2 * count + 1))
+        await session.expect_ack(2 * count)
+    assert deployment.sql("SELECT job_id, count(*) FROM result_ping GROUP BY 1") == [(own, count)]
+    tally = deployment.gateway.ingest.tally
+    assert (tally.stored, tally.expired, tally.deleted, tally.quarantined) == (count, 0, count, 0)
+
+
+@pytest.mark.parametrize("count", [3, 100])
 class TestKeepingForEver:
     """Without a retention, what is too old is a matter of the job."""
 

@@ -6,13 +6,14 @@ import datetime as dt
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
 from controller.settings import Settings
 from controller.store import partitions
 from controller.store.engine import make_engine
-from controller.store.entities import Job, Test, Worker
+from controller.store.entities import Job, JobVersion, Quarantine, Test, Worker
+from controller.store.queries import accounts, schedules
 from controller.store.rollups import rolling
 from controller.store.upkeep import purging, rewriting
 from controller.store.upkeep.purging import purge
@@ -197,3 +198,45 @@ def test_a_day_that_cannot_be_had_keeps_the_removal_open(
     assert purge(impatient) == 24
     assert purge(impatient) == 0
     assert is_over(engine)
+
+
+def test_all_of_a_worker_goes_and_its_tests_keep_what_others_measured(
+    engine: Engine, pair: tuple[int, int]
+) -> None:
+    """Results, roll-ups and refused ones of a deleted worker; no account and no report counts its runs as missed."""
+    own, others = pair
+    with Session(engine) as session, session.begin():
+        session.execute(text("UPDATE tests SET deleted_at = NULL, data_deleted_at = NULL"))
+        worker = Worker(name="oslo", host_name="oslo", deleted_at=func.now(), data_deleted_at=func.now())
+        session.add(worker)
+        session.flush()
+        test_id = session.get_one(Job, others).test_id
+        session.get_one(Job, own).worker_id = worker.id
+        session.get_one(Job, own).test_id = test_id
+        for each in session.scalars(select(Worker)):
+            session.add(Quarantine(worker_id=each.id, spool_id="s", seq=1, reason="odd", payload=b"x"))
+        for job in pair:
+            session.add(
+                JobVersion(job_id=job, version=1, interval_us=60_000_000, anchor_us=0, valid_from=FIRST)
+            )
+    assert purge(engine) == 98 + 1
+    assert left(engine, own) == [0, 0, 0]
+    assert left(engine, others) == [48, 48, 2]
+    start = dt.datetime(2026, 3, 28, tzinfo=dt.UTC)
+    with Session(engine) as session:
+        assert [
+            row.host_name
+            for row in session.execute(
+                select(Worker.host_name).join(Quarantine, Quarantine.worker_id == Worker.id)
+            )
+        ] == ["berlin"]
+        told = accounts.of_test(session, test_id, "ping", start=start, end=start + dt.timedelta(days=1))
+        assert [line.job_id for line in told.items] == [others]
+        assert [job.id for job in schedules.read_jobs(session, test_id, "ping")] == [others]
+        session.execute(text("UPDATE workers SET data_deleted_at = data_deleted_at - interval '1 day'"))
+        session.commit()
+    assert purge(engine) == 0
+    with engine.connect() as connection:
+        over = connection.execute(text("SELECT host_name FROM workers WHERE data_removed_at IS NOT NULL"))
+        assert over.scalars().all() == ["oslo"]
+        assert connection.execute(text("SELECT job_id FROM job_versions")).scalars().all() == [others]

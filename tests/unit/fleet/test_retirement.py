@@ -27,8 +27,8 @@ class Api:
         self._change(f"POST {path}")
         return {}
 
-    def delete(self, path: str) -> None:
-        self._change(f"DELETE {path}")
+    def delete(self, path: str, **query: Any) -> None:
+        self._change(f"DELETE {path}{query or ''}")
 
     def _change(self, call: str) -> None:
         if self._gone:
@@ -41,6 +41,7 @@ class Api:
     [
         (Retirement.REVOKE, ["POST /workers/b/revoke"]),
         (Retirement.DELETE, ["DELETE /workers/b"]),
+        (Retirement.DELETE_WITH_DATA, ["DELETE /workers/b{'with_data': 'true'}"]),
         (Retirement.KEEP, []),
     ],
 )

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from worker.wire import icmp_messages
 from worker.wire.addresses import SocketAddress
 from worker.wire.batches import control_message
 from worker.wire.trace.packets import Template
-from worker.wire.trace.plan import Answer, Probe, TracePlan
+from worker.wire.trace.plan import MOST_SHORTER, Answer, Probe, TracePlan
 from worker.wire.trace.routes import Route
 
 #: Hops of a wave while the distance is not known.
@@ -45,9 +46,9 @@ class Course:
     """
 
     __slots__ = (
-        "_explored", "_next_round", "_outstanding", "_round_s", "_submit", "_timeout_ns", "_unsent", "_wake", "address",
-        "bytes_received", "control", "destination", "done", "look", "packed_control", "plan", "probes", "refused", "route", "sockaddr", "strands",
-        "templates", "version", "withdrawn",
+        "_explored", "_longer", "_longer_bytes", "_next_round", "_outstanding", "_round_s", "_shortened", "_shortened_s", "_size", "_submit", "_templates",
+        "_timeout_ns", "_unsent", "_wake", "address", "bytes_received", "control", "destination", "done", "look", "mtus",
+        "packed_control", "plan", "probes", "refused", "route", "sockaddr", "strands", "templates", "version", "withdrawn",
     )  # fmt: skip
 
     def __init__(
@@ -58,7 +59,7 @@ class Course:
         destination: bytes,
         address: SocketAddress,
         sockaddr: bytes,
-        templates: list[Template],
+        templates: Callable[[int], list[Template]],
         control: tuple[int, int, bytes] | None,
         route: Route,
         submit: Callable[[list[Probe]], None],
@@ -72,8 +73,9 @@ class Course:
         #: Destination as Python takes it, and as the kernel does.
         self.address = address
         self.sockaddr = sockaddr
-        #: One for each flow.
-        self.templates = templates
+        #: One for each flow; and what makes them for a size of payload.
+        self.templates = templates(plan.size)
+        self._templates = templates
         #: Control message that has probes leave from the plan's source; None when the routes choose. And as the kernel
         #: takes it.
         self.control = control
@@ -87,6 +89,13 @@ class Course:
         #: Sent, not answered, and asked again: they do not count.
         self.withdrawn: list[Probe] = []
         self.refused: dict[int, int] = {}
+        #: The smallest MTU that each router named; and how many packets, with how many bytes, left before it was known.
+        self.mtus: dict[str, int] = {}
+        self._size = plan.size
+        self._shortened = 0
+        self._shortened_s = 0.0
+        self._longer = 0
+        self._longer_bytes = 0
         self.bytes_received = 0
         self.strands = [Strand() for _ in range(plan.flows)]
         self._round_s = 0.0
@@ -121,6 +130,8 @@ class Course:
         strand = self.strands[probe.flow]
         ttl = probe.ttl
         if answer.final or answer.unreachable:
+            if self.plan.dont_fragment and self._go_on_shorter(probe, answer, now_s):
+                return
             if ttl < strand.end:
                 strand.end = ttl
         elif ttl > strand.heard:
@@ -166,8 +177,9 @@ class Course:
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes of the packets that have left; those of all flows are equally long."""
-        return (len(self.probes) + len(self.withdrawn)) * self.templates[0].length
+        """Bytes of the packets that have left; those of all flows are equally long at a time."""
+        count = len(self.probes) + len(self.withdrawn) - self._longer
+        return count * self.templates[0].length + self._longer_bytes
 
     def learn(self) -> bool:
         """Remember the way for the next trace towards the same network; False when a probe had no answer in time."""
@@ -186,6 +198,29 @@ class Course:
         if not distance or self.plan.tells_distance(distance):
             route.distance = distance
         return answered
+
+    def _go_on_shorter(self, probe: Probe, answer: Answer, now_s: float) -> bool:
+        """Ask once more, with what the link carries, what a router said to be too long; False when it is no such answer."""
+        mtu = None if answer.message is None else icmp_messages.next_mtu(self.version, answer.message)
+        if mtu is None or mtu < icmp_messages.SMALLEST_MTU[self.version]:
+            return False
+        length = self.templates[0].length
+        if mtu < length:
+            if self._shortened == MOST_SHORTER:
+                return False
+            self._shortened += 1
+            self._shortened_s = now_s
+            self._longer_bytes, self._longer = self.bytes_sent, len(self.probes) + len(self.withdrawn)
+            self._size -= length - mtu
+            self.templates = self._templates(self._size)
+        elif probe.sent is None or probe.sent.monotonic_ns / 1e9 > self._shortened_s:
+            return False  # it was no longer than that: who says so would be asked for ever
+        self.mtus[answer.source] = min(mtu, self.mtus.get(answer.source, mtu))
+        self.withdrawn.append(probe)
+        self.probes.remove(probe)
+        self._unsent += 1
+        self._submit([Probe(self, probe.ttl, probe.flow)])
+        return True
 
     def _further_rounds(self, now_s: float, wakes: list[float]) -> None:
         plan = self.plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine, text
 from support.clients import Api, make_destination, make_test, paths
 
@@ -239,6 +240,25 @@ def test_a_worker_lives_its_life(api: Api, worker: str, engine: Engine) -> None:
     assert api("DELETE", path).status_code == 204
     assert api("GET", path).status_code == 404
     assert api("GET", "/workers").json["items"] == []
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_a_worker_is_deleted_with_its_data_when_asked(
+    api: Api, worker: str, engine: Engine, with_data: bool
+) -> None:
+    """Only `true` has the results removed, and the audit log says so; anything odd is refused."""
+    path = f"/workers/{worker}"
+    assert api("DELETE", f"{path}?with_data=perhaps").status_code == 422
+    assert api("DELETE", f"{path}?data=true").status_code == 422
+    assert api("DELETE", f"{path}?with_data={str(with_data).lower()}").status_code == 204
+    assert api("DELETE", f"{path}?with_data=true").status_code == 404
+    with engine.connect() as connection:
+        row = connection.execute(text("SELECT deleted_at, revoked_at, data_deleted_at FROM workers")).one()
+        told = connection.execute(
+            text("SELECT detail FROM audit WHERE action = 'worker.delete'")
+        ).scalar_one()
+    assert [value is not None for value in row] == [True, True, with_data]
+    assert told.get("with_data", False) is with_data
 
 
 def test_a_connected_worker_is_one_whose_gateway_is_alive(api: Api, worker: str, engine: Engine) -> None:

@@ -117,6 +117,7 @@ NEEDED = {
     "pages.tests": "viewer",
     "pages.worker": "viewer",
     "pages.worker_live": "viewer",
+    "pages.worker_delete": "admin",
     "pages.worker_revoke": "admin",
     "pages.workers": "viewer",
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-from sqlalchemy import func, insert, update
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session
 
 from controller.store.entities import Backlog, OverdueJob, Quarantine, Worker
 
@@ -65,3 +66,29 @@ def test_a_new_session_may_empty_its_spool_first(operator, rows) -> None:
     )
     rows.execute(update(Worker).where(Worker.id == worker).values(spool_records=900, connected_at=func.now()))
     assert "got rid of none" not in operator.get(f"/workers/{worker}")
+
+
+@pytest.mark.parametrize("ticked", [True, False])
+def test_a_worker_is_deleted_with_its_data_when_that_is_ticked(visit, rows, engine, ticked: bool) -> None:
+    """The dialog asks; the results go only when somebody said so, and a revoked worker can be deleted too."""
+    admin, worker = visit("admin"), rows.worker("edge-1")
+    page = admin.get(f"/workers/{worker}")
+    assert "Remove its results too" in page
+    assert "streamswarm fleet remove" in page
+    admin.post(f"/workers/{worker}/revoke")
+    assert "Delete worker" in admin.get(f"/workers/{worker}")
+    admin.post(f"/workers/{worker}/delete", {"with_data": "yes"} if ticked else {})
+    with Session(engine) as session:
+        deleted = session.scalars(select(Worker)).one()
+    assert deleted.deleted_at is not None
+    assert (deleted.data_deleted_at is not None) is ticked
+    listed = admin.get("/workers")
+    assert ("results are being removed" in listed) is ticked
+    assert admin.client.get(f"/workers/{worker}").status_code == 404
+
+
+def test_operators_delete_no_worker(operator, rows) -> None:
+    """Neither the button nor the route behind it is for them."""
+    worker = rows.worker("edge-1")
+    assert "Delete worker" not in operator.get(f"/workers/{worker}")
+    assert operator.post(f"/workers/{worker}/delete").status_code == 403
