@@ -45,13 +45,18 @@ class OwnApi:
         with Session(self._engine) as session, session.begin():
             return _plain(commands.revoke(session, uuid.UUID(worker_id), actor=self._actor))
 
-    def delete(self, path: str) -> None:
-        """Delete a worker."""
+    def delete(self, path: str, **query: Any) -> None:
+        """Delete a worker; its results too when `with_data` is `true`."""
         _, area, worker_id = path.split("/")
         if area != "workers":
             raise AssertionError(path)
         with Session(self._engine) as session, session.begin():
-            commands.delete(session, uuid.UUID(worker_id), actor=self._actor)
+            commands.delete(
+                session,
+                uuid.UUID(worker_id),
+                with_data=query.get("with_data") == "true",
+                actor=self._actor,
+            )
 
 
 def _plain(worker: WorkerRecord) -> dict[str, Any]:

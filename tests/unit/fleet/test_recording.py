@@ -128,7 +128,8 @@ def test_it_is_ended_from_here(interrupted: str, end: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"), [(OperationError("reached no host"), "reached no host"), (ValueError("x"), "broke it off")]
+    ("error", "said"),
+    [(OperationError("reached no host"), "reached no host"), (ValueError("x"), "broke it off")],
 )
 def test_what_could_not_run_is_told_with_its_reason(error: Exception, said: str) -> None:
     """Faults of the program are told too, without their inside."""
