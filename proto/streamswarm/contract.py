@@ -26,7 +26,14 @@ from streamswarm.targets import (
 )
 from streamswarm.v1 import options_pb2, probe_pb2
 from streamswarm.v1.comments_pb2 import COMMENTS
-from streamswarm.values import InvalidInputError, Parameter, Problem, ValueType, check_value
+from streamswarm.values import (
+    InvalidInputError,
+    Parameter,
+    Problem,
+    ValueType,
+    check_expressions,
+    check_value,
+)
 
 __all__ = [
     "Child",
@@ -222,6 +229,7 @@ class Contract:
             if value is None:
                 continue
             checked[parameter.name] = check_value(parameter, value, f"{path}.{parameter.name}", problems)
+        problems += check_expressions(known.parameters, checked, path)
         if problems:
             raise InvalidInputError(problems)
         envelope = cast("Any", self._spec_class())
@@ -351,6 +359,7 @@ def _read_parameter(field: FieldDescriptor) -> Parameter:
         choices=tuple(options.choices),
         advanced=options.advanced,
         multiline=options.multiline,
+        regular_expression=options.regular_expression,
     )
     problems: list[Problem] = []
     default = check_value(parameter, options.default, field.full_name, problems) if options.default else None

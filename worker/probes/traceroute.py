@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.traceroute_pb2 import TracerouteResult, TracerouteSpec
-from worker.failures import error_text, internal_failure, network_failure, vantage_failure
+from worker.failures import NO_ROOM, error_text, internal_failure, network_failure, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext, ProbeFailure
 from worker.wire import flow_labels, icmp_messages
 from worker.wire.addresses import shown_address
@@ -193,6 +193,13 @@ async def _trace(address: IPAddress, plan: TracePlan) -> TraceRecord:
         raise vantage_failure(
             f"this host cannot send to {address}: {error_text(error)}",
             reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise vantage_failure(
+            f"this host has no room for the sockets of a trace: {error_text(error)}",
+            reason=probe_pb2.FAILURE_REASON_NO_ROOM,
         ) from error
 
 

@@ -86,7 +86,7 @@ KIND_FIELD_NUMBER: _ClassVar[int]
 kind: _descriptor.FieldDescriptor
 
 class Param(_message.Message):
-    __slots__ = ("label", "description", "unit", "default", "min", "max", "pattern", "choices", "advanced", "multiline")
+    __slots__ = ("label", "description", "unit", "default", "min", "max", "pattern", "choices", "advanced", "multiline", "regular_expression")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +97,7 @@ class Param(_message.Message):
     CHOICES_FIELD_NUMBER: _ClassVar[int]
     ADVANCED_FIELD_NUMBER: _ClassVar[int]
     MULTILINE_FIELD_NUMBER: _ClassVar[int]
+    REGULAR_EXPRESSION_FIELD_NUMBER: _ClassVar[int]
     label: str
     description: str
     unit: str
@@ -107,7 +108,8 @@ class Param(_message.Message):
     choices: _containers.RepeatedScalarFieldContainer[str]
     advanced: bool
     multiline: bool
-    def __init__(self, label: _Optional[str] = ..., description: _Optional[str] = ..., unit: _Optional[str] = ..., default: _Optional[str] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., pattern: _Optional[str] = ..., choices: _Optional[_Iterable[str]] = ..., advanced: _Optional[bool] = ..., multiline: _Optional[bool] = ...) -> None: ...
+    regular_expression: str
+    def __init__(self, label: _Optional[str] = ..., description: _Optional[str] = ..., unit: _Optional[str] = ..., default: _Optional[str] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., pattern: _Optional[str] = ..., choices: _Optional[_Iterable[str]] = ..., advanced: _Optional[bool] = ..., multiline: _Optional[bool] = ..., regular_expression: _Optional[str] = ...) -> None: ...
 
 class Metric(_message.Message):
     __slots__ = ("label", "unit", "description", "better", "group", "role", "distribution", "reference", "headline", "layer", "event")
