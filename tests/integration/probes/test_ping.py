@@ -258,8 +258,7 @@ def test_without_permission_ping_is_unavailable_and_says_what_mends_it(
     script = textwrap.dedent(
         """
         import os
-        from worker.evaluation.replies import Replies
-from worker.probes import ping
+        from worker.probes import ping
         os.setgroups([]); os.setgid(65534); os.setuid(65534)
         found = ping.availability()
         print(found.available, found.reason, found.mend, sep="|")
