@@ -26,7 +26,17 @@ from streamswarm.logs import FORMATS
 PREFIX = "STREAMSWARM_"
 _LEVELS = ("debug", "info", "warning", "error")
 #: Variables of the command line and the playbooks.
-_OTHERS = {PREFIX + name for name in ("CONFIG", "URL", "TOKEN", "TOKEN_FILE", "ENROLMENT_SOCKET")}
+_OTHERS = {
+    PREFIX + name
+    for name in (
+        "CONFIG",
+        "URL",
+        "TOKEN",
+        "TOKEN_FILE",
+        "ENROLMENT_SOCKET",
+        "ANSIBLE_STRATEGY",
+    )
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ _GROUP = "workers"
 class History:
     """One command's entry in the controller's history."""
 
-    def __init__(self, client: Client, kind: str, request: PlaybookRequest) -> None:
+    def __init__(self, kind: str, request: PlaybookRequest, client: Client | None = None) -> None:
         self._client = client
         self._kind = kind
         self._request = request
@@ -41,7 +41,8 @@ class History:
         request = self._request
         hosts = load_inventory(request.inventories, limit=request.limit)
         try:
-            made = self._client.post(
+            client = self._client or Client.from_environment()
+            made = client.post(
                 "/operations/begun",
                 {
                     "kind": self._kind,
@@ -56,7 +57,7 @@ class History:
         except StreamSwarmError as error:
             self._refused = error.message
             return None
-        self._recording = Recording(RestLedger(self._client, made["id"], made["version"]))
+        self._recording = Recording(RestLedger(client, made["id"], made["version"]))
         return self._recording
 
 

@@ -19,7 +19,8 @@ from sqlalchemy.orm import Session
 from controller.errors import ConfigurationError, DatabaseUnavailableError, StreamSwarmError
 from controller.fleet import operations as playbooks
 from controller.fleet.api import workers_of
-from controller.fleet.desk import Grant
+from controller.fleet.description import describe
+from controller.fleet.desk import Grant, Reach
 from controller.fleet.inventory import InventoryHost, load_inventory
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.recording import Recording
@@ -125,8 +126,15 @@ def _request(settings: Settings, asked: OperationRecord) -> PlaybookRequest:
 def _provision(
     engine: Engine, settings: Settings, asked: OperationRecord, request: PlaybookRequest, **watching: Any
 ) -> Recap:
+    def reach() -> Reach:
+        return Reach(
+            ca_pem=trusted_roots(settings.data_dir),
+            enrolment=settings.public_enrolment,
+            gateways=settings.public_gateways,
+        )
+
     def grant_for(host: InventoryHost) -> Grant:
-        roots = trusted_roots(settings.data_dir)
+        found = reach()
         with Session(engine) as session, session.begin():
             token = make_enrolment_token(
                 session,
@@ -137,14 +145,17 @@ def _provision(
                 labels=host.labels,
                 groups=host.groups,
             )
-        return Grant(
-            token=token,
-            ca_pem=roots,
-            enrolment=settings.public_enrolment,
-            gateways=settings.public_gateways,
-        )
+        return Grant(token=token, ca_pem=found.ca_pem, enrolment=found.enrolment, gateways=found.gateways)
 
-    return playbooks.provision(request, grant_for=grant_for, **watching)
+    api = OwnApi(engine, Actor(name=asked.made_by))
+    hosts = {host.name: host for host in load_inventory(request.inventories)}
+    return playbooks.provision(
+        request,
+        grant_for=grant_for,
+        ask_reach=reach,
+        describe=lambda host: describe(api, hosts[host]),
+        **watching,
+    )
 
 
 def _remove(

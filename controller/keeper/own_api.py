@@ -45,6 +45,14 @@ class OwnApi:
         with Session(self._engine) as session, session.begin():
             return _plain(commands.revoke(session, uuid.UUID(worker_id), actor=self._actor))
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Change site, labels or groups of a worker."""
+        _, area, worker_id = path.split("/")
+        if area != "workers":
+            raise AssertionError(path)
+        with Session(self._engine) as session, session.begin():
+            return _plain(commands.update(session, uuid.UUID(worker_id), body, actor=self._actor))
+
     def delete(self, path: str, **query: Any) -> None:
         """Delete a worker; its results too when `with_data` is `true`."""
         _, area, worker_id = path.split("/")

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from controller.cli.client import Client
 from controller.fleet.bundles import Bundle, ensure_bundle
-from controller.fleet.desk import Grant
+from controller.fleet.desk import Grant, Reach
 from controller.fleet.inventory import InventoryHost
 from controller.fleet.platforms import Platform
 from controller.settings import Settings
@@ -70,6 +70,14 @@ class Controller:
         self.granted.append((host.name, token))
         return Grant(
             token=token,
+            ca_pem=(self.settings.data_dir / "ca" / "root.pem").read_text(),
+            enrolment=self.settings.public_enrolment,
+            gateways=self.settings.public_gateways,
+        )
+
+    def reach(self) -> Reach:
+        """Tell how workers reach the gateway, as the REST API does."""
+        return Reach(
             ca_pem=(self.settings.data_dir / "ca" / "root.pem").read_text(),
             enrolment=self.settings.public_enrolment,
             gateways=self.settings.public_gateways,

@@ -1,4 +1,4 @@
-"""`streamswarm fleet remove` and `verify`: what they ask, what they pass on, how they end."""
+"""`streamswarm fleet remove`, `rotate` and `verify`: what they ask, what they pass on, how they end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Asked:
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """The operations, replaced."""
     stand_in = Asked()
-    for name in ("remove", "verify"):
+    for name in ("remove", "verify", "rotate"):
         monkeypatch.setattr(operations, name, stand_in)
     monkeypatch.setenv("STREAMSWARM_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("STREAMSWARM_TOKEN", "ssw_test")
@@ -147,3 +147,22 @@ def test_what_it_does_is_told_to_the_controller(
         [{"host": "a", "state": "ok", "changed": 4, "message": "3 results wait"}],
     )
     assert (ended, end["state"]) == ("/operations/7/finish", "succeeded")
+
+
+def test_results_go_only_with_their_worker(asked: Asked, call: Call) -> None:
+    """--with-data deletes the worker too, which the question says; keeping or only revoking it contradicts that."""
+    refused = call("remove", "--with-data", "--on-controller", "revoke", "--yes")
+    assert refused.exit_code == 2
+    assert "--with-data" in refused.output
+    asking = call("remove", "--with-data", answer="n\n")
+    assert "delete all their results" in asking.output
+    assert asked.requests == []
+    assert call("remove", "--with-data", "--yes").exit_code == 0
+
+
+def test_the_root_is_rotated_for_all_workers_or_not_at_all(asked: Asked, call: Call) -> None:
+    """--ca with --limit is refused; certificates alone can be renewed on some hosts."""
+    assert call("rotate", "--ca", "--limit", "a").exit_code == 2
+    assert asked.requests == []
+    assert call("rotate", "--limit", "a").exit_code == 0
+    assert [request.limit for request in asked.requests] == ["a"]
