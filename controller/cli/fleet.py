@@ -15,8 +15,10 @@ import click
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from controller.cli import fleet_upgrade
+from controller.cli.fleet_history import History
 from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED, stop_by_signal, usual_inventories, variables_of
 from controller.errors import ConfigurationError
@@ -42,8 +44,8 @@ _INVENTORY = click.option(
     "inventories",
     type=click.Path(path_type=Path),
     multiple=True,
-    envvar="STREAMSWARM_INVENTORY",
-    help="Inventory file or folder; may be given again. [default: inventory/hosts.ini or hosts.yml]",
+    help="Inventory file or folder; may be given again. "
+    "[default: STREAMSWARM_INVENTORY, else inventory/hosts.ini or hosts.yml]",
 )
 
 
@@ -117,6 +119,7 @@ def provision(**on_hosts: Any) -> None:
             describe=lambda host: describe(client, hosts[host]),
             **watching,
         ),
+        history=History("provision", request, client),
         again="Provisioning the same hosts again goes on where it was.",
     )
 
@@ -173,6 +176,7 @@ def remove(
         lambda **watching: operations.remove(
             request, retire=lambda host: retire(client, host, how), **watching
         ),
+        history=History("remove", request, client),
         again="Removing the same hosts again goes on where it was.",
         verdict="removed" if not request.check else "would be removed",
     )
@@ -206,7 +210,12 @@ def rotate(root: bool, **on_hosts: Any) -> None:
             at=rotation.stage(settings), step=lambda: take_step(settings), renew=renew, cancelled=cancelled
         )
 
-    _play(operation, again="Rotating again goes on where it was.", verdict="renewed")
+    _play(
+        operation,
+        history=History("rotate", request),
+        again="Rotating again goes on where it was.",
+        verdict="renewed",
+    )
 
 
 @fleet.command()
@@ -224,8 +233,10 @@ def verify(**on_hosts: Any) -> None:
     def examine(host: str) -> str:
         return "; ".join(faults(workers_of(client, host), now=dt.datetime.now(dt.UTC)))
 
+    request = _request(**on_hosts)
     _play(
-        lambda **watching: operations.verify(_request(**on_hosts), examine=examine, **watching),
+        lambda **watching: operations.verify(request, examine=examine, **watching),
+        history=History("verify", request, client),
         again="Nothing was changed.",
         verdict="as provisioned",
     )
@@ -448,11 +459,24 @@ def _request(
     )
 
 
-def _play(operation: Callable[..., Recap], *, again: str, verdict: str = "ready") -> NoReturn:
-    """Run an operation with its progress shown, print how each host came out of it, and end with its exit code."""
+def _play(
+    operation: Callable[..., Recap], *, again: str, verdict: str = "ready", history: History | None = None
+) -> NoReturn:
+    """Run an operation with its progress shown, print how each host came out of it, and end with its exit code.
+
+    With `history` the controller writes it down too, and may end it from there.
+    """
     console = Console(stderr=True)
-    with stop_by_signal() as stopped, FleetProgress(console) as progress:
-        recap = operation(on_event=progress.take, cancelled=stopped.is_set)
+    recording = history.begin() if history is not None else None
+    try:
+        with stop_by_signal() as stopped, FleetProgress(console) as progress:
+            if recording is None:
+                recap = operation(on_event=progress.take, cancelled=stopped.is_set)
+            else:
+                recap = recording.follow(operation, on_event=progress.take, cancelled=stopped.is_set)
+    finally:
+        if history is not None and history.trouble:
+            console.print(Text(f"The controller's history lacks this run or its end: {history.trouble}"))
     progress.show(recap, verdict)
     if recap.cancelled:
         console.print(f"Stopped. {again}")
