@@ -1,0 +1,164 @@
+#!/usr/bin/python
+"""Brings several files and folders of a host into their state in one go: content, owner and mode.
+
+Ansible's own modules take a connection, a Python and a copy for each file. This one writes only below folders that
+nobody but root can write in, and follows no link.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: streamswarm_files
+short_description: Several files and folders, each with content, owner and mode
+options:
+  entries:
+    description: The files and folders, in the order in which they are made.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path: {description: Absolute path., type: path, required: true}
+      content: {description: Text of the file. Left out it is a folder., type: str}
+      owner: {description: Name of its owner., type: str, default: root}
+      group: {description: Name of its group., type: str, default: root}
+      mode: {description: "Permissions, as an octal number in quotes.", type: str, required: true}
+author: [StreamSwarm]
+"""
+
+_FILE = {
+    "path": {"type": "path", "required": True},
+    "content": {"type": "str"},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "root"},
+    "mode": {"type": "str", "required": True},
+}
+
+
+class Refused(Exception):  # noqa: N818  what it says is what happened
+    """Something stands in the way; the message says what."""
+
+
+def state(path: str) -> dict[str, Any] | None:
+    """Return what stands at a path: kind, owner, group, mode and, of a file, the text; None where there is nothing."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    kind = "folder" if stat.S_ISDIR(found.st_mode) else "file"
+    if not (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)):
+        raise Refused(f"{path} is neither a file nor a folder. Remove what stands there, and try again.")
+    seen: dict[str, Any] = {
+        "kind": kind,
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+        "mode": f"{stat.S_IMODE(found.st_mode):04o}",
+    }
+    if kind == "file":
+        with open(path, encoding="utf-8", errors="replace", newline="") as handle:
+            seen["content"] = handle.read()
+    return seen
+
+
+def wanted(entry: dict[str, Any], *, check: bool) -> dict[str, Any]:
+    """Return the state that an entry asks for; in a check run an account may be missing yet."""
+    ids: dict[str, Any] = {}
+    for key, name, look in (("uid", entry["owner"], pwd.getpwnam), ("gid", entry["group"], grp.getgrnam)):
+        try:
+            ids[key] = look(name)[2]
+        except KeyError:
+            if not check:
+                raise Refused(
+                    f"there is no account `{name}`, to which {entry['path']} shall belong."
+                ) from None
+            ids[key] = None
+    meant = {
+        "kind": "folder" if entry["content"] is None else "file",
+        **ids,
+        "mode": f"{int(entry['mode'], 8):04o}",
+    }
+    if entry["content"] is not None:
+        meant["content"] = entry["content"]
+    return meant
+
+
+def make(path: str, meant: dict[str, Any], found: dict[str, Any] | None) -> None:
+    """Bring a path from the state that was found into the one that is meant."""
+    if found is not None and found["kind"] != meant["kind"]:
+        raise Refused(
+            f"{path} is a {found['kind']} and shall be a {meant['kind']}. Remove it, and try again."
+        )
+    if meant["kind"] == "folder":
+        if found is None:
+            os.mkdir(path, 0o700)
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _own(handle, meant)
+        finally:
+            os.close(handle)
+        return
+    # Complete before it has its name, and never open to more than it shall be.
+    handle, temporary = tempfile.mkstemp(prefix=".streamswarm-", dir=os.path.dirname(path))
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(meant["content"])
+            file.flush()
+            _own(file.fileno(), meant)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _own(handle: int, meant: dict[str, Any]) -> None:
+    os.fchown(handle, meant["uid"], meant["gid"])
+    os.fchmod(handle, int(meant["mode"], 8))
+
+
+def difference(path: str, meant: dict[str, Any], found: dict[str, Any] | None) -> dict[str, str]:
+    """Return what changes, as Ansible shows it."""
+
+    def text(state: dict[str, Any] | None) -> str:
+        if state is None:
+            return ""
+        told = "".join(f"{key}: {state[key]}\n" for key in ("kind", "uid", "gid", "mode"))
+        return told + state.get("content", "")
+
+    return {"before_header": path, "after_header": path, "before": text(found), "after": text(meant)}
+
+
+def main() -> None:
+    """Do what the task asks for."""
+    module = AnsibleModule(
+        argument_spec={
+            "entries": {"type": "list", "elements": "dict", "required": True, "options": _FILE},
+        },
+        supports_check_mode=True,
+    )
+    changed, differences = [], []
+    try:
+        for entry in module.params["entries"]:
+            path = entry["path"]
+            meant, found = wanted(entry, check=module.check_mode), state(path)
+            if meant == found:
+                continue
+            changed.append(path)
+            differences.append(difference(path, meant, found))
+            if not module.check_mode:
+                make(path, meant, found)
+    except (Refused, OSError) as error:
+        module.fail_json(msg=str(error), changed_paths=changed)
+    module.exit_json(changed=bool(changed), changed_paths=changed, diff=differences)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The role's module that brings several files of a host into their state in one go."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from support import programs
+
+MODULE = Path(__file__).parents[3] / "playbooks/roles/worker/library/streamswarm_files.py"
+USER, GROUP = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+
+
+@pytest.fixture(scope="module")
+def files() -> ModuleType:
+    """The module."""
+    return programs.load(MODULE)
+
+
+def _entry(path: Path, content: str | None = None, mode: str = "0640", **more: str) -> dict[str, Any]:
+    return {"path": str(path), "content": content, "owner": USER, "group": GROUP, "mode": mode, **more}
+
+
+def _bring(files: Any, entry: dict[str, Any]) -> bool:
+    """Do what the module does for one entry; returns whether that changed something."""
+    meant, found = files.wanted(entry, check=False), files.state(entry["path"])
+    if meant != found:
+        files.make(entry["path"], meant, found)
+    return bool(meant != found)
+
+
+def test_a_second_time_changes_nothing(files: ModuleType, tmp_path: Path) -> None:
+    """Folders and files are made with their modes, mended where they differ, and then left alone."""
+    folder, file = tmp_path / "conf", tmp_path / "conf" / "policy.yaml"
+    entries = [_entry(folder, mode="0750"), _entry(file, "deny: []\n")]
+    assert [_bring(files, entry) for entry in entries] == [True, True]
+    assert [_bring(files, entry) for entry in entries] == [False, False]
+    assert (oct(folder.stat().st_mode), oct(file.stat().st_mode)) == ("0o40750", "0o100640")
+    file.write_text("deny: [all]\n")
+    folder.chmod(0o777)
+    assert [_bring(files, entry) for entry in entries] == [True, True]
+    assert file.read_text() == "deny: []\n"
+    assert [path.name for path in folder.iterdir()] == ["policy.yaml"]
+
+
+def test_line_ends_are_compared_as_they_are(files: ModuleType, tmp_path: Path) -> None:
+    """A file with other line ends is another file."""
+    file = tmp_path / "unit"
+    file.write_bytes(b"[Unit]\r\n")
+    file.chmod(0o640)
+    assert _bring(files, _entry(file, "[Unit]\n"))
+    assert file.read_bytes() == b"[Unit]\n"
+
+
+def test_no_link_is_followed(files: ModuleType, tmp_path: Path) -> None:
+    """What a link leads to stays as it is, and the link is named."""
+    (tmp_path / "elsewhere").write_text("theirs")
+    (tmp_path / "ca.pem").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(files.Refused, match=r"ca\.pem is neither a file nor a folder"):
+        _bring(files, _entry(tmp_path / "ca.pem", "ours"))
+    assert (tmp_path / "elsewhere").read_text() == "theirs"
+
+
+def test_a_folder_in_the_way_of_a_file_is_told(files: ModuleType, tmp_path: Path) -> None:
+    """And the other way round; nothing is removed."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").write_text("")
+    with pytest.raises(files.Refused, match="is a folder and shall be a file"):
+        _bring(files, _entry(tmp_path / "a", "text"))
+    with pytest.raises(files.Refused, match="is a file and shall be a folder"):
+        _bring(files, _entry(tmp_path / "b"))
+
+
+def test_an_account_that_is_missing_is_told_but_in_a_check_run(files: ModuleType, tmp_path: Path) -> None:
+    """A check run on a fresh host only says what would change."""
+    entry = _entry(tmp_path / "a", "text", owner="nobody-of-that-name")
+    with pytest.raises(files.Refused, match="no account `nobody-of-that-name`"):
+        files.wanted(entry, check=False)
+    assert files.wanted(entry, check=True)["uid"] is None
+
+
+def test_a_difference_shows_text_owner_and_mode(files: ModuleType, tmp_path: Path) -> None:
+    """As `--diff` prints it, for a file that is not there yet too."""
+    file = tmp_path / "policy.yaml"
+    meant = files.wanted(_entry(file, "deny: []\n"), check=False)
+    shown = files.difference(str(file), meant, None)
+    assert shown["before"] == ""
+    assert shown["after"].endswith("mode: 0640\ndeny: []\n")
+    assert shown["after_header"] == str(file)
