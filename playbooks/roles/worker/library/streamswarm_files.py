@@ -12,6 +12,7 @@ import os
 import pwd
 import stat
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -63,7 +64,7 @@ def state(path: str) -> dict[str, Any] | None:
         "mode": f"{stat.S_IMODE(found.st_mode):04o}",
     }
     if kind == "file":
-        with open(path, encoding="utf-8", errors="replace", newline="") as handle:
+        with Path(path).open(encoding="utf-8", errors="replace", newline="") as handle:
             seen["content"] = handle.read()
     return seen
 
@@ -98,7 +99,7 @@ def make(path: str, meant: dict[str, Any], found: dict[str, Any] | None) -> None
         )
     if meant["kind"] == "folder":
         if found is None:
-            os.mkdir(path, 0o700)
+            Path(path).mkdir(mode=0o700, parents=True)
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             _own(handle, meant)
@@ -106,16 +107,16 @@ def make(path: str, meant: dict[str, Any], found: dict[str, Any] | None) -> None
             os.close(handle)
         return
     # Complete before it has its name, and never open to more than it shall be.
-    handle, temporary = tempfile.mkstemp(prefix=".streamswarm-", dir=os.path.dirname(path))
+    handle, temporary = tempfile.mkstemp(prefix=".streamswarm-", dir=Path(path).parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(meant["content"])
             file.flush()
             _own(file.fileno(), meant)
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
-        os.unlink(temporary)
+        Path(temporary).unlink()
         raise
 
 
