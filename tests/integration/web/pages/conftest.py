@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.orm import Session
@@ -23,7 +26,7 @@ from werkzeug.serving import make_server
 from controller.settings import Settings
 from controller.store import results
 from controller.store.channels import RESULTS
-from controller.store.commands import destinations, tests, users
+from controller.store.commands import destinations, passwords, tests, users
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Destination, Job, Process, Test, Worker
 from controller.store.queries.users import Role
@@ -189,10 +192,36 @@ class Window:
         return page
 
 
+class Translated(BytecodeCache):
+    """Templates as they were translated for an earlier test's application."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Give out what is kept; what was made of another text is not taken."""
+        if bucket.key in self._kept:
+            bucket.bytecode_from_string(self._kept[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep what was translated."""
+        self._kept[bucket.key] = bucket.bytecode_to_string()
+
+
+TRANSLATED = Translated()
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Least work for a password: nearly every test logs in. The API's tests have the work that production has."""
+    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+
+
 @pytest.fixture
 def app(settings: Settings) -> Iterator[Flask]:
     """The application."""
     app = create_app(settings)
+    app.jinja_env.bytecode_cache = TRANSLATED
     yield app
     app.extensions["live"].stop()
     app.extensions["streamswarm.engine"].dispose()
