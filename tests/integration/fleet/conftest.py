@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import secrets
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -41,7 +43,10 @@ def host_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     program = Path(__file__).parents[3] / "playbooks/roles/worker/files/describe_platform.py"
     said = subprocess.run(["/usr/bin/python3", program], capture_output=True, text=True, check=True).stdout
     platform = Platform.parse(**json.loads(said))
-    return ensure_bundle(platform, folder=tmp_path_factory.mktemp("fleet") / "bundles")
+    base = tmp_path_factory.getbasetemp()
+    # All test processes share it: the first builds, the others wait for it.
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return ensure_bundle(platform, folder=shared / "fleet" / "bundles")
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +119,12 @@ def controller(
         connection.execute(
             f'CREATE DATABASE "{name}" OWNER "{ROLE}" TEMPLATE "{postgres_template}" STRATEGY file_copy'
         )
+    data_dir = tmp_path_factory.mktemp("controller")
+    # There the role finds the bundle that lies ready: inside the laboratory nothing can be downloaded.
+    shutil.copytree(host_bundle.path.parent, data_dir / "bundles")
     settings = Settings(
         database_url=embedded_postgres.url(name),
-        # Here the role finds the bundle that lies ready: inside the laboratory nothing can be downloaded.
-        data_dir=host_bundle.path.parent.parent,
+        data_dir=data_dir,
         gateway_listen=f"{lab.address}:7443",
         enrolment_listen=f"{lab.address}:7444",
     )

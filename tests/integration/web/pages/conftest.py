@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import BytecodeCache
@@ -26,7 +25,7 @@ from werkzeug.serving import make_server
 from controller.settings import Settings
 from controller.store import results
 from controller.store.channels import RESULTS
-from controller.store.commands import destinations, passwords, tests, users
+from controller.store.commands import destinations, tests, users
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Destination, Job, Process, Test, Worker
 from controller.store.queries.users import Role
@@ -209,12 +208,6 @@ class Translated(BytecodeCache):
 
 
 TRANSLATED = Translated()
-
-
-@pytest.fixture(autouse=True)
-def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Least work for a password: nearly every test logs in. The API's tests have the work that production has."""
-    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @pytest.fixture
