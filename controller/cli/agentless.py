@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,9 +33,7 @@ def run_on_hosts(
 
     What could not be removed from a host when it was stopped is told on standard error.
     """
-    request = PlaybookRequest(
-        inventories=usual_inventories(inventories or _from_environment()), limit=limit, forks=forks
-    )
+    request = PlaybookRequest(inventories=usual_inventories(inventories), limit=limit, forks=forks)
     console = Console(stderr=True, quiet=quiet)
     with stop_by_signal() as stopped, FleetProgress(console) as progress:
         answers = run_once(
@@ -67,8 +64,3 @@ def _judged(suites: Sequence[Suite], answer: HostAnswer) -> tuple[SuiteRun, ...]
     except StreamSwarmError as error:
         return Judge(suites, host=answer.host).nothing(error.message, **times)
     return tuple(dataclasses.replace(run, remark=answer.remark) for run in runs)
-
-
-def _from_environment() -> tuple[Path, ...]:
-    """Return the inventories that STREAMSWARM_INVENTORY names, as `streamswarm fleet` reads it."""
-    return tuple(Path(name) for name in os.environ.get("STREAMSWARM_INVENTORY", "").split(os.pathsep) if name)

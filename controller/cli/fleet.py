@@ -15,7 +15,10 @@ import click
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from controller.cli import fleet_upgrade
+from controller.cli.fleet_history import History
 from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED, stop_by_signal, usual_inventories, variables_of
 from controller.errors import ConfigurationError
@@ -41,8 +44,8 @@ _INVENTORY = click.option(
     "inventories",
     type=click.Path(path_type=Path),
     multiple=True,
-    envvar="STREAMSWARM_INVENTORY",
-    help="Inventory file or folder; may be given again. [default: inventory/hosts.ini or hosts.yml]",
+    help="Inventory file or folder; may be given again. "
+    "[default: STREAMSWARM_INVENTORY, else inventory/hosts.ini or hosts.yml]",
 )
 
 
@@ -116,6 +119,7 @@ def provision(**on_hosts: Any) -> None:
             describe=lambda host: describe(client, hosts[host]),
             **watching,
         ),
+        history=History("provision", request, client),
         again="Provisioning the same hosts again goes on where it was.",
     )
 
@@ -172,6 +176,7 @@ def remove(
         lambda **watching: operations.remove(
             request, retire=lambda host: retire(client, host, how), **watching
         ),
+        history=History("remove", request, client),
         again="Removing the same hosts again goes on where it was.",
         verdict="removed" if not request.check else "would be removed",
     )
@@ -205,7 +210,12 @@ def rotate(root: bool, **on_hosts: Any) -> None:
             at=rotation.stage(settings), step=lambda: take_step(settings), renew=renew, cancelled=cancelled
         )
 
-    _play(operation, again="Rotating again goes on where it was.", verdict="renewed")
+    _play(
+        operation,
+        history=History("rotate", request),
+        again="Rotating again goes on where it was.",
+        verdict="renewed",
+    )
 
 
 @fleet.command()
@@ -223,23 +233,75 @@ def verify(**on_hosts: Any) -> None:
     def examine(host: str) -> str:
         return "; ".join(faults(workers_of(client, host), now=dt.datetime.now(dt.UTC)))
 
+    request = _request(**on_hosts)
     _play(
-        lambda **watching: operations.verify(_request(**on_hosts), examine=examine, **watching),
+        lambda **watching: operations.verify(request, examine=examine, **watching),
+        history=History("verify", request, client),
         again="Nothing was changed.",
         verdict="as provisioned",
     )
 
 
 @fleet.command()
+@_on_hosts
+@_CHECK
+@click.option(
+    "--to",
+    "release",
+    default="",
+    help="Wheel of a release, or version of a bundle that lies ready. [default: the release that is installed here]",
+)
+@fleet_upgrade.options_of
+def upgrade(
+    release: str,
+    canary: int,
+    batch: int,
+    patience_s: float,
+    accept_inconclusive: bool,
+    yes: bool,
+    **on_hosts: Any,
+) -> None:
+    """Bring hosts to another release, canaries first, and back when it does not do.
+
+    Each step must connect and deliver; then what it measures is held against its own past and against the hosts that do
+    not have the release yet. Ends with 0 when every host has it, 1 when some do not or a step was returned, 3 when there was too
+    little to compare and the upgrade pauses, 2 and 130 as `provision` does. Running it again goes on where it was.
+    """
+    request = _request(**on_hosts)
+    if release:
+        named = str(Path(release).absolute()) if release.endswith(".whl") else release
+        request = dataclasses.replace(
+            request, variables={**request.variables, "streamswarm_worker_to": named}
+        )
+    options = fleet_upgrade.Options(
+        canary=canary,
+        batch=batch,
+        patience_s=patience_s,
+        accept_inconclusive=accept_inconclusive,
+        yes=yes,
+    )
+    with stop_by_signal() as stopped:
+        code = fleet_upgrade.upgrade(request, options, stopped.is_set)
+    sys.exit(code)
+
+
+@fleet.command()
 @click.option("--python", required=True, help="Full version of the host's Python, for example 3.11.2.")
 @click.option("--architecture", required=True, help="x86_64 or aarch64.")
 @click.option("--libc", required=True, help="C library of the host, for example glibc-2.36 or musl-1.2.")
+@click.option(
+    "--release",
+    default="",
+    help="Wheel of another release than this installation's, or the version of a bundle that lies ready.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's description as JSON.")
-def bundle(python: str, architecture: str, libc: str, as_json: bool) -> None:
+def bundle(python: str, architecture: str, libc: str, release: str, as_json: bool) -> None:
     """Build the worker bundle for a platform, unless it lies ready, and print its path."""
     platform = Platform.parse(python=python, architecture=architecture, libc=libc)
     folder = Settings.load().bundles
-    built = ensure_bundle(platform, folder=folder, report=lambda text: click.echo(f"  {text}", err=True))
+    built = ensure_bundle(
+        platform, folder=folder, release=release, report=lambda text: click.echo(f"  {text}", err=True)
+    )
     click.echo(json.dumps(built.description()) if as_json else str(built.path))
 
 
@@ -397,11 +459,24 @@ def _request(
     )
 
 
-def _play(operation: Callable[..., Recap], *, again: str, verdict: str = "ready") -> NoReturn:
-    """Run an operation with its progress shown, print how each host came out of it, and end with its exit code."""
+def _play(
+    operation: Callable[..., Recap], *, again: str, verdict: str = "ready", history: History | None = None
+) -> NoReturn:
+    """Run an operation with its progress shown, print how each host came out of it, and end with its exit code.
+
+    With `history` the controller writes it down too, and may end it from there.
+    """
     console = Console(stderr=True)
-    with stop_by_signal() as stopped, FleetProgress(console) as progress:
-        recap = operation(on_event=progress.take, cancelled=stopped.is_set)
+    recording = history.begin() if history is not None else None
+    try:
+        with stop_by_signal() as stopped, FleetProgress(console) as progress:
+            if recording is None:
+                recap = operation(on_event=progress.take, cancelled=stopped.is_set)
+            else:
+                recap = recording.follow(operation, on_event=progress.take, cancelled=stopped.is_set)
+    finally:
+        if history is not None and history.trouble:
+            console.print(Text(f"The controller's history lacks this run or its end: {history.trouble}"))
     progress.show(recap, verdict)
     if recap.cancelled:
         console.print(f"Stopped. {again}")

@@ -14,13 +14,15 @@ import yaml
 
 from controller import assets
 from controller.errors import ConfigurationError
+from controller.settings import Settings
 
 #: The command was stopped before its end, as a shell says it.
 STOPPED = 130
 
 
 def usual_inventories(given: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Return the inventories to use: those given, else the first of the usual places that is there."""
+    """Return the inventories to use: those given, else the setting's, else the first usual place that is there."""
+    given = given or Settings.load().inventory
     if given:
         return given
     usual = [Path("inventory/hosts.ini"), Path("inventory/hosts.yml")]

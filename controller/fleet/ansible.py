@@ -51,6 +51,8 @@ def environment(private: Path) -> dict[str, str]:
         "ANSIBLE_RETRY_FILES_ENABLED": "False",
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
         "ANSIBLE_INVENTORY_PLUGINS": os.pathsep.join(filter(None, plugins)),
+        # No playbook needs the database, and a password may stand in there.
+        "STREAMSWARM_DATABASE_URL": "",
         "ANSIBLE_NOCOLOR": "True",
         "ANSIBLE_FORCE_COLOR": "False",
         **_strategy(os.environ.get(STRATEGY_VARIABLE, "linear")),
