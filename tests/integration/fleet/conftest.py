@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -119,12 +118,11 @@ def controller(
         connection.execute(
             f'CREATE DATABASE "{name}" OWNER "{ROLE}" TEMPLATE "{postgres_template}" STRATEGY file_copy'
         )
-    data_dir = tmp_path_factory.mktemp("controller")
-    # There the role finds the bundle that lies ready: inside the laboratory nothing can be downloaded.
-    shutil.copytree(host_bundle.path.parent, data_dir / "bundles")
     settings = Settings(
         database_url=embedded_postgres.url(name),
-        data_dir=data_dir,
+        data_dir=tmp_path_factory.mktemp("controller"),
+        # Here the role finds the bundle that lies ready: inside the laboratory nothing can be downloaded.
+        bundle_dir=host_bundle.path.parent,
         gateway_listen=f"{lab.address}:7443",
         enrolment_listen=f"{lab.address}:7444",
     )
