@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import secrets
 import socket
 import subprocess
@@ -42,10 +41,7 @@ def host_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     program = Path(__file__).parents[3] / "playbooks/roles/worker/files/describe_platform.py"
     said = subprocess.run(["/usr/bin/python3", program], capture_output=True, text=True, check=True).stdout
     platform = Platform.parse(**json.loads(said))
-    base = tmp_path_factory.getbasetemp()
-    # All test processes share it: the first builds, the others wait for it.
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    return ensure_bundle(platform, folder=shared / "fleet" / "bundles")
+    return ensure_bundle(platform, folder=tmp_path_factory.mktemp("fleet") / "bundles")
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +116,8 @@ def controller(
         )
     settings = Settings(
         database_url=embedded_postgres.url(name),
-        data_dir=tmp_path_factory.mktemp("controller"),
         # Here the role finds the bundle that lies ready: inside the laboratory nothing can be downloaded.
-        bundle_dir=host_bundle.path.parent,
+        data_dir=host_bundle.path.parent.parent,
         gateway_listen=f"{lab.address}:7443",
         enrolment_listen=f"{lab.address}:7444",
     )
