@@ -105,7 +105,9 @@ def test_long_messages_make_small_batches() -> None:
 
     Recording(book).follow(operation, cancelled=lambda: False)
     assert [len(note.message) for batch in book.batches for note in batch] == lengths
-    assert max(sum(len(note.message) for note in batch) for batch in book.batches) <= recordings.BATCH_CHARACTERS
+    assert (
+        max(sum(len(note.message) for note in batch) for batch in book.batches) <= recordings.BATCH_CHARACTERS
+    )
 
 
 def test_signs_of_life_come_while_nothing_happens() -> None:
