@@ -15,6 +15,9 @@ from typing import Any
 from streamswarm.v1 import probe_pb2
 from worker.probing import ProbeFailure
 
+#: What the system says when it, or this process, has no descriptor or no memory left for a socket.
+NO_ROOM = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+
 
 def target_failure(message: str, metrics: Any = None, *, reason: probe_pb2.FailureReason) -> ProbeFailure:
     """The destination answered, wrongly or with a refusal."""

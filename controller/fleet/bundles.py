@@ -3,7 +3,7 @@
 A bundle unpacks to a release:
 
     bin/streamswarm-worker      starts the worker, see launcher.py
-    lib/                        our packages and the wheels of the base requirements, unpacked
+    lib/                        our packages and the wheels that a worker requires, unpacked
     release.json                version and platform
 
 Bundles are kept in one folder (the setting `bundle_dir`) under a key of everything that decides their content, each beside a small
@@ -141,7 +141,7 @@ def _make_own(folder: Path) -> None:
 def _key(platform: Platform) -> str:
     """Hash all that decides a bundle's content, so that any change of it makes another bundle."""
     total = hashlib.sha256(f"{LAYOUT}\n{platform.tag}\n{distribution.version()}\n".encode())
-    for requirement in distribution.base_requirements():
+    for requirement in distribution.worker_requirements():
         total.update(f"{requirement}\n".encode())
     for name, path in distribution.own_files():
         total.update(f"{name}\0{archive.file_hash(path)}\n".encode())
@@ -227,7 +227,7 @@ def _install_requirements(platform: Platform, target: Path, report: Report) -> N
         *("--link-mode", "copy"),
         "--no-progress",
         "--",
-        *distribution.base_requirements(),
+        *distribution.worker_requirements(),
     ]
     said: list[str] = []
     with subprocess.Popen(

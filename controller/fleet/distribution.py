@@ -18,6 +18,9 @@ NAME = "streamswarm"
 #: Our packages that run on hosts.
 PACKAGES = ("worker", "streamswarm")
 
+#: Requirements of the base installation that only the command line needs: a third of its code.
+OF_THE_COMMAND_LINE = ("httpx", "rich")
+
 _OF_AN_EXTRA = re.compile(r";.*\bextra\s*==")
 
 
@@ -29,6 +32,12 @@ def version() -> str:
 def base_requirements() -> list[str]:
     """Return the requirements of the base installation, sorted: those that belong to no extra."""
     return sorted(line for line in _distribution().requires or [] if not _OF_AN_EXTRA.search(line))
+
+
+def worker_requirements() -> list[str]:
+    """Return those of them that a worker needs."""
+    names = re.compile(rf"({'|'.join(OF_THE_COMMAND_LINE)})(?![A-Za-z0-9._-])", re.IGNORECASE)
+    return [line for line in base_requirements() if not names.match(line)]
 
 
 def own_files() -> Iterator[tuple[str, Path]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +79,7 @@ def provision(
         # The token for the controller stays in this process.
         ours = _with(request, streamswarm_worker_ask_controller=False)
         with open_desk(desk, hosts=hosts, grant_for=grant_for, ask_reach=ask_reach):
-            recap = _run(
+            recap = run_playbook(
                 "provision.yml",
                 ours,
                 private=private,
@@ -103,7 +104,7 @@ def remove(
     with private_folder() as private:
         # The token for the controller stays in this process.
         ours = _with(request, streamswarm_worker_retire="keep")
-        recap = _run("remove.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
+        recap = run_playbook("remove.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
     return recap if request.check else _afterwards(recap, retire)
 
 
@@ -115,7 +116,7 @@ def rotate(
 ) -> Recap:
     """Have the workers renew their keys and certificates now; returns which of them have."""
     with private_folder() as private:
-        return _run("rotate.yml", request, private=private, on_event=on_event, cancelled=cancelled)
+        return run_playbook("rotate.yml", request, private=private, on_event=on_event, cancelled=cancelled)
 
 
 def verify(
@@ -132,7 +133,7 @@ def verify(
     """
     ours = _with(request, streamswarm_worker_ask_controller=False)
     with private_folder() as private:
-        recap = _run("verify.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
+        recap = run_playbook("verify.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
 
     def seen(host: HostRecap) -> HostRecap:
         wrong = "" if host.unreachable else examine(host.host)
@@ -165,16 +166,20 @@ def _afterwards(recap: Recap, work: AfterHost) -> Recap:
     return dataclasses.replace(recap, hosts=tuple(done(host) for host in recap.hosts))
 
 
-def _run(
+def run_playbook(
     playbook: str,
     request: PlaybookRequest,
     *,
     private: Path,
     extra_environment: Mapping[str, str] | None = None,
-    on_event: OnEvent,
-    cancelled: Callable[[], bool],
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+    tags: str = "",
 ) -> Recap:
-    """Run one playbook to its end; raises OperationError when it could not run at all."""
+    """Run one playbook to its end; raises OperationError when it could not run at all.
+
+    `tags` narrows it down to the tasks that bear them.
+    """
     try:
         import ansible_runner
     except ImportError as error:
@@ -192,10 +197,13 @@ def _run(
     variables = private / "variables.json"
     variables.write_text(json.dumps(dict(request.variables)), encoding="utf-8")
     words = ["--extra-vars", f"@{variables}", "--forks", str(request.forks)]
+    if tags:
+        words += ["--tags", tags]
     if request.check:
         words += ["--check", "--diff"]
     runner = ansible_runner.run(
-        private_data_dir=str(private),
+        # Each run has a folder of its own: the runner takes what it finds there for its settings.
+        private_data_dir=tempfile.mkdtemp(prefix="run-", dir=private),
         project_dir=str(assets.playbooks()),
         playbook=playbook,
         inventory=[str(path.absolute()) for path in request.inventories],
@@ -212,6 +220,6 @@ def _run(
         said = "\n    ".join(reader.remarks[-10:]) or f"it ended with status {runner.status}"
         raise OperationError(
             f"the playbook {playbook} reached no host; Ansible said:\n    {said}",
-            mend="check the inventory, its group `workers`, and --limit",
+            mend="check the inventory, its group `workers` or the one that was named, and --limit",
         )
     return Recap(hosts=reader.recaps)

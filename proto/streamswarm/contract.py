@@ -26,7 +26,14 @@ from streamswarm.targets import (
 )
 from streamswarm.v1 import options_pb2, probe_pb2
 from streamswarm.v1.comments_pb2 import COMMENTS
-from streamswarm.values import InvalidInputError, Parameter, Problem, ValueType, check_value
+from streamswarm.values import (
+    InvalidInputError,
+    Parameter,
+    Problem,
+    ValueType,
+    check_expressions,
+    check_value,
+)
 
 __all__ = [
     "Child",
@@ -107,6 +114,8 @@ class Metric:
     headline: bool
     #: Which part of a run's way it speaks of: `resolver`, `path`, `target`, `vantage` or `none`.
     layer: str
+    #: The event that it tells of, or empty: a boolean when it is true, a number when it is another one than before.
+    event: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +157,15 @@ class Kind:
     def headline(self) -> Metric:
         """The metric that stands for the kind."""
         return next((metric for metric in self.metrics if metric.headline), self.metrics[0])
+
+    @property
+    def events(self) -> Mapping[str, tuple[Metric, ...]]:
+        """The metrics that tell of an event, by its name."""
+        found: dict[str, tuple[Metric, ...]] = {}
+        for metric in self.metrics:
+            if metric.event:
+                found[metric.event] = (*found.get(metric.event, ()), metric)
+        return found
 
     def parameter(self, name: str) -> Parameter:
         """Return the parameter of that name."""
@@ -222,6 +240,7 @@ class Contract:
             if value is None:
                 continue
             checked[parameter.name] = check_value(parameter, value, f"{path}.{parameter.name}", problems)
+        problems += check_expressions(known.parameters, checked, path)
         if problems:
             raise InvalidInputError(problems)
         envelope = cast("Any", self._spec_class())
@@ -316,7 +335,7 @@ def _read_kind(name: str, spec: Descriptor, result: Descriptor) -> Kind:
     metrics = tuple(_read_metric(field) for field in result.fields if field.message_type is None)
     if sum(metric.headline for metric in metrics) != 1:
         raise ContractError(f"{result.full_name} must mark exactly one metric as headline")
-    return Kind(
+    found = Kind(
         name=name,
         label=options.label,
         description=options.description,
@@ -330,6 +349,13 @@ def _read_kind(name: str, spec: Descriptor, result: Descriptor) -> Kind:
         spec_class=GetMessageClass(spec),
         result_class=GetMessageClass(result),
     )
+    for event, telling in found.events.items():
+        types = [metric.type for metric in telling]
+        if len(set(types)) < len(types) or "number" in types:
+            raise ContractError(
+                f"{result.full_name}: the event `{event}` must be told by a boolean, an integer, or one of each"
+            )
+    return found
 
 
 def _read_parameter(field: FieldDescriptor) -> Parameter:
@@ -351,6 +377,7 @@ def _read_parameter(field: FieldDescriptor) -> Parameter:
         choices=tuple(options.choices),
         advanced=options.advanced,
         multiline=options.multiline,
+        regular_expression=options.regular_expression,
     )
     problems: list[Problem] = []
     default = check_value(parameter, options.default, field.full_name, problems) if options.default else None
@@ -380,6 +407,7 @@ def _read_metric(field: FieldDescriptor) -> Metric:
         reference=options.reference,
         headline=options.headline,
         layer=_enum_word(options_pb2.Layer.Name(options.layer)),
+        event=options.event,
     )
 
 

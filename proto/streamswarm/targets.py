@@ -16,6 +16,8 @@ _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
 _LOOKS_NUMERIC = re.compile(r"(0[xX][0-9A-Fa-f]*|[0-9]+)\Z")
 _PREFIX = re.compile(r"(0|[1-9][0-9]{0,2})\Z", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")
+#: Addresses that are told apart by a zone (RFC 4007): link-local ones. Elsewhere systems ignore it without a word.
+_WITH_ZONE = ipaddress.IPv6Network("fe80::/10")
 _URL_CHARACTERS = re.compile(r"[!-~]+\Z")
 
 MAX_TARGET_LENGTH = 2048
@@ -71,8 +73,14 @@ def parse_host(text: str) -> str:
     except ValueError:
         pass
     else:
-        if "%" in text and not _ZONE.match(text.partition("%")[2]):
+        _, percent, zone = text.partition("%")
+        if percent and not _ZONE.match(zone):
             raise TargetError(f"`{shown(text)}` has a zone that is no interface name, such as `fe80::1%eth0`")
+        if percent and address not in _WITH_ZONE:
+            raise TargetError(
+                f"`{shown(text)}` has a zone, which only link-local addresses (fe80::/10) have; leave out "
+                f"`%{zone}`, and name the interface as the test's `source` if packets must leave by it"
+            )
         return str(address)
     name = text.lower().removesuffix(".")
     if not name:

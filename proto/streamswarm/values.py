@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,6 +57,13 @@ class Parameter:
     advanced: bool
     #: Text that may have several lines.
     multiline: bool = False
+    #: When it is a regular expression: `always`, or `NAME=VALUE` of another parameter; empty for never.
+    regular_expression: str = ""
+
+    def is_expression(self, values: Mapping[str, Any]) -> bool:
+        """Say whether it is a regular expression, given the values of all parameters."""
+        name, _, wanted = self.regular_expression.partition("=")
+        return name == "always" or bool(name and values.get(name) == wanted)
 
 
 def shown_number(number: float) -> str:
@@ -73,6 +80,24 @@ def check_value(parameter: Parameter, value: Any, path: str, problems: list[Prob
     except ValueError as error:
         problems.append(Problem(path=path, message=str(error)))
         return None
+
+
+def check_expressions(
+    parameters: Iterable[Parameter], values: Mapping[str, Any], path: str
+) -> Iterator[Problem]:
+    """Yield what is wrong with those values that are regular expressions."""
+    for parameter in parameters:
+        text = values.get(parameter.name)
+        if not text or not parameter.is_expression(values):
+            continue
+        from streamswarm import (
+            patterns,  # only here: its library would be loaded by whatever reads the contract
+        )
+
+        try:
+            patterns.compiled(text)
+        except patterns.PatternError as error:
+            yield Problem(path=f"{path}.{parameter.name}", message=f"no regular expression: {error}")
 
 
 def _check_list(parameter: Parameter, value: Any, path: str, problems: list[Problem]) -> Iterator[Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
 from typing import Any, cast
 
 from flask import Response, current_app, jsonify
 
 from controller.checking import Checker
-from controller.errors import ConfigurationError
+from controller.roots import trusted_roots
 from controller.settings import Settings
 from controller.store.commands.enrolment import make_enrolment_token
 from streamswarm.contract import InvalidInputError, Problem
@@ -104,19 +103,3 @@ def _reach() -> dict[str, Any]:
         "gateways": list(settings.public_gateways),
         "trust_domain": settings.trust_domain,
     }
-
-
-def trusted_roots(data_dir: Path) -> str:
-    """Return the root certificates that workers must trust, PEM: the root and those that overlap with it."""
-    folder = data_dir / "ca"
-    try:
-        texts = [
-            path.read_text(encoding="ascii")
-            for path in (folder / "root.pem", *sorted(folder.glob("root-*.pem")))
-        ]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"the root certificate in {folder} cannot be read: {error}",
-            mend="start a gateway once on this machine, or copy its root.pem there",
-        ) from error
-    return "".join(text if text.endswith("\n") else f"{text}\n" for text in texts)

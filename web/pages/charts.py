@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify, request, url_for
 
-from controller.store.queries import charts, results, tests
+from controller.store.queries import charts, events, operations, results, tests
+from controller.store.queries.operations import OperationMark
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, Metric, Problem
 from streamswarm.targets import shown
@@ -123,19 +125,27 @@ def test_chart(test_id: int) -> Response:
         drawn = [
             charts.chart_line(session, line, metrics, start=start, end=end, bucket=bucket) for line in lines
         ]
+        marks = operations.marks_of_test(session, test_id, start=start, end=end)
+        found_events = events.find(session, test_id, found.kind, start=start, end=end)
     response = jsonify(
         {
             "now": _milliseconds(dt.datetime.now(dt.UTC)),
             "step": int(bucket.total_seconds() * 1000) if bucket else 0,
-            "series": [_series(item) for item in drawn],
+            "series": [_series(item, found_events) for item in drawn],
+            "operations": [_mark(mark) for mark in marks],
         }
     )
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _series(drawn: charts.ChartLine) -> dict[str, Any]:
+def _series(drawn: charts.ChartLine, found: Sequence[events.EventRecord]) -> dict[str, Any]:
     line = drawn.line
+    own = [
+        event
+        for event in reversed(found)
+        if (event.worker_id, event.destination_id) == (line.worker_id, line.destination_id)
+    ]
     label = f"{line.worker_name} → {line.destination_name}" if line.destination_name else line.worker_name
     return {
         "id": f"{line.worker_id} {line.destination_id or ''}",
@@ -145,10 +155,23 @@ def _series(drawn: charts.ChartLine) -> dict[str, Any]:
         "failed": drawn.failed,
         "error": drawn.error,
         "missed": drawn.missed,
+        "events": [{"t": _milliseconds(event.scheduled_at), "event": event.event} for event in own],
         "metrics": {
             name: {"mean": band.mean, **({"low": band.low, "high": band.high} if band.low else {})}
             for name, band in drawn.bands.items()
         },
+    }
+
+
+def _mark(mark: OperationMark) -> dict[str, Any]:
+    return {
+        "id": mark.id,
+        "label": f"{mark.kind} {mark.id}",
+        "state": mark.state,
+        "hosts": mark.hosts,
+        "url": url_for("pages.operation", operation_id=mark.id),
+        "from": _milliseconds(mark.started_at),
+        "to": _milliseconds(mark.finished_at) if mark.finished_at else None,
     }
 
 

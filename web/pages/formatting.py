@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from controller.planning.schedule_words import schedule_words
 from controller.quantities import NOTHING, SPACE, SPANS, number, plural, quantity, span
 from streamswarm.contract import Parameter
+from streamswarm.zones import to_microseconds
 
 __all__ = [
     "NOTHING",
@@ -111,4 +112,5 @@ def filters() -> dict[str, Any]:
         "shown": shown,
         "parameter": parameter_value,
         "schedule": schedule_words,
+        "microseconds": to_microseconds,
     }

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 from flask import flash, redirect, render_template, request, url_for
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from controller.errors import ConflictError
 from controller.store.commands import tests as commands
-from controller.store.queries import accounts, pages, plans, tests
+from controller.store.queries import accounts, events, pages, plans, tests
+from controller.store.queries.pages import RunRecord
 from controller.store.queries.run_requests import failed_request
+from controller.store.queries.tests import TestRecord
 from streamswarm import contract
 from web.auth import requires
 from web.database import transaction
@@ -133,6 +137,7 @@ def _latest(test_id: int) -> dict[str, Any]:
         found = tests.get(session, test_id)
         kind = contract.kind(found.kind)
         newest = pages.newest_runs(session, found.kind, test_id, limit=_LATEST, only_bad=only_bad)
+        happened = _happened(session, found, newest)
         latest = latest_of(session, [test_id]).get(test_id, [])
         skips = plans.read_skips(session, test_id, now=now)
         overdue = accounts.overdue(session, test_id=test_id, limit=_MOST_OVERDUE)
@@ -145,11 +150,28 @@ def _latest(test_id: int) -> dict[str, Any]:
         "overdue": overdue,
         "run_failed": run_failed,
         "runs": [
-            (run, *run_state(run.status), SOURCES.get(run.failure_source, run.failure_source))
+            (
+                run,
+                *run_state(run.status),
+                SOURCES.get(run.failure_source, run.failure_source),
+                happened.get((run.job_id, run.scheduled_at), []),
+            )
             for run in newest
         ],
         "only_bad": only_bad,
     }
+
+
+def _happened(
+    session: Session, test: TestRecord, shown: Sequence[RunRecord]
+) -> dict[tuple[int, dt.datetime], list[str]]:
+    """Return the names of the events that runs saw, by job and instant."""
+    found: dict[tuple[int, dt.datetime], list[str]] = {}
+    if shown and contract.kind(test.kind).events:
+        start, end = shown[-1].scheduled_at, shown[0].scheduled_at + dt.timedelta(microseconds=1)
+        for event in events.find(session, test.id, test.kind, start=start, end=end):
+            found.setdefault((event.job_id, event.scheduled_at), []).append(event.event)
+    return found
 
 
 def _back(test_id: int) -> Response:

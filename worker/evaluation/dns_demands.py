@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import dns.message
 import dns.rcode
 
+from streamswarm.patterns import PatternError, compiled
 from streamswarm.targets import shown
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.dns_pb2 import DnsSpec
@@ -53,8 +54,8 @@ class Demands:
         )
         for demand in found.patterns if found.regex else ():
             try:
-                patterns.compiled(demand.pattern)
-            except patterns.PatternError as error:
+                compiled(demand.pattern)
+            except PatternError as error:
                 raise internal_failure(
                     f"`{shown(demand.pattern)}` is not a regular expression: {error}; correct the test's patterns",
                     reason=probe_pb2.FAILURE_REASON_INVALID_TEST,

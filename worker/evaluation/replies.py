@@ -9,11 +9,15 @@ import itertools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from streamswarm.v1.probes.ping_pb2 import PingResult
 from worker.evaluation import statistics
 from worker.wire.echo import EchoRecord
+
+#: Upper bounds of a histogram's steps, in milliseconds: from 50 µs on they double up to 26.2 s.
+_BOUNDS_MS = tuple(0.05 * 2**step for step in range(20))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +79,21 @@ class Replies:
             result.loss_pct = 100.0 * (record.sent - len(self.in_time)) / record.sent
         return result
 
-    def add_times(self, result: PingResult, rtts_ms: Sequence[float]) -> None:
+    @cached_property
+    def ordered_ms(self) -> list[float]:
+        """The round-trip times of replies in time, the smallest first, in milliseconds."""
+        return sorted(rtt_ns / 1e6 for rtt_ns in self.in_time.values())
+
+    def histogram(self) -> dict[str, int]:
+        """Return how many round-trip times lie in each step, by its upper bound in milliseconds; empty for too few."""
+        if len(self.in_time) < statistics.SAMPLES_FOR_P95:
+            return {}
+        found = statistics.histogram(self.ordered_ms, _BOUNDS_MS)
+        return {f"{bound:g}": count for bound, count in found.items()}
+
+    def add_times(self, result: PingResult) -> None:
         """Add the statistics of round-trip times that do not depend on their order."""
-        ordered = sorted(rtts_ms)
+        ordered = self.ordered_ms
         set_present(
             result,
             rtt_min_ms=ordered[0],

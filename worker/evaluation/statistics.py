@@ -5,6 +5,7 @@ None becomes an unset metric: what was not measured is never shown as zero.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -68,6 +69,21 @@ def ipdv_mean(samples: Sequence[float]) -> float | None:
 def ipdv_max(samples: Sequence[float]) -> float | None:
     """Return the largest absolute difference of consecutive samples (RFC 3393, RFC 5481)."""
     return max((abs(later - earlier) for earlier, later in itertools.pairwise(samples)), default=None)
+
+
+def histogram(ordered: Sequence[float], bounds: Sequence[float]) -> dict[float, int]:
+    """Return how many of ordered samples each step of ascending bounds holds, by its upper bound; empty ones are left out.
+
+    A step holds what is greater than the bound before it and at most its own; beyond the last bound is infinity.
+    """
+    counts: dict[float, int] = {}
+    below = 0
+    for bound in (*bounds, math.inf):
+        upto = bisect.bisect_right(ordered, bound, below)
+        if upto > below:
+            counts[bound] = upto - below
+        below = upto
+    return counts
 
 
 def loss_periods(received: Sequence[bool]) -> tuple[int, int]:

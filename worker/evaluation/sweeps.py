@@ -27,7 +27,7 @@ def summarise(replies: Replies, first: IPAddress, hosts: int, count: int) -> Pin
     result.addresses = hosts
     result.addresses_answering = len(_answering(replies, hosts))
     if replies.in_time:
-        replies.add_times(result, [rtt_ns / 1e6 for rtt_ns in replies.in_time.values()])
+        replies.add_times(result)
     if hosts <= MOST_ROWS:
         result.by_address.extend(_rows(replies, first, hosts, count))
     return result

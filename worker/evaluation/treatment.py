@@ -1,4 +1,4 @@
-"""How a path treats classes of traffic: marks that change, bursts that are cut or delayed, breaches of a policy. Pure.
+"""How a path treats classes of traffic: bursts that are cut or delayed, breaches of a policy. Pure.
 
 Thresholds stand in the comments of qos.proto, which people read; they must agree.
 """
@@ -30,30 +30,6 @@ class Burst:
     loss_pct: float | None
     #: Rise of the median round-trip time over that of the paced packets.
     rise_ms: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mark:
-    """What a hop saw of a class."""
-
-    hop: int
-    #: The octet of each packet, as quoted, in the order of sending; at least one.
-    octets: tuple[int, ...]
-
-    def dscp(self, sent: CodePoint) -> int:
-        """Return the code point seen: a change that only some packets meet counts."""
-        seen = [octet >> 2 for octet in self.octets]
-        return next((number for number in seen if number != sent.number), seen[0])
-
-    @property
-    def ecn_cleared(self) -> bool:
-        """Whether packets that were sent as ECN-capable, if only some, were so no longer."""
-        return any(octet & 3 == dscp.NOT_ECT for octet in self.octets)
-
-    @property
-    def ce_marks(self) -> int:
-        """How many packets had been marked with congestion."""
-        return sum(octet & 3 == dscp.CE for octet in self.octets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,16 +88,23 @@ class Policy:
             )
         ]
 
-    def breaches(self, classes: Sequence[Seen], *, unseen: str = "no hop quoted it") -> list[str]:
+    def unseen(self, classes: Sequence[Seen]) -> list[str]:
+        """Return the names of the classes with an expected mark of which nobody quoted any."""
+        return [
+            seen.point.name for seen in classes if seen.point.number in self.expected and seen.arrived is None
+        ]
+
+    def breaches(self, classes: Sequence[Seen], *, unseen: str | None = "no hop quoted it") -> list[str]:
         """Return a sentence for each breach; a mark or a time that could not be seen is one, too.
 
-        `unseen` says why marks could not be seen. What this host itself keeps from being known is none: see `unjudged`.
+        `unseen` says why marks could not be seen, None that this host may not look. What this host itself keeps from
+        being known is none: see `unjudged` and `unseen`.
         """
         found = []
         for seen in classes:
             name = seen.point.name
             mark = self.expected.get(seen.point.number)
-            if mark is not None and seen.arrived is None:
+            if mark is not None and seen.arrived is None and unseen is not None:
                 found.append(f"{name}: whether it arrives as {mark.name} could not be seen, because {unseen}")
             elif mark is not None and seen.arrived is not None and seen.arrived != mark.number:
                 arrived = dscp.code_point(seen.arrived).name
@@ -147,16 +130,6 @@ class Policy:
 
     def _longest(self, seen: Seen) -> float | None:
         return self.max_rtt_ms.get(seen.point.number, self.max_rtt_ms.get(None))
-
-
-def change_hop(sent: CodePoint, marks: Sequence[Mark]) -> int | None:
-    """Return the first hop that saw another code point than the one sent; None when all saw that."""
-    return next((mark.hop for mark in marks if mark.dscp(sent) != sent.number), None)
-
-
-def ecn_change_hop(marks: Sequence[Mark]) -> int | None:
-    """Return the first hop that saw ECN-capable packets without the mark; None when all saw it."""
-    return next((mark.hop for mark in marks if mark.ecn_cleared), None)
 
 
 def policed(name: str, bursts: Mapping[str, Burst]) -> bool | None:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from streamswarm.patterns import PatternError, compiled
 from streamswarm.targets import shown
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.http_pb2 import HttpSpec
@@ -64,10 +65,10 @@ def demands(spec: HttpSpec) -> Demands:
         if spec.json_matches.strip():
             json_conditions = conditions.parse(spec.json_matches)
         if spec.body_pattern:
-            patterns.compiled(spec.body_pattern)
+            compiled(spec.body_pattern)
     except conditions.ConditionError as error:
         raise invalid("json_matches", str(error)) from error
-    except patterns.PatternError as error:
+    except PatternError as error:
         raise invalid("body_pattern", f"no regular expression: {error}") from error
     return Demands(
         valid_status=frozenset(spec.valid_status),

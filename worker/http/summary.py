@@ -100,10 +100,11 @@ def _phases(hop: Hop) -> dict[str, Any]:
 def _fill_answer(result: HttpResult, hop: Hop) -> None:
     exchange, body = hop.exchange, hop.body
     result.status = exchange.status or 0
-    result.body_bytes = body.wire_bytes
     if exchange.version is not None:
         result.http_version = exchange.version
-    if body.readable:
+    if body.begun:
+        result.body_bytes = body.wire_bytes
+    if body.begun and body.readable:
         result.content_bytes = body.content_bytes
         if body.coding and body.wire_bytes:
             result.compression_ratio = body.content_bytes / body.wire_bytes

@@ -12,13 +12,13 @@ from streamswarm.v1.probes.mtu_pb2 import MtuResult, MtuSpec
 from worker.evaluation.path_mtu import Search
 from worker.failures import error_text, network_failure, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
-from worker.wire import netlink
+from worker.wire import icmp_messages, netlink
 from worker.wire.echo import EchoUnavailableError, echo_availability
 from worker.wire.source import Source
 
 if sys.platform.startswith("linux"):
     from worker.wire.icmp import open_socket
-    from worker.wire.unfragmented import SMALLEST, Prober, Verdict
+    from worker.wire.unfragmented import Prober, Verdict
 
 #: How often a limit by vanishing packets may turn out to be loss before the search is given up as unconfirmed.
 _MOST_SEARCHES = 6
@@ -137,7 +137,7 @@ class _Run:
 
     async def _reach(self) -> int:
         """Return the size of a small packet that is answered."""
-        size = SMALLEST[self._address.version]
+        size = icmp_messages.SMALLEST_MTU[self._address.version]
         verdict = await self._try(size)
         if verdict.fate == "passed":
             return size

@@ -12,7 +12,7 @@ from worker.evaluation import statistics, sweeps
 from worker.evaluation.replies import Replies, set_present
 from worker.failures import error_text, internal_failure, network_failure, resolver_failure, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext, ProbeFailure
-from worker.wire import batches, icmp_messages
+from worker.wire import batches, flow_labels, icmp_messages
 from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailableError, echo_availability
 from worker.wire.source import Source
 
@@ -33,15 +33,18 @@ async def run(target: Target, spec: PingSpec, context: ProbeContext) -> Outcome:
     if target.network is not None:
         return await _sweep(target.network, spec, context)
     source = Source.parse(spec.source)
-    resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
+    wanted = flow_labels.family(target.host, spec.address_family, spec.flow_label)
+    resolved = await context.resolve(target.host, source.family(target.host, wanted))
     address = resolved.addresses[0]
     detail: dict[str, Any] = {"address": str(address)}
     with FailingWith(detail):
+        flow_labels.check(address, spec.flow_label)
         context.guard.check(address)
         source.check(address.version)
         record = await _send(_plan(address, spec, source), str(address))
-        metrics = summarise(record, spec.timeout_ms)
-        _explain(record, detail, address.version)
+        replies = Replies.of(record, spec.timeout_ms)
+        metrics = summarise(replies)
+        _explain(replies, detail, address.version)
         if metrics.packets_received == 0:
             raise _silence(record, spec, metrics, str(address), address.version)
     return Outcome(metrics=metrics, detail=detail)
@@ -63,6 +66,7 @@ async def _sweep(network: IPNetwork, spec: PingSpec, context: ProbeContext) -> O
                 f"{network} is not an {spec.address_family.replace('ip', 'IP')} network, as the test asks for",
                 reason=probe_pb2.FAILURE_REASON_NO_SUCH_NAME,
             )
+        flow_labels.check(network.network_address, spec.flow_label)
         context.guard.check_network(network)
         first = network[numbers[0] - int(network.network_address)]
         source = Source.parse(spec.source)
@@ -70,7 +74,7 @@ async def _sweep(network: IPNetwork, spec: PingSpec, context: ProbeContext) -> O
         record = await _send(_plan(first, spec, source, hosts=len(numbers)), str(network))
         replies = Replies.of(record, spec.timeout_ms, hosts=len(numbers))
         metrics = sweeps.summarise(replies, first, len(numbers), spec.count)
-        _explain(record, detail, network.version)
+        _explain(replies, detail, network.version)
         if metrics.packets_received == 0:
             raise _silence(record, spec, metrics, f"the addresses of {network}", network.version)
         detail |= sweeps.answering(replies, first, len(numbers))
@@ -85,6 +89,7 @@ def _plan(address: IPAddress, spec: PingSpec, source: Source, *, hosts: int = 1)
         timeout_s=spec.timeout_ms / 1000,
         size=spec.size_bytes,
         dscp=spec.dscp,
+        flow_label=spec.flow_label,
         ttl=spec.ttl,
         dont_fragment=spec.dont_fragment,
         hosts=hosts,
@@ -104,7 +109,8 @@ async def _send(plan: EchoPlan, where: str) -> EchoRecord:
         ) from error
     except EchoSendError as error:
         raise vantage_failure(
-            f"this host cannot send to {where}: {error_text(error)}",
+            f"this host cannot send to {where}: {error_text(error)}"
+            f"{flow_labels.refusal(plan.flow_label, error.errno)}",
             reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
         ) from error
     if record.sent == 0:
@@ -120,9 +126,9 @@ def availability() -> Availability:
     return echo_availability(open_socket)
 
 
-def summarise(record: EchoRecord, timeout_ms: int) -> PingResult:
+def summarise(replies: Replies) -> PingResult:
     """Return the metrics of a run to one host; what cannot be said from its replies stays unset."""
-    replies = Replies.of(record, timeout_ms)
+    record = replies.record
     result = replies.counted()
     in_time = replies.in_time
     if record.sent and not record.refused and result.HasField("loss_pct"):
@@ -133,7 +139,9 @@ def summarise(record: EchoRecord, timeout_ms: int) -> PingResult:
     if not in_time:
         return result
     rtts = [in_time[index] / 1e6 for index in sorted(in_time)]
-    replies.add_times(result, rtts)
+    replies.add_times(result)
+    if result.HasField("rtt_p95_ms"):
+        result.p95_p50_ms = result.rtt_p95_ms - result.rtt_median_ms
     set_present(
         result,
         ipdv_max_ms=statistics.ipdv_max(rtts),
@@ -148,8 +156,12 @@ def summarise(record: EchoRecord, timeout_ms: int) -> PingResult:
     return result
 
 
-def _explain(record: EchoRecord, detail: dict[str, Any], version: int) -> None:
+def _explain(replies: Replies, detail: dict[str, Any], version: int) -> None:
     """Add to the detail what the counts do not tell."""
+    record = replies.record
+    histogram = replies.histogram()
+    if histogram:
+        detail["rtt_histogram"] = histogram
     if record.refused:
         detail["not_sent"] = _refusals(record)
     if record.errors:

@@ -9,36 +9,28 @@ from typing import Any
 
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
-from streamswarm.v1.probes.qos_pb2 import QosClass, QosHop, QosResult, QosSpec
+from streamswarm.v1.probes.qos_pb2 import QosClass, QosResult, QosSpec
 from worker.concurrency import cancel
-from worker.evaluation import dscp, statistics, treatment
+from worker.evaluation import dscp, marks, statistics, treatment
 from worker.evaluation.dscp import CodePoint
-from worker.evaluation.treatment import Burst, Mark, Policy, Seen
+from worker.evaluation.treatment import Burst, Policy, Seen
 from worker.failures import error_text, internal_failure, network_failure, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
 from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError, echo_availability
 from worker.wire.source import Source
+from worker.wire.trace.marks import PACKET_BYTES, MarkRecord, longest_s, most_packets, trace_marks
+from worker.wire.trace.plan import TraceUnavailableError
 
 if sys.platform.startswith("linux"):
     from worker.wire.icmp import echo, open_socket
-    from worker.wire.trace import hops
-    from worker.wire.trace.engine import trace
-    from worker.wire.trace.plan import TracePlan, TraceUnavailableError
     from worker.wire.unfragmented import Prober
 
 #: Packets that are sent for the mark of a class's reply until one comes.
 _REPLY_TRIES = 2
 #: IPv4 and IPv6 headers and an ICMP header, for the size of a packet by that of its payload.
 _HEADERS = {4: 28, 6: 48}
-#: Seconds between the rounds of a trace: a destination may report a closed port once a second only.
-_ROUND_S = 1.1
-_ROUNDS = 2
 #: Headers of a packet below its payload: IPv6 and ICMP.
 _HEADERS_BYTES = 48
-#: A packet of a trace and half of the answer that quotes it.
-_TRACED_BYTES = 128
-#: Silent hops in a row after which a trace goes no farther.
-_GAP = 5
 
 
 async def run(target: Target, spec: QosSpec, context: ProbeContext) -> Outcome:
@@ -94,18 +86,18 @@ def duration_s(spec: QosSpec) -> float:
     timeout_s = spec.timeout_ms / 1000
     paced_s = spec.count * spec.interval_ms / 1000 + timeout_s
     traces = (classes if spec.trace else 0) + spec.ecn
-    trace_s = (spec.max_ttl + _ROUNDS) * timeout_s + _ROUNDS * _ROUND_S
-    return paced_s + classes * ((1 + _REPLY_TRIES) * timeout_s + 1) + traces * trace_s
+    traced_s = traces * longest_s(spec.max_ttl, timeout_s)
+    return paced_s + classes * ((1 + _REPLY_TRIES) * timeout_s + 1) + traced_s
 
 
 def need(spec: QosSpec) -> Need:
     """Return the most that a run may need: paced requests, bursts, traces, each packet being answered."""
     classes = max(1, len(spec.classes))
     traces = (classes if spec.trace else 0) + spec.ecn
-    hops = traces * _ROUNDS * spec.max_ttl
+    traced = traces * most_packets(spec.max_ttl)
     paced, burst = classes * (spec.count + _REPLY_TRIES), classes * spec.burst
     size = paced * (spec.size_bytes + _HEADERS_BYTES) + burst * (spec.burst_size_bytes + _HEADERS_BYTES)
-    return Need(packets=paced + burst + hops, size=2 * (size + hops * _TRACED_BYTES))
+    return Need(packets=paced + burst + traced, size=2 * (size + traced * PACKET_BYTES))
 
 
 class _Run:
@@ -158,15 +150,24 @@ class _Run:
         if not policy.states_anything:
             return
         classes = [self._seen(point) for point in self._points]
-        breaches = policy.breaches(classes, unseen=self._why_unseen())
+        untraced = self._detail.get("not_traced") if self._spec.trace else None
+        breaches = policy.breaches(classes, unseen=None if untraced else self._why_unseen())
         unjudged = policy.unjudged(classes)
-        if breaches or not unjudged:
+        unseen = policy.unseen(classes) if untraced else []
+        if breaches or not (unjudged or unseen):
             self.metrics.breaches = len(breaches)
         if breaches:
             raise network_failure(
                 f"the path to {self._address} breaks the test's policy: {'; '.join(breaches)}",
                 self.metrics,
                 reason=probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS,
+            )
+        if unseen:
+            raise vantage_failure(
+                f"whether the marks of {', '.join(unseen)} arrive at {self._address} as the test's policy demands "
+                f"cannot be judged, because this host cannot trace: {untraced}",
+                self.metrics,
+                reason=probe_pb2.FAILURE_REASON_NO_PERMISSION,
             )
         if unjudged:
             raise vantage_failure(
@@ -178,11 +179,7 @@ class _Run:
             )
 
     def _why_unseen(self) -> str:
-        if not self._spec.trace:
-            return "the test does not trace the marks"
-        if "not_traced" in self._detail:
-            return f"this host cannot trace: {self._detail['not_traced']}"
-        return "no hop quoted it"
+        return "no hop quoted it" if self._spec.trace else "the test does not trace the marks"
 
     def _plan(self, point: CodePoint, *, burst: bool) -> EchoPlan:
         spec = self._spec
@@ -305,84 +302,37 @@ class _Run:
         try:
             if self._spec.trace:
                 for point in self._points:
-                    await self._trace_class(point)
-                self._sum_up_marks()
+                    seen = await self._trace(point, dscp.NOT_ECT)
+                    marks.fill_class(
+                        self.metrics, self._rows[point.name], point, seen.marks, final=seen.final
+                    )
+                marks.sum_up(self.metrics, self._rows.values())
             if self._spec.ecn:
-                await self._trace_ecn()
+                seen = await self._trace(self._points[0], dscp.ECT0)
+                marks.fill_ecn(self.metrics, seen.marks)
+                if seen.marks:
+                    self._detail["ecn"] = [
+                        {"hop": mark.hop, "octets": list(mark.octets)} for mark in seen.marks
+                    ]
         except TraceUnavailableError as error:
             self._detail["not_traced"] = str(error)
 
-    async def _trace_class(self, point: CodePoint) -> None:
-        marks, final = await self._trace(point, dscp.NOT_ECT)
-        row = self._rows[point.name]
-        for mark in marks:
-            seen = mark.dscp(point)
-            self.metrics.hops.append(
-                QosHop(name=f"{mark.hop:02d} {point.name}", dscp=seen, kept=seen == point.number)
-            )
-        if not marks:
-            return
-        row.arrived_dscp = marks[-1].dscp(point)
-        hop = treatment.change_hop(point, marks)
-        if hop is not None:
-            row.change_hop = hop
-        self.metrics.end_seen = final or self.metrics.end_seen
-
-    async def _trace_ecn(self) -> None:
-        marks, _final = await self._trace(self._points[0], dscp.ECT0)
-        if not marks:
-            return
-        metrics = self.metrics
-        metrics.ecn_kept = not marks[-1].ecn_cleared
-        metrics.ce_marks = sum(mark.ce_marks for mark in marks)
-        hop = treatment.ecn_change_hop(marks)
-        if hop is not None:
-            metrics.ecn_change_hop = hop
-        self._detail["ecn"] = [{"hop": mark.hop, "octets": list(mark.octets)} for mark in marks]
-
-    async def _trace(self, point: CodePoint, ecn: int) -> tuple[list[Mark], bool]:
-        """Return what each hop saw of a class, in order, and whether the last one is the destination."""
+    async def _trace(self, point: CodePoint, ecn: int) -> MarkRecord:
         spec = self._spec
-        record = await trace(
+        record = await trace_marks(
             self._address,
-            TracePlan(
-                protocol="udp",
-                port=spec.port,
-                rounds=_ROUNDS,
-                interval_s=_ROUND_S,
-                timeout_s=spec.timeout_ms / 1000,
-                first_ttl=1,
-                max_ttl=spec.max_ttl,
-                gap_limit=_GAP,
-                probes_per_hop=1,
-                flows=1,
-                size=32,
-                dscp=point.number,
-                ecn=ecn,
-                source=self._source,
-            ),
+            dscp=point.number,
+            ecn=ecn,
+            port=spec.port,
+            max_ttl=spec.max_ttl,
+            timeout_s=spec.timeout_ms / 1000,
+            source=self._source,
         )
-        self._count(len(record.probes), record.bytes_sent, record.bytes_received)
-        marks: list[Mark] = []
-        final = False
-        addresses = self._detail.setdefault("hops", {})
-        for hop in hops.sort(record.probes):
-            octets = [answer.quoted_tos for answer in hop.answers if answer.quoted_tos is not None]
-            if octets:
-                marks.append(Mark(hop=hop.ttl, octets=tuple(octets)))
-                final = hop.final
-                addresses[str(hop.ttl)] = sorted(hop.addresses)
-        return marks, final
-
-    def _sum_up_marks(self) -> None:
-        traced = [row for row in self._rows.values() if row.HasField("arrived_dscp")]
-        if not traced:
-            return
-        kept = sum(row.arrived_dscp == row.dscp for row in traced)
-        self.metrics.marks_kept_pct = 100.0 * kept / len(traced)
-        changes = [row.change_hop for row in traced if row.HasField("change_hop")]
-        if changes:
-            self.metrics.first_change_hop = min(changes)
+        self._count(record.packets_sent, record.bytes_sent, record.bytes_received)
+        self._detail.setdefault("hops", {}).update(
+            (str(hop), addresses) for hop, addresses in record.addresses.items()
+        )
+        return record
 
     def _seen(self, point: CodePoint) -> Seen:
         row = self._rows[point.name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,16 +12,23 @@ from typing import TYPE_CHECKING, Any, cast
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.traceroute_pb2 import TracerouteResult, TracerouteSpec
-from worker.failures import error_text, internal_failure, network_failure, vantage_failure
-from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext, ProbeFailure
-from worker.wire import icmp_messages
+from worker.failures import NO_ROOM, error_text, internal_failure, network_failure, vantage_failure
+from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext, ProbeFailure
+from worker.wire import flow_labels, icmp_messages
 from worker.wire.addresses import shown_address
 from worker.wire.source import Source
 from worker.wire.trace import atlas
 from worker.wire.trace.hops import Hop, destination, path, sort
 from worker.wire.trace.names import names_of
 from worker.wire.trace.paths import Memory
-from worker.wire.trace.plan import Protocol, TracePlan, TraceRecord, TraceSendError, TraceUnavailableError
+from worker.wire.trace.plan import (
+    MOST_SHORTER,
+    Protocol,
+    TracePlan,
+    TraceRecord,
+    TraceSendError,
+    TraceUnavailableError,
+)
 
 if TYPE_CHECKING:
     from worker.wire.trace.places import Places
@@ -32,6 +39,8 @@ _MOST_PROBES = 20_000
 #: Seconds that the first round may take beyond the time-out, for one wave of hops after the other.
 _EXPLORATION_S = 5.0
 _NAMES_S = 2.0
+#: Headers of a probe below its payload: IPv6 and ICMP or UDP.
+_HEADERS_BYTES = 48
 
 _memory = Memory()
 _databases: dict[Path, Places] = {}
@@ -41,13 +50,18 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
     """Trace the way to the first address that the resolver gives."""
     key = spec.SerializeToString()
     plan = _plan(key)
-    resolved = await context.resolve(target.host, plan.source.family(target.host, spec.address_family))
+    wanted = spec.address_family
+    if plan.flow_label:
+        wanted = flow_labels.family(target.host, wanted, plan.flow_label)
+    resolved = await context.resolve(target.host, plan.source.family(target.host, wanted))
     address = resolved.addresses[0]
     text = shown_address(address)
     detail: dict[str, Any] = {"address": text, "proto": plan.protocol.upper()}
     if plan.port:
         detail["port"] = plan.port
     with FailingWith(detail):
+        if plan.flow_label:
+            flow_labels.check(address, plan.flow_label)
         context.guard.check(address, plan.port or None)
         plan.source.check(address.version)
         record = await _trace(address, plan)
@@ -68,6 +82,8 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
                 metrics.path_changed = changed
             metrics.path_hash = way.hash
         detail["hops"] = atlas.hops(found, address.version, names)
+        if record.mtus:
+            _tell_mtus(record.mtus, found, metrics, detail)
         if context.databases is not None:
             await _locate(context.databases, found, metrics, detail["hops"])
         if record.refused:
@@ -83,6 +99,14 @@ def duration_s(spec: TracerouteSpec) -> float:
     """Return the longest time that the parameters can ask for."""
     rounds_s = spec.rounds * spec.round_interval_ms / 1000
     return rounds_s + 3 * spec.timeout_ms / 1000 + _EXPLORATION_S + (_NAMES_S if spec.reverse_names else 0)
+
+
+def need(spec: TracerouteSpec) -> Need:
+    """Return the most that a run may need, each probe being answered."""
+    packets = spec.rounds * spec.paths * spec.probes_per_hop * spec.max_ttl
+    if spec.dont_fragment:
+        packets *= 1 + MOST_SHORTER
+    return Need(packets=packets, size=2 * packets * (spec.size_bytes + _HEADERS_BYTES))
 
 
 def availability() -> Availability:
@@ -134,6 +158,8 @@ def _plan(key: bytes) -> TracePlan:
         flows=spec.paths,
         size=spec.size_bytes,
         dscp=spec.dscp,
+        dont_fragment=spec.dont_fragment,
+        flow_label=spec.flow_label,
         source=Source.parse(spec.source),
     )
     _check(plan)
@@ -170,6 +196,13 @@ async def _trace(address: IPAddress, plan: TracePlan) -> TraceRecord:
         raise vantage_failure(
             f"this host cannot send to {address}: {error_text(error)}",
             reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise vantage_failure(
+            f"this host has no room for the sockets of a trace: {error_text(error)}",
+            reason=probe_pb2.FAILURE_REASON_NO_ROOM,
         ) from error
 
 
@@ -281,6 +314,19 @@ def _labels(hop: Hop, version: int) -> list[dict[str, int]]:
         return []
     told = atlas.extension(hop.answers[-1], version) or {"obj": []}
     return next((each["mpls"] for each in told["obj"] if "mpls" in each), [])
+
+
+def _tell_mtus(
+    mtus: Mapping[str, int], found: list[Hop], metrics: TracerouteResult, detail: dict[str, Any]
+) -> None:
+    """Add the MTUs that were named to the hops of those who named them; who answered for no hop is told apart."""
+    left = dict(mtus)
+    for hop, row, entry in zip(found, metrics.hops, detail["hops"], strict=True):
+        named = [left.pop(address) for address in hop.addresses if address in left]
+        if named:
+            row.mtu_bytes = entry["mtu"] = min(named)
+    if left:
+        detail["mtus"] = [{"from": address, "mtu": mtu} for address, mtu in left.items()]
 
 
 async def _locate(

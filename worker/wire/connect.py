@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamswarm.v1 import probe_pb2
-from worker.failures import error_text, network_failure, target_failure, vantage_failure
+from worker.failures import NO_ROOM, error_text, network_failure, target_failure, vantage_failure
 from worker.probing import IPAddress, ProbeFailure
 from worker.wire.addresses import endpoint, family_of, set_dscp, socket_address
 from worker.wire.readiness import writable
@@ -118,7 +118,7 @@ def failure_of(error: OSError, where: str, metrics: Any = None) -> ProbeFailure:
             metrics,
             reason=probe_pb2.FAILURE_REASON_BROKEN_OFF,
         )
-    if error.errno in (errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+    if error.errno in NO_ROOM:
         return vantage_failure(
             f"this host has no room for the connection: {error_text(error)}",
             metrics,

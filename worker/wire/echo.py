@@ -27,6 +27,8 @@ class EchoPlan:
     dscp: int
     ttl: int
     dont_fragment: bool
+    #: IPv6 flow label; 0 leaves it to the system.
+    flow_label: int = 0
     #: How many consecutive addresses are asked, in turn.
     hosts: int = 1
     #: All requests back to back: the interval is not used.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import h11
 
+from worker.wire import http1_plain
 from worker.wire.http_body import Body
 from worker.wire.http_exchange import (
     LONGEST_HEAD,
@@ -27,7 +28,6 @@ class Http1Session:
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
-        self._connection = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=LONGEST_HEAD)
         self.reusable = True
 
     async def converse(
@@ -41,59 +41,74 @@ class Http1Session:
     ) -> None:
         """Send a request and read its answer."""
         self.reusable = False
-        try:
-            await self._stream.send(self._message(request, last=last))
-            exchange.sent_ns = time.perf_counter_ns()
-            if await self._read(exchange, body, wants_body):
-                self._end(last=last)
-        except h11.RemoteProtocolError as error:
-            if self._connection.trailing_data[1]:  # the end of the stream came before the end of the answer
-                raise PeerClosedError(closed_early(exchange)) from error
-            raise BadAnswerError(str(error)) from error
-
-    def _message(self, request: Request, *, last: bool) -> bytes:
-        head = self._connection.send(_head(request, last=last)) or b""
-        if request.body:
-            head += self._connection.send(h11.Data(data=request.body)) or b""
-        return head + (self._connection.send(h11.EndOfMessage()) or b"")
-
-    async def _read(self, exchange: Exchange, body: Body, wants_body: Callable[[Exchange], bool]) -> bool:
-        """Read until the answer is complete; False when its body was left unread."""
-        connection, stream = self._connection, self._stream
+        stream = self._stream
+        await stream.send(_head(request, last=last) + request.body)
+        exchange.sent_ns = time.perf_counter_ns()
         data = await stream.receive()
         if data:
             exchange.first_byte_ns = stream.received_ns
             _check_beginning(data)
-        connection.receive_data(data)
-        while True:
-            event = connection.next_event()
-            if event is h11.NEED_DATA:
-                connection.receive_data(await stream.receive())
-            elif isinstance(event, h11.Data):
-                await body.feed(event.data)
-                await stream.give_way()
-            elif isinstance(event, h11.EndOfMessage):
-                exchange.end_ns = stream.received_ns
-                body.finish()
-                return True
-            elif isinstance(event, h11.Response):
-                exchange.version = 1.0 if event.http_version == b"1.0" else 1.1
-                exchange.status = event.status_code
-                exchange.headers = headers_of(event.headers)
-                if not wants_body(exchange):
-                    exchange.end_ns = stream.received_ns
-                    return False
-                body.begin(exchange.headers.get("content-encoding", ""))
-            elif isinstance(event, h11.InformationalResponse):
-                await stream.give_way()
-            elif isinstance(event, h11.ConnectionClosed):
-                raise PeerClosedError(closed_early(exchange))
+        content = http1_plain.take(data, request.method, exchange)
+        if content is None:
+            goes_on = await self._read(_asked(request, last=last), data, exchange, body, wants_body)
+        else:
+            goes_on = await self._take(content, exchange, body, wants_body)
+        self.reusable = goes_on and not last
 
-    def _end(self, *, last: bool) -> None:
-        connection = self._connection
-        if not last and connection.our_state is h11.DONE and connection.their_state is h11.DONE:
-            connection.start_next_cycle()
-            self.reusable = True
+    async def _take(
+        self, content: bytes, exchange: Exchange, body: Body, wants_body: Callable[[Exchange], bool]
+    ) -> bool:
+        """Take the body of an answer that is there as a whole; say whether the connection can carry another."""
+        wanted = wants_body(exchange)
+        if wanted:
+            body.begin(exchange.headers.get("content-encoding", ""))
+            if content:
+                await body.feed(content)
+        exchange.end_ns = self._stream.received_ns
+        if wanted:
+            body.finish()
+        return wanted and not http1_plain.closes(exchange)
+
+    async def _read(
+        self,
+        connection: h11.Connection,
+        data: bytes,
+        exchange: Exchange,
+        body: Body,
+        wants_body: Callable[[Exchange], bool],
+    ) -> bool:
+        """Read until the answer is complete; say whether the connection can carry another."""
+        stream = self._stream
+        try:
+            connection.receive_data(data)
+            while True:
+                event = connection.next_event()
+                if event is h11.NEED_DATA:
+                    connection.receive_data(await stream.receive())
+                elif isinstance(event, h11.Data):
+                    await body.feed(event.data)
+                    await stream.give_way()
+                elif isinstance(event, h11.EndOfMessage):
+                    exchange.end_ns = stream.received_ns
+                    body.finish()
+                    # What comes after an answer, though nothing was asked for, must not be taken for the next one.
+                    return connection.their_state is h11.DONE and connection.trailing_data == (b"", False)
+                elif isinstance(event, h11.Response):
+                    exchange.version = 1.0 if event.http_version == b"1.0" else 1.1
+                    exchange.status = event.status_code
+                    exchange.headers = headers_of(event.headers)
+                    if not wants_body(exchange):
+                        exchange.end_ns = stream.received_ns
+                        return False
+                    body.begin(exchange.headers.get("content-encoding", ""))
+                elif isinstance(event, h11.InformationalResponse):
+                    await stream.give_way()
+                elif isinstance(event, h11.ConnectionClosed):
+                    raise PeerClosedError(closed_early(exchange))
+        except h11.RemoteProtocolError as error:
+            if connection.trailing_data[1]:  # the end of the stream came before the end of the answer
+                raise PeerClosedError(closed_early(exchange)) from error
+            raise BadAnswerError(str(error)) from error
 
 
 def _check_beginning(data: bytes) -> None:
@@ -103,8 +118,26 @@ def _check_beginning(data: bytes) -> None:
 
 
 @functools.lru_cache(maxsize=512)
-def _head(request: Request, *, last: bool) -> h11.Request:
-    """Return the head of a request, checked once: a test sends the same one over and over."""
+def _head(request: Request, *, last: bool) -> bytes:
+    """Return the head of a request, made once: a test sends the same one over and over."""
+    return _connection().send(_head_event(request, last=last)) or b""
+
+
+def _asked(request: Request, *, last: bool) -> h11.Connection:
+    """Return a connection on which that request was sent."""
+    connection = _connection()
+    connection.send(_head_event(request, last=last))
+    if request.body:
+        connection.send(h11.Data(data=request.body))
+    connection.send(h11.EndOfMessage())
+    return connection
+
+
+def _connection() -> h11.Connection:
+    return h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=LONGEST_HEAD)
+
+
+def _head_event(request: Request, *, last: bool) -> h11.Request:
     headers = [("Host", request.authority), *request.headers]
     if request.says_length:
         headers.append(("Content-Length", str(len(request.body))))

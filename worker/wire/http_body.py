@@ -37,6 +37,8 @@ class Body:
         self._tail = b""
         self._kept: list[bytes] | None = [] if keep else None
         self._decoder: _Decoder | None = None
+        #: Whether it was begun to be read: nothing is known of a body that was not.
+        self.begun = False
         #: Bytes as transferred: the coding is not undone, framing is not counted.
         self.wire_bytes = 0
         #: Bytes of content, once the coding is undone.
@@ -57,7 +59,8 @@ class Body:
         return b"".join(self._kept or ())
 
     def begin(self, coding: str) -> None:
-        """Take note of the answer's Content-Encoding."""
+        """Say that the body will be read, and in which Content-Encoding it comes."""
+        self.begun = True
         self.coding = coding.strip().lower().removeprefix("x-")
         if self.coding == "identity":
             self.coding = ""

@@ -13,6 +13,9 @@ _INDEX_BYTES = 4
 REQUEST_TYPE = {4: 8, 6: 128}
 REPLY_TYPE = {4: 0, 6: 129}
 
+#: Bytes of IP packets that every link must carry (RFC 791, RFC 8200), by IP version.
+SMALLEST_MTU = {4: 68, 6: 1280}
+
 _UNREACHABLE_V4 = {
     0: "network unreachable",
     1: "host unreachable",
@@ -68,6 +71,15 @@ def ip_bytes(version: int, icmp_bytes: int, mtu: int | None) -> int:
     room = (mtu - header) // 8 * 8
     fragments = -(-icmp_bytes // room) if room > 0 else 1
     return icmp_bytes + fragments * header
+
+
+def next_mtu(version: int, message: bytes) -> int | None:
+    """Return the MTU that an ICMP message names for the next link (RFC 1191, RFC 4443); None where it names none."""
+    if version == 4 and message[:2] == b"\x03\x04":
+        return int.from_bytes(message[6:8], "big") or None
+    if version == 6 and message[:1] == b"\x02":
+        return int.from_bytes(message[4:8], "big") or None
+    return None
 
 
 def error_name(version: int, icmp_type: int, code: int) -> str:

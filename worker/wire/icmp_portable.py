@@ -54,6 +54,8 @@ async def echo(plan: EchoPlan) -> EchoRecord:
         raise EchoUnavailableError("this system gives no way to forbid fragmentation of ICMP packets", "")
     if plan.hosts > 1:
         raise EchoUnavailableError("whole networks can be asked from Linux only", "")
+    if plan.flow_label:
+        raise EchoUnavailableError("flow labels can be set on Linux only", "")
     if plan.interface:
         raise EchoUnavailableError("an interface to send through can be chosen on Linux only", "")
     interval_s = 0.0 if plan.burst else plan.interval_s

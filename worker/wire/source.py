@@ -57,7 +57,7 @@ class Source:
 
     def family(self, host: str, wanted: str) -> str:
         """Return the address family to resolve a host in: the wanted one, or the only one that can leave from here."""
-        if wanted not in ("", "any") or self is BY_ROUTES or _is_address(host):
+        if wanted not in ("", "any") or self is BY_ROUTES or is_address(host):
             return wanted
         versions = _versions_of(self.interface) if self.address is None else {self.address.version}
         return f"ipv{versions.pop()}" if len(versions) == 1 else wanted
@@ -156,7 +156,8 @@ class Source:
 BY_ROUTES = Source()
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Say whether a host is given as an address rather than by name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -21,6 +21,9 @@ SUPPORTED = sys.platform.startswith("linux")
 _TIMESTAMPS, _SELECTIVE_ACKS, _WINDOW_SCALING, _ECN = 1, 2, 4, 8
 _OPTIONS, _SCALES, _FLAGS = 5, 6, 7
 
+#: Connection states in which the far end has said that nothing more comes: TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING.
+_FIN_CAME = frozenset({6, 8, 9, 11})
+
 #: Values that stand for "there is none".
 _ZERO = frozenset({0})
 _NO_MINIMUM = frozenset({0, 0xFFFFFFFF})
@@ -71,9 +74,8 @@ class TcpInfo:
     total_retrans = _Field(100, "I")
     #: Rate at which the kernel is about to send, bytes per second; None where it does not pace.
     pacing_rate = _Field(104, "Q", none=frozenset({0, 0xFFFFFFFFFFFFFFFF}))
-    #: Bytes of payload acknowledged by the far end, and received in order.
+    #: Bytes of payload acknowledged by the far end; the kernel counts the SYN as one.
     bytes_acked = _Field(120, "Q")
-    bytes_received = _Field(128, "Q")
     #: Bytes in the send buffer that were not sent yet.
     notsent_bytes = _Field(144, "I")
     #: Smallest round-trip time seen, microseconds.
@@ -103,11 +105,18 @@ class TcpInfo:
     rcv_wnd = _Field(232, "I")
 
     _rttvar_us = _Field(72, "I")
+    _bytes_received = _Field(128, "Q")
 
     @property
     def state(self) -> int:
         """Connection state: 1 is established."""
         return self.data[0]
+
+    @property
+    def bytes_received(self) -> int | None:
+        """Bytes of payload received in order; the kernel counts the far end's FIN as one, and it is taken off."""
+        received = self._bytes_received
+        return received - 1 if received and self.state in _FIN_CAME else received
 
     @property
     def rttvar_us(self) -> int | None:

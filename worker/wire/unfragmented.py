@@ -35,8 +35,6 @@ _COOKIE_BYTES = 8
 _LONGEST = 65_535
 _DEFAULT_TTL = 64
 _ANCILLARY_BYTES = 128
-#: What every link must carry (RFC 791, RFC 8200).
-SMALLEST = {4: 68, 6: 1280}
 
 Fate = Literal["passed", "too_big", "expired", "refused", "silent"]
 

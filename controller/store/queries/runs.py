@@ -64,6 +64,7 @@ def find(
     end: dt.datetime | None = None,
     worker: uuid.UUID | None = None,
     destination: int | None = None,
+    job: int | None = None,
     clock_off: bool | None = None,
     limit: int = DEFAULT_LIMIT,
     cursor: str | None = None,
@@ -105,6 +106,8 @@ def find(
         query = query.where(Job.worker_id == worker)
     if destination is not None:
         query = query.where(Job.destination_id == destination)
+    if job is not None:
+        query = query.where(Job.id == job)
     rows = session.execute(query).mappings().all()
     children = _children(session, kind, rows[:limit])
     return page_of(

@@ -86,7 +86,7 @@ KIND_FIELD_NUMBER: _ClassVar[int]
 kind: _descriptor.FieldDescriptor
 
 class Param(_message.Message):
-    __slots__ = ("label", "description", "unit", "default", "min", "max", "pattern", "choices", "advanced", "multiline")
+    __slots__ = ("label", "description", "unit", "default", "min", "max", "pattern", "choices", "advanced", "multiline", "regular_expression")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +97,7 @@ class Param(_message.Message):
     CHOICES_FIELD_NUMBER: _ClassVar[int]
     ADVANCED_FIELD_NUMBER: _ClassVar[int]
     MULTILINE_FIELD_NUMBER: _ClassVar[int]
+    REGULAR_EXPRESSION_FIELD_NUMBER: _ClassVar[int]
     label: str
     description: str
     unit: str
@@ -107,10 +108,11 @@ class Param(_message.Message):
     choices: _containers.RepeatedScalarFieldContainer[str]
     advanced: bool
     multiline: bool
-    def __init__(self, label: _Optional[str] = ..., description: _Optional[str] = ..., unit: _Optional[str] = ..., default: _Optional[str] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., pattern: _Optional[str] = ..., choices: _Optional[_Iterable[str]] = ..., advanced: _Optional[bool] = ..., multiline: _Optional[bool] = ...) -> None: ...
+    regular_expression: str
+    def __init__(self, label: _Optional[str] = ..., description: _Optional[str] = ..., unit: _Optional[str] = ..., default: _Optional[str] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., pattern: _Optional[str] = ..., choices: _Optional[_Iterable[str]] = ..., advanced: _Optional[bool] = ..., multiline: _Optional[bool] = ..., regular_expression: _Optional[str] = ...) -> None: ...
 
 class Metric(_message.Message):
-    __slots__ = ("label", "unit", "description", "better", "group", "role", "distribution", "reference", "headline", "layer")
+    __slots__ = ("label", "unit", "description", "better", "group", "role", "distribution", "reference", "headline", "layer", "event")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +123,7 @@ class Metric(_message.Message):
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     HEADLINE_FIELD_NUMBER: _ClassVar[int]
     LAYER_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
     label: str
     unit: str
     description: str
@@ -131,7 +134,8 @@ class Metric(_message.Message):
     reference: str
     headline: bool
     layer: Layer
-    def __init__(self, label: _Optional[str] = ..., unit: _Optional[str] = ..., description: _Optional[str] = ..., better: _Optional[_Union[Better, str]] = ..., group: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., distribution: _Optional[bool] = ..., reference: _Optional[str] = ..., headline: _Optional[bool] = ..., layer: _Optional[_Union[Layer, str]] = ...) -> None: ...
+    event: str
+    def __init__(self, label: _Optional[str] = ..., unit: _Optional[str] = ..., description: _Optional[str] = ..., better: _Optional[_Union[Better, str]] = ..., group: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., distribution: _Optional[bool] = ..., reference: _Optional[str] = ..., headline: _Optional[bool] = ..., layer: _Optional[_Union[Layer, str]] = ..., event: _Optional[str] = ...) -> None: ...
 
 class Kind(_message.Message):
     __slots__ = ("label", "description", "view", "target", "timeout_s")

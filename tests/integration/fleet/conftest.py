@@ -111,7 +111,9 @@ def controller(
     """A gateway that the hosts reach, with a database of its own."""
     name = f"fleet_{secrets.token_hex(4)}"
     with psycopg.connect(embedded_postgres.superuser_url(), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" OWNER "{ROLE}" TEMPLATE "{postgres_template}"')
+        connection.execute(
+            f'CREATE DATABASE "{name}" OWNER "{ROLE}" TEMPLATE "{postgres_template}" STRATEGY file_copy'
+        )
     settings = Settings(
         database_url=embedded_postgres.url(name),
         # Here the role finds the bundle that lies ready: inside the laboratory nothing can be downloaded.

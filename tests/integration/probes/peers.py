@@ -74,6 +74,12 @@ class Namespace:
         assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
         return done
 
+    def limit(self, device: str, rate: str, *, burst: str = "10kb", queue: str = "200ms") -> None:
+        """Let no more than a rate leave by a device, with a queue of that length before it."""
+        self.run(
+            "tc", "qdisc", "add", "dev", device, "root", "tbf", "rate", rate, "burst", burst, "latency", queue
+        )
+
     def firewall(self, hook: str, rule: str) -> None:
         """Have packets that come by a hook meet one more rule, as nft writes it."""
         chain = f"inet t {hook}"

@@ -277,12 +277,3 @@ async def test_each_section_has_its_pattern(
         await probe("dns", f"127.0.0.1:{server.port}", query_name="www.example.test", **values)
     assert caught.value.reason == probe_pb2.FAILURE_REASON_WRONG_CONTENT
     assert caught.value.detail["answer"] == ["www.example.test. 60 IN A 192.0.2.10"]
-
-
-async def test_a_pattern_that_is_none_sends_nothing(probe: Probe, free_port: int) -> None:
-    """The test is wrong, not the server."""
-    with pytest.raises(ProbeFailure, match="is not a regular expression") as caught:
-        await probe(
-            "dns", f"127.0.0.1:{free_port}", query_name="a.test", answer_pattern="(", pattern_syntax="regex"
-        )
-    assert caught.value.reason == probe_pb2.FAILURE_REASON_INVALID_TEST

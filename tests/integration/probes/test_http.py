@@ -235,6 +235,7 @@ async def test_redirects_to_anything_odd_are_refused(server: WebServer, probe: P
     failure = await failed(probe, server.url(f"/to/302/={location}"), "redirects to")
     assert len(server.requests) == 1
     assert failure.metrics.redirects == 0
+    assert not failure.metrics.HasField("body_bytes")  # nobody read it
 
 
 async def test_the_policy_is_asked_at_every_hop(

@@ -19,6 +19,7 @@ import pytest
 from integration.probes.peers import Path3, Probe, RecordingGuard, ScriptedHost, echo_reply, to_both
 
 from streamswarm.v1 import probe_pb2
+from worker.evaluation.replies import Replies
 from worker.probes import ping
 from worker.probing import ProbeFailure
 from worker.wire import icmp_portable
@@ -326,7 +327,7 @@ async def test_the_engine_for_other_systems_measures_too() -> None:
         pytest.skip(str(error))
     plan = echo_plan("127.0.0.1", count=5, timeout_s=1, ttl=64)
     record = await icmp_portable.echo(plan)
-    result = ping.summarise(record, timeout_ms=1000)
+    result = ping.summarise(Replies.of(record, timeout_ms=1000))
     assert (result.packets_sent, result.packets_received, result.loss_pct) == (5, 5, 0.0)
     assert not any(result.HasField(name) for name in ("duplicates", "reordered", "late", "dropped_here"))
     assert 0 < result.rtt_avg_ms < 100

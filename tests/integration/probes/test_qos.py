@@ -179,9 +179,7 @@ async def test_a_shaped_class_is_found_beside_another(path4: Path4, probe: Probe
     for side, device, host in ((first, "sw4a", 1), (second, "sw4b", 2)):
         side.run("ip", "address", "add", f"10.94.4.{host}/24", "dev", device)
         side.run("ip", "link", "set", device, "up")
-    first.run(
-        "tc", "qdisc", "add", "dev", "sw4a", "root", "tbf", "rate", "2mbit", "burst", "5kb", "latency", "2s"
-    )
+    first.limit("sw4a", "2mbit", burst="5kb", queue="2s")
     first.run("ip", "route", "add", "default", "via", "10.94.4.2", "table", "100")
     first.run("ip", "rule", "add", "fwmark", "1", "table", "100")
     first.run("nft", "add table inet m")
@@ -250,21 +248,7 @@ async def test_silence_and_the_policy(path4: Path4, probe: Probe, guard: Recordi
 async def test_late_replies_are_a_sign_of_the_destination(path4: Path4, probe: Probe) -> None:
     """They count as lost, and still the destination was reached: a firewall that keeps packets out is something else."""
     with path4.near.entered():
-        path4.first.run(
-            "tc",
-            "qdisc",
-            "add",
-            "dev",
-            "sw2a",
-            "root",
-            "tbf",
-            "rate",
-            "100kbit",
-            "burst",
-            "200",
-            "latency",
-            "5s",
-        )
+        path4.first.limit("sw2a", "100kbit", burst="200", queue="5s")
         # 15 ms a packet, and one every 10 ms: the queue grows.
         path4.near.run(
             "fping", "-c", "30", "-p", "10", "-t", "10", "-b", "150", "-q", FAR["ipv4"], check=False
@@ -300,17 +284,24 @@ async def test_a_policy_that_could_not_be_seen_is_broken(path4: Path4, probe: Pr
 async def test_a_worker_that_may_not_trace_cannot_judge_marks(
     path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And says that this is why."""
+    """It is this host's want, not the path's fault; what the path breaks beside it is told as such."""
 
-    async def forbidden(*_: object) -> None:
+    async def forbidden(*_: object, **__: object) -> None:
         raise TraceUnavailableError("raw sockets need CAP_NET_RAW", "")
 
-    monkeypatch.setattr(qos, "trace", forbidden)
-    with (
-        path4.near.entered(),
-        pytest.raises(ProbeFailure, match=r"could not be seen, .* CAP_NET_RAW") as caught,
-    ):
-        await probe("qos", FAR["ipv4"], classes=["CS0"], expected=["CS0=CS0"], **QUICK)
+    monkeypatch.setattr(qos, "trace_marks", forbidden)
+    asked = {"classes": ["CS0"], "expected": ["CS0=CS0"], **QUICK}
+    with path4.near.entered():
+        with pytest.raises(
+            ProbeFailure, match=r"marks of CS0 arrive .* this host cannot trace: .*_RAW"
+        ) as caught:
+            await probe("qos", FAR["ipv4"], **asked)
+        assert (caught.value.status, caught.value.source, caught.value.reason) == (
+            probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_NO_PERMISSION,
+        )  # fmt: skip
+        assert not caught.value.metrics.HasField("breaches")
+        with pytest.raises(ProbeFailure, match=r"breaks the test's policy: CS0 had a median") as caught:
+            await probe("qos", FAR["ipv4"], max_rtt=["ALL=0.001"], **asked)
     assert caught.value.metrics.breaches == 1
 
 

@@ -172,3 +172,21 @@ def test_every_kind_has_a_metric_whose_layer_tells_where_a_fault_lies() -> None:
         layered = [metric for metric in kind.metrics if metric.layer != "none"]
         assert layered, kind.name
         assert all(metric.better != "neither" and metric.type != "boolean" for metric in layered), kind.name
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "name"),
+    [
+        ("http", {"body_pattern": "(a{1000}){1000}"}, "body_pattern"),
+        ("http", {"body_pattern": "(unfinished"}, "body_pattern"),
+        ("dns", {"pattern_syntax": "regex", "unwanted_pattern": "(a{1000}){1000}"}, "unwanted_pattern"),
+    ],
+)
+def test_regular_expressions_that_workers_refuse_are_refused(
+    kind: str, values: dict[str, object], name: str
+) -> None:
+    """Where they are regular expressions: the same text is fine where it is looked for as it stands."""
+    found = problems(kind, values)
+    assert list(found) == [f"spec.{name}"]
+    assert found[f"spec.{name}"].startswith("no regular expression: ")
+    assert contract.make_spec("dns", {"unwanted_pattern": "(a{1000}){1000}"}).dns.unwanted_pattern

@@ -36,6 +36,22 @@ def test_odd_hosts_are_refused_with_a_message(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["2001:db8::1%eth0", "[2001:db8::1%eth0]:53", "::1%lo", "fd00::1%eth0", "ff02::1%eth0", "::ffff:169.254.0.1%eth0", "fec0::1%1"],
+)  # fmt: skip
+def test_a_zone_that_the_kernel_would_ignore_is_refused(text: str) -> None:
+    """Packets would leave by another interface than the one that is named."""
+    with pytest.raises(TargetError, match=r"only link-local addresses .* leave out `%.* test's `source`"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize("text", ["fe80::1%eth0", "febf::1%br-0a1b2c.100", "[fe80::1%2]:53"])
+def test_link_local_addresses_have_their_zones(text: str) -> None:
+    """By the name or the number of the interface."""
+    assert str(parse_address(text)) == text
+
+
+@pytest.mark.parametrize(
     ("text", "host", "port"),
     [
         ("example.org", "example.org", None),

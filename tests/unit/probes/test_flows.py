@@ -21,7 +21,8 @@ def sample(
     data = bytearray(length)
     data[0], data[5], data[6] = 1, options, scales
     for name, value in numbers.items():
-        field = tcp_info.TcpInfo.__dict__["_rttvar_us" if name == "rttvar_us" else name]
+        fields = tcp_info.TcpInfo.__dict__
+        field = fields.get(f"_{name}", fields[name])
         struct.pack_into(field._layout.format, data, field._offset, value)
     info = tcp_info.parse(bytes(data))
     assert info is not None

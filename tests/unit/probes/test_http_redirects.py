@@ -28,3 +28,17 @@ def test_a_body_goes_nowhere_unencrypted_that_was_meant_to_go_encrypted(code: in
         requests.redirected(_order(secure), code, plain)
     assert requests.redirected(_order(plain), code, secure).body == b"secret"
     assert requests.redirected(_order(secure), 303, plain).body == b""
+
+
+@pytest.mark.parametrize("code", [307, 308])
+def test_a_body_goes_along_to_another_origin_and_header_fields_do_not(code: int) -> None:
+    """As browsers do: these codes ask for the same method and content (RFC 9110, sections 15.4.8 and 15.4.9)."""
+    order = requests.Order(
+        target=parse_url("https://www.example.org/"),
+        method="POST",
+        headers=(("Authorization", "secret"),),
+        body=b"text",
+    )
+    there = requests.redirected(order, code, "https://www.example.com/")
+    assert (there.method, there.body, there.headers) == ("POST", b"text", ())
+    assert requests.redirected(order, code, "/next").headers == order.headers

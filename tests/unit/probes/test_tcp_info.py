@@ -37,6 +37,24 @@ def test_what_an_older_kernel_did_not_fill_in_is_none() -> None:
     assert tcp_info.parse(b"") is None
 
 
+def test_the_far_ends_fin_is_no_byte_of_payload() -> None:
+    """The kernel counts it as one from the state on in which it has come (tcp_states.h)."""
+    data = bytearray(filled())
+    struct.pack_into("=Q", data, 128, 501)
+    received = {}
+    for state in range(1, 12):
+        data[0] = state
+        info = tcp_info.parse(bytes(data))
+        assert info is not None
+        received[state] = info.bytes_received
+    time_wait, close_wait, last_ack, closing = 6, 8, 9, 11
+    assert {state for state, count in received.items() if count == 500} == {
+        time_wait, close_wait, last_ack, closing,
+    }  # fmt: skip
+    assert set(received.values()) == {500, 501}
+    assert tcp_info.parse(bytes(data[:135])).bytes_received is None  # type: ignore[union-attr]
+
+
 def test_times_that_were_not_measured_are_none() -> None:
     """Zero, and all ones for the minimum, mean that there was no sample."""
     data = bytearray(filled())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from worker.wire.stamps import Instant
 from worker.wire.trace.course import PATIENCE_S, WAVE, Course
 from worker.wire.trace.packets import Flow, Template, shape
-from worker.wire.trace.plan import Answer, Probe, TracePlan
+from worker.wire.trace.plan import MOST_SHORTER, Answer, Probe, TracePlan
 from worker.wire.trace.routes import Route
 
 PLAN = TracePlan(
@@ -32,19 +33,33 @@ class World:
         #: TTLs as they were asked, one list for each submission.
         self.asked: list[list[int]] = []
         self._waiting: list[Probe] = []
+        self._lengths: dict[Probe, int] = {}
         self._wakes: list[float] = []
         self.route = Route(distance=known)
-        flow = Flow(version=4, protocol="icmp", number=0, ident=1, port=0, size=32, dscp=0)
+        #: MTUs of the links behind routers, by their TTL, and what a router says of such a link.
+        self.narrow: dict[int, int] = {}
+        self.told: Callable[[int], int] = lambda mtu: mtu
+        #: Bytes of all packets as they left.
+        self.sent_bytes = 0
+
+        def templates(size: int) -> list[Template]:
+            flow = Flow(version=4, protocol="icmp", number=0, ident=1, port=0, size=size, dscp=0)
+            return [Template(shape(flow), bytes(8))] * plan.flows
+
         self.course = Course(
             plan, 4, destination=b"\xc0\0\2\1", address=("192.0.2.1", 0), sockaddr=bytes(16),
-            templates=[Template(shape(flow), bytes(8))] * plan.flows, control=None, route=self.route, submit=self._submit,
+            templates=templates(plan.size), resize=lambda _course, size: templates(size), control=None, route=self.route, submit=self._submit,
             wake=lambda _course, at_s: self._wakes.append(at_s), done=asyncio.get_running_loop().create_future(),
         )  # fmt: skip
 
     def _submit(self, probes: list[Probe]) -> None:
         self.asked.append([probe.ttl for probe in probes])
         for probe in probes:
+            if probe.course.plan.dont_fragment:
+                self.now_s += 1e-6
             probe.sent = Instant(0, round(self.now_s * 1e9))
+            self._lengths[probe] = self.course.templates[probe.flow].length
+            self.sent_bytes += self._lengths[probe]
             self.course.sent(probe)
         self._waiting += probes
 
@@ -68,6 +83,26 @@ class World:
         reached = self.distance is not None and probe.ttl >= self.distance
         if probe.ttl in self.silent or (self.distance is None and not reached and probe.ttl > 3):
             return
+        for ttl, mtu in self.narrow.items():
+            if ttl < probe.ttl and self._lengths[probe] > mtu:
+                message = bytes([3, 4, 0, 0, 0, 0]) + self.told(mtu).to_bytes(2, "big")
+                answer = Answer(
+                    f"10.0.0.{ttl}",
+                    False,
+                    3,
+                    4,
+                    1_000_000,
+                    True,
+                    56,
+                    60,
+                    1,
+                    0,
+                    self._lengths[probe],
+                    message,
+                    True,
+                )
+                self.course.answered(probe, answer, now_s=self.now_s)
+                return
         answer = Answer(
             "192.0.2.1" if reached else f"10.0.0.{probe.ttl}", reached, 0 if reached else 11, 0, 1_000_000, True, 60, 60,
             None, None, None, None, False,
@@ -148,3 +183,49 @@ async def test_refused_probes_do_not_hold_up_the_end() -> None:
     for probe in world.course.probes:
         world.course.not_sent(probe, 1, world.now_s)
     assert world.course.refused == {1: 5}
+
+
+UNFRAGMENTED = replace(PLAN, dont_fragment=True, size=1472)
+
+
+async def test_what_is_too_long_for_a_link_goes_out_once_more_and_shorter() -> None:
+    """Two narrow links: each router's MTU is known, every hop has the answer of one probe, and each byte is counted."""
+    world = World(UNFRAGMENTED, distance=4)
+    world.narrow = {2: 1400, 3: 1300}
+    world.run()
+    course = world.course
+    assert course.mtus == {"10.0.0.2": 1400, "10.0.0.3": 1300}
+    assert sorted(probe.ttl for probe in course.probes) == [1, 2, 3, 4, 5]
+    assert all(probe.answer is not None for probe in course.probes)
+    assert {probe.answer.source for probe in course.probes if probe.answer} >= {"10.0.0.3", "192.0.2.1"}
+    assert course.templates[0].length == 1300
+    assert course.bytes_sent == world.sent_bytes
+
+
+async def test_without_the_bit_what_is_too_long_ends_the_path() -> None:
+    """As any error does that says that there is no way on."""
+    world = World(replace(UNFRAGMENTED, dont_fragment=False), distance=4)
+    world.narrow = {2: 1400}
+    world.run()
+    assert world.course.mtus == {}
+    assert world.asked == [[1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize("mtu", [0, 67, 1500, 9000])
+async def test_an_mtu_that_is_none_or_no_smaller_ends_the_path(mtu: int) -> None:
+    """Who says that 1,500 bytes do not fit into 1,500 is not asked again."""
+    world = World(UNFRAGMENTED, distance=4)
+    world.narrow, world.told = {2: 40}, lambda _: mtu
+    world.run()
+    assert world.course.mtus == {}
+    assert world.asked == [[1, 2, 3, 4, 5]]
+
+
+async def test_a_router_that_names_ever_smaller_mtus_is_left() -> None:
+    """After a few steps: the run is no tool to make a worker send."""
+    world = World(UNFRAGMENTED, distance=4)
+    mtus = itertools.count(1400, -1)
+    world.narrow, world.told = {2: 68}, lambda _: next(mtus)
+    world.run()
+    assert world.course.templates[0].length == 1401 - MOST_SHORTER
+    assert len(world.course.withdrawn) <= 3 * (MOST_SHORTER + 1)

@@ -8,6 +8,7 @@ import pytest
 
 from worker.wire.stamps import Instant
 from worker.wire.trace.hops import destination, path, sort
+from worker.wire.trace.paths import Memory
 from worker.wire.trace.plan import Answer, Probe
 
 TARGET = "198.51.100.1"
@@ -45,6 +46,21 @@ def test_an_error_that_ends_the_path_ends_it() -> None:
     hops = sort([probe(1, "a"), probe(2, "a", unreachable=True), probe(3, "a", unreachable=True)])
     assert [hop.ttl for hop in hops] == [1, 2]
     assert destination(hops) is None
+
+
+def test_the_first_ttl_that_was_asked_tells_no_distance() -> None:
+    """The destination may be nearer; only at the first hop of all it cannot."""
+    assert path(sort([probe(6, TARGET), probe(7, TARGET)])).distance is None
+    assert path(sort([probe(1, TARGET), probe(2, TARGET)])).distance == 1
+    assert path(sort([probe(3, "c"), probe(4, TARGET)])).distance == 4
+    assert path(sort([probe(3, None), probe(4, TARGET)])).distance == 4
+
+
+def test_a_lost_answer_beyond_the_destination_is_no_other_path() -> None:
+    """Asked from TTL 6 on, it answers 6 or, when that is lost, 7: neither is how far away it is."""
+    memory = Memory()
+    memory.changed("a", path(sort([probe(6, TARGET), probe(7, TARGET)])))
+    assert memory.changed("a", path(sort([probe(6, None), probe(7, TARGET)]))) is False
 
 
 def test_loss_is_what_no_hop_behind_disproves() -> None:

@@ -58,7 +58,7 @@ def covered(version: int, protocol: Protocol, data: bytes) -> bytes:
 
 @SORTS
 @pytest.mark.parametrize("slot", [1, 2, 255, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF])
-@pytest.mark.parametrize("size", [12, 33, 1452])
+@pytest.mark.parametrize("size", [12, 33, 1472])
 def test_checksums_are_right(version: int, protocol: Protocol, slot: int, size: int) -> None:
     """For slots at all edges, and for payloads of odd length."""
     for number in (0, FLOWS - 1):

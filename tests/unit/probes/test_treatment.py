@@ -1,9 +1,9 @@
-"""Judging classes of traffic: changed marks, bursts beside each other, and each breach of a policy in a sentence."""
+"""Judging classes of traffic: bursts beside each other, and each breach of a policy in a sentence."""
 
 from __future__ import annotations
 
 from worker.evaluation import dscp, treatment
-from worker.evaluation.treatment import Burst, Mark, Policy, Seen
+from worker.evaluation.treatment import Burst, Policy, Seen
 
 EF = dscp.parse("EF")
 
@@ -15,26 +15,6 @@ def burst(loss: float | None = 0, rise: float | None = 1, paced: float | None = 
 def seen(name: str, **known: float) -> Seen:
     values = {"loss_pct": None, "rtt_median_ms": None, "arrived": None, "change_hop": None} | known
     return Seen(point=dscp.parse(name), **values)  # type: ignore[arg-type]
-
-
-def test_the_first_hop_with_another_mark_is_named() -> None:
-    """ECN bits are another matter than the code point."""
-    marks = [
-        Mark(hop=1, octets=(0xB8,)),
-        Mark(hop=2, octets=(0xBB,)),
-        Mark(hop=4, octets=(0x20,)),
-        Mark(hop=5, octets=(0xB8,)),
-    ]
-    assert treatment.change_hop(EF, marks) == 4
-    assert treatment.change_hop(EF, marks[:2]) is None
-    assert treatment.change_hop(EF, []) is None
-
-
-def test_ecn_is_gone_where_both_bits_are_zero() -> None:
-    """A mark of congestion is ECN at work."""
-    marks = [Mark(hop=1, octets=(0x02,)), Mark(hop=2, octets=(0x03,)), Mark(hop=3, octets=(0x00,))]
-    assert treatment.ecn_change_hop(marks) == 3
-    assert treatment.ecn_change_hop(marks[:2]) is None
 
 
 def test_policing_is_a_burst_that_is_cut_beside_one_that_is_not() -> None:
@@ -114,10 +94,13 @@ def test_classes_of_the_policy_that_are_not_sent_are_named() -> None:
     assert policy.strangers([EF, *(dscp.parse(name) for name in ("AF41", "CS5", "DF"))]) == []
 
 
-def test_a_hop_that_sees_two_marks() -> None:
-    """A change of some packets is one; congestion marks are counted packet by packet."""
-    mark = Mark(hop=2, octets=(0xBA, 0xBB, 0xBB, 0x08))
-    assert mark.dscp(EF) == 2
-    assert mark.ce_marks == 2
-    assert mark.ecn_cleared
-    assert treatment.ecn_change_hop([Mark(hop=1, octets=(0xBA,)), mark]) == 2
+def test_marks_that_this_host_may_not_look_at_break_nothing() -> None:
+    """They are named apart; what was seen is judged all the same."""
+    policy = Policy.parse(["EF=EF", "CS0=CS0"], ["EF=1"], [])
+    classes = [seen("EF", loss_pct=5), seen("CS0", loss_pct=0, arrived=8)]
+    assert policy.unseen(classes) == ["EF"]
+    assert len(policy.breaches(classes)) == 3
+    assert policy.breaches(classes, unseen=None) == [
+        "EF lost 5.0 % of its packets, more than 1 %",
+        "CS0 arrived as CS1 instead of CS0",
+    ]

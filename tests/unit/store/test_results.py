@@ -18,6 +18,7 @@ WIDTHS = {"int8": 8, "timestamptz": 8, "float8": 8, "int4": 4, "int2": 2, "bool"
 def make_metric(name: str) -> Metric:
     """Return a metric of a name."""
     return Metric(
+        event="",
         name=name,
         type="number",
         bits=64,

@@ -125,6 +125,7 @@ def test_a_suite_without_a_name_has_its_files() -> None:
         ("tests:\n  - name: a\n    kind: ping\n    destinations: [2852039166]", "is not text; put it into quotes"),
         ('tests:\n  - name: a\n    kind: ping\n    destinations: ["2852039166"]', "is not an address in the usual form"),
         ('tests:\n  - name: a\n    kind: ping\n    destinations: ["file:///etc/passwd"]', "is not a host name"),
+        ('tests:\n  - name: a\n    kind: ping\n    destinations: ["::1%lo"]', "has a zone, which only link-local"),
         (
             "tests:\n  - name: a\n    kind: ping\n    destinations: [192.0.2.1]\n    spec:\n      count: 0",
             "s.yaml:6: tests[0].spec.count: 0 is below the smallest value, 1",

@@ -38,7 +38,7 @@ class Run:
     """The requests of one plan by index, and what became of each; only the engine and its lanes change it."""
 
     def __init__(self, plan: EchoPlan, done: asyncio.Future[None]) -> None:
-        """Raises OSError for a scope of the address that this host does not have."""
+        """Raises OSError for a scope of the address that this host does not have, EchoUnavailableError as `control_of` does."""
         self.plan = plan
         self.sort = Sort.of(plan)
         #: Set when the run is over, or to the error that ended it.

@@ -15,7 +15,7 @@ import struct
 from dataclasses import dataclass
 
 from worker.probing import IPAddress
-from worker.wire import batches, icmp_messages, options, stamps
+from worker.wire import batches, flow_labels, icmp_messages, options, stamps
 from worker.wire.addresses import set_dscp
 from worker.wire.echo import EchoPlan, EchoUnavailableError
 from worker.wire.source import Source
@@ -104,7 +104,10 @@ def open_prepared(sort: Sort) -> tuple[socket.socket, int]:
 
 
 def control_of(plan: EchoPlan, sort: Sort) -> bytes:
-    """Return the control messages that each packet of a plan carries; empty when the socket's settings will do."""
+    """Return the control messages that each packet of a plan carries; empty when the socket's settings will do.
+
+    Raises EchoUnavailableError for what they cannot carry here.
+    """
     v4 = plan.address.version == 4
     level = socket.IPPROTO_IP if v4 else socket.IPPROTO_IPV6
     data = b""
@@ -114,6 +117,12 @@ def control_of(plan: EchoPlan, sort: Sort) -> bytes:
     if sort.marks is None and plan.dscp:
         kind = _IP_TOS if v4 else _IPV6_TCLASS
         data += batches.control_message(level, kind, struct.pack("=i", plan.dscp << 2))
+    if plan.flow_label:
+        if sort.marks is not None:
+            raise EchoUnavailableError(
+                "this system gives ICMPv6 packets no flow label; Linux does from 5.18 on", ""
+            )
+        data += batches.control_message(*flow_labels.control(plan.flow_label))
     if plan.source is not None and sort.source is None:
         data += batches.control_message(level, _IP_PKTINFO, struct.pack("=i4s4x", 0, plan.source.packed))
     return data

@@ -14,8 +14,8 @@ from worker.wire.trace import decoding, sockets
 from worker.wire.trace.decoding import Seen
 from worker.wire.trace.plan import Probe
 
-#: Longest probe: 40 bytes of IPv6, 8 of UDP and 1,452 of payload.
-_LONGEST_PROBE = 1_504
+#: Longest probe: 40 bytes of IPv6, 8 of UDP and 1,472 of payload.
+_LONGEST_PROBE = 1_520
 #: IPV6_PKTINFO: 16 bytes of header, 20 of data, aligned.
 _LONGEST_CONTROL = 40
 #: Probes that go out with one call.

@@ -8,12 +8,13 @@ a wave of the right size.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from worker.wire import icmp_messages
 from worker.wire.addresses import SocketAddress
 from worker.wire.batches import control_message
 from worker.wire.trace.packets import Template
-from worker.wire.trace.plan import Answer, Probe, TracePlan
+from worker.wire.trace.plan import MOST_SHORTER, Answer, Probe, TracePlan
 from worker.wire.trace.routes import Route
 
 #: Hops of a wave while the distance is not known.
@@ -21,6 +22,7 @@ WAVE = 5
 #: Seconds after which the next wave leaves although hops of the last one are silent.
 PATIENCE_S = 0.25
 _TOO_FAR = 1_000
+_NO_MTUS: Mapping[str, int] = {}
 
 
 class Strand:
@@ -37,6 +39,23 @@ class Strand:
         self.horizon = 0
 
 
+class _Shorter:
+    """What is known of a trace whose probes were too long for a link."""
+
+    __slots__ = ("longer", "longer_bytes", "mtus", "since_s", "size", "steps")
+
+    def __init__(self, size: int) -> None:
+        #: The smallest MTU that each router named.
+        self.mtus: dict[str, int] = {}
+        #: Bytes of payload now, how often they became fewer, and when they did so last, by time.monotonic.
+        self.size = size
+        self.steps = 0
+        self.since_s = 0.0
+        #: How many packets, with how many bytes in all, left before that.
+        self.longer = 0
+        self.longer_bytes = 0
+
+
 class Course:
     """The state of one trace.
 
@@ -45,9 +64,9 @@ class Course:
     """
 
     __slots__ = (
-        "_explored", "_next_round", "_outstanding", "_round_s", "_submit", "_timeout_ns", "_unsent", "_wake", "address",
-        "bytes_received", "control", "destination", "done", "look", "packed_control", "plan", "probes", "refused", "route", "sockaddr", "strands",
-        "templates", "version", "withdrawn",
+        "_explored", "_next_round", "_outstanding", "_resize", "_round_s", "_shorter", "_submit", "_timeout_ns", "_unsent",
+        "_wake", "address", "bytes_received", "control", "destination", "done", "look", "packed_control", "plan", "probes",
+        "refused", "route", "sockaddr", "strands", "templates", "version", "withdrawn",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +78,7 @@ class Course:
         address: SocketAddress,
         sockaddr: bytes,
         templates: list[Template],
+        resize: Callable[[Course, int], list[Template]],
         control: tuple[int, int, bytes] | None,
         route: Route,
         submit: Callable[[list[Probe]], None],
@@ -72,8 +92,10 @@ class Course:
         #: Destination as Python takes it, and as the kernel does.
         self.address = address
         self.sockaddr = sockaddr
-        #: One for each flow.
+        #: One for each flow; and what makes them for another size of payload.
         self.templates = templates
+        self._resize = resize
+        self._shorter: _Shorter | None = None
         #: Control message that has probes leave from the plan's source; None when the routes choose. And as the kernel
         #: takes it.
         self.control = control
@@ -121,6 +143,8 @@ class Course:
         strand = self.strands[probe.flow]
         ttl = probe.ttl
         if answer.final or answer.unreachable:
+            if self.plan.dont_fragment and self._go_on_shorter(probe, answer, now_s):
+                return
             if ttl < strand.end:
                 strand.end = ttl
         elif ttl > strand.heard:
@@ -166,8 +190,17 @@ class Course:
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes of the packets that have left; those of all flows are equally long."""
-        return (len(self.probes) + len(self.withdrawn)) * self.templates[0].length
+        """Bytes of the packets that have left; those of all flows are equally long at a time."""
+        count = len(self.probes) + len(self.withdrawn)
+        shorter = self._shorter
+        if shorter is None:
+            return count * self.templates[0].length
+        return (count - shorter.longer) * self.templates[0].length + shorter.longer_bytes
+
+    @property
+    def mtus(self) -> Mapping[str, int]:
+        """The smallest MTU that each router named."""
+        return _NO_MTUS if self._shorter is None else self._shorter.mtus
 
     def learn(self) -> bool:
         """Remember the way for the next trace towards the same network; False when a probe had no answer in time."""
@@ -186,6 +219,31 @@ class Course:
         if not distance or self.plan.tells_distance(distance):
             route.distance = distance
         return answered
+
+    def _go_on_shorter(self, probe: Probe, answer: Answer, now_s: float) -> bool:
+        """Ask once more, with what the link carries, what a router said to be too long; False when it is no such answer."""
+        mtu = None if answer.message is None else icmp_messages.next_mtu(self.version, answer.message)
+        if mtu is None or mtu < icmp_messages.SMALLEST_MTU[self.version]:
+            return False
+        length = self.templates[0].length
+        shorter = self._shorter or _Shorter(self.plan.size)
+        if mtu < length:
+            if shorter.steps == MOST_SHORTER:
+                return False
+            shorter.longer_bytes, shorter.longer = self.bytes_sent, len(self.probes) + len(self.withdrawn)
+            shorter.steps += 1
+            shorter.since_s = now_s
+            shorter.size -= length - mtu
+            self.templates = self._resize(self, shorter.size)
+        elif probe.sent is None or probe.sent.monotonic_ns / 1e9 > shorter.since_s:
+            return False  # it was no longer than that: who says so would be asked for ever
+        self._shorter = shorter
+        shorter.mtus[answer.source] = min(mtu, shorter.mtus.get(answer.source, mtu))
+        self.withdrawn.append(probe)
+        self.probes.remove(probe)
+        self._unsent += 1
+        self._submit([Probe(self, probe.ttl, probe.flow)])
+        return True
 
     def _further_rounds(self, now_s: float, wakes: list[float]) -> None:
         plan = self.plan

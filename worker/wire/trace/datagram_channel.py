@@ -15,7 +15,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from worker.wire import options, readiness, stamps
+from worker.wire import flow_labels, options, readiness, stamps
 from worker.wire.trace import sockets
 from worker.wire.trace.channel import BUSY, Refuse, Take
 from worker.wire.trace.decoding import Seen
@@ -90,10 +90,12 @@ class DatagramChannel:
         course = probe.course
         packet = bytearray(course.templates[probe.flow].length)
         course.templates[probe.flow].write(packet, 0, probe.ttl, probe.slot)
+        label = course.plan.flow_label
         ancillary = [
             (*_TTL[self.version], _INT.pack(probe.ttl)),
             (*_CLASS[self.version], _INT.pack(course.plan.dscp << 2 | course.plan.ecn)),
             *([] if course.control is None else [course.control]),
+            *([flow_labels.control(label + probe.flow & 0xFFFFF)] if label else []),
         ]
         for attempt in (1, 2):
             sent = stamps.now()

@@ -42,7 +42,7 @@ class Seen(NamedTuple):
     quoted_length: int | None
     #: The kernel's receive stamp, nanoseconds of the wall clock.
     stamped_ns: int | None
-    #: The whole ICMP message where it may hold an extension structure.
+    #: The whole ICMP message where it may hold an extension structure, or names an MTU.
     message: bytes | None
 
 
@@ -120,7 +120,7 @@ def icmp4(rows: Table, count: int) -> Iterator[Seen]:
             continue
         if length < 56:
             continue
-        message = rows.payload(number)[header:] if word & 0xFF or length >= 168 else None
+        message = rows.payload(number)[header:] if word & 0xFF or length >= 168 or code == 4 else None
         slot = ident if protocol == _UDP else other
         yield new(
             Seen,
@@ -168,7 +168,7 @@ def icmp6(rows: Table, count: int) -> Iterator[Seen]:
             continue
         if length < 56:
             continue
-        message = rows.payload(number) if word >> 8 or length >= 148 else None
+        message = rows.payload(number) if word >> 8 or length >= 148 or kind == 2 else None
         tos = first >> 20 & 0xFF
         yield new(
             Seen,

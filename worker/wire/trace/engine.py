@@ -99,6 +99,7 @@ class Engine:
                 refused=course.refused,
                 bytes_sent=bytes_sent,
                 bytes_received=course.bytes_received,
+                mtus=course.mtus,
                 overflows=0 if answered else channel.overflows() - overflows,
             )
         finally:
@@ -141,7 +142,7 @@ class Engine:
             self._warm_up()
         if plan.protocol == "tcp" and isinstance(channel, RawChannel) and channel.listen_tcp():
             self._warm_up()
-        if plan.protocol != "icmp" and isinstance(channel, DatagramChannel):
+        if (plan.protocol != "icmp" or plan.dont_fragment) and isinstance(channel, DatagramChannel):
             raise TraceUnavailableError("this process may not send raw packets", sockets.RAW_RIGHT)
         return channel
 
@@ -185,9 +186,8 @@ class Engine:
             destination=destination,
             address=there,
             sockaddr=_SOCKADDR_IN + destination + bytes(8) if version == 4 else packed_address(there),
-            templates=[
-                Template(self._shape(plan, number, channel), addresses) for number in range(plan.flows)
-            ],
+            templates=self._templates(plan, channel, addresses, plan.size),
+            resize=self._resize,
             control=control,
             route=_ROUTES.towards(address),
             submit=self._submit,
@@ -195,9 +195,24 @@ class Engine:
             done=self._loop.create_future(),
         )
 
-    def _shape(self, plan: TracePlan, number: int, channel: RawChannel | DatagramChannel) -> Shape:
-        """Return the packet of a flow; the same few serve all traces."""
-        key = channel, plan.protocol, number, plan.port, plan.size, plan.dscp, plan.ecn
+    def _templates(
+        self, plan: TracePlan, channel: RawChannel | DatagramChannel, addresses: bytes, size: int
+    ) -> list[Template]:
+        """Return the packets of all flows between two addresses, with so many bytes of payload."""
+        return [Template(self._shape(plan, number, channel, size), addresses) for number in range(plan.flows)]
+
+    def _resize(self, course: Course, size: int) -> list[Template]:
+        """Return the packets of a course with so many bytes of payload."""
+        channel = self._channels[course.version]
+        shape = self._shape(course.plan, 0, channel, course.plan.size)
+        addresses = course.templates[0].data[shape.addresses_at : shape.addresses_end]
+        return self._templates(course.plan, channel, addresses, size)
+
+    def _shape(self, plan: TracePlan, number: int, channel: RawChannel | DatagramChannel, size: int) -> Shape:
+        """Return the packet of a flow, with so many bytes of payload; the same few serve all traces."""
+        key = (
+            channel, plan.protocol, number, plan.port, size, plan.dscp, plan.ecn, plan.dont_fragment, plan.flow_label,
+        )  # fmt: skip
         found = self._shapes.get(key)
         if found is None:
             found = self._shapes[key] = shape(
@@ -207,9 +222,11 @@ class Engine:
                     number=number,
                     ident=channel.ident(number),
                     port=plan.port,
-                    size=plan.size,
+                    size=size,
                     dscp=plan.dscp,
                     ecn=plan.ecn,
+                    dont_fragment=plan.dont_fragment,
+                    label=plan.flow_label,
                 )
             )
         return found

@@ -145,7 +145,10 @@ def destination(hops: list[Hop]) -> Hop | None:
 
 
 def path(hops: list[Hop], flow: int = 0) -> Path:
-    """Return the way of one flow."""
+    """Return the way of one flow.
+
+    Its distance is known when smaller TTLs than the one that reached the destination were asked, or there are none.
+    """
     found: dict[int, tuple[str, ...]] = {}
     distance: int | None = None
     for hop in hops:
@@ -160,6 +163,6 @@ def path(hops: list[Hop], flow: int = 0) -> Path:
             final = any(answer.final for answer in answers)
         if addresses:
             found[hop.ttl] = addresses
-        if final and distance is None:
+        if final and distance is None and (hop.ttl == 1 or hop is not hops[0]):
             distance = hop.ttl
     return Path(hops=found, distance=distance)

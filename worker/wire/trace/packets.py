@@ -29,6 +29,7 @@ _ICMP_ECHO = {4: 8, 6: 128}
 _PROTOCOL = {4: {"icmp": 1, "udp": 17, "tcp": 6}, 6: {"icmp": 58, "udp": 17, "tcp": 6}}
 _HEADER = {4: 20, 6: 40}
 _SYN = 0x02
+_DONT_FRAGMENT = 0x4000
 #: High half of every TCP sequence number; a random constant of no meaning, so that numbers do not look like a count.
 _SEQUENCE_HIGH = 0x5D3A
 _WORD = struct.Struct("!H")
@@ -49,6 +50,9 @@ class Flow:
     size: int
     dscp: int
     ecn: int = 0
+    dont_fragment: bool = False
+    #: IPv6 flow label of the plan's first flow; 0 for one of the flow's own.
+    label: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,14 +122,18 @@ def _ip_header(flow: Flow, length: int) -> bytes:
     protocol = _PROTOCOL[flow.version][flow.protocol]
     if flow.version == 4:
         # The kernel fills in the checksum, and the identification when it is zero.
-        return struct.pack("!BBHHHBBH8x", 0x45, flow.dscp << 2 | flow.ecn, 20 + length, 0, 0, 0, protocol, 0)
+        fragment = _DONT_FRAGMENT if flow.dont_fragment else 0
+        return struct.pack(
+            "!BBHHHBBH8x", 0x45, flow.dscp << 2 | flow.ecn, 20 + length, 0, fragment, 0, protocol, 0
+        )
     word = 6 << 28 | (flow.dscp << 2 | flow.ecn) << 20 | flow_label(flow)
     return struct.pack("!IHBB32x", word, length, protocol, 0)
 
 
 def flow_label(flow: Flow) -> int:
     """Return the IPv6 flow label of a flow, never zero (RFC 6437)."""
-    return (flow.ident << 4 | flow.number) & 0xFFFFF or 1
+    label = flow.label + flow.number if flow.label else flow.ident << 4 | flow.number
+    return label & 0xFFFFF or 1
 
 
 def _body(flow: Flow) -> tuple[bytes, int]:

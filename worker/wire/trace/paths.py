@@ -17,7 +17,7 @@ class Path:
     def __init__(self, *, hops: dict[int, tuple[str, ...]], distance: int | None) -> None:
         #: Addresses that answered, by TTL; hops that were silent are not there.
         self.hops = hops
-        #: TTL that reached the destination; None when it did not answer.
+        #: Smallest TTL that reached the destination; None when none did, or when none that is smaller was asked.
         self.distance = distance
         self._hash: int | None = None
 

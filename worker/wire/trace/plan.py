@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from worker.wire.trace.pacing import Bucket
 
 Protocol = Literal["icmp", "udp", "tcp"]
+#: How often the probes of a trace go on shorter: a path has few links that are narrower than all before.
+MOST_SHORTER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,10 @@ class TracePlan:
     source: Source = BY_ROUTES
     #: The two ECN bits (RFC 3168).
     ecn: int = 0
+    #: Nobody may fragment a probe; one that is too long for a link goes on shorter. Of raw sockets alone.
+    dont_fragment: bool = False
+    #: IPv6 flow label of the first flow, others count on from it; 0 gives each flow one of its own.
+    flow_label: int = 0
 
     def tells_distance(self, ttl: int) -> bool:
         """Say whether the smallest TTL that reached the destination is its distance: smaller ones must have been asked."""
@@ -68,7 +75,8 @@ class Answer(NamedTuple):
     quoted_ttl: int | None
     quoted_tos: int | None
     quoted_length: int | None
-    #: The ICMP message, from its header on, where it may hold an RFC 4884 extension structure; None otherwise.
+    #: The ICMP message, from its header on, where it may hold an RFC 4884 extension structure or
+    #: names an MTU; None otherwise.
     message: bytes | None
     #: An error that says that there is no way on.
     unreachable: bool
@@ -124,6 +132,8 @@ class TraceRecord:
     #: Bytes of IP packets.
     bytes_sent: int
     bytes_received: int
+    #: The MTUs that were named for links on the way, by who named them.
+    mtus: Mapping[str, int]
     #: Packets that this host's own receive buffers had no room for meanwhile; those may have been answers.
     overflows: int
 

@@ -41,6 +41,9 @@ def open_sender(version: int) -> socket.socket:
     sock = _raw(version, socket.IPPROTO_RAW)
     if version == 6:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_HDRINCL, 1)
+    # Probes are tried at their size, whatever the kernel has learnt of the path; the bit that forbids to fragment them is
+    # their own.
+    options.set_dont_fragment(sock, True)
     options.enlarge_receiving(sock, RECEIVE_BYTES)
     return sock
 

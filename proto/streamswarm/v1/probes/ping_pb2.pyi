@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PingSpec(_message.Message):
-    __slots__ = ("count", "interval_ms", "timeout_ms", "size_bytes", "dscp", "ttl", "dont_fragment", "mode", "address_family", "source", "must_be_unreachable")
+    __slots__ = ("count", "interval_ms", "timeout_ms", "size_bytes", "dscp", "ttl", "dont_fragment", "mode", "address_family", "source", "flow_label", "must_be_unreachable")
     COUNT_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,7 @@ class PingSpec(_message.Message):
     MODE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    FLOW_LABEL_FIELD_NUMBER: _ClassVar[int]
     MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     count: int
     interval_ms: int
@@ -30,11 +31,12 @@ class PingSpec(_message.Message):
     mode: str
     address_family: str
     source: str
+    flow_label: int
     must_be_unreachable: bool
-    def __init__(self, count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dscp: _Optional[int] = ..., ttl: _Optional[int] = ..., dont_fragment: _Optional[bool] = ..., mode: _Optional[str] = ..., address_family: _Optional[str] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
+    def __init__(self, count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dscp: _Optional[int] = ..., ttl: _Optional[int] = ..., dont_fragment: _Optional[bool] = ..., mode: _Optional[str] = ..., address_family: _Optional[str] = ..., source: _Optional[str] = ..., flow_label: _Optional[int] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
 
 class PingResult(_message.Message):
-    __slots__ = ("packets_sent", "packets_received", "loss_pct", "rtt_min_ms", "rtt_avg_ms", "rtt_median_ms", "rtt_max_ms", "rtt_stddev_ms", "rtt_p95_ms", "ipdv_avg_ms", "pdv_p95_ms", "rfc3550_jitter_ms", "duplicates", "reordered", "late", "reply_ttl", "icmp_errors", "kernel_timestamps", "bytes_sent", "bytes_received", "rtt_p90_ms", "rtt_p99_ms", "ipdv_max_ms", "loss_periods", "longest_loss_period", "reply_ttls", "addresses", "addresses_answering", "dropped_here", "by_address")
+    __slots__ = ("packets_sent", "packets_received", "loss_pct", "rtt_min_ms", "rtt_avg_ms", "rtt_median_ms", "rtt_max_ms", "rtt_stddev_ms", "rtt_p95_ms", "ipdv_avg_ms", "pdv_p95_ms", "rfc3550_jitter_ms", "duplicates", "reordered", "late", "reply_ttl", "icmp_errors", "kernel_timestamps", "bytes_sent", "bytes_received", "rtt_p90_ms", "rtt_p99_ms", "ipdv_max_ms", "loss_periods", "longest_loss_period", "reply_ttls", "addresses", "addresses_answering", "dropped_here", "p95_p50_ms", "by_address")
     PACKETS_SENT_FIELD_NUMBER: _ClassVar[int]
     PACKETS_RECEIVED_FIELD_NUMBER: _ClassVar[int]
     LOSS_PCT_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +66,7 @@ class PingResult(_message.Message):
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_ANSWERING_FIELD_NUMBER: _ClassVar[int]
     DROPPED_HERE_FIELD_NUMBER: _ClassVar[int]
+    P95_P50_MS_FIELD_NUMBER: _ClassVar[int]
     BY_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     packets_sent: int
     packets_received: int
@@ -94,8 +97,9 @@ class PingResult(_message.Message):
     addresses: int
     addresses_answering: int
     dropped_here: int
+    p95_p50_ms: float
     by_address: _containers.RepeatedCompositeFieldContainer[PingAddress]
-    def __init__(self, packets_sent: _Optional[int] = ..., packets_received: _Optional[int] = ..., loss_pct: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_avg_ms: _Optional[float] = ..., rtt_median_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., rtt_stddev_ms: _Optional[float] = ..., rtt_p95_ms: _Optional[float] = ..., ipdv_avg_ms: _Optional[float] = ..., pdv_p95_ms: _Optional[float] = ..., rfc3550_jitter_ms: _Optional[float] = ..., duplicates: _Optional[int] = ..., reordered: _Optional[int] = ..., late: _Optional[int] = ..., reply_ttl: _Optional[int] = ..., icmp_errors: _Optional[int] = ..., kernel_timestamps: _Optional[bool] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., rtt_p90_ms: _Optional[float] = ..., rtt_p99_ms: _Optional[float] = ..., ipdv_max_ms: _Optional[float] = ..., loss_periods: _Optional[int] = ..., longest_loss_period: _Optional[int] = ..., reply_ttls: _Optional[int] = ..., addresses: _Optional[int] = ..., addresses_answering: _Optional[int] = ..., dropped_here: _Optional[int] = ..., by_address: _Optional[_Iterable[_Union[PingAddress, _Mapping]]] = ...) -> None: ...
+    def __init__(self, packets_sent: _Optional[int] = ..., packets_received: _Optional[int] = ..., loss_pct: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_avg_ms: _Optional[float] = ..., rtt_median_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., rtt_stddev_ms: _Optional[float] = ..., rtt_p95_ms: _Optional[float] = ..., ipdv_avg_ms: _Optional[float] = ..., pdv_p95_ms: _Optional[float] = ..., rfc3550_jitter_ms: _Optional[float] = ..., duplicates: _Optional[int] = ..., reordered: _Optional[int] = ..., late: _Optional[int] = ..., reply_ttl: _Optional[int] = ..., icmp_errors: _Optional[int] = ..., kernel_timestamps: _Optional[bool] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., rtt_p90_ms: _Optional[float] = ..., rtt_p99_ms: _Optional[float] = ..., ipdv_max_ms: _Optional[float] = ..., loss_periods: _Optional[int] = ..., longest_loss_period: _Optional[int] = ..., reply_ttls: _Optional[int] = ..., addresses: _Optional[int] = ..., addresses_answering: _Optional[int] = ..., dropped_here: _Optional[int] = ..., p95_p50_ms: _Optional[float] = ..., by_address: _Optional[_Iterable[_Union[PingAddress, _Mapping]]] = ...) -> None: ...
 
 class PingAddress(_message.Message):
     __slots__ = ("address", "rtt_avg_ms", "loss_pct")

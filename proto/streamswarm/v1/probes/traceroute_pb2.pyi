@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TracerouteSpec(_message.Message):
-    __slots__ = ("protocol", "port", "rounds", "round_interval_ms", "timeout_ms", "max_ttl", "first_ttl", "gap_limit", "probes_per_hop", "paths", "size_bytes", "dscp", "address_family", "reverse_names", "source", "must_be_unreachable")
+    __slots__ = ("protocol", "port", "rounds", "round_interval_ms", "timeout_ms", "max_ttl", "first_ttl", "gap_limit", "probes_per_hop", "paths", "size_bytes", "dscp", "address_family", "reverse_names", "source", "dont_fragment", "flow_label", "must_be_unreachable")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,8 @@ class TracerouteSpec(_message.Message):
     ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
     REVERSE_NAMES_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DONT_FRAGMENT_FIELD_NUMBER: _ClassVar[int]
+    FLOW_LABEL_FIELD_NUMBER: _ClassVar[int]
     MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     protocol: str
     port: int
@@ -40,8 +42,10 @@ class TracerouteSpec(_message.Message):
     address_family: str
     reverse_names: bool
     source: str
+    dont_fragment: bool
+    flow_label: int
     must_be_unreachable: bool
-    def __init__(self, protocol: _Optional[str] = ..., port: _Optional[int] = ..., rounds: _Optional[int] = ..., round_interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_ttl: _Optional[int] = ..., first_ttl: _Optional[int] = ..., gap_limit: _Optional[int] = ..., probes_per_hop: _Optional[int] = ..., paths: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ..., reverse_names: _Optional[bool] = ..., source: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
+    def __init__(self, protocol: _Optional[str] = ..., port: _Optional[int] = ..., rounds: _Optional[int] = ..., round_interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_ttl: _Optional[int] = ..., first_ttl: _Optional[int] = ..., gap_limit: _Optional[int] = ..., probes_per_hop: _Optional[int] = ..., paths: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dscp: _Optional[int] = ..., address_family: _Optional[str] = ..., reverse_names: _Optional[bool] = ..., source: _Optional[str] = ..., dont_fragment: _Optional[bool] = ..., flow_label: _Optional[int] = ..., must_be_unreachable: _Optional[bool] = ...) -> None: ...
 
 class TracerouteResult(_message.Message):
     __slots__ = ("reached", "hop_count", "rtt_avg_ms", "rtt_min_ms", "rtt_max_ms", "ipdv_avg_ms", "loss_pct", "responding_hops", "silent_hops", "rate_limited_hops", "widest_hop", "path_hash", "path_changed", "mpls_hops", "as_count", "distance_km", "direct_distance_km", "geographic_efficiency_pct", "probes_sent", "probes_answered", "kernel_timestamps", "bytes_sent", "bytes_received", "hops")
@@ -96,7 +100,7 @@ class TracerouteResult(_message.Message):
     def __init__(self, reached: _Optional[bool] = ..., hop_count: _Optional[int] = ..., rtt_avg_ms: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., ipdv_avg_ms: _Optional[float] = ..., loss_pct: _Optional[float] = ..., responding_hops: _Optional[int] = ..., silent_hops: _Optional[int] = ..., rate_limited_hops: _Optional[int] = ..., widest_hop: _Optional[int] = ..., path_hash: _Optional[int] = ..., path_changed: _Optional[bool] = ..., mpls_hops: _Optional[int] = ..., as_count: _Optional[int] = ..., distance_km: _Optional[float] = ..., direct_distance_km: _Optional[float] = ..., geographic_efficiency_pct: _Optional[float] = ..., probes_sent: _Optional[int] = ..., probes_answered: _Optional[int] = ..., kernel_timestamps: _Optional[bool] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., hops: _Optional[_Iterable[_Union[TracerouteHop, _Mapping]]] = ...) -> None: ...
 
 class TracerouteHop(_message.Message):
-    __slots__ = ("hop", "probes_sent", "probes_answered", "unanswered_pct", "loss_pct", "rate_limited", "rtt_avg_ms", "rtt_min_ms", "rtt_max_ms", "ipdv_avg_ms", "addresses", "reply_ttl", "quoted_ttl", "quoted_dscp", "mpls_labels", "mpls_label", "as_number", "latitude_deg", "longitude_deg")
+    __slots__ = ("hop", "probes_sent", "probes_answered", "unanswered_pct", "loss_pct", "rate_limited", "rtt_avg_ms", "rtt_min_ms", "rtt_max_ms", "ipdv_avg_ms", "addresses", "reply_ttl", "quoted_ttl", "quoted_dscp", "mpls_labels", "mpls_label", "as_number", "latitude_deg", "longitude_deg", "mtu_bytes")
     HOP_FIELD_NUMBER: _ClassVar[int]
     PROBES_SENT_FIELD_NUMBER: _ClassVar[int]
     PROBES_ANSWERED_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +120,7 @@ class TracerouteHop(_message.Message):
     AS_NUMBER_FIELD_NUMBER: _ClassVar[int]
     LATITUDE_DEG_FIELD_NUMBER: _ClassVar[int]
     LONGITUDE_DEG_FIELD_NUMBER: _ClassVar[int]
+    MTU_BYTES_FIELD_NUMBER: _ClassVar[int]
     hop: str
     probes_sent: int
     probes_answered: int
@@ -135,4 +140,5 @@ class TracerouteHop(_message.Message):
     as_number: int
     latitude_deg: float
     longitude_deg: float
-    def __init__(self, hop: _Optional[str] = ..., probes_sent: _Optional[int] = ..., probes_answered: _Optional[int] = ..., unanswered_pct: _Optional[float] = ..., loss_pct: _Optional[float] = ..., rate_limited: _Optional[bool] = ..., rtt_avg_ms: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., ipdv_avg_ms: _Optional[float] = ..., addresses: _Optional[int] = ..., reply_ttl: _Optional[int] = ..., quoted_ttl: _Optional[int] = ..., quoted_dscp: _Optional[int] = ..., mpls_labels: _Optional[int] = ..., mpls_label: _Optional[int] = ..., as_number: _Optional[int] = ..., latitude_deg: _Optional[float] = ..., longitude_deg: _Optional[float] = ...) -> None: ...
+    mtu_bytes: int
+    def __init__(self, hop: _Optional[str] = ..., probes_sent: _Optional[int] = ..., probes_answered: _Optional[int] = ..., unanswered_pct: _Optional[float] = ..., loss_pct: _Optional[float] = ..., rate_limited: _Optional[bool] = ..., rtt_avg_ms: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., ipdv_avg_ms: _Optional[float] = ..., addresses: _Optional[int] = ..., reply_ttl: _Optional[int] = ..., quoted_ttl: _Optional[int] = ..., quoted_dscp: _Optional[int] = ..., mpls_labels: _Optional[int] = ..., mpls_label: _Optional[int] = ..., as_number: _Optional[int] = ..., latitude_deg: _Optional[float] = ..., longitude_deg: _Optional[float] = ..., mtu_bytes: _Optional[int] = ...) -> None: ...

@@ -92,7 +92,7 @@ def test_a_method_that_a_route_has_not_is_answered_with_those_it_has(api: Api) -
 
 ADDRESSES = ["-f", "--help", "$(id)", "a;b", "a\0b", "a\r\nb", "x" * 254, "2852039166", "0xa9fea9fe", "0", "",
      "file:///etc/passwd", "https://user:secret@example.org/", "https://example.org/#x", "gopher://x/",
-     "[::1", "a:0", "a:70000", "http://", "ex ample.org", "127.1"]  # fmt: skip
+     "[::1", "a:0", "a:70000", "http://", "ex ample.org", "127.1", "2001:db8::1%eth0"]  # fmt: skip
 
 
 def test_an_address_that_nothing_can_be_sent_to_is_refused(api: Api) -> None:

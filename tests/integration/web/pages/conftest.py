@@ -112,6 +112,7 @@ class Rows:
         status: int = probe_pb2.STATUS_OK,
         source: int = probe_pb2.FAILURE_SOURCE_NONE,
         error: str | None = None,
+        detail: dict[str, Any] | None = None,
         **metrics: Any,
     ) -> None:
         """Store a run and tell of it, as a gateway does."""
@@ -126,6 +127,7 @@ class Rows:
                 "status": status,
                 "failure_source": source,
                 "error": error,
+                **({} if detail is None else {"detail": detail}),
             }
             for name, value in metrics.items():
                 values[results.metric_column(job.kind, name).name] = value

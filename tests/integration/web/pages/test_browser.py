@@ -149,6 +149,25 @@ def test_ranges_zoom_legend_and_table(open_window: Callable[..., Any], world: di
     assert window.troubles == []
 
 
+def test_a_path_that_changed_is_drawn_and_told(open_window: Callable[..., Any], rows: Any) -> None:
+    """The chart's summary counts it, the list names it, and the run's page opens and is accessible."""
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test("Way", "traceroute", interval_s=60, destinations=[place])
+    job = rows.job(test, rows.worker("edge-1"), place)
+    for index, path_hash in enumerate((7, 8, 8)):
+        rows.run(job, now(index * 60 - 190), rtt_avg_ms=5.0, path_hash=path_hash)
+    window = open_window()
+    page = window.log_in()
+    page.goto(f"{window.address}/tests/{test}")
+    wait_for_points(page, 3)
+    expect(page.locator("[data-summary]").first).to_contain_text("Path changed.")
+    expect(page.locator("#results .tag")).to_have_text(["Path changed"])
+    page.locator("#results tbody a").nth(1).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Run of")
+    expect(page.get_by_role("rowheader", name="Path hash")).to_be_visible()
+    assert violations(page) == []
+
+
 def test_gaps_are_never_bridged(open_window: Callable[..., Any]) -> None:
     """Between runs that are further apart than the interval a line has a hole, and silence is known as such."""
     window = open_window()
@@ -159,9 +178,9 @@ def test_gaps_are_never_bridged(open_window: Callable[..., Any]) -> None:
             const t = [0, 2000, 4000, 20000, 22000];
             const none = [0, 0, 0, 0, 0];
             const series = {id: 'a', interval_ms: 2000, t, failed: none, error: none, missed: none,
-                            metrics: {m: {mean: [1, null, 3, 4, 5]}}};
+                            metrics: {m: {mean: [1, null, 3, 4, 5]}}, events: [{t: 2000, event: 'e'}, {t: 22000, event: 'e'}]};
             const late = {...series, t: [22000, 24000], failed: [0, 1], error: [0, 0], missed: [0, 0],
-                          metrics: {m: {mean: [9, null]}}};
+                          metrics: {m: {mean: [9, null]}}, events: [{t: 24000, event: 'e'}]};
             return {line: lineOf(series, 'm', 0), silences: silences([series], 0, 0, 22),
                     merged: merge([series], [late], 2000)[0]};
         }"""
@@ -172,6 +191,7 @@ def test_gaps_are_never_bridged(open_window: Callable[..., Any]) -> None:
     assert found["merged"]["t"] == [2000, 4000, 20000, 22000, 24000]
     assert found["merged"]["metrics"]["m"]["mean"] == [None, 3, 4, 9, None]
     assert found["merged"]["failed"] == [0, 0, 0, 0, 1]
+    assert [event["t"] for event in found["merged"]["events"]] == [2000, 24000]
 
 
 def test_live_updates_recover_by_themselves(

@@ -55,7 +55,7 @@ def test_a_destination_is_made_changed_and_deleted(operator, engine) -> None:
 
 def test_a_bad_address_is_told_at_its_field(operator, engine) -> None:
     """What was typed stays, the fault stands at the field, and nothing is stored."""
-    for address in ("", "2852039166", "http://user:pw@host/", "a b", "file:///etc/passwd"):
+    for address in ("", "2852039166", "http://user:pw@host/", "a b", "file:///etc/passwd", "::1%lo"):
         sent = operator.post("/destinations/new", {"name": "<b>Bad</b>", "address": address})
         page = sent.get_data(as_text=True)
         assert sent.status_code == 422, address

@@ -62,6 +62,7 @@ export function merge(known, fresh, from) {
     const keep = old.t.map((t, index) => index).filter((index) => old.t[index] >= from && old.t[index] < first);
     const join = (before, after) => keep.map((index) => before?.[index] ?? null).concat(after ?? []);
     const merged = { ...series, metrics: {} };
+    merged.events = (old.events ?? []).filter(({ t }) => t >= from && t < first).concat(series.events ?? []);
     for (const name of ["t", "failed", "error", "missed"]) merged[name] = join(old[name], series[name]);
     for (const [metric, parts] of Object.entries(series.metrics)) {
       merged.metrics[metric] = {};

@@ -27,6 +27,7 @@ export class Panel {
     this.plot = null;
     this.lines = [];
     this.series = [];
+    this.operations = [];
     this.chooser?.addEventListener("change", () => this.draw(this.series, this.step));
     this.table?.addEventListener("toggle", () => this.drawTable());
     this.place.addEventListener("keydown", (event) => this.key(event));
@@ -47,9 +48,10 @@ export class Panel {
     return this.chooser.value === "" ? names : [this.chooser.value];
   }
 
-  draw(series, step) {
+  draw(series, step, operations = this.operations) {
     this.series = series;
     this.step = step;
+    this.operations = operations;
     if (!this.open) return;
     const metrics = this.chosen(series.length);
     const lines = [];
@@ -121,7 +123,7 @@ export class Panel {
         bands,
         hooks: {
           drawClear: [(plot) => this.drawSilence(plot)],
-          draw: [(plot) => this.drawMarks(plot)],
+          draw: [(plot) => this.drawOperations(plot), (plot) => this.drawMarks(plot)],
           setCursor: [(plot) => this.read(plot)],
           setSelect: [(plot) => this.select(plot)],
         },
@@ -166,6 +168,27 @@ export class Panel {
     ctx.restore();
   }
 
+  // A band from beginning to end with its name, so that a step in a line can be told from a change of the network.
+  drawOperations(plot) {
+    const { ctx, bbox } = plot;
+    const ratio = devicePixelRatio || 1;
+    ctx.save();
+    ctx.font = `${11 * ratio}px Geist, system-ui, sans-serif`;
+    ctx.textBaseline = "top";
+    for (const operation of this.operations) {
+      const from = plot.valToPos(operation.from / 1000, "x", true);
+      const to = plot.valToPos((operation.to ?? this.board.now) / 1000, "x", true);
+      const left = Math.max(bbox.left, from);
+      const right = Math.min(bbox.left + bbox.width, Math.max(to, from + 2 * ratio));
+      if (right <= left) continue;
+      ctx.fillStyle = faded("stream", 18);
+      ctx.fillRect(left, bbox.top, right - left, bbox.height);
+      ctx.fillStyle = colour("ink-soft");
+      ctx.fillText(operation.label, left + 4 * ratio, bbox.top + 3 * ratio);
+    }
+    ctx.restore();
+  }
+
   drawMarks(plot) {
     const { ctx, bbox } = plot;
     const ratio = devicePixelRatio || 1;
@@ -188,7 +211,36 @@ export class Panel {
         });
       }
     }
+    this.drawEvents(plot, size);
     ctx.restore();
+  }
+
+  // What happened that is no failure, such as a path that changed: a dashed line with a ring on it.
+  drawEvents(plot, size) {
+    const { ctx, bbox } = plot;
+    ctx.strokeStyle = colour("ink-soft");
+    for (const { t } of this.series.flatMap((one) => one.events ?? [])) {
+      const x = plot.valToPos(t / 1000, "x", true);
+      if (x < bbox.left || x > bbox.left + bbox.width) continue;
+      ctx.setLineDash([size, size * 0.7]);
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+      ctx.setLineDash([]);
+      ctx.beginPath();
+      ctx.arc(x, bbox.top - size * 1.1, size * 0.8, 0, 2 * Math.PI);
+      ctx.stroke();
+    }
+  }
+
+  // How often each event happened from an instant on and before another, in milliseconds, as words.
+  eventWords(from, to) {
+    const counts = new Map();
+    for (const { t, event } of this.series.flatMap((one) => one.events ?? [])) {
+      if (t >= from && t < to) counts.set(event, (counts.get(event) ?? 0) + 1);
+    }
+    return [...counts].map(([event, count]) => (count === 1 ? event : `${event} ${count} times`));
   }
 
   read(plot) {
@@ -210,6 +262,8 @@ export class Panel {
       const count = this.series.reduce((sum, one) => sum + countAt(one, mark.field, at * 1000, this.step), 0);
       if (count) this.readout.append(element("time", `${count === 1 ? "" : `${count} `}${mark.word}`));
     }
+    const half = Math.max(this.step / 2, 0.5);
+    for (const words of this.eventWords(at * 1000 - half, at * 1000 + half)) this.readout.append(element("time", words));
     const width = this.place.clientWidth;
     const onLeft = left > width / 2;
     this.readout.style.left = onLeft ? "4.6rem" : "auto";
@@ -282,6 +336,7 @@ export class Panel {
     const bad = MARKS.map((mark) => [this.series.reduce((sum, one) => sum + total(one[mark.field]), 0), mark.word]);
     const trouble = bad.filter(([count]) => count).map(([count, word]) => `${count} ${word}`);
     if (trouble.length) parts.push(`Runs: ${trouble.join(", ")}.`);
+    parts.push(...this.eventWords(this.board.from, this.board.to).map((words) => `${words}.`));
     this.summary.textContent = runs ? parts.join(" ") : "";
   }
 

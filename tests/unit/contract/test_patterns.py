@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.http import patterns
+from streamswarm import patterns
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""What hops saw of marks, and what becomes of it in a result."""
+
+from __future__ import annotations
+
+from streamswarm.v1.probes.qos_pb2 import QosClass, QosResult
+from worker.evaluation import dscp, marks
+from worker.evaluation.marks import Mark
+
+EF, CS0 = dscp.parse("EF"), dscp.parse("CS0")
+
+
+def test_the_first_hop_with_another_mark_is_named() -> None:
+    """ECN bits are another matter than the code point."""
+    seen = [
+        Mark(hop=1, octets=(0xB8,)),
+        Mark(hop=2, octets=(0xBB,)),
+        Mark(hop=4, octets=(0x20,)),
+        Mark(hop=5, octets=(0xB8,)),
+    ]
+    assert marks.change_hop(EF, seen) == 4
+    assert marks.change_hop(EF, seen[:2]) is None
+    assert marks.change_hop(EF, []) is None
+
+
+def test_ecn_is_gone_where_both_bits_are_zero() -> None:
+    """A mark of congestion is ECN at work."""
+    seen = [Mark(hop=1, octets=(0x02,)), Mark(hop=2, octets=(0x03,)), Mark(hop=3, octets=(0x00,))]
+    assert marks.ecn_change_hop(seen) == 3
+    assert marks.ecn_change_hop(seen[:2]) is None
+
+
+def test_a_hop_that_sees_two_marks() -> None:
+    """A change of some packets is one; congestion marks are counted packet by packet."""
+    mark = Mark(hop=2, octets=(0xBA, 0xBB, 0xBB, 0x08))
+    assert mark.dscp(EF) == 2
+    assert mark.ce_marks == 2
+    assert mark.ecn_cleared
+    assert marks.ecn_change_hop([Mark(hop=1, octets=(0xBA,)), mark]) == 2
+
+
+def test_a_class_is_told_hop_by_hop() -> None:
+    """It arrives as the last hop saw it; a trace that reached the destination once has seen the end."""
+    metrics = QosResult()
+    ef, cs0 = QosClass(name="EF", dscp=46), QosClass(name="CS0", dscp=0)
+    marks.fill_class(metrics, ef, EF, [Mark(hop=1, octets=(0xB8,)), Mark(hop=3, octets=(0x20,))], final=True)
+    marks.fill_class(metrics, cs0, CS0, [Mark(hop=1, octets=(0x00,))], final=False)
+    assert [(row.name, row.dscp, row.kept) for row in metrics.hops] == [
+        ("01 EF", 46, True), ("03 EF", 8, False), ("01 CS0", 0, True),
+    ]  # fmt: skip
+    assert (ef.arrived_dscp, ef.change_hop, cs0.arrived_dscp) == (8, 3, 0)
+    assert not cs0.HasField("change_hop")
+    assert metrics.end_seen
+    marks.sum_up(metrics, [ef, cs0, QosClass(name="LE", dscp=1)])
+    assert (metrics.marks_kept_pct, metrics.first_change_hop) == (50, 3)
+
+
+def test_what_no_hop_quoted_stays_unset() -> None:
+    """Neither kept nor changed."""
+    metrics, row = QosResult(), QosClass(name="EF", dscp=46)
+    marks.fill_class(metrics, row, EF, [], final=False)
+    marks.fill_ecn(metrics, [])
+    marks.sum_up(metrics, [row])
+    assert not metrics.ListFields()
+    assert not row.HasField("arrived_dscp")
+
+
+def test_ecn_is_judged_by_the_last_hop_and_counted_at_all() -> None:
+    """CE at hop 2, cleared from hop 3 on."""
+    metrics = QosResult()
+    marks.fill_ecn(metrics, [Mark(hop=2, octets=(0xBB, 0xBA)), Mark(hop=3, octets=(0xB8,))])
+    assert (metrics.ecn_kept, metrics.ce_marks, metrics.ecn_change_hop) == (False, 1, 3)
