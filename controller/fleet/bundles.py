@@ -23,13 +23,14 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from controller.errors import ConfigurationError, StreamSwarmError
 from controller.fleet import archive, distribution
+from controller.fleet.distribution import Source
 from controller.fleet.platforms import Platform
 
 #: Goes up when the layout of a release changes.
@@ -63,21 +64,33 @@ class Bundle:
         return values | asdict(self.platform)
 
 
-def ensure_bundle(platform: Platform, *, folder: Path, report: Report = lambda _: None) -> Bundle:
+def ensure_bundle(
+    platform: Platform, *, folder: Path, release: str = "", report: Report = lambda _: None
+) -> Bundle:
     """Return the bundle for a platform, building it first when it is not in `folder` yet.
 
-    `report` is told, in a few words each, what is going on. Builders of the same folder wait for one another, and
+    It is of the release that is installed here, or of `release`: a wheel of another one, or the version of a bundle that
+    lies ready. `report` is told, in a few words each, what is going on. Builders of the same folder wait for one another, and
     nothing half-built ever has a bundle's name.
     """
+    if release.endswith(".whl"):
+        with distribution.of_wheel(Path(release)) as source:
+            return _ensure(platform, source, folder, report)
+    if release:
+        return _of_version(platform, release, folder)
+    return _ensure(platform, distribution.installed(), folder, report)
+
+
+def _ensure(platform: Platform, source: Source, folder: Path, report: Report) -> Bundle:
     try:
         _make_own(folder)
-        path = _path(platform, folder)
+        path = _path(platform, source, folder)
         with _exclusively(folder / ".lock", report):
             known = _load(path, platform)
             if known is not None:
                 report(f"the bundle {known.version} for {platform.tag} lies ready")
                 return known
-            return _build(platform, path, report)
+            return _build(platform, source, path, report)
     except OSError as error:
         full = error.errno == errno.ENOSPC
         raise BundleError(
@@ -90,16 +103,39 @@ def ensure_bundle(platform: Platform, *, folder: Path, report: Report = lambda _
 
 def ready_bundles(folder: Path) -> tuple[Bundle, ...]:
     """Return the bundles that lie ready in `folder` and that `ensure_bundle` would give out now; builds nothing."""
-    ready = []
+    source = distribution.installed()
+    ready = [_load(_path(bundle.platform, source, folder), bundle.platform) for bundle in _lying(folder)]
+    return tuple({bundle.path: bundle for bundle in ready if bundle is not None}.values())
+
+
+def _of_version(platform: Platform, version: str, folder: Path) -> Bundle:
+    """Return the bundle of a version that lies ready for a platform."""
+    _make_own(folder)
+    lying = [bundle for bundle in _lying(folder) if bundle.platform == platform]
+    for bundle in lying:
+        if bundle.version == version and archive.file_hash(bundle.path) == bundle.sha256:
+            return bundle
+    known = ", ".join(sorted(bundle.version for bundle in lying)) or "none"
+    raise BundleError(
+        f"no bundle of the version {version[:80]!a} for {platform.tag} lies in {folder}; there are: {known}",
+        mend="name one of these, or the wheel of a release",
+    )
+
+
+def _lying(folder: Path) -> Iterator[Bundle]:
+    """Return what the descriptions in `folder` say, whatever release it is of."""
     for description in sorted(folder.glob("*.tar.gz.json")):
         try:
             values = json.loads(description.read_text(encoding="utf-8"))
             platform = Platform.parse(**{key: values[key] for key in ("python", "architecture", "libc")})
+            yield Bundle(
+                path=description.with_suffix(""),
+                version=values["version"],
+                sha256=values["sha256"],
+                platform=platform,
+            )
         except (OSError, ValueError, KeyError, TypeError, ConfigurationError):
             continue
-        bundle = _load(_path(platform, folder), platform)
-        ready += [bundle] if bundle is not None else []
-    return tuple({bundle.path: bundle for bundle in ready}.values())
 
 
 def described_version(path: str) -> str | None:
@@ -111,8 +147,8 @@ def described_version(path: str) -> str | None:
     return version if isinstance(version, str) else None
 
 
-def _path(platform: Platform, folder: Path) -> Path:
-    return folder / f"streamswarm-worker-{distribution.version()}-{platform.tag}-{_key(platform)}.tar.gz"
+def _path(platform: Platform, source: Source, folder: Path) -> Path:
+    return folder / f"streamswarm-worker-{source.version}-{platform.tag}-{_key(platform, source)}.tar.gz"
 
 
 def _make_own(folder: Path) -> None:
@@ -138,12 +174,12 @@ def _make_own(folder: Path) -> None:
         os.close(handle)
 
 
-def _key(platform: Platform) -> str:
+def _key(platform: Platform, source: Source) -> str:
     """Hash all that decides a bundle's content, so that any change of it makes another bundle."""
-    total = hashlib.sha256(f"{LAYOUT}\n{platform.tag}\n{distribution.version()}\n".encode())
-    for requirement in distribution.worker_requirements():
+    total = hashlib.sha256(f"{LAYOUT}\n{platform.tag}\n{source.version}\n".encode())
+    for requirement in source.requirements:
         total.update(f"{requirement}\n".encode())
-    for name, path in distribution.own_files():
+    for name, path in source.files:
         total.update(f"{name}\0{archive.file_hash(path)}\n".encode())
     total.update(_launcher().read_bytes())
     return total.hexdigest()[:12]
@@ -165,23 +201,23 @@ def _load(path: Path, platform: Platform) -> Bundle | None:
         return None
 
 
-def _build(platform: Platform, path: Path, report: Report) -> Bundle:
+def _build(platform: Platform, source: Source, path: Path, report: Report) -> Bundle:
     report(f"building the worker bundle for {platform.tag}")
     with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as name:
         workshop = Path(name)
         release = workshop / "release"
         library = release / "lib"
-        _install_requirements(platform, library, report)
+        _install_requirements(platform, source.requirements, library, report)
         _strip(library)
-        for relative, source in distribution.own_files():
+        for relative, file in source.files:
             target = library / relative
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            shutil.copyfile(file, target)
         launcher = release / "bin" / "streamswarm-worker"
         launcher.parent.mkdir()
         shutil.copyfile(_launcher(), launcher)
         launcher.chmod(0o755)
-        version = f"{distribution.version()}+{archive.content_hash(release)[:10]}"
+        version = f"{source.version}+{archive.content_hash(release)[:10]}"
         _sign(release, version, platform)
         report("packing")
         packed = workshop / path.name
@@ -207,7 +243,9 @@ def _sign(release: Path, version: str, platform: Platform) -> None:
     (release / "release.json").write_text(described + "\n", encoding="utf-8")
 
 
-def _install_requirements(platform: Platform, target: Path, report: Report) -> None:
+def _install_requirements(
+    platform: Platform, requirements: Sequence[str], target: Path, report: Report
+) -> None:
     """Have uv resolve the requirements as the host would, and unpack the wheels into `target`."""
     try:
         from uv import find_uv_bin
@@ -227,7 +265,7 @@ def _install_requirements(platform: Platform, target: Path, report: Report) -> N
         *("--link-mode", "copy"),
         "--no-progress",
         "--",
-        *distribution.worker_requirements(),
+        *requirements,
     ]
     said: list[str] = []
     with subprocess.Popen(
