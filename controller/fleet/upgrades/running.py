@@ -17,7 +17,7 @@ from controller.fleet.operations import Recap
 from controller.fleet.upgrades import report
 from controller.fleet.upgrades.comparison import FEWEST_RUNS, Judgement, Verdict, compare, enough
 from controller.fleet.upgrades.gate import passage
-from controller.fleet.upgrades.plan import Plan, Step, move_of
+from controller.fleet.upgrades.plan import Plan, Step
 from controller.fleet.upgrades.samples import Job, Line, Member, jobs_of, read
 
 _LOOK_S = 1.0
@@ -124,7 +124,7 @@ class Upgrade:
         if recap.cancelled:
             raise _StopError
         moved = [host.host for host in recap.hosts if host.succeeded]
-        releases = {move.host: move.after for host in recap.hosts if (move := move_of(host))}
+        releases = {move.host: move.after for move in step.moves}
         failed = [host for host in recap.hosts if not host.succeeded]
         if failed or len(recap.hosts) < len(step.hosts):
             why = _failures(failed) or ["the playbook did not reach all hosts"]
