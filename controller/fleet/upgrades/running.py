@@ -15,10 +15,10 @@ from controller.fleet.api import Api, workers_of
 from controller.fleet.events import HostRecap
 from controller.fleet.operations import Recap
 from controller.fleet.upgrades import report
-from controller.fleet.upgrades.comparison import FEWEST_RUNS, Judgement, Verdict, compare, enough
+from controller.fleet.upgrades.comparison import Judgement, Verdict, compare, enough, needed_s
 from controller.fleet.upgrades.gate import passage
 from controller.fleet.upgrades.plan import Plan, Step
-from controller.fleet.upgrades.samples import Job, Line, Member, jobs_of, read
+from controller.fleet.upgrades.samples import Job, Member, jobs_of, read
 
 _LOOK_S = 1.0
 #: How long a controller that does not answer is asked again.
@@ -220,24 +220,21 @@ class Upgrade:
 
     def _compared(self, step: Step, ours: Sequence[Member], others: Sequence[Member]) -> Judgement:
         """Wait until there are runs enough on both sides, as far as patience goes, and compare them once."""
-        end = self.clock.now() + dt.timedelta(seconds=self.terms.patience_s)
-        needed = self._needed_s(ours)
-        if needed:
-            self.say(f"{step.name}: measuring for {min(needed, self.terms.patience_s):.0f} s")
-        self._wait(min(needed, self.terms.patience_s))
+        patience_s = self.terms.patience_s
+        end = self.clock.now() + dt.timedelta(seconds=patience_s)
+        if needed := self._needed_s(ours):
+            self.say(f"{step.name}: measuring for {needed:.0f} s")
+        self._wait(needed)
         while True:
             upgraded, control = self._ask(lambda: read(self.api, ours, others))
-            if (enough(upgraded) and enough(control)) or self.clock.now() >= end:
-                return compare(upgraded, control)
-            if not _can_become_enough(upgraded):
+            if enough(upgraded, within_s=patience_s) or self.clock.now() >= end:
                 return compare(upgraded, control)
             self._wait(_LOOK_AGAIN_S)
 
     def _needed_s(self, ours: Sequence[Member]) -> float:
         """Return the seconds in which the jobs that can have runs enough within patience will have them."""
         jobs = self._ask(lambda: [job for member in ours for job in jobs_of(self.api, member.worker_id)])
-        intervals = [job.interval_s for job in jobs]
-        needed = [interval * (FEWEST_RUNS + 1) for interval in intervals if interval]
+        needed = [needed_s(job.interval_s) for job in jobs]
         return max((each for each in needed if each <= self.terms.patience_s), default=0.0)
 
     def _back(self, step: Step, hosts: Sequence[str], why: Sequence[str]) -> Outcome:
@@ -274,10 +271,6 @@ class Upgrade:
     def _look_up(self) -> None:
         if self.stopped():
             raise _StopError
-
-
-def _can_become_enough(lines: Sequence[Line]) -> bool:
-    return any(len(line.before) >= FEWEST_RUNS for line in lines)
 
 
 def _failures(hosts: Sequence[HostRecap]) -> list[str]:
