@@ -61,7 +61,6 @@ class History:
         self._recording = Recording(RestLedger(client, made["id"], made["version"]))
         return self._recording
 
-
     def follow(
         self,
         operation: Callable[..., Recap],

@@ -64,7 +64,9 @@ class _Playbooks:
                 cancelled=self._stopped,
             )
         if history.trouble:
-            self._console.print(Text(f"The controller's history lacks this step or its end: {history.trouble}"))
+            self._console.print(
+                Text(f"The controller's history lacks this step or its end: {history.trouble}")
+            )
         return recap
 
     def roll_back(self, hosts: Sequence[str], bad_release: str) -> Recap:
