@@ -26,7 +26,9 @@ class PatternError(ValueError):
 def compiled(text: str) -> Any:
     """Return a regular expression; raises PatternError."""
     if _FREE_SPACING.search(text):
-        raise PatternError("free spacing, `(?x)`, is not taken; write the expression without blanks and comments")
+        raise PatternError(
+            "free spacing, `(?x)`, is not taken; write the expression without blanks and comments"
+        )
     count = parts(text)
     if count > MOST_PARTS:
         raise PatternError(

@@ -36,7 +36,9 @@ def test_free_spacing_is_refused(text: str) -> None:
         patterns.compiled(text)
 
 
-@pytest.mark.parametrize("text", ["(?V1)" + "[" * 245 + "a" + "]" * 245, "(?V0)(?V1)a", "(" * 250 + ")" * 250, "[a", "a{2,1}"])
+@pytest.mark.parametrize(
+    "text", ["(?V1)" + "[" * 245 + "a" + "]" * 245, "(?V0)(?V1)a", "(" * 250 + ")" * 250, "[a", "a{2,1}"]
+)
 def test_what_the_library_stumbles_over_is_refused_in_words(text: str) -> None:
     """Or taken; it never comes out as another error."""
     try:

@@ -36,7 +36,9 @@ def traced(rows, begin) -> tuple[int, int, int]:
     ):
         rows.run(first, begin + dt.timedelta(minutes=minute), path_hash=path_hash, path_changed=changed)
         # Its worker begins anew each time, and at times a hop is silent.
-        rows.run(second, begin + dt.timedelta(minutes=minute), path_hash=(A, B)[minute % 2], path_changed=None)
+        rows.run(
+            second, begin + dt.timedelta(minutes=minute), path_hash=(A, B)[minute % 2], path_changed=None
+        )
     return test, first, second
 
 
@@ -126,9 +128,12 @@ def test_a_run_has_a_page_with_its_histogram(operator, rows, begin) -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", [{"x_histogram": "abc"}, {"x_histogram": {"a": 1}}, {"rtt_histogram": {"1": None}}, {"y_histogram": [1]}]
+    "odd",
+    [{"x_histogram": "abc"}, {"x_histogram": {"a": 1}}, {"rtt_histogram": {"1": None}}, {"y_histogram": [1]}],
 )
-def test_a_detail_that_is_no_histogram_is_shown_as_it_is(operator, rows, begin, odd: dict[str, object]) -> None:
+def test_a_detail_that_is_no_histogram_is_shown_as_it_is(
+    operator, rows, begin, odd: dict[str, object]
+) -> None:
     """The detail is the worker's, whatever it wrote there."""
     place = rows.destination("Router", "192.0.2.1")
     test = rows.test("Alpha", "ping", destinations=[place])
