@@ -171,13 +171,15 @@ def _differing(
     end: dt.datetime,
 ) -> Subquery:
     """Return the runs whose number is another one than in the run before, of the same version of the job."""
-    line = {"partition_by": (table.c.job_id, table.c.job_version), "order_by": table.c.scheduled_at}
+    before = func.lag(after).over(
+        partition_by=(table.c.job_id, table.c.job_version), order_by=table.c.scheduled_at
+    )
     runs = (
         select(
             table.c.job_id,
             table.c.scheduled_at,
             after.label("after"),
-            func.lag(after).over(**line).label("before"),
+            before.label("before"),
         )
         .join(Job, Job.id == table.c.job_id)
         .where(
