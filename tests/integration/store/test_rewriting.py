@@ -211,7 +211,7 @@ def test_rows_that_pour_in_meanwhile_are_neither_lost_nor_doubled(filled: Engine
         thread.join()
     assert faults == []
     expected = before | {(number, second) for number, count in sent.items() for second in range(count)}
-    assert set(stored(filled)) == expected
+    assert set(stored(filled)) == expected, "not exactly once"
     assert len(swaps) == 8
 
 
