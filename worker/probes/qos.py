@@ -14,7 +14,7 @@ from worker.concurrency import cancel
 from worker.evaluation import dscp, marks, statistics, treatment
 from worker.evaluation.dscp import CodePoint
 from worker.evaluation.treatment import Burst, Policy, Seen
-from worker.failures import error_text, internal_failure, network_failure, vantage_failure
+from worker.failures import error_text, internal_failure, network_failure, unsent, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
 from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError, echo_availability
 from worker.wire.source import Source
@@ -64,11 +64,7 @@ async def run(target: Target, spec: QosSpec, context: ProbeContext) -> Outcome:
                 reason=probe_pb2.FAILURE_REASON_NO_PERMISSION,
             ) from error
         except OSError as error:
-            raise vantage_failure(
-                f"this host cannot send to {address}: {error_text(error)}",
-                run.metrics,
-                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
-            ) from error
+            raise unsent(error, str(address), run.metrics) from error
         run.judge(policy)
     return Outcome(metrics=run.metrics, detail=detail)
 
