@@ -120,6 +120,8 @@ class _Run:
         }
         self._bursts: dict[str, Burst] = {}
         self._paced: dict[str, float] = {}
+        #: Classes whose marks the destination quoted.
+        self._ended: list[str] = []
         self.metrics = QosResult(packets_sent=0, bytes_sent=0, bytes_received=0)
 
     async def measure(self) -> None:
@@ -175,7 +177,11 @@ class _Run:
             )
 
     def _why_unseen(self) -> str:
-        return "no hop quoted it" if self._spec.trace else "the test does not trace the marks"
+        if not self._spec.trace:
+            return "the test does not trace the marks"
+        if self._ended:
+            return f"the destination quoted {', '.join(self._ended)} and not this class"
+        return "no hop quoted it"
 
     def _plan(self, point: CodePoint, *, burst: bool) -> EchoPlan:
         spec = self._spec
@@ -299,10 +305,10 @@ class _Run:
             if self._spec.trace:
                 for point in self._points:
                     seen = await self._trace(point, dscp.NOT_ECT)
-                    marks.fill_class(
-                        self.metrics, self._rows[point.name], point, seen.marks, final=seen.final
-                    )
-                marks.sum_up(self.metrics, self._rows.values())
+                    marks.fill_class(self.metrics, self._rows[point.name], point, seen.marks)
+                    if seen.final:
+                        self._ended.append(point.name)
+                marks.sum_up(self.metrics, list(self._rows.values()), self._ended)
             if self._spec.ecn:
                 seen = await self._trace(self._points[0], dscp.ECT0)
                 marks.fill_ecn(self.metrics, seen.marks)
