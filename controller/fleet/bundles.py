@@ -3,7 +3,8 @@
 A bundle unpacks to a release:
 
     bin/<program>               starts a program of the part, see launcher.py and parts.py
-    lib/                        our packages and the wheels of the part's requirements, unpacked
+    lib/                        our packages and the wheels of the part's requirements, unpacked and, where this
+                                machine has the host's Python, compiled
     release.json                version and platform
 
 Bundles are kept in one folder (the setting `bundle_dir`) under a key of everything that decides their content, each beside a small
@@ -35,7 +36,7 @@ from controller.fleet.parts import WORKER, Part
 from controller.fleet.platforms import Platform
 
 #: Goes up when the layout of a release changes.
-LAYOUT = 1
+LAYOUT = 2
 #: What installers write about themselves: it names this machine's paths, and nothing reads it on a host.
 _TRACES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")
 
@@ -196,6 +197,8 @@ def _make_own(folder: Path) -> None:
 def _key(platform: Platform, source: Source) -> str:
     """Hash all that decides a bundle's content, so that any change of it makes another bundle."""
     total = hashlib.sha256(f"{LAYOUT}\n{platform.tag}\n{source.version}\n".encode())
+    if tag := _compiled_for(platform):
+        total.update(f"{tag} {sys.version.split()[0]}\n".encode())
     for line in (*source.part.programs, *source.part.kept_programs, *source.requirements):
         total.update(f"{line}\n".encode())
     for name, path in source.files:
@@ -237,6 +240,9 @@ def _build(platform: Platform, source: Source, path: Path, report: Report) -> Bu
             shutil.copyfile(_launcher(), release / "bin" / program)
             (release / "bin" / program).chmod(0o755)
         version = f"{source.version}+{archive.content_hash(release)[:10]}"
+        if _compiled_for(platform):
+            report("compiling")
+            _compile(library)
         _sign(release, version, source, platform)
         report("packing")
         packed = workshop / path.name
@@ -262,7 +268,8 @@ def _sign(release: Path, version: str, source: Source, platform: Platform) -> No
     lines = ["Metadata-Version: 2.1", f"Name: {distribution.NAME}", f"Version: {version}"]
     lines += [f"Requires-Dist: {each}" for each in source.declared if source.part.extra]
     metadata.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    described = json.dumps({"version": version, "layout": LAYOUT} | asdict(platform), indent=2)
+    known = {"version": version, "layout": LAYOUT, "compiled": _compiled_for(platform)}
+    described = json.dumps(known | asdict(platform), indent=2)
     (release / "release.json").write_text(described + "\n", encoding="utf-8")
 
 
@@ -318,6 +325,36 @@ def _strip(library: Path, *, keep: Collection[str]) -> None:
     for metadata in library.glob("*.dist-info"):
         for name in _TRACES:
             (metadata / name).unlink(missing_ok=True)
+
+
+def _compiled_for(platform: Platform) -> str | None:
+    """Return the tag of the compiled files that this Python makes for a platform; None when it is another Python."""
+    fits = platform.python.split(".")[:2] == [str(part) for part in sys.version_info[:2]]
+    return sys.implementation.cache_tag if fits else None
+
+
+def _compile(library: Path) -> None:
+    """Compile here once, not on every host; whatever does not compile, as on a host, is of no use there."""
+    # Within a release sources never change, so nothing is checked against them. Without a fixed seed the order of sets
+    # in compiled files, and so the bundle's hash, would be another each time.
+    words = [
+        "-m",
+        "compileall",
+        "-qq",
+        "-j1",
+        "--invalidation-mode",
+        "unchecked-hash",
+        "-s",
+        library.parent,
+        library,
+    ]
+    subprocess.run(
+        [sys.executable, "-S", *words],
+        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": ""},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 def _description_of(path: Path) -> Path:

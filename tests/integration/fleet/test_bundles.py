@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tarfile
 import time
 from functools import partial
@@ -40,6 +41,21 @@ def test_the_worker_runs_out_of_a_bundle(release: Path, host_bundle: Bundle, tmp
     )
     assert host_bundle.version in said.stdout
     assert host_bundle.version.startswith(f"{distribution.version()}+")
+
+
+def test_it_comes_compiled_for_this_python_and_starts_without_reading_sources(
+    release: Path, tmp_path: Path
+) -> None:
+    """Hosts need not do it, and nothing there is looked at again; a module's file is named where it lies."""
+    copy = tmp_path / "moved"
+    shutil.copytree(release, copy)
+    (copy / "lib/worker/identity.py").write_text("raise SystemExit('compiled anew')\n")
+    words = [
+        "-c",
+        f"import sys; sys.path.insert(0, {str(copy / 'lib')!r}); import worker.identity as m; print(m.new_key.__code__.co_filename)",
+    ]
+    said = subprocess.run([sys.executable, "-I", "-S", *words], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == str(copy / "lib/worker/identity.py")
 
 
 def test_bundles_that_lie_ready_are_known_without_building(host_bundle: Bundle, tmp_path: Path) -> None:
@@ -94,7 +110,7 @@ def test_a_bundle_names_nothing_of_this_machine(host_bundle: Bundle) -> None:
             content = packed.extractfile(member)
             assert content is not None
             assert own not in content.read(), member.name
-            assert not member.name.endswith((".pyc", "/RECORD")), member.name
+            assert not member.name.endswith("/RECORD"), member.name
 
 
 def test_building_again_gives_the_same_bytes_and_asks_nobody(

@@ -23,7 +23,8 @@ def files() -> ModuleType:
 
 
 def _entry(path: Path, content: str | None = None, mode: str = "0640", **more: str) -> dict[str, Any]:
-    return {"path": str(path), "content": content, "owner": USER, "group": GROUP, "mode": mode, **more}
+    known = {"path": str(path), "content": content, "target": None}
+    return known | {"owner": USER, "group": GROUP, "mode": mode, **more}
 
 
 def _bring(files: Any, entry: dict[str, Any]) -> bool:
@@ -61,9 +62,29 @@ def test_no_link_is_followed(files: ModuleType, tmp_path: Path) -> None:
     """What a link leads to stays as it is, and the link is named."""
     (tmp_path / "elsewhere").write_text("theirs")
     (tmp_path / "ca.pem").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(files.Refused, match=r"ca\.pem is neither a file nor a folder"):
+    with pytest.raises(files.Refused, match=r"ca\.pem is a link and shall be a file"):
         _bring(files, _entry(tmp_path / "ca.pem", "ours"))
     assert (tmp_path / "elsewhere").read_text() == "theirs"
+
+
+def test_a_link_is_moved_and_nothing_else_is_made_one(files: ModuleType, tmp_path: Path) -> None:
+    """It leads elsewhere from one moment to the next; a folder in its place stays."""
+    link = tmp_path / "current"
+    assert _bring(files, _entry(link, target="releases/1"))
+    assert not _bring(files, _entry(link, target="releases/1"))
+    assert _bring(files, _entry(link, target="releases/2"))
+    assert str(link.readlink()) == "releases/2"
+    assert list(tmp_path.iterdir()) == [link]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(files.Refused, match="is a folder and shall be a link"):
+        _bring(files, _entry(tmp_path / "folder", target="releases/2"))
+
+
+def test_what_is_neither_file_nor_folder_nor_link_stays(files: ModuleType, tmp_path: Path) -> None:
+    """A pipe, say."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(files.Refused, match="neither file, folder nor link"):
+        _bring(files, _entry(tmp_path / "pipe", "text"))
 
 
 def test_a_folder_in_the_way_of_a_file_is_told(files: ModuleType, tmp_path: Path) -> None:

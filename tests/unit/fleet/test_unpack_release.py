@@ -78,6 +78,17 @@ def test_a_bundle_becomes_a_compiled_release(program: ModuleType, releases: Path
     assert [path.name for path in releases.iterdir()] == ["1.0+abc"]
 
 
+@pytest.mark.parametrize(
+    ("tag", "compiled"), [(sys.implementation.cache_tag, False), ("cpython-27", True), (None, True)]
+)
+def test_a_bundle_that_comes_compiled_for_this_python_is_not_compiled_again(
+    program: ModuleType, releases: Path, tmp_path: Path, tag: str | None, compiled: bool
+) -> None:
+    """It is for every other."""
+    release = _unpack(program, _bundle(tmp_path, compiled=tag), releases)
+    assert (release / "lib/worker/__pycache__").exists() == compiled
+
+
 def test_a_wrong_hash_changes_nothing(program: ModuleType, releases: Path, tmp_path: Path) -> None:
     """An archive with another hash is not unpacked, and the message names both."""
     packed = _bundle(tmp_path)
@@ -117,7 +128,7 @@ def test_members_that_lead_outside_are_refused(
         content.addfile(member, io.BytesIO(b""))
     with pytest.raises(program.UnpackError, match="no worker bundle has"):
         _unpack(program, packed, releases)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.tar.gz", "install"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["install"]
     assert list(releases.iterdir()) == []
 
 

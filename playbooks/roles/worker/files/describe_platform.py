@@ -1,11 +1,14 @@
 """Prints what this Python runs on, as JSON. Written for any Python, so that one that is too old can say so.
 
 Given the controller's time as an argument, in seconds since 1970, it also says how far this host's clock is ahead of it.
+Given a folder and an account after that, it also says what of the worker is there already: that saves a connection for
+each question.
 """
 
 import json
 import os
 import platform
+import pwd
 import sys
 import time
 
@@ -20,6 +23,23 @@ def libc():
     return "musl-1.2" if loaders else "unknown"
 
 
+def releases(folder):
+    """Return the names of the releases that are whole."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208
+    except OSError:
+        return []
+    return sorted(name for name in names if os.path.isfile(os.path.join(folder, name, "release.json")))  # noqa: PTH113, PTH118
+
+
+def comment(account):
+    """Return the comment of an account, None where there is no such account."""
+    try:
+        return pwd.getpwnam(account).pw_gecos
+    except KeyError:
+        return None
+
+
 said = {
     "python": ".".join(str(part) for part in sys.version_info[:3]),
     "architecture": platform.machine(),
@@ -27,4 +47,8 @@ said = {
 }
 if len(sys.argv) > 1:
     said["clock_ahead_s"] = round(time.time() - float(sys.argv[1]))
+if len(sys.argv) > 3:
+    said["systemd"] = os.path.isdir("/run/systemd/system")  # noqa: PTH112
+    said["releases"] = releases(os.path.join(sys.argv[2], "releases"))  # noqa: PTH118
+    said["account"] = comment(sys.argv[3])
 sys.stdout.write(json.dumps(said) + "\n")

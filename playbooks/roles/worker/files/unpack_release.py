@@ -30,10 +30,18 @@ class UnpackError(Exception):
 def unpack(
     archive: Path, sha256: str, releases: Path, keep: int, version: str, *, compiled: bool = True
 ) -> Path:
-    """Unpack `archive` below `releases` and return the release's folder; the archive is removed.
+    """Unpack `archive` below `releases` and return the release's folder; the archive is removed, also after a failure.
 
-    `compiled` pays off for a release that is started more than once.
+    A bundle that was not compiled where it was built is compiled here; `compiled` pays off for a release that is started
+    more than once.
     """
+    try:
+        return _unpacked(archive, sha256, releases, keep, version, compiled=compiled)
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def _unpacked(archive: Path, sha256: str, releases: Path, keep: int, version: str, *, compiled: bool) -> Path:
     releases.mkdir(mode=0o755, exist_ok=True)
     check_hash(archive, sha256)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=releases))
@@ -43,7 +51,7 @@ def unpack(
         check_version(described, version)
         check_platform(described)
         name_interpreter(partial / "bin")
-        if compiled:
+        if compiled and described.get("compiled") != sys.implementation.cache_tag:
             # Never checked again against the sources: those never change within a release.
             compileall.compile_dir(
                 str(partial / "lib"),
@@ -62,7 +70,6 @@ def unpack(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    archive.unlink()
     prune(releases, release, keep)
     return release
 

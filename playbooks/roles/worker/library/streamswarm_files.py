@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Brings several files and folders of a host into their state in one go: content, owner and mode.
+"""Brings several files, folders and links of a host into their state in one go: content, owner and mode.
 
 Ansible's own modules take a connection, a Python and a copy for each file. This one writes only below folders that
 nobody but root can write in, and follows no link.
@@ -19,19 +19,25 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: streamswarm_files
-short_description: Several files and folders, each with content, owner and mode
+short_description: Several files, folders and links, each with content, owner and mode
 options:
   entries:
-    description: The files and folders, in the order in which they are made.
+    description: The files, folders and links, in the order in which they are made.
     type: list
     elements: dict
     required: true
     suboptions:
       path: {description: Absolute path., type: path, required: true}
       content: {description: Text of the file. Left out it is a folder., type: str}
+      target: {description: What the link leads to. Owner and mode are then the system's., type: str}
       owner: {description: Name of its owner., type: str, default: root}
       group: {description: Name of its group., type: str, default: root}
-      mode: {description: "Permissions, as an octal number in quotes.", type: str, required: true}
+      mode: {description: "Permissions, as an octal number in quotes; not of links.", type: str}
+  look_for:
+    description: Paths of which is told whether they are there, in the returned list C(there).
+    type: list
+    elements: path
+    default: []
 author: [StreamSwarm]
 """
 
@@ -40,7 +46,8 @@ _FILE = {
     "content": {"type": "str"},
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},
-    "mode": {"type": "str", "required": True},
+    "target": {"type": "str"},
+    "mode": {"type": "str"},
 }
 
 
@@ -49,14 +56,19 @@ class Refused(Exception):  # noqa: N818  what it says is what happened
 
 
 def state(path: str) -> dict[str, Any] | None:
-    """Return what stands at a path: kind, owner, group, mode and, of a file, the text; None where there is nothing."""
+    """Return what stands at a path: kind, owner, group, mode and, of a file, the text; None where there is nothing.
+
+    Of a link it is where it leads.
+    """
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return None
+    if stat.S_ISLNK(found.st_mode):
+        return {"kind": "link", "target": str(Path(path).readlink())}
     kind = "folder" if stat.S_ISDIR(found.st_mode) else "file"
     if not (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)):
-        raise Refused(f"{path} is neither a file nor a folder. Remove what stands there, and try again.")
+        raise Refused(f"{path} is neither file, folder nor link. Remove what stands there, and try again.")
     seen: dict[str, Any] = {
         "kind": kind,
         "uid": found.st_uid,
@@ -71,6 +83,10 @@ def state(path: str) -> dict[str, Any] | None:
 
 def wanted(entry: dict[str, Any], *, check: bool) -> dict[str, Any]:
     """Return the state that an entry asks for; in a check run an account may be missing yet."""
+    if entry["target"] is not None:
+        return {"kind": "link", "target": entry["target"]}
+    if entry["mode"] is None:
+        raise Refused(f"no mode is given for {entry['path']}.")
     ids: dict[str, Any] = {}
     for key, name, look in (("uid", entry["owner"], pwd.getpwnam), ("gid", entry["group"], grp.getgrnam)):
         try:
@@ -97,6 +113,12 @@ def make(path: str, meant: dict[str, Any], found: dict[str, Any] | None) -> None
         raise Refused(
             f"{path} is a {found['kind']} and shall be a {meant['kind']}. Remove it, and try again."
         )
+    if meant["kind"] == "link":
+        # Under another name first: whoever looks sees the old link or the new one.
+        temporary = tempfile.mktemp(prefix=".streamswarm-", dir=Path(path).parent)  # noqa: S306  it fails if it is there
+        Path(temporary).symlink_to(meant["target"])
+        Path(temporary).replace(path)
+        return
     if meant["kind"] == "folder":
         if found is None:
             Path(path).mkdir(mode=0o700, parents=True)
@@ -131,7 +153,7 @@ def difference(path: str, meant: dict[str, Any], found: dict[str, Any] | None) -
     def text(state: dict[str, Any] | None) -> str:
         if state is None:
             return ""
-        told = "".join(f"{key}: {state[key]}\n" for key in ("kind", "uid", "gid", "mode"))
+        told = "".join(f"{key}: {value}\n" for key, value in state.items() if key != "content")
         return told + state.get("content", "")
 
     return {"before_header": path, "after_header": path, "before": text(found), "after": text(meant)}
@@ -142,6 +164,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "entries": {"type": "list", "elements": "dict", "required": True, "options": _FILE},
+            "look_for": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
@@ -158,7 +181,8 @@ def main() -> None:
                 make(path, meant, found)
     except (Refused, OSError) as error:
         module.fail_json(msg=str(error), changed_paths=changed)
-    module.exit_json(changed=bool(changed), changed_paths=changed, diff=differences)
+    there = [path for path in module.params["look_for"] if os.path.lexists(path)]
+    module.exit_json(changed=bool(changed), changed_paths=changed, diff=differences, there=there)
 
 
 if __name__ == "__main__":
