@@ -296,13 +296,16 @@ def test_another_release_takes_over_and_the_first_one_comes_back(
     assert [task for _, task in there.changed()] == [
         "Bring the bundle",
         "Check and unpack the bundle",
-        "Make the release the current one",
+        "Release, service, folders and policy",
         "Restart the worker",
     ]
     assert sorted(host.ssh("ls", RELEASES).split()) == sorted([host_bundle.version, newer.version])
     controller.wait_for(CONNECTED, [("host1", newer.version)], seconds=30)
     back = Run(controller, limit="host1", variables={"streamswarm_worker_bundle": str(host_bundle.path)})
-    assert [task for _, task in back.changed()] == ["Make the release the current one", "Restart the worker"]
+    assert [task for _, task in back.changed()] == [
+        "Release, service, folders and policy",
+        "Restart the worker",
+    ]
     controller.wait_for(CONNECTED, [("host1", host_bundle.version)], seconds=30)
 
 
