@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +31,7 @@ from controller.fleet.desk import Grant, Reach
 from controller.fleet.events import TaskEvent
 from controller.fleet.inventory import InventoryHost, load_inventory
 from controller.fleet.operations import PlaybookRequest, Recap
+from controller.fleet.parts import PARTS
 from controller.fleet.platforms import Platform
 from controller.fleet.retirement import Retirement, retire
 from controller.fleet.verification import faults
@@ -289,18 +291,22 @@ def upgrade(
 @click.option("--python", required=True, help="Full version of the host's Python, for example 3.11.2.")
 @click.option("--architecture", required=True, help="x86_64 or aarch64.")
 @click.option("--libc", required=True, help="C library of the host, for example glibc-2.36 or musl-1.2.")
+@click.option("--part", type=click.Choice(list(PARTS)), default="worker", show_default=True)
 @click.option(
     "--release",
     default="",
     help="Wheel of another release than this installation's, or the version of a bundle that lies ready.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's description as JSON.")
-def bundle(python: str, architecture: str, libc: str, release: str, as_json: bool) -> None:
-    """Build the worker bundle for a platform, unless it lies ready, and print its path."""
+def bundle(python: str, architecture: str, libc: str, part: str, release: str, as_json: bool) -> None:
+    """Build the bundle of a part of the product for a platform, unless it lies ready, and print its path."""
     platform = Platform.parse(python=python, architecture=architecture, libc=libc)
-    folder = Settings.load().bundles
     built = ensure_bundle(
-        platform, folder=folder, release=release, report=lambda text: click.echo(f"  {text}", err=True)
+        platform,
+        folder=Settings.load().bundles,
+        part=PARTS[part],
+        release=release,
+        report=lambda text: click.echo(f"  {text}", err=True),
     )
     click.echo(json.dumps(built.description()) if as_json else str(built.path))
 
@@ -467,13 +473,10 @@ def _play(
     With `history` the controller writes it down too, and may end it from there.
     """
     console = Console(stderr=True)
-    recording = history.begin() if history is not None else None
+    follow = operation if history is None else partial(history.follow, operation)
     try:
         with stop_by_signal() as stopped, FleetProgress(console) as progress:
-            if recording is None:
-                recap = operation(on_event=progress.take, cancelled=stopped.is_set)
-            else:
-                recap = recording.follow(operation, on_event=progress.take, cancelled=stopped.is_set)
+            recap = follow(on_event=progress.take, cancelled=stopped.is_set)
     finally:
         if history is not None and history.trouble:
             console.print(Text(f"The controller's history lacks this run or its end: {history.trouble}"))

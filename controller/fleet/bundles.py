@@ -1,13 +1,13 @@
-"""Worker bundles: one tar.gz per platform with everything that a host needs beside its own Python.
+"""Bundles: one tar.gz per part of the product and platform, with everything that a host needs beside its own Python.
 
 A bundle unpacks to a release:
 
-    bin/streamswarm-worker      starts the worker, see launcher.py
-    lib/                        our packages and the wheels that a worker requires, unpacked
+    bin/<program>               starts a program of the part, see launcher.py and parts.py
+    lib/                        our packages and the wheels of the part's requirements, unpacked
     release.json                version and platform
 
 Bundles are kept in one folder (the setting `bundle_dir`) under a key of everything that decides their content, each beside a small
-JSON file that describes it; the role `worker` reads both. They run on every host, and their hash lies beside them, so
+JSON file that describes it; the roles read both. They run on every host, and their hash lies beside them, so
 nobody but the user who builds them may be able to write there.
 """
 
@@ -23,7 +23,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from pathlib import Path
 from controller.errors import ConfigurationError, StreamSwarmError
 from controller.fleet import archive, distribution
 from controller.fleet.distribution import Source
+from controller.fleet.parts import WORKER, Part
 from controller.fleet.platforms import Platform
 
 #: Goes up when the layout of a release changes.
@@ -42,7 +43,7 @@ Report = Callable[[str], None]
 
 
 class BundleError(StreamSwarmError):
-    """A worker bundle could not be built."""
+    """A bundle could not be built."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,28 +58,41 @@ class Bundle:
     sha256: str
     #: What it was built for.
     platform: Platform
+    #: What it holds.
+    part: Part = WORKER
 
     def description(self) -> dict[str, str]:
         """Return the bundle as plain values, for JSON."""
-        values = {"path": str(self.path), "version": self.version, "sha256": self.sha256}
+        values = {
+            "path": str(self.path),
+            "version": self.version,
+            "sha256": self.sha256,
+            "part": self.part.name,
+        }
         return values | asdict(self.platform)
 
 
 def ensure_bundle(
-    platform: Platform, *, folder: Path, release: str = "", report: Report = lambda _: None
+    platform: Platform,
+    *,
+    folder: Path,
+    part: Part = WORKER,
+    release: str = "",
+    report: Report = lambda _: None,
 ) -> Bundle:
-    """Return the bundle for a platform, building it first when it is not in `folder` yet.
+    """Return the bundle of a part for a platform, building it first when it is not in `folder` yet.
 
     It is of the release that is installed here, or of `release`: a wheel of another one, or the version of a bundle that
     lies ready. `report` is told, in a few words each, what is going on. Builders of the same folder wait for one another, and
     nothing half-built ever has a bundle's name.
     """
+    part.check(platform)
     if release.endswith(".whl"):
-        with distribution.of_wheel(Path(release)) as source:
+        with distribution.of_wheel(Path(release), part) as source:
             return _ensure(platform, source, folder, report)
     if release:
-        return _of_version(platform, release, folder)
-    return _ensure(platform, distribution.installed(), folder, report)
+        return _of_version(platform, part, release, folder)
+    return _ensure(platform, distribution.installed(part), folder, report)
 
 
 def _ensure(platform: Platform, source: Source, folder: Path, report: Report) -> Bundle:
@@ -86,7 +100,7 @@ def _ensure(platform: Platform, source: Source, folder: Path, report: Report) ->
         _make_own(folder)
         path = _path(platform, source, folder)
         with _exclusively(folder / ".lock", report):
-            known = _load(path, platform)
+            known = _load(path, platform, source.part)
             if known is not None:
                 report(f"the bundle {known.version} for {platform.tag} lies ready")
                 return known
@@ -94,7 +108,7 @@ def _ensure(platform: Platform, source: Source, folder: Path, report: Report) ->
     except OSError as error:
         full = error.errno == errno.ENOSPC
         raise BundleError(
-            f"the worker bundle cannot be written to {folder}: {error.strerror or error}",
+            f"the {source.part.name} bundle cannot be written to {folder}: {error.strerror or error}",
             mend="make room there"
             if full
             else "make the folder writable, or set STREAMSWARM_BUNDLE_DIR to another",
@@ -102,16 +116,17 @@ def _ensure(platform: Platform, source: Source, folder: Path, report: Report) ->
 
 
 def ready_bundles(folder: Path) -> tuple[Bundle, ...]:
-    """Return the bundles that lie ready in `folder` and that `ensure_bundle` would give out now; builds nothing."""
+    """Return the worker's bundles that lie ready in `folder` and that `ensure_bundle` would give out now; builds nothing."""
     source = distribution.installed()
-    ready = [_load(_path(bundle.platform, source, folder), bundle.platform) for bundle in _lying(folder)]
+    lying = _lying(WORKER, folder)
+    ready = [_load(_path(bundle.platform, source, folder), bundle.platform, WORKER) for bundle in lying]
     return tuple({bundle.path: bundle for bundle in ready if bundle is not None}.values())
 
 
-def _of_version(platform: Platform, version: str, folder: Path) -> Bundle:
+def _of_version(platform: Platform, part: Part, version: str, folder: Path) -> Bundle:
     """Return the bundle of a version that lies ready for a platform."""
     _make_own(folder)
-    lying = [bundle for bundle in _lying(folder) if bundle.platform == platform]
+    lying = [bundle for bundle in _lying(part, folder) if bundle.platform == platform]
     for bundle in lying:
         if bundle.version == version and archive.file_hash(bundle.path) == bundle.sha256:
             return bundle
@@ -122,17 +137,20 @@ def _of_version(platform: Platform, version: str, folder: Path) -> Bundle:
     )
 
 
-def _lying(folder: Path) -> Iterator[Bundle]:
-    """Return what the descriptions in `folder` say, whatever release it is of."""
+def _lying(part: Part, folder: Path) -> Iterator[Bundle]:
+    """Return what the descriptions of a part in `folder` say, whatever release it is of."""
     for description in sorted(folder.glob("*.tar.gz.json")):
         try:
             values = json.loads(description.read_text(encoding="utf-8"))
             platform = Platform.parse(**{key: values[key] for key in ("python", "architecture", "libc")})
+            if values["part"] != part.name:
+                continue
             yield Bundle(
                 path=description.with_suffix(""),
                 version=values["version"],
                 sha256=values["sha256"],
                 platform=platform,
+                part=part,
             )
         except (OSError, ValueError, KeyError, TypeError, ConfigurationError):
             continue
@@ -148,7 +166,8 @@ def described_version(path: str) -> str | None:
 
 
 def _path(platform: Platform, source: Source, folder: Path) -> Path:
-    return folder / f"streamswarm-worker-{source.version}-{platform.tag}-{_key(platform, source)}.tar.gz"
+    name = f"streamswarm-{source.part.name}-{source.version}-{platform.tag}-{_key(platform, source)}.tar.gz"
+    return folder / name
 
 
 def _make_own(folder: Path) -> None:
@@ -159,13 +178,13 @@ def _make_own(folder: Path) -> None:
         found = os.fstat(handle)
         if found.st_uid != os.geteuid():
             raise BundleError(
-                f"the folder {folder} for worker bundles belongs to another user (uid {found.st_uid}), who could "
+                f"the folder {folder} for bundles belongs to another user (uid {found.st_uid}), who could "
                 "change what is installed on the hosts",
                 mend="set STREAMSWARM_BUNDLE_DIR to a folder of your own, or provision as the user who owns this one",
             )
         if found.st_mode & 0o022:
             raise BundleError(
-                f"the folder {folder} for worker bundles can be written by others (mode "
+                f"the folder {folder} for bundles can be written by others (mode "
                 f"{stat.S_IMODE(found.st_mode):04o}), who could have changed what is installed on the hosts",
                 mend=f"remove the bundles in it and close it: rm -r {folder}",
             )
@@ -177,8 +196,8 @@ def _make_own(folder: Path) -> None:
 def _key(platform: Platform, source: Source) -> str:
     """Hash all that decides a bundle's content, so that any change of it makes another bundle."""
     total = hashlib.sha256(f"{LAYOUT}\n{platform.tag}\n{source.version}\n".encode())
-    for requirement in source.requirements:
-        total.update(f"{requirement}\n".encode())
+    for line in (*source.part.programs, *source.part.kept_programs, *source.requirements):
+        total.update(f"{line}\n".encode())
     for name, path in source.files:
         total.update(f"{name}\0{archive.file_hash(path)}\n".encode())
     total.update(_launcher().read_bytes())
@@ -189,12 +208,12 @@ def _launcher() -> Path:
     return Path(__file__).with_name("launcher.py")
 
 
-def _load(path: Path, platform: Platform) -> Bundle | None:
+def _load(path: Path, platform: Platform, part: Part) -> Bundle | None:
     """Return the bundle at `path`, or None when it is missing or is not what its description says."""
     try:
         described = json.loads(_description_of(path).read_text(encoding="utf-8"))
         bundle = Bundle(
-            path=path, version=described["version"], sha256=described["sha256"], platform=platform
+            path=path, version=described["version"], sha256=described["sha256"], platform=platform, part=part
         )
         return bundle if archive.file_hash(path) == bundle.sha256 else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -202,27 +221,28 @@ def _load(path: Path, platform: Platform) -> Bundle | None:
 
 
 def _build(platform: Platform, source: Source, path: Path, report: Report) -> Bundle:
-    report(f"building the worker bundle for {platform.tag}")
+    report(f"building the {source.part.name} bundle for {platform.tag}")
     with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as name:
         workshop = Path(name)
         release = workshop / "release"
         library = release / "lib"
         _install_requirements(platform, source.requirements, library, report)
-        _strip(library)
+        _strip(library, keep=source.part.kept_programs)
         for relative, file in source.files:
             target = library / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-        launcher = release / "bin" / "streamswarm-worker"
-        launcher.parent.mkdir()
-        shutil.copyfile(_launcher(), launcher)
-        launcher.chmod(0o755)
+        (release / "bin").mkdir()
+        for program in source.part.programs:
+            shutil.copyfile(_launcher(), release / "bin" / program)
+            (release / "bin" / program).chmod(0o755)
         version = f"{source.version}+{archive.content_hash(release)[:10]}"
-        _sign(release, version, platform)
+        _sign(release, version, source, platform)
         report("packing")
         packed = workshop / path.name
         archive.pack(release, packed)
-        bundle = Bundle(path=path, version=version, sha256=archive.file_hash(packed), platform=platform)
+        sha256 = archive.file_hash(packed)
+        bundle = Bundle(path=path, version=version, sha256=sha256, platform=platform, part=source.part)
         # The archive first: a description without its archive would promise what is not there.
         packed.rename(path)
         description = workshop / "description.json"
@@ -232,13 +252,16 @@ def _build(platform: Platform, source: Source, path: Path, report: Report) -> Bu
     return bundle
 
 
-def _sign(release: Path, version: str, platform: Platform) -> None:
-    """Write the release's version where the worker (as a distribution's metadata) and the role look for it."""
+def _sign(release: Path, version: str, source: Source, platform: Platform) -> None:
+    """Write the release's version where its programs (as a distribution's metadata) and the role look for it.
+
+    The requirements are kept for the controller, which builds the workers' bundles from them.
+    """
     metadata = release / "lib" / f"{distribution.NAME}-{version}.dist-info" / "METADATA"
     metadata.parent.mkdir()
-    metadata.write_text(
-        f"Metadata-Version: 2.1\nName: {distribution.NAME}\nVersion: {version}\n", encoding="utf-8"
-    )
+    lines = ["Metadata-Version: 2.1", f"Name: {distribution.NAME}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {each}" for each in source.declared if source.part.extra]
+    metadata.write_text("\n".join(lines) + "\n", encoding="utf-8")
     described = json.dumps({"version": version, "layout": LAYOUT} | asdict(platform), indent=2)
     (release / "release.json").write_text(described + "\n", encoding="utf-8")
 
@@ -251,7 +274,7 @@ def _install_requirements(
         from uv import find_uv_bin
     except ImportError as error:
         raise BundleError(
-            "building a worker bundle needs uv", mend="pip install 'streamswarm[controller]'"
+            "building a bundle needs uv", mend="pip install 'streamswarm[controller]'"
         ) from error
     command = [
         find_uv_bin(),
@@ -284,9 +307,13 @@ def _install_requirements(
         )
 
 
-def _strip(library: Path) -> None:
-    """Remove what depends on this machine or is of no use on a host."""
-    shutil.rmtree(library / "bin", ignore_errors=True)
+def _strip(library: Path, *, keep: Collection[str]) -> None:
+    """Remove what depends on this machine or is of no use on a host; `keep` names commands that stay."""
+    for command in (library / "bin").glob("*"):
+        if command.name not in keep:
+            command.unlink()
+    if not keep:
+        shutil.rmtree(library / "bin", ignore_errors=True)
     (library / ".lock").unlink(missing_ok=True)
     for metadata in library.glob("*.dist-info"):
         for name in _TRACES:
