@@ -40,6 +40,8 @@ class Fleet(Clock):
         self._measured = START
         self._upgraded_at = dt.datetime.max.replace(tzinfo=dt.UTC)
         self.said: list[str] = []
+        #: Why hosts were returned, as the history has it.
+        self.why: list[str] = []
         self.stop_after = ""
         #: Since when the controller does not answer, and for how long.
         self.away_from = ""
@@ -139,8 +141,9 @@ class Fleet(Clock):
         self._upgraded_at = min(self._upgraded_at, self._now)
         return Recap(hosts=tuple(recaps))
 
-    def roll_back(self, hosts: Sequence[str], bad_release: str) -> Recap:
+    def roll_back(self, hosts: Sequence[str], bad_release: str, why: Sequence[str]) -> Recap:
         assert bad_release == NEW
+        self.why = list(why)
         for host in hosts:
             self._set(host, OLD)
         return Recap(hosts=tuple(_recap(host) for host in hosts))
@@ -205,6 +208,8 @@ def test_a_release_that_measures_a_fifth_more_is_returned_at_the_canary() -> Non
         "hosts without; difference +21.2 %, less than 0.001 by chance, 12 runs or more on each side"
     )
     assert "canary: returning host1 to the release before" in fleet.said
+    assert fleet.why[0] == "what its hosts measure is worse with the release"
+    assert line.removeprefix("canary: ") in fleet.why
 
 
 def test_runs_that_fail_return_it_too() -> None:
@@ -232,6 +237,7 @@ def test_a_host_that_the_playbook_returned_ends_the_upgrade_and_returns_its_batc
     assert (ended.upgraded, fleet.on_new) == (("host1",), ["host1"])
     assert "batch 1 of 2: host3: it ended 2 times" in fleet.said
     assert "batch 1 of 2: returning host2 to the release before" in fleet.said
+    assert fleet.why == ["host3: it ended 2 times"]
 
 
 def test_a_worker_that_delivers_nothing_is_returned() -> None:
