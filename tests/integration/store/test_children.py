@@ -38,7 +38,9 @@ class Path:
     ) -> tuple[Series, ...]:
         """Read a metric of its hops."""
         with Session(self.engine) as session:
-            return children.child_series(session, self.line, "hops", metric, list(keys), start=start, end=end)
+            return children.child_series(
+                session, self.line, "hops", metric, list(keys), group_size=len(KEYS), start=start, end=end
+            )
 
     def keys(self, start: dt.datetime, end: dt.datetime) -> list[str]:
         """Read which hops there are."""
@@ -182,6 +184,20 @@ def test_gaps_stay_gaps(path: Path) -> None:
     assert {each.bucket_s for each in around} == {None}
     empty = [point.at for point in around[0].points if not point.count]
     assert empty == [START + 10 * HOUR.width]
+
+
+def test_many_rows_come_in_hours(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more results would be read than one chart is worth, the hours serve; they are the same figures."""
+    fine = path.series("rtt_avg_ms", START, END)
+    assert {each.bucket_s for each in fine} == {600.0}
+    monkeypatch.setattr(children, "MOST_ROWS", 1440 * len(KEYS) - 1)
+    rolling.roll_up(path.engine, "traceroute")
+    hours = path.series("rtt_avg_ms", START, END)
+    assert {each.bucket_s for each in hours} == {3600.0}
+    for ours, theirs in zip(hours, fine, strict=True):
+        assert sum(point.count for point in ours.points) == sum(point.count for point in theirs.points)
+    few = path.series("rtt_avg_ms", START, END - dt.timedelta(minutes=10))
+    assert {each.bucket_s for each in few} == {600.0}
 
 
 def test_a_hop_that_gave_no_answer_is_not_measured(path: Path) -> None:

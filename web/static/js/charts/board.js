@@ -147,13 +147,13 @@ class Board {
         this.lastWhole = Date.now();
       }
       this.trouble.hidden = true;
+      this.rows.forEach((rows) => (partial ? rows.follow() : rows.load()));
     } catch (error) {
       this.complain(error);
     } finally {
       this.loading = null;
     }
     this.draw();
-    this.rows.forEach((rows) => (partial ? rows.follow() : rows.load()));
     if (this.again) {
       this.again = null;
       this.load();
@@ -163,7 +163,9 @@ class Board {
   complain(error) {
     this.trouble.hidden = false;
     this.trouble.querySelector("span").textContent = `New results could not be fetched: ${error.message}. Trying again.`;
-    setTimeout(() => this.load(), 5000);
+    // One attempt for all that has failed: each that began its own would fail again, and begin more.
+    clearTimeout(this.retry);
+    this.retry = setTimeout(() => this.load(), 5000);
   }
 
   draw() {
