@@ -53,6 +53,10 @@ class Preparation:
     def load(self, connection: BlockingConnection, portions: Sequence[Portion]) -> Load:
         """Check and pack; jobs that are not known, or do not fit, are looked up once more first."""
         self._ownership.trim()
+        return self.part(connection, portions)
+
+    def part(self, connection: BlockingConnection, portions: Sequence[Portion]) -> Load:
+        """Check and pack as `load` does, without forgetting what other parts of the same load have found out."""
         wire = [text for portion in portions for text in portion.wire]
         owner = owners(portions)
         blocks, left = pack_alike(wire)
