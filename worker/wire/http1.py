@@ -42,6 +42,7 @@ class Http1Session:
         """Send a request and read its answer."""
         self.reusable = False
         stream = self._stream
+        exchange.begun_ns = time.perf_counter_ns()
         await stream.send(_head(request.method, request.path, _fields(request, last=last)) + request.body)
         exchange.sent_ns = time.perf_counter_ns()
         data = await stream.receive()
