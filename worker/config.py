@@ -12,6 +12,7 @@ import yaml
 from streamswarm.logs import FORMATS
 from streamswarm.targets import TargetError, parse_host_port, shown
 from worker.errors import ConfigurationError
+from worker.wire.mark_messages import SHORTEST_KEY
 
 DEFAULT_PATH = Path("/etc/streamswarm/worker.yaml")
 DEFAULT_POLICY = Path("/etc/streamswarm/policy.yaml")
@@ -49,6 +50,8 @@ class WorkerConfig:
     spool_days: int = 30
     #: Runs under way at the same time.
     concurrent_runs: int = 256
+    #: Text that the workers share: who has it is told by their responders how packets came. Empty asks and answers nobody.
+    responder_key: str = field(default="", repr=False)
     #: `debug`, `info`, `warning` or `error`.
     log_level: str = "info"
     #: `plain` lines, or `json`: one object a line.
@@ -106,6 +109,11 @@ def _convert(key: str, value: Any, where: str) -> Any:
         return value
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{where}: `{key}` must be text", mend="mend the value or leave the key out")
+    if key == "responder_key" and len(value) < SHORTEST_KEY:
+        raise ConfigurationError(
+            f"{where}: `{key}` must have {SHORTEST_KEY} characters or more",
+            mend="make one with `openssl rand -hex 32`, the same for all workers",
+        )
     if key.endswith(("_file", "_dir")):
         return Path(value).expanduser().absolute()
     if key in _CHOICES and value not in _CHOICES[key]:

@@ -24,6 +24,7 @@ from worker.identity import Identity, IdentityStore
 from worker.jobs import JobStore
 from worker.policy import Policy
 from worker.resolving import system_resolver
+from worker.responders.marks import respond
 from worker.runner import Runner
 from worker.scheduler import Scheduler
 from worker.session import Local
@@ -118,6 +119,7 @@ class Daemon:
             places=self._config.concurrent_runs,
             vantage=self._vantage,
             databases=self._config.databases_dir,
+            responder_key=self._config.responder_key,
         )
         self._scheduler = Scheduler(
             clock=self._clock,
@@ -150,6 +152,7 @@ class Daemon:
         connection = asyncio.ensure_future(uplink.run())
         housekeeping = asyncio.ensure_future(self._keep_time())
         watching = asyncio.ensure_future(self._vantage.watch())
+        responding = asyncio.ensure_future(respond(self._policy, self._config.responder_key, self._clock))
         try:
             await first_of(
                 stop.wait(),
@@ -157,10 +160,11 @@ class Daemon:
                 _ended(connection),
                 _ended(housekeeping),
                 _ended(watching),
+                _ended(responding),
                 self._spool.watch(),
             )
         finally:
-            await cancel(schedule, housekeeping, watching)
+            await cancel(schedule, housekeeping, watching, responding)
             await self._scheduler.stop(grace_s=_RUNS_END_S)
             await self._deliver_last(connection)
             await cancel(connection)

@@ -44,6 +44,7 @@ _LOOPBACK = (Network.parse("127.0.0.0/8"), Network.parse("::1/128"))
 
 _KEYS = (
     "allow", "deny", "allow_loopback", "allow_link_local", "ports", "kinds", "packets_per_second", "bytes_per_day",
+    "responder",
 )  # fmt: skip
 
 
@@ -72,6 +73,8 @@ class Policy:
     packets_per_second: int | None = None
     #: Bytes that runs may send and receive in any 24 hours, as far as this process has seen them; None for no limit.
     bytes_per_day: int | None = None
+    #: UDP port on which other workers are told with which marks their packets came; None answers nobody.
+    responder: int | None = None
     #: The values as they stand in the file, shown to the controller.
     source: str = "{}"
     #: Why everything is forbidden; empty in a policy that could be read.
@@ -116,6 +119,7 @@ class Policy:
             kinds=frozenset(_kind(item) for item in _list(values, "kinds")),
             packets_per_second=_limit(values, "packets_per_second"),
             bytes_per_day=_limit(values, "bytes_per_day"),
+            responder=_port(values, "responder"),
             source=json.dumps(values, default=str, sort_keys=True),
         )
 
@@ -285,6 +289,15 @@ def _limit(values: Mapping[str, Any], key: str) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise PolicyError(f"`{key}` must be a whole number of 0 or more, or null for no limit")
+    return value
+
+
+def _port(values: Mapping[str, Any], key: str) -> int | None:
+    value = values.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1024 <= value <= 65535:
+        raise PolicyError(f"`{key}` must be a port from 1024 to 65535, or null to answer nobody")
     return value
 
 

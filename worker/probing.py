@@ -105,6 +105,8 @@ class ProbeContext:
     resolve: Resolver
     #: Folder with databases about addresses that the operator gives; None without.
     databases: Path | None = None
+    #: What the workers share to be told by each other's responders; empty without.
+    responder_key: str = ""
 
 
 @dataclass(frozen=True)

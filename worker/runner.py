@@ -70,6 +70,7 @@ class Runner:
         places: int = 256,
         vantage: Vantage | None = None,
         databases: Path | None = None,
+        responder_key: str = "",
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -79,6 +80,7 @@ class Runner:
         self._places = places
         self._vantage = vantage
         self._databases = databases
+        self._responder_key = responder_key
         self._budget = Budget(policy, clock)
         self._known: dict[str, tuple[Availability, int]] = {}
         #: Runs under way.
@@ -233,7 +235,12 @@ class Runner:
         return ending
 
     async def _probe(self, checked: _Checked, guard: RunGuard) -> Outcome:
-        context = ProbeContext(guard=guard, resolve=guard.resolve, databases=self._databases)
+        context = ProbeContext(
+            guard=guard,
+            resolve=guard.resolve,
+            databases=self._databases,
+            responder_key=self._responder_key,
+        )
         probe = asyncio.ensure_future(checked.module.run(checked.target, checked.spec, context))
         timer = asyncio.ensure_future(self._clock.sleep(checked.limit_s))
         try:

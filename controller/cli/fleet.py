@@ -20,6 +20,7 @@ from rich.text import Text
 
 from controller.cli import fleet_upgrade
 from controller.cli.fleet_history import History
+from controller.cli.fleet_past import history
 from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED, stop_by_signal, usual_inventories, variables_of
 from controller.errors import ConfigurationError
@@ -86,6 +87,9 @@ _CHECK = click.option("--check", is_flag=True, help="Only say what would change.
 @click.group()
 def fleet() -> None:
     """Hosts of the inventory and the workers on them."""
+
+
+fleet.add_command(history)
 
 
 @fleet.command()

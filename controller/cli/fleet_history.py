@@ -21,8 +21,12 @@ _GROUP = "workers"
 class History:
     """One command's entry in the controller's history."""
 
-    def __init__(self, kind: str, request: PlaybookRequest, client: Client | None = None) -> None:
+    def __init__(
+        self, kind: str, request: PlaybookRequest, client: Client | None = None, *, insists: bool = False
+    ) -> None:
+        """`insists` runs it, without an entry, also where another operation works on one of the hosts."""
         self._client = client
+        self._insists = insists
         self._kind = kind
         self._request = request
         self._recording: Recording | None = None
@@ -53,9 +57,9 @@ class History:
                     "hosts": [host.name for host in hosts if _GROUP in host.groups],
                 },
             )
-        except ConflictError:
-            raise
         except StreamSwarmError as error:
+            if isinstance(error, ConflictError) and not self._insists:
+                raise
             self._refused = error.message
             return None
         self._recording = Recording(RestLedger(client, made["id"], made["version"]))

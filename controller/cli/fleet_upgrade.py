@@ -16,6 +16,7 @@ from controller.cli.fleet_history import History
 from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED
 from controller.fleet import operations
+from controller.fleet.events import TaskEvent, TaskState
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.upgrades.plan import Plan, plan
 
@@ -36,7 +37,7 @@ class Options:
     yes: bool
 
 
-class _Playbooks:
+class Playbooks:
     """Runs the playbooks on hosts by name, with progress shown; the controller writes each down."""
 
     def __init__(
@@ -57,22 +58,34 @@ class _Playbooks:
         """Bring hosts to the release."""
         request = self._on(hosts)
         history = History("upgrade", request, self._client)
+        return self._follow(history, functools.partial(operations.upgrade, request))
+
+    def roll_back(self, hosts: Sequence[str], bad_release: str, why: Sequence[str]) -> Recap:
+        """Return hosts to the release before; once begun it is not stopped, whatever else is under way."""
+        request = self._on(hosts)
+
+        def run(*, on_event: operations.OnEvent, **_: object) -> Recap:
+            for host in hosts:
+                on_event(
+                    TaskEvent(
+                        host=host,
+                        task=f"Why {bad_release} is taken back",
+                        state=TaskState.OK,
+                        message="\n".join(why),
+                    )
+                )
+            return operations.roll_back(request, bad_release=bad_release, on_event=on_event)
+
+        return self._follow(History("rollback", request, self._client, insists=True), run)
+
+    def _follow(self, history: History, operation: Callable[..., Recap]) -> Recap:
         with FleetProgress(self._console) as progress:
-            recap = history.follow(
-                functools.partial(operations.upgrade, request),
-                on_event=progress.take,
-                cancelled=self._stopped,
-            )
+            recap = history.follow(operation, on_event=progress.take, cancelled=self._stopped)
         if history.trouble:
             self._console.print(
                 Text(f"The controller's history lacks this step or its end: {history.trouble}")
             )
         return recap
-
-    def roll_back(self, hosts: Sequence[str], bad_release: str) -> Recap:
-        """Return hosts to the release before; once begun it is not stopped, whatever else is under way."""
-        with FleetProgress(self._console) as progress:
-            return operations.roll_back(self._on(hosts), bad_release=bad_release, on_event=progress.take)
 
     def _on(self, hosts: Sequence[str]) -> PlaybookRequest:
         return dataclasses.replace(self._request, limit=",".join(hosts))
@@ -88,7 +101,7 @@ def upgrade(request: PlaybookRequest, options: Options, stopped: Callable[[], bo
         console.print(Text(line))
 
     with closing(Client.from_environment()) as client:
-        playbooks = _Playbooks(request, client, console, stopped)
+        playbooks = Playbooks(request, client, console, stopped)
         recap = playbooks.look()
         if recap.cancelled:
             return STOPPED

@@ -10,7 +10,7 @@ from controller.checking import Checker
 from streamswarm.targets import shown
 
 #: Every kind of operation, by the name of its command.
-KINDS = ("provision", "upgrade", "verify", "rotate", "remove")
+KINDS = ("provision", "upgrade", "rollback", "verify", "rotate", "remove")
 #: Kinds that a keeper runs, each with its options.
 ASKED: Mapping[str, tuple[str, ...]] = {
     "provision": (),
@@ -19,6 +19,8 @@ ASKED: Mapping[str, tuple[str, ...]] = {
 }
 #: Kinds that change nothing on a host.
 HARMLESS = ("verify",)
+#: Kinds that are brought to their end once they have begun: they undo what went wrong.
+NEVER_CANCELLED = ("rollback",)
 RETIREMENTS = ("revoke", "delete", "delete-with-data", "keep")
 FIELDS = ("kind", "limit", "check", "forks", "options")
 MOST_FORKS = 200

@@ -21,8 +21,8 @@ from support.deployment import deployed
 
 from controller.store import partitions, rollups
 from controller.store.engine import libpq_url, make_engine
-from controller.store.queries import layers
-from controller.store.queries.layers import Bucket
+from controller.store.queries import figures
+from controller.store.queries.figures import Bucket
 from controller.store.queries.results import bucket_width
 from controller.store.rollups import LAYERS, Source, rolling, sketches
 
@@ -57,7 +57,7 @@ def _read(engine: Engine, rounds: int) -> tuple[float, tuple[Bucket, ...]]:
     for _ in range(rounds):
         with engine.connect() as connection:
             started = time.perf_counter()
-            found = layers.buckets(
+            found = figures.buckets(
                 connection, SOURCE, METRICS, [JOB], start=FIRST, end=LAST, width=width, percentiles=True
             )
             taken.append((time.perf_counter() - started) * 1000)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 
 from flask import Response, jsonify
+from sqlalchemy.orm import Session
 
-from controller.store.queries import results, runs, tests
+from controller.store.queries import children, results, runs, tests
 from controller.store.queries.due_runs import MOST_RUNS, Lines, refuse_too_many
-from controller.store.queries.results import MAX_POINTS, Line, Point
+from controller.store.queries.results import MAX_POINTS, Line, Point, Series
 from controller.store.queries.runs import RunRecord
 from streamswarm import contract
-from streamswarm.contract import InvalidInputError, Problem
+from streamswarm.contract import InvalidInputError, Kind, Metric, Problem
 from streamswarm.targets import shown
 from web.api.asking import Query
 from web.api.blueprint import blueprint, listed
@@ -25,8 +27,10 @@ from web.database import transaction
 _RANGE = dt.timedelta(hours=1)
 #: Range in which runs are looked for by their clock when the call names none.
 _SEARCHED = dt.timedelta(days=1)
-#: Lines (pairs of worker and destination) in one answer.
+#: Lines (pairs of worker and destination, and rows of a repeated group) in one answer.
 _MOST_LINES = 50
+#: Keys of rows that an error names.
+_NAMED = 10
 _RANGE_QUERY = {
     "from": said(INSTANT, "Included."),
     "to": said(INSTANT, "Not included."),
@@ -37,6 +41,10 @@ _SERIES = closed(
     {
         "metric": {"type": "string"},
         "unit": {"type": "string", "description": "UCUM."},
+        "child": {
+            "type": ["string", "null"],
+            "description": "The repeated group that the metric is of; null for one of the kind's own.",
+        },
         "from": INSTANT,
         "to": INSTANT,
         "lines": {
@@ -47,6 +55,10 @@ _SERIES = closed(
                     "worker": {"type": "string"},
                     "destination_id": {"type": ["integer", "null"]},
                     "destination": {"type": ["string", "null"]},
+                    "key": {
+                        "type": ["string", "null"],
+                        "description": "Which row of the repeated group it is; null for a metric of the kind's own.",
+                    },
                     "interval_s": {"type": ["number", "null"]},
                     "live": {"type": "boolean"},
                     "bucket_s": {
@@ -105,64 +117,124 @@ def list_results(test_id: int) -> Response:
 
 @blueprint.get("/tests/<id:test_id>/series")
 @requires("viewer")
-@described(query={"metric": said(TEXT, "The kind's headline unless sent."), **_RANGE_QUERY}, answers=_SERIES)
+@described(
+    query={
+        "metric": said(
+            TEXT, "The kind's headline unless sent; with `child` one of that group's, and needed."
+        ),
+        "child": said(
+            TEXT,
+            "A repeated group, such as `hops` or `interfaces`: a line for each of its rows that there was in the range.",
+        ),
+        "key": said(TEXT, "Only this row of the group `child`."),
+        **_RANGE_QUERY,
+    },
+    answers=_SERIES,
+)
 def show_series(test_id: int) -> Response:
-    """Show one metric over a range of time, a line for each worker and destination."""
+    """Show one metric over a range of time, a line for each worker and destination (and row of a repeated group)."""
     query = Query()
-    metric = query.text("metric")
+    name, child, key = query.text("metric"), query.text("child"), query.text("key")
     start, end = query.range(usual=_RANGE)
     worker, destination = query.uuid("worker"), query.id("destination")
+    if key and not child:
+        query.add("key", "names a row of a repeated group; send `child` too")
     query.done()
     with transaction() as database:
         test = tests.get(database, test_id)
-        kind = contract.kind(test.kind)
-        name = metric or kind.headline.name
-        try:
-            unit = kind.metric(name).unit
-        except KeyError as error:
-            names = ", ".join(known.name for known in kind.metrics)
-            raise InvalidInputError(
-                [Problem(path="metric", message=f"`{shown(name)}` is not one of {names}")]
-            ) from error
+        metric = _metric(contract.kind(test.kind), name, child)
         lines = [
             line
             for line in results.lines(database, test_ids=[test_id])
             if worker in (None, line.worker_id) and destination in (None, line.destination_id)
         ]
-        if len(lines) > _MOST_LINES:
-            raise InvalidInputError(
-                [
-                    Problem(
-                        path="worker",
-                        message=f"{len(lines)} lines are more than {_MOST_LINES}; name a worker or a destination",
-                    )
-                ]
-            )
-        series = [
-            results.series(
-                database,
-                line.kind,
-                name,
-                line.job_ids,
-                start=start,
-                end=end,
-                interval_s=line.interval_s,
-                points=MAX_POINTS,
-            )
-            for line in lines
-        ]
+        _refuse_many(len(lines), "worker", "name a worker or a destination")
+        if child:
+            drawn = _of_rows(database, lines, child, metric, key, start=start, end=end)
+        else:
+            drawn = [
+                (
+                    line,
+                    results.series(
+                        database,
+                        line.kind,
+                        metric.name,
+                        line.job_ids,
+                        start=start,
+                        end=end,
+                        interval_s=line.interval_s,
+                        points=MAX_POINTS,
+                    ),
+                )
+                for line in lines
+            ]
     return jsonify(
         {
-            "metric": name,
-            "unit": unit,
+            "metric": metric.name,
+            "unit": metric.unit,
+            "child": child or None,
             "from": instant(start),
             "to": instant(end),
             "lines": [
-                {**_line(line), "bucket_s": found.bucket_s, "points": plain(found.points)}
-                for line, found in zip(lines, series, strict=True)
+                {**_line(line), "key": found.key, "bucket_s": found.bucket_s, "points": plain(found.points)}
+                for line, found in drawn
             ],
         }
     )
+
+
+def _metric(kind: Kind, name: str, child: str) -> Metric:
+    """Return the metric that is asked for, of the kind or of one of its repeated groups."""
+    if not child:
+        return _named(name or kind.headline.name, kind.metrics)
+    groups = {group.name: group for group in kind.children}
+    if child not in groups:
+        known = f"one of {', '.join(groups)}" if groups else f"there: `{kind.name}` has no repeated group"
+        raise InvalidInputError([Problem(path="child", message=f"`{shown(child)}` is not {known}")])
+    return _named(name, groups[child].metrics)
+
+
+def _named(name: str, known: Sequence[Metric]) -> Metric:
+    for metric in known:
+        if metric.name == name:
+            return metric
+    names = ", ".join(metric.name for metric in known)
+    what = f"`{shown(name)}` is not one of" if name else "is missing; it is one of"
+    raise InvalidInputError([Problem(path="metric", message=f"{what} {names}")])
+
+
+def _of_rows(
+    database: Session,
+    lines: Sequence[Line],
+    child: str,
+    metric: Metric,
+    key: str,
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+) -> list[tuple[Line, Series]]:
+    """Return a metric of the rows of a repeated group that these lines had, of all or of one."""
+    keys = [
+        [known for known in children.keys(database, line, child, start=start, end=end) if key in ("", known)]
+        for line in lines
+    ]
+    names = list(dict.fromkeys(known for of_line in keys for known in of_line))
+    some = ", ".join(shown(known) for known in names[:_NAMED])
+    more = " and others" if len(names) > _NAMED else ""
+    _refuse_many(sum(map(len, keys)), "key", f"name one (of {some}{more}), a worker or a destination")
+    return [
+        (line, series)
+        for line, of_line in zip(lines, keys, strict=True)
+        for series in children.child_series(
+            database, line, child, metric.name, of_line, start=start, end=end, points=MAX_POINTS
+        )
+    ]
+
+
+def _refuse_many(count: int, path: str, mend: str) -> None:
+    if count > _MOST_LINES:
+        message = f"{count} lines are more than {_MOST_LINES}; {mend}"
+        raise InvalidInputError([Problem(path=path, message=message)])
 
 
 def _line(line: Line) -> dict[str, object]:

@@ -11,8 +11,9 @@ from flask import Response, jsonify, request, url_for
 
 from controller.store.queries import charts, events, operations, results, tests
 from controller.store.queries.operations import OperationMark
+from controller.store.queries.results import Line
 from streamswarm import contract
-from streamswarm.contract import InvalidInputError, Kind, Metric, Problem
+from streamswarm.contract import Child, InvalidInputError, Kind, Metric, Problem
 from streamswarm.targets import shown
 from web.auth import requires
 from web.database import transaction
@@ -22,7 +23,7 @@ from web.pages.blueprint import blueprint
 #: Seconds and words of the range buttons; the first is chosen at first.
 RANGES = ((300, "5 min"), (3600, "1 h"), (21600, "6 h"), (86400, "24 h"), (604800, "7 d"))
 #: Lines that one board draws; more could not be told apart.
-_MOST_LINES = 24
+MOST_LINES = 24
 #: Digits of a time in milliseconds, up to the year 2286.
 _LONGEST_INSTANT = 13
 #: Roles whose charts stand open; the others are folded away.
@@ -43,13 +44,14 @@ class ChartGroup:
     main: bool
     #: Has the kind's headline and is drawn large.
     first_of_all: bool
+    #: The repeated group whose rows it draws; empty for the kind's own metrics.
+    child: str = ""
 
     @property
     def slug(self) -> str:
         """Name of the group in ids."""
-        return "-".join(
-            "".join(c if c.isalnum() else " " for c in f"{self.title} {self.unit}").lower().split()
-        )
+        words = f"{self.child} {self.title} {self.unit}"
+        return "-".join("".join(c if c.isalnum() else " " for c in words).lower().split())
 
     @property
     def axis(self) -> str:
@@ -78,10 +80,10 @@ class ChartGroup:
         }
 
 
-def chart_groups(kind: Kind) -> list[ChartGroup]:
-    """Return the charts of a kind: the headline's first, folded ones last."""
+def chart_groups(source: Kind | Child) -> list[ChartGroup]:
+    """Return the charts of a kind, or of the rows of one of its repeated groups: the headline's first, folded ones last."""
     grouped: dict[tuple[str, str], list[Metric]] = {}
-    for metric in kind.metrics:
+    for metric in source.metrics:
         grouped.setdefault((metric.group or metric.label, metric.unit), []).append(metric)
     titles = [title for title, _ in grouped]
     groups = []
@@ -96,6 +98,7 @@ def chart_groups(kind: Kind) -> list[ChartGroup]:
                 first=next((metric for metric in metrics if metric.headline), metrics[0]),
                 main=headline or any(metric.role in _OPEN_ROLES for metric in metrics),
                 first_of_all=headline,
+                child=source.name if isinstance(source, Child) else "",
             )
         )
     return sorted(groups, key=lambda group: (not group.first_of_all, not group.main))
@@ -109,14 +112,13 @@ def test_chart(test_id: int) -> Response:
     `from` and `to` are milliseconds since 1970, `metrics` names what is wanted; `step=0` asks for single runs, as a
     page does that adds the newest to what it has.
     """
-    start, end = _instant("from"), _instant("to")
-    if end <= start:
-        raise InvalidInputError([Problem(path="to", message="must lie after `from`")])
+    start, end = asked_range()
     with transaction() as session:
         found = tests.get(session, test_id)
         kind = contract.kind(found.kind)
-        metrics = _metrics(kind)
-        lines = results.lines(session, test_ids=[test_id])[:_MOST_LINES]
+        metrics = asked_metrics(kind)
+        every = results.lines(session, test_ids=[test_id])
+        lines = every[:MOST_LINES]
         bucket = (
             None
             if request.args.get("step") == "0"
@@ -129,8 +131,9 @@ def test_chart(test_id: int) -> Response:
         found_events = events.find(session, test_id, found.kind, start=start, end=end)
     response = jsonify(
         {
-            "now": _milliseconds(dt.datetime.now(dt.UTC)),
-            "step": int(bucket.total_seconds() * 1000) if bucket else 0,
+            "now": milliseconds(dt.datetime.now(dt.UTC)),
+            "step": width_ms(bucket),
+            "lines": len(every),
             "series": [_series(item, found_events) for item in drawn],
             "operations": [_mark(mark) for mark in marks],
         }
@@ -146,16 +149,15 @@ def _series(drawn: charts.ChartLine, found: Sequence[events.EventRecord]) -> dic
         for event in reversed(found)
         if (event.worker_id, event.destination_id) == (line.worker_id, line.destination_id)
     ]
-    label = f"{line.worker_name} → {line.destination_name}" if line.destination_name else line.worker_name
     return {
         "id": f"{line.worker_id} {line.destination_id or ''}",
-        "label": label,
+        "label": line_label(line),
         "interval_ms": round((line.interval_s or 0) * 1000),
-        "t": [_milliseconds(at) for at in drawn.at],
+        "t": [milliseconds(at) for at in drawn.at],
         "failed": drawn.failed,
         "error": drawn.error,
         "missed": drawn.missed,
-        "events": [{"t": _milliseconds(event.scheduled_at), "event": event.event} for event in own],
+        "events": [{"t": milliseconds(event.scheduled_at), "event": event.event} for event in own],
         "metrics": {
             name: {"mean": band.mean, **({"low": band.low, "high": band.high} if band.low else {})}
             for name, band in drawn.bands.items()
@@ -170,20 +172,34 @@ def _mark(mark: OperationMark) -> dict[str, Any]:
         "state": mark.state,
         "hosts": mark.hosts,
         "url": url_for("pages.operation", operation_id=mark.id),
-        "from": _milliseconds(mark.started_at),
-        "to": _milliseconds(mark.finished_at) if mark.finished_at else None,
+        "from": milliseconds(mark.started_at),
+        "to": milliseconds(mark.finished_at) if mark.finished_at else None,
     }
 
 
-def _metrics(kind: Kind) -> list[str]:
+def asked_metrics(source: Kind | Child) -> list[str]:
+    """Return the metrics that a page asks for."""
     wanted = [name for name in request.args.get("metrics", "").split(",") if name]
-    known = {metric.name for metric in kind.metrics}
+    known = {metric.name for metric in source.metrics}
     for name in wanted:
         if name not in known:
             raise InvalidInputError(
-                [Problem(path="metrics", message=f"`{shown(name)}` is not a metric of `{kind.name}`")]
+                [Problem(path="metrics", message=f"`{shown(name)}` is not a metric of `{source.name}`")]
             )
     return list(dict.fromkeys(wanted))
+
+
+def asked_range() -> tuple[dt.datetime, dt.datetime]:
+    """Return the range that a page asks for."""
+    start, end = _instant("from"), _instant("to")
+    if end <= start:
+        raise InvalidInputError([Problem(path="to", message="must lie after `from`")])
+    return start, end
+
+
+def line_label(line: Line) -> str:
+    """Return what a line is called on a chart."""
+    return f"{line.worker_name} → {line.destination_name}" if line.destination_name else line.worker_name
 
 
 def _instant(name: str) -> dt.datetime:
@@ -195,5 +211,11 @@ def _instant(name: str) -> dt.datetime:
     return dt.datetime.fromtimestamp(int(text) / 1000, dt.UTC)
 
 
-def _milliseconds(instant: dt.datetime) -> int:
+def milliseconds(instant: dt.datetime) -> int:
+    """Return an instant as pages name it."""
     return round(instant.timestamp() * 1000)
+
+
+def width_ms(bucket: dt.timedelta | None) -> int:
+    """Return the width of buckets as pages name it; 0 where every point is a run."""
+    return int(bucket.total_seconds() * 1000) if bucket else 0

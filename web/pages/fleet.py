@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from controller.errors import ConflictError
 from controller.store.commands import operations as commands
-from controller.store.operation_words import ASKED
+from controller.store.operation_words import ASKED, NEVER_CANCELLED
 from controller.store.queries import operations
 from controller.store.queries.operations import OperationRecord
 from streamswarm.contract import InvalidInputError, Problem
@@ -131,6 +131,7 @@ def _operation(operation_id: int) -> dict[str, Any]:
         word = "being cancelled"
     return {
         "operation": found,
+        "cancellable": not found.over and found.kind not in NEVER_CANCELLED,
         "state": state,
         "word": word,
         "where": where,

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 
 from controller.errors import ConflictError
 from controller.store.commands import tests as commands
-from controller.store.queries import accounts, events, pages, plans, tests
+from controller.store.queries import accounts, events, pages, plans, results, tests
 from controller.store.queries.pages import RunRecord
 from controller.store.queries.run_requests import failed_request
 from controller.store.queries.tests import TestRecord
@@ -20,8 +20,9 @@ from streamswarm import contract
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
-from web.pages.charts import RANGES, chart_groups
+from web.pages.charts import MOST_LINES, RANGES, chart_groups
 from web.pages.context import actor, list_template
+from web.pages.rows import choices, sections
 from web.pages.states import SOURCES, run_state, test_look
 from web.pages.tests_rows import latest_of, read_rows
 
@@ -73,7 +74,18 @@ def tests_page() -> str:
 def test(test_id: int) -> str:
     """Show one test with its charts."""
     latest = _latest(test_id)
-    return render_template("tests/page.html", groups=chart_groups(latest["kind"]), ranges=RANGES, **latest)
+    with transaction() as session:
+        lines = results.lines(session, test_ids=[test_id]) if latest["kind"].children else ()
+    return render_template(
+        "tests/page.html",
+        groups=chart_groups(latest["kind"]),
+        sections=sections(latest["kind"]),
+        choices=choices(lines),
+        all_choices=len(lines),
+        most_rows=MOST_LINES,
+        ranges=RANGES,
+        **latest,
+    )
 
 
 @blueprint.get("/tests/<int:test_id>/latest")

@@ -68,16 +68,35 @@ def fill_ecn(metrics: QosResult, marks: Sequence[Mark]) -> None:
         metrics.ecn_change_hop = hop
 
 
-def sum_up(metrics: QosResult, rows: Sequence[QosClass], ended: Collection[str]) -> None:
-    """Fill in what the classes say together, all of which were traced; `ended` names those that the destination quoted.
+def fill_far_end(row: QosClass, point: CodePoint, octets: Sequence[int]) -> None:
+    """Fill in with which octets the far end says that a class's packets came: that goes before what hops quote."""
+    if not octets:
+        return
+    seen = [octet >> 2 for octet in octets]
+    row.survived_pct = 100.0 * seen.count(point.number) / len(seen)
+    row.far_end_dscp = row.arrived_dscp = next((number for number in seen if number != point.number), seen[0])
 
-    Where it quoted one class, the path is known to go on beyond the last hop that quoted another: how that one arrives
+
+def fill_far_end_ecn(metrics: QosResult, octets: Sequence[int]) -> None:
+    """Fill in with which octets the far end says that packets came that were sent as ECN-capable."""
+    if octets:
+        metrics.ecn_kept = all(octet & 3 != dscp.NOT_ECT for octet in octets)
+
+
+def sum_up(metrics: QosResult, rows: Sequence[QosClass], ended: Collection[str]) -> None:
+    """Fill in what the classes say together; `ended` names those of which the destination told.
+
+    Where it told of one class, the path is known to go on beyond the last hop that quoted another: how that one arrives
     is not known, and taken back.
     """
     if ended:
         for row in rows:
             if row.name not in ended:
                 row.ClearField("arrived_dscp")
+    told = [row.survived_pct for row in rows if row.HasField("survived_pct")]
+    # Among marks that are not known may be one that is changed.
+    if told and len(told) == len(rows):
+        metrics.survived_pct = sum(told) / len(told)
     seen = [row for row in rows if row.HasField("arrived_dscp")]
     if not seen:
         return

@@ -17,6 +17,8 @@ from worker.evaluation.treatment import Burst, Policy, Seen
 from worker.failures import error_text, internal_failure, network_failure, unsent, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
 from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError, echo_availability
+from worker.wire.far_end import PACKET_BYTES as FAR_END_PACKET_BYTES
+from worker.wire.far_end import PACKETS, TRIES, NoFarEndError, far_end
 from worker.wire.source import Source
 from worker.wire.trace.marks import PACKET_BYTES, MarkRecord, longest_s, most_packets, trace_marks
 from worker.wire.trace.plan import TraceUnavailableError
@@ -55,7 +57,9 @@ async def run(target: Target, spec: QosSpec, context: ProbeContext) -> Outcome:
         if spec.trace or spec.ecn:
             context.guard.check(address, spec.port)
         source.check(address.version)
-        run = _Run(address, spec, points, detail, source)
+        if spec.far_end_port:
+            context.guard.check(address, spec.far_end_port)
+        run = _Run(address, spec, points, detail, source, context.responder_key)
         try:
             await run.measure()
         except EchoUnavailableError as error:
@@ -83,7 +87,8 @@ def duration_s(spec: QosSpec) -> float:
     paced_s = spec.count * spec.interval_ms / 1000 + timeout_s
     traces = (classes if spec.trace else 0) + spec.ecn
     traced_s = traces * longest_s(spec.max_ttl, timeout_s)
-    return paced_s + classes * ((1 + _REPLY_TRIES) * timeout_s + 1) + traced_s
+    asked_s = TRIES * (1 + classes + spec.ecn) * timeout_s if spec.far_end_port else 0.0
+    return paced_s + classes * ((1 + _REPLY_TRIES) * timeout_s + 1) + traced_s + asked_s
 
 
 def need(spec: QosSpec) -> Need:
@@ -93,7 +98,9 @@ def need(spec: QosSpec) -> Need:
     traced = traces * most_packets(spec.max_ttl)
     paced, burst = classes * (spec.count + _REPLY_TRIES), classes * spec.burst
     size = paced * (spec.size_bytes + _HEADERS_BYTES) + burst * (spec.burst_size_bytes + _HEADERS_BYTES)
-    return Need(packets=paced + burst + traced, size=2 * (size + traced * PACKET_BYTES))
+    asked = TRIES * (1 + PACKETS * (classes + spec.ecn)) if spec.far_end_port else 0
+    size += traced * PACKET_BYTES + asked * FAR_END_PACKET_BYTES
+    return Need(packets=paced + burst + traced + asked, size=2 * size)
 
 
 class _Run:
@@ -106,11 +113,13 @@ class _Run:
         points: Sequence[CodePoint],
         detail: dict[str, Any],
         source: Source,
+        responder_key: str,
     ) -> None:
         self._address = address
         self._spec = spec
         self._detail = detail
         self._source = source
+        self._responder_key = responder_key
         self._points = points
         self._rows = {
             point.name: QosClass(
@@ -120,7 +129,7 @@ class _Run:
         }
         self._bursts: dict[str, Burst] = {}
         self._paced: dict[str, float] = {}
-        #: Classes whose marks the destination quoted.
+        #: Classes of whose marks the destination told: it quoted them, or its worker said how they came.
         self._ended: list[str] = []
         self.metrics = QosResult(packets_sent=0, bytes_sent=0, bytes_received=0)
 
@@ -140,6 +149,8 @@ class _Run:
                     await self._burst(point)
                 self._compare_bursts()
             await self._trace_marks()
+            await self._ask_far_end()
+            marks.sum_up(self.metrics, list(self._rows.values()), self._ended)
         finally:
             self.metrics.classes.extend(self._rows[point.name] for point in self._points)
 
@@ -308,7 +319,6 @@ class _Run:
                     marks.fill_class(self.metrics, self._rows[point.name], point, seen.marks)
                     if seen.final:
                         self._ended.append(point.name)
-                marks.sum_up(self.metrics, list(self._rows.values()), self._ended)
             if self._spec.ecn:
                 seen = await self._trace(self._points[0], dscp.ECT0)
                 marks.fill_ecn(self.metrics, seen.marks)
@@ -318,6 +328,34 @@ class _Run:
                     ]
         except TraceUnavailableError as error:
             self._detail["not_traced"] = str(error)
+
+    async def _ask_far_end(self) -> None:
+        """Have the worker at the destination tell how packets of each class come to it, where the test wants that."""
+        spec = self._spec
+        if not spec.far_end_port:
+            return
+        try:
+            with far_end(
+                self._address,
+                spec.far_end_port,
+                secret=self._responder_key,
+                source=self._source,
+                timeout_s=spec.timeout_ms / 1000,
+            ) as end:
+                try:
+                    await end.find()
+                    for point in self._points:
+                        octets = await end.octets(point.octet())
+                        marks.fill_far_end(self._rows[point.name], point, octets)
+                        if octets and point.name not in self._ended:
+                            self._ended.append(point.name)
+                    if spec.ecn:
+                        octets = await end.octets(self._points[0].octet(dscp.ECT0))
+                        marks.fill_far_end_ecn(self.metrics, octets)
+                finally:
+                    self._count(end.packets_sent, end.bytes_sent, end.bytes_received)
+        except NoFarEndError as error:
+            self._detail["far_end"] = str(error)
 
     async def _trace(self, point: CodePoint, ecn: int) -> MarkRecord:
         spec = self._spec

@@ -23,6 +23,12 @@ _MEMINFO_DROPS = 8
 _SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1
 _IP_MTU_DISCOVER, _IP_MTU = 10, 14
 _IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_DONTFRAG = 23, 24, 62
+_IP_RECVTOS, _IPV6_RECVTCLASS = 13, 66
+#: Level and type of the control message with the octet of what came; not every system has both.
+_OCTETS = {
+    (socket.IPPROTO_IP, getattr(socket, "IP_TOS", 1)),
+    (socket.IPPROTO_IPV6, getattr(socket, "IPV6_TCLASS", 67)),
+}
 _PMTUDISC_DONT, _PMTUDISC_WANT = 0, 1
 #: Sets "don't fragment" and does not hold packets back that exceed a path MTU learnt earlier: each one is tried.
 _PMTUDISC_PROBE = 3
@@ -72,6 +78,22 @@ def dropped(sock: socket.socket) -> int:
             count: int = struct.unpack_from("=I", data, 4 * _MEMINFO_DROPS)[0]
             return count
     return 0
+
+
+def receive_octets(sock: socket.socket) -> None:
+    """Have the octet with DSCP and ECN told of each packet that comes."""
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVTCLASS, 1)
+
+
+def octet_in(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:
+    """Return the octet that came with a packet; None where it was not told."""
+    for level, kind, data in ancillary:
+        if (level, kind) in _OCTETS and data:
+            return data[0] if len(data) < 4 else int(struct.unpack_from("=i", data)[0])
+    return None
 
 
 def set_dont_fragment(sock: socket.socket, wanted: bool) -> None:

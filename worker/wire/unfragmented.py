@@ -25,9 +25,6 @@ from worker.wire.icmp import open_socket
 from worker.wire.readiness import readable
 from worker.wire.source import BY_ROUTES, Source
 
-_IP_RECVTOS, _IPV6_RECVTCLASS = 13, 66
-#: Level and type of the control message with the octet of what came.
-_OCTETS = {(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)}
 #: ICMP echo: type, code, checksum, identifier, sequence number. A UDP header is as long.
 _HEADER = struct.Struct("!BBHHH")
 #: Random bytes that begin the payload, so that a reply proves to be one to this packet.
@@ -108,10 +105,9 @@ class Prober:
         with sock:
             if self._address.version == 4:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
-                sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
             else:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
-                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVTCLASS, 1)
+            options.receive_octets(sock)
             options.set_dont_fragment(sock, True)
             set_dscp(sock, self._dscp)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _LONGEST)
@@ -173,7 +169,7 @@ class Prober:
                 # An IPv4 packet comes with its header by a raw socket.
                 whole = self._method == "icmp" and sock.type == socket.SOCK_RAW and self._address.version == 4
                 self.bytes_received += len(data) + (0 if whole else self._header)
-                return self._passed(sent_ns, _octet_in(ancillary))
+                return self._passed(sent_ns, options.octet_in(ancillary))
 
     def _read_errors(self, sock: socket.socket, request: bytes, sent_ns: int) -> Verdict | None:
         for entry in stamps.read_error_queue(sock):
@@ -203,10 +199,3 @@ class Prober:
     def _passed(self, sent_ns: int, octet: int | None = None) -> Verdict:
         rtt_ms = (time.perf_counter_ns() - sent_ns) / 1e6
         return Verdict(fate="passed", reporter=str(self._address), rtt_ms=rtt_ms, octet=octet)
-
-
-def _octet_in(ancillary: stamps.Ancillary) -> int | None:
-    for level, kind, data in ancillary:
-        if (level, kind) in _OCTETS and data:
-            return data[0] if len(data) < 4 else int(struct.unpack_from("=i", data)[0])
-    return None

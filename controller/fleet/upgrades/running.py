@@ -48,8 +48,8 @@ class Playbooks(Protocol):
     def upgrade(self, hosts: Sequence[str]) -> Recap:
         """Bring hosts to the release."""
 
-    def roll_back(self, hosts: Sequence[str], bad_release: str) -> Recap:
-        """Return those hosts that are on the bad release to the one before."""
+    def roll_back(self, hosts: Sequence[str], bad_release: str, why: Sequence[str]) -> Recap:
+        """Return those hosts that are on the bad release to the one before; `why` is for the history."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,10 +156,12 @@ class Upgrade:
         ]
         judgement = self._compared(step, list(since.values()), others)
         self._judgements.append(judgement)
-        for line in report.lines(judgement):
+        lines = list(report.lines(judgement))
+        for line in lines:
             self.say(f"{step.name}: {line}")
         if judgement.verdict is Verdict.WORSE:
-            return self._back(step, moved, ["what its hosts measure is worse with the release"])
+            why = "what its hosts measure is worse with the release"
+            return self._back(step, moved, [why], numbers=lines)
         if judgement.verdict is Verdict.INCONCLUSIVE and not self.terms.accept_inconclusive:
             self.say(
                 f"{step.name}: inconclusive: too little to compare. {', '.join(moved)} stay on the release; let them measure "
@@ -237,14 +239,16 @@ class Upgrade:
         needed = [needed_s(job.interval_s) for job in jobs]
         return max((each for each in needed if each <= self.terms.patience_s), default=0.0)
 
-    def _back(self, step: Step, hosts: Sequence[str], why: Sequence[str]) -> Outcome:
+    def _back(
+        self, step: Step, hosts: Sequence[str], why: Sequence[str], *, numbers: Sequence[str] = ()
+    ) -> Outcome:
         for line in why:
             self.say(f"{step.name}: {line}")
         if hosts:
             self.say(f"{step.name}: returning {', '.join(hosts)} to the release before")
             releases = {move.after for move in step.moves if move.host in hosts}
             for release in sorted(releases):
-                recap = self.playbooks.roll_back(hosts, release)
+                recap = self.playbooks.roll_back(hosts, release, [*why, *numbers])
                 for line in _failures([host for host in recap.hosts if not host.succeeded]):
                     self.say(f"{step.name}: not returned: {line}")
         self._upgraded = [host for host in self._upgraded if host not in hosts]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.fleet.api import Api
+from controller.fleet.upgrades.spells import bad_spells, windows
 
 #: Runs before the upgrade that are looked at, for each line: the previous release's baseline.
 BASELINE_RUNS = 50
@@ -75,6 +76,10 @@ class Member:
     after: dt.datetime
 
 
+#: Runs by destination, the newest first.
+_Runs = dict[int | None, list[Run]]
+
+
 def jobs_of(api: Api, worker_id: str) -> tuple[Job, ...]:
     """Return what a worker is planned to measure now."""
     return tuple(
@@ -109,14 +114,24 @@ def instant(text: str) -> dt.datetime:
 def _lines(api: Api, member: Member, tests: set[int] | None) -> list[Line]:
     """Return a worker's lines with their runs; of these tests, or of all."""
     jobs = [job for job in jobs_of(api, member.worker_id) if tests is None or job.test_id in tests]
+    bad = bad_spells(api, member.host, since=member.before - BASELINE, now=member.after)
     lines = []
     for test_id in sorted({job.test_id for job in jobs}):
         mine = [job for job in jobs if job.test_id == test_id]
         longest = max((job.interval_s or 0.0 for job in mine), default=0.0)
         reach = min(BASELINE, dt.timedelta(seconds=longest * BASELINE_RUNS) if longest else BASELINE)
         query = {"worker": member.worker_id, "limit": _PAGE}
-        before = _runs(api, test_id, **query, **_range(member.before - reach, member.before))
-        after = _runs(api, test_id, **query, **{"from": member.after.isoformat()})
+        before: _Runs = {}
+        for window in windows(member.before, reach, bad):
+            _add_runs(
+                before,
+                api,
+                test_id,
+                **query,
+                **{"from": window.start.isoformat(), "to": window.end.isoformat()},
+            )
+        after: _Runs = {}
+        _add_runs(after, api, test_id, **query, **{"from": member.after.isoformat()})
         lines += [
             Line(
                 kind=job.kind,
@@ -132,13 +147,8 @@ def _lines(api: Api, member: Member, tests: set[int] | None) -> list[Line]:
     return lines
 
 
-def _range(start: dt.datetime, end: dt.datetime) -> dict[str, str]:
-    return {"from": start.isoformat(), "to": end.isoformat()}
-
-
-def _runs(api: Api, test_id: int, **query: Any) -> dict[int | None, list[Run]]:
-    """Return runs by destination, the newest first."""
-    found: dict[int | None, list[Run]] = {}
+def _add_runs(found: _Runs, api: Api, test_id: int, **query: Any) -> None:
+    """Add runs by destination, the newest first."""
     for item in api.items(f"/tests/{test_id}/results", **query):
         run = Run(
             scheduled_at=instant(item["scheduled_at"]),
@@ -150,4 +160,3 @@ def _runs(api: Api, test_id: int, **query: Any) -> dict[int | None, list[Run]]:
             },
         )
         found.setdefault(item["destination_id"], []).append(run)
-    return found

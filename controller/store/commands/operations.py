@@ -22,7 +22,7 @@ from controller.store.channels import OPERATIONS
 from controller.store.commands import audit
 from controller.store.commands.audit import SYSTEM, Actor
 from controller.store.entities import Operation, OperationHost
-from controller.store.operation_words import FIELDS, KINDS, read_asked, read_told
+from controller.store.operation_words import FIELDS, KINDS, NEVER_CANCELLED, read_asked, read_told
 from controller.store.queries import operations
 from controller.store.queries.operations import OperationRecord
 
@@ -130,9 +130,13 @@ def claim_hosts(session: Session, claim: Claim, hosts: Collection[str]) -> None:
 def cancel(session: Session, operation_id: int, *, actor: Actor) -> OperationRecord:
     """End an operation: one that waits at once, one that runs as soon as who runs it hears of it.
 
-    Raises ConflictError when it is over.
+    Raises ConflictError when it is over, or of a kind that is brought to its end.
     """
     found = operations.get(session, operation_id)
+    if found.kind in NEVER_CANCELLED and not found.over:
+        raise ConflictError(
+            f"operation {operation_id} is a {found.kind}, which is brought to its end once it has begun"
+        )
     ended = _change(
         session, operation_id, ("queued",), state="cancelled", cancelled_by=actor.name, finished_at=func.now()
     )

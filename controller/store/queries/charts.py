@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Double, Integer, cast, func, select
+from sqlalchemy import ColumnElement, Integer, cast, func, select
 from sqlalchemy.orm import Session
 
 from controller.store import results
-from controller.store.queries import layers
+from controller.store.queries import figures, layers
 from controller.store.queries.results import MAX_POINTS, Line, bucket_width
 from controller.store.rollups import Source
 from streamswarm.v1 import probe_pb2
@@ -86,7 +86,7 @@ def chart_line(
         table.c.scheduled_at >= start,
         table.c.scheduled_at < end,
     )
-    values = [_value(table.c[results.metric_column(line.kind, name).name]) for name in metrics]
+    values = [figures.as_number(table.c[results.metric_column(line.kind, name).name]) for name in metrics]
     if bucket is None:
         query = (
             select(table.c.scheduled_at, *(_is(table.c.status, status) for status in _BAD), *values)
@@ -97,8 +97,8 @@ def chart_line(
         rows = list(reversed(session.execute(query).all()))
         return _assemble(line, metrics, rows)
     source = Source(kind=line.kind, child=None)
-    found = layers.buckets(session, source, metrics, line.job_ids, start=start, end=end, width=bucket)
-    figures = {name: [item.figures[name] for item in found] for name in metrics}
+    found = figures.buckets(session, source, metrics, line.job_ids, start=start, end=end, width=bucket)
+    by_metric = {name: [item.figures[name] for item in found] for name in metrics}
     return ChartLine(
         line=line,
         at=tuple(item.start + bucket / 2 for item in found),
@@ -111,7 +111,7 @@ def chart_line(
                 low=tuple(each.min for each in of_metric),
                 high=tuple(each.max for each in of_metric),
             )
-            for name, of_metric in figures.items()
+            for name, of_metric in by_metric.items()
         },
     )
 
@@ -121,11 +121,6 @@ _BAD = (probe_pb2.STATUS_FAILED, probe_pb2.STATUS_ERROR, probe_pb2.STATUS_MISSED
 
 def _is(column: ColumnElement[int], status: int) -> ColumnElement[int]:
     return cast(column == status, Integer)
-
-
-def _value(column: ColumnElement[Any]) -> ColumnElement[float]:
-    # PostgreSQL casts a boolean to an integer only.
-    return cast(cast(column, Integer) if isinstance(column.type, Boolean) else column, Double)
 
 
 def _assemble(line: Line, metrics: Sequence[str], rows: Sequence[Any]) -> ChartLine:

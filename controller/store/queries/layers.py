@@ -1,9 +1,8 @@
-"""Figures of metrics in buckets of time, from the layer that serves: roll-ups where they are whole, results elsewhere.
+"""Which layer serves which part of a range: roll-ups where they are whole, results elsewhere.
 
 A range is covered by as few rows as its buckets allow: the widest layer in the middle, narrower ones beside it, and
-the results themselves at both ends and where nothing is rolled up yet. So the figures are those of exactly the runs
-due in [start, end), whichever layers they come from; only percentiles are off, by the sketches' error. Where results
-have expired, the range is widened to whole buckets of what is left.
+the results themselves at both ends and where nothing is rolled up yet. Where results have expired, the range is
+widened to whole buckets of what is left.
 """
 
 from __future__ import annotations
@@ -16,38 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from controller.store import results, rollups
-from controller.store.results import ResultColumn
-from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source, sketches, statements
-
-SHARES = (0.5, 0.95, 0.99)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """One metric in one bucket; all but `count` are None where it was not measured."""
-
-    #: Runs in which it was measured.
-    count: int
-    mean: float | None
-    min: float | None
-    max: float | None
-    #: 50th, 95th and 99th; empty unless they were asked for and the contract says `distribution`.
-    percentiles: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bucket:
-    """The runs due in one stretch of time, of which there is at least one."""
-
-    start: dt.datetime
-    #: Counts of runs by how they ended; 0 for metrics of a repeated group.
-    ok: int
-    failed: int
-    error: int
-    missed: int
-    #: By the metric's name.
-    figures: dict[str, Figures]
+from controller.store import rollups
+from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, Layer, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,43 +35,6 @@ class Standing:
 
     done_until: dict[str, dt.datetime]
     gone_before: dict[str, dt.datetime]
-
-
-def buckets(
-    connection: Connection | Session,
-    source: Source,
-    metrics: Sequence[str],
-    job_ids: Collection[int],
-    *,
-    start: dt.datetime,
-    end: dt.datetime,
-    width: dt.timedelta,
-    key: str | None = None,
-    percentiles: bool = False,
-) -> tuple[Bucket, ...]:
-    """Return the buckets in which there are runs, in order of time; they begin at whole multiples since 2000.
-
-    KeyError when the source has no such metric. `key` is that of the row, where the metrics are of a repeated group.
-    """
-    columns = [_column(source, metric) for metric in metrics]
-    rows: list[tuple[Sequence[int], list[Piece]]] = []
-    standing = _standing(connection, source.kind)
-    start, end = _widened(start, end, standing)
-    usable = [of for of in LAYERS if of.width <= width and width % of.width == dt.timedelta(0)]
-    narrow = cover(start, end, usable, standing)
-    fast = _with_narrow_layer(connection, source.kind, job_ids, narrow)
-    others = sorted(set(job_ids) - set(fast))
-    if fast:
-        rows.append((fast, narrow))
-    if others:
-        rows.append((others, cover(start, end, [of for of in usable if not of.fast_only], standing)))
-    parts = [(jobs, piece) for jobs, pieces in rows for piece in pieces]
-    if not parts:
-        return ()
-    values: dict[str, Any] = {"width": width, "key": key}
-    figures = connection.execute(text(_figures_sql(source, columns, parts, values, key)), values).all()
-    sketched = _sketches(connection, source, columns, parts, width, key) if percentiles else {}
-    return tuple(_bucket(row, columns, sketched) for row in figures)
 
 
 def narrowest(connection: Connection | Session, kind: str, start: dt.datetime) -> dt.timedelta | None:
@@ -131,6 +63,23 @@ def cover(start: dt.datetime, end: dt.datetime, layers: Sequence[Layer], standin
         Piece(layer=widest, start=first, end=last),
         *cover(last, end, narrower, standing),
     ]
+
+
+def parts(
+    connection: Connection | Session,
+    kind: str,
+    job_ids: Collection[int],
+    span: tuple[dt.datetime, dt.datetime],
+    usable: Sequence[Layer],
+) -> list[tuple[Sequence[int], Piece]]:
+    """Return what is read: pieces of the range, each with the jobs whose figures it has."""
+    standing = _standing(connection, kind)
+    start, end = _widened(*span, standing)
+    narrow = cover(start, end, usable, standing)
+    fast = _with_narrow_layer(connection, kind, job_ids, narrow)
+    others = sorted(set(job_ids) - set(fast))
+    wide = cover(start, end, [of for of in usable if not of.fast_only], standing)
+    return [(jobs, piece) for jobs, pieces in ((fast, narrow), (others, wide)) if jobs for piece in pieces]
 
 
 def _widened(start: dt.datetime, end: dt.datetime, standing: Standing) -> tuple[dt.datetime, dt.datetime]:
@@ -195,133 +144,3 @@ def _with_narrow_layer(
             values,
         ).scalars()
     )
-
-
-def _from(
-    source: Source, piece: Piece, jobs: Sequence[int], number: int, values: dict[str, Any], key: str | None
-) -> str:
-    """Return the FROM and WHERE of a part of the rows, as `s`, and fill in its values."""
-    values |= {f"jobs_{number}": list(jobs), f"start_{number}": piece.start, f"end_{number}": piece.end}
-    table, instant = _place(source, piece)
-    keyed = " AND s.key = :key" if key is not None else ""
-    return (
-        f"FROM {table} s WHERE s.job_id = ANY(:jobs_{number}) AND s.{instant} >= :start_{number} "
-        f"AND s.{instant} < :end_{number}{keyed}"
-    )
-
-
-def _place(source: Source, piece: Piece) -> tuple[str, str]:
-    if piece.layer is None:
-        return source.table, "scheduled_at"
-    return rollups.table_name(source, piece.layer), "bucket"
-
-
-def _begin(instant: str) -> str:
-    return f"date_bin(:width, s.{instant}, timestamptz '{rollups.EPOCH.isoformat()}')"
-
-
-def _figures_sql(
-    source: Source,
-    columns: Sequence[ResultColumn],
-    parts: Sequence[tuple[Sequence[int], Piece]],
-    values: dict[str, Any],
-    key: str | None,
-) -> str:
-    counts = list(rollups.RUNS.values()) if source.child is None else []
-    names = [*counts, *(f"{column.name}_{part}" for column in columns for part in ("n", "sum", "min", "max"))]
-    selects = []
-    for number, (jobs, piece) in enumerate(parts):
-        expressions = statements.parts_of(source, rolled=piece.layer is not None)
-        chosen = ", ".join(f"{expressions[name]} AS {name}" for name in names)
-        _, instant = _place(source, piece)
-        selects.append(
-            f"SELECT {_begin(instant)} AS begin, {chosen} {_from(source, piece, jobs, number, values, key)} GROUP BY 1"
-        )
-    sums = ", ".join(
-        f"{'min' if name.endswith('_min') else 'max' if name.endswith('_max') else 'sum'}({name})"
-        for name in names
-    )
-    return f"SELECT begin, {sums} FROM ({' UNION ALL '.join(selects)}) parts GROUP BY begin ORDER BY begin"  # noqa: S608
-
-
-def _sketches(
-    connection: Connection | Session,
-    source: Source,
-    columns: Sequence[ResultColumn],
-    parts: Sequence[tuple[Sequence[int], Piece]],
-    width: dt.timedelta,
-    key: str | None,
-) -> dict[tuple[str, dt.datetime], tuple[float, ...]]:
-    """Return the percentiles of what has a distribution: exact ones when only results are read."""
-    found: dict[tuple[str, dt.datetime], tuple[float, ...]] = {}
-    exact = all(piece.layer is None for _, piece in parts)
-    for column in columns:
-        if not rollups.is_sketched(column):
-            continue
-        metric = column.metric.name if column.metric else column.name
-        values: dict[str, Any] = {"width": width, "key": key, "shares": list(SHARES)}
-        selects = [
-            _spread_sql(source, column, piece, exact, _from(source, piece, jobs, number, values, key))
-            for number, (jobs, piece) in enumerate(parts)
-        ]
-        rows = " UNION ALL ".join(selects)
-        if exact:
-            query = (
-                "SELECT begin, percentile_cont(CAST(:shares AS float8[])) WITHIN GROUP (ORDER BY value) "  # noqa: S608
-                f"FROM ({rows}) found GROUP BY begin"
-            )
-            found |= {
-                (metric, begin): tuple(answer) for begin, answer in connection.execute(text(query), values)
-            }
-            continue
-        gathered: dict[dt.datetime, list[Sequence[int]]] = {}
-        for begin, sketch in connection.execute(text(rows), values):
-            gathered.setdefault(begin, []).append(sketch)
-        for begin, of_bucket in gathered.items():
-            found[metric, begin] = sketches.percentiles(sketches.merged(of_bucket), SHARES)
-    return found
-
-
-def _spread_sql(source: Source, column: ResultColumn, piece: Piece, exact: bool, origin: str) -> str:
-    """Return the SQL of a piece's values, or of its sketches, each with the beginning of its bucket."""
-    _, instant = _place(source, piece)
-    begin, value = _begin(instant), statements.value_sql(column.name, column.type)
-    if exact:
-        return f"SELECT {begin} AS begin, {value} AS value {origin} AND s.{column.name} IS NOT NULL"
-    if piece.layer is not None:
-        return f"SELECT {begin} AS begin, s.{column.name}_sketch AS sketch {origin} AND s.{column.name}_n > 0"
-    places = (
-        f"SELECT {begin} AS begin, {sketches.key_sql(value)} AS place, 1 AS count {origin} "
-        f"AND s.{column.name} IS NOT NULL"
-    )
-    return f"({sketches.grouped_sql(places, 'begin')})"
-
-
-def _bucket(
-    row: Any, columns: Sequence[ResultColumn], sketched: dict[tuple[str, dt.datetime], tuple[float, ...]]
-) -> Bucket:
-    counts = [0, 0, 0, 0] if len(row) == 1 + 4 * len(columns) else [int(count) for count in row[1:5]]
-    first = len(row) - 4 * len(columns)
-    figures = {}
-    for number, column in enumerate(columns):
-        count, total, low, high = row[first + 4 * number : first + 4 * number + 4]
-        metric = column.metric.name if column.metric else column.name
-        figures[metric] = Figures(
-            count=int(count),
-            mean=total / int(count) if count else None,
-            min=low,
-            max=high,
-            percentiles=sketched.get((metric, row[0]), ()),
-        )
-    return Bucket(
-        start=row[0], ok=counts[0], failed=counts[1], error=counts[2], missed=counts[3], figures=figures
-    )
-
-
-def _column(source: Source, metric: str) -> ResultColumn:
-    for column in source.metrics:
-        if column.metric is not None and column.metric.name == metric:
-            return column
-    if source.child is None:
-        return results.metric_column(source.kind, metric)
-    raise KeyError(f"`{metric}` is not a metric of `{source.kind}.{source.child}`")

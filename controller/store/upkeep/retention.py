@@ -1,7 +1,7 @@
 """Removes results and roll-ups for their age: whole partitions, detached beside everything that goes on, then dropped.
 
-Results go by days, and only once every layer is rolled up beyond them and no late bucket of theirs is marked; roll-ups
-go by months. What has gone is written down first (`expiries`), so that nothing is computed again from what is missing.
+Results go by days, roll-ups by months, and only once every layer is rolled up beyond them and no late bucket of theirs
+is marked. What has gone is written down first (`expiries`), so that nothing is computed again from what is missing.
 A detachment that was cut short is finished by the next round; a partition that is detached and still there is dropped.
 """
 
@@ -102,25 +102,26 @@ def remove(engine: Engine, table: str, name: str) -> bool:
 
 
 def _gone_before(connection: Connection, kind: str, layer: str, cutoff: dt.datetime) -> dt.datetime | None:
-    """Write down and return before which instant a layer is gone; None when nothing may go yet."""
-    before: dt.datetime | None = rollups.floor(cutoff, DAY.width)
-    if layer == RAW:
-        # Locked as the roll-ups do, so that none of them is reading what is now called gone.
-        done = (
-            connection.execute(
-                text("SELECT done_until FROM rollup_frontiers WHERE kind = :kind ORDER BY layer FOR UPDATE"),
-                {"kind": kind},
-            )
-            .scalars()
-            .all()
+    """Write down and return before which instant a layer is gone; None when nothing may go yet.
+
+    No layer goes before all are rolled up beyond it: days are made from hours, and hours from results.
+    """
+    # Locked as the roll-ups do, so that none of them is reading what is now called gone.
+    done = (
+        connection.execute(
+            text("SELECT done_until FROM rollup_frontiers WHERE kind = :kind ORDER BY layer FOR UPDATE"),
+            {"kind": kind},
         )
-        marked = connection.execute(
-            text("SELECT min(bucket) FROM dirty_buckets WHERE kind = :kind"), {"kind": kind}
-        ).scalar_one()
-        if len(done) < len(LAYERS):
-            return None
-        limits = [*done, *([marked] if marked is not None else [])]
-        before = min(rollups.floor(cutoff, DAY.width), rollups.floor(min(limits), DAY.width))
+        .scalars()
+        .all()
+    )
+    marked = connection.execute(
+        text("SELECT min(bucket) FROM dirty_buckets WHERE kind = :kind"), {"kind": kind}
+    ).scalar_one()
+    if len(done) < len(LAYERS):
+        return None
+    limits = [cutoff, *done, *([marked] if marked is not None else [])]
+    before = rollups.floor(min(limits), DAY.width)
     known = connection.execute(
         text(
             "INSERT INTO expiries (kind, layer, gone_before) VALUES (:kind, :layer, :before) "

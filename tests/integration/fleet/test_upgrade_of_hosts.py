@@ -73,13 +73,19 @@ def make_release(host_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def host(controller: Any, lab: Lab, host_bundle: Bundle) -> Host:
     """host1 with a worker that is connected."""
-    variables = {"streamswarm_worker_bundle": str(host_bundle.path)}
-    request = PlaybookRequest(inventories=(lab.inventory,), variables=variables)
+    provision(controller, lab, host_bundle)
+    return lab.hosts[0]
+
+
+def provision(controller: Any, lab: Lab, bundle: Bundle) -> None:
+    """Provision the host and wait until its worker is connected."""
+    request = PlaybookRequest(
+        inventories=(lab.inventory,), variables={"streamswarm_worker_bundle": str(bundle.path)}
+    )
     with lab.inside():
         recap = operations.provision(request, grant_for=controller.grant_for)
     assert recap.succeeded, recap.hosts
-    _wait_connected(controller, host_bundle)
-    return lab.hosts[0]
+    _wait_connected(controller, bundle)
 
 
 def _wait_connected(controller: Any, bundle: Bundle) -> None:
@@ -89,27 +95,6 @@ def _wait_connected(controller: Any, bundle: Bundle) -> None:
 
 def _current(host: Host) -> str:
     return host.ssh("readlink", f"{FOLDER}/current").strip().removeprefix("releases/")
-
-
-def test_a_release_that_does_not_run_or_connect_is_taken_back(
-    controller: Any, host: Host, host_bundle: Bundle, make_release: MakeRelease
-) -> None:
-    """One clear line says what was wrong with it, and the worker runs the release that it had."""
-    crashes = make_release("1.crashes", releases.CRASHES)
-    run = Upgrade(controller, crashes)
-    assert not run.recap.succeeded
-    assert f"the release {crashes.version} was taken back: it ended 2 times" in run.message
-    assert "this release does not run" in run.message
-    assert f"The worker runs {host_bundle.version} again" in run.message
-    assert _current(host) == host_bundle.version
-
-    mute = make_release("2.mute", releases.CANNOT_CONNECT)
-    run = Upgrade(controller, mute, variables={"streamswarm_worker_trial_timeout": 12})
-    assert f"the release {mute.version} was taken back: it is not connected" in run.message
-    assert "\n" not in run.message.strip()
-    assert _current(host) == host_bundle.version
-    _wait_connected(controller, host_bundle)
-    assert host.ssh("ls", "-A", FOLDER).split() == ["current", "releases"]
 
 
 def test_check_and_upgrade_and_again_and_back(
@@ -146,6 +131,22 @@ def test_check_and_upgrade_and_again_and_back(
         lab.exec(command, extra_environment=surroundings)
 
 
+def test_a_host_of_an_older_role_is_provisioned_once(
+    controller: Any, lab: Lab, host: Host, host_bundle: Bundle, make_release: MakeRelease
+) -> None:
+    """Its service tells nothing of its connection, so that nothing could be watched: one line says what to do, and that does."""
+    host.ssh("sed -i /NotifyAccess/d /etc/systemd/system/streamswarm-worker.service; systemctl daemon-reload")
+    good = make_release("4.newer")
+    announced = Upgrade(controller, good, check=True)
+    assert not announced.recap.succeeded
+    assert announced.message.startswith("The host was provisioned by an older release")
+    assert "streamswarm fleet provision --limit host1" in announced.message
+    assert "\n" not in announced.message
+    provision(controller, lab, host_bundle)
+    announced = Upgrade(controller, good, check=True)
+    assert announced.recap.succeeded, announced.message
+
+
 def test_a_worker_that_is_not_well_is_not_upgraded(
     controller: Any, host: Host, host_bundle: Bundle, make_release: MakeRelease
 ) -> None:
@@ -155,7 +156,8 @@ def test_a_worker_that_is_not_well_is_not_upgraded(
     host.ssh("nft add rule inet cut out tcp dport 7443 drop")
     host.ssh("systemctl", "restart", "streamswarm-worker")
     try:
-        run = Upgrade(controller, make_release("4.good"))
+        impatient = {"streamswarm_worker_trial_timeout": 5}
+        run = Upgrade(controller, make_release("5.good"), variables=impatient)
     finally:
         host.ssh("nft delete table inet cut")
     assert "nothing was changed: the worker is not well before the upgrade" in run.message
@@ -169,7 +171,7 @@ def test_a_power_cut_in_the_middle_leaves_a_release(
 ) -> None:
     """The host comes back on the old or the new release, its worker connects, and the next run completes the upgrade."""
     old = _current(host)
-    good = make_release(f"5.{moment}")
+    good = make_release(f"6.{moment}")
     installed = host.root / FOLDER[1:]
     run: list[Upgrade] = []
     upgrading = threading.Thread(target=lambda: run.append(Upgrade(controller, good)))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import errno
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from integration.probes.longer import FAR, SECOND, Path4, longer_path
@@ -15,9 +18,14 @@ from integration.probes.peers import Namespace, Probe, RecordingGuard
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.qos_pb2 import QosClass, QosResult
+from worker.clock import SystemClock
+from worker.concurrency import cancel
+from worker.policy import Policy
 from worker.probes import qos
-from worker.probing import ProbeFailure
+from worker.probing import Outcome, ProbeContext, ProbeFailure
 from worker.reaching import reached
+from worker.resolving import system_resolver
+from worker.responders.marks import respond
 from worker.wire import icmp
 from worker.wire.echo import EchoPlan, EchoRecord
 from worker.wire.trace.plan import TraceUnavailableError
@@ -392,3 +400,111 @@ async def test_a_host_without_ipv4_may_do_it_over_ipv6(monkeypatch: pytest.Monke
     found = qos.availability()
     assert found.available
     assert "IPv6 only: an ICMP socket (IPv4) could not be opened" in found.reason
+
+
+FAR_END_PORT = 7862
+FAR_END_KEY = "a text that all of the fleet share, long enough"
+
+
+@contextlib.asynccontextmanager
+async def responding(path4: Path4, *, secret: str = FAR_END_KEY) -> AsyncIterator[None]:
+    """Have a worker's responder answer at the far end."""
+    with path4.far.entered():
+        serving = asyncio.ensure_future(respond(Policy(responder=FAR_END_PORT), secret, SystemClock()))
+        await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        await cancel(serving)
+
+
+@pytest.fixture
+def keyed_probe(guard: RecordingGuard) -> Probe:
+    """The kind as a worker runs it that has the key."""
+    context = ProbeContext(guard=guard, resolve=system_resolver(), responder_key=FAR_END_KEY)
+
+    async def run(kind: str, target: str = "", **values: Any) -> Outcome:
+        spec = contract.make_spec(kind, values).qos
+        return await qos.run(contract.parse_target(contract.kind(kind), target), spec, context)
+
+    return run
+
+
+@FAMILIES
+async def test_the_far_end_tells_what_survives(
+    path4: Path4, keyed_probe: Probe, family: str, guard: RecordingGuard, no_leak: None
+) -> None:
+    """The last router changes marks where no quote can show it: of UDP to the responder alone."""
+    remark(path4.second, f"udp dport {FAR_END_PORT} {IP[family]} dscp ef {IP[family]} dscp set cs1")
+    with path4.near.entered():
+        async with responding(path4):
+            outcome = await keyed_probe(
+                "qos", FAR[family], classes=["EF", "AF41"], far_end_port=FAR_END_PORT, **QUICK
+            )
+    found = rows(outcome.metrics)
+    assert (found["EF"].far_end_dscp, found["EF"].arrived_dscp, found["EF"].survived_pct) == (8, 8, 0)
+    assert (found["AF41"].far_end_dscp, found["AF41"].survived_pct) == (34, 100)
+    assert not found["EF"].HasField("change_hop"), "every hop quoted the mark as it was sent"
+    assert outcome.metrics.survived_pct == 50
+    assert outcome.metrics.marks_kept_pct == 50
+    assert outcome.metrics.end_seen
+    assert outcome.metrics.ecn_kept
+    assert "far_end" not in outcome.detail
+    assert any(port == FAR_END_PORT for _, port in guard.asked), "the policy is asked of the port"
+
+
+async def test_what_the_far_end_tells_goes_before_quotes(path4: Path4, keyed_probe: Probe) -> None:
+    """Where the destination quotes nothing, the marks are known to the end; ECN is what came there; the policy is judged."""
+    path4.far.firewall("input", "udp dport 33434 drop")
+    remark(path4.second, f"udp dport {FAR_END_PORT} ip ecn set not-ect")
+    with path4.near.entered():
+        async with responding(path4):
+            outcome = await keyed_probe(
+                "qos", FAR["ipv4"], classes=["EF"], expected=["EF=EF"], far_end_port=FAR_END_PORT, **QUICK
+            )
+    assert outcome.metrics.end_seen
+    assert outcome.metrics.survived_pct == 100
+    assert outcome.metrics.breaches == 0
+    assert not outcome.metrics.ecn_kept
+
+
+async def test_packets_that_are_lost_are_asked_once_more(path4: Path4, keyed_probe: Probe) -> None:
+    """Every second one on the way there."""
+    path4.second.firewall("forward", f"udp dport {FAR_END_PORT} numgen inc mod 2 1 drop")
+    with path4.near.entered():
+        async with responding(path4):
+            outcome = await keyed_probe(
+                "qos", FAR["ipv4"], classes=["EF"], trace=False, far_end_port=FAR_END_PORT, **QUICK
+            )
+    assert outcome.metrics.survived_pct == 100
+
+
+@pytest.mark.parametrize(
+    ("answering", "asking", "words"),
+    [
+        ("", FAR_END_KEY, "nobody listens on UDP port 7862 of 10.94.3.2"),
+        ("another text that some other fleet shares", FAR_END_KEY, "10.94.3.2:7862 did not answer"),
+        (
+            FAR_END_KEY,
+            "",
+            "10.94.3.2:7862 was not asked: the worker's configuration here has no `responder_key`",
+        ),
+    ],
+    ids=["no responder", "another key", "no key here"],
+)
+async def test_a_far_end_that_tells_nothing_leaves_what_is_quoted(
+    path4: Path4, guard: RecordingGuard, answering: str, asking: str, words: str, no_leak: None
+) -> None:
+    """What is measured there stays unset, and the detail says why."""
+    context = ProbeContext(guard=guard, resolve=system_resolver(), responder_key=asking)
+    target = contract.parse_target(contract.kind("qos"), FAR["ipv4"])
+    values = {"classes": ["EF"], "far_end_port": FAR_END_PORT, **QUICK}
+    with path4.near.entered():
+        async with contextlib.AsyncExitStack() as far:
+            if answering:
+                await far.enter_async_context(responding(path4, secret=answering))
+            outcome = await qos.run(target, contract.make_spec("qos", values).qos, context)
+    assert outcome.detail["far_end"].startswith(words)
+    assert not outcome.metrics.HasField("survived_pct")
+    assert not rows(outcome.metrics)["EF"].HasField("far_end_dscp")
+    assert outcome.metrics.marks_kept_pct == 100

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from controller.store import partitions, results, rollups
 from controller.store.entities import Job, Test, Worker
-from controller.store.queries import layers
+from controller.store.queries import figures, layers
 from controller.store.queries.results import series
 from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Source, rolling
 from streamswarm.v1 import probe_pb2
@@ -78,7 +78,7 @@ def jobs(engine: Engine) -> tuple[int, int]:
 def read(engine: Engine, jobs: Any, start: dt.datetime, end: dt.datetime, width: dt.timedelta) -> Any:
     """Read both metrics."""
     with engine.connect() as connection:
-        return layers.buckets(
+        return figures.buckets(
             connection, PING, METRICS, jobs, start=start, end=end, width=width, percentiles=True
         )
 
@@ -126,7 +126,7 @@ def test_a_bucket_of_failures_has_no_latency(engine: Engine, jobs: tuple[int, in
     failed = found[START + 14 * HOUR.width]
     assert failed.ok == 0
     assert failed.failed + failed.error + failed.missed > 20
-    assert failed.figures["rtt_avg_ms"] == layers.Figures(count=0, mean=None, min=None, max=None)
+    assert failed.figures["rtt_avg_ms"] == figures.Figures(count=0, mean=None, min=None, max=None)
     assert START + 9 * HOUR.width not in found
 
 

@@ -255,29 +255,8 @@ def test_buckets_are_never_narrower_than_the_interval() -> None:
         assert span / queries.bucket_width(span, points=500, interval_s=None) + 1 <= 500
 
 
-def test_series_of_repeated_groups(engine: Engine, book: Book) -> None:
-    """Each interface has a series of its own, in the order of the keys."""
-    job = book.job("system")
-    with engine.begin() as connection:
-        for key, value in (("lo", 1.0), ("eth0", 2.0)):
-            connection.execute(
-                insert(results.child_table("system", "interfaces")).values(
-                    job_id=job, scheduled_at=ago(10), key=key, receive_bytes_per_s=value
-                )
-            )
-        found = queries.child_series(
-            connection, "system", "interfaces", "receive_bytes_per_s", [job], start=ago(60), end=NOW
-        )
-    assert [(series.key, [point.value for point in series.points]) for series in found] == [
-        ("eth0", [2.0]),
-        ("lo", [1.0]),
-    ]
-
-
 @pytest.mark.parametrize("metric", ["rtt", "error", "job_id", "rtt_avg_ms; DROP TABLE jobs", "", "status"])
 def test_unknown_metrics_are_refused(engine: Engine, metric: str) -> None:
     """Only metrics of the contract are read: no envelope columns, no SQL."""
     with engine.connect() as connection, pytest.raises(KeyError, match="is not a metric of `ping`"):
         queries.series(connection, "ping", metric, [1], start=ago(60), end=NOW)
-    with engine.connect() as connection, pytest.raises(KeyError, match=r"`system\.disks`"):
-        queries.child_series(connection, "system", "disks", metric, [1], start=ago(60), end=NOW)

@@ -220,3 +220,23 @@ def test_roll_ups_go_by_months(filled: Engine) -> None:
     assert own(later.dropped) == ["rollup_ping_1h_2026_03"]
     with filled.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM rollup_ping_1d")).scalar_one() == 4
+
+
+def test_hours_stay_until_their_days_are_made(filled: Engine) -> None:
+    """Where days are behind, as after an upgrade that rolls years up, the hours that they are made from do not go."""
+    rolling.roll_up(filled, "ping")
+    with filled.begin() as connection:
+        connection.execute(text("DELETE FROM rollup_ping_1d"))
+        connection.execute(
+            text("UPDATE rollup_frontiers SET done_until = :first WHERE kind = 'ping' AND layer = '1d'"),
+            {"first": dt.datetime.combine(FIRST, dt.time(), dt.UTC)},
+        )
+    kept = Retention.of(
+        Settings(retention_days=10, retention_5m_days=0, retention_1h_days=10, retention_1d_days=0)
+    )
+    later = NOW + dt.timedelta(days=10)
+    assert expire(filled, "ping", kept, now=later).dropped == []
+    rolling.roll_up(filled, "ping")
+    with filled.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM rollup_ping_1d")).scalar_one() == 4
+    assert "rollup_ping_1h_2026_03" in expire(filled, "ping", kept, now=later).dropped

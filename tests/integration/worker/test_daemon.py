@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import itertools
 import json
+import socket
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -18,6 +20,8 @@ from streamswarm.v1 import gateway_pb2, probe_pb2
 from worker import daemon, jobs
 from worker.clock import SystemClock
 from worker.errors import StorageError
+from worker.wire.far_end import far_end
+from worker.wire.source import BY_ROUTES
 
 
 def _spooled(configuration: dict[str, Any]) -> list[int]:
@@ -55,6 +59,26 @@ async def test_a_new_worker_enrols_and_delivers(
     assert {kind.kind for kind in hello.kinds} >= {"ping", "tcp", "dns", "http", "system"}
     assert json.loads(hello.policy_json) == {"allow_loopback": True}
     assert hello.facts.host_name == "host-1"
+
+
+async def test_a_worker_tells_others_how_their_packets_come(
+    gateway: Any, run_worker: Any, configuration: dict[str, Any], until: Any
+) -> None:
+    """On the port that its policy names, to whom has the key; the policy that it shows says so."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    policy = Path(configuration["policy_file"])
+    policy.write_text(f"{policy.read_text()}\nresponder: {port}\n")
+    configuration["responder_key"] = "a text that both ends have in their files"
+    here = ipaddress.ip_address("127.0.0.1")
+    async with run_worker():
+        await until(lambda: gateway.hellos)
+        secret = configuration["responder_key"]
+        with far_end(here, port, secret=secret, source=BY_ROUTES, timeout_s=5) as end:
+            await end.find()
+            assert await end.octets(46 << 2 | 1) == [46 << 2 | 1] * 3
+    assert json.loads(gateway.hellos[0].policy_json)["responder"] == port
 
 
 async def test_results_come_again_after_a_lost_acknowledgement(

@@ -1,4 +1,4 @@
-"""`streamswarm fleet remove`, `rotate` and `verify`: what they ask, what they pass on, how they end."""
+"""`streamswarm fleet remove`, `rotate`, `verify` and `history`: what they ask, what they pass on, how they end."""
 
 from __future__ import annotations
 
@@ -166,3 +166,29 @@ def test_the_root_is_rotated_for_all_workers_or_not_at_all(asked: Asked, call: C
     assert asked.requests == []
     assert call("rotate", "--limit", "a").exit_code == 0
     assert [request.limit for request in asked.requests] == ["a"]
+
+
+def test_the_history_is_shown(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row for each operation, with the hosts that are not well; no more than asked for, though there are more pages."""
+    found = {
+        "id": 8, "kind": "rollback", "check": False, "limit": "edge-1", "state": "failed", "made_by": "user:ada",
+        "hosts": {"total": 1, "failed": 0, "unreachable": 1}, "started_at": "2026-03-01T12:00:00+01:00",
+    }  # fmt: skip
+    asked_for: list[Any] = []
+
+    def answer(self: Client, path: str, **query: Any) -> Any:
+        asked_for.append((path, query))
+        return {
+            "items": [found, {**found, "id": 7, "limit": "", "hosts": {**found["hosts"], "unreachable": 0}}],
+            "next_cursor": "more",
+        }
+
+    monkeypatch.setattr(Client, "get", answer)
+    said = CliRunner().invoke(fleet, ["history", "--host", "edge-1", "--most", "2"], env={"COLUMNS": "200"})
+    assert asked_for == [("/operations", {"host": "edge-1"})]
+    rows = [line.split("  ") for line in said.stdout.splitlines()]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert cells[1:] == [
+        ["8", "rollback", "edge-1: 1 of 1 not well", "failed", "user:ada", "2026-03-01 11:00:00"],
+        ["7", "rollback", "all workers", "failed", "user:ada", "2026-03-01 11:00:00"],
+    ]

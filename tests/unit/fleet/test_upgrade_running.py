@@ -40,6 +40,9 @@ class Fleet(Clock):
         self._measured = START
         self._upgraded_at = dt.datetime.max.replace(tzinfo=dt.UTC)
         self.said: list[str] = []
+        #: Why hosts were returned, as the history has it.
+        self.why: list[str] = []
+        self.operations: list[dict[str, Any]] = []
         self.stop_after = ""
         #: Since when the controller does not answer, and for how long.
         self.away_from = ""
@@ -61,6 +64,8 @@ class Fleet(Clock):
             self.away_s -= 1.0
             if self.away_s > 0:
                 raise StreamSwarmError("the controller does not answer")
+        if path == "/operations":
+            return iter([each for each in self.operations[::-1] if query["host"] in each["hosts"]])
         if path == "/workers":
             wanted = query.get("search", "")
             return iter([self._worker(host) for host in self.release if wanted in host])
@@ -130,6 +135,7 @@ class Fleet(Clock):
 
     def upgrade(self, hosts: Sequence[str]) -> Recap:
         self._measure()
+        started = self._now
         recaps = []
         for host in hosts:
             bad = host in self.host_gate
@@ -137,13 +143,29 @@ class Fleet(Clock):
             if not bad:
                 self._set(host, NEW)
         self._upgraded_at = min(self._upgraded_at, self._now)
+        self._note("upgrade", hosts, started)
         return Recap(hosts=tuple(recaps))
 
-    def roll_back(self, hosts: Sequence[str], bad_release: str) -> Recap:
+    def roll_back(self, hosts: Sequence[str], bad_release: str, why: Sequence[str]) -> Recap:
         assert bad_release == NEW
+        self.why = list(why)
+        self._measure()
+        started = self._now
         for host in hosts:
             self._set(host, OLD)
+        self._note("rollback", hosts, started)
         return Recap(hosts=tuple(_recap(host) for host in hosts))
+
+    def _note(self, kind: str, hosts: Sequence[str], started: dt.datetime) -> None:
+        self.operations.append(
+            {
+                "kind": kind,
+                "check": False,
+                "hosts": tuple(hosts),
+                "started_at": started.isoformat(),
+                "finished_at": self._now.isoformat(),
+            }
+        )
 
     def _set(self, host: str, release: str) -> None:
         self.release[host] = release
@@ -205,6 +227,19 @@ def test_a_release_that_measures_a_fifth_more_is_returned_at_the_canary() -> Non
         "hosts without; difference +21.2 %, less than 0.001 by chance, 12 runs or more on each side"
     )
     assert "canary: returning host1 to the release before" in fleet.said
+    assert fleet.why[0] == "what its hosts measure is worse with the release"
+    assert line.removeprefix("canary: ") in fleet.why
+
+
+def test_a_bad_release_is_not_its_own_baseline_when_it_is_tried_again() -> None:
+    """However long it was on the canary before it was returned: what it measured then counts for nothing."""
+    fleet = Fleet(worse=1.2)
+    fleet.interval_s = 20.0
+    for _ in range(3):
+        assert fleet.run(patience_s=1200.0).outcome is Outcome.ROLLED_BACK
+    lines = [line for line in fleet.said if "canary: worse: ping, RTT average" in line]
+    before = [float(line.split("average: ")[1].split(" ms before")[0]) for line in lines]
+    assert before == pytest.approx([10.0] * 3, abs=0.3)
 
 
 def test_runs_that_fail_return_it_too() -> None:
@@ -232,6 +267,7 @@ def test_a_host_that_the_playbook_returned_ends_the_upgrade_and_returns_its_batc
     assert (ended.upgraded, fleet.on_new) == (("host1",), ["host1"])
     assert "batch 1 of 2: host3: it ended 2 times" in fleet.said
     assert "batch 1 of 2: returning host2 to the release before" in fleet.said
+    assert fleet.why == ["host3: it ended 2 times"]
 
 
 def test_a_worker_that_delivers_nothing_is_returned() -> None:

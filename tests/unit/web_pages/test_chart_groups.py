@@ -7,6 +7,7 @@ import pytest
 from streamswarm import contract
 from streamswarm.contract import Kind
 from web.pages.charts import chart_groups
+from web.pages.rows import sections
 
 
 @pytest.mark.parametrize("kind", list(contract.kinds().values()), ids=lambda kind: kind.name)
@@ -29,3 +30,27 @@ def test_the_headline_comes_first_and_folded_charts_last(kind: Kind) -> None:
     assert groups[0].first is kind.headline
     assert [group.first_of_all for group in groups] == [True] + [False] * (len(groups) - 1)
     assert [group.main for group in groups] == sorted((group.main for group in groups), reverse=True)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in contract.kinds().values() if kind.children], ids=lambda kind: kind.name
+)
+def test_every_metric_of_a_repeated_group_is_on_exactly_one_chart(kind: Kind) -> None:
+    """Each group has a section of its own, some charts of it stand open, and no two charts of the page share an id."""
+    found = sections(kind)
+    assert [section.child for section in found] == list(kind.children)
+    for section in found:
+        groups = (*section.charts, *section.more)
+        names = [metric.name for group in groups for metric in group.metrics]
+        assert sorted(names) == sorted(metric.name for metric in section.child.metrics)
+        assert section.charts
+    slugs = [group.slug for section in found for group in (*section.charts, *section.more)]
+    slugs += [group.slug for group in chart_groups(kind)]
+    assert len(set(slugs)) == len(slugs)
+
+
+def test_only_a_path_is_shown_hop_by_hop_from_the_beginning() -> None:
+    """Other groups are folded away until somebody asks: each costs a question to the database."""
+    assert [section.open for section in sections(contract.kind("traceroute"))] == [True]
+    assert [section.open for section in sections(contract.kind("qos"))] == [True, False]
+    assert [section.open for section in sections(contract.kind("system"))] == [False, False]

@@ -19,8 +19,10 @@ from controller.store.queries.results.series import (
     Point,
     Series,
     bucket_width,
-    child_series,
+    point_of,
     series,
+    with_empty_buckets,
+    with_empty_runs,
 )
 
 __all__ = [
@@ -32,10 +34,12 @@ __all__ = [
     "ResultRecord",
     "Series",
     "bucket_width",
-    "child_series",
     "counts",
     "latest",
     "lines",
+    "point_of",
     "recent",
     "series",
+    "with_empty_buckets",
+    "with_empty_runs",
 ]

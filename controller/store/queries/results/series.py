@@ -6,15 +6,15 @@ What was not measured stays missing: a series has an empty point where runs are 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Connection, Double, Integer, Table, cast, select
+from sqlalchemy import ColumnElement, Connection, Table, select
 from sqlalchemy.orm import Session
 
 from controller.store import results
-from controller.store.queries import layers
+from controller.store.queries import figures, layers
+from controller.store.queries.figures import Figures
 from controller.store.rollups import Source
 
 MAX_POINTS = 500
@@ -73,45 +73,32 @@ def series(
     """
     table = results.table(kind)
     column = table.c[results.metric_column(kind, metric).name]
-    conditions = within(table, job_ids, start, end)
-    wanted = _Wanted(source=Source(kind=kind, child=None), metric=metric, key=None, job_ids=job_ids)
-    bucket_s, found = _points(connection, wanted, column, conditions, (start, end), interval_s, points)
-    return Series(kind=kind, metric=metric, key=None, bucket_s=bucket_s, points=found)
-
-
-def child_series(
-    connection: Connection | Session,
-    kind: str,
-    child: str,
-    metric: str,
-    job_ids: Collection[int],
-    *,
-    start: dt.datetime,
-    end: dt.datetime,
-    interval_s: float | None = None,
-    points: int = MAX_POINTS,
-) -> tuple[Series, ...]:
-    """Return a metric of a repeated group as `series` does, one for every key (interface, disk), by key."""
-    table = results.child_table(kind, child)
-    known = [column for column in results.child_columns(kind, child) if column.metric is not None]
-    if metric not in [column.metric.name for column in known if column.metric is not None]:
-        raise KeyError(f"`{metric}` is not a metric of `{kind}.{child}`")
-    name = next(column.name for column in known if column.metric and column.metric.name == metric)
-    conditions = within(table, job_ids, start, end)
-    keys = connection.execute(select(table.c.key).where(*conditions).distinct().order_by(table.c.key))
-    made = []
-    for key in keys.scalars().all():
-        bucket_s, found = _points(
-            connection,
-            _Wanted(source=Source(kind=kind, child=child), metric=metric, key=key, job_ids=job_ids),
-            table.c[name],
-            [*conditions, table.c.key == key],
-            (start, end),
-            interval_s,
-            points,
-        )
-        made.append(Series(kind=kind, metric=metric, key=key, bucket_s=bucket_s, points=found))
-    return tuple(made)
+    narrowest = layers.narrowest(connection, kind, start)
+    if narrowest is None:
+        rows = connection.execute(
+            select(table.c.scheduled_at, figures.as_number(column))
+            .where(*within(table, job_ids, start, end))
+            .order_by(table.c.scheduled_at)
+            .limit(points + 1)
+        ).all()
+        if len(rows) <= points:
+            raw = tuple(with_empty_runs((_run(at, measured) for at, measured in rows), interval_s))
+            if len(raw) <= points:
+                return Series(kind=kind, metric=metric, key=None, bucket_s=None, points=raw)
+    width = bucket_width(end - start, points=points, interval_s=interval_s)
+    width = max(width, narrowest or width)
+    found = figures.buckets(
+        connection,
+        Source(kind=kind, child=None),
+        [metric],
+        job_ids,
+        start=start,
+        end=end,
+        width=width,
+        percentiles=True,
+    )
+    buckets = tuple(with_empty_buckets((point_of(each.start, each.figures[metric]) for each in found), width))
+    return Series(kind=kind, metric=metric, key=None, bucket_s=width.total_seconds(), points=buckets)
 
 
 def bucket_width(span: dt.timedelta, *, points: int, interval_s: float | None) -> dt.timedelta:
@@ -124,91 +111,46 @@ def bucket_width(span: dt.timedelta, *, points: int, interval_s: float | None) -
     return dt.timedelta(days=days)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Wanted:
-    """What a series is of."""
-
-    source: Source
-    metric: str
-    key: str | None
-    job_ids: Collection[int]
-
-
-def _points(
-    connection: Connection | Session,
-    wanted: _Wanted,
-    column: ColumnElement[Any],
-    conditions: Sequence[ColumnElement[bool]],
-    span: tuple[dt.datetime, dt.datetime],
-    interval_s: float | None,
-    points: int,
-) -> tuple[float | None, tuple[Point, ...]]:
-    table = results.described(wanted.source.table)
-    value = cast(cast(column, Integer) if isinstance(column.type, Boolean) else column, Double)
-    narrowest = layers.narrowest(connection, wanted.source.kind, span[0])
-    if narrowest is None:
-        rows = connection.execute(
-            select(table.c.scheduled_at, value)
-            .where(*conditions)
-            .order_by(table.c.scheduled_at)
-            .limit(points + 1)
-        ).all()
-        if len(rows) <= points:
-            raw = tuple(_with_gaps(rows, interval_s))
-            if len(raw) <= points:
-                return None, raw
-    width = bucket_width(span[1] - span[0], points=points, interval_s=interval_s)
-    width = max(width, narrowest or width)
-    found = layers.buckets(
-        connection,
-        wanted.source,
-        [wanted.metric],
-        wanted.job_ids,
-        start=span[0],
-        end=span[1],
-        width=width,
-        key=wanted.key,
-        percentiles=True,
-    )
-    return width.total_seconds(), tuple(
-        _with_empty_buckets([_point(bucket, wanted.metric) for bucket in found], width)
-    )
-
-
-def _point(bucket: layers.Bucket, metric: str) -> Point:
-    figures = bucket.figures[metric]
-    p50, p95, p99 = figures.percentiles or (None, None, None)
+def point_of(at: dt.datetime, measured: Figures | None) -> Point:
+    """Return the point of a run or a bucket; an empty one where there are no figures."""
+    if measured is None:
+        return Point(at=at, value=None, min=None, max=None, count=0)
+    p50, p95, p99 = measured.percentiles or (None, None, None)
     return Point(
-        at=bucket.start,
-        value=figures.mean,
-        min=figures.min,
-        max=figures.max,
-        count=figures.count,
+        at=at,
+        value=measured.mean,
+        min=measured.min,
+        max=measured.max,
+        count=measured.count,
         p50=p50,
         p95=p95,
         p99=p99,
     )
 
 
-def _with_gaps(rows: Sequence[Any], interval_s: float | None) -> Iterator[Point]:
+def with_empty_runs(points: Iterable[Point], interval_s: float | None) -> Iterator[Point]:
+    """Put an empty point wherever runs of a line with this interval are missing between points, which are runs."""
     previous: dt.datetime | None = None
-    for at, value in rows:
-        if previous is not None and interval_s and (at - previous).total_seconds() > _GAP * interval_s:
-            yield Point(
-                at=previous + dt.timedelta(seconds=interval_s), value=None, min=None, max=None, count=0
-            )
-        yield Point(at=at, value=value, min=value, max=value, count=0 if value is None else 1)
-        previous = at
+    for point in points:
+        if previous is not None and interval_s and (point.at - previous).total_seconds() > _GAP * interval_s:
+            yield point_of(previous + dt.timedelta(seconds=interval_s), None)
+        yield point
+        previous = point.at
 
 
-def _with_empty_buckets(buckets: Iterable[Point], width: dt.timedelta) -> Iterator[Point]:
+def with_empty_buckets(points: Iterable[Point], width: dt.timedelta) -> Iterator[Point]:
+    """Put an empty point for every bucket that is missing between points, which are buckets."""
     expected: dt.datetime | None = None
-    for bucket in buckets:
-        while expected is not None and expected < bucket.at:
-            yield Point(at=expected, value=None, min=None, max=None, count=0)
+    for point in points:
+        while expected is not None and expected < point.at:
+            yield point_of(expected, None)
             expected += width
-        yield bucket
-        expected = bucket.at + width
+        yield point
+        expected = point.at + width
+
+
+def _run(at: dt.datetime, value: float | None) -> Point:
+    return Point(at=at, value=value, min=value, max=value, count=0 if value is None else 1)
 
 
 def within(

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class QosSpec(_message.Message):
-    __slots__ = ("classes", "count", "interval_ms", "timeout_ms", "size_bytes", "trace", "max_ttl", "port", "burst", "burst_size_bytes", "expected", "max_loss", "max_rtt", "ecn", "address_family", "must_be_unreachable", "source")
+    __slots__ = ("classes", "count", "interval_ms", "timeout_ms", "size_bytes", "trace", "max_ttl", "port", "burst", "burst_size_bytes", "expected", "max_loss", "max_rtt", "ecn", "address_family", "far_end_port", "must_be_unreachable", "source")
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,7 @@ class QosSpec(_message.Message):
     MAX_RTT_FIELD_NUMBER: _ClassVar[int]
     ECN_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FAMILY_FIELD_NUMBER: _ClassVar[int]
+    FAR_END_PORT_FIELD_NUMBER: _ClassVar[int]
     MUST_BE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     classes: _containers.RepeatedScalarFieldContainer[str]
@@ -41,12 +42,13 @@ class QosSpec(_message.Message):
     max_rtt: _containers.RepeatedScalarFieldContainer[str]
     ecn: bool
     address_family: str
+    far_end_port: int
     must_be_unreachable: bool
     source: str
-    def __init__(self, classes: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., size_bytes: _Optional[int] = ..., trace: _Optional[bool] = ..., max_ttl: _Optional[int] = ..., port: _Optional[int] = ..., burst: _Optional[int] = ..., burst_size_bytes: _Optional[int] = ..., expected: _Optional[_Iterable[str]] = ..., max_loss: _Optional[_Iterable[str]] = ..., max_rtt: _Optional[_Iterable[str]] = ..., ecn: _Optional[bool] = ..., address_family: _Optional[str] = ..., must_be_unreachable: _Optional[bool] = ..., source: _Optional[str] = ...) -> None: ...
+    def __init__(self, classes: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., size_bytes: _Optional[int] = ..., trace: _Optional[bool] = ..., max_ttl: _Optional[int] = ..., port: _Optional[int] = ..., burst: _Optional[int] = ..., burst_size_bytes: _Optional[int] = ..., expected: _Optional[_Iterable[str]] = ..., max_loss: _Optional[_Iterable[str]] = ..., max_rtt: _Optional[_Iterable[str]] = ..., ecn: _Optional[bool] = ..., address_family: _Optional[str] = ..., far_end_port: _Optional[int] = ..., must_be_unreachable: _Optional[bool] = ..., source: _Optional[str] = ...) -> None: ...
 
 class QosResult(_message.Message):
-    __slots__ = ("marks_kept_pct", "breaches", "worst_loss_pct", "worst_rtt_median_ms", "rtt_spread_ms", "first_change_hop", "end_seen", "policed_classes", "shaped_classes", "ecn_kept", "ecn_change_hop", "ce_marks", "packets_sent", "bytes_sent", "bytes_received", "classes", "hops")
+    __slots__ = ("marks_kept_pct", "breaches", "worst_loss_pct", "worst_rtt_median_ms", "rtt_spread_ms", "first_change_hop", "end_seen", "policed_classes", "shaped_classes", "ecn_kept", "ecn_change_hop", "ce_marks", "packets_sent", "bytes_sent", "bytes_received", "survived_pct", "classes", "hops")
     MARKS_KEPT_PCT_FIELD_NUMBER: _ClassVar[int]
     BREACHES_FIELD_NUMBER: _ClassVar[int]
     WORST_LOSS_PCT_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +64,7 @@ class QosResult(_message.Message):
     PACKETS_SENT_FIELD_NUMBER: _ClassVar[int]
     BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
     BYTES_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    SURVIVED_PCT_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     HOPS_FIELD_NUMBER: _ClassVar[int]
     marks_kept_pct: float
@@ -79,12 +82,13 @@ class QosResult(_message.Message):
     packets_sent: int
     bytes_sent: int
     bytes_received: int
+    survived_pct: float
     classes: _containers.RepeatedCompositeFieldContainer[QosClass]
     hops: _containers.RepeatedCompositeFieldContainer[QosHop]
-    def __init__(self, marks_kept_pct: _Optional[float] = ..., breaches: _Optional[int] = ..., worst_loss_pct: _Optional[float] = ..., worst_rtt_median_ms: _Optional[float] = ..., rtt_spread_ms: _Optional[float] = ..., first_change_hop: _Optional[int] = ..., end_seen: _Optional[bool] = ..., policed_classes: _Optional[int] = ..., shaped_classes: _Optional[int] = ..., ecn_kept: _Optional[bool] = ..., ecn_change_hop: _Optional[int] = ..., ce_marks: _Optional[int] = ..., packets_sent: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[QosClass, _Mapping]]] = ..., hops: _Optional[_Iterable[_Union[QosHop, _Mapping]]] = ...) -> None: ...
+    def __init__(self, marks_kept_pct: _Optional[float] = ..., breaches: _Optional[int] = ..., worst_loss_pct: _Optional[float] = ..., worst_rtt_median_ms: _Optional[float] = ..., rtt_spread_ms: _Optional[float] = ..., first_change_hop: _Optional[int] = ..., end_seen: _Optional[bool] = ..., policed_classes: _Optional[int] = ..., shaped_classes: _Optional[int] = ..., ecn_kept: _Optional[bool] = ..., ecn_change_hop: _Optional[int] = ..., ce_marks: _Optional[int] = ..., packets_sent: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., survived_pct: _Optional[float] = ..., classes: _Optional[_Iterable[_Union[QosClass, _Mapping]]] = ..., hops: _Optional[_Iterable[_Union[QosHop, _Mapping]]] = ...) -> None: ...
 
 class QosClass(_message.Message):
-    __slots__ = ("name", "dscp", "arrived_dscp", "reply_dscp", "change_hop", "cos", "user_priority", "packets_sent", "loss_pct", "rtt_min_ms", "rtt_median_ms", "rtt_max_ms", "rfc3550_jitter_ms", "burst_loss_pct", "burst_rise_ms", "policed", "shaped")
+    __slots__ = ("name", "dscp", "arrived_dscp", "reply_dscp", "change_hop", "cos", "user_priority", "packets_sent", "loss_pct", "rtt_min_ms", "rtt_median_ms", "rtt_max_ms", "rfc3550_jitter_ms", "burst_loss_pct", "burst_rise_ms", "policed", "far_end_dscp", "survived_pct", "shaped")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DSCP_FIELD_NUMBER: _ClassVar[int]
     ARRIVED_DSCP_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +105,8 @@ class QosClass(_message.Message):
     BURST_LOSS_PCT_FIELD_NUMBER: _ClassVar[int]
     BURST_RISE_MS_FIELD_NUMBER: _ClassVar[int]
     POLICED_FIELD_NUMBER: _ClassVar[int]
+    FAR_END_DSCP_FIELD_NUMBER: _ClassVar[int]
+    SURVIVED_PCT_FIELD_NUMBER: _ClassVar[int]
     SHAPED_FIELD_NUMBER: _ClassVar[int]
     name: str
     dscp: int
@@ -118,8 +124,10 @@ class QosClass(_message.Message):
     burst_loss_pct: float
     burst_rise_ms: float
     policed: bool
+    far_end_dscp: int
+    survived_pct: float
     shaped: bool
-    def __init__(self, name: _Optional[str] = ..., dscp: _Optional[int] = ..., arrived_dscp: _Optional[int] = ..., reply_dscp: _Optional[int] = ..., change_hop: _Optional[int] = ..., cos: _Optional[int] = ..., user_priority: _Optional[int] = ..., packets_sent: _Optional[int] = ..., loss_pct: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_median_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., rfc3550_jitter_ms: _Optional[float] = ..., burst_loss_pct: _Optional[float] = ..., burst_rise_ms: _Optional[float] = ..., policed: _Optional[bool] = ..., shaped: _Optional[bool] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., dscp: _Optional[int] = ..., arrived_dscp: _Optional[int] = ..., reply_dscp: _Optional[int] = ..., change_hop: _Optional[int] = ..., cos: _Optional[int] = ..., user_priority: _Optional[int] = ..., packets_sent: _Optional[int] = ..., loss_pct: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_median_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., rfc3550_jitter_ms: _Optional[float] = ..., burst_loss_pct: _Optional[float] = ..., burst_rise_ms: _Optional[float] = ..., policed: _Optional[bool] = ..., far_end_dscp: _Optional[int] = ..., survived_pct: _Optional[float] = ..., shaped: _Optional[bool] = ...) -> None: ...
 
 class QosHop(_message.Message):
     __slots__ = ("name", "dscp", "kept")

@@ -73,6 +73,18 @@ def test_telling_of_one_that_runs_elsewhere(api: Api) -> None:
     assert api("POST", f"{path}/finish", {"version": version, "state": "failed"}).status_code == 409
 
 
+def test_a_rollback_is_brought_to_its_end(api: Api) -> None:
+    """It undoes what went wrong, so nobody cancels it half-way; it is in the history as any other."""
+    made = begin(api, "a", kind="rollback")
+    refused = api("POST", f"/operations/{made['id']}/cancel")
+    assert (refused.status_code, "brought to its end" in refused.json["detail"]) == (409, True)
+    told = {"version": made["version"], "events": []}
+    assert api("POST", f"/operations/{made['id']}/events", told).json == {"standing": "goes_on"}
+    assert [found["id"] for found in api("GET", "/operations?kind=rollback&host=a").json["items"]] == [
+        made["id"]
+    ]
+
+
 def test_two_at_once_on_a_host(api: Api) -> None:
     """The second is told which operation is in its way."""
     made = begin(api, "a")

@@ -172,6 +172,79 @@ def test_child_rows_come_with_their_run(api: Api, ground: Ground, engine: Engine
     assert list(run["children"][name]) == ["first", "second"]
 
 
+def make_system(api: Api, ground: Ground, disks: int) -> int:
+    """Make a test of the host with two runs, ten seconds apart, and so many disks; the second run lacks the last."""
+    test = int(api("POST", "/tests", {"name": "S", "kind": "system", "interval_s": 10}).json["id"])
+    with ground.engine.begin() as connection:
+        job = connection.execute(
+            text(
+                "INSERT INTO jobs (test_id, worker_id, kind, spec, interval_us, anchor_us) "
+                "VALUES (:t, :w, 'system', '{}', 10000000, 0) RETURNING id"
+            ),
+            {"t": test, "w": ground.workers[0]},
+        ).scalar_one()
+        for age_s in (20, 10):
+            at = NOW - dt.timedelta(seconds=age_s)
+            connection.execute(
+                text(
+                    "INSERT INTO result_system (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                    "failure_source) VALUES (:j, :at, :at, 1, 1, 1, 0)"
+                ),
+                {"j": job, "at": at},
+            )
+            connection.execute(
+                text("INSERT INTO result_system_disks (job_id, scheduled_at, key, used_pct) VALUES (:j, :at, :k, :v)"),
+                [
+                    {"j": job, "at": at, "k": f"/data/{number}", "v": float(number)}
+                    for number in range(disks - (age_s == 10))
+                ],
+            )  # fmt: skip
+    return test
+
+
+def test_a_series_of_a_repeated_group_has_a_line_for_each_row(api: Api, ground: Ground) -> None:
+    """By the keys in the order in which people count; a run without the row is an empty point; one row can be asked for."""
+    test = make_system(api, ground, 12)
+    path = f"/tests/{test}/series?child=disks&metric=used_pct"
+    answer = api("GET", path).json
+    assert (answer["metric"], answer["unit"], answer["child"]) == ("used_pct", "%", "disks")
+    assert [line["key"] for line in answer["lines"]] == [f"/data/{number}" for number in range(12)]
+    assert [point["value"] for point in answer["lines"][3]["points"]] == [3.0, 3.0]
+    assert [point["value"] for point in answer["lines"][11]["points"]] == [11.0, None]
+    only = api("GET", f"{path}&key=/data/3").json["lines"]
+    assert only == [answer["lines"][3]]
+    assert api("GET", f"{path}&key=/nowhere").json["lines"] == []
+    own = api("GET", f"/tests/{test}/series").json
+    assert (own["child"], {line["key"] for line in own["lines"]}) == (None, {None})
+
+
+def test_a_series_of_a_repeated_group_that_cannot_be_is_refused(api: Api, ground: Ground) -> None:
+    """Unknown groups and metrics name those there are; too many rows say how to ask for fewer."""
+    test = make_system(api, ground, 51)
+    for query, at, words in (
+        ("child=disks", "metric", "is missing; it is one of total_bytes"),
+        ("child=disks&metric=cpu_pct", "metric", "is not one of total_bytes"),
+        ("child=hops&metric=used_pct", "child", "is not one of interfaces, disks"),
+        ("key=/data/1", "key", "send `child` too"),
+        ("child=disks&metric=used_pct", "key", "51 lines are more than 50; name one (of /data/0, /data/1,"),
+    ):
+        answer = api("GET", f"/tests/{test}/series?{query}")
+        assert answer.status_code == 422, query
+        error = answer.json["errors"][0]
+        assert error["path"] == at, query
+        assert words in error["message"], query
+    tcp = {
+        "name": "C",
+        "kind": "tcp",
+        "spec": {"port": 1},
+        "interval_s": 10,
+        "destinations": ground.destinations,
+    }
+    number = api("POST", "/tests", tcp).json["id"]
+    answer = api("GET", f"/tests/{number}/series?child=hops&metric=rtt_avg_ms")
+    assert answer.json["errors"][0]["message"] == "`hops` is not there: `tcp` has no repeated group"
+
+
 def test_a_series_has_a_line_for_each_pair_and_gaps_where_nothing_was_measured(
     api: Api, ground: Ground
 ) -> None:

@@ -108,6 +108,7 @@ NEEDED = {
     "pages.reports": "viewer",
     "pages.test": "viewer",
     "pages.test_chart": "viewer",
+    "pages.test_rows": "viewer",
     "pages.test_create": "operator",
     "pages.test_delete": "operator",
     "pages.test_accounts": "viewer",

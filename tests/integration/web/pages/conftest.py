@@ -115,9 +115,10 @@ class Rows:
         source: int = probe_pb2.FAILURE_SOURCE_NONE,
         error: str | None = None,
         detail: dict[str, Any] | None = None,
+        children: dict[str, dict[str, dict[str, Any]]] | None = None,
         **metrics: Any,
     ) -> None:
-        """Store a run and tell of it, as a gateway does."""
+        """Store a run and tell of it, as a gateway does; `children` are rows by group and key."""
         with Session(self.engine) as session, session.begin():
             job = session.get_one(Job, job_id)
             values = {
@@ -134,6 +135,10 @@ class Rows:
             for name, value in metrics.items():
                 values[results.metric_column(job.kind, name).name] = value
             session.execute(insert(results.table(job.kind)).values(**values))
+            for child, by_key in (children or {}).items():
+                of_run = {"job_id": job_id, "scheduled_at": at}
+                rows = [{**of_run, "key": key, **row} for key, row in by_key.items()]
+                session.execute(insert(results.child_table(job.kind, child)), rows)
             session.execute(select(func.pg_notify(RESULTS, str(job.test_id))))
 
     def execute(self, statement: Any) -> None:

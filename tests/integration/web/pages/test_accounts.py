@@ -20,11 +20,14 @@ MINUTE = dt.timedelta(minutes=1)
 
 @pytest.fixture
 def line(rows) -> Callable[..., int]:
-    """Make a line of a test, every minute since thirty minutes ago, with a run of each status given."""
+    """Make a line of a test, every minute since thirty minutes ago, with a run of each status given.
+
+    All lines of a test are of the same minute, however long it takes to make them.
+    """
+    now = dt.datetime.now(dt.UTC).replace(second=0, microsecond=0)
 
     def make(test: int, worker: str, place: int, *statuses: int) -> int:
         job = rows.job(test, rows.worker(worker), place)
-        now = dt.datetime.now(dt.UTC).replace(second=0, microsecond=0)
         rows.execute(update(Job).where(Job.id == job).values(interval_us=60_000_000))
         with Session(rows.engine) as session, session.begin():
             made = session.get_one(Job, job)

@@ -1,7 +1,8 @@
 // All charts of a test: one range, one set of data, kept current by live events.
 import { clock } from "./format.js";
 import { merge } from "./lines.js";
-import { Panel } from "./panel.js";
+import { Panel, metricsOf } from "./panel.js";
+import { Rows } from "./rows.js";
 
 // Points come late now and then (a worker's spool drains): the last seconds are asked for again.
 const OVERLAP_MS = 15000;
@@ -25,8 +26,10 @@ class Board {
     this.span = root.querySelector("[data-span]");
     this.back = root.querySelector("[data-follow]");
     this.trouble = root.querySelector("[data-trouble]");
+    this.cut = root.querySelector("[data-cut]");
     this.done = root.querySelector("[data-operation-marks]");
-    this.panels = [...root.querySelectorAll(".chart")].map((element) => new Panel(element, this));
+    this.panels = [...root.querySelectorAll(".chart:not([data-rows] .chart)")].map((element) => new Panel(element, this));
+    this.rows = [...root.querySelectorAll("[data-rows]")].map((element) => new Rows(element, this));
 
     for (const button of root.querySelectorAll("[data-range]")) {
       button.addEventListener("click", () => {
@@ -38,14 +41,14 @@ class Board {
     root.querySelectorAll("[data-magnify]").forEach((button) =>
       button.addEventListener("click", () => this.magnify(Number(button.dataset.magnify))),
     );
-    root.querySelector("details.more")?.addEventListener("toggle", (event) => {
+    root.querySelector("details.more:not([data-rows], [data-rows] *)")?.addEventListener("toggle", (event) => {
       if (event.target === event.currentTarget) this.load();
     });
     document.addEventListener("streamswarm:results", ({ detail }) => {
       if (!detail.tests || detail.tests.includes(this.test)) this.fresh(detail.tests === null);
     });
-    document.addEventListener("streamswarm:theme", () => requestAnimationFrame(() => this.panels.forEach((panel) => panel.restyle())));
-    document.fonts?.ready.then(() => this.panels.forEach((panel) => panel.restyle()));
+    document.addEventListener("streamswarm:theme", () => requestAnimationFrame(() => this.all.forEach((panel) => panel.restyle())));
+    document.fonts?.ready.then(() => this.all.forEach((panel) => panel.restyle()));
     setInterval(() => this.advance(), 1000);
     // What is exported is what is shown, at the moment of the click.
     document.querySelector("[data-csv]")?.addEventListener("click", ({ currentTarget: link }) => {
@@ -53,6 +56,10 @@ class Board {
       link.search = String(new URLSearchParams({ from: span[0], to: span[1] }));
     });
     this.load();
+  }
+
+  get all() {
+    return [...this.panels, ...this.rows.flatMap((rows) => rows.panels)];
   }
 
   get now() {
@@ -69,7 +76,7 @@ class Board {
 
   advance() {
     if (this.zoomed || document.hidden) return;
-    this.panels.forEach((panel) => panel.scale());
+    this.all.forEach((panel) => panel.scale());
   }
 
   follow() {
@@ -103,10 +110,6 @@ class Board {
     }, wait);
   }
 
-  metrics() {
-    return [...new Set(this.panels.filter((panel) => panel.open).flatMap((panel) => panel.config.metrics.map((metric) => metric.name)))];
-  }
-
   async load(onlyNew = false) {
     if (this.loading) {
       // One request at a time; what was asked meanwhile is asked once more in full.
@@ -120,7 +123,7 @@ class Board {
     const query = new URLSearchParams({
       from: String(Math.floor(partial ? newest - OVERLAP_MS : from)),
       to: String(Math.ceil(this.zoomed ? to : to + 5000)),
-      metrics: this.metrics().join(","),
+      metrics: metricsOf(this.panels),
     });
     if (partial) query.set("step", "0");
     this.loading = fetch(`${this.url}?${query}`, { headers: { Accept: "application/json" } });
@@ -136,6 +139,8 @@ class Board {
       this.skew = data.now - Date.now();
       this.series = partial ? merge(this.series, data.series, from) : data.series;
       if (partial) this.operations = joined(this.operations, data.operations);
+      this.cut.hidden = data.lines <= data.series.length;
+      this.cut.textContent = `${data.series.length} of ${data.lines} pairs of worker and destination are drawn, the first by name.`;
       if (!partial) {
         this.operations = data.operations;
         this.step = data.step;
@@ -143,17 +148,22 @@ class Board {
       }
       this.trouble.hidden = true;
     } catch (error) {
-      this.trouble.hidden = false;
-      this.trouble.querySelector("span").textContent = `New results could not be fetched: ${error.message}. Trying again.`;
-      setTimeout(() => this.load(), 5000);
+      this.complain(error);
     } finally {
       this.loading = null;
     }
     this.draw();
+    this.rows.forEach((rows) => (partial ? rows.follow() : rows.load()));
     if (this.again) {
       this.again = null;
       this.load();
     }
+  }
+
+  complain(error) {
+    this.trouble.hidden = false;
+    this.trouble.querySelector("span").textContent = `New results could not be fetched: ${error.message}. Trying again.`;
+    setTimeout(() => this.load(), 5000);
   }
 
   draw() {

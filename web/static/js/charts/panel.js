@@ -27,8 +27,9 @@ export class Panel {
     this.plot = null;
     this.lines = [];
     this.series = [];
+    this.runs = [];
     this.operations = [];
-    this.chooser?.addEventListener("change", () => this.draw(this.series, this.step));
+    this.chooser?.addEventListener("change", () => this.draw(this.series, this.step, this.operations, this.runs));
     this.table?.addEventListener("toggle", () => this.drawTable());
     this.place.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.resize()).observe(this.place);
@@ -48,8 +49,10 @@ export class Panel {
     return this.chooser.value === "" ? names : [this.chooser.value];
   }
 
-  draw(series, step, operations = this.operations) {
+  // Lines are drawn of `series`; how runs ended is marked once for each of `runs`, whatever the number of their lines.
+  draw(series, step, operations = this.operations, runs = series) {
     this.series = series;
+    this.runs = runs;
     this.step = step;
     this.operations = operations;
     if (!this.open) return;
@@ -65,10 +68,10 @@ export class Panel {
     // A metric that nobody measured gives no line, unless nothing at all was.
     const measured = lines.filter((line) => line.value.some((value) => value !== null));
     this.note.hidden = measured.length > 0;
-    this.note.textContent = series.some((one) => one.t.length) ? "Not measured in this range" : "No results in this range";
+    this.note.textContent = runs.some((one) => one.t.length) ? "Not measured in this range" : "No results in this range";
     const same = this.plot && measured.map((line) => line.key).join() === this.lines.map((line) => line.key).join();
     this.lines = measured.map((line, index) => ({ ...line, index }));
-    this.quiet = silences(series, step, this.board.from / 1000, this.board.to / 1000);
+    this.quiet = silences(runs, step, this.board.from / 1000, this.board.to / 1000);
     this.drawLegend(same);
     if (!same) this.make();
     else this.plot.setData(this.data(), false);
@@ -198,7 +201,7 @@ export class Panel {
       ctx.fillStyle = colour(mark.colour);
       ctx.strokeStyle = faded(mark.colour, 45);
       ctx.lineWidth = ratio;
-      for (const one of this.series) {
+      for (const one of this.runs) {
         one.t.forEach((milliseconds, index) => {
           if (!one[mark.field][index]) return;
           const x = plot.valToPos(milliseconds / 1000, "x", true);
@@ -219,7 +222,7 @@ export class Panel {
   drawEvents(plot, size) {
     const { ctx, bbox } = plot;
     ctx.strokeStyle = colour("ink-soft");
-    for (const { t } of this.series.flatMap((one) => one.events ?? [])) {
+    for (const { t } of this.runs.flatMap((one) => one.events ?? [])) {
       const x = plot.valToPos(t / 1000, "x", true);
       if (x < bbox.left || x > bbox.left + bbox.width) continue;
       ctx.setLineDash([size, size * 0.7]);
@@ -237,7 +240,7 @@ export class Panel {
   // How often each event happened from an instant on and before another, in milliseconds, as words.
   eventWords(from, to) {
     const counts = new Map();
-    for (const { t, event } of this.series.flatMap((one) => one.events ?? [])) {
+    for (const { t, event } of this.runs.flatMap((one) => one.events ?? [])) {
       if (t >= from && t < to) counts.set(event, (counts.get(event) ?? 0) + 1);
     }
     return [...counts].map(([event, count]) => (count === 1 ? event : `${event} ${count} times`));
@@ -259,7 +262,7 @@ export class Panel {
       this.readout.append(row);
     }
     for (const mark of MARKS) {
-      const count = this.series.reduce((sum, one) => sum + countAt(one, mark.field, at * 1000, this.step), 0);
+      const count = this.runs.reduce((sum, one) => sum + countAt(one, mark.field, at * 1000, this.step), 0);
       if (count) this.readout.append(element("time", `${count === 1 ? "" : `${count} `}${mark.word}`));
     }
     const half = Math.max(this.step / 2, 0.5);
@@ -324,7 +327,7 @@ export class Panel {
 
   describe() {
     const unit = this.config.unit;
-    const runs = this.series.reduce((sum, one) => sum + one.t.length, 0);
+    const runs = this.runs.reduce((sum, one) => sum + one.t.length, 0);
     const parts = this.lines.slice(0, 3).map((line) => {
       const values = line.value.filter((value) => value !== null);
       const low = Math.min(...line.low.filter((value) => value !== null));
@@ -333,7 +336,7 @@ export class Panel {
       return `${line.label}: ${quantity(low, unit)} to ${quantity(high, unit)}, mean ${quantity(mean, unit)}.`;
     });
     if (this.lines.length > 3) parts.push(`And ${this.lines.length - 3} more.`);
-    const bad = MARKS.map((mark) => [this.series.reduce((sum, one) => sum + total(one[mark.field]), 0), mark.word]);
+    const bad = MARKS.map((mark) => [this.runs.reduce((sum, one) => sum + total(one[mark.field]), 0), mark.word]);
     const trouble = bad.filter(([count]) => count).map(([count, word]) => `${count} ${word}`);
     if (trouble.length) parts.push(`Runs: ${trouble.join(", ")}.`);
     parts.push(...this.eventWords(this.board.from, this.board.to).map((words) => `${words}.`));
@@ -359,6 +362,12 @@ export class Panel {
     this.table.querySelector("thead").replaceChildren(head);
     this.table.querySelector("tbody").replaceChildren(...rows);
   }
+}
+
+// Names of the metrics that open charts draw.
+export function metricsOf(panels) {
+  const names = panels.filter((panel) => panel.open).flatMap((panel) => panel.config.metrics.map((metric) => metric.name));
+  return [...new Set(names)].join(",");
 }
 
 function element(name, text) {

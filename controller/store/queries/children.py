@@ -1,0 +1,215 @@
+"""Reads metrics of repeated groups: hops, interfaces, classes of traffic. Every row of a group is a line of its own.
+
+All rows of a group share the instants of their runs, or buckets, so a run that lacks a row is seen as such. Rows are
+found in results and roll-ups alike: what results no longer know is still shown.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controller.store import results
+from controller.store.queries import charts, figures
+from controller.store.queries.figures import Figures
+from controller.store.queries.results import (
+    MAX_POINTS,
+    Line,
+    Series,
+    bucket_width,
+    point_of,
+    with_empty_buckets,
+    with_empty_runs,
+)
+from controller.store.rollups import Source
+from streamswarm.v1 import probe_pb2
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Rows of a repeated group of one line; all tuples have the length of `at`."""
+
+    #: Width of the buckets; None when every point is a run.
+    bucket: dt.timedelta | None
+    #: When the run was due, or where its bucket begins.
+    at: tuple[dt.datetime, ...]
+    #: How many runs of each point did not end well, by how.
+    failed: tuple[int, ...]
+    error: tuple[int, ...]
+    missed: tuple[int, ...]
+    #: By key and the metric's name; None where no run of the point had the row.
+    rows: Mapping[str, Mapping[str, tuple[Figures | None, ...]]]
+
+
+def keys(session: Session, line: Line, child: str, *, start: dt.datetime, end: dt.datetime) -> list[str]:
+    """Return the keys that a line's group had in runs due in [start, end), numbers in them by their size.
+
+    KeyError when the kind has no such group.
+    """
+    results.child_table(line.kind, child)
+    found = figures.keys(session, Source(kind=line.kind, child=child), line.job_ids, start=start, end=end)
+    return sorted(found, key=_natural)
+
+
+def read(
+    session: Session,
+    line: Line,
+    child: str,
+    metrics: Sequence[str],
+    wanted: Collection[str],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    bucket: dt.timedelta | None,
+    percentiles: bool = False,
+    most: int = MAX_POINTS * 2,
+) -> Group:
+    """Return metrics of these rows over [start, end): runs when `bucket` is None, at most the newest `most`; else buckets.
+
+    KeyError when the kind has no such group, or the group no such metric.
+    """
+    results.child_table(line.kind, child)
+    source = Source(kind=line.kind, child=child)
+    if bucket is None:
+        return _runs(session, line, source, metrics, wanted, start=start, end=end, most=most)
+    span: dict[str, Any] = {"start": start, "end": end, "width": bucket}
+    own = figures.buckets(session, Source(kind=line.kind, child=None), [], line.job_ids, **span)
+    found = figures.buckets_by_key(
+        session, source, metrics, line.job_ids, wanted, **span, percentiles=percentiles
+    )
+    rows = {}
+    for key in wanted:
+        by_start = {each.start: each.figures for each in found.get(key, ())}
+        rows[key] = {
+            name: tuple(by_start[each.start][name] if each.start in by_start else None for each in own)
+            for name in metrics
+        }
+    return Group(
+        bucket=bucket,
+        at=tuple(each.start for each in own),
+        failed=tuple(each.failed for each in own),
+        error=tuple(each.error for each in own),
+        missed=tuple(each.missed for each in own),
+        rows=rows,
+    )
+
+
+def child_series(
+    session: Session,
+    line: Line,
+    child: str,
+    metric: str,
+    wanted: Collection[str],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    points: int = MAX_POINTS,
+) -> tuple[Series, ...]:
+    """Return a metric of these rows over [start, end) as `results.series` does for a kind's own, one for every key."""
+    bucket = charts.bucket_for(session, [line], start=start, end=end, points=points)
+    made = _series(session, line, child, metric, wanted, start=start, end=end, bucket=bucket)
+    if bucket is None and any(len(each.points) > points for each in made):
+        bucket = bucket_width(end - start, points=points, interval_s=line.interval_s)
+        made = _series(session, line, child, metric, wanted, start=start, end=end, bucket=bucket)
+    return made
+
+
+def _series(
+    session: Session,
+    line: Line,
+    child: str,
+    metric: str,
+    wanted: Collection[str],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    bucket: dt.timedelta | None,
+) -> tuple[Series, ...]:
+    group = read(
+        session, line, child, [metric], wanted, start=start, end=end, bucket=bucket, percentiles=True
+    )
+    made = []
+    for key, row in group.rows.items():
+        bare = (point_of(at, measured) for at, measured in zip(group.at, row[metric], strict=True))
+        full = with_empty_buckets(bare, bucket) if bucket else with_empty_runs(bare, line.interval_s)
+        made.append(
+            Series(
+                kind=line.kind,
+                metric=metric,
+                key=key,
+                bucket_s=bucket.total_seconds() if bucket else None,
+                points=tuple(full),
+            )
+        )
+    return tuple(made)
+
+
+def _runs(
+    session: Session,
+    line: Line,
+    source: Source,
+    metrics: Sequence[str],
+    wanted: Collection[str],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    most: int,
+) -> Group:
+    own = results.table(line.kind)
+    newest = (
+        select(own.c.job_id, own.c.scheduled_at, own.c.status)
+        .where(own.c.job_id.in_(line.job_ids), own.c.scheduled_at >= start, own.c.scheduled_at < end)
+        .order_by(own.c.scheduled_at.desc())
+        .limit(most)
+    )
+    runs = list(reversed(session.execute(newest).all()))
+    table = results.described(source.table)
+    rows = session.execute(
+        select(
+            table.c.job_id,
+            table.c.scheduled_at,
+            table.c.key,
+            *(figures.as_number(table.c[figures.column_of(source, name).name]) for name in metrics),
+        ).where(
+            table.c.job_id.in_(line.job_ids),
+            table.c.scheduled_at >= (runs[0].scheduled_at if runs else end),
+            table.c.scheduled_at < end,
+            table.c.key.in_(wanted),
+        )
+    )
+    measured = {(job, at, key): values for job, at, key, *values in rows}
+
+    def of_run(run: Any, key: str, number: int) -> Figures | None:
+        values = measured.get((run.job_id, run.scheduled_at, key))
+        return None if values is None else _figures(values[number])
+
+    return Group(
+        bucket=None,
+        at=tuple(run.scheduled_at for run in runs),
+        failed=tuple(int(run.status == probe_pb2.STATUS_FAILED) for run in runs),
+        error=tuple(int(run.status == probe_pb2.STATUS_ERROR) for run in runs),
+        missed=tuple(int(run.status == probe_pb2.STATUS_MISSED) for run in runs),
+        rows={
+            key: {
+                name: tuple(of_run(run, key, number) for run in runs) for number, name in enumerate(metrics)
+            }
+            for key in wanted
+        },
+    )
+
+
+def _figures(value: float | None) -> Figures:
+    return Figures(count=0 if value is None else 1, mean=value, min=value, max=value)
+
+
+def _natural(key: str) -> tuple[Any, ...]:
+    """Return what keys are sorted by: text and numbers in turn, `eth2` before `eth10`."""
+    return tuple(int(part) if number % 2 else part for number, part in enumerate(_DIGITS.split(key)))

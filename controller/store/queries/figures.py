@@ -1,0 +1,315 @@
+"""Figures of metrics in buckets of time, from the layers that serve.
+
+They are those of exactly the runs due in a range, whichever layers they come from; only percentiles are off, by the
+sketches' error.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Boolean, ColumnElement, Connection, Double, Integer, cast, text
+from sqlalchemy.orm import Session
+
+from controller.store import results, rollups
+from controller.store.queries import layers
+from controller.store.queries.layers import Piece
+from controller.store.results import ResultColumn
+from controller.store.rollups import DAY, HOUR, LAYERS, Source, sketches, statements
+
+SHARES = (0.5, 0.95, 0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """One metric in one bucket; all but `count` are None where it was not measured."""
+
+    #: Runs in which it was measured.
+    count: int
+    mean: float | None
+    min: float | None
+    max: float | None
+    #: 50th, 95th and 99th; empty unless they were asked for and the contract says `distribution`.
+    percentiles: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """The runs due in one stretch of time, of which there is at least one."""
+
+    start: dt.datetime
+    #: Counts of runs by how they ended; 0 for metrics of a repeated group.
+    ok: int
+    failed: int
+    error: int
+    missed: int
+    #: By the metric's name.
+    figures: dict[str, Figures]
+
+
+def buckets(
+    connection: Connection | Session,
+    source: Source,
+    metrics: Sequence[str],
+    job_ids: Collection[int],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    width: dt.timedelta,
+    percentiles: bool = False,
+) -> tuple[Bucket, ...]:
+    """Return the buckets in which there are runs, in order of time; they begin at whole multiples since 2000.
+
+    KeyError when the source has no such metric.
+    """
+    found = _read(
+        connection, source, metrics, job_ids, (start, end), width, keys=None, percentiles=percentiles
+    )
+    return found.get("", ())
+
+
+def buckets_by_key(
+    connection: Connection | Session,
+    source: Source,
+    metrics: Sequence[str],
+    job_ids: Collection[int],
+    keys: Collection[str],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    width: dt.timedelta,
+    percentiles: bool = False,
+) -> Mapping[str, tuple[Bucket, ...]]:
+    """Return the same for these rows of a repeated group, by key; a bucket without the row is not among its own."""
+    return _read(
+        connection, source, metrics, job_ids, (start, end), width, keys=list(keys), percentiles=percentiles
+    )
+
+
+def keys(
+    connection: Connection | Session,
+    source: Source,
+    job_ids: Collection[int],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+) -> frozenset[str]:
+    """Return the keys of a repeated group that any run due in [start, end) had, results expired or not."""
+    values: dict[str, Any] = {}
+    selects = [
+        f"SELECT s.key {_from(source, piece, jobs, number, values, keyed=False)}"
+        for number, (jobs, piece) in enumerate(
+            layers.parts(connection, source.kind, job_ids, (start, end), [HOUR, DAY])
+        )
+    ]
+    if not selects:
+        return frozenset()
+    return frozenset(connection.execute(text(" UNION ".join(selects)), values).scalars())
+
+
+def as_number(column: ColumnElement[Any]) -> ColumnElement[float]:
+    """Return a metric's column as double precision."""
+    # PostgreSQL casts a boolean to an integer only.
+    return cast(cast(column, Integer) if isinstance(column.type, Boolean) else column, Double)
+
+
+def _read(
+    connection: Connection | Session,
+    source: Source,
+    metrics: Sequence[str],
+    job_ids: Collection[int],
+    span: tuple[dt.datetime, dt.datetime],
+    width: dt.timedelta,
+    *,
+    keys: Sequence[str] | None,
+    percentiles: bool,
+) -> dict[str, tuple[Bucket, ...]]:
+    """Return buckets by key, all under an empty one where `keys` is None."""
+    columns = [column_of(source, metric) for metric in metrics]
+    usable = [of for of in LAYERS if of.width <= width and width % of.width == dt.timedelta(0)]
+    parts = layers.parts(connection, source.kind, job_ids, span, usable)
+    if not parts:
+        return {}
+    values: dict[str, Any] = {"width": width, "keys": keys}
+    keyed = keys is not None
+    query = _figures_sql(source, columns, parts, values, keyed=keyed)
+    figures = connection.execute(text(query), values).all()
+    sketched = _sketches(connection, source, columns, parts, width, keys) if percentiles else {}
+    found: dict[str, list[Bucket]] = {}
+    for key, begin, *parts_of_row in figures:
+        found.setdefault(key, []).append(_bucket(key, begin, parts_of_row, columns, sketched))
+    return {key: tuple(of_key) for key, of_key in found.items()}
+
+
+def _from(
+    source: Source, piece: Piece, jobs: Sequence[int], number: int, values: dict[str, Any], *, keyed: bool
+) -> str:
+    """Return the FROM and WHERE of a part of the rows, as `s`, and fill in its values; `keyed` takes `:keys` alone."""
+    values |= {f"jobs_{number}": list(jobs), f"start_{number}": piece.start, f"end_{number}": piece.end}
+    table, instant = _place(source, piece)
+    wanted = " AND s.key = ANY(:keys)" if keyed else ""
+    return (
+        f"FROM {table} s WHERE s.job_id = ANY(:jobs_{number}) AND s.{instant} >= :start_{number} "
+        f"AND s.{instant} < :end_{number}{wanted}"
+    )
+
+
+def _place(source: Source, piece: Piece) -> tuple[str, str]:
+    if piece.layer is None:
+        return source.table, "scheduled_at"
+    return rollups.table_name(source, piece.layer), "bucket"
+
+
+def _begin(instant: str, *, keyed: bool) -> str:
+    """Return the SQL of what a row is gathered by: the beginning of its bucket, and its key."""
+    begin = f"date_bin(:width, s.{instant}, timestamptz '{rollups.EPOCH.isoformat()}') AS begin"
+    return f"{begin}, s.key AS key" if keyed else begin
+
+
+def _gathered_by(*, keyed: bool) -> str:
+    return "begin, key" if keyed else "begin"
+
+
+def _figures_sql(
+    source: Source,
+    columns: Sequence[ResultColumn],
+    parts: Sequence[tuple[Sequence[int], Piece]],
+    values: dict[str, Any],
+    *,
+    keyed: bool,
+) -> str:
+    """Return the SQL of key, beginning, runs by how they ended (own metrics only), and figures, in order of time."""
+    counts = list(rollups.RUNS.values()) if source.child is None else []
+    names = [*counts, *(f"{column.name}_{part}" for column in columns for part in ("n", "sum", "min", "max"))]
+    by = _gathered_by(keyed=keyed)
+    selects = []
+    for number, (jobs, piece) in enumerate(parts):
+        expressions = statements.parts_of(source, rolled=piece.layer is not None)
+        chosen = "".join(f", {expressions[name]} AS {name}" for name in names)
+        _, instant = _place(source, piece)
+        origin = _from(source, piece, jobs, number, values, keyed=keyed)
+        selects.append(f"SELECT {_begin(instant, keyed=keyed)}{chosen} {origin} GROUP BY {by}")
+    sums = "".join(
+        f", {'min' if name.endswith('_min') else 'max' if name.endswith('_max') else 'sum'}({name})"
+        for name in names
+    )
+    key = "key" if keyed else "''"
+    return (
+        f"SELECT {key}, begin{sums} FROM ({' UNION ALL '.join(selects)}) parts "  # noqa: S608
+        f"GROUP BY {by} ORDER BY {by}"
+    )
+
+
+def _sketches(
+    connection: Connection | Session,
+    source: Source,
+    columns: Sequence[ResultColumn],
+    parts: Sequence[tuple[Sequence[int], Piece]],
+    width: dt.timedelta,
+    keys: Sequence[str] | None,
+) -> dict[tuple[str, str, dt.datetime], tuple[float, ...]]:
+    """Return the percentiles of what has a distribution by metric, key and bucket: exact ones when only results are read."""
+    found: dict[tuple[str, str, dt.datetime], tuple[float, ...]] = {}
+    exact = all(piece.layer is None for _, piece in parts)
+    keyed = keys is not None
+    by = _gathered_by(keyed=keyed)
+    for column in columns:
+        if not rollups.is_sketched(column):
+            continue
+        metric = _name(column)
+        values: dict[str, Any] = {"width": width, "keys": keys, "shares": list(SHARES)}
+        selects = [
+            _spread_sql(
+                source,
+                column,
+                piece,
+                exact,
+                _from(source, piece, jobs, number, values, keyed=keyed),
+                keyed=keyed,
+            )
+            for number, (jobs, piece) in enumerate(parts)
+        ]
+        rows = " UNION ALL ".join(selects)
+        if exact:
+            query = (
+                "SELECT percentile_cont(CAST(:shares AS float8[])) WITHIN GROUP (ORDER BY value), "  # noqa: S608
+                f"{by} FROM ({rows}) found GROUP BY {by}"
+            )
+            for answer, *place in connection.execute(text(query), values):
+                found[_place_of(metric, place)] = tuple(answer)
+            continue
+        gathered: dict[tuple[str, str, dt.datetime], list[Sequence[int]]] = {}
+        for sketch, *place in connection.execute(
+            text(f"SELECT sketch, {by} FROM ({rows}) found"),  # noqa: S608
+            values,
+        ):
+            gathered.setdefault(_place_of(metric, place), []).append(sketch)
+        for at, of_bucket in gathered.items():
+            found[at] = sketches.percentiles(sketches.merged(of_bucket), SHARES)
+    return found
+
+
+def _place_of(metric: str, place: Sequence[Any]) -> tuple[str, str, dt.datetime]:
+    begin, *key = place
+    return metric, key[0] if key else "", begin
+
+
+def _spread_sql(
+    source: Source, column: ResultColumn, piece: Piece, exact: bool, origin: str, *, keyed: bool
+) -> str:
+    """Return the SQL of a piece's values, or of its sketches, each with the beginning of its bucket and its key."""
+    _, instant = _place(source, piece)
+    begin, value = _begin(instant, keyed=keyed), statements.value_sql(column.name, column.type)
+    if exact:
+        return f"SELECT {begin}, {value} AS value {origin} AND s.{column.name} IS NOT NULL"
+    if piece.layer is not None:
+        return f"SELECT {begin}, s.{column.name}_sketch AS sketch {origin} AND s.{column.name}_n > 0"
+    places = (
+        f"SELECT {begin}, {sketches.key_sql(value)} AS place, 1 AS count {origin} "
+        f"AND s.{column.name} IS NOT NULL"
+    )
+    return f"({sketches.grouped_sql(places, _gathered_by(keyed=keyed))})"
+
+
+def _bucket(
+    key: str,
+    begin: dt.datetime,
+    parts: Sequence[Any],
+    columns: Sequence[ResultColumn],
+    sketched: Mapping[tuple[str, str, dt.datetime], tuple[float, ...]],
+) -> Bucket:
+    own = iter(parts)
+    counts = _counts(own) if len(parts) > 4 * len(columns) else (0, 0, 0, 0)
+    figures = {}
+    for column in columns:
+        count, total, low, high = (next(own) for _ in range(4))
+        figures[_name(column)] = Figures(
+            count=int(count),
+            mean=total / int(count) if count else None,
+            min=low,
+            max=high,
+            percentiles=sketched.get((_name(column), key, begin), ()),
+        )
+    ok, failed, error, missed = counts
+    return Bucket(start=begin, ok=ok, failed=failed, error=error, missed=missed, figures=figures)
+
+
+def _counts(parts: Iterator[Any]) -> tuple[int, int, int, int]:
+    return int(next(parts)), int(next(parts)), int(next(parts)), int(next(parts))
+
+
+def _name(column: ResultColumn) -> str:
+    return column.metric.name if column.metric else column.name
+
+
+def column_of(source: Source, metric: str) -> ResultColumn:
+    """Return the column that holds a metric of a result table; KeyError when it has no such metric."""
+    for column in source.metrics:
+        if column.metric is not None and column.metric.name == metric:
+            return column
+    if source.child is None:
+        return results.metric_column(source.kind, metric)
+    raise KeyError(f"`{metric}` is not a metric of `{source.kind}.{source.child}`")

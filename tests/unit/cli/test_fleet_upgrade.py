@@ -1,0 +1,85 @@
+"""How `streamswarm fleet upgrade` returns hosts: written down as an operation of its own, and done whatever comes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from controller.cli.client import Client
+from controller.cli.fleet_upgrade import Playbooks
+from controller.errors import ConflictError
+from controller.fleet import operations
+from controller.fleet.events import HostRecap
+from controller.fleet.operations import PlaybookRequest, Recap
+
+DONE = Recap(hosts=(HostRecap(host="a", ok=3, changed=1, failed=0, unreachable=False),))
+
+
+@pytest.fixture
+def returned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What is returned: the hosts, and the release that is taken back."""
+    calls: list[tuple[str, str]] = []
+
+    def roll_back(request: PlaybookRequest, *, bad_release: str, on_event: Any) -> Recap:
+        calls.append((request.limit, bad_release))
+        return DONE
+
+    monkeypatch.setattr(operations, "roll_back", roll_back)
+    return calls
+
+
+def _roll_back(tmp_path: Path) -> Recap:
+    inventory = tmp_path / "hosts.ini"
+    inventory.write_text("[workers]\na\nb\n")
+    client = Client("http://127.0.0.1:9", "ssw_test")
+    playbooks = Playbooks(
+        PlaybookRequest(inventories=(inventory,)),
+        client,
+        Console(stderr=True, width=200),
+        stopped=lambda: True,
+    )
+    try:
+        return playbooks.roll_back(["a"], "1.1", ["it measures worse", "loss: 0 % before, 9 % after"])
+    finally:
+        client.close()
+
+
+def test_it_is_an_operation_with_its_reason(
+    returned: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kind, its hosts, and why; neither Ctrl-C nor what the controller answers ends it half-way."""
+    calls: dict[str, Any] = {}
+
+    def answer(self: Client, path: str, body: Any = None) -> Any:
+        calls.setdefault(path, body)
+        return {"id": 7, "version": 2, "standing": "cancelled"}
+
+    monkeypatch.setattr(Client, "post", answer)
+    assert _roll_back(tmp_path) == DONE
+    assert returned == [("a", "1.1")]
+    begun = calls["/operations/begun"]
+    assert (begun["kind"], begun["hosts"]) == ("rollback", ["a"])
+    [why] = calls["/operations/7/events"]["events"]
+    assert (why["host"], why["task"]) == ("a", "Why 1.1 is taken back")
+    assert why["message"] == "it measures worse\nloss: 0 % before, 9 % after"
+    assert calls["/operations/7/finish"]["state"] == "succeeded"
+
+
+def test_another_operation_on_the_host_does_not_keep_it(
+    returned: list[tuple[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The host's own lock sees to the order there; that the history lacks it is said."""
+
+    def refuse(self: Client, path: str, body: Any = None) -> Any:
+        raise ConflictError("operation 6 (verify) works on a now")
+
+    monkeypatch.setattr(Client, "post", refuse)
+    assert _roll_back(tmp_path) == DONE
+    assert returned == [("a", "1.1")]
+    assert "operation 6 (verify) works on a now" in capsys.readouterr().err

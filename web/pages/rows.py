@@ -1,0 +1,188 @@
+"""Charts of repeated groups on a test's page: hops, interfaces, classes; a line for each row of one worker and destination."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, jsonify, request
+
+from controller.store.queries import charts, children, results, tests
+from controller.store.queries.children import Group
+from controller.store.queries.results import Line
+from streamswarm import contract
+from streamswarm.contract import Child, InvalidInputError, Kind, Problem
+from streamswarm.targets import shown
+from web.auth import requires
+from web.database import transaction
+from web.pages.blueprint import blueprint
+from web.pages.charts import (
+    MOST_LINES,
+    ChartGroup,
+    asked_metrics,
+    asked_range,
+    chart_groups,
+    line_label,
+    milliseconds,
+    width_ms,
+)
+
+#: Pairs of worker and destination that a page offers.
+MOST_CHOICES = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """The charts of one repeated group."""
+
+    child: Child
+    #: Stands open from the beginning: the kind is looked at row by row.
+    open: bool
+    charts: tuple[ChartGroup, ...]
+    #: Folded away.
+    more: tuple[ChartGroup, ...]
+
+    @property
+    def title(self) -> str:
+        """What the group is called."""
+        return self.child.name.replace("_", " ").capitalize()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A pair of worker and destination whose rows can be shown."""
+
+    #: How a page asks for it.
+    value: str
+    label: str
+
+
+def sections(kind: Kind) -> list[Section]:
+    """Return the charts of a kind's repeated groups; the first group of a path stands open."""
+    found: list[Section] = []
+    for child in kind.children:
+        groups = chart_groups(child)
+        main = [group for group in groups if group.main] or groups
+        found.append(
+            Section(
+                child=child,
+                open=kind.view == "path" and not found,
+                charts=tuple(main),
+                more=tuple(group for group in groups if group not in main),
+            )
+        )
+    return found
+
+
+def choices(lines: Sequence[Line]) -> list[Choice]:
+    """Return the first of these lines as a page offers them."""
+    return [Choice(value=_value(line), label=line_label(line)) for line in lines[:MOST_CHOICES]]
+
+
+@blueprint.get("/tests/<int:test_id>/rows.json")
+@requires("viewer")
+def test_rows(test_id: int) -> Response:
+    """Return the points of the rows of a repeated group.
+
+    `child` names the group, `line` the worker and the destination (the first line unless sent), `first` the row to
+    begin with; `from`, `to` and `metrics` are as those of the test's own charts.
+    """
+    start, end = asked_range()
+    first = _first()
+    with transaction() as session:
+        found = tests.get(session, test_id)
+        child = _child(contract.kind(found.kind))
+        metrics = asked_metrics(child)
+        line = _line(results.lines(session, test_ids=[test_id]))
+        if line is None:
+            return _answer(child, None, [], 0, None)
+        keys = children.keys(session, line, child.name, start=start, end=end)
+        # What was chosen may lie beyond the rows of another range.
+        first = min(first, max(0, len(keys) - 1) // MOST_LINES * MOST_LINES)
+        wanted = keys[first : first + MOST_LINES]
+        bucket = charts.bucket_for(session, [line], start=start, end=end)
+        group = children.read(session, line, child.name, metrics, wanted, start=start, end=end, bucket=bucket)
+    return _answer(child, line, keys, first, group)
+
+
+def _answer(
+    child: Child, line: Line | None, keys: Sequence[str], first: int, group: Group | None
+) -> Response:
+    middle = group.bucket / 2 if group and group.bucket else dt.timedelta(0)
+    response = jsonify(
+        {
+            "line": line_label(line) if line else "",
+            "total": len(keys),
+            "first": first,
+            "step": width_ms(group.bucket) if group else 0,
+            "interval_ms": round((line.interval_s or 0) * 1000) if line else 0,
+            "t": [milliseconds(at + middle) for at in group.at] if group else [],
+            "failed": group.failed if group else [],
+            "error": group.error if group else [],
+            "missed": group.missed if group else [],
+            "rows": [_row(child, group, key) for key in group.rows] if group else [],
+        }
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _row(child: Child, group: Group, key: str) -> dict[str, Any]:
+    return {
+        "id": key,
+        "label": f"{child.key} {int(key)}" if key.isascii() and key.isdigit() else key,
+        "metrics": {
+            name: {
+                "mean": [each and each.mean for each in points],
+                **(
+                    {
+                        "low": [each and each.min for each in points],
+                        "high": [each and each.max for each in points],
+                    }
+                    if group.bucket
+                    else {}
+                ),
+            }
+            for name, points in group.rows[key].items()
+        },
+    }
+
+
+def _child(kind: Kind) -> Child:
+    name = request.args.get("child", "")
+    for child in kind.children:
+        if child.name == name:
+            return child
+    raise InvalidInputError(
+        [Problem(path="child", message=f"`{shown(name)}` is not a repeated group of `{kind.name}`")]
+    )
+
+
+def _line(lines: Sequence[Line]) -> Line | None:
+    """Return the line that is asked for; the first when none is named; None while there is none at all."""
+    asked = request.args.get("line", "")
+    if not asked:
+        return lines[0] if lines else None
+    for line in lines:
+        if _value(line) == asked:
+            return line
+    raise InvalidInputError(
+        [
+            Problem(
+                path="line", message=f"`{shown(asked)}` is no worker and destination of this test (any more)"
+            )
+        ]
+    )
+
+
+def _value(line: Line) -> str:
+    return f"{line.worker_id} {line.destination_id or ''}".strip()
+
+
+def _first() -> int:
+    text = request.args.get("first", "0")
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise InvalidInputError([Problem(path="first", message="must be a whole number of rows")])
+    return int(text)

@@ -1,0 +1,1 @@
+"""What a worker answers to other workers; off unless its host's policy allows it."""

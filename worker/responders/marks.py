@@ -1,0 +1,193 @@
+"""Tells other workers with which DSCP and ECN their packets came here (RFC 2474, RFC 3168); see `worker.wire.mark_messages`.
+
+It keeps nothing of whom it answers: the challenge that every request but the first has to show is computed anew from
+the address that it came from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hmac
+import ipaddress
+import logging
+import secrets
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator
+
+from worker.clock import Clock
+from worker.failures import error_text
+from worker.policy import Policy
+from worker.probing import IPAddress, ProbeFailure
+from worker.wire import mark_messages, options
+from worker.wire.mark_messages import MarkMessage, Sort
+
+log = logging.getLogger(__name__)
+
+#: Answers per second to everybody together, and as many at once.
+MOST_PER_S = 500
+#: A challenge is good for this long at least, and twice as long at most.
+_CHALLENGE_S = 60
+#: So many datagrams are read before other work of the worker may go on.
+_TURN = 64
+_BIND_AGAIN_S = 30.0
+_ANCILLARY_BYTES = 256
+_IP_PKTINFO = 8
+_IPV6_RECVPKTINFO, _IPV6_PKTINFO = 49, 50
+#: struct in_pktinfo: interface, the address of this host that was asked, the address in the packet.
+_PKTINFO4 = struct.Struct("=i4s4s")
+
+
+class Answering:
+    """Decides what is answered to whom; without sockets, so that tests can ask it."""
+
+    def __init__(self, secret: str, policy: Policy, steady_us: Callable[[], int]) -> None:
+        self._key = mark_messages.derived(secret)
+        self._policy = policy
+        self._steady_us = steady_us
+        #: Known to nobody else; challenges are made with it.
+        self._own = secrets.token_bytes(32)
+        self._room = float(MOST_PER_S)
+        self._room_at_us = steady_us()
+
+    def answer(self, data: bytes, octet: int | None, sender: IPAddress, port: int) -> bytes | None:
+        """Return the answer to a datagram that came with that octet; None when there is none."""
+        request = mark_messages.read(data, self._key)
+        if request is None or not self._allowed(sender):
+            return None
+        now = self._steady_us() // (_CHALLENGE_S * 1_000_000)
+        if request.sort is Sort.OPEN:
+            reply = MarkMessage(
+                sort=Sort.OPENED,
+                nonce=request.nonce,
+                sequence=request.sequence,
+                challenge=self._challenge(request.nonce, sender, port, now),
+            )
+        elif request.sort is Sort.MARKED and octet is not None:
+            good = (self._challenge(request.nonce, sender, port, period) for period in (now, now - 1))
+            if not any(hmac.compare_digest(request.challenge, each) for each in good):
+                return None
+            reply = MarkMessage(sort=Sort.SEEN, nonce=request.nonce, sequence=request.sequence, octet=octet)
+        else:
+            return None
+        return mark_messages.packed(reply, self._key) if self._has_room() else None
+
+    def _challenge(self, nonce: bytes, sender: IPAddress, port: int, period: int) -> bytes:
+        said = nonce + sender.packed + struct.pack("!HQ", port, period)
+        return hmac.digest(self._own, said, "sha256")[: mark_messages.CHALLENGE_BYTES]
+
+    def _allowed(self, sender: IPAddress) -> bool:
+        """Say whether the policy lets this host send to the sender."""
+        try:
+            self._policy.check(sender)
+        except ProbeFailure:
+            return False
+        return True
+
+    def _has_room(self) -> bool:
+        now_us = self._steady_us()
+        self._room = min(MOST_PER_S, self._room + (now_us - self._room_at_us) * MOST_PER_S / 1e6)
+        self._room_at_us = now_us
+        if self._room < 1:
+            return False
+        self._room -= 1
+        return True
+
+
+async def respond(policy: Policy, secret: str, clock: Clock) -> None:
+    """Answer on the port that the policy names, in both address families, until cancelled; off without one."""
+    if policy.responder is None:
+        await asyncio.Event().wait()
+        return
+    if not sys.platform.startswith("linux"):
+        log.error(
+            "the responder that this host's policy allows does not answer: it reads marks on Linux only"
+        )
+        await asyncio.Event().wait()
+        return
+    if not secret:
+        log.error(
+            "the responder that this host's policy allows does not answer, because there is no key: set `responder_key` "
+            "in the worker's configuration to the text that the workers share"
+        )
+        await asyncio.Event().wait()
+        return
+    answering = Answering(secret, policy, clock.steady_us)
+    told = ""
+    while True:
+        try:
+            with listening(policy.responder, answering):
+                log.info("the responder answers on UDP port %d", policy.responder)
+                await asyncio.Event().wait()
+        except OSError as error:
+            text = error_text(error)
+            if text != told:
+                log.error(
+                    "the responder cannot answer on UDP port %d: %s; free the port, or set another as `responder` in "
+                    "the policy; it is tried again every %g s",
+                    policy.responder, text, _BIND_AGAIN_S,
+                )  # fmt: skip
+            told = text
+        await clock.sleep(_BIND_AGAIN_S)
+
+
+@contextlib.contextmanager
+def listening(port: int, answering: Answering) -> Iterator[None]:
+    """Answer on a port of all addresses of this host; raises OSError when neither family has it."""
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as opened:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            try:
+                sock = opened.enter_context(_bound(family, port))
+            except OSError as error:
+                if family == socket.AF_INET6 and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    continue  # this host has no IPv6
+                raise
+            loop.add_reader(sock, _serve, sock, answering)
+            opened.callback(loop.remove_reader, sock)
+        yield
+
+
+def _bound(family: socket.AddressFamily, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        options.receive_octets(sock)
+        if family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+            sock.bind(("0.0.0.0", port))  # noqa: S104  whoever has the key may ask at any address
+        else:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+            sock.bind(("::", port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _serve(sock: socket.socket, answering: Answering) -> None:
+    for _ in range(_TURN):
+        try:
+            data, ancillary, _, address = sock.recvmsg(mark_messages.SIZE + 1, _ANCILLARY_BYTES)
+        except OSError:  # nothing more, or an error of an answer sent before
+            return
+        sender = ipaddress.ip_address(address[0])
+        answer = answering.answer(data, options.octet_in(ancillary), sender, address[1])
+        if answer is not None:
+            with contextlib.suppress(OSError):  # no way back there: the asker hears nothing
+                sock.sendmsg([answer], _way_back(ancillary), 0, address)
+
+
+def _way_back(ancillary: Iterable[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
+    """Return the control message that makes an answer leave from the address that was asked."""
+    for level, sort, data in ancillary:
+        if (level, sort) == (socket.IPPROTO_IP, _IP_PKTINFO):
+            _, asked, _ = _PKTINFO4.unpack(data)
+            return [(level, sort, _PKTINFO4.pack(0, asked, bytes(4)))]
+        if (level, sort) == (socket.IPPROTO_IPV6, _IPV6_PKTINFO):
+            return [(level, sort, data)]
+    return []
