@@ -57,7 +57,7 @@ async def drain(
     spool = Spool(path, clock=clock)
     await spool.open()
     try:
-        reason = await _Drain(config, spool, clock, dial_gateway).run(wait_s) if spool.records else ""
+        reason = await _Drain(config, spool, clock, dial_gateway).run(wait_s) if not spool.all_told else ""
     finally:
         await spool.close()
     return Drained(
@@ -96,7 +96,7 @@ class _Drain:
         connection = asyncio.ensure_future(uplink.run())
         end_us = self._clock.steady_us() + int(wait_s * 1e6)
         try:
-            while self._spool.first_unacked_seq and self._clock.steady_us() < end_us:
+            while not self._spool.all_told and self._clock.steady_us() < end_us:
                 if self._refused.is_set() or connection.done():
                     break
                 await self._clock.sleep(_LOOK_S)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from streamswarm.v1 import probe_pb2
@@ -75,6 +76,21 @@ def unsent(error: OSError, where: str, metrics: Any = None, *, advice: str = "")
         metrics,
         reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
     )
+
+
+def nothing_sent(refused: Mapping[int, int], what: str, where: str, metrics: Any = None) -> ProbeFailure:
+    """The kernel refused every packet, each with its errno; `what` are requests, probes or the like."""
+    room = bool(refused) and all(number in NO_ROOM for number in refused)
+    return vantage_failure(
+        f"this host sent no {what} to {where}: {refusals(refused)}{'' if room else LOOK}",
+        metrics,
+        reason=probe_pb2.FAILURE_REASON_NO_ROOM if room else probe_pb2.FAILURE_REASON_CANNOT_SEND,
+    )
+
+
+def refusals(refused: Mapping[int, int]) -> str:
+    """Return how often the kernel refused to send, in its words."""
+    return "; ".join(f"{count} times {error_text(OSError(number, ''))}" for number, count in refused.items())
 
 
 def internal_failure(

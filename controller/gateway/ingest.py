@@ -294,24 +294,24 @@ class Lane:
         except InVainError as error:
             _log.info("%s; the portion is stored row by row", error)
         self._spoiling.add(load.portions[position].worker_id)
-        claimed = await self._retrying(partial(store_singly, load=load, position=position), load)
-        self._count(load, claimed)
-        return claimed
+        stored: Stored = await self._retrying(partial(store_singly, load=load, position=position), load)
+        self._count(load, stored)
+        return stored.claimed
 
     async def _copy(self, load: Load, positions: Collection[int], wary: Collection[int]) -> Claimed:
         work = partial(store_copied, load=load, positions=positions, wary=wary)
         stored: Stored = await self._retrying(work, load)
         for position in stored.repeating:
             self._repeating.add(load.portions[position].worker_id)
-        self._count(load, stored.claimed)
+        self._count(load, stored)
         return stored.claimed
 
-    def _count(self, load: Load, claimed: Claimed) -> None:
+    def _count(self, load: Load, done: Stored) -> None:
         """Note what a transaction has stored, and tell of it."""
-        counts = self._preparation.count(load, claimed)
+        counts = self._preparation.count(load, done.claimed)
         self._tally.transactions += 1
-        self._tally.stored += counts.stored
-        self._tally.quarantined += counts.quarantined
+        self._tally.stored += counts.stored - done.refused
+        self._tally.quarantined += counts.quarantined + done.refused
         self._tally.expired += counts.expired
         self._tally.deleted += counts.deleted
         self._on_stored(counts.tests, counts.one_shots)

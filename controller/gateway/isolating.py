@@ -21,7 +21,7 @@ def load_apart(preparation: Preparation, connection: BlockingConnection, portion
     loads: list[Load] = []
     for portion in portions:
         try:
-            loads.append(preparation.load(connection, [portion]))
+            loads.append(preparation.part(connection, [portion]))
         except Exception as error:
             if not is_in_vain(error):
                 raise
@@ -35,7 +35,7 @@ def _rows(preparation: Preparation, connection: BlockingConnection, portion: Por
     for seq, text in zip(portion.seqs, portion.wire, strict=True):
         row = replace(portion, seqs=[seq], wire=[text])
         try:
-            loads.append(preparation.load(connection, [row]))
+            loads.append(preparation.part(connection, [row]))
         except Exception as error:
             if not is_in_vain(error):
                 raise

@@ -45,6 +45,8 @@ class Stored:
     claimed: Claimed
     #: Portions that held results which were stored already.
     repeating: frozenset[int]
+    #: Results in which nothing was wrong until they were to be stored: set aside, though the load has their rows.
+    refused: int = 0
 
 
 def store_copied(
@@ -83,11 +85,12 @@ def store_copied(
     return Stored(claimed=frozenset(watermarks), repeating=frozenset(np.unique(load.owners[again]).tolist()))
 
 
-def store_singly(connection: BlockingConnection, load: Load, position: int) -> Claimed:
+def store_singly(connection: BlockingConnection, load: Load, position: int) -> Stored:
     """Store a portion row by row: what the database refuses for its content is set aside, the rest is stored."""
     with connection.transaction():
         watermarks = _claim(connection, load, [position])
         refused = []
+        found = 0
         for portion, entry in _survivors(load, watermarks):
             fault = entry.fault
             if entry.packed is not None:
@@ -112,9 +115,10 @@ def store_singly(connection: BlockingConnection, load: Load, position: int) -> C
                     fault = f"it cannot be stored: {error!r}"
             if not fault:
                 continue  # nobody wants it any more
+            found += entry.packed is not None
             refused.append((portion, Entry(seq=entry.seq, packed=None, fault=fault, payload=entry.payload)))
         _set_aside(connection, refused)
-    return frozenset(watermarks)
+    return Stored(claimed=frozenset(watermarks), repeating=frozenset(), refused=found)
 
 
 def _claim(connection: BlockingConnection, load: Load, positions: Collection[int]) -> dict[int, int]:

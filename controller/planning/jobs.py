@@ -101,7 +101,7 @@ def _targets(
         try:
             target = contract.parse_target(kind, destination.address)
         except InvalidInputError as error:
-            reason = f"`{kind.name}` cannot aim at it: {error.problems[0].message}"
+            reason = f"`{kind.name}` cannot aim at it: {error.problems[0].message}; correct its address, or take it out of the test"
             skipped.append(_skip(test, destination=destination, reason=reason))
         else:
             yield destination, str(target)

@@ -85,8 +85,16 @@ def _parameter(item: Parameter) -> tuple[str, ...]:
         item.unit,
         _default(item),
         ", ".join(_values(item)),
-        item.description,
+        " ".join(_said(item)),
     )
+
+
+def _said(item: Parameter) -> Iterator[str]:
+    yield item.description
+    name, _, wanted = item.regular_expression.partition("=")
+    if name:
+        when = f"With `{name}: {wanted}` it is a regular expression, which" if wanted else "It"
+        yield f"{when} is checked where the test is made: an expression that workers cannot use is refused."
 
 
 def _default(item: Parameter) -> str:
@@ -155,3 +163,6 @@ def _described(metric: Metric) -> Iterator[str]:
         yield f"Diagnosis takes it as a sign of {_LAYERS[metric.layer]}."
     if metric.distribution:
         yield "Percentiles over time are kept."
+    if metric.event:
+        how = "true" if metric.type == "boolean" else "another one than in the run before"
+        yield f"When it is {how}, charts and the API tell the event *{metric.event}*."

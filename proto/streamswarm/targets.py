@@ -76,6 +76,10 @@ def parse_host(text: str) -> str:
         _, percent, zone = text.partition("%")
         if percent and not _ZONE.match(zone):
             raise TargetError(f"`{shown(text)}` has a zone that is no interface name, such as `fe80::1%eth0`")
+        if percent and address.is_multicast:
+            raise TargetError(
+                f"`{shown(text)}` is a multicast address, which many hosts may answer at once; name the address of one"
+            )
         if percent and address not in _WITH_ZONE:
             raise TargetError(
                 f"`{shown(text)}` has a zone, which only link-local addresses (fe80::/10) have; leave out "

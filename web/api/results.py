@@ -214,19 +214,26 @@ def _of_rows(
     end: dt.datetime,
 ) -> list[tuple[Line, Series]]:
     """Return a metric of the rows of a repeated group that these lines had, of all or of one."""
-    keys = [
-        [known for known in children.keys(database, line, child, start=start, end=end) if key in ("", known)]
-        for line in lines
-    ]
-    names = list(dict.fromkeys(known for of_line in keys for known in of_line))
+    keys = [children.keys(database, line, child, start=start, end=end) for line in lines]
+    wanted = [[known for known in of_line if key in ("", known)] for of_line in keys]
+    names = list(dict.fromkeys(known for of_line in wanted for known in of_line))
     some = ", ".join(shown(known) for known in names[:_NAMED])
     more = " and others" if len(names) > _NAMED else ""
-    _refuse_many(sum(map(len, keys)), "key", f"name one (of {some}{more}), a worker or a destination")
+    _refuse_many(sum(map(len, wanted)), "key", f"name one (of {some}{more}), a worker or a destination")
     return [
         (line, series)
-        for line, of_line in zip(lines, keys, strict=True)
+        for line, of_line, group in zip(lines, wanted, keys, strict=True)
+        if of_line
         for series in children.child_series(
-            database, line, child, metric.name, of_line, start=start, end=end, points=MAX_POINTS
+            database,
+            line,
+            child,
+            metric.name,
+            of_line,
+            group_size=len(group),
+            start=start,
+            end=end,
+            points=MAX_POINTS,
         )
     ]
 

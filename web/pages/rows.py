@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from controller.store.queries import charts, children, results, tests
+from controller.store.queries import children, results, tests
 from controller.store.queries.children import Group
 from controller.store.queries.results import Line
 from streamswarm import contract
@@ -102,7 +102,7 @@ def test_rows(test_id: int) -> Response:
         # What was chosen may lie beyond the rows of another range.
         first = min(first, max(0, len(keys) - 1) // MOST_LINES * MOST_LINES)
         wanted = keys[first : first + MOST_LINES]
-        bucket = charts.bucket_for(session, [line], start=start, end=end)
+        bucket = children.bucket_for(session, line, len(keys), start=start, end=end)
         group = children.read(session, line, child.name, metrics, wanted, start=start, end=end, bucket=bucket)
     return _answer(child, line, keys, first, group)
 

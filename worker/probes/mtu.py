@@ -45,7 +45,7 @@ async def run(target: Target, spec: MtuSpec, context: ProbeContext) -> Outcome:
             raise vantage_failure(
                 f"echo requests cannot be sent from this host: {error}",
                 run.metrics,
-                reason=probe_pb2.FAILURE_REASON_NO_PERMISSION,
+                reason=error.failure_reason,
             ) from error
         except OSError as error:
             raise unsent(error, str(address), run.metrics, advice=LOOK) from error

@@ -11,9 +11,10 @@ from streamswarm.v1.probes.ping_pb2 import PingResult, PingSpec
 from worker.evaluation import statistics, sweeps
 from worker.evaluation.replies import Replies, set_present
 from worker.failures import (
-    error_text,
     internal_failure,
     network_failure,
+    nothing_sent,
+    refusals,
     resolver_failure,
     unsent,
     vantage_failure,
@@ -112,15 +113,12 @@ async def _send(plan: EchoPlan, where: str) -> EchoRecord:
         record = await echo(plan)
     except EchoUnavailableError as error:
         raise vantage_failure(
-            f"ping cannot run on this host: {error}", reason=probe_pb2.FAILURE_REASON_NO_PERMISSION
+            f"ping cannot run on this host: {error}", reason=error.failure_reason
         ) from error
     except EchoSendError as error:
         raise unsent(error, where, advice=flow_labels.refusal(plan.flow_label, error.errno)) from error
     if record.sent == 0:
-        raise vantage_failure(
-            f"this host sent no request to {where}: {_refusals(record)}",
-            reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
-        )
+        raise nothing_sent(record.refused, "request", where)
     return record
 
 
@@ -166,7 +164,7 @@ def _explain(replies: Replies, detail: dict[str, Any], version: int) -> None:
     if histogram:
         detail["rtt_histogram"] = histogram
     if record.refused:
-        detail["not_sent"] = _refusals(record)
+        detail["not_sent"] = refusals(record.refused)
     if record.errors:
         detail["icmp_errors"] = _errors(record, version)
     if record.dropped_here:
@@ -204,9 +202,3 @@ def _errors(record: EchoRecord, version: int) -> str:
         for (offender, kind, code), count in most
     )
     return text if len(most) == len(counts) else f"{text}; and {len(counts) - len(most)} other errors"
-
-
-def _refusals(record: EchoRecord) -> str:
-    return "; ".join(
-        f"{count} times {error_text(OSError(number, ''))}" for number, count in record.refused.items()
-    )

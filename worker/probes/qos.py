@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from worker.concurrency import cancel
 from worker.evaluation import dscp, marks, statistics, treatment
 from worker.evaluation.dscp import CodePoint
 from worker.evaluation.treatment import Burst, Policy, Seen
-from worker.failures import error_text, internal_failure, network_failure, unsent, vantage_failure
+from worker.failures import internal_failure, network_failure, nothing_sent, unsent, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
 from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError, echo_availability
 from worker.wire.far_end import PACKET_BYTES as FAR_END_PACKET_BYTES
@@ -65,7 +66,7 @@ async def run(target: Target, spec: QosSpec, context: ProbeContext) -> Outcome:
         except EchoUnavailableError as error:
             raise vantage_failure(
                 f"echo requests cannot be sent from this host: {error}",
-                reason=probe_pb2.FAILURE_REASON_NO_PERMISSION,
+                reason=error.failure_reason,
             ) from error
         except OSError as error:
             raise unsent(error, str(address), run.metrics) from error
@@ -129,6 +130,8 @@ class _Run:
         }
         self._bursts: dict[str, Burst] = {}
         self._paced: dict[str, float] = {}
+        #: Why this host cannot trace, once it is known not to.
+        self._untraced_reason = probe_pb2.FAILURE_REASON_NO_PERMISSION
         #: Classes of whose marks the destination told: it quoted them, or its worker said how they came.
         self._ended: list[str] = []
         self.metrics = QosResult(packets_sent=0, bytes_sent=0, bytes_received=0)
@@ -176,7 +179,7 @@ class _Run:
                 f"whether the marks of {', '.join(unseen)} arrive at {self._address} as the test's policy demands "
                 f"cannot be judged, because this host cannot trace: {untraced}",
                 self.metrics,
-                reason=probe_pb2.FAILURE_REASON_NO_PERMISSION,
+                reason=self._untraced_reason,
             )
         if unjudged:
             raise vantage_failure(
@@ -251,13 +254,10 @@ class _Run:
     def _silence(self, records: Sequence[EchoRecord]) -> Exception:
         sent = sum(record.sent for record in records)
         if not sent:
-            numbers = {number for record in records for number in record.refused}
-            text = ", ".join(error_text(OSError(number, "")) for number in sorted(numbers))
-            return vantage_failure(
-                f"this host sent no request to {self._address}: {text}",
-                self.metrics,
-                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
-            )
+            refused: Counter[int] = Counter()
+            for record in records:
+                refused.update(record.refused)
+            return nothing_sent(refused, "request", str(self._address), self.metrics)
         errors = any(record.errors for record in records)
         # A reply after the time-out is a sign of the destination, too.
         late = sum(len(set(record.replies.requests)) for record in records)
@@ -328,6 +328,7 @@ class _Run:
                     ]
         except TraceUnavailableError as error:
             self._detail["not_traced"] = str(error)
+            self._untraced_reason = error.failure_reason
 
     async def _ask_far_end(self) -> None:
         """Have the worker at the destination tell how packets of each class come to it, where the test wants that."""

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, cast
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.traceroute_pb2 import TracerouteHop, TracerouteResult, TracerouteSpec
-from worker.failures import NO_ROOM, error_text, internal_failure, network_failure, vantage_failure
+from worker.failures import (
+    NO_ROOM,
+    error_text,
+    internal_failure,
+    network_failure,
+    nothing_sent,
+    refusals,
+    unsent,
+    vantage_failure,
+)
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext, ProbeFailure
 from worker.wire import flow_labels, icmp_messages
 from worker.wire.addresses import shown_address
@@ -69,10 +78,7 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
         plan.source.check(address.version)
         record = await _trace(address, plan)
         if not record.probes:
-            raise vantage_failure(
-                f"this host sent no probe to {address}: {_refusals(record)}",
-                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
-            )
+            raise nothing_sent(record.refused, "probe", str(address))
         found = sort(record.probes)
         metrics = _summary(found, record, plan, address.version)
         names: dict[str, str] = {}
@@ -90,7 +96,7 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
         if context.databases is not None:
             await _locate(context.databases, found, metrics, detail["hops"])
         if record.refused:
-            detail["not_sent"] = _refusals(record)
+            detail["not_sent"] = refusals(record.refused)
         if record.overflows:
             detail["overflows"] = record.overflows
         if not metrics.reached:
@@ -189,13 +195,10 @@ async def _trace(address: IPAddress, plan: TracePlan) -> TraceRecord:
     except TraceUnavailableError as error:
         raise vantage_failure(
             f"traceroute by {plan.protocol.upper()} cannot run on this host: {error}",
-            reason=probe_pb2.FAILURE_REASON_NO_PERMISSION,
+            reason=error.failure_reason,
         ) from error
     except TraceSendError as error:
-        raise vantage_failure(
-            f"this host cannot send to {address}: {error_text(error)}",
-            reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
-        ) from error
+        raise unsent(error, str(address)) from error
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -421,12 +424,6 @@ def _not_reached(
     return network_failure(
         f"{address} did not answer; the last hop that did is number {last.ttl}, {', '.join(last.addresses)}",
         metrics,
-    )
-
-
-def _refusals(record: TraceRecord) -> str:
-    return "; ".join(
-        f"{count} times {error_text(OSError(number, ''))}" for number, count in record.refused.items()
     )
 
 

@@ -46,6 +46,11 @@ class Gaps:
         self._unsaved = set(self._of_job)
 
     @property
+    def empty(self) -> bool:
+        """Whether there are none."""
+        return not self._of_job
+
+    @property
     def can_be_told(self) -> bool:
         """Whether there are any and the file holds them all."""
         return bool(self._of_job) and not self._unsaved

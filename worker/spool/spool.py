@@ -55,6 +55,8 @@ class Spool:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._pending: list[tuple[Entry, asyncio.Future[int]]] = []
         self._gaps = Gaps()
+        #: Whether gaps are becoming records.
+        self._settling = False
         self._wake = asyncio.Event()
         self._grown = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -77,6 +79,8 @@ class Spool:
     async def open(self) -> None:
         """Open the file, setting a damaged one aside; raises StorageError when the disk does not allow it."""
         await self._in_thread(self._open)
+        if self._gaps_can_settle():
+            self._wake.set()
         self._writer = asyncio.ensure_future(self._write_loop())
 
     async def watch(self) -> None:
@@ -153,6 +157,11 @@ class Spool:
         """The oldest record not yet acknowledged, 0 when there is none."""
         first = max(self._acked, self._deleted) + 1
         return first if self._records and first < self.next_seq else 0
+
+    @property
+    def all_told(self) -> bool:
+        """Whether nothing is left to be delivered: neither a record nor a gap that becomes one when there is room."""
+        return not self.first_unacked_seq and not self._settling and self._gaps.empty
 
     @property
     def records(self) -> int:
@@ -310,13 +319,17 @@ class Spool:
     async def _settle_gaps(self) -> None:
         gaps = self._gaps.take()
         entries = [telling(gap) for gap in gaps]
+        self._settling = True
         try:
             seqs = await self._in_thread(lambda: self._file.settle_gaps(entries))
         except (StorageError, DamageError):
             self._gaps.put_back(gaps)
             raise
-        self._records += len(seqs)
-        self._bytes += sum(len(entry.body) + OVERHEAD for entry in entries)
+        else:
+            self._records += len(seqs)
+            self._bytes += sum(len(entry.body) + OVERHEAD for entry in entries)
+        finally:
+            self._settling = False
         self._announce()
 
     def _announce(self) -> None:

@@ -20,6 +20,7 @@ from worker.probing import IPAddress, ProbeFailure
 from worker.vantage.gateways import Gateways
 from worker.vantage.nameservers import any_answers, name_servers
 from worker.vantage.pressure import Pressure
+from worker.vantage.strays import Strays
 from worker.wire import netlink
 from worker.wire.netlink import Hop
 from worker.wire.source import BY_ROUTES, Source
@@ -56,6 +57,7 @@ class Vantage:
         self._servers = servers
         self._gateways = Gateways(clock, may_ask=self._may_ask)
         self._pressure = Pressure(clock)
+        self._strays = Strays(clock)
         #: First hops of the ways that runs went lately; None for those that need none.
         self._ways: dict[Way, Hop | None] = {}
         #: When each of them was used last, in microseconds of steady time; and which were since the last look.
@@ -134,7 +136,7 @@ class Vantage:
         since_us = self._clock.steady_us() - _LATELY_US
         faults = await asyncio.gather(*(self._gateways.fault(hop, since_us=since_us) for hop in hops))
         wrong = dict(zip(map(_about, hops), faults, strict=True))
-        wrong |= self._pressure.look({hop.index for hop in hops})
+        wrong |= self._pressure.look({hop.index for hop in hops}) | self._strays.look()
         if "names" in self._wrong:
             wrong["names"] = await self._resolver_fault()
         self._tell({about: text for about, text in wrong.items() if text})

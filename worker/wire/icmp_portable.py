@@ -9,6 +9,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
+from streamswarm.v1 import probe_pb2
 from worker.probing import IPAddress
 from worker.wire.echo import (
     EchoError,
@@ -51,13 +52,25 @@ async def echo(plan: EchoPlan) -> EchoRecord:
     import icmplib
 
     if plan.dont_fragment:
-        raise EchoUnavailableError("this system gives no way to forbid fragmentation of ICMP packets", "")
+        raise EchoUnavailableError(
+            "this system gives no way to forbid fragmentation of ICMP packets",
+            "",
+            probe_pb2.FAILURE_REASON_NOT_AVAILABLE,
+        )
     if plan.hosts > 1:
-        raise EchoUnavailableError("whole networks can be asked from Linux only", "")
+        raise EchoUnavailableError(
+            "whole networks can be asked from Linux only", "", probe_pb2.FAILURE_REASON_NOT_AVAILABLE
+        )
     if plan.flow_label:
-        raise EchoUnavailableError("flow labels can be set on Linux only", "")
+        raise EchoUnavailableError(
+            "flow labels can be set on Linux only", "", probe_pb2.FAILURE_REASON_NOT_AVAILABLE
+        )
     if plan.interface:
-        raise EchoUnavailableError("an interface to send through can be chosen on Linux only", "")
+        raise EchoUnavailableError(
+            "an interface to send through can be chosen on Linux only",
+            "",
+            probe_pb2.FAILURE_REASON_NOT_AVAILABLE,
+        )
     interval_s = 0.0 if plan.burst else plan.interval_s
     version = plan.address.version
     ident = secrets.randbelow(0x10000)

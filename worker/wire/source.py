@@ -42,9 +42,17 @@ class Source:
         if not text:
             return BY_ROUTES
         try:
-            return cls(address=ipaddress.ip_address(text))
+            address = ipaddress.ip_address(text)
         except ValueError:
             pass
+        else:
+            if "%" in text and not address.is_link_local:
+                raise internal_failure(
+                    f"`{shown(text)}` has a zone, which only link-local addresses have; leave out what follows `%` in the "
+                    "test's `source`, or name the interface alone",
+                    reason=probe_pb2.FAILURE_REASON_INVALID_TEST,
+                )
+            return cls(address=address)
         if len(text.encode()) > _LONGEST_NAME or "/" in text or ":" in text or text in (".", ".."):
             raise internal_failure(
                 f"`{shown(text)}` is neither an address nor the name of an interface; correct the test's `source`",

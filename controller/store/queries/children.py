@@ -27,9 +27,11 @@ from controller.store.queries.results import (
     with_empty_buckets,
     with_empty_runs,
 )
-from controller.store.rollups import Source
+from controller.store.rollups import FAST_S, HOUR, Source
 from streamswarm.v1 import probe_pb2
 
+#: Rows of results that are read for one chart; where there are more, the hours serve: a sweep has a thousand rows a run.
+MOST_ROWS = 500_000
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -57,6 +59,23 @@ def keys(session: Session, line: Line, child: str, *, start: dt.datetime, end: d
     results.child_table(line.kind, child)
     found = figures.keys(session, Source(kind=line.kind, child=child), line.job_ids, start=start, end=end)
     return sorted(found, key=_natural)
+
+
+def bucket_for(
+    session: Session,
+    line: Line,
+    count: int,
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    points: int = MAX_POINTS,
+) -> dt.timedelta | None:
+    """Return the width of the buckets in which a group of so many rows is shown; None when runs are few enough."""
+    bucket = charts.bucket_for(session, [line], start=start, end=end, points=points)
+    if bucket is None or bucket >= HOUR.width or not line.interval_s or line.interval_s < FAST_S:
+        return bucket
+    runs = (end - start).total_seconds() / line.interval_s
+    return HOUR.width if runs * count > MOST_ROWS else bucket
 
 
 def read(
@@ -109,12 +128,16 @@ def child_series(
     metric: str,
     wanted: Collection[str],
     *,
+    group_size: int,
     start: dt.datetime,
     end: dt.datetime,
     points: int = MAX_POINTS,
 ) -> tuple[Series, ...]:
-    """Return a metric of these rows over [start, end) as `results.series` does for a kind's own, one for every key."""
-    bucket = charts.bucket_for(session, [line], start=start, end=end, points=points)
+    """Return a metric of these rows over [start, end) as `results.series` does for a kind's own, one for every key.
+
+    `group_size` is how many rows the group has in all: whoever wants some reads past the others.
+    """
+    bucket = bucket_for(session, line, group_size, start=start, end=end, points=points)
     made = _series(session, line, child, metric, wanted, start=start, end=end, bucket=bucket)
     if bucket is None and any(len(each.points) > points for each in made):
         bucket = bucket_width(end - start, points=points, interval_s=line.interval_s)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.peers import Peer
 
-from controller.gateway import ingest, packing, preparing, storing
+from controller.gateway import ingest, ownership, packing, preparing, storing
 from controller.gateway.batches import Batch
 from controller.gateway.ingest import Ingest
 
@@ -190,6 +190,8 @@ async def test_a_result_that_preparing_trips_over_is_set_aside_alone(
             raise KeyError("nobody foresaw it")
         return pack_alike(wire)
 
+    # What is remembered of jobs is old at every look: what the portions before have found out must not go with it.
+    monkeypatch.setattr(ownership, "OLDEST_S", -1.0)
     monkeypatch.setattr(preparing, "_parse", parse_or_trip)
     monkeypatch.setattr(preparing, "pack_alike", pack_or_trip)
     batches = []

@@ -119,6 +119,8 @@ async def test_a_row_that_only_the_database_refuses_spoils_no_other(
     assert seq == 3
     assert reason.startswith("the database refuses it")
     assert deployment.sql("SELECT payload FROM quarantine") == [(results[2].SerializeToString(),)]
+    tally = deployment.gateway.ingest.tally
+    assert (tally.stored, tally.quarantined) == (5, 1), "what is set aside is not told as stored"
 
 
 async def test_odd_text_is_stored_cleaned(deployment: Any, tools: Any) -> None:

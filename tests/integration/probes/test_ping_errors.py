@@ -8,10 +8,14 @@ import time
 from typing import Any
 
 import pytest
-from integration.probes.peers import Path3, Probe, to_both
+from integration.probes.peers import Path3, Probe, ScriptedHost, echo_reply, to_both
 
 from streamswarm.v1 import probe_pb2
+from worker.clock import SystemClock
+from worker.policy import Policy
 from worker.probing import ProbeFailure
+from worker.vantage.health import Vantage
+from worker.wire import icmp
 from worker.wire.echo import EchoPlan
 from worker.wire.icmp import engine
 from worker.wire.icmp.lane import Lane
@@ -165,3 +169,30 @@ def test_a_device_made_anew_under_the_same_name_is_another_one(monkeypatch: pyte
     assert Sort.of(plan) == before
     monkeypatch.setattr("socket.if_nametoindex", lambda name: 9)
     assert Sort.of(plan) != before
+
+
+@pytest.mark.namespaces
+async def test_replies_that_nobody_asked_for_are_counted_and_told(
+    scripted_host: ScriptedHost, probe: Probe
+) -> None:
+    """Each request is answered rightly, and three times with other words: after 120 of them the vantage point says so."""
+
+    def forge(message: bytearray) -> None:
+        message[12] ^= 1
+
+    scripted_host.script = lambda _number, packet: [
+        (0.0, echo_reply(packet)),
+        *[(0.0, echo_reply(packet, forge))] * 3,
+    ]
+    vantage = Vantage(SystemClock(), Policy(), servers=lambda: ())
+    with scripted_host.namespace.entered():
+        await vantage.look()
+        before = icmp.strays()
+        outcome = await probe("ping", "10.92.0.2", count=40, interval_ms=10)
+        await asyncio.sleep(0.1)
+        await vantage.look()
+    assert outcome.metrics.packets_received == 40
+    assert icmp.strays() - before == 120
+    assert "more than 100 echo replies within a minute answer nothing that it sent lately" in vantage.alarm
+    icmp.close_unused()
+    assert icmp.strays() - before == 120, "sockets that are closed stay counted"

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 import yaml
 
-from streamswarm.v1 import gateway_pb2
+from streamswarm.v1 import gateway_pb2, probe_pb2
 from worker.config import WorkerConfig
 from worker.draining import Drained, drain
 from worker.lock import DataLock
+from worker.spool.file import SpoolFile
+from worker.spool.records import Gap
 
 
 @pytest.fixture
@@ -57,6 +59,23 @@ async def test_everything_is_delivered_once_and_nothing_measured(
     sessions = len(gateway.hellos)
     assert await drain(_config(configuration), wait_s=10) == Drained(waiting=0)
     assert len(gateway.hellos) == sessions, "nothing waits, and yet it has dialled"
+
+
+async def test_runs_that_were_missed_for_want_of_room_are_told_too(
+    gateway: Any, configuration: dict[str, Any], waiting: int
+) -> None:
+    """They become a result when the others have gone; that is delivered as well, and nothing is left behind."""
+    missed = probe_pb2.Result(
+        job_id=1, scheduled_at_us=7, status=probe_pb2.STATUS_MISSED, error="the spool is full"
+    )
+    path = Path(configuration["data_dir"]) / "spool.sqlite"
+    for told in (1, 2):
+        file = SpoolFile.open(path)
+        file.commit([], [Gap(job_id=1, count=56, last_us=9, body=missed.SerializeToString())])
+        file.close()
+        assert await drain(_config(configuration), wait_s=10) == Drained(waiting=0)
+        assert len(gateway.stored) == waiting + told
+        missed.scheduled_at_us = 8
 
 
 async def test_what_is_not_acknowledged_in_time_is_counted(

@@ -32,15 +32,22 @@ def test_committed_pages_are_fresh(pages: ModuleType) -> None:
 
 @pytest.mark.parametrize("kind", contract.kinds())
 def test_every_parameter_and_metric_is_on_its_page(kind: str) -> None:
-    """With its description, once."""
+    """With its description, once, and what follows from its other options."""
     known = contract.kind(kind)
     page = manual.page(known)
     parameters = [row for table in page.parameters for row in table.rows]
     assert sorted(row[0] for row in parameters) == sorted(item.name for item in known.parameters)
-    assert {row[-1] for row in parameters} == {item.description for item in known.parameters}
+    told = {row[0]: row[-1] for row in parameters}
+    for item in known.parameters:
+        assert told[item.name].startswith(item.description)
+        assert ("an expression that workers cannot use" in told[item.name]) == bool(item.regular_expression)
     metrics = [row for table in page.metrics for row in table.rows]
     expected = [*known.metrics, *(metric for child in known.children for metric in child.metrics)]
     assert sorted(row[0] for row in metrics) == sorted(metric.name for metric in expected)
+    for metric in expected:
+        texts = [row[4] for row in metrics if row[0] == metric.name and row[4].startswith(metric.description)]
+        assert texts
+        assert all(("tell the event" in text) == bool(metric.event) for text in texts)
     for table in (*page.parameters, *page.metrics):
         assert {len(row) for row in table.rows} == {len(table.columns)}, table.title
 

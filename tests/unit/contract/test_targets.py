@@ -37,11 +37,18 @@ def test_odd_hosts_are_refused_with_a_message(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["2001:db8::1%eth0", "[2001:db8::1%eth0]:53", "::1%lo", "fd00::1%eth0", "ff02::1%eth0", "::ffff:169.254.0.1%eth0", "fec0::1%1"],
+    ["2001:db8::1%eth0", "[2001:db8::1%eth0]:53", "::1%lo", "fd00::1%eth0", "::ffff:169.254.0.1%eth0", "fec0::1%1"],
 )  # fmt: skip
 def test_a_zone_that_the_kernel_would_ignore_is_refused(text: str) -> None:
     """Packets would leave by another interface than the one that is named."""
     with pytest.raises(TargetError, match=r"only link-local addresses .* leave out `%.* test's `source`"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize("text", ["ff02::1%eth0", "[ff01::1%lo]:53", "ff05::2%2"])
+def test_multicast_is_told_as_such(text: str) -> None:
+    """Its zone has a meaning, and leaving it out would help nobody."""
+    with pytest.raises(TargetError, match="is a multicast address, which many hosts may answer"):
         parse_address(text)
 
 

@@ -157,6 +157,10 @@ def test_available_kinds_and_silent_workers_are_planned() -> None:
         ({"destinations": ()}, "it has no destination"),
         ({"destinations": (replace(TARGET, deleted=True),)}, "the destination is deleted"),
         ({"destinations": (replace(TARGET, address="192.0.2.1:80"),)}, "`ping` cannot aim at it"),
+        (
+            {"destinations": (replace(TARGET, address="fd00::1%eth0"),)},
+            "; correct its address, or take it out of the test",
+        ),
         ({"kind": "http"}, "`http` cannot aim at it: `192.0.2.1` must start with"),
         ({"selection": {"sites": ["nowhere"]}}, "its selection takes no worker"),
     ],

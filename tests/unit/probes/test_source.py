@@ -97,6 +97,16 @@ def test_what_this_host_does_not_have_is_the_vantages(text: str, version: int, p
     assert caught.value.reason == probe_pb2.FAILURE_REASON_CANNOT_SEND
 
 
+@pytest.mark.parametrize("text", ["fd00::1%lo", "2001:db8::1%1", "::1%lo"])
+def test_a_zone_that_the_kernel_would_ignore_is_the_tests_fault(text: str) -> None:
+    """As for destinations: packets would leave by another interface than the one that is named."""
+    with pytest.raises(
+        ProbeFailure, match="only link-local addresses have; leave out what follows `%`"
+    ) as caught:
+        Source.parse(text)
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_INVALID_TEST
+
+
 @pytest.mark.parametrize(("text", "version"), [("127.0.0.1", 6), ("::1", 4)])
 def test_addresses_of_the_other_family_are_the_tests_fault(text: str, version: int) -> None:
     """By binding and by control data alike."""

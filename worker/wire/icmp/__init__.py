@@ -12,7 +12,7 @@ from worker.wire.echo import EchoPlan, EchoRecord
 from worker.wire.icmp.engine import Engine
 from worker.wire.icmp.sockets import PING_GROUP_RANGE, open_socket
 
-__all__ = ["PING_GROUP_RANGE", "close_unused", "echo", "open_socket", "open_sockets"]
+__all__ = ["PING_GROUP_RANGE", "close_unused", "echo", "open_socket", "open_sockets", "strays"]
 
 _engines: dict[asyncio.AbstractEventLoop, Engine] = {}
 
@@ -33,6 +33,12 @@ def close_unused() -> None:
 def open_sockets() -> int:
     """Return how many sockets this event loop's engine has open."""
     return _engine().sockets
+
+
+def strays() -> int:
+    """Return how many messages this event loop's engine has got that answer nothing it sent, or not as it was sent."""
+    engine = _engines.get(asyncio.get_running_loop())
+    return 0 if engine is None else engine.strays
 
 
 def _engine() -> Engine:

@@ -54,6 +54,8 @@ class Engine:
         self._retry: asyncio.TimerHandle | None = None
         self._ready_s = 0.0
         self._keeper: asyncio.Task[None] | None = None
+        #: Messages that answer nothing, of lanes that are closed.
+        self._strays_closed = 0
 
     async def echo(self, plan: EchoPlan) -> EchoRecord:
         """See `worker.wire.icmp.echo`."""
@@ -79,6 +81,12 @@ class Engine:
     def sockets(self) -> int:
         """How many sockets are open."""
         return sum(map(len, self._lanes.values()))
+
+    @property
+    def strays(self) -> int:
+        """How many messages came to its sockets that answer nothing they sent, or not as it was sent."""
+        open_lanes = itertools.chain.from_iterable(self._lanes.values())
+        return self._strays_closed + sum(lane.unknown + lane.foreign for lane in open_lanes)
 
     def close_unused(self) -> None:
         """Close all sockets unless a run is under way."""
@@ -235,3 +243,4 @@ class Engine:
                     readiness.remove_reader(self._loop, lane.sock)
                     lane.close()
                     lanes.remove(lane)
+                    self._strays_closed += lane.unknown + lane.foreign

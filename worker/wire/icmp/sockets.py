@@ -14,6 +14,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from streamswarm.v1 import probe_pb2
 from worker.probing import IPAddress
 from worker.wire import batches, flow_labels, icmp_messages, options, stamps
 from worker.wire.addresses import set_dscp
@@ -82,7 +83,9 @@ def open_socket(version: int) -> socket.socket:
             if error.errno in (errno.EPERM, errno.EACCES, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
                 continue
             if error.errno == errno.EAFNOSUPPORT:
-                raise EchoUnavailableError(f"this host has no IPv{version}", "") from error
+                raise EchoUnavailableError(
+                    f"this host has no IPv{version}", "", probe_pb2.FAILURE_REASON_CANNOT_SEND
+                ) from error
             raise
         sock.setblocking(False)
         return sock
@@ -120,7 +123,9 @@ def control_of(plan: EchoPlan, sort: Sort) -> bytes:
     if plan.flow_label:
         if sort.marks is not None:
             raise EchoUnavailableError(
-                "this system gives ICMPv6 packets no flow label; Linux does from 5.18 on", ""
+                "this system gives ICMPv6 packets no flow label; Linux does from 5.18 on",
+                "",
+                probe_pb2.FAILURE_REASON_NOT_AVAILABLE,
             )
         data += batches.control_message(*flow_labels.control(plan.flow_label))
     if plan.source is not None and sort.source is None:

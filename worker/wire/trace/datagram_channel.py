@@ -15,6 +15,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
+from streamswarm.v1 import probe_pb2
 from worker.wire import flow_labels, options, readiness, stamps
 from worker.wire.trace import sockets
 from worker.wire.trace.channel import BUSY, Refuse, Take
@@ -191,7 +192,11 @@ def open_socket(version: int) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_DGRAM, protocol)
     except OSError as error:
         if error.errno == errno.EAFNOSUPPORT:
-            raise TraceUnavailableError(f"this host has no IPv{version}", "") from error
+            raise TraceUnavailableError(
+                f"this host has no IPv{version}", "", probe_pb2.FAILURE_REASON_CANNOT_SEND
+            ) from error
+        if error.errno not in (errno.EPERM, errno.EACCES, errno.EPROTONOSUPPORT):
+            raise
         raise TraceUnavailableError(
             "this process may open neither raw nor ICMP datagram sockets: it lacks CAP_NET_RAW and its group is outside "
             "net.ipv4.ping_group_range",

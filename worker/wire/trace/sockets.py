@@ -11,6 +11,7 @@ import errno
 import secrets
 import socket
 
+from streamswarm.v1 import probe_pb2
 from worker.wire import options, stamps
 from worker.wire.addresses import SocketAddress
 from worker.wire.source import Source
@@ -86,7 +87,7 @@ def reserve_block() -> tuple[int, list[socket.socket]]:
                 raise
             continue
         return block, holders
-    raise TraceUnavailableError("no source ports are free on this host", "")
+    raise TraceUnavailableError("no source ports are free on this host", "", probe_pb2.FAILURE_REASON_NO_ROOM)
 
 
 def source_towards(version: int, there: SocketAddress, source: Source) -> bytes:
@@ -105,7 +106,9 @@ def _raw(version: int, protocol: int) -> socket.socket:
         if error.errno in (errno.EPERM, errno.EACCES):
             raise TraceUnavailableError("this process may not send raw packets", RAW_RIGHT) from error
         if error.errno == errno.EAFNOSUPPORT:
-            raise TraceUnavailableError(f"this host has no IPv{version}", "") from error
+            raise TraceUnavailableError(
+                f"this host has no IPv{version}", "", probe_pb2.FAILURE_REASON_CANNOT_SEND
+            ) from error
         raise
     sock.setblocking(False)
     return sock

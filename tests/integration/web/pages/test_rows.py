@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from sqlalchemy import text
 from support.axe import violations
 
@@ -156,3 +156,31 @@ def test_hops_are_drawn_each_by_itself(
     expect(loss.get_by_role("button")).to_have_count(24)
     assert violations(page) == []
     assert window.troubles == []
+
+
+@pytest.mark.browser
+def test_a_server_in_trouble_is_asked_again_at_one_pace(open_window: Callable[..., Any], way: Any) -> None:
+    """Charts and rows that both fail begin one new attempt after five seconds, not one each; the page says what is wrong."""
+    window = open_window()
+    page: Page = window.log_in()
+    asked: list[str] = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=503, body="")
+
+    page.clock.install()
+    page.route("**/chart.json*", refuse)
+    page.route("**/rows.json*", refuse)
+    page.goto(f"{window.address}/tests/{way[0]}")
+    expect(page.locator("[data-trouble]")).to_contain_text("the server answered 503")
+    before = len(asked)
+    for _ in range(5):
+        page.clock.run_for(5_000)
+        page.wait_for_timeout(150)
+    assert 5 <= len(asked) - before <= 2 * 6, asked
+    page.unroute("**/chart.json*")
+    page.unroute("**/rows.json*")
+    page.clock.run_for(5_000)
+    expect(page.locator("[data-trouble]")).to_be_hidden()
+    expect(page.locator("[data-shown]")).to_contain_text("hop 1 to hop 4")

@@ -27,6 +27,7 @@ class Board {
     this.back = root.querySelector("[data-follow]");
     this.trouble = root.querySelector("[data-trouble]");
     this.cut = root.querySelector("[data-cut]");
+    this.cutEvents = root.querySelector("[data-cut-events]");
     this.done = root.querySelector("[data-operation-marks]");
     this.panels = [...root.querySelectorAll(".chart:not([data-rows] .chart)")].map((element) => new Panel(element, this));
     this.rows = [...root.querySelectorAll("[data-rows]")].map((element) => new Rows(element, this));
@@ -142,18 +143,21 @@ class Board {
       this.cut.hidden = data.lines <= data.series.length;
       this.cut.textContent = `${data.series.length} of ${data.lines} pairs of worker and destination are drawn, the first by name.`;
       if (!partial) {
+        this.cutEvents.hidden = data.events_from === null;
+        const begin = clock((data.events_from ?? 0) / 1000, { withDate: true });
+        this.cutEvents.textContent = `Events before ${begin} are not marked: there are too many. A shorter range shows them.`;
         this.operations = data.operations;
         this.step = data.step;
         this.lastWhole = Date.now();
       }
       this.trouble.hidden = true;
+      this.rows.forEach((rows) => (partial ? rows.follow() : rows.load()));
     } catch (error) {
       this.complain(error);
     } finally {
       this.loading = null;
     }
     this.draw();
-    this.rows.forEach((rows) => (partial ? rows.follow() : rows.load()));
     if (this.again) {
       this.again = null;
       this.load();
@@ -163,7 +167,9 @@ class Board {
   complain(error) {
     this.trouble.hidden = false;
     this.trouble.querySelector("span").textContent = `New results could not be fetched: ${error.message}. Trying again.`;
-    setTimeout(() => this.load(), 5000);
+    // One attempt for all that has failed: each that began its own would fail again, and begin more.
+    clearTimeout(this.retry);
+    this.retry = setTimeout(() => this.load(), 5000);
   }
 
   draw() {
