@@ -337,7 +337,7 @@ def _compile(library: Path) -> None:
     """Compile here once, not on every host; whatever does not compile, as on a host, is of no use there."""
     # Within a release sources never change, so nothing is checked against them. Without a fixed seed the order of sets
     # in compiled files, and so the bundle's hash, would be another each time.
-    words = [
+    words: list[str | Path] = [
         "-m",
         "compileall",
         "-qq",
