@@ -12,7 +12,6 @@ from controller.store.queries.paging import Page
 from web.api.asking import Query
 from web.api.blueprint import blueprint, listed
 from web.api.describing import ID, INSTANT, UUID, described, said
-from web.api.schemas import listed as list_schema
 from web.api.schemas import record
 from web.auth import requires
 from web.database import transaction
@@ -30,17 +29,30 @@ _RANGE = dt.timedelta(days=1)
         "worker": UUID,
         "destination": ID,
     },
-    answers=list_schema(record(EventRecord)),
+    paged=True,
+    answers=record(EventRecord),
 )
 def list_events(test_id: int) -> Response:
-    """List a test's events, newest first, at most 500: paths that changed, by the metrics whose kind declares them."""
+    """List a test's events, newest first: paths that changed, by the metrics whose kind declares them.
+
+    Where results have expired, the roll-ups tell in which hour or day events were, and how many.
+    """
     query = Query()
     start, end = query.range(usual=_RANGE)
     worker, destination = query.uuid("worker"), query.id("destination")
+    paging = query.paging()
     query.done()
     with transaction() as database:
         test = tests.get(database, test_id)
         found = events.find(
-            database, test_id, test.kind, start=start, end=end, worker=worker, destination=destination
+            database,
+            test_id,
+            test.kind,
+            start=start,
+            end=end,
+            worker=worker,
+            destination=destination,
+            cursor=paging.cursor,
+            limit=paging.limit,
         )
-    return listed(Page(items=found, next_cursor=None))
+    return listed(Page(items=found.items, next_cursor=found.next_cursor))

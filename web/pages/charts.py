@@ -134,7 +134,8 @@ def test_chart(test_id: int) -> Response:
             "now": milliseconds(dt.datetime.now(dt.UTC)),
             "step": width_ms(bucket),
             "lines": len(every),
-            "series": [_series(item, found_events) for item in drawn],
+            "series": [_series(item, found_events.items) for item in drawn],
+            "events_from": (milliseconds(found_events.complete_from) if found_events.complete_from else None),
             "operations": [_mark(mark) for mark in marks],
         }
     )
@@ -157,7 +158,14 @@ def _series(drawn: charts.ChartLine, found: Sequence[events.EventRecord]) -> dic
         "failed": drawn.failed,
         "error": drawn.error,
         "missed": drawn.missed,
-        "events": [{"t": milliseconds(event.scheduled_at), "event": event.event} for event in own],
+        "events": [
+            {
+                "t": milliseconds(event.scheduled_at),
+                "event": event.event,
+                **({"count": event.count} if event.count > 1 else {}),
+            }
+            for event in own
+        ],
         "metrics": {
             name: {"mean": band.mean, **({"low": band.low, "high": band.high} if band.low else {})}
             for name, band in drawn.bands.items()

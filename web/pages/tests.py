@@ -181,7 +181,7 @@ def _happened(
     found: dict[tuple[int, dt.datetime], list[str]] = {}
     if shown and contract.kind(test.kind).events:
         start, end = shown[-1].scheduled_at, shown[0].scheduled_at + dt.timedelta(microseconds=1)
-        for event in events.find(session, test.id, test.kind, start=start, end=end):
+        for event in events.find(session, test.id, test.kind, start=start, end=end).items:
             found.setdefault((event.job_id, event.scheduled_at), []).append(event.event)
     return found
 

@@ -39,7 +39,7 @@ class Standing:
 
 def narrowest(connection: Connection | Session, kind: str, start: dt.datetime) -> dt.timedelta | None:
     """Return the width of the narrowest buckets that are left of a kind at an instant; None while results are."""
-    standing = _standing(connection, kind)
+    standing = standing_of(connection, kind)
     width = None
     for finer, coarser in (("raw", HOUR), (HOUR.name, DAY)):
         if start < standing.gone_before.get(finer, start):
@@ -73,7 +73,7 @@ def parts(
     usable: Sequence[Layer],
 ) -> list[tuple[Sequence[int], Piece]]:
     """Return what is read: pieces of the range, each with the jobs whose figures it has."""
-    standing = _standing(connection, kind)
+    standing = standing_of(connection, kind)
     start, end = _widened(*span, standing)
     narrow = cover(start, end, usable, standing)
     fast = _with_narrow_layer(connection, kind, job_ids, narrow)
@@ -93,7 +93,8 @@ def _widened(start: dt.datetime, end: dt.datetime, standing: Standing) -> tuple[
     return start, end
 
 
-def _standing(connection: Connection | Session, kind: str) -> Standing:
+def standing_of(connection: Connection | Session, kind: str) -> Standing:
+    """Return how far a kind is rolled up, and what of it has expired."""
     done = connection.execute(
         text("SELECT layer, done_until FROM rollup_frontiers WHERE kind = :kind"), {"kind": kind}
     )

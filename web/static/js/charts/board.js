@@ -27,6 +27,7 @@ class Board {
     this.back = root.querySelector("[data-follow]");
     this.trouble = root.querySelector("[data-trouble]");
     this.cut = root.querySelector("[data-cut]");
+    this.cutEvents = root.querySelector("[data-cut-events]");
     this.done = root.querySelector("[data-operation-marks]");
     this.panels = [...root.querySelectorAll(".chart:not([data-rows] .chart)")].map((element) => new Panel(element, this));
     this.rows = [...root.querySelectorAll("[data-rows]")].map((element) => new Rows(element, this));
@@ -142,6 +143,9 @@ class Board {
       this.cut.hidden = data.lines <= data.series.length;
       this.cut.textContent = `${data.series.length} of ${data.lines} pairs of worker and destination are drawn, the first by name.`;
       if (!partial) {
+        this.cutEvents.hidden = data.events_from === null;
+        const begin = clock((data.events_from ?? 0) / 1000, { withDate: true });
+        this.cutEvents.textContent = `Events before ${begin} are not marked: there are too many. A shorter range shows them.`;
         this.operations = data.operations;
         this.step = data.step;
         this.lastWhole = Date.now();

@@ -240,8 +240,8 @@ export class Panel {
   // How often each event happened from an instant on and before another, in milliseconds, as words.
   eventWords(from, to) {
     const counts = new Map();
-    for (const { t, event } of this.runs.flatMap((one) => one.events ?? [])) {
-      if (t >= from && t < to) counts.set(event, (counts.get(event) ?? 0) + 1);
+    for (const { t, event, count } of this.runs.flatMap((one) => one.events ?? [])) {
+      if (t >= from && t < to) counts.set(event, (counts.get(event) ?? 0) + (count ?? 1));
     }
     return [...counts].map(([event, count]) => (count === 1 ? event : `${event} ${count} times`));
   }
