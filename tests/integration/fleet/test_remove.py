@@ -27,7 +27,7 @@ from streamswarm.v1 import probe_pb2
 from worker.spool.file import SpoolFile
 from worker.spool.records import Entry
 
-pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.timeout(600)]
 
 UNIT = "streamswarm-worker.service"
 DATA = "/var/lib/streamswarm-worker"
