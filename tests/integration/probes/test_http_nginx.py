@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import os
 import random
@@ -19,6 +18,7 @@ from integration.probes.nginx import CLEAR, CLEAR_NEW, LARGE_BYTES, SECURE, SECU
 from integration.probes.peers import Probe
 from integration.probes.test_http import curl
 from support.certificates import issue
+from support.priority import before_all_others
 
 from streamswarm.v1 import probe_pb2
 from worker.probing import ProbeFailure
@@ -171,7 +171,7 @@ async def test_phases_agree_with_curl_over_a_long_path(
         path = "/posted"
         settings = {"method": "POST", "body": "ß" * (upload_bytes // 2), "valid_status": [201]}
     with (
-        _before_all_others(),
+        before_all_others(),
         laboratory() as lab,
         nginx(tmp_path, CERTIFICATE.pem, CERTIFICATE.key_pem, address=FAR, namespace=lab.far) as far,
     ):
@@ -206,16 +206,6 @@ async def test_phases_agree_with_curl_over_a_long_path(
         assert mine == pytest.approx(other, abs=1), medians
     mine, other = medians["answered"]
     assert mine == pytest.approx(other, abs=15 if upload_bytes else 1), medians
-
-
-@contextlib.contextmanager
-def _before_all_others() -> Iterator[None]:
-    """Have this process, and those that it starts, go before whatever else the machine does."""
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _curl_inside(namespace: str, port: int, path: str, arguments: list[str]) -> dict[str, float]:
