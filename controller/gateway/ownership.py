@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controller.gateway.database import BlockingConnection
+from controller.store.entities.upkeep import RAW
 
 _MOST_JOBS = 500_000
 #: What is remembered is asked again after so long, seconds: a test or a worker may have been deleted with its data.
 OLDEST_S = 300.0
 #: No run of a job was due before the job was made; clocks may have been wrong by so much.
 OLDEST_DAYS = 90
+_LONG_AGO_US = -(2**63)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class OwnedJob:
     one_shot: bool
     #: Results due before then are not its, in microseconds.
     oldest_us: int
+    #: Results due before then have expired: keepers have removed those of its kind.
+    gone_us: int
     #: Its test or its worker was deleted with its data: nothing more of it is stored.
     deleted: bool = False
 
@@ -65,11 +69,11 @@ class Ownership:
         return {job_id for job_id in job_ids if job_id in known and known[job_id].deleted}
 
     def oldest_us(self, job_ids: Iterable[int]) -> int:
-        """Return an instant before which results of some of these jobs may be too old, and of none after."""
+        """Return an instant before which results of some of these jobs may be too old or expired, and of none after."""
         known = self._jobs
         return max(
-            (known[job_id].oldest_us for job_id in job_ids if job_id in known),
-            default=-(2**63),
+            (max(known[job_id].oldest_us, known[job_id].gone_us) for job_id in job_ids if job_id in known),
+            default=_LONG_AGO_US,
         )
 
     def load(self, connection: BlockingConnection, job_ids: Iterable[int]) -> None:
@@ -78,13 +82,15 @@ class Ownership:
         cursor = connection.execute(
             "SELECT j.id, j.worker_id, j.kind, j.test_id, j.one_shot, "
             "coalesce(t.data_deleted_at, w.data_deleted_at) IS NOT NULL, "
-            "(extract(epoch FROM j.created_at - %s * interval '1 day') * 1000000)::bigint "
-            "FROM jobs j JOIN tests t ON t.id = j.test_id JOIN workers w ON w.id = j.worker_id WHERE j.id = ANY(%s)",
-            (OLDEST_DAYS, wanted),
+            "(extract(epoch FROM j.created_at - %s * interval '1 day') * 1000000)::bigint, "
+            "coalesce((extract(epoch FROM e.gone_before) * 1000000)::bigint, %s) "
+            "FROM jobs j JOIN tests t ON t.id = j.test_id JOIN workers w ON w.id = j.worker_id "
+            "LEFT JOIN expiries e ON e.kind = j.kind AND e.layer = %s WHERE j.id = ANY(%s)",
+            (OLDEST_DAYS, _LONG_AGO_US, RAW, wanted),
         )
         for job_id in wanted:
             self._jobs.pop(job_id, None)
-        for job_id, worker_id, kind, test_id, one_shot, deleted, oldest_us in cursor.fetchall():
+        for job_id, worker_id, kind, test_id, one_shot, deleted, oldest_us, gone_us in cursor.fetchall():
             self._jobs[job_id] = OwnedJob(
                 worker_id=worker_id,
                 kind=kind,
@@ -92,4 +98,5 @@ class Ownership:
                 one_shot=one_shot,
                 deleted=deleted,
                 oldest_us=oldest_us,
+                gone_us=gone_us,
             )

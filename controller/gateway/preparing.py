@@ -145,7 +145,7 @@ class Preparation:
         fault = faults.get((position, result.job_id, kind_name(result)), "")
         if result.job_id in unwanted:
             return _DELETED  # whoever brings it: a successor on the same host may have the old spool
-        if not fault and result.scheduled_at_us < expiry_us:
+        if not fault and result.scheduled_at_us < max(expiry_us, self._ownership.job(result.job_id).gone_us):
             return _EXPIRED
         if not fault and result.scheduled_at_us < self._ownership.job(result.job_id).oldest_us:
             fault = f"scheduled_at lies more than {OLDEST_DAYS} days before the job was made"

@@ -30,6 +30,28 @@ async def test_what_is_older_than_the_retention_has_expired(deployment: Any, too
 
 
 @pytest.mark.parametrize("count", [3, 100])
+async def test_what_keepers_have_removed_does_not_come_back(deployment: Any, tools: Any, count: int) -> None:
+    """Keepers that were started with a shorter retention have called days gone: what a gateway would keep has expired."""
+    worker = await deployment.enrol("host-a")
+    job = deployment.job(worker.worker_id)
+    days = [dt.datetime.now(dt.UTC) - dt.timedelta(days=number) for number in (20, 5)]
+    deployment.sql(
+        "INSERT INTO expiries (kind, layer, gone_before) VALUES ('ping', 'raw', date_trunc('day', now()) - interval '10 days')"
+    )
+    results = [tools.make_result(job, number, at=day) for day in days for number in range(count)]
+    async with deployment.session(worker) as session:
+        await session.hello()
+        await session.results(results, range(1, 2 * count + 1))
+        await session.expect_ack(2 * count)
+    assert deployment.sql(
+        "SELECT count(*) FROM result_ping WHERE scheduled_at > now() - interval '6 days'"
+    ) == [(count,)]
+    assert deployment.sql("SELECT count(*) FROM result_ping") == [(count,)]
+    tally = deployment.gateway.ingest.tally
+    assert (tally.stored, tally.expired, tally.quarantined) == (count, count, 0)
+
+
+@pytest.mark.parametrize("count", [3, 100])
 async def test_what_belongs_to_a_test_deleted_with_its_data_is_not_stored(
     deployment: Any, tools: Any, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
