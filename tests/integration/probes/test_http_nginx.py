@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import random
+import socket
 import statistics
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,6 +141,40 @@ async def test_caches_are_counted(server: Nginx, probe: Probe) -> None:
     assert (await probe("http", server.url("/hit"), requests=4)).metrics.cache_hit_pct == 100
     assert (await probe("http", server.url("/miss"))).metrics.cache_hit_pct == 0
     assert not (await probe("http", server.url("/text"))).metrics.HasField("cache_hit_pct")
+
+
+def _refuse_bodies(listener: socket.socket) -> None:
+    """Answer each request once its head is there, and close, whatever else is under way."""
+    with contextlib.suppress(OSError):  # the test closes the listener
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += connection.recv(200)
+                connection.sendall(b"HTTP/1.1 413 Too large\r\nContent-Length: 2\r\n\r\nno")
+
+
+@pytest.mark.namespaces
+@pytest.mark.usefixtures("_root")
+async def test_an_answer_that_comes_before_the_whole_body_was_sent_counts(probe: Probe) -> None:
+    """The server closes on what it does not want to read, which ends the sending: its answer is there, and its time."""
+    with laboratory() as lab:
+        with lab.far.entered():
+            listener = socket.create_server((FAR, CLEAR))
+        serving = threading.Thread(target=_refuse_bodies, args=(listener,))
+        serving.start()
+        try:
+            lab.impair(delay_ms=50)
+            with lab.near.entered(), pytest.raises(ProbeFailure, match="answered with status 413") as caught:
+                await probe("http", f"http://{FAR}:{CLEAR}/", method="POST", body="ß" * 65_536)
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+            serving.join()
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_WRONG_STATUS
+    assert caught.value.metrics.status == 413
+    assert 49 < caught.value.metrics.ttfb_ms < 400
 
 
 @pytest.mark.namespaces

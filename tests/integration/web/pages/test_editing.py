@@ -35,7 +35,7 @@ def test_an_address_that_is_refused_by_now_says_how_to_mend_it(operator, rows) -
     rows.execute(update(Destination).values(address="fd00::1%eth0"))
     page = operator.get(f"/destinations/{place}")
     assert problem_at(page, "address")
-    assert "only link-local addresses (fe80::/10) have; leave out `%eth0`" in html.unescape(page)
+    assert "which only link-local addresses (fe80::/10) have; leave out" in html.unescape(page)
 
 
 def test_a_destination_is_made_changed_and_deleted(operator, engine) -> None:
