@@ -148,7 +148,7 @@ async def test_duplicates_reordering_and_late_replies_are_told_apart(
     assert (result.duplicates, result.late) == (1, 1)
     # Request 1 is overtaken by nothing but 2's silence; request 2 comes after 4 and 5.
     assert result.reordered == 1
-    assert 70 <= result.rtt_max_ms < 80
+    assert 70 <= result.rtt_max_ms < 150
 
 
 @pytest.mark.namespaces

@@ -34,6 +34,43 @@ def server() -> Iterator[TransferServer]:
         yield here
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"", "closed the connection without an answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "closed the connection before its answer was complete"),
+    ],
+)
+@pytest.mark.parametrize("direction", ["download", "upload"])
+async def test_a_server_that_hangs_up_is_told_as_such(
+    probe: Probe, said: bytes, words: str, direction: str
+) -> None:
+    """It broke off: what it said was no bad HTTP."""
+
+    def serve() -> None:
+        connection, _address = listener.accept()
+        with connection:
+            received = b""
+            while b"\r\n\r\n" not in received or (direction == "upload" and len(received) < 20_000):
+                received += connection.recv(65_536)
+            connection.sendall(said)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65_536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=serve)
+        serving.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        try:
+            with pytest.raises(ProbeFailure, match=words) as caught:
+                await probe("tcp_window", url, direction=direction, max_bytes=40_000)
+        finally:
+            serving.join(5)
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_BROKEN_OFF
+    assert said or not caught.value.metrics.HasField("ttfb_ms"), "no byte came"
+
+
 def test_the_further_fields_are_read_as_ss_reads_them() -> None:
     """A connection at rest, after data in both directions: every number that ss shows too."""
     with (
