@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -16,20 +19,43 @@ from controller.errors import ConfigurationError
 
 #: The environment variable that chooses how playbooks are carried out: `linear`, or `mitogen`.
 STRATEGY_VARIABLE = "STREAMSWARM_ANSIBLE_STRATEGY"
+_PREFIX = "sw-"
+_LOCK = "lock"
+_YOUNG_S = 60.0
 
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
     """Make a folder that only this user can enter, for everything that a run of Ansible writes; removed afterwards.
 
-    Its path is short: OpenSSH's control sockets and our own lie in it, and a socket's path has room for 107 bytes.
+    Its path is short: OpenSSH's control sockets and our own lie in it, and a socket's path has room for 107 bytes. Folders
+    of processes that were killed, which hold tokens, are removed first.
     """
-    with tempfile.TemporaryDirectory(prefix="sw-", ignore_cleanup_errors=True) as name:
+    _remove_abandoned()
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name:
         folder = Path(name)
+        with (folder / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                yield folder
+            finally:
+                _close_connections(folder / "cp")
+
+
+def _remove_abandoned() -> None:
+    """Remove this user's private folders whose lock nobody holds; young ones may not have theirs yet."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
-            yield folder
-        finally:
-            _close_connections(folder / "cp")
+            found = folder.lstat()
+            if found.st_uid != os.geteuid() or time.time() - found.st_mtime < _YOUNG_S:
+                continue
+            with (folder / _LOCK).open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _close_connections(folder / "cp")
+                shutil.rmtree(folder)
+        except OSError:
+            # It is held, somebody else was faster, or it is none of ours.
+            continue
 
 
 def environment(private: Path) -> dict[str, str]:

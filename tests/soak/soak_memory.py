@@ -55,6 +55,7 @@ def measure() -> dict[str, Any]:
         ((stored,),) = made.sql("SELECT count(*) FROM result_tcp")
         failures = {part.name: part.failures for part in made.all_parts() if part.failures}
     keep(series)
+    tell(f"the series is in {_path()}")
     waits = sorted(wait for line in said for wait in line["waits_ms"])
     p99_ms = waits[int(len(waits) * 0.99)]
     growth = {name: round(growth_pct(points), 2) for name, points in series.items()}
@@ -93,6 +94,7 @@ def sample(made: Installation, seconds: float) -> dict[str, list[tuple[float, in
                 assert reply.status_code == 200, (reply.url, reply.status_code, reply.text[:300])
                 time.sleep(0.5)
             if len(series["gateway"]) % 60 == 0:
+                keep(series)
                 shown = {name: f"{points[-1][1] / 2**20:.1f}" for name, points in series.items()}
                 tell(f"{elapsed:.0f} s: MiB {shown}")
     return series
@@ -109,11 +111,12 @@ def growth_pct(points: list[tuple[float, int]]) -> float:
 
 def keep(series: dict[str, list[tuple[float, int]]]) -> None:
     """Keep the series for those who want to look at it."""
-    folder = Path(os.environ.get("SOAK_FOLDER", "build/soak"))
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "memory.json"
-    path.write_text(json.dumps(series))
-    tell(f"the series is in {path}")
+    _path().parent.mkdir(parents=True, exist_ok=True)
+    _path().write_text(json.dumps(series))
+
+
+def _path() -> Path:
+    return Path(os.environ.get("SOAK_FOLDER", "build/soak")) / "memory.json"
 
 
 def _looks(made: Installation) -> Iterator[Callable[[], str]]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,3 +42,33 @@ def test_a_strategy_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(ansible, "find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match="pip install 'mitogen"):
         ansible.environment(tmp_path)
+
+
+def _aged(folder: Path) -> None:
+    """Let a folder look an hour old."""
+    hour_ago = time.time() - 3600
+    os.utime(folder, (hour_ago, hour_ago))
+
+
+def test_the_private_folder_of_a_killed_process_is_removed_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds tokens. One that is in use stays, however old, and so does what is not of this making."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = (
+        "from controller.fleet.ansible import private_folder\nimport os, signal\n"
+        "with private_folder() as folder:\n    (folder / 'variables.json').write_text('secret')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    [abandoned] = tmp_path.glob("sw-*")
+    (tmp_path / "sw-foreign").mkdir()
+    _aged(tmp_path / "sw-foreign")
+    with ansible.private_folder() as used:
+        assert abandoned.exists(), "one so young may not have its lock yet"
+        _aged(abandoned)
+        _aged(used)
+        with ansible.private_folder():
+            assert used.exists()
+            assert not abandoned.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["sw-foreign"]
