@@ -12,7 +12,8 @@ from controller.store.commands import destinations as commands
 from controller.store.queries import destinations, tests
 from controller.store.queries.destinations import DestinationRecord
 from streamswarm import contract
-from streamswarm.contract import InvalidInputError, Kind
+from streamswarm.contract import InvalidInputError, Kind, Problem
+from streamswarm.targets import TargetError, parse_address
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
@@ -62,7 +63,10 @@ def destination(destination_id: int) -> str:
     """Show a destination with the tests that aim at it; operators can change it here."""
     with transaction() as session:
         found = destinations.get(session, destination_id)
-    return _draw(EntityForm(labels=_LABELS, values=_stored(found), version=found.version), found)
+    form = EntityForm(
+        labels=_LABELS, values=_stored(found), all_problems=_outdated(found), version=found.version
+    )
+    return _draw(form, found)
 
 
 @blueprint.post("/destinations/<int:destination_id>")
@@ -128,6 +132,15 @@ def _draw(form: EntityForm, found: DestinationRecord | None = None) -> str:
         suitable=suitable(found) if found else (),
         kinds=contract.kinds(),
     )
+
+
+def _outdated(found: DestinationRecord) -> tuple[Problem, ...]:
+    """Return what is wrong with an address that an earlier release took and this one does not."""
+    try:
+        parse_address(found.address)
+    except TargetError as error:
+        return (Problem(path="address", message=str(error)),)
+    return ()
 
 
 def _typed() -> dict[str, str]:

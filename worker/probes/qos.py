@@ -194,7 +194,7 @@ class _Run:
         if not self._spec.trace:
             return "the test does not trace the marks"
         if self._ended:
-            return f"the destination quoted {', '.join(self._ended)} and not this class"
+            return f"the destination told of {', '.join(self._ended)} and not of this class"
         return "no hop quoted it"
 
     def _plan(self, point: CodePoint, *, burst: bool) -> EchoPlan:
@@ -335,6 +335,7 @@ class _Run:
         spec = self._spec
         if not spec.far_end_port:
             return
+        silent: list[str] = []
         try:
             with far_end(
                 self._address,
@@ -348,7 +349,9 @@ class _Run:
                     for point in self._points:
                         octets = await end.octets(point.octet())
                         marks.fill_far_end(self._rows[point.name], point, octets)
-                        if octets and point.name not in self._ended:
+                        if not octets:
+                            silent.append(point.name)
+                        elif point.name not in self._ended:
                             self._ended.append(point.name)
                     if spec.ecn:
                         octets = await end.octets(self._points[0].octet(dscp.ECT0))
@@ -357,6 +360,8 @@ class _Run:
                     self._count(end.packets_sent, end.bytes_sent, end.bytes_received)
         except NoFarEndError as error:
             self._detail["far_end"] = str(error)
+        if silent:
+            self._detail["far_end"] = f"no packet of {', '.join(silent)} was answered"
 
     async def _trace(self, point: CodePoint, ecn: int) -> MarkRecord:
         spec = self._spec

@@ -56,7 +56,15 @@ class HttpTransfer:
     async def head(self) -> None:
         """Read the head of the answer."""
         while True:
-            event = self._http.next_event()
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                if not self._http.trailing_data[1]:
+                    raise
+                # The end of the stream came before that of the head.
+                begun = bool(self._transfer.first_byte_ns)
+                how = "before its answer was complete" if begun else "without an answer"
+                raise PeerClosedError(f"closed the connection {how}") from error
             if event is h11.NEED_DATA:
                 await self._feed()
             elif isinstance(event, h11.Response):
@@ -65,8 +73,6 @@ class HttpTransfer:
                     if name == b"location":
                         self._transfer.location = value.decode("latin-1")
                 return
-            elif isinstance(event, h11.ConnectionClosed):
-                raise PeerClosedError("closed the connection without an answer")
 
     async def download(self, most_bytes: int) -> None:
         """Read the body."""
@@ -109,7 +115,8 @@ class HttpTransfer:
 
     async def _feed(self) -> None:
         data = await self._stream.receive()
-        self._transfer.first_byte_ns = self._transfer.first_byte_ns or self._stream.received_ns
+        if data:
+            self._transfer.first_byte_ns = self._transfer.first_byte_ns or self._stream.received_ns
         self._http.receive_data(data)
         await asyncio.sleep(0)
 
@@ -118,6 +125,7 @@ class HttpTransfer:
         data = self._stream.receive_now()
         if data is None:
             return False
-        self._transfer.first_byte_ns = self._transfer.first_byte_ns or self._stream.received_ns
+        if data:
+            self._transfer.first_byte_ns = self._transfer.first_byte_ns or self._stream.received_ns
         self._http.receive_data(data)
         return True

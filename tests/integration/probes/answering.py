@@ -91,7 +91,7 @@ def _serve(listener: socket.socket, answer: bytes, tls: ssl.SSLContext | None = 
         except OSError:
             return
         with connection, contextlib.suppress(OSError):
-            connection.settimeout(1)  # a client that goes away must not keep the others waiting
+            connection.settimeout(4)  # a client that goes away must not keep the others waiting
             if tls is not None:
                 tls.wrap_socket(connection, server_side=True).close()
             elif answer and connection.recv(4096):

@@ -29,6 +29,9 @@ pytestmark = pytest.mark.namespaces
 either_socket = pytest.mark.parametrize("sort_of_socket", ["dgram", "raw"], indirect=True)
 one_socket = pytest.mark.parametrize("sort_of_socket", ["dgram"], indirect=True)
 
+#: For runs that are answered, which a busy machine may do late.
+PATIENT = {"timeout_ms": 5000}
+
 
 @pytest.fixture
 def runner() -> Runner:
@@ -80,7 +83,7 @@ async def test_packets_leave_from_the_address_that_a_test_names(
     run = everyone(probe, address)
 
     async def check(kind: str) -> None:
-        await run(kind, source=source)
+        await run(kind, source=source, **PATIENT)
         with pytest.raises(ProbeFailure) as caught:
             await run(kind)
         assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT, kind
@@ -106,7 +109,7 @@ async def test_packets_leave_by_the_interface_that_a_test_names(
     run = everyone(probe, address)
 
     async def check(kind: str) -> None:
-        await run(kind, source="sw3a")
+        await run(kind, source="sw3a", **PATIENT)
         with pytest.raises(ProbeFailure) as caught:
             await run(kind, source="sw1a")
         assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT, kind
@@ -161,7 +164,7 @@ async def test_packets_bear_the_dscp_that_a_test_names(
     run = everyone(probe, address)
 
     async def check(kind: str) -> None:
-        await run(kind, dscp=46)
+        await run(kind, dscp=46, **PATIENT)
         with pytest.raises(ProbeFailure) as caught:
             await run(kind)
         assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT, kind
@@ -197,7 +200,7 @@ async def test_what_must_be_unreachable_and_answers_has_failed(
     """With a reason of its own, and the metrics of the answer."""
     with far.near.entered():
         for kind in KINDS:
-            result = await runner.run(job_of(kind, address, must_be_unreachable=True), 1)
+            result = await runner.run(job_of(kind, address, must_be_unreachable=True, **PATIENT), 1)
             assert result.status == probe_pb2.STATUS_FAILED, kind
             assert result.failure_source == probe_pb2.FAILURE_SOURCE_TARGET
             assert result.failure_reason == probe_pb2.FAILURE_REASON_REACHED

@@ -7,8 +7,10 @@ import contextlib
 import ipaddress
 import os
 import random
+import socket
 import statistics
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from integration.probes.nginx import CLEAR, CLEAR_NEW, LARGE_BYTES, SECURE, SECU
 from integration.probes.peers import Probe
 from integration.probes.test_http import curl
 from support.certificates import issue
+from support.priority import before_all_others
 
 from streamswarm.v1 import probe_pb2
 from worker.probing import ProbeFailure
@@ -140,6 +143,40 @@ async def test_caches_are_counted(server: Nginx, probe: Probe) -> None:
     assert not (await probe("http", server.url("/text"))).metrics.HasField("cache_hit_pct")
 
 
+def _refuse_bodies(listener: socket.socket) -> None:
+    """Answer each request once its head is there, and close, whatever else is under way."""
+    with contextlib.suppress(OSError):  # the test closes the listener
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += connection.recv(200)
+                connection.sendall(b"HTTP/1.1 413 Too large\r\nContent-Length: 2\r\n\r\nno")
+
+
+@pytest.mark.namespaces
+@pytest.mark.usefixtures("_root")
+async def test_an_answer_that_comes_before_the_whole_body_was_sent_counts(probe: Probe) -> None:
+    """The server closes on what it does not want to read, which ends the sending: its answer is there, and its time."""
+    with laboratory() as lab:
+        with lab.far.entered():
+            listener = socket.create_server((FAR, CLEAR))
+        serving = threading.Thread(target=_refuse_bodies, args=(listener,))
+        serving.start()
+        try:
+            lab.impair(delay_ms=50)
+            with lab.near.entered(), pytest.raises(ProbeFailure, match="answered with status 413") as caught:
+                await probe("http", f"http://{FAR}:{CLEAR}/", method="POST", body="ß" * 65_536)
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+            serving.join()
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_WRONG_STATUS
+    assert caught.value.metrics.status == 413
+    assert 49 < caught.value.metrics.ttfb_ms < 400
+
+
 @pytest.mark.namespaces
 @pytest.mark.alone
 @pytest.mark.usefixtures("_root")
@@ -171,7 +208,7 @@ async def test_phases_agree_with_curl_over_a_long_path(
         path = "/posted"
         settings = {"method": "POST", "body": "ß" * (upload_bytes // 2), "valid_status": [201]}
     with (
-        _before_all_others(),
+        before_all_others(),
         laboratory() as lab,
         nginx(tmp_path, CERTIFICATE.pem, CERTIFICATE.key_pem, address=FAR, namespace=lab.far) as far,
     ):
@@ -206,16 +243,6 @@ async def test_phases_agree_with_curl_over_a_long_path(
         assert mine == pytest.approx(other, abs=1), medians
     mine, other = medians["answered"]
     assert mine == pytest.approx(other, abs=15 if upload_bytes else 1), medians
-
-
-@contextlib.contextmanager
-def _before_all_others() -> Iterator[None]:
-    """Have this process, and those that it starts, go before whatever else the machine does."""
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _curl_inside(namespace: str, port: int, path: str, arguments: list[str]) -> dict[str, float]:

@@ -295,7 +295,8 @@ async def test_a_class_that_is_lost_on_the_way_has_not_arrived(path4: Path4, pro
     asked = {"classes": ["EF", "CS0"], "ecn": False, **QUICK}
     with path4.near.entered():
         with pytest.raises(
-            ProbeFailure, match=r"EF: whether it arrives as EF .* destination quoted CS0 and not this class"
+            ProbeFailure,
+            match=r"EF: whether it arrives as EF .* destination told of CS0 and not of this class",
         ) as caught:
             await probe("qos", FAR["ipv4"], expected=["EF=EF", "CS0=CS0"], **asked)
         outcome = await probe("qos", FAR["ipv4"], expected=["CS0=CS0"], **asked)
@@ -466,6 +467,23 @@ async def test_what_the_far_end_tells_goes_before_quotes(path4: Path4, keyed_pro
     assert outcome.metrics.survived_pct == 100
     assert outcome.metrics.breaches == 0
     assert not outcome.metrics.ecn_kept
+
+
+async def test_a_class_that_never_comes_is_told(path4: Path4, keyed_probe: Probe) -> None:
+    """The far end tells of the other; what the whole keeps is unknown then, and an expected mark is a breach."""
+    path4.second.firewall("forward", f"udp dport {FAR_END_PORT} ip dscp ef drop")
+    path4.far.firewall("input", "udp dport 33434 drop")
+    asked = {"classes": ["EF", "CS0"], "ecn": False, "far_end_port": FAR_END_PORT, **QUICK}
+    with path4.near.entered():
+        async with responding(path4):
+            with pytest.raises(ProbeFailure, match="destination told of CS0 and not of this class") as caught:
+                await keyed_probe("qos", FAR["ipv4"], expected=["EF=EF"], **asked)
+    assert caught.value.detail["far_end"] == "no packet of EF was answered"
+    found = rows(caught.value.metrics)
+    assert not found["EF"].HasField("survived_pct")
+    assert found["CS0"].survived_pct == 100
+    assert not caught.value.metrics.HasField("survived_pct")
+    assert not caught.value.metrics.end_seen
 
 
 async def test_packets_that_are_lost_are_asked_once_more(path4: Path4, keyed_probe: Probe) -> None:

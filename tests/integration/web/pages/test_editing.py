@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import re
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from controller.store.commands import tests as commands
@@ -26,6 +27,15 @@ def problem_at(page: str, path: str) -> bool:
     return f'id="{name}-problem"' in page and bool(
         re.search(rf'id="{name}"[^>]*aria-invalid="true"|aria-invalid="true"[^>]*id="{name}"', page)
     )
+
+
+def test_an_address_that_is_refused_by_now_says_how_to_mend_it(operator, rows) -> None:
+    """Where it was stored by an earlier release, its page shows it as a fault of the field."""
+    place = rows.destination("Router", "fd00::1")
+    rows.execute(update(Destination).values(address="fd00::1%eth0"))
+    page = operator.get(f"/destinations/{place}")
+    assert problem_at(page, "address")
+    assert "which only link-local addresses (fe80::/10) have; leave out" in html.unescape(page)
 
 
 def test_a_destination_is_made_changed_and_deleted(operator, engine) -> None:
