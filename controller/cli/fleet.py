@@ -178,14 +178,15 @@ def remove(
         sources = ", ".join(map(str, request.inventories))
         also = " and delete all their results at the controller" if with_data else ""
         click.confirm(f"Take the worker off {where} of {click.unstyle(sources)}{also}?", abort=True, err=True)
-    _play(
-        lambda **watching: operations.remove(
-            request, retire=lambda host: retire(client, host, how), **watching
-        ),
-        history=History("remove", request, client),
-        again="Removing the same hosts again goes on where it was.",
-        verdict="removed" if not request.check else "would be removed",
-    )
+    with closing(client):
+        _play(
+            lambda **watching: operations.remove(
+                request, retire=lambda host: retire(client, host, how), **watching
+            ),
+            history=History("remove", request, client),
+            again="Removing the same hosts again goes on where it was.",
+            verdict="removed" if not request.check else "would be removed",
+        )
 
 
 @fleet.command()

@@ -14,6 +14,7 @@ from controller.fleet.inventory import load_inventory
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.recording import Recording
 from controller.store.operation_notes import HostNote, Standing, TaskNote
+from controller.store.operation_words import LONGEST_LIMIT
 
 _GROUP = "workers"
 
@@ -44,17 +45,20 @@ class History:
         that cannot be read.
         """
         request = self._request
-        hosts = load_inventory(request.inventories, limit=request.limit)
+        known = load_inventory(request.inventories, limit=request.limit)
+        hosts = [host.name for host in known if _GROUP in host.groups]
+        # Steps of an upgrade name each of their hosts.
+        limit = request.limit if len(request.limit) <= LONGEST_LIMIT else f"{len(hosts)} hosts"
         try:
             client = self._client or Client.from_environment()
             made = client.post(
                 "/operations/begun",
                 {
                     "kind": self._kind,
-                    "limit": request.limit,
+                    "limit": limit,
                     "check": request.check,
                     "forks": request.forks,
-                    "hosts": [host.name for host in hosts if _GROUP in host.groups],
+                    "hosts": hosts,
                 },
             )
         except StreamSwarmError as error:

@@ -23,11 +23,11 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def pack(folder: Path, target: Path) -> None:
+def pack(folder: Path, target: Path, *, level: int = 6) -> None:
     """Write the files below `folder` into a tar.gz: sorted, without owners, names of users or times."""
     with (
         target.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as packed,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=level, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for path in _files(folder):

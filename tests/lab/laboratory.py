@@ -14,6 +14,7 @@ down by the next one that starts.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import subprocess
@@ -252,11 +253,18 @@ def _end_containers(run: str, folder: Path, *, deadline: float) -> None:
 def sweep() -> list[str]:
     """Take down the runs whose owner is gone (killed, or the machine restarted); returns their names."""
     swept = []
-    for folder in sorted(state_folder().glob(f"{RUN_PREFIX}*")):
-        owner = ProcessMark.load(folder / OWNER_FILE)
-        if owner is None or not owner.alive():
-            take_down(folder.name, folder)
-            swept.append(folder.name)
+    state_folder().mkdir(parents=True, exist_ok=True)
+    # One at a time: two would take the same run from under each other.
+    handle = os.open(state_folder(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        for folder in sorted(state_folder().glob(f"{RUN_PREFIX}*")):
+            owner = ProcessMark.load(folder / OWNER_FILE)
+            if owner is None or not owner.alive():
+                take_down(folder.name, folder)
+                swept.append(folder.name)
+    finally:
+        os.close(handle)
     return swept
 
 

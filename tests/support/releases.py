@@ -54,7 +54,7 @@ def changed_release(bundle: Bundle, folder: Path, word: str, patches: Patches | 
     described = json.loads((tree / "release.json").read_text(encoding="utf-8"))
     (tree / "release.json").write_text(json.dumps(described | {"version": version}))
     path = folder / f"{word}.tar.gz"
-    archive.pack(tree, path)
+    archive.pack(tree, path, level=1)
     made = dataclasses.replace(bundle, path=path, version=version, sha256=archive.file_hash(path))
     path.with_name(f"{path.name}.json").write_text(json.dumps(made.description()))
     return made

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from lab.hosts import Host
 from lab.laboratory import Lab
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from controller.cli.client import Client
+from controller.cli.fleet import fleet
 from controller.fleet import operations
 from controller.fleet.events import TaskEvent, TaskState
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.retirement import Retirement, retire
+from controller.keeper import upkeep
+from controller.store.entities import Job, Test, Worker
 from streamswarm.v1 import probe_pb2
 from worker.spool.file import SpoolFile
 from worker.spool.records import Entry
 
-pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.timeout(600)]
 
 UNIT = "streamswarm-worker.service"
 DATA = "/var/lib/streamswarm-worker"
@@ -114,6 +121,30 @@ def _result(number: int) -> probe_pb2.Result:
     )
 
 
+def _measure(controller: Any) -> None:
+    """Have the worker of host1 measure the gateway five times a second, and wait for its first result."""
+    with Session(controller.engine) as session, session.begin():
+        [worker] = session.scalars(select(Worker).where(Worker.gateway_id.is_not(None)))
+        test = Test(name="gateway", kind="tcp", spec={}, interval_s=1)
+        session.add(test)
+        session.flush()
+        worker.jobs_revision += 1
+        job = Job(test_id=test.id, worker_id=worker.id, kind="tcp", spec={}, interval_us=200_000, anchor_us=0)
+        job.target = controller.settings.gateway_listen
+        session.add(job)
+    controller.wait_for("SELECT count(*) > 0 FROM result_tcp", [(True,)], seconds=30)
+
+
+def _call(controller: Any, web: tuple[str, str], *words: str) -> Result:
+    """Call `streamswarm fleet remove`, in the laboratory's network."""
+    url, token = web
+    surroundings = {"STREAMSWARM_URL": url, "STREAMSWARM_TOKEN": token, "no_proxy": "*", "COLUMNS": "200"}
+    with controller.lab.inside():
+        return CliRunner().invoke(
+            fleet, ["remove", "-i", str(controller.lab.inventory), *words], env=surroundings
+        )
+
+
 def test_a_check_run_changes_nothing(controller: Any, api: Client, provisioned: Host) -> None:
     """`--check` says what would go, stops nothing and leaves the controller as it is."""
     before = _left(provisioned)
@@ -192,10 +223,14 @@ def test_a_half_provisioned_host_is_cleared(controller: Any, api: Client, lab: L
 
 
 def test_results_that_cannot_be_delivered_keep_the_worker(
-    controller: Any, api: Client, provisioned: Host
+    controller: Any, web: tuple[str, str], api: Client, provisioned: Host
 ) -> None:
-    """With the gateway out of reach the run says how many results wait and starts the worker again; then it delivers."""
+    """With the gateway out of reach the run says how many results wait and starts the worker again; then it delivers.
+
+    With `--with-data` what it ever measured goes with it, from the controller too.
+    """
     host = provisioned
+    _measure(controller)
     refused = "SELECT count(*) FROM quarantine"
     [(before,)] = controller.rows(refused)
     host.ssh("systemctl", "stop", UNIT)
@@ -213,11 +248,16 @@ def test_results_that_cannot_be_delivered_keep_the_worker(
     host.ssh("systemctl", "stop", UNIT)
     host.ssh("nft delete table inet cut")
     assert controller.rows(refused) == [(before,)]
-    drained = Removal(controller, api, how=Retirement.DELETE, limit="host1")
-    assert drained.recap.succeeded, drained.said()
+    drained = _call(controller, web, "--with-data", "--yes", "--limit", "host1")
+    assert drained.exit_code == 0, drained.output
+    assert "its results are being removed" in drained.output
     assert controller.rows(refused) == [(before + 3,)]
     assert _left(host) == []
     assert _states(controller, api) == []
+    [(measured,)] = controller.rows("SELECT count(*) FROM result_tcp")
+    assert measured > 0
+    upkeep.purge(controller.settings, threading.Event())
+    assert controller.rows("SELECT count(*) FROM result_tcp") == [(0,)]
 
 
 def test_results_are_thrown_away_or_kept_as_the_variables_say(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +28,7 @@ from controller.store.entities import Job, Test, Worker
 pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.timeout(600)]
 
 UNIT = "streamswarm-worker.service"
+PLAYBOOK = Path(__file__).parents[3] / "playbooks/rotate.yml"
 IDENTITY = "/var/lib/streamswarm-worker/identity/identity.json"
 DOCTOR = "/usr/bin/python3 /opt/streamswarm-worker/current/bin/streamswarm-worker doctor --json"
 BOTH = "SELECT count(*) FROM workers WHERE gateway_id IS NOT NULL"
@@ -109,17 +113,23 @@ def test_the_root_is_replaced_under_live_hosts(
     _all_is_stored_once(controller)
 
 
-def test_a_check_run_renews_nothing(
-    controller: Any, lab: Lab, hosts: tuple[Host, ...], request_: PlaybookRequest
+def test_plain_ansible_playbook_renews_and_a_check_run_does_not(
+    controller: Any, lab: Lab, hosts: tuple[Host, ...]
 ) -> None:
-    """`--check` passes and leaves key and certificate as they are."""
+    """Every host has another key and certificate, and its worker went on; `--check` passes and renews nothing."""
     before = _serials(hosts)
-    with lab.inside():
-        recap = operations.rotate(
-            PlaybookRequest(inventories=request_.inventories, variables=request_.variables, check=True)
-        )
-    assert recap.succeeded, recap.hosts
+    processes = [host.ssh("systemctl", "show", "--property=MainPID", UNIT) for host in hosts]
+    program = Path(sys.executable).with_name("ansible-playbook")
+    command = [program, "-i", lab.inventory, PLAYBOOK]
+    surroundings = {"ANSIBLE_SSH_CONTROL_PATH_DIR": str(lab.folder / "cp"), "ANSIBLE_NOCOLOR": "1"}
+    said = lab.exec([*command, "--check"], extra_environment=surroundings)
+    assert len(re.findall(r"host\d .*failed=0", said)) == 2
     assert _serials(hosts) == before
+    said = lab.exec(command, extra_environment=surroundings)
+    assert len(re.findall(r"host\d .*changed=1 .*failed=0", said)) == 2
+    assert not set(_serials(hosts)) & set(before)
+    assert [host.ssh("systemctl", "show", "--property=MainPID", UNIT) for host in hosts] == processes
+    _all_is_stored_once(controller)
 
 
 def test_a_revoked_worker_says_so_and_the_doctor_names_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import threading
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.timeout(600
 FOLDER = "/opt/streamswarm-worker"
 PLAYBOOKS = Path(__file__).parents[3] / "playbooks"
 TRIAL = {"streamswarm_worker_trial_timeout": 60, "streamswarm_worker_trial_settle": 1}
-MakeRelease = Callable[..., Bundle]
+MakeRelease = Callable[[str], Bundle]
 
 
 class Upgrade:
@@ -61,13 +62,10 @@ def lab(lab_hosts: Callable[[int], Lab]) -> Lab:
 
 @pytest.fixture(scope="module")
 def make_release(host_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> MakeRelease:
-    """Make another release of the worker."""
+    """Make another release of the worker, or return the one of that name."""
     folder = tmp_path_factory.mktemp("releases")
 
-    def make(word: str, patches: releases.Patches | None = None) -> Bundle:
-        return releases.changed_release(host_bundle, folder, word, patches)
-
-    return make
+    return functools.cache(functools.partial(releases.changed_release, host_bundle, folder))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +99,7 @@ def test_check_and_upgrade_and_again_and_back(
     controller: Any, lab: Lab, host: Host, host_bundle: Bundle, make_release: MakeRelease
 ) -> None:
     """A check run says what would be done; the upgrade does it; a second run does nothing; rollback.yml undoes it."""
-    good = make_release("3.good")
+    good = make_release("1.good")
     announced = Upgrade(controller, good, check=True)
     assert announced.recap.succeeded, announced.message
     assert "Say which release the host goes to" in announced.changed()
@@ -136,7 +134,7 @@ def test_a_host_of_an_older_role_is_provisioned_once(
 ) -> None:
     """Its service tells nothing of its connection, so that nothing could be watched: one line says what to do, and that does."""
     host.ssh("sed -i /NotifyAccess/d /etc/systemd/system/streamswarm-worker.service; systemctl daemon-reload")
-    good = make_release("4.newer")
+    good = make_release("2.good")
     announced = Upgrade(controller, good, check=True)
     assert not announced.recap.succeeded
     assert announced.message.startswith("The host was provisioned by an older release")
@@ -157,7 +155,7 @@ def test_a_worker_that_is_not_well_is_not_upgraded(
     host.ssh("systemctl", "restart", "streamswarm-worker")
     try:
         impatient = {"streamswarm_worker_trial_timeout": 5}
-        run = Upgrade(controller, make_release("5.good"), variables=impatient)
+        run = Upgrade(controller, make_release("2.good"), variables=impatient)
     finally:
         host.ssh("nft delete table inet cut")
     assert "nothing was changed: the worker is not well before the upgrade" in run.message
@@ -165,13 +163,13 @@ def test_a_worker_that_is_not_well_is_not_upgraded(
     _wait_connected(controller, host_bundle)
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(("moment", "word"), [("before", "2.good"), ("after", "1.good")])
 def test_a_power_cut_in_the_middle_leaves_a_release(
-    controller: Any, lab: Lab, host: Host, make_release: MakeRelease, moment: str
+    controller: Any, lab: Lab, host: Host, make_release: MakeRelease, moment: str, word: str
 ) -> None:
     """The host comes back on the old or the new release, its worker connects, and the next run completes the upgrade."""
     old = _current(host)
-    good = make_release(f"6.{moment}")
+    good = make_release(word)
     installed = host.root / FOLDER[1:]
     run: list[Upgrade] = []
     upgrading = threading.Thread(target=lambda: run.append(Upgrade(controller, good)))
@@ -195,7 +193,7 @@ def test_a_power_cut_in_the_middle_leaves_a_release(
     assert host.ssh("readlink", f"{FOLDER}/previous") == f"releases/{old}\n"
     assert not (installed / "switching").exists()
     kept = host.ssh("ls", f"{FOLDER}/releases").split()
-    assert len(kept) == 3
+    assert len(kept) <= 3
     assert {old, good.version} <= set(kept)
 
 

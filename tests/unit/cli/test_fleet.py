@@ -149,6 +149,23 @@ def test_what_it_does_is_told_to_the_controller(
     assert (ended, end["state"]) == ("/operations/7/finish", "succeeded")
 
 
+def test_a_limit_that_names_too_many_hosts_is_told_by_their_number(
+    asked: Asked, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The playbook gets it as it is; the history has the hosts anyway."""
+    begun: list[Any] = []
+
+    def answer(self: Client, path: str, body: Any = None) -> Any:
+        begun.append(body)
+        return {"id": 7, "version": 2, "standing": "goes_on"}
+
+    monkeypatch.setattr(Client, "post", answer)
+    limit = ",".join(["a"] * 600)
+    call("remove", "--yes", "--limit", limit)
+    assert [request.limit for request in asked.requests] == [limit]
+    assert (begun[0]["limit"], begun[0]["hosts"]) == ("1 hosts", ["a"])
+
+
 def test_results_go_only_with_their_worker(asked: Asked, call: Call) -> None:
     """--with-data deletes the worker too, which the question says; keeping or only revoking it contradicts that."""
     refused = call("remove", "--with-data", "--on-controller", "revoke", "--yes")
