@@ -43,9 +43,16 @@ class Http1Session:
         self.reusable = False
         stream = self._stream
         exchange.begun_ns = time.perf_counter_ns()
-        await stream.send(_head(request.method, request.path, _fields(request, last=last)) + request.body)
+        early: bytes | None = None
+        try:
+            await stream.send(_head(request.method, request.path, _fields(request, last=last)) + request.body)
+        except (ConnectionResetError, BrokenPipeError):
+            # Who refuses a body may answer, and close before all of it has come (RFC 9112, section 9.6).
+            early, last = stream.receive_now(), True
+            if not early:
+                raise
         exchange.sent_ns = time.perf_counter_ns()
-        data = await stream.receive()
+        data = early or await stream.receive()
         if data:
             exchange.first_byte_ns = stream.received_ns
             _check_beginning(data)

@@ -140,7 +140,7 @@ async def test_duplicates_reordering_and_late_replies_are_told_apart(
         }.get(number, [(0.0, reply)])
 
     scripted_host.script = script
-    with scripted_host.namespace.entered():
+    with before_all_others(), scripted_host.namespace.entered():
         outcome = await probe("ping", SCRIPTED, count=6, interval_ms=50, timeout_ms=150)
     result = outcome.metrics
     assert (result.packets_sent, result.packets_received) == (6, 4)
