@@ -19,7 +19,15 @@ import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from numpy.typing import NDArray
 
-from controller.gateway.packing import EARLIEST_US, LATEST_US, POSTGRES_EPOCH_US, REASONS, SOURCES, STATUSES
+from controller.gateway.packing import (
+    EARLIEST_US,
+    GREATEST,
+    LATEST_US,
+    POSTGRES_EPOCH_US,
+    REASONS,
+    SOURCES,
+    STATUSES,
+)
 from controller.store import results
 from controller.store.results import ColumnType, ResultColumn
 from streamswarm.v1 import probe_pb2
@@ -217,7 +225,7 @@ class _Layout:
         # Within the calendar, so that the two clocks' difference cannot overflow; ingest judges the rest.
         good &= (source["scheduled_at_us"] >= EARLIEST_US) & (source["scheduled_at_us"] < LATEST_US)
         for name in self._floats:
-            good &= np.isfinite(source[name])
+            good &= np.abs(source[name]) <= GREATEST  # which NaN is not either
         for name in self._flags:
             if name not in ("status", "failure_source", "failure_reason"):
                 good &= source[name] <= 1  # one byte, canonical: no continuation, no odd truth

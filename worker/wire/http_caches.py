@@ -9,7 +9,8 @@ from worker.wire.http_exchange import Exchange
 
 _CLOUDFLARE_HITS = {"HIT", "STALE", "REVALIDATED", "UPDATING"}
 _CLOUDFLARE_MISSES = {"MISS", "EXPIRED", "BYPASS", "DYNAMIC"}
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+#: One that is never closed reaches to the end: looking for another beginning at each quote in it would take for ever.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 #: An age beyond 2^31 counts as that much (RFC 9111, section 1.2.2); ours must fit the field.
 _GREATEST_AGE_S = 2**31 - 1
 _MOST_DIGITS = 100

@@ -177,9 +177,16 @@ def test_damaged_bytes_are_judged_as_they_would_be_singly(data: st.DataObject) -
     check([bytes(each) for each in wire])
 
 
-def test_the_slow_way_refuses_what_is_left_for_its_values() -> None:
-    """What a block may not hold is no secret: the slow way names it."""
-    bad = result("ping", 1, [])
-    bad.ping.rtt_avg_ms = math.nan
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1.5e308, -1e101])
+def test_numbers_that_no_sum_holds_are_stored_neither_way(value: float) -> None:
+    """A block leaves them, and the slow way names them; also in rows of their own."""
+    usual = [result("ping", number, ["rtt_avg_ms"]) for number in range(alike.FEWEST + 6)]
+    usual[7].ping.rtt_avg_ms = value
+    _, left = alike.pack_alike([each.SerializeToString() for each in usual])
+    assert left == [7]
     with pytest.raises(UnstorableError, match="rtt_avg_ms"):
-        packing.pack(bad)
+        packing.pack(usual[7])
+    host = result("system", 1, [])
+    host.system.interfaces.add(name="eth0", receive_bytes_per_s=value)
+    with pytest.raises(UnstorableError, match="receive_bytes_per_s"):
+        packing.pack(host)

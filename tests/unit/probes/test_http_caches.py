@@ -45,6 +45,14 @@ def test_what_caches_say(headers: list[tuple[str, str]], verdict: bool | None) -
     )
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("text", ['\\"' * 32_000, '"' * 64_001, '"\\' * 32_000, '"' + "\\" * 64_000])
+def test_quotes_that_are_never_closed_take_no_time(text: str) -> None:
+    """A server writes what it likes; what stands behind an open quote is part of it."""
+    headers = headers_of([(b"cache-status", b"Odd; fwd=miss; detail=" + text.encode() + b"; hit")])
+    assert came_from_cache(Exchange(headers=headers)) is not None
+
+
 @pytest.mark.parametrize("value", ["", "x", "-3", "1.5", "9" * 101, "٣"])
 def test_an_age_that_is_none_is_none(value: str) -> None:
     """RFC 9111 wants a whole number of seconds."""
