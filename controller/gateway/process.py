@@ -84,22 +84,51 @@ class LoopLag:
 
 
 async def beat(
-    database: Database, process_id: int, gauges: Gauges, lag: LoopLag, *, interval_s: float = 2.0
+    database: Database,
+    name: str,
+    process_id: int,
+    *,
+    adopt: Callable[[int], None],
+    gauges: Gauges,
+    lag: LoopLag,
+    interval_s: float = 2.0,
 ) -> None:
-    """Write a heartbeat with the gauges every `interval_s` until cancelled; the loop's worst lag is among them."""
+    """Write a heartbeat with the gauges every `interval_s` until cancelled; the loop's worst lag is among them.
+
+    A row that is gone (keepers remove those that were silent for long; a database may come back from a backup) is made
+    anew, and `adopt` is told its id. One that another gateway of the same name has marked as stopped is not.
+    """
     while True:
         await asyncio.sleep(interval_s)
         values = {**gauges(), "loop_lag_ms": round(lag.take(), 3)}
         try:
-            async with database.connection() as connection:
-                await connection.execute(
-                    "UPDATE processes SET heartbeat_at = now(), gauges = %s::jsonb WHERE id = %s",
-                    (json.dumps(values), process_id),
+            stopped = await _beat_once(database, process_id, values)
+            if stopped is None:
+                _log.warning("this gateway's entry in the database is gone, and is made anew")
+                process_id = await _register(database, name)
+                adopt(process_id)
+            elif stopped:
+                _log.warning(
+                    "another gateway has started under the name `%s`: give each its own (STREAMSWARM_GATEWAY_NAME)",
+                    name,
                 )
         except Exception as error:
             if not is_transient(error):
                 raise
             _log.warning("the heartbeat cannot be written now: %s", error)
+
+
+async def _beat_once(database: Database, process_id: int, values: Mapping[str, float]) -> bool | None:
+    """Return whether the row was marked as stopped, which it no longer is; None when there is no such row."""
+    async with database.connection() as connection:
+        cursor = await connection.execute(
+            "UPDATE processes p SET heartbeat_at = now(), stopped_at = NULL, gauges = %s::jsonb "
+            "FROM (SELECT id, stopped_at FROM processes WHERE id = %s AND role = 'gateway' AND host_name = %s "
+            "AND pid = %s FOR UPDATE) was WHERE p.id = was.id RETURNING was.stopped_at IS NOT NULL",
+            (json.dumps(values), process_id, socket.gethostname(), os.getpid()),
+        )
+        row = await cursor.fetchone()
+    return None if row is None else bool(row[0])
 
 
 async def unregister(database: Database, process_id: int) -> None:

@@ -77,8 +77,7 @@ class RunningGateway:
 
     async def start(self) -> None:
         """Listen and work; raises before anything is served when something is not as it must be."""
-        self._process_id = await process.register(self.database, self._settings.gateway_name)
-        self.reception.process_id = self.sessions.process_id = self._process_id
+        self._adopt(await process.register(self.database, self._settings.gateway_name))
         gateway = Gateway(self._settings.trust_domain, self._open_session)
         self._session_listener.server.add_generic_rpc_handlers([gateway.handlers()])
         gateway_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
@@ -93,7 +92,14 @@ class RunningGateway:
             self.sessions.run(),
             self._notices.run(),
             self._lag.run(),
-            process.beat(self.database, self._process_id, self._gauges, self._lag),
+            process.beat(
+                self.database,
+                self._settings.gateway_name,
+                self._process_id,
+                adopt=self._adopt,
+                gauges=self._gauges,
+                lag=self._lag,
+            ),
         ):
             self._tasks.append(asyncio.create_task(work))
         _log.info(
@@ -125,6 +131,10 @@ class RunningGateway:
                 await self.sessions.round()
                 await process.unregister(self.database, self._process_id)
         await self.database.close()
+
+    def _adopt(self, process_id: int) -> None:
+        """Sign under this number from now on; the look at the sessions brings those that are open under it."""
+        self.reception.process_id = self.sessions.process_id = self._process_id = process_id
 
     def _open_session(self, peer: Peer, stream: Stream) -> Session:
         return Session(

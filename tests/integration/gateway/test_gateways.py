@@ -255,3 +255,33 @@ async def test_a_half_open_connection_is_found_by_both_sides(deployment: Any) ->
         await asyncio.gather(task, return_exceptions=True)
     assert worker_s <= 60
     assert worker_s + gateway_s <= 60
+
+
+async def test_a_gateway_whose_entry_is_gone_makes_it_anew(deployment: Any) -> None:
+    """As after a day without the database, or a database from a backup: nobody has to repair it."""
+    worker = await deployment.enrol("host-a")
+    async with deployment.session(worker) as session:
+        await session.hello()
+        deployment.sql("DELETE FROM processes RETURNING 1")
+        async with asyncio.timeout(20):
+            while not deployment.sql("SELECT p.name FROM workers w JOIN processes p ON p.id = w.gateway_id"):
+                await asyncio.sleep(0.1)
+    async with deployment.session(worker) as session:
+        await session.hello()
+
+
+async def test_a_gateway_of_the_same_name_takes_nothing_away(
+    gateway_settings: Any, deployment: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first says so, and stays alive with its workers."""
+    worker = await deployment.enrol("host-a")
+    sessions, enrolment = free_addresses(2)
+    settings = dataclasses.replace(gateway_settings, gateway_listen=sessions, enrolment_listen=enrolment)
+    both = "SELECT count(*) FROM processes WHERE role = 'gateway' AND stopped_at IS NULL"
+    held = "SELECT 1 FROM workers w JOIN processes p ON p.id = w.gateway_id WHERE p.stopped_at IS NULL"
+    async with deployment.session(worker) as session:
+        await session.hello()
+        async with running(settings), asyncio.timeout(20):
+            while deployment.sql(both) != [(2,)] or not deployment.sql(held):
+                await asyncio.sleep(0.1)
+            assert [record for record in caplog.records if "STREAMSWARM_GATEWAY_NAME" in record.getMessage()]
