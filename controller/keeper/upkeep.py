@@ -34,25 +34,30 @@ _ROUND_S = 900.0
 
 
 def roll_up(engine: Engine) -> Rolled:
-    """Roll up what can be of all kinds."""
-    done = Rolled()
+    """Roll up what can be of all kinds; a kind that fails holds up no other, and is raised at the end."""
+    done, failures = Rolled(), _Failures("rolled up")
     for kind in results.kinds():
-        rolled = rolling.roll_up(engine, kind)
-        done.steps += rolled.steps
-        done.marks += rolled.marks
+        with failures.of(kind):
+            rolled = rolling.roll_up(engine, kind)
+            done.steps += rolled.steps
+            done.marks += rolled.marks
+    failures.tell()
     return done
 
 
 def expire(settings: Settings, stopping: threading.Event) -> Removed:
-    """Remove what is too old of all kinds."""
-    removed, now = Removed(), dt.datetime.now(dt.UTC)
+    """Remove what is too old of all kinds; a kind that fails holds up no other, and is raised at the end."""
+    removed, now, failures = Removed(), dt.datetime.now(dt.UTC), _Failures("thinned out")
     with patient_engine(settings, stopping) as engine:
         for kind in results.kinds():
             if stopping.is_set():
                 break
-            done = retention.expire(engine, kind, Retention.of(settings), now=now)
-            removed.dropped += done.dropped
-            removed.left += done.left
+            with failures.of(kind):
+                done = retention.expire(engine, kind, Retention.of(settings), now=now)
+                removed.dropped += done.dropped
+                removed.left += done.left
+    if not stopping.is_set():
+        failures.tell()
     return removed
 
 
@@ -81,8 +86,7 @@ def rewrite_days(settings: Settings, stopping: threading.Event) -> int:
             except DBAPIError as error:
                 if stopping.is_set():
                     break
-                # Without a connection there is no code of the server's.
-                if error.connection_invalidated or getattr(error.orig, "pgcode", None) is None:
+                if _is_lost(error):
                     raise
                 if isinstance(error, OperationalError) and rewriting.is_lock_timeout(error):
                     _log.warning("%s is not rewritten now: %s", day.name, reason(error))
@@ -103,6 +107,35 @@ def rewrite_days(settings: Settings, stopping: threading.Event) -> int:
                     done.tries,
                 )
     return count
+
+
+class _Failures:
+    """What the database refused of one kind, while the others go on."""
+
+    def __init__(self, deed: str) -> None:
+        self._deed = deed
+        self._first: DBAPIError | None = None
+
+    @contextlib.contextmanager
+    def of(self, kind: str) -> Iterator[None]:
+        """Keep what the block fails of; a lost server ends everything."""
+        try:
+            yield
+        except DBAPIError as error:
+            if _is_lost(error):
+                raise
+            _log.error("%s cannot be %s; the next round tries again: %s", kind, self._deed, reason(error))
+            self._first = self._first or error
+
+    def tell(self) -> None:
+        """Raise the first failure, so that the task is known to have failed."""
+        if self._first is not None:
+            raise self._first
+
+
+def _is_lost(error: DBAPIError) -> bool:
+    """Whether the server is gone: without a connection there is no code of its."""
+    return error.connection_invalidated or getattr(error.orig, "pgcode", None) is None
 
 
 @contextlib.contextmanager

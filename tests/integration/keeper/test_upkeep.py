@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 
 from controller.keeper import upkeep
 from controller.settings import Settings
@@ -81,6 +81,30 @@ def test_a_day_that_fails_holds_up_no_other(
     assert "late_result_ping_2026_03_30" in caplog.text
     monkeypatch.undo()
     assert upkeep.rewrite_days(settings, threading.Event()) == 1
+
+
+def test_a_kind_that_fails_holds_up_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Numbers whose sum no double holds, stored by an earlier release: the round fails, but the other kinds are rolled up."""
+    soon_after = dt.datetime.combine(DAY + dt.timedelta(days=2), dt.time(), dt.UTC)
+    monkeypatch.setattr(rolling, "horizon_of", lambda _engine: soon_after)
+    fill(engine, 1)
+    with engine.begin() as connection:
+        partitions.ensure_partitions(connection, "dns", [DAY])
+        connection.execute(
+            text(
+                "INSERT INTO result_dns (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                "failure_source, query_ms) SELECT 9, at, at, 1, 1, 1, 0, 1.5e308 FROM "
+                "generate_series(CAST(:day AS timestamptz), CAST(:day AS timestamptz) + interval '5 min', '1 min') AS at"
+            ),
+            {"day": DAY},
+        )
+    with pytest.raises(DataError, match=r"out of range|overflow"):
+        upkeep.roll_up(engine)
+    assert "dns cannot be rolled up" in caplog.text
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT sum(runs_ok) FROM rollup_ping_1d")).scalar_one() == 5 * 6
 
 
 def test_a_lost_server_ends_the_round(
