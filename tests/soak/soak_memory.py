@@ -151,7 +151,13 @@ def _visitor(made: Installation) -> Iterator[httpx.Client]:
     values = {"name": "visitor", "password": secrets.token_urlsafe(12), "role": "viewer"}
     with Session(made.engine) as session, session.begin():
         users.create(session, values, actor=SYSTEM)
-    with httpx.Client(base_url=f"http://{made.settings.web_listen}", trust_env=False, timeout=30) as client:
+    with httpx.Client(
+        base_url=f"http://{made.settings.web_listen}",
+        # What a person opens is activity, without which the session would end.
+        headers={"Accept": "text/html, application/json"},
+        trust_env=False,
+        timeout=30,
+    ) as client:
         found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get("/login").text)
         assert found is not None
         reply = client.post("/login", data=values | {"csrf_token": found.group(1)})

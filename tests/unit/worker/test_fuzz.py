@@ -41,8 +41,17 @@ _DEEP = "[" * 2_000
 _INSTANTS = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 4_000_000_000_000_000)
 
 
+_folders: list[Path] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where all files of this module lie, each in a folder of its own."""
+    _folders[:] = [tmp_path_factory.mktemp("fuzz")]
+
+
 def _file(content: bytes) -> Path:
-    path = Path(tempfile.mkdtemp()) / "file"
+    path = Path(tempfile.mkdtemp(dir=_folders[0])) / "file"
     path.write_bytes(content)
     return path
 
