@@ -41,6 +41,8 @@ class Cron:
     def at_or_after(self, instant_us: int) -> int | None:
         """Return the first instant that is not before another, or None when there is none."""
         wanted = max(instant_us - self.shift_us, zones.EARLIEST_US)
+        if wanted >= zones.LATEST_US:
+            return None
         for found in _walk(self.text, self.zone, wanted):
             return None if found >= zones.LATEST_US else found + self.shift_us
         return None

@@ -257,3 +257,10 @@ def test_every_zone_can_be_read() -> None:
     """All names that are offered have data."""
     for name in zones.zone_names():
         assert zones.load(name).utcoffset(dt.datetime(2026, 1, 1)) is not None
+
+
+@pytest.mark.parametrize("instant", ["2500-01-01T00:00Z", "9998-12-31T23:59Z", "9999-12-31T23:59Z"])
+def test_beyond_the_calendar_nothing_is_due(instant: str) -> None:
+    """Also where the next year has no number any more: a start date that far away stops no schedule."""
+    schedule = Schedule(anchor_us=0, cron="*/5 * * * *", zone="Europe/Berlin", starts_us=at(instant))
+    assert schedule.next_after(0) is None
