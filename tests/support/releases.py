@@ -48,6 +48,9 @@ def changed_release(bundle: Bundle, folder: Path, word: str, patches: Patches | 
         text = source.read_text(encoding="utf-8")
         assert text.count(before) == 1, f"{path} has {before!r} {text.count(before)} times"
         source.write_text(text.replace(before, after), encoding="utf-8")
+        # Bundles come compiled, and within a release nobody looks whether a source has changed.
+        for compiled in source.parent.glob(f"__pycache__/{source.stem}.*"):
+            compiled.unlink()
     metadata = tree / "lib" / f"streamswarm-{bundle.version}.dist-info"
     renamed = metadata.rename(metadata.with_name(f"streamswarm-{version}.dist-info")) / "METADATA"
     renamed.write_text(renamed.read_text().replace(f"Version: {bundle.version}\n", f"Version: {version}\n"))
