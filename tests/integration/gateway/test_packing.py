@@ -25,7 +25,7 @@ def _value(metric: Any, chance: random.Random) -> Any:
     if metric.type == "integer":
         limit = 2 ** (metric.bits - 1)
         return chance.choice([0, 1, -1, limit - 1, -limit, chance.randrange(-limit, limit)])
-    return chance.choice([0.0, -0.0, 1e-300, 1e300, chance.random(), -chance.random() * 1e9])
+    return chance.choice([0.0, -0.0, 1e-300, 1e100, chance.random(), -chance.random() * 1e9])
 
 
 def _fill(message: Any, metrics: Any, chance: random.Random) -> dict[str, Any]:
