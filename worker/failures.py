@@ -22,6 +22,24 @@ NO_ROOM = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 LOOK = "; look at its routes and its firewall"
 
 
+class UnavailableError(Exception):
+    """This process cannot send what an engine sends; `mend` is the command that changes it.
+
+    `failure_reason` is what a run that fails for it says to machines.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        mend: str,
+        failure_reason: probe_pb2.FailureReason = probe_pb2.FAILURE_REASON_NO_PERMISSION,
+    ) -> None:
+        super().__init__(f"{reason}; to mend it: {mend}" if mend else reason)
+        self.reason = reason
+        self.mend = mend
+        self.failure_reason = failure_reason
+
+
 def target_failure(message: str, metrics: Any = None, *, reason: probe_pb2.FailureReason) -> ProbeFailure:
     """The destination answered, wrongly or with a refusal."""
     return ProbeFailure(message, source=probe_pb2.FAILURE_SOURCE_TARGET, reason=reason, metrics=metrics)

@@ -58,7 +58,12 @@ def endpoint(address: IPAddress, port: int) -> str:
 
 def set_dscp(sock: socket.socket, dscp: int) -> None:
     """Mark everything that the socket sends; the octet is `dscp << 2`, its ECN bits stay the kernel's."""
+    set_octet(sock, dscp << 2)
+
+
+def set_octet(sock: socket.socket, octet: int) -> None:
+    """Send everything with this octet of DSCP and ECN."""
     if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp << 2)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, octet)
     else:
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, octet)

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from streamswarm.v1 import probe_pb2
-from worker.failures import error_text
+from worker.failures import UnavailableError, error_text
 from worker.probing import Availability, IPAddress
 
 
@@ -109,22 +108,8 @@ class EchoRecord:
     all_taken: bool = True
 
 
-class EchoUnavailableError(Exception):
-    """This process cannot send echo requests; `mend` is the command that changes it.
-
-    `failure_reason` is what a run that fails for it says to machines.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        mend: str,
-        failure_reason: probe_pb2.FailureReason = probe_pb2.FAILURE_REASON_NO_PERMISSION,
-    ) -> None:
-        super().__init__(f"{reason}; to mend it: {mend}" if mend else reason)
-        self.reason = reason
-        self.mend = mend
-        self.failure_reason = failure_reason
+class EchoUnavailableError(UnavailableError):
+    """This process cannot send echo requests."""
 
 
 class EchoSendError(OSError):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from worker.failures import error_text
 from worker.probing import IPAddress
 from worker.wire import mark_messages
-from worker.wire.addresses import endpoint, family_of, socket_address
+from worker.wire.addresses import endpoint, family_of, set_octet, socket_address
 from worker.wire.mark_messages import MarkMessage, Sort
 from worker.wire.readiness import readable
 from worker.wire.source import Source
@@ -58,10 +58,7 @@ class FarEnd:
 
     async def octets(self, octet: int) -> list[int]:
         """Send packets with an octet of DSCP and ECN; return the octet with which each came that was answered."""
-        if self._sock.family == socket.AF_INET:
-            self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, octet)
-        else:
-            self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, octet)
+        set_octet(self._sock, octet)
         return [answer.octet for answer in await self._ask(Sort.MARKED, Sort.SEEN, PACKETS)]
 
     async def _ask(self, sort: Sort, answered_by: Sort, count: int) -> list[MarkMessage]:

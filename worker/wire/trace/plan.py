@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from streamswarm.v1 import probe_pb2
+from worker.failures import UnavailableError
 from worker.wire.source import BY_ROUTES, Source
 from worker.wire.stamps import Instant
 
@@ -139,22 +139,8 @@ class TraceRecord:
     overflows: int
 
 
-class TraceUnavailableError(Exception):
-    """This process cannot send such probes; `mend` is the command that changes it.
-
-    `failure_reason` is what a run that fails for it says to machines.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        mend: str,
-        failure_reason: probe_pb2.FailureReason = probe_pb2.FAILURE_REASON_NO_PERMISSION,
-    ) -> None:
-        super().__init__(f"{reason}; to mend it: {mend}" if mend else reason)
-        self.reason = reason
-        self.mend = mend
-        self.failure_reason = failure_reason
+class TraceUnavailableError(UnavailableError):
+    """This process cannot send such probes."""
 
 
 class TraceSendError(OSError):
