@@ -132,8 +132,8 @@ class _Table:
         self, envelope: Mapping[str, Any], metrics: Mapping[str, Any], texts: Mapping[str, bytes | None]
     ) -> bytes:
         """Pack one row."""
-        _check_finite(envelope)
-        _check_finite(metrics)
+        _check_size(envelope)
+        _check_size(metrics)
         return self.layout.pack(
             [(metrics if is_metric else envelope).get(name) for is_metric, name in self.fixed],
             [texts[name] for name in self.variable],
@@ -244,7 +244,7 @@ def _table(kind: str, child: str | None = None) -> _Table:
     )
 
 
-def _check_finite(values: Mapping[str, Any]) -> None:
+def _check_size(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, float) and not abs(value) <= GREATEST:
             raise UnstorableError(f"{name} is {value}, which is no measurement")

@@ -8,7 +8,6 @@ from flask import Response
 
 from controller.store.queries import events, tests
 from controller.store.queries.events import EventRecord
-from controller.store.queries.paging import Page
 from web.api.asking import Query
 from web.api.blueprint import blueprint, listed
 from web.api.describing import ID, INSTANT, UUID, described, said
@@ -55,4 +54,4 @@ def list_events(test_id: int) -> Response:
             cursor=paging.cursor,
             limit=paging.limit,
         )
-    return listed(Page(items=found.items, next_cursor=found.next_cursor))
+    return listed(found)

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from controller.store import results
 from controller.store.queries import figures, layers
 from controller.store.queries.results import MAX_POINTS, Line, bucket_width
+from controller.store.queries.results.series import within
 from controller.store.rollups import Source
 from streamswarm.v1 import probe_pb2
 
@@ -56,9 +57,7 @@ def bucket_for(
         table = results.table(line.kind)
         newest = (
             select(table.c.scheduled_at)
-            .where(
-                table.c.job_id.in_(line.job_ids), table.c.scheduled_at >= start, table.c.scheduled_at < end
-            )
+            .where(*within(table, line.job_ids, start, end))
             .limit(points + 1)
             .subquery()
         )
@@ -81,16 +80,11 @@ def chart_line(
 ) -> ChartLine:
     """Return a line over [start, end): runs when `bucket` is None, at most the newest `most`; else buckets."""
     table = results.table(line.kind)
-    conditions = (
-        table.c.job_id.in_(line.job_ids),
-        table.c.scheduled_at >= start,
-        table.c.scheduled_at < end,
-    )
     values = [figures.as_number(table.c[results.metric_column(line.kind, name).name]) for name in metrics]
     if bucket is None:
         query = (
             select(table.c.scheduled_at, *(_is(table.c.status, status) for status in _BAD), *values)
-            .where(*conditions)
+            .where(*within(table, line.job_ids, start, end))
             .order_by(table.c.scheduled_at.desc())
             .limit(most)
         )

@@ -27,6 +27,7 @@ from controller.store.queries.results import (
     with_empty_buckets,
     with_empty_runs,
 )
+from controller.store.queries.results.series import within
 from controller.store.rollups import FAST_S, HOUR, Source
 from streamswarm.v1 import probe_pb2
 
@@ -189,7 +190,7 @@ def _runs(
     own = results.table(line.kind)
     newest = (
         select(own.c.job_id, own.c.scheduled_at, own.c.status)
-        .where(own.c.job_id.in_(line.job_ids), own.c.scheduled_at >= start, own.c.scheduled_at < end)
+        .where(*within(own, line.job_ids, start, end))
         .order_by(own.c.scheduled_at.desc())
         .limit(most)
     )
@@ -202,9 +203,7 @@ def _runs(
             table.c.key,
             *(figures.as_number(table.c[figures.column_of(source, name).name]) for name in metrics),
         ).where(
-            table.c.job_id.in_(line.job_ids),
-            table.c.scheduled_at >= (runs[0].scheduled_at if runs else end),
-            table.c.scheduled_at < end,
+            *within(table, line.job_ids, runs[0].scheduled_at if runs else end, end),
             table.c.key.in_(wanted),
         )
     )

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from controller.store import results, rollups
 from controller.store.entities import Destination, DirtyBucket, Job, Worker
 from controller.store.queries import layers
-from controller.store.queries.paging import decode_cursor, encode_cursor
+from controller.store.queries.paging import Page, decode_cursor, encode_cursor
 from controller.store.rollups import DAY, HOUR, Layer, Source
 from streamswarm import contract
 from streamswarm.contract import Metric
@@ -63,12 +63,8 @@ class EventRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Events:
+class Events(Page[EventRecord]):
     """The events of a range, the newest first."""
-
-    items: tuple[EventRecord, ...]
-    #: Leads to those that were left out because there are more; None when these are all.
-    next_cursor: str | None
 
     @property
     def complete_from(self) -> dt.datetime | None:
