@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -19,16 +20,18 @@ from controller.store.upkeep import rewriting
 DAY = dt.date(2026, 3, 29)
 
 
-def fill(engine: Engine, days: int) -> None:
-    """Store a few results a day."""
+def fill(engine: Engine, days: int, *, kind: str = "ping", more: Mapping[str, float] | None = None) -> None:
+    """Store a few results a day, with these metrics."""
+    names = "".join(f", {name}" for name in more or {})
+    values = "".join(f", {value}" for value in (more or {}).values())
     for number in range(days):
         day = DAY + dt.timedelta(days=number)
         with engine.begin() as connection:
-            partitions.ensure_partitions(connection, "ping", [day])
+            partitions.ensure_partitions(connection, kind, [day])
             connection.execute(
                 text(
-                    "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
-                    "failure_source) SELECT job, at, at, 1, 1, 1, 0 FROM generate_series(1, 5) AS job, "
+                    f"INSERT INTO result_{kind} (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
+                    f"failure_source{names}) SELECT job, at, at, 1, 1, 1, 0{values} FROM generate_series(1, 5) AS job, "
                     "generate_series(CAST(:day AS timestamptz), CAST(:day AS timestamptz) + interval '5 min', '1 min') AS at"
                 ),
                 {"day": day},
@@ -90,16 +93,7 @@ def test_a_kind_that_fails_holds_up_no_other(
     soon_after = dt.datetime.combine(DAY + dt.timedelta(days=2), dt.time(), dt.UTC)
     monkeypatch.setattr(rolling, "horizon_of", lambda _engine: soon_after)
     fill(engine, 1)
-    with engine.begin() as connection:
-        partitions.ensure_partitions(connection, "dns", [DAY])
-        connection.execute(
-            text(
-                "INSERT INTO result_dns (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
-                "failure_source, query_ms) SELECT 9, at, at, 1, 1, 1, 0, 1.5e308 FROM "
-                "generate_series(CAST(:day AS timestamptz), CAST(:day AS timestamptz) + interval '5 min', '1 min') AS at"
-            ),
-            {"day": DAY},
-        )
+    fill(engine, 1, kind="dns", more={"query_ms": 1.5e308})
     with pytest.raises(DataError, match=r"out of range|overflow"):
         upkeep.roll_up(engine)
     assert "dns cannot be rolled up" in caplog.text
