@@ -16,9 +16,9 @@ from controller.cli.fleet_history import History
 from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED
 from controller.fleet import operations
-from controller.fleet.events import TaskEvent, TaskState
 from controller.fleet.operations import PlaybookRequest, Recap
-from controller.fleet.upgrades.plan import Plan, plan
+from controller.fleet.upgrades.plan import describe, plan
+from controller.store.operation_words import BATCH, CANARY, PATIENCE_S
 
 #: Some host does not have the release.
 HOSTS_FAILED = 1
@@ -65,16 +65,7 @@ class Playbooks:
         request = self._on(hosts)
 
         def run(*, on_event: operations.OnEvent, **_: object) -> Recap:
-            for host in hosts:
-                on_event(
-                    TaskEvent(
-                        host=host,
-                        task=f"Why {bad_release} is taken back",
-                        state=TaskState.OK,
-                        message="\n".join(why),
-                    )
-                )
-            return operations.roll_back(request, bad_release=bad_release, on_event=on_event)
+            return operations.roll_back(request, bad_release=bad_release, why=why, on_event=on_event)
 
         return self._follow(History("rollback", request, self._client, insists=True), run)
 
@@ -127,16 +118,6 @@ def upgrade(request: PlaybookRequest, options: Options, stopped: Callable[[], bo
     return {Outcome.PAUSED: INCONCLUSIVE, Outcome.STOPPED: STOPPED}.get(ended.outcome, HOSTS_FAILED)
 
 
-def describe(planned: Plan) -> list[str]:
-    """Return the plan, a line each."""
-    lines = [f"{host}: cannot be upgraded: {why}" for host, why in planned.left_out]
-    if planned.ready:
-        lines.append(f"has the release already: {', '.join(planned.ready)}")
-    for step in planned.steps:
-        lines += [f"{step.name}: {move.host}: {move.before} → {move.after}" for move in step.moves]
-    return lines or ["there is nothing to upgrade"]
-
-
 def options_of(command: Callable[..., None]) -> Callable[..., None]:
     """Give the command the options that `Options` holds."""
     for option in reversed(
@@ -144,14 +125,14 @@ def options_of(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "--canary",
                 type=click.IntRange(0),
-                default=1,
+                default=CANARY,
                 show_default=True,
                 help="Hosts that go first, alone.",
             ),
             click.option(
                 "--batch",
                 type=click.IntRange(1),
-                default=10,
+                default=BATCH,
                 show_default=True,
                 help="Hosts in each further step.",
             ),
@@ -159,7 +140,7 @@ def options_of(command: Callable[..., None]) -> Callable[..., None]:
                 "--patience",
                 "patience_s",
                 type=click.FloatRange(0, 86_400),
-                default=900.0,
+                default=float(PATIENCE_S),
                 show_default=True,
                 help="Seconds in which a step's hosts gather runs to be compared, at the most.",
             ),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from flask import Response, jsonify
 from sqlalchemy.orm import Session
 
+from controller.plain import instant, plain
 from controller.store.queries import children, results, runs, tests
 from controller.store.queries.due_runs import MOST_RUNS, Lines, refuse_too_many
 from controller.store.queries.results import MAX_POINTS, Line, Point, Series
@@ -18,7 +19,6 @@ from streamswarm.targets import shown
 from web.api.asking import Query
 from web.api.blueprint import blueprint, listed
 from web.api.describing import FLAG, ID, INSTANT, TEXT, UUID, described, said
-from web.api.plain import instant, plain
 from web.api.schemas import closed, kind_metrics, record
 from web.auth import requires
 from web.database import transaction

@@ -69,6 +69,9 @@ class Ended:
     outcome: Outcome
     upgraded: tuple[str, ...]
     judgements: tuple[Judgement, ...] = ()
+    #: Why it did not go through to its end, and what to do; empty when it did.
+    why: str = ""
+    mend: str = ""
 
 
 class Clock:
@@ -100,6 +103,8 @@ class Upgrade:
     clock: Clock = field(default_factory=Clock)
     _upgraded: list[str] = field(default_factory=list)
     _judgements: list[Judgement] = field(default_factory=list)
+    _why: str = ""
+    _mend: str = ""
 
     def run(self, plan: Plan) -> Ended:
         """Go through the plan until it is done, a step does not pass, or it is stopped."""
@@ -113,7 +118,13 @@ class Upgrade:
                 ready.update(step.hosts)
         except _StopError:
             outcome = Outcome.STOPPED
-        return Ended(outcome=outcome, upgraded=tuple(self._upgraded), judgements=tuple(self._judgements))
+        return Ended(
+            outcome=outcome,
+            upgraded=tuple(self._upgraded),
+            judgements=tuple(self._judgements),
+            why=self._why,
+            mend=self._mend,
+        )
 
     def _step(self, step: Step, *, first: bool, ready: set[str]) -> Outcome:
         self._look_up()
@@ -163,10 +174,11 @@ class Upgrade:
             why = "what its hosts measure is worse with the release"
             return self._back(step, moved, [why], numbers=lines)
         if judgement.verdict is Verdict.INCONCLUSIVE and not self.terms.accept_inconclusive:
-            self.say(
-                f"{step.name}: inconclusive: too little to compare. {', '.join(moved)} stay on the release; let them measure "
-                "longer (--patience), or go on with --accept-inconclusive"
+            self._why = (
+                f"{step.name}: inconclusive: too little to compare. {', '.join(moved)} stay on the release"
             )
+            self._mend = "let them measure longer (--patience), or go on with --accept-inconclusive"
+            self.say(f"{self._why}; {self._mend}")
             return Outcome.PAUSED
         return Outcome.DONE
 
@@ -244,6 +256,8 @@ class Upgrade:
     ) -> Outcome:
         for line in why:
             self.say(f"{step.name}: {line}")
+        self._why = f"{step.name}: {'; '.join(why)}"
+        self._mend = "its hosts have the release before again; one that has not is named in the log"
         if hosts:
             self.say(f"{step.name}: returning {', '.join(hosts)} to the release before")
             releases = {move.after for move in step.moves if move.host in hosts}
