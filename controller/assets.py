@@ -5,6 +5,7 @@ In a checkout they stand in the root folder; in an installed wheel they lie in `
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from controller.errors import ConfigurationError
@@ -36,6 +37,18 @@ def static() -> Path:
             mend="install the package again",
         )
     return folder
+
+
+def programs() -> Path:
+    """Return the folder of the commands that belong to this installation, Ansible's among them."""
+    of_bundle = release()
+    return Path(sys.executable).parent if of_bundle is None else of_bundle / "bin"
+
+
+def release() -> Path | None:
+    """Return the folder of the unpacked bundle that this code runs from, or None for an environment of Python's own."""
+    root = _PACKAGE.parent.parent
+    return root if (root / "release.json").is_file() and _PACKAGE.parent.name == "lib" else None
 
 
 def checkout() -> Path | None:

@@ -41,6 +41,19 @@ def show() -> None:
 
 
 @ca.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def web(names: tuple[str, ...]) -> None:
+    """Make key and certificate for an HTTPS proxy before the dashboard, where they are missing or want renewal.
+
+    NAMES are names and addresses under which people reach it. Their browsers have to trust the root.
+    """
+    authority = Authority(Settings.load())
+    made = authority.ensure_web(names)
+    state = "was made" if made else "is good"
+    click.echo(f"the certificate {authority.folder / 'web.pem'} {state}; its key is web.key beside it")
+
+
+@ca.command()
 @click.argument("worker")
 def revoke(worker: str) -> None:
     """Revoke WORKER, named by its id or its host: its session ends within seconds, its certificates are void."""

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import httpx
 
 from controller.errors import ConfigurationError, ConflictError, NotFoundError, StreamSwarmError
-from controller.settings import Settings
+from controller.settings import Settings, on_this_machine
 from streamswarm.targets import shown
 
 #: Where a controller keeps the token of its own machine's command line, below its data folder.
@@ -72,7 +72,8 @@ class Client:
         is_local = not url
         if is_local:
             settings = Settings.load(env)
-            url = settings.public_web_url
+            # Not where people reach it: that may lead through a proxy, whose certificate nobody here knows.
+            url = f"http://{on_this_machine(settings.web_listen)}"
             token = token or _local_token(settings.data_dir / LOCAL_TOKEN)
         if not token.isascii() or not token.isprintable() or " " in token:
             raise ConfigurationError(

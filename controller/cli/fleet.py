@@ -28,6 +28,7 @@ from controller.fleet.bundles import ensure_bundle
 from controller.fleet.desk import Grant
 from controller.fleet.inventory import InventoryHost, load_inventory
 from controller.fleet.operations import PlaybookRequest, Recap
+from controller.fleet.parts import PARTS
 from controller.fleet.platforms import Platform
 from controller.fleet.retirement import Retirement, retire
 from controller.fleet.verification import faults
@@ -198,12 +199,17 @@ def verify(**on_hosts: Any) -> None:
 @click.option("--python", required=True, help="Full version of the host's Python, for example 3.11.2.")
 @click.option("--architecture", required=True, help="x86_64 or aarch64.")
 @click.option("--libc", required=True, help="C library of the host, for example glibc-2.36 or musl-1.2.")
+@click.option("--part", type=click.Choice(list(PARTS)), default="worker", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's description as JSON.")
-def bundle(python: str, architecture: str, libc: str, as_json: bool) -> None:
-    """Build the worker bundle for a platform, unless it lies ready, and print its path."""
+def bundle(python: str, architecture: str, libc: str, part: str, as_json: bool) -> None:
+    """Build the bundle of a part of the product for a platform, unless it lies ready, and print its path."""
     platform = Platform.parse(python=python, architecture=architecture, libc=libc)
-    folder = Settings.load().bundles
-    built = ensure_bundle(platform, folder=folder, report=lambda text: click.echo(f"  {text}", err=True))
+    built = ensure_bundle(
+        platform,
+        folder=Settings.load().bundles,
+        part=PARTS[part],
+        report=lambda text: click.echo(f"  {text}", err=True),
+    )
     click.echo(json.dumps(built.description()) if as_json else str(built.path))
 
 

@@ -19,7 +19,7 @@ from controller.local.lock import forget_killed, running_supervisor
 from controller.local.progress import Event, Failed, Listener, Ready, from_pipe, to_pipe, to_terminal
 from controller.local.supervisor import Supervisor
 from controller.programs import module_command
-from controller.settings import Settings
+from controller.settings import Settings, on_this_machine
 from controller.store.embedded import EmbeddedPostgres
 
 _STOP_WITHIN_S = 90.0
@@ -180,7 +180,7 @@ def _stop_left_database(settings: Settings) -> bool:
 def status() -> None:
     """Show whether everything is healthy."""
     settings = Settings.load()
-    url = f"{settings.public_web_url}/api/v1/health"
+    url = f"http://{on_this_machine(settings.web_listen)}/api/v1/health"
     try:
         reply = httpx.get(url, timeout=5, trust_env=False)
         report = reply.json()

@@ -7,6 +7,7 @@ can log in any more.
 from __future__ import annotations
 
 import secrets
+from typing import TextIO
 
 import click
 from sqlalchemy.orm import Session
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 from controller.cli.database import local_session
 from controller.errors import NotFoundError
 from controller.settings import Settings
-from controller.store.commands import login_links, users
+from controller.store.commands import login_links, tokens, users
 from controller.store.commands.audit import SYSTEM
 from controller.store.queries import users as queries
 
@@ -45,6 +46,26 @@ def create(name: str, role: str, email: str | None) -> None:
             session, {"name": name, "email": email, "role": role, "password": password}, actor=SYSTEM
         )
     click.echo(f"{name}: password {password} (shown only now)")
+
+
+@user.command()
+@click.option(
+    "--password-file",
+    type=click.File(encoding="utf-8"),
+    help="File with the password, - for standard input; without it, or when it is empty, one is made and shown.",
+)
+def first(password_file: TextIO | None) -> None:
+    """Make the first administrator when there is no user yet, and the token of this machine's command line."""
+    settings = Settings.load()
+    given = password_file.read().strip() if password_file is not None else ""
+    with local_session(settings) as session:
+        made = users.ensure_first_admin(session, given or None)
+        tokens.ensure_local(session, settings.data_dir / tokens.LOCAL_FILE)
+    if made is None:
+        click.echo("there are users already")
+    else:
+        name, password = made
+        click.echo(f"made {name}" if given else f"made {name}: password {password} (shown only now)")
 
 
 @user.command()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ def private_folder() -> Iterator[Path]:
 
 def environment(private: Path) -> dict[str, str]:
     """Return the variables under which Ansible runs, on top of this process's own."""
-    programs = str(Path(sys.executable).parent)
+    programs = str(assets.programs())
     plugins = [str(assets.playbooks() / "inventory_plugins"), os.environ.get("ANSIBLE_INVENTORY_PLUGINS", "")]
     return {
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '/usr/bin:/bin')}",

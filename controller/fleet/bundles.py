@@ -1,13 +1,13 @@
-"""Worker bundles: one tar.gz per platform with everything that a host needs beside its own Python.
+"""Bundles: one tar.gz per part of the product and platform, with everything that a host needs beside its own Python.
 
 A bundle unpacks to a release:
 
-    bin/streamswarm-worker      starts the worker, see launcher.py
-    lib/                        our packages and the wheels of the base requirements, unpacked
+    bin/<program>               starts a program of the part, see launcher.py and parts.py
+    lib/                        our packages and the wheels of the part's requirements, unpacked
     release.json                version and platform
 
 Bundles are kept in one folder (the setting `bundle_dir`) under a key of everything that decides their content, each beside a small
-JSON file that describes it; the role `worker` reads both. They run on every host, and their hash lies beside them, so
+JSON file that describes it; the roles read both. They run on every host, and their hash lies beside them, so
 nobody but the user who builds them may be able to write there.
 """
 
@@ -23,13 +23,15 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from controller.errors import ConfigurationError, StreamSwarmError
 from controller.fleet import archive, distribution
+from controller.fleet.distribution import Source
+from controller.fleet.parts import WORKER, Part
 from controller.fleet.platforms import Platform
 
 #: Goes up when the layout of a release changes.
@@ -41,7 +43,7 @@ Report = Callable[[str], None]
 
 
 class BundleError(StreamSwarmError):
-    """A worker bundle could not be built."""
+    """A bundle could not be built."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,25 +65,43 @@ class Bundle:
         return values | asdict(self.platform)
 
 
-def ensure_bundle(platform: Platform, *, folder: Path, report: Report = lambda _: None) -> Bundle:
-    """Return the bundle for a platform, building it first when it is not in `folder` yet.
+def ensure_bundle(
+    platform: Platform,
+    *,
+    folder: Path,
+    part: Part = WORKER,
+    release: str = "",
+    report: Report = lambda _: None,
+) -> Bundle:
+    """Return the bundle of a part for a platform, building it first when it is not in `folder` yet.
 
-    `report` is told, in a few words each, what is going on. Builders of the same folder wait for one another, and
+    It is of the release that is installed here, or of `release`: a wheel of another one, or the version of a bundle that
+    lies ready. `report` is told, in a few words each, what is going on. Builders of the same folder wait for one another, and
     nothing half-built ever has a bundle's name.
     """
+    part.check(platform)
+    if release.endswith(".whl"):
+        with distribution.of_wheel(Path(release), part) as source:
+            return _ensure(platform, source, folder, report)
+    if release:
+        return _of_version(platform, part, release, folder)
+    return _ensure(platform, distribution.installed(part), folder, report)
+
+
+def _ensure(platform: Platform, source: Source, folder: Path, report: Report) -> Bundle:
     try:
         _make_own(folder)
-        path = _path(platform, folder)
+        path = _path(platform, source, folder)
         with _exclusively(folder / ".lock", report):
             known = _load(path, platform)
             if known is not None:
                 report(f"the bundle {known.version} for {platform.tag} lies ready")
                 return known
-            return _build(platform, path, report)
+            return _build(platform, source, path, report)
     except OSError as error:
         full = error.errno == errno.ENOSPC
         raise BundleError(
-            f"the worker bundle cannot be written to {folder}: {error.strerror or error}",
+            f"the {source.part.name} bundle cannot be written to {folder}: {error.strerror or error}",
             mend="make room there"
             if full
             else "make the folder writable, or set STREAMSWARM_BUNDLE_DIR to another",
@@ -89,17 +109,41 @@ def ensure_bundle(platform: Platform, *, folder: Path, report: Report = lambda _
 
 
 def ready_bundles(folder: Path) -> tuple[Bundle, ...]:
-    """Return the bundles that lie ready in `folder` and that `ensure_bundle` would give out now; builds nothing."""
-    ready = []
-    for description in sorted(folder.glob("*.tar.gz.json")):
+    """Return the worker's bundles that lie ready in `folder` and that `ensure_bundle` would give out now; builds nothing."""
+    source = distribution.installed()
+    lying = _lying(WORKER, folder)
+    ready = [_load(_path(bundle.platform, source, folder), bundle.platform) for bundle in lying]
+    return tuple({bundle.path: bundle for bundle in ready if bundle is not None}.values())
+
+
+def _of_version(platform: Platform, part: Part, version: str, folder: Path) -> Bundle:
+    """Return the bundle of a version that lies ready for a platform."""
+    _make_own(folder)
+    lying = [bundle for bundle in _lying(part, folder) if bundle.platform == platform]
+    for bundle in lying:
+        if bundle.version == version and archive.file_hash(bundle.path) == bundle.sha256:
+            return bundle
+    known = ", ".join(sorted(bundle.version for bundle in lying)) or "none"
+    raise BundleError(
+        f"no {part.name} bundle of the version {version[:80]!a} for {platform.tag} lies in {folder}; there are: {known}",
+        mend="name one of these, or the wheel of a release",
+    )
+
+
+def _lying(part: Part, folder: Path) -> Iterator[Bundle]:
+    """Return what the descriptions of a part in `folder` say, whatever release it is of."""
+    for description in sorted(folder.glob(f"streamswarm-{part.name}-*.tar.gz.json")):
         try:
             values = json.loads(description.read_text(encoding="utf-8"))
             platform = Platform.parse(**{key: values[key] for key in ("python", "architecture", "libc")})
+            yield Bundle(
+                path=description.with_suffix(""),
+                version=values["version"],
+                sha256=values["sha256"],
+                platform=platform,
+            )
         except (OSError, ValueError, KeyError, TypeError, ConfigurationError):
             continue
-        bundle = _load(_path(platform, folder), platform)
-        ready += [bundle] if bundle is not None else []
-    return tuple({bundle.path: bundle for bundle in ready}.values())
 
 
 def described_version(path: str) -> str | None:
@@ -111,8 +155,9 @@ def described_version(path: str) -> str | None:
     return version if isinstance(version, str) else None
 
 
-def _path(platform: Platform, folder: Path) -> Path:
-    return folder / f"streamswarm-worker-{distribution.version()}-{platform.tag}-{_key(platform)}.tar.gz"
+def _path(platform: Platform, source: Source, folder: Path) -> Path:
+    name = f"streamswarm-{source.part.name}-{source.version}-{platform.tag}-{_key(platform, source)}.tar.gz"
+    return folder / name
 
 
 def _make_own(folder: Path) -> None:
@@ -123,13 +168,13 @@ def _make_own(folder: Path) -> None:
         found = os.fstat(handle)
         if found.st_uid != os.geteuid():
             raise BundleError(
-                f"the folder {folder} for worker bundles belongs to another user (uid {found.st_uid}), who could "
+                f"the folder {folder} for bundles belongs to another user (uid {found.st_uid}), who could "
                 "change what is installed on the hosts",
                 mend="set STREAMSWARM_BUNDLE_DIR to a folder of your own, or provision as the user who owns this one",
             )
         if found.st_mode & 0o022:
             raise BundleError(
-                f"the folder {folder} for worker bundles can be written by others (mode "
+                f"the folder {folder} for bundles can be written by others (mode "
                 f"{stat.S_IMODE(found.st_mode):04o}), who could have changed what is installed on the hosts",
                 mend=f"remove the bundles in it and close it: rm -r {folder}",
             )
@@ -138,12 +183,12 @@ def _make_own(folder: Path) -> None:
         os.close(handle)
 
 
-def _key(platform: Platform) -> str:
+def _key(platform: Platform, source: Source) -> str:
     """Hash all that decides a bundle's content, so that any change of it makes another bundle."""
-    total = hashlib.sha256(f"{LAYOUT}\n{platform.tag}\n{distribution.version()}\n".encode())
-    for requirement in distribution.base_requirements():
-        total.update(f"{requirement}\n".encode())
-    for name, path in distribution.own_files():
+    total = hashlib.sha256(f"{LAYOUT}\n{platform.tag}\n{source.version}\n".encode())
+    for line in (*source.part.programs, *source.part.kept_programs, *source.requirements):
+        total.update(f"{line}\n".encode())
+    for name, path in source.files:
         total.update(f"{name}\0{archive.file_hash(path)}\n".encode())
     total.update(_launcher().read_bytes())
     return total.hexdigest()[:12]
@@ -165,24 +210,24 @@ def _load(path: Path, platform: Platform) -> Bundle | None:
         return None
 
 
-def _build(platform: Platform, path: Path, report: Report) -> Bundle:
-    report(f"building the worker bundle for {platform.tag}")
+def _build(platform: Platform, source: Source, path: Path, report: Report) -> Bundle:
+    report(f"building the {source.part.name} bundle for {platform.tag}")
     with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as name:
         workshop = Path(name)
         release = workshop / "release"
         library = release / "lib"
-        _install_requirements(platform, library, report)
-        _strip(library)
-        for relative, source in distribution.own_files():
+        _install_requirements(platform, source.requirements, library, report)
+        _strip(library, keep=source.part.kept_programs)
+        for relative, file in source.files:
             target = library / relative
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-        launcher = release / "bin" / "streamswarm-worker"
-        launcher.parent.mkdir()
-        shutil.copyfile(_launcher(), launcher)
-        launcher.chmod(0o755)
-        version = f"{distribution.version()}+{archive.content_hash(release)[:10]}"
-        _sign(release, version, platform)
+            shutil.copyfile(file, target)
+        (release / "bin").mkdir()
+        for program in source.part.programs:
+            shutil.copyfile(_launcher(), release / "bin" / program)
+            (release / "bin" / program).chmod(0o755)
+        version = f"{source.version}+{archive.content_hash(release)[:10]}"
+        _sign(release, version, source, platform)
         report("packing")
         packed = workshop / path.name
         archive.pack(release, packed)
@@ -196,24 +241,29 @@ def _build(platform: Platform, path: Path, report: Report) -> Bundle:
     return bundle
 
 
-def _sign(release: Path, version: str, platform: Platform) -> None:
-    """Write the release's version where the worker (as a distribution's metadata) and the role look for it."""
+def _sign(release: Path, version: str, source: Source, platform: Platform) -> None:
+    """Write the release's version where its programs (as a distribution's metadata) and the role look for it.
+
+    The requirements are kept for the controller, which builds the workers' bundles from them.
+    """
     metadata = release / "lib" / f"{distribution.NAME}-{version}.dist-info" / "METADATA"
     metadata.parent.mkdir()
-    metadata.write_text(
-        f"Metadata-Version: 2.1\nName: {distribution.NAME}\nVersion: {version}\n", encoding="utf-8"
-    )
+    lines = ["Metadata-Version: 2.1", f"Name: {distribution.NAME}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {each}" for each in source.declared if source.part.extra]
+    metadata.write_text("\n".join(lines) + "\n", encoding="utf-8")
     described = json.dumps({"version": version, "layout": LAYOUT} | asdict(platform), indent=2)
     (release / "release.json").write_text(described + "\n", encoding="utf-8")
 
 
-def _install_requirements(platform: Platform, target: Path, report: Report) -> None:
+def _install_requirements(
+    platform: Platform, requirements: Sequence[str], target: Path, report: Report
+) -> None:
     """Have uv resolve the requirements as the host would, and unpack the wheels into `target`."""
     try:
         from uv import find_uv_bin
     except ImportError as error:
         raise BundleError(
-            "building a worker bundle needs uv", mend="pip install 'streamswarm[controller]'"
+            "building a bundle needs uv", mend="pip install 'streamswarm[controller]'"
         ) from error
     command = [
         find_uv_bin(),
@@ -227,7 +277,7 @@ def _install_requirements(platform: Platform, target: Path, report: Report) -> N
         *("--link-mode", "copy"),
         "--no-progress",
         "--",
-        *distribution.base_requirements(),
+        *requirements,
     ]
     said: list[str] = []
     with subprocess.Popen(
@@ -246,9 +296,13 @@ def _install_requirements(platform: Platform, target: Path, report: Report) -> N
         )
 
 
-def _strip(library: Path) -> None:
-    """Remove what depends on this machine or is of no use on a host."""
-    shutil.rmtree(library / "bin", ignore_errors=True)
+def _strip(library: Path, *, keep: Collection[str]) -> None:
+    """Remove what depends on this machine or is of no use on a host; `keep` names commands that stay."""
+    for command in (library / "bin").glob("*"):
+        if command.name not in keep:
+            command.unlink()
+    if not keep:
+        shutil.rmtree(library / "bin", ignore_errors=True)
     (library / ".lock").unlink(missing_ok=True)
     for metadata in library.glob("*.dist-info"):
         for name in _TRACES:

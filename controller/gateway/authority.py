@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from controller.gateway.certificates import (
     authority_usage,
     builder,
     check_request,
+    host_names,
     issuer_key,
     leaf_usage,
     server_names,
@@ -39,6 +40,8 @@ Clock = Callable[[], dt.datetime]
 _ROOT_LIFE = dt.timedelta(days=3650)
 _INTERMEDIATE_LIFE = dt.timedelta(days=365)
 _GATEWAY_LIFE = dt.timedelta(days=7)
+#: Nobody renews it but who runs the playbook again. It ends with the intermediate that signed it, half a year at least.
+_WEB_LIFE = dt.timedelta(days=365)
 #: Certificates begin this much before they are made, for hosts whose clocks are a little behind.
 _BACKDATE = dt.timedelta(minutes=1)
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
@@ -148,6 +151,22 @@ class Authority:
             chain_pem=_pem(certificate) + _pem(self._signer.certificate),
         )
 
+    def ensure_web(self, hosts: Sequence[str]) -> bool:
+        """Keep `web.key` and `web.pem`, by which an HTTPS proxy answers for the dashboard under these names.
+
+        Returns whether the certificate was made anew: it was missing, had other names, or half of its life was over.
+        """
+        names = host_names(hosts)
+        with exclusive(self.folder):
+            key = _key_of(self.folder / "web.key")
+            path = self.folder / "web.pem"
+            certificate = _existing(path, key)
+            if certificate is not None and self._serves(certificate, names):
+                return False
+            certificate = self._make_server_certificate(key, names, common_name=hosts[0], life=_WEB_LIFE)
+            write_private(path, _pem(certificate) + _pem(self._signer.certificate))
+            return True
+
     def _open_intermediate(self) -> _Pair:
         stem = self.folder / f"intermediate-{self._settings.gateway_name}"
         with exclusive(self.folder):
@@ -198,7 +217,9 @@ class Authority:
             path = self.folder / f"{name}.pem"
             certificate = _existing(path, key)
             if certificate is None or not self._serves(certificate, names):
-                certificate = self._make_server_certificate(key, names)
+                certificate = self._make_server_certificate(
+                    key, names, common_name=f"gateway {self._settings.gateway_name}", life=_GATEWAY_LIFE
+                )
                 write_private(path, _pem(certificate))
         life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
         return ServerIdentity(
@@ -219,13 +240,18 @@ class Authority:
         return list(present) == names and self._now() < certificate.not_valid_before_utc + life / 2
 
     def _make_server_certificate(
-        self, key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName]
+        self,
+        key: ec.EllipticCurvePrivateKey,
+        names: list[x509.GeneralName],
+        *,
+        common_name: str,
+        life: dt.timedelta,
     ) -> x509.Certificate:
         signer = self._signer.certificate
         return (
-            builder(f"gateway {self._settings.gateway_name}", signer.subject, key.public_key())
+            builder(common_name, signer.subject, key.public_key())
             .not_valid_before(self._now() - _BACKDATE)
-            .not_valid_after(min(self._now() + _GATEWAY_LIFE, signer.not_valid_after_utc))
+            .not_valid_after(min(self._now() + life, signer.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(leaf_usage(), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

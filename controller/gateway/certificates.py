@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import uuid
+from collections.abc import Iterable
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -61,6 +62,12 @@ def server_names(settings: Settings) -> list[x509.GeneralName]:
     hosts.extend(settings.gateway_names)
     if any(_is_loopback(host) for host in hosts):
         hosts.extend(("localhost", "127.0.0.1", "::1"))
+    uri = gateway_uri(settings.trust_domain, settings.gateway_name)
+    return [*host_names(hosts), x509.UniformResourceIdentifier(uri)]
+
+
+def host_names(hosts: Iterable[str]) -> list[x509.GeneralName]:
+    """Return names and addresses of hosts as a certificate has them."""
     names: list[x509.GeneralName] = []
     for host in dict.fromkeys(host.lower() for host in hosts):
         try:
@@ -70,7 +77,6 @@ def server_names(settings: Settings) -> list[x509.GeneralName]:
             continue
         if not address.is_unspecified:  # a listener on every address is not dialled by that one
             names.append(x509.IPAddress(address))
-    names.append(x509.UniformResourceIdentifier(gateway_uri(settings.trust_domain, settings.gateway_name)))
     return names
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from controller import assets
 from controller.errors import StreamSwarmError
 from controller.reports import render
 
@@ -68,8 +69,11 @@ def _run(
     folder: Path, source: IO[bytes], printed: IO[bytes], complaints: IO[bytes], limits: Limits
 ) -> int | None:
     """Run the child; return its exit code, None when its time was over."""
-    # Isolated: no variables, no user's packages, no current folder among the places that modules come from.
-    command = [sys.executable, "-I", "-m", "controller.reports.render"]
+    # No user's packages and no current folder among the places that modules come from, and of the variables only what
+    # stands here: a bundle's libraries are found by one.
+    command = [sys.executable, "-s", "-P", "-m", "controller.reports.render"]
+    release = assets.release()
+    libraries = {"PYTHONPATH": str(release / "lib")} if release is not None else {}
     command += [str(limits.memory), str(limits.seconds), str(limits.largest), str(os.getpid())]
     process = subprocess.Popen(
         command,
@@ -77,7 +81,13 @@ def _run(
         stdout=printed,
         stderr=complaints,
         cwd=folder,
-        env={"LANG": "C.UTF-8", "HOME": str(folder), "TMPDIR": str(folder), "XDG_CACHE_HOME": str(folder)},
+        env={
+            "LANG": "C.UTF-8",
+            "HOME": str(folder),
+            "TMPDIR": str(folder),
+            "XDG_CACHE_HOME": str(folder),
+            **libraries,
+        },
         start_new_session=True,
     )
     try:

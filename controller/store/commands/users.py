@@ -113,12 +113,15 @@ def delete(session: Session, user_id: int, *, actor: Actor, by_user: int | None)
     session.flush()
 
 
-def ensure_first_admin(session: Session) -> tuple[str, str] | None:
-    """Make the first administrator when there is no user at all; returns name and password, this once."""
+def ensure_first_admin(session: Session, password: str | None = None) -> tuple[str, str] | None:
+    """Make the first administrator when there is no user at all; returns name and password, this once.
+
+    Without a password one is made.
+    """
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADMINS_LOCK})
     if session.scalar(select(func.count()).select_from(User)):
         return None
-    password = passwords.generate()
+    password = password or passwords.generate()
     create(session, {"name": FIRST_ADMIN, "email": None, "role": "admin", "password": password}, actor=SYSTEM)
     return FIRST_ADMIN, password
 

@@ -8,7 +8,7 @@ import pwd
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from controller.errors import ConfigurationError
 
@@ -84,6 +84,13 @@ class Programs:
             umask=0o077,
             **identity,
         )
+
+    def become(self, name: str, *arguments: str) -> NoReturn:
+        """Replace this process, which must be the account's, by a program, without the caller's PG* variables."""
+        program = str(self.folder() / name)
+        os.chdir("/")
+        os.umask(0o077)
+        os.execve(program, [program, *arguments], _environment(os.environ))  # noqa: S606  no shell wanted
 
     def _unreadable(self, folder: Path) -> ConfigurationError:
         return ConfigurationError(

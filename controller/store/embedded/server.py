@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import quote
 
 import psycopg2
@@ -110,13 +111,48 @@ class EmbeddedPostgres:
         try:
             self._make_folders()
             with self._only_one():
-                if not self._cluster.exists():
-                    self._cluster.initialise()
-                self._cluster.check_version()
+                self._make_cluster()
                 self._make_ready()
         except OSError as error:
             raise self._unusable(error) from error
         return self.url()
+
+    def become(self) -> NoReturn:
+        """Make the cluster if there is none, and replace this process by the server, its log on standard error.
+
+        For a service manager: SIGINT ends the server at once and in order. What is ready to be used is told by
+        `await_ready`, which has to be called beside it.
+        """
+        try:
+            self._make_folders()
+            with self._only_one():
+                pid = self.status().pid
+                if pid is not None:
+                    raise ConfigurationError(
+                        f"the embedded PostgreSQL in {self._cluster.path} runs already (process {pid})",
+                        mend="stop it first: streamswarm down",
+                    )
+                self._make_cluster()
+                self._cluster.write_configuration(self._socket_dir)
+                processes.forget_stale_locks(self._cluster.path, self._socket_dir)
+            self._programs.become("postgres", "-D", str(self._cluster.path))
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def await_ready(self) -> None:
+        """Wait for a server that `become` starts elsewhere, and make or repair the application's role and database."""
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                if self._superuser_password_file.exists():
+                    self._make_database()
+                    return
+                said = "it has not been set up yet"
+            except psycopg2.OperationalError as error:
+                said = str(error)
+            if time.monotonic() > deadline:
+                raise self._failure("the embedded PostgreSQL cannot be reached", said)
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Stop the server, open transactions rolled back; does nothing when it does not run."""
@@ -174,6 +210,11 @@ class EmbeddedPostgres:
         if done.returncode != 0:
             said = tail(self._log_file, since=seen)
             raise self._failure("the embedded PostgreSQL did not start", said or done.stderr)
+
+    def _make_cluster(self) -> None:
+        if not self._cluster.exists():
+            self._cluster.initialise()
+        self._cluster.check_version()
 
     def _make_ready(self) -> None:
         """Start the server where it does not run, and make or repair the application's role and database.
