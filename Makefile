@@ -40,6 +40,8 @@ dist: $(VENV)/.ready ## Build source distribution and wheel into dist/; the same
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/uv build --quiet --out-dir dist
 	@sha256sum dist/*.whl dist/*.tar.gz
 
+# Some images forbid compiled files: then every test process would translate all tests and sources anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.ready ## Set everything up and run every check and test
 	@.ci/setup tests
 	@$(MAKE) --no-print-directory lint

@@ -27,7 +27,15 @@ PREFIX = "STREAMSWARM_"
 _LEVELS = ("debug", "info", "warning", "error")
 #: Variables of the command line and the playbooks.
 _OTHERS = {
-    PREFIX + name for name in ("CONFIG", "URL", "TOKEN", "TOKEN_FILE", "INVENTORY", "ENROLMENT_SOCKET")
+    PREFIX + name
+    for name in (
+        "CONFIG",
+        "URL",
+        "TOKEN",
+        "TOKEN_FILE",
+        "ENROLMENT_SOCKET",
+        "ANSIBLE_STRATEGY",
+    )
 }
 
 
@@ -83,6 +91,8 @@ class Settings:
     retention_1d_days: int = 0
     #: Where worker bundles are kept; unset: `/var/cache/streamswarm/bundles` for root, else `bundles` in `data_dir`.
     bundle_dir: Path | None = None
+    #: Inventory files or folders: of the command line, and of operations that keepers run, on the keeper's machine.
+    inventory: tuple[Path, ...] = ()
     #: Where the name server of the example test answers, when `streamswarm up` runs.
     example_resolver_listen: str = "127.0.0.1:7453"
     #: `debug`, `info`, `warning` or `error`.
@@ -128,7 +138,7 @@ class Settings:
             value = getattr(self, item.name)
             if value is not None:
                 result[PREFIX + item.name.upper()] = (
-                    ",".join(value) if isinstance(value, tuple) else str(value)
+                    ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
                 )
         return result
 
@@ -277,6 +287,10 @@ def _read_secret(path: str, variable: str) -> str:
         ) from error
 
 
+def _paths(texts: Iterable[str]) -> tuple[Path, ...]:
+    return tuple(Path(text).expanduser().absolute() for text in texts)
+
+
 def _convert(type_name: str, value: Any, where: str) -> Any:
     try:
         if type_name.startswith("Path"):
@@ -287,7 +301,8 @@ def _convert(type_name: str, value: Any, where: str) -> Any:
             return float(value)
         if type_name.startswith("tuple"):
             parts = value.split(",") if isinstance(value, str) else value
-            return tuple(str(part).strip() for part in parts if str(part).strip())
+            texts = tuple(str(part).strip() for part in parts if str(part).strip())
+            return _paths(texts) if "Path" in type_name else texts
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
             f"{where} is `{value}`, which is not a {type_name}", mend="see docs/reference/settings.md"

@@ -1,4 +1,4 @@
-"""Live updates: server-sent events that say which tests have new results.
+"""Live updates: server-sent events that say which tests have new results, and which operations have moved on.
 
 One connection per process listens to PostgreSQL; what it hears is handed to every open stream, at most one event
 a second each. Events are hints: a page that hears one fetches what it lacks, and after any break it fetches anew,
@@ -23,7 +23,7 @@ from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from controller.store.channels import RESULTS
+from controller.store.channels import OPERATIONS, RESULTS
 from web.auth import principal, requires
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class Update:
     tests: tuple[int, ...] | None
     #: Whether the database is heard.
     listening: bool
+    #: Operations on the fleet that have moved on.
+    operations: tuple[int, ...] = ()
 
 
 class Stream:
@@ -66,6 +68,7 @@ class Stream:
         self._changed = threading.Condition()
         # A stream begins with "anything may be new", as soon as the database is heard.
         self._tests: set[int] | None = None if listening else set()
+        self._operations: set[int] = set()
         self._listening = listening
         self._told = listening
         self._ended = False
@@ -79,6 +82,12 @@ class Stream:
                 self._tests |= tests
                 if len(self._tests) > _MOST_TESTS:
                     self._tests = None
+            self._changed.notify()
+
+    def add_operations(self, operations: frozenset[int]) -> None:
+        """Note operations that have moved on."""
+        with self._changed:
+            self._operations |= operations
             self._changed.notify()
 
     def set_listening(self, listening: bool) -> None:
@@ -102,14 +111,18 @@ class Stream:
         """Return what is new, or None when nothing was for so long."""
         with self._changed:
             self._changed.wait_for(self._has_news, timeout)
-            if self._tests == set() and self._told == self._listening:
+            if not self._is_new():
                 return None
             tests = None if self._tests is None else tuple(sorted(self._tests))
-            self._tests, self._told = set(), self._listening
-            return Update(tests=tests, listening=self._listening)
+            operations = tuple(sorted(self._operations))
+            self._tests, self._operations, self._told = set(), set(), self._listening
+            return Update(tests=tests, listening=self._listening, operations=operations)
 
     def _has_news(self) -> bool:
-        return self._ended or self._tests != set() or self._told != self._listening
+        return self._ended or self._is_new()
+
+    def _is_new(self) -> bool:
+        return self._tests != set() or bool(self._operations) or self._told != self._listening
 
 
 class Hub:
@@ -194,7 +207,7 @@ class Hub:
             driver: Any = connection.dbapi_connection
             driver.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
             with driver.cursor() as cursor:
-                cursor.execute(f'LISTEN "{RESULTS}"')
+                cursor.execute(f'LISTEN "{RESULTS}"; LISTEN "{OPERATIONS}"')
             self._tell_listening(True)
             self._tell(None)
             while self._streams and not self._stopped:
@@ -202,10 +215,14 @@ class Hub:
                 if not ready:
                     continue
                 driver.poll()
-                payloads = [notify.payload for notify in driver.notifies]
+                heard: dict[str, list[str]] = {RESULTS: [], OPERATIONS: []}
+                for notify in driver.notifies:
+                    heard[notify.channel].append(notify.payload)
                 driver.notifies.clear()
-                if payloads:
-                    self._tell(parse_payloads(payloads))
+                if heard[RESULTS]:
+                    self._tell(parse_payloads(heard[RESULTS]))
+                if heard[OPERATIONS]:
+                    self._tell_operations(parse_payloads(heard[OPERATIONS]))
         finally:
             connection.close()
 
@@ -213,6 +230,14 @@ class Hub:
         with self._lock:
             for stream in self._streams:
                 stream.add(tests)
+
+    def _tell_operations(self, operations: frozenset[int] | None) -> None:
+        if operations is None:
+            self._tell(None)  # not understood: pages fetch what they show
+            return
+        with self._lock:
+            for stream in self._streams:
+                stream.add_operations(operations)
 
     def _tell_listening(self, listening: bool) -> None:
         with self._lock:
@@ -222,7 +247,7 @@ class Hub:
 
 
 def parse_payloads(payloads: list[str]) -> frozenset[int] | None:
-    """Return the tests that payloads name; None (anything) when one names none or is not understood."""
+    """Return the ids that payloads name; None (anything) when one names none or is not understood."""
     tests: set[int] = set()
     for payload in payloads:
         parts = payload.split(",")
@@ -253,8 +278,10 @@ def events(
             yield "event: waiting\ndata: {}\n\n"
         elif update.tests is None:
             yield "event: ready\ndata: {}\n\n"
-        else:
+        elif update.tests:
             yield f"event: results\ndata: {json.dumps(update.tests)}\n\n"
+        if update.operations:
+            yield f"event: operations\ndata: {json.dumps(update.operations)}\n\n"
         # What comes meanwhile goes into one event.
         sleep(coalesce_s)
 

@@ -75,6 +75,12 @@ class Daemon:
         self._rng = rng
         self._connected = False
         self._scheduling = False
+        self._renew_now = asyncio.Event()
+
+    def renew(self) -> None:
+        """Renew the certificate now instead of at half of its life; at once when connected, else as soon as that is so."""
+        log.info("asked to renew the certificate now")
+        self._renew_now.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then end in order: no new runs, results written, delivered if possible."""
@@ -236,6 +242,7 @@ class Daemon:
             not_after_us=identity.not_after_us,
             start_renewal=renewal.start,
             finish_renewal=renewal.finish,
+            renew_now=self._renew_now,
         )
 
     def _hello(self) -> gateway_pb2.Hello:
@@ -253,6 +260,7 @@ class Daemon:
         )
         self._connected = True
         self._scheduler.suspended = ""
+        await self._remember_refusal("")
         await self._save_time()
 
     async def _take_jobs(self, jobs: gateway_pb2.JobSet) -> None:
@@ -264,14 +272,23 @@ class Daemon:
     def _take_identity(self, identity: Identity) -> None:
         self._identities.save(identity)
         self._identity = identity
+        self._renew_now.clear()
 
-    def _session_ended(self, end: SessionEnd) -> None:
+    async def _session_ended(self, end: SessionEnd) -> None:
         self._connected = False
         if end.end is End.REVOKED:
             self._scheduler.suspended = "the controller has revoked this worker"
         if end.end in (End.REFUSED, End.REVOKED):
             # Somebody may have put another identity in place meanwhile.
             self._identity = None
+            await self._remember_refusal(end.reason)
+
+    async def _remember_refusal(self, reason: str) -> None:
+        """Keep why the controller does not want this worker, for the doctor; empty when it does."""
+        try:
+            await self._spool.remember("refusal", reason)
+        except StorageError as error:
+            log.warning("why the controller refuses this worker could not be kept: %s", error)
 
 
 async def serve(config: WorkerConfig) -> None:
@@ -283,7 +300,10 @@ async def serve(config: WorkerConfig) -> None:
             loop.add_signal_handler(number, stop.set)
         except NotImplementedError:  # Windows: the interpreter's own handling has to do
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-    await Daemon(config).run(stop)
+    daemon = Daemon(config)
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        loop.add_signal_handler(signal.SIGHUP, daemon.renew)
+    await daemon.run(stop)
 
 
 async def _ended(work: asyncio.Future[None]) -> bool:

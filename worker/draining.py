@@ -150,7 +150,7 @@ class _Drain:
             ],
         )
 
-    def _session_ended(self, end: SessionEnd) -> None:
+    async def _session_ended(self, end: SessionEnd) -> None:
         self._reason = end.reason
         if end.end in _FOR_GOOD:
             self._refused.set()

@@ -7,11 +7,12 @@ goes, deletes what is acknowledged, takes over jobs, tells that it lives, and re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from streamswarm.targets import shown
@@ -43,8 +44,9 @@ _SILENT_HEARTBEATS = 3
 #: A message that the stream does not take for so long ends the session.
 _LONGEST_SEND_S = 30.0
 _RENEWAL_ANSWER_S = 30.0
-#: After a refused renewal it is tried again, after this share of the certificate's life.
+#: After a refused renewal it is tried again, after this share of the certificate's life, or so soon when it was asked for.
 _RENEW_AGAIN_SHARE = 0.02
+_ASKED_AGAIN_S = 5.0
 _LEAST_RENEW_WAIT_S = 1.0
 
 
@@ -93,6 +95,8 @@ class Local:
     start_renewal: Callable[[], bytes]
     #: Takes over the answer; False when it is of no use.
     finish_renewal: Callable[[gateway_pb2.RenewReply], Awaitable[bool]]
+    #: Set while somebody wants the certificate renewed before its time.
+    renew_now: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Session:
@@ -341,10 +345,16 @@ class Session:
     async def _renew(self) -> None:
         life_us = self._local.not_after_us - self._local.renew_at_us
         next_us = self._local.renew_at_us
+        asked_us = 0
         while True:
-            wait_s = (next_us - self._local.time.now_us()) / 1e6
+            asked = self._local.renew_now
+            wait_s = ((asked_us if asked.is_set() else next_us) - self._local.time.now_us()) / 1e6
+            if wait_s > 0 and asked.is_set():
+                await self._clock.sleep(wait_s)
+                continue
             if wait_s > 0:
-                await self._clock.sleep(min(wait_s, 60.0))
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await within(self._clock, min(wait_s, 60.0), asked.wait())
                 continue
             request = gateway_pb2.RenewRequest(csr_der=self._local.start_renewal())
             self._renewal_answered.clear()
@@ -355,9 +365,9 @@ class Session:
                 log.warning(
                     "the gateway did not answer the request to renew the certificate; it is tried again"
                 )
-            next_us = self._local.time.now_us() + max(
-                int(life_us * 2 * _RENEW_AGAIN_SHARE), int(_LEAST_RENEW_WAIT_S * 1e6)
-            )
+            now_us = self._local.time.now_us()
+            next_us = now_us + max(int(life_us * 2 * _RENEW_AGAIN_SHARE), int(_LEAST_RENEW_WAIT_S * 1e6))
+            asked_us = now_us + int(_ASKED_AGAIN_S * 1e6)
 
     async def _wait_renewal(self) -> None:
         await self._renewal_answered.wait()

@@ -105,7 +105,7 @@ class Uplink:
         identify: Callable[[], Awaitable[Identity]],
         local: Callable[[Identity], Local],
         dial: Dial,
-        ended: Callable[[SessionEnd], None],
+        ended: Callable[[SessionEnd], Awaitable[None]],
         clock: Clock,
         rng: random.Random | None = None,
     ) -> None:
@@ -132,7 +132,7 @@ class Uplink:
                 backoff.reset()
             if end.welcomed:
                 backoff.spread_s = end.spread_s
-            self._told(end)
+            await self._told(end)
             await self._wait(address, end, backoff)
 
     async def _hold(self, address: str, identity: Identity) -> SessionEnd:

@@ -7,11 +7,22 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from sqlalchemy.orm import Session
 
+from controller.gateway import rotation
 from controller.gateway.authority import Authority, open_root
 from controller.settings import Settings
 from controller.store import schema
 from controller.store.commands.enrolment import revoke_worker
 from controller.store.engine import make_engine
+
+#: What was reached, and what comes next.
+NEXT = {
+    rotation.Stage.TRUSTED: "a new root is trusted beside the old one; workers learn of it with their next certificate\n"
+    "  → streamswarm fleet rotate, or wait for a day; then call this again",
+    rotation.Stage.SWITCHED: "the new root signs from now on; the old one is still trusted\n"
+    "  → streamswarm fleet rotate, or wait for a day; then call this again",
+    rotation.Stage.SINGLE: "the old root is gone; the rotation is complete\n"
+    "  → streamswarm fleet provision brings the new CA file to the hosts, for when they enrol anew",
+}
 
 
 @click.group()
@@ -51,6 +62,32 @@ def web(names: tuple[str, ...]) -> None:
     made = authority.ensure_web(names)
     state = "was made" if made else "is good"
     click.echo(f"the certificate {authority.folder / 'web.pem'} {state}; its key is web.key beside it")
+
+
+@ca.command()
+@click.option(
+    "--leave-behind",
+    is_flag=True,
+    help="Go on although workers have not come along; they have to be enrolled anew.",
+)
+def rotate(leave_behind: bool) -> None:
+    """Replace the root by a new one, step by step: each call takes the next step and says what comes then.
+
+    Both roots are trusted until every worker has a certificate under the new one, so nobody is cut off.
+    `streamswarm fleet rotate --ca` does all of it in one go. With several gateways keep the folders `ca` of all alike.
+    """
+    click.echo(NEXT[take_step(Settings.load(), leave_behind=leave_behind)])
+
+
+def take_step(settings: Settings, *, leave_behind: bool = False) -> rotation.Stage:
+    """Take the next step of a rotation of the root; see `rotation.advance`."""
+    engine = make_engine(settings, application="streamswarm-ca", pool_size=1)
+    try:
+        schema.check(engine)
+        with Session(engine) as session:
+            return rotation.advance(session, settings, leave_behind=leave_behind)
+    finally:
+        engine.dispose()
 
 
 @ca.command()

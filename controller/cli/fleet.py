@@ -5,12 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,14 +15,18 @@ import click
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from controller import assets
+from controller.cli.fleet_history import History
 from controller.cli.fleet_progress import FleetProgress
+from controller.cli.on_hosts import STOPPED, stop_by_signal, usual_inventories, variables_of
 from controller.errors import ConfigurationError
 from controller.fleet import operations
 from controller.fleet.api import workers_of
 from controller.fleet.bundles import ensure_bundle
-from controller.fleet.desk import Grant
+from controller.fleet.description import describe
+from controller.fleet.desk import Grant, Reach
+from controller.fleet.events import TaskEvent
 from controller.fleet.inventory import InventoryHost, load_inventory
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.parts import PARTS
@@ -34,8 +35,6 @@ from controller.fleet.retirement import Retirement, retire
 from controller.fleet.verification import faults
 from controller.settings import Settings
 
-#: The command was stopped before its end, as a shell says it.
-STOPPED = 130
 #: Some host is not as it should be.
 HOSTS_FAILED = 1
 
@@ -45,8 +44,8 @@ _INVENTORY = click.option(
     "inventories",
     type=click.Path(path_type=Path),
     multiple=True,
-    envvar="STREAMSWARM_INVENTORY",
-    help="Inventory file or folder; may be given again. [default: inventory/hosts.ini or hosts.yml]",
+    help="Inventory file or folder; may be given again. "
+    "[default: STREAMSWARM_INVENTORY, else inventory/hosts.ini or hosts.yml]",
 )
 
 
@@ -110,8 +109,17 @@ def provision(**on_hosts: Any) -> None:
         }
         return Grant.from_answer(client.post("/enrolment-tokens", about))
 
+    request = _request(**on_hosts)
+    hosts = {host.name: host for host in load_inventory(request.inventories)}
     _play(
-        lambda **watching: operations.provision(_request(**on_hosts), grant_for=grant_for, **watching),
+        lambda **watching: operations.provision(
+            request,
+            grant_for=grant_for,
+            ask_reach=lambda: Reach.from_answer(client.get("/enrolment")),
+            describe=lambda host: describe(client, hosts[host]),
+            **watching,
+        ),
+        history=History("provision", request, client),
         again="Provisioning the same hosts again goes on where it was.",
     )
 
@@ -168,8 +176,45 @@ def remove(
         lambda **watching: operations.remove(
             request, retire=lambda host: retire(client, host, how), **watching
         ),
+        history=History("remove", request, client),
         again="Removing the same hosts again goes on where it was.",
         verdict="removed" if not request.check else "would be removed",
+    )
+
+
+@fleet.command()
+@_on_hosts
+@click.option("--ca", "root", is_flag=True, help="Replace the root of the certificate authority too.")
+def rotate(root: bool, **on_hosts: Any) -> None:
+    """Have the workers renew their keys and certificates now, while they measure.
+
+    With --ca, on the controller's own machine, a new root takes the place of the old one meanwhile; both are trusted until
+    every worker has a certificate under the new one. Exit codes are those of `provision`.
+    """
+    from controller.cli.ca import take_step
+    from controller.fleet.rotating import rotate_root
+    from controller.gateway import rotation
+
+    request = _request(**on_hosts)
+    if root and request.limit:
+        raise click.UsageError("--ca is about all workers; leave --limit away")
+    settings = Settings.load()
+
+    def operation(on_event: Callable[[TaskEvent], None], cancelled: Callable[[], bool]) -> Recap:
+        def renew() -> Recap:
+            return operations.rotate(request, on_event=on_event, cancelled=cancelled)
+
+        if not root:
+            return renew()
+        return rotate_root(
+            at=rotation.stage(settings), step=lambda: take_step(settings), renew=renew, cancelled=cancelled
+        )
+
+    _play(
+        operation,
+        history=History("rotate", request),
+        again="Rotating again goes on where it was.",
+        verdict="renewed",
     )
 
 
@@ -188,8 +233,10 @@ def verify(**on_hosts: Any) -> None:
     def examine(host: str) -> str:
         return "; ".join(faults(workers_of(client, host), now=dt.datetime.now(dt.UTC)))
 
+    request = _request(**on_hosts)
     _play(
-        lambda **watching: operations.verify(_request(**on_hosts), examine=examine, **watching),
+        lambda **watching: operations.verify(request, examine=examine, **watching),
+        history=History("verify", request, client),
         again="Nothing was changed.",
         verdict="as provisioned",
     )
@@ -218,7 +265,7 @@ def bundle(python: str, architecture: str, libc: str, part: str, as_json: bool) 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def inventory(inventories: tuple[Path, ...], as_json: bool) -> None:
     """Show the hosts of the inventory as StreamSwarm sees them."""
-    hosts = load_inventory(_inventories(inventories))
+    hosts = load_inventory(usual_inventories(inventories))
     if as_json:
         keys = ("name", "address", "port", "user", "groups", "measured_address", "site", "labels")
         click.echo(
@@ -250,7 +297,7 @@ def drift(inventories: tuple[Path, ...], as_json: bool, mends: bool) -> None:
     from controller.fleet import drift as drifting
     from controller.fleet.bundles import described_version, ready_bundles
 
-    hosts = load_inventory(_inventories(inventories))
+    hosts = load_inventory(usual_inventories(inventories))
     releases = drifting.Releases(
         distribution=distribution.version(),
         ready=ready_bundles(Settings.load().bundles),
@@ -321,7 +368,7 @@ def mesh(
     wanted = meshes.Mesh(
         group=group, kind=kind, spec=_parameters(parameters), interval_s=interval, remove=remove
     )
-    hosts = () if remove else load_inventory(_inventories(inventories))
+    hosts = () if remove else load_inventory(usual_inventories(inventories))
     with closing(Client.from_environment()) as client:
         state = meshes.read_state(client)
         planned = meshes.plan(wanted, hosts, state)
@@ -359,72 +406,34 @@ def _request(
 ) -> PlaybookRequest:
     """Turn the options of `_on_hosts` into a request."""
     return PlaybookRequest(
-        inventories=_inventories(inventories),
+        inventories=usual_inventories(inventories),
         limit=limit,
         check=check,
         forks=forks,
-        variables=_variables(variable_files),
+        variables=variables_of(variable_files),
     )
 
 
-def _play(operation: Callable[..., Recap], *, again: str, verdict: str = "ready") -> NoReturn:
-    """Run an operation with its progress shown, print how each host came out of it, and end with its exit code."""
+def _play(
+    operation: Callable[..., Recap], *, again: str, verdict: str = "ready", history: History | None = None
+) -> NoReturn:
+    """Run an operation with its progress shown, print how each host came out of it, and end with its exit code.
+
+    With `history` the controller writes it down too, and may end it from there.
+    """
     console = Console(stderr=True)
-    with _stop_by_signal() as stopped, FleetProgress(console) as progress:
-        recap = operation(on_event=progress.take, cancelled=stopped.is_set)
+    recording = history.begin() if history is not None else None
+    try:
+        with stop_by_signal() as stopped, FleetProgress(console) as progress:
+            if recording is None:
+                recap = operation(on_event=progress.take, cancelled=stopped.is_set)
+            else:
+                recap = recording.follow(operation, on_event=progress.take, cancelled=stopped.is_set)
+    finally:
+        if history is not None and history.trouble:
+            console.print(Text(f"The controller's history lacks this run or its end: {history.trouble}"))
     progress.show(recap, verdict)
     if recap.cancelled:
         console.print(f"Stopped. {again}")
         sys.exit(STOPPED)
     sys.exit(0 if recap.succeeded else HOSTS_FAILED)
-
-
-def _inventories(given: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Return the inventories to use: those given, else the first of the usual places that is there."""
-    if given:
-        return given
-    usual = [Path("inventory/hosts.ini"), Path("inventory/hosts.yml")]
-    root = assets.checkout()
-    if root is not None:
-        usual += [root / path for path in list(usual)]
-    for path in usual:
-        if path.is_file():
-            return (path,)
-    raise ConfigurationError(
-        "no inventory was named and there is none in the usual places (inventory/hosts.ini, inventory/hosts.yml)",
-        mend=f"copy {assets.inventory() / 'example.ini'} to inventory/hosts.ini and edit it, or name one with --inventory",
-    )
-
-
-def _variables(files: tuple[Path, ...]) -> dict[str, Any]:
-    """Read the variables' files; later ones win."""
-    variables: dict[str, Any] = {}
-    for path in files:
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigurationError(
-                f"the variables in {path} cannot be read: {error}", mend="mend the file"
-            ) from error
-        if not isinstance(content, dict):
-            raise ConfigurationError(f"{path} must hold `variable: value` lines", mend="mend the file")
-        variables |= content
-    return variables
-
-
-@contextmanager
-def _stop_by_signal() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into a flag, so that a playbook is ended in order; a second one ends at once."""
-    stopped = threading.Event()
-
-    def handle(number: int, frame: object) -> None:
-        if stopped.is_set():
-            os._exit(STOPPED)
-        stopped.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,13 +1,16 @@
-"""`streamswarm run`: probe suites once from this machine, without any server."""
+"""`streamswarm run`: probe suites once, from this machine without any server, or on inventory hosts."""
 
 from __future__ import annotations
 
 import errno
+import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -69,6 +72,24 @@ _FILE = click.Path(dir_okay=False, path_type=Path, allow_dash=True)
 @click.option("--allow-loopback", is_flag=True, help="Loopback addresses may be tested.")
 @click.option("--check", "only_check", is_flag=True, help="Only check the files; send nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no table.")
+@click.option("--on", metavar="GROUP", help="Run on these inventory hosts (an Ansible host pattern) by SSH.")
+@click.option(
+    "-i",
+    "--inventory",
+    "inventories",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="With --on: inventory file or folder; may be given again. [default: inventory/hosts.ini or hosts.yml]",
+)
+@click.option("-l", "--limit", default="", help="With --on: only these of them (an Ansible host pattern).")
+@click.option(
+    "--forks",
+    type=click.IntRange(1, 200),
+    default=10,
+    show_default=True,
+    help="With --on: hosts at the same time.",
+)
+@click.option("--become", is_flag=True, help="With --on: measure as root, for kinds that need it.")
 def run(
     files: tuple[Path, ...],
     junit_file: Path | None,
@@ -79,10 +100,15 @@ def run(
     allow_loopback: bool,
     only_check: bool,
     quiet: bool,
+    on: str | None,
+    inventories: tuple[Path, ...],
+    limit: str,
+    forks: int,
+    become: bool,
 ) -> None:
     """Run the tests of suites once from this machine.
 
-    Needs no server. Ends with 0 when every test passed, 1 when some did not, 2 when something could not be run: a faulty
+    Needs no server. With --on the tests run on each of the hosts instead, which need no worker and keep nothing. Ends with 0 when every test passed, 1 when some did not, 2 when something could not be run: a faulty
     suite, a forbidden target, a kind that this machine cannot measure; with 130 when stopped. Nothing is sent unless everything
     may be.
     """
@@ -90,6 +116,12 @@ def run(
     taken = [name for name, path in outputs.items() if path == Path("-")]
     if len(taken) > 1:
         raise click.UsageError(f"{' and '.join(taken)} cannot share standard output")
+    if on is None and (inventories or limit or become):
+        raise click.UsageError("--inventory, --limit and --become go with --on")
+    if on is not None and (policy is not None or allow_loopback):
+        raise click.UsageError(
+            "--policy and --allow-loopback are about this machine; on hosts the inventory's streamswarm_worker_policy holds"
+        )
     _check_writable([path for path in outputs.values() if path is not None])
     loaded = [suites.load(path) for path in files]
     if only_check:
@@ -98,11 +130,19 @@ def run(
                 f"{shown(suite.file, 500)}: `{shown(suite.name)}` is right, with {_amount(len(suite.tests), 'test')}"
             )
         return
-    permissions = Permissions(policy=policy, allow_loopback=allow_loopback)
-    try:
-        with _progress(loaded, shown_to_people=not quiet) as progress:
-            runs = execute(loaded, permissions=permissions, on_outcome=progress)
-    except KeyboardInterrupt:
+    runs: tuple[SuiteRun, ...] | None
+    if on is not None:
+        runs = _agentless().run_on_hosts(
+            loaded, on=on, inventories=inventories, limit=limit, forks=forks, become=become, quiet=quiet
+        )
+    else:
+        permissions = Permissions(policy=policy, allow_loopback=allow_loopback)
+        try:
+            with _progress(loaded, shown_to_people=not quiet) as progress:
+                runs = execute(loaded, permissions=permissions, on_outcome=progress)
+        except KeyboardInterrupt:
+            runs = None
+    if runs is None:
         # Not 1, which says that tests have failed.
         click.echo("Stopped; there is no verdict.", err=True)
         sys.exit(STOPPED)
@@ -125,6 +165,17 @@ def run(
     sys.exit(_conclude(runs))
 
 
+def _agentless() -> Any:
+    """Return the module for runs on hosts, which belongs to the extra `controller`: this command must do without."""
+    missing = [name for name in ("ansible_runner", "uv") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"running suites on hosts needs {' and '.join(missing)}, which the base installation leaves out",
+            mend="pip install 'streamswarm[controller]'",
+        )
+    return importlib.import_module("controller.cli.agentless")
+
+
 class _Output(Console):
     """A console that says when nobody reads it, instead of ending the program with the code of failed tests."""
 
@@ -135,15 +186,29 @@ class _Output(Console):
 def _conclude(runs: Sequence[SuiteRun]) -> int:
     """Say on standard error what could not be run, with file and line; return the exit code."""
     outcomes = [outcome for run in runs for outcome in run.outcomes]
-    told = [outcome for outcome in outcomes if outcome.state is State.NOT_RUN and not _only_waited(outcome)]
-    for outcome in told:
+    for host, problem in {run.host: run.problem for run in runs if run.problem}.items():
+        click.echo(f"{shown(host)}: nothing was measured: {shown(problem, 500)}", err=True)
+    remarks = {run.host: run.remark for run in runs if run.remark}
+    for host, remark in remarks.items():
+        click.echo(f"{shown(host)}: it measured, but then: {shown(remark, 500)}", err=True)
+    told = [
+        (run.host, outcome)
+        for run in runs
+        for outcome in run.outcomes
+        if outcome.state is State.NOT_RUN and not _only_waited(outcome)
+    ]
+    for host, outcome in told:
+        place = f" on {shown(host)}" if host else ""
         click.echo(
-            f"{shown(outcome.test.at, 500)}: `{shown(outcome.title)}` could not be run: {outcome.reason}",
+            f"{shown(outcome.test.at, 500)}: `{shown(outcome.title)}` could not be run{place}: {outcome.reason}",
             err=True,
         )
         if "loopback" in outcome.reason and "policy" in outcome.reason:
-            click.echo("  → allow it with --allow-loopback, or name a --policy that does", err=True)
-    if any(outcome.state is State.NOT_RUN for outcome in outcomes):
+            mend = "set allow_loopback in the host's streamswarm_worker_policy, in the inventory"
+            if not host:
+                mend = "allow it with --allow-loopback, or name a --policy that does"
+            click.echo(f"  → {mend}", err=True)
+    if remarks or any(outcome.state is State.NOT_RUN for outcome in outcomes):
         return NOT_RUN
     return FAILED if any(outcome.state is State.FAILED for outcome in outcomes) else PASSED
 
@@ -174,6 +239,11 @@ def _progress(loaded: Sequence[Suite], *, shown_to_people: bool) -> Iterator[Cal
 
 def _show(console: Console, done: SuiteRun) -> None:
     """Print a suite's table: what was measured, and why a test did not pass."""
+    if done.problem:
+        console.print(
+            f"[bold]{escape(shown(done.title))}[/]  [{_LOOKS[State.NOT_RUN]}]nothing was measured[/]"
+        )
+        return
     table = Table("", "test", "kind", "measured", "why", box=None, pad_edge=False, title_justify="left")
     table.columns[3].justify = "right"
     for outcome in done.outcomes:
@@ -186,7 +256,7 @@ def _show(console: Console, done: SuiteRun) -> None:
             "" if headline.value is None else escape(headline.amount),
             escape(shown(outcome.reason, 500)),
         )
-    console.print(f"[bold]{escape(shown(done.suite.name))}[/]  {counts(done)} in {done.duration_s:.1f} s")
+    console.print(f"[bold]{escape(shown(done.title))}[/]  {counts(done)} in {done.duration_s:.1f} s")
     console.print(table)
 
 

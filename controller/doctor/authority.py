@@ -34,7 +34,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     if isinstance(root, Finding):
         yield root
         return
-    yield _until("CA", "the root", root, now, _ROOT_LEFT, "replace the root while both are trusted")
+    yield _until("CA", "the root", root, now, _ROOT_LEFT, "streamswarm fleet rotate --ca")
     for path in sorted(folder.glob("root-*.pem")):
         other = _read(path)
         yield (

@@ -8,9 +8,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from controller import assets
+from controller.errors import ConfigurationError
+
+#: The environment variable that chooses how playbooks are carried out: `linear`, or `mitogen`.
+STRATEGY_VARIABLE = "STREAMSWARM_ANSIBLE_STRATEGY"
 
 
 @contextmanager
@@ -40,11 +45,39 @@ def environment(private: Path) -> dict[str, str]:
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "cp"),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_PIPELINING": "True",
+        # A host that falls silent in the middle is unreachable after three quarters of a minute, instead of never.
+        "ANSIBLE_SSH_EXTRA_ARGS": "-o ServerAliveInterval=15 -o ServerAliveCountMax=3",
         "ANSIBLE_RETRY_FILES_ENABLED": "False",
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
         "ANSIBLE_INVENTORY_PLUGINS": os.pathsep.join(filter(None, plugins)),
+        # No playbook needs the database, and a password may stand in there.
+        "STREAMSWARM_DATABASE_URL": "",
         "ANSIBLE_NOCOLOR": "True",
         "ANSIBLE_FORCE_COLOR": "False",
+        **_strategy(os.environ.get(STRATEGY_VARIABLE, "linear")),
+    }
+
+
+def _strategy(name: str) -> dict[str, str]:
+    """Return the variables that make Ansible use a strategy; raises ConfigurationError for one that it cannot use."""
+    if name == "linear":
+        return {}
+    if name != "mitogen":
+        raise ConfigurationError(
+            f"{STRATEGY_VARIABLE} is `{name}`, which is no strategy", mend="set it to `linear` or `mitogen`"
+        )
+    found = find_spec("ansible_mitogen")
+    if found is None or not found.submodule_search_locations:
+        raise ConfigurationError(
+            f"{STRATEGY_VARIABLE} is `mitogen`, which is not installed beside StreamSwarm",
+            mend="pip install 'mitogen>=0.3.54,<0.4' there, or leave the variable out",
+        )
+    folder = Path(next(iter(found.submodule_search_locations))) / "plugins" / "strategy"
+    return {
+        "ANSIBLE_STRATEGY": "mitogen_linear",
+        "ANSIBLE_STRATEGY_PLUGINS": str(folder),
+        # ansible-core warns of every strategy that is not its own.
+        "ANSIBLE_DEPRECATION_WARNINGS": "False",
     }
 
 

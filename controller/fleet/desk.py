@@ -12,9 +12,9 @@ import socketserver
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from controller.errors import StreamSwarmError
 from controller.fleet.inventory import InventoryHost
@@ -26,11 +26,9 @@ LONGEST = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grant:
-    """What one host needs to enrol."""
+class Reach:
+    """How workers reach the controller, and whom they trust."""
 
-    #: The one-time token; a secret.
-    token: str
     #: Certificates of the controller's CA, PEM.
     ca_pem: str
     #: Where workers enrol, `host:port`.
@@ -39,28 +37,39 @@ class Grant:
     gateways: tuple[str, ...]
 
     @classmethod
-    def from_answer(cls, answer: Mapping[str, Any]) -> Grant:
-        """Return the grant in the REST API's answer; raises StreamSwarmError when it is none."""
+    def from_answer(cls, answer: Mapping[str, Any]) -> Self:
+        """Return what the REST API's answer says; raises StreamSwarmError when it is incomplete."""
         try:
-            gateways = answer["gateways"]
-            grant = cls(
-                token=answer["token"],
-                ca_pem=answer["ca_pem"],
-                enrolment=answer["enrolment"],
-                gateways=tuple(gateways) if isinstance(gateways, list) else (),
-            )
+            values = {field.name: answer[field.name] for field in fields(cls)}
         except KeyError as error:
             raise StreamSwarmError(
                 f"the controller's answer about enrolment lacks {error}",
                 mend="use the same release on both sides",
             ) from error
-        texts = (grant.token, grant.ca_pem, grant.enrolment, *grant.gateways)
-        if not grant.gateways or not all(isinstance(text, str) and text for text in texts):
+        gateways = values.pop("gateways")
+        texts = (*values.values(), *(gateways if isinstance(gateways, list) else ()))
+        if (
+            not isinstance(gateways, list)
+            or not gateways
+            or not all(isinstance(text, str) and text for text in texts)
+        ):
             raise StreamSwarmError(
                 "the controller's answer about enrolment is incomplete",
                 mend="use the same release on both sides",
             )
-        return grant
+        return cls(**values, gateways=tuple(gateways))
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as the look-up plug-in hands it to the role."""
+        return {"ca_pem": self.ca_pem, "enrolment": self.enrolment, "gateways": list(self.gateways)}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Grant(Reach):
+    """What one host needs to enrol."""
+
+    #: The one-time token; a secret.
+    token: str
 
     def __repr__(self) -> str:
         return f"Grant(enrolment={self.enrolment!r}, gateways={self.gateways!r}, token=…)"
@@ -68,19 +77,42 @@ class Grant:
 
 #: Gets a grant for a host of the inventory: over REST, or in the controller's own process.
 GrantFor = Callable[[InventoryHost], Grant]
+#: Asks how workers reach the controller, in the same way; makes no token.
+AskReach = Callable[[], Reach]
 
 
 @contextmanager
-def open_desk(path: Path, *, hosts: Collection[InventoryHost], grant_for: GrantFor) -> Iterator[None]:
+def open_desk(
+    path: Path,
+    *,
+    hosts: Collection[InventoryHost],
+    grant_for: GrantFor,
+    ask_reach: AskReach | None = None,
+) -> Iterator[None]:
     """Answer at the socket `path` for these hosts until the block ends."""
     known = {host.name: host for host in hosts}
+
+    def answered(line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            host, with_token = known.get(str(request["host"])), request["token"] is True
+        except (ValueError, KeyError, TypeError):
+            return {"error": "the request is not understood"}
+        if host is None:
+            return {"error": "this run is not about that host"}
+        try:
+            if not with_token:
+                return (ask_reach() if ask_reach else grant_for(host)).as_plain()
+            grant = grant_for(host)
+        except StreamSwarmError as error:
+            return {"error": str(error)}
+        return {**grant.as_plain(), "token": grant.token}
 
     class Handler(socketserver.StreamRequestHandler):
         timeout = 30
 
         def handle(self) -> None:
-            answer = _answer(self.rfile.readline(LONGEST), known, grant_for)
-            self.wfile.write(json.dumps(answer).encode() + b"\n")
+            self.wfile.write(json.dumps(answered(self.rfile.readline(LONGEST))).encode() + b"\n")
 
     with _Desk(str(path), Handler) as desk:
         path.chmod(0o600)
@@ -98,22 +130,3 @@ def open_desk(path: Path, *, hosts: Collection[InventoryHost], grant_for: GrantF
 class _Desk(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     request_queue_size = 128
-
-
-def _answer(line: bytes, hosts: Mapping[str, InventoryHost], grant_for: GrantFor) -> dict[str, Any]:
-    try:
-        host = hosts.get(str(json.loads(line)["host"]))
-    except (ValueError, KeyError, TypeError):
-        return {"error": "the request is not understood"}
-    if host is None:
-        return {"error": "this run is not about that host"}
-    try:
-        grant = grant_for(host)
-    except StreamSwarmError as error:
-        return {"error": str(error)}
-    return {
-        "token": grant.token,
-        "ca_pem": grant.ca_pem,
-        "enrolment": grant.enrolment,
-        "gateways": list(grant.gateways),
-    }

@@ -120,14 +120,15 @@ def _files(package: str, root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _of_part(part: Part, declared: Sequence[str]) -> list[str]:
-    return sorted([*_of_base(declared), *_of_extra(part.extra, declared)])
+    found = sorted([*_of_base(declared), *of_extra(part.extra, declared)])
+    return [line for line in found if re.split(r"[^A-Za-z0-9._-]", line)[0].lower() not in part.without]
 
 
 def _of_base(requirements: Sequence[str]) -> list[str]:
     return sorted(line for line in requirements if not _OF_AN_EXTRA.search(line))
 
 
-def _of_extra(extra: str, requirements: Sequence[str]) -> Iterator[str]:
+def of_extra(extra: str, requirements: Sequence[str]) -> Iterator[str]:
     """Yield the requirements of an extra, without the part of the marker that says so."""
     for line in requirements:
         found = _EXTRA.fullmatch(line.strip())

@@ -28,7 +28,7 @@ class TaskEvent:
     #: The task's name, without the role's.
     task: str
     state: TaskState
-    #: Why, when it failed.
+    #: Why, when it failed; what it says, when it only says something.
     message: str = ""
 
 
@@ -99,7 +99,8 @@ class EventReader:
         result = data.get("res")
         message = ""
         if state is TaskState.OK and str(data.get("task_action", "")) in _SAYING:
-            self._notes.setdefault(host, []).append(failure_message(result))
+            message = failure_message(result)
+            self._notes.setdefault(host, []).append(message)
         if state is TaskState.OK and isinstance(result, Mapping) and result.get("changed") is True:
             state = TaskState.CHANGED
         elif state is TaskState.FAILED and data.get("ignore_errors"):

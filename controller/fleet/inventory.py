@@ -47,8 +47,8 @@ class InventoryHost:
     bundle: str = ""
 
 
-def load_inventory(sources: Sequence[Path]) -> tuple[InventoryHost, ...]:
-    """Return the hosts of one or more inventories, sorted by name.
+def load_inventory(sources: Sequence[Path], *, limit: str = "") -> tuple[InventoryHost, ...]:
+    """Return the hosts of one or more inventories, sorted by name; `limit` is a host pattern that narrows them down.
 
     Raises ConfigurationError when one is missing, cannot be understood, or names a host that no worker can have.
     """
@@ -58,7 +58,7 @@ def load_inventory(sources: Sequence[Path]) -> tuple[InventoryHost, ...]:
                 f"there is no inventory at {source}",
                 mend="name one with --inventory, or copy inventory/example.ini to inventory/hosts.ini and edit it",
             )
-    return parse_inventory(_ask_ansible(sources))
+    return parse_inventory(_ask_ansible(sources, limit))
 
 
 def parse_inventory(listed: Mapping[str, Any]) -> tuple[InventoryHost, ...]:
@@ -147,10 +147,12 @@ def _groups_by_host(listed: Mapping[str, Any]) -> dict[str, set[str]]:
     return found
 
 
-def _ask_ansible(sources: Sequence[Path]) -> dict[str, Any]:
+def _ask_ansible(sources: Sequence[Path], limit: str) -> dict[str, Any]:
     command = module_command("ansible", "inventory", "--list")
     for source in sources:
         command += ["--inventory", str(source.absolute())]
+    if limit:
+        command += [f"--limit={limit}"]
     named = ", ".join(map(str, sources))
     with private_folder() as private:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from controller import assets
 from controller.errors import StreamSwarmError
 from controller.fleet.ansible import environment, private_folder
-from controller.fleet.desk import SOCKET_VARIABLE, GrantFor, open_desk
+from controller.fleet.desk import SOCKET_VARIABLE, AskReach, GrantFor, open_desk
 from controller.fleet.events import EventReader, HostRecap, TaskEvent
 from controller.fleet.inventory import load_inventory
 
@@ -60,27 +61,33 @@ def provision(
     request: PlaybookRequest,
     *,
     grant_for: GrantFor,
+    ask_reach: AskReach | None = None,
+    describe: AfterHost = lambda _: "",
     on_event: OnEvent = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Recap:
     """Provision the workers; returns how each host came out of it.
 
-    `grant_for` is called, from another thread, for each host that has to enrol, and once more for the gateways and
-    the CA. `on_event` is told of each task on each host. When `cancelled` becomes true the run is stopped.
+    `grant_for` is called, from another thread, for each host that has to enrol; `ask_reach` once, for the gateways and
+    the CA; without it that takes one more grant. `describe` is told the name of each host that is ready, not in a check run, and brings what the inventory
+    says of it to the controller. `on_event` is told of each task on each host. When `cancelled` becomes true the run is stopped.
     Raises OperationError when the playbook could not run at all.
     """
     hosts = load_inventory(request.inventories)
     with private_folder() as private:
         desk = private / "desk"
-        with open_desk(desk, hosts=hosts, grant_for=grant_for):
-            return _run(
+        # The token for the controller stays in this process.
+        ours = _with(request, streamswarm_worker_ask_controller=False)
+        with open_desk(desk, hosts=hosts, grant_for=grant_for, ask_reach=ask_reach):
+            recap = run_playbook(
                 "provision.yml",
-                request,
+                ours,
                 private=private,
                 extra_environment={SOCKET_VARIABLE: str(desk)},
                 on_event=on_event,
                 cancelled=cancelled,
             )
+    return recap if request.check else _afterwards(recap, describe)
 
 
 def remove(
@@ -96,11 +103,20 @@ def remove(
     """
     with private_folder() as private:
         # The token for the controller stays in this process.
-        ours = dataclasses.replace(
-            request, variables={**request.variables, "streamswarm_worker_retire": "keep"}
-        )
-        recap = _run("remove.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
+        ours = _with(request, streamswarm_worker_retire="keep")
+        recap = run_playbook("remove.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
     return recap if request.check else _afterwards(recap, retire)
+
+
+def rotate(
+    request: PlaybookRequest,
+    *,
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Recap:
+    """Have the workers renew their keys and certificates now; returns which of them have."""
+    with private_folder() as private:
+        return run_playbook("rotate.yml", request, private=private, on_event=on_event, cancelled=cancelled)
 
 
 def verify(
@@ -115,8 +131,9 @@ def verify(
     `examine` is told the name of each host that was reached and returns what is wrong with its worker as the
     controller sees it, or the empty text.
     """
+    ours = _with(request, streamswarm_worker_ask_controller=False)
     with private_folder() as private:
-        recap = _run("verify.yml", request, private=private, on_event=on_event, cancelled=cancelled)
+        recap = run_playbook("verify.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
 
     def seen(host: HostRecap) -> HostRecap:
         wrong = "" if host.unreachable else examine(host.host)
@@ -127,6 +144,11 @@ def verify(
         )
 
     return dataclasses.replace(recap, hosts=tuple(seen(host) for host in recap.hosts))
+
+
+def _with(request: PlaybookRequest, **variables: Any) -> PlaybookRequest:
+    """Return a request with further variables."""
+    return dataclasses.replace(request, variables={**request.variables, **variables})
 
 
 def _afterwards(recap: Recap, work: AfterHost) -> Recap:
@@ -144,16 +166,20 @@ def _afterwards(recap: Recap, work: AfterHost) -> Recap:
     return dataclasses.replace(recap, hosts=tuple(done(host) for host in recap.hosts))
 
 
-def _run(
+def run_playbook(
     playbook: str,
     request: PlaybookRequest,
     *,
     private: Path,
     extra_environment: Mapping[str, str] | None = None,
-    on_event: OnEvent,
-    cancelled: Callable[[], bool],
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+    tags: str = "",
 ) -> Recap:
-    """Run one playbook to its end; raises OperationError when it could not run at all."""
+    """Run one playbook to its end; raises OperationError when it could not run at all.
+
+    `tags` narrows it down to the tasks that bear them.
+    """
     try:
         import ansible_runner
     except ImportError as error:
@@ -171,10 +197,13 @@ def _run(
     variables = private / "variables.json"
     variables.write_text(json.dumps(dict(request.variables)), encoding="utf-8")
     words = ["--extra-vars", f"@{variables}", "--forks", str(request.forks)]
+    if tags:
+        words += ["--tags", tags]
     if request.check:
         words += ["--check", "--diff"]
     runner = ansible_runner.run(
-        private_data_dir=str(private),
+        # Each run has a folder of its own: the runner takes what it finds there for its settings.
+        private_data_dir=tempfile.mkdtemp(prefix="run-", dir=private),
         project_dir=str(assets.playbooks()),
         playbook=playbook,
         inventory=[str(path.absolute()) for path in request.inventories],
@@ -191,6 +220,6 @@ def _run(
         said = "\n    ".join(reader.remarks[-10:]) or f"it ended with status {runner.status}"
         raise OperationError(
             f"the playbook {playbook} reached no host; Ansible said:\n    {said}",
-            mend="check the inventory, its group `workers`, and --limit",
+            mend="check the inventory, its group `workers` or the one that was named, and --limit",
         )
     return Recap(hosts=reader.recaps)

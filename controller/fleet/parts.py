@@ -18,6 +18,8 @@ class Part:
     packages: tuple[str, ...]
     #: The distribution's extra that it needs beside the base requirements; empty for none.
     extra: str = ""
+    #: Base requirements that it does without.
+    without: tuple[str, ...] = ()
     #: Its commands in `bin/`, each of which launcher.py knows.
     programs: tuple[str, ...]
     #: Commands that its libraries bring and that it starts, kept in `lib/bin/`.
@@ -41,6 +43,8 @@ class Part:
 WORKER = Part(
     name="worker",
     packages=("streamswarm", "worker"),
+    # Only the command line needs them: a third of a worker's code.
+    without=("httpx", "rich"),
     programs=("streamswarm-worker",),
     oldest_python=(3, 10),
 )

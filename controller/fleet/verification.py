@@ -6,8 +6,8 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: A certificate is renewed at half of its life. One that ends so soon was not.
-RENEWAL_FAILED = dt.timedelta(minutes=30)
+#: A certificate is renewed at half of its life. One of which so much is over was not.
+RENEWAL_FAILED = 0.55
 
 
 def faults(workers: Sequence[Mapping[str, Any]], *, now: dt.datetime) -> tuple[str, ...]:
@@ -26,11 +26,17 @@ def _faults(worker: Mapping[str, Any], now: dt.datetime) -> list[str]:
         since = worker["disconnected_at"] or worker["last_seen_at"]
         found.append(f"its worker is not connected since {since}" if since else "its worker is not connected")
     if worker["certificate_until"] is not None:
-        left = dt.datetime.fromisoformat(worker["certificate_until"]) - now
-        if left <= dt.timedelta(0):
+        begin, end = (dt.datetime.fromisoformat(worker[f"certificate_{at}"]) for at in ("from", "until"))
+        if now >= end:
             found.append(f"its certificate has expired at {worker['certificate_until']}")
-        elif left < RENEWAL_FAILED:
-            found.append(f"its certificate ends at {worker['certificate_until']} and was not renewed")
+        elif now > begin + (end - begin) * RENEWAL_FAILED:
+            found.append(
+                f"its certificate ends at {worker['certificate_until']} and was not renewed at half of its life"
+            )
+    if worker["jobs_overdue"]:
+        found.append(
+            f"{worker['jobs_overdue']} of its {worker['jobs']} jobs deliver nothing although they are due"
+        )
     if worker["spool_stuck_since"]:
         found.append(
             f"it delivers nothing since {worker['spool_stuck_since']}; {worker['spool_records']} results wait"

@@ -4,12 +4,13 @@ The folder `ca` of the data directory holds `root.key` and `root.pem`, made once
 `gateway-<gateway>` pairs. A key is written before the certificate that belongs to it; a certificate can be made
 again from its key, so a crash at any instant leaves nothing that the next start does not complete. `root.key` may
 be taken away once a gateway has its intermediate. Other files `root-<anything>.pem` are trusted beside the root:
-that is how two roots overlap while one replaces the other.
+that is how two roots overlap while one replaces the other (`controller.gateway.rotation`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import re
 import uuid
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ from controller.gateway.certificates import (
 )
 from controller.gateway.files import exclusive, make_private_folder, write_private
 from controller.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 Clock = Callable[[], dt.datetime]
 
@@ -106,6 +109,7 @@ class Authority:
         self.folder = settings.data_dir / "ca"
         make_private_folder(self.folder)
         self.root_certificate = open_root(settings, now=now)
+        self._root_seen = self._root_file()
         self._signer = self._open_intermediate()
         self._server = self._open_server()
 
@@ -118,6 +122,7 @@ class Authority:
 
     def server_identity(self) -> ServerIdentity:
         """Return the key and certificate of this gateway's listeners; renewed once half their life is over."""
+        self._follow_root()
         if self._now() >= self._server.renew_at:
             self._signer = self._open_intermediate()
             self._server = self._open_server()
@@ -126,6 +131,7 @@ class Authority:
     def issue(self, request_der: bytes, worker_id: uuid.UUID) -> IssuedCertificate:
         """Sign a worker's request, or raise RequestRefusedError. Every name in the request is ignored."""
         public_key = check_request(request_der)
+        self._follow_root()
         if self._now() >= self._signer.certificate.not_valid_after_utc - _INTERMEDIATE_LIFE / 2:
             self._signer = self._open_intermediate()
         life = dt.timedelta(hours=self._settings.certificate_hours)
@@ -159,13 +165,38 @@ class Authority:
         names = host_names(hosts)
         with exclusive(self.folder):
             key = _key_of(self.folder / "web.key")
-            path = self.folder / "web.pem"
+            path, signer = self.folder / "web.pem", _pem(self._signer.certificate)
             certificate = _existing(path, key)
-            if certificate is not None and self._serves(certificate, names):
+            # The intermediate keeps its key under a new root.
+            if certificate is not None and path.read_bytes().endswith(signer) and self._serves(certificate, names):
                 return False
             certificate = self._make_server_certificate(key, names, common_name=hosts[0], life=_WEB_LIFE)
-            write_private(path, _pem(certificate) + _pem(self._signer.certificate))
+            write_private(path, _pem(certificate) + signer)
             return True
+
+    def _root_file(self) -> tuple[int, int]:
+        seen = (self.folder / "root.pem").stat()
+        return seen.st_ino, seen.st_mtime_ns
+
+    def _follow_root(self) -> None:
+        """Sign by another root once it has taken the old one's place, while this gateway runs.
+
+        Where that does not succeed the old chain stays in use, which is trusted for as long as the two overlap.
+        """
+        seen = self._root_file()
+        if seen == self._root_seen:
+            return
+        self._root_seen = seen
+        before = self.root_certificate
+        try:
+            self.root_certificate = open_root(self._settings, now=self._now)
+            self._signer = self._open_intermediate()
+            self._server = self._open_server()
+        except AuthorityError as error:
+            self.root_certificate = before
+            _log.error("the new root of the certificate authority is not taken over: %s", error)
+        else:
+            _log.info("certificates are signed by the new root from now on")
 
     def _open_intermediate(self) -> _Pair:
         stem = self.folder / f"intermediate-{self._settings.gateway_name}"
@@ -271,28 +302,35 @@ def open_root(settings: Settings, *, now: Clock = utc_now) -> x509.Certificate:
             certificate = _load_certificate(path.read_bytes(), str(path))
             if key_path.exists() and certificate.public_key() != _key_of(key_path).public_key():
                 raise AuthorityError(
-                    f"{key_path} does not belong to {path}", mend="restore both files from the same backup"
+                    f"{key_path} does not belong to {path}",
+                    mend="if a rotation was broken off, call `streamswarm ca rotate` again; else restore both files "
+                    "from the same backup",
                 )
             return certificate
-        key = _key_of(key_path)
-        name = x509.Name(
-            [x509.NameAttribute(NameOID.COMMON_NAME, f"StreamSwarm root {settings.trust_domain}"[:64])]
-        )
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now() - _BACKDATE)
-            .not_valid_after(now() + _ROOT_LIFE)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-            .add_extension(authority_usage(), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .sign(key, hashes.SHA256())
-        )
-        write_private(path, _pem(certificate))
-        return certificate
+        return make_root(settings, key_path, path, now=now)
+
+
+def make_root(settings: Settings, key_path: Path, path: Path, *, now: Clock = utc_now) -> x509.Certificate:
+    """Make a root and, where it is missing, its key; to be called under the folder's lock."""
+    key = _key_of(key_path)
+    name = x509.Name(
+        [x509.NameAttribute(NameOID.COMMON_NAME, f"StreamSwarm root {settings.trust_domain}"[:64])]
+    )
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now() - _BACKDATE)
+        .not_valid_after(now() + _ROOT_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+        .add_extension(authority_usage(), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    write_private(path, _pem(certificate))
+    return certificate
 
 
 def _key_of(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -20,6 +20,7 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from controller.errors import DatabaseUnavailableError
 from controller.keeper.rescue import rescue
@@ -27,6 +28,7 @@ from controller.keeper.tasks import Tools, add_tasks
 from controller.logs import Trouble, reason
 from controller.settings import Settings
 from controller.store import health, schema
+from controller.store.commands import operations
 from controller.store.engine import libpq_url, make_engine
 
 _log = logging.getLogger(__name__)
@@ -139,7 +141,7 @@ async def _work(app: App, tools: Tools, stop: asyncio.Event, trouble: Trouble) -
 
 
 async def _keep_pulse(engine: Engine, stop: asyncio.Event) -> None:
-    """Refresh this keeper's heartbeat, look after dead gateways and rescue tasks, every few seconds."""
+    """Refresh this keeper's heartbeat, look after dead gateways and runners, rescue tasks, every few seconds."""
     process_id: int | None = None
     trouble = Trouble(
         _log, failing="the database cannot be reached", working="the database can be reached again"
@@ -148,6 +150,7 @@ async def _keep_pulse(engine: Engine, stop: asyncio.Event) -> None:
         try:
             process_id = await asyncio.to_thread(_beat, engine, process_id)
             await asyncio.to_thread(rescue, engine)
+            await asyncio.to_thread(_interrupt_silent, engine)
             trouble.worked()
         except (OperationalError, DatabaseUnavailableError) as error:
             trouble.failed(reason(error))
@@ -166,6 +169,13 @@ def _beat(engine: Engine, process_id: int | None) -> int:
     if orphans:
         _log.warning("%s workers were on a gateway that died; they are marked as disconnected", orphans)
     return process_id
+
+
+def _interrupt_silent(engine: Engine) -> None:
+    with Session(engine) as session, session.begin():
+        count = operations.interrupt_silent(session)
+    if count:
+        _log.warning("%s operations on the fleet lost who ran them; they are marked as interrupted", count)
 
 
 def _end(engine: Engine, process_id: int) -> None:

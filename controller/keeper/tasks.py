@@ -57,6 +57,7 @@ def add_tasks(app: App) -> None:
     app.task(name="plan", pass_context=True)(plan_task)
     app.task(name="run_now", pass_context=True)(run_now_task)
     app.task(name="report", pass_context=True)(report_task)
+    app.task(name="operation", pass_context=True)(operation_task)
     app.periodic(cron="* * * * *")(
         # Without the lock of planning: it looks at everything, which takes seconds where there are thousands of workers,
         # and a change that somebody has just made must not wait for that. What it writes, it writes under row locks.
@@ -133,6 +134,15 @@ def report_task(context: JobContext, *, report_id: int) -> None:
     engine = _tools(context).engine
     with _told(engine, "report", {"report_id": report_id}):
         _persistently(lambda: make_report(engine, report_id))
+
+
+def operation_task(context: JobContext, *, operation_id: int) -> None:
+    """Run an operation on the fleet. It runs once: where its keeper dies, it is interrupted and not begun anew."""
+    # Here, and not above: few keepers ever run Ansible.
+    from controller.keeper.operating import operate
+
+    tools = _tools(context)
+    operate(tools.engine, tools.settings, operation_id, tools.stopping)
 
 
 def reconcile_task(context: JobContext, timestamp: int) -> None:

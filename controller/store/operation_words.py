@@ -19,7 +19,7 @@ ASKED: Mapping[str, tuple[str, ...]] = {
 }
 #: Kinds that change nothing on a host that measures, whatever their options.
 HARMLESS = ("verify", "run")
-RETIREMENTS = ("revoke", "delete", "keep")
+RETIREMENTS = ("revoke", "delete", "delete-with-data", "keep")
 FIELDS = ("kind", "limit", "check", "forks", "options")
 MOST_FORKS = 200
 LONGEST_LIMIT = 1000

@@ -57,6 +57,93 @@ class _Run:
     aim: Aim
 
 
+class Judge:
+    """The runs that suites make from one place: their jobs, and what came of them."""
+
+    def __init__(
+        self,
+        suites: Sequence[Suite],
+        *,
+        host: str = "",
+        on_outcome: Callable[[Outcome], None] = lambda _: None,
+    ) -> None:
+        """Number the runs; raises ExecutionError when there are too many.
+
+        `host` is where they run, empty for this machine; `on_outcome` is told of each as it ends.
+        """
+        self._suites = suites
+        self._host = host
+        self._on_outcome = on_outcome
+        self._runs = [
+            _Run(suite=index, test=test, aim=aim)
+            for index, suite in enumerate(suites)
+            for test in suite.tests
+            for aim in test.aims
+        ]
+        self._outcomes: dict[int, Outcome] = {}
+        if len(self._runs) > MAX_RUNS:
+            raise ExecutionError(
+                f"these suites make {len(self._runs)} runs; {MAX_RUNS} is the most", mend="run them in parts"
+            )
+
+    @property
+    def jobs(self) -> list[probe_pb2.Job]:
+        """One job for each run, to be measured once."""
+        return [
+            probe_pb2.Job(job_id=number, version=1, target=run.aim.target, spec=run.test.spec)
+            for number, run in enumerate(self._runs, start=1)
+        ]
+
+    def take(self, result: probe_pb2.Result) -> None:
+        """Judge the result of one job; raises ExecutionError for one that nobody asked for."""
+        if not 1 <= result.job_id <= len(self._runs):
+            raise ExecutionError(
+                f"a result came for the job {result.job_id}, which there is not", mend="please report this"
+            )
+        run = self._runs[result.job_id - 1]
+        self._outcomes[result.job_id - 1] = judge(run.test, run.aim, result)
+        self._on_outcome(self._outcomes[result.job_id - 1])
+
+    def verdict(self, *, started_at: float, duration_s: float) -> tuple[SuiteRun, ...]:
+        """Return how each suite came out once all results are in; raises ExecutionError when one is missing.
+
+        When a test could not be run, none was started: the others are told as waiting for it.
+        """
+        refused = any(outcome.state is State.NOT_RUN for outcome in self._outcomes.values())
+        for number, run in enumerate(self._runs):
+            if number not in self._outcomes and not refused:
+                raise ExecutionError(
+                    f"the run of `{shown(run.test.name)}` has no result although its process ended well",
+                    mend="please report this",
+                )
+        return self._close("not started, for another test cannot be run", started_at, duration_s)
+
+    def nothing(self, problem: str, *, started_at: float, duration_s: float) -> tuple[SuiteRun, ...]:
+        """Return the suites' runs on a host that could measure nothing, each test with the problem as its reason."""
+        self._outcomes.clear()
+        return self._close(problem, started_at, duration_s, problem=problem)
+
+    def _close(
+        self, reason: str, started_at: float, duration_s: float, *, problem: str = ""
+    ) -> tuple[SuiteRun, ...]:
+        for number, run in enumerate(self._runs):
+            if number not in self._outcomes:
+                self.take(_not_started(number + 1, run, reason))
+        return tuple(
+            SuiteRun(
+                suite=suite,
+                outcomes=tuple(
+                    self._outcomes[number] for number, run in enumerate(self._runs) if run.suite == index
+                ),
+                started_at=started_at,
+                duration_s=duration_s,
+                host=self._host,
+                problem=problem,
+            )
+            for index, suite in enumerate(self._suites)
+        )
+
+
 def execute(
     suites: Sequence[Suite],
     *,
@@ -67,59 +154,30 @@ def execute(
 
     `on_outcome` is told of each as it ends. Raises ExecutionError.
     """
-    runs = [
-        _Run(suite=index, test=test, aim=aim)
-        for index, suite in enumerate(suites)
-        for test in suite.tests
-        for aim in test.aims
-    ]
-    if len(runs) > MAX_RUNS:
-        raise ExecutionError(
-            f"these suites make {len(runs)} runs; {MAX_RUNS} is the most", mend="run them in parts"
-        )
+    judging = Judge(suites, on_outcome=on_outcome)
     started_at, started = time.time(), time.perf_counter()
-    outcomes: dict[int, Outcome] = {}
-
-    def take(result: probe_pb2.Result) -> None:
-        run = runs[result.job_id - 1]
-        outcomes[result.job_id - 1] = judge(run.test, run.aim, result)
-        on_outcome(outcomes[result.job_id - 1])
-
-    _measure([_job(number, run) for number, run in enumerate(runs, start=1)], permissions, take)
-    refused = any(outcome.state is State.NOT_RUN for outcome in outcomes.values())
-    for number, run in enumerate(runs):
-        if number not in outcomes:
-            if not refused:
-                raise ExecutionError(
-                    f"the run of `{shown(run.test.name)}` has no result although its process ended well",
-                    mend="please report this",
-                )
-            outcomes[number] = judge(run.test, run.aim, _not_started(number + 1, run))
-            on_outcome(outcomes[number])
-    duration_s = time.perf_counter() - started
-    return tuple(
-        SuiteRun(
-            suite=suite,
-            outcomes=tuple(outcomes[number] for number, run in enumerate(runs) if run.suite == index),
-            started_at=started_at,
-            duration_s=duration_s,
-        )
-        for index, suite in enumerate(suites)
-    )
+    _measure(judging.jobs, permissions, judging.take)
+    return judging.verdict(started_at=started_at, duration_s=time.perf_counter() - started)
 
 
-def _job(number: int, run: _Run) -> probe_pb2.Job:
-    return probe_pb2.Job(job_id=number, version=1, target=run.aim.target, spec=run.test.spec)
+def as_lines(jobs: Sequence[probe_pb2.Job]) -> str:
+    """Return jobs as `python -m worker --once` takes them: a line of JSON for each."""
+    return "".join(json_format.MessageToJson(job, indent=None) + "\n" for job in jobs)
 
 
-def _not_started(number: int, run: _Run) -> probe_pb2.Result:
+def result_of(line: str) -> probe_pb2.Result:
+    """Return the result on a line that `python -m worker --once` wrote; raises json_format.ParseError."""
+    return json_format.Parse(line, probe_pb2.Result(), ignore_unknown_fields=True)
+
+
+def _not_started(number: int, run: _Run, reason: str) -> probe_pb2.Result:
     return probe_pb2.Result(
         job_id=number,
         kind=run.test.kind.name,
         status=probe_pb2.STATUS_MISSED,
         failure_source=probe_pb2.FAILURE_SOURCE_SCHEDULE,
         failure_reason=probe_pb2.FAILURE_REASON_SUSPENDED,
-        error="not started, for another test cannot be run",
+        error=reason,
     )
 
 
@@ -128,7 +186,6 @@ def _measure(
 ) -> None:
     """Hand the jobs to a worker process and its results to `take`."""
     command = [sys.executable, "-m", "worker", "--once", "--all-or-none", *permissions.options()]
-    lines = "".join(json_format.MessageToJson(job, indent=None) + "\n" for job in jobs)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command,
@@ -144,12 +201,12 @@ def _measure(
             raise TypeError("the process was started without its pipes")
         try:
             try:
-                process.stdin.write(lines)
+                process.stdin.write(as_lines(jobs))
                 process.stdin.close()
             except BrokenPipeError:
                 pass  # it says why on stderr
             for line in process.stdout:
-                take(json_format.Parse(line, probe_pb2.Result(), ignore_unknown_fields=True))
+                take(result_of(line))
             code = process.wait()
         except BaseException:
             process.terminate()

@@ -16,7 +16,9 @@ def junit(runs: Sequence[SuiteRun]) -> str:
     """Return the XML; a test that could not be run is an error, one that did not pass a failure."""
     root = ElementTree.Element("testsuites", {"name": "StreamSwarm", **_counts(runs)})
     for run in runs:
-        suite = ElementTree.SubElement(root, "testsuite", {"name": shown(run.suite.name), **_counts([run])})
+        suite = ElementTree.SubElement(root, "testsuite", {"name": shown(run.title), **_counts([run])})
+        if run.host:
+            suite.set("hostname", shown(run.host))
         suite.set("timestamp", dt.datetime.fromtimestamp(run.started_at, dt.timezone.utc).isoformat())
         for outcome in run.outcomes:
             _add(suite, run, outcome)
@@ -34,10 +36,12 @@ def _counts(runs: Sequence[SuiteRun]) -> dict[str, str]:
 
 
 def _add(suite: ElementTree.Element, run: SuiteRun, outcome: Outcome) -> None:
+    # The host belongs to the name by which CI systems tell one test from another.
+    place = f"@{run.host}" if run.host else ""
     case = ElementTree.SubElement(
         suite,
         "testcase",
-        classname=f"{run.suite.slug}.{outcome.test.kind.name}",
+        classname=shown(f"{run.suite.slug}.{outcome.test.kind.name}{place}"),
         name=shown(outcome.title, 500),
         time=f"{outcome.result.duration_ms / 1000:.3f}",
     )

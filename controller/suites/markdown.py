@@ -28,7 +28,7 @@ def counts(run: SuiteRun) -> str:
 def _suite(run: SuiteRun) -> str:
     worst = max(run.outcomes, key=lambda outcome: list(State).index(outcome.state), default=None)
     sign = _SIGNS[worst.state] if worst else _SIGNS[State.PASSED]
-    lines = [f"## {sign} {_text(run.suite.name)}", "", f"{counts(run)} in {run.duration_s:.1f} s", ""]
+    lines = [f"## {sign} {_text(run.title)}", "", f"{counts(run)} in {run.duration_s:.1f} s", ""]
     lines += ["| | test | kind | measured | why |", "|---|---|---|---|---|"]
     lines += [
         _row(outcome) for outcome in sorted(run.outcomes, key=lambda outcome: outcome.state is State.PASSED)

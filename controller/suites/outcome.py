@@ -74,6 +74,17 @@ class SuiteRun:
     #: Seconds since the epoch.
     started_at: float
     duration_s: float
+    #: Where it ran; empty for this machine.
+    host: str = ""
+    #: Why that host measured nothing at all; empty when it did.
+    problem: str = ""
+    #: What went wrong there beside measuring; empty when nothing did.
+    remark: str = ""
+
+    @property
+    def title(self) -> str:
+        """The suite's name, and where it ran."""
+        return f"{self.suite.name} on {self.host}" if self.host else self.suite.name
 
     def count(self, state: State) -> int:
         """Return how many came out so."""

@@ -21,6 +21,8 @@ def _run(run: SuiteRun) -> dict[str, Any]:
     return {
         "suite": run.suite.name,
         "file": run.suite.file,
+        "host": run.host or None,
+        "problem": run.problem or None,
         "started_at": _instant(run.started_at),
         "duration_s": round(run.duration_s, 3),
         **{state.value.replace(" ", "_"): run.count(state) for state in State},

@@ -34,6 +34,12 @@ def within_group(group: Path, argv: Sequence[str | Path]) -> list[str]:
     return ["/bin/sh", "-c", enter, str(group / "cgroup.procs"), *(str(word) for word in argv)]
 
 
+def cpu_s(name: str) -> float:
+    """Return the seconds of processors that a host's processes have used, ended ones included."""
+    lines = (_mount_point() / name / "cpu.stat").read_text(encoding="ascii").splitlines()
+    return int(dict(line.split() for line in lines)["usage_usec"]) / 1e6
+
+
 def delete_groups(run: str) -> None:
     """End what still runs in the groups of a laboratory, and remove them."""
     if machine_has_systemd():

@@ -1,12 +1,21 @@
-"""Ports, environments and patience for tests that start whole installations."""
+"""Ports, folders, environments and patience for tests that start whole installations."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+
+_MEMORY = Path("/dev/shm")
+#: Free bytes from which on a database is kept in memory: several of them lie there beside each other.
+_ROOM = 4 * 2**30
 
 
 def free_port() -> int:
@@ -21,6 +30,22 @@ def free_addresses(count: int) -> list[str]:
         for sock in sockets:
             sock.bind(("127.0.0.1", 0))
         return [f"127.0.0.1:{sock.getsockname()[1]}" for sock in sockets]
+
+
+def database_folder(prefix: str = "streamswarm-test-") -> Path:
+    """Make a folder for a PostgreSQL server, which any account may enter; the caller removes it.
+
+    It lies in memory where there is room: servers and databases that last for one test are made several times as
+    fast, and PostgreSQL does there what it does on a disk. Not below pytest's own folder, which only its user enters.
+    """
+    roomy = (
+        os.access(_MEMORY, os.W_OK)
+        and shutil.disk_usage(_MEMORY).free >= _ROOM
+        and psutil.virtual_memory().available >= _ROOM
+    )
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=_MEMORY if roomy else None))
+    folder.chmod(0o711)
+    return folder
 
 
 def clean_environment(**more: str) -> dict[str, str]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from controller.checking import MAX_TAGS
 from controller.planning.schedule_schema import SCHEDULE
+from controller.store import operation_words
+from controller.store.operation_notes import ENDS, OUTCOMES, TASK_STATES
 from controller.store.queries.users import ROLES
 from streamswarm import contract
 from web.api.describing import ID, UUID, Schema, said
@@ -124,6 +126,104 @@ REPORT = fields(
         "to": _LATER,
     },
     "tests",
+)
+
+_FORKS = said(
+    {"type": ["number", "null"], "minimum": 1, "maximum": operation_words.MOST_FORKS},
+    "Hosts at the same time; 10 unless sent.",
+)
+_LIMIT = said(
+    {"type": ["string", "null"], "maxLength": operation_words.LONGEST_LIMIT},
+    "Host pattern of Ansible's that narrows it down; without one it is about all workers of the inventory.",
+)
+OPERATION = fields(
+    {
+        "kind": {"enum": list(operation_words.ASKED)},
+        "limit": _LIMIT,
+        "check": said({"type": "boolean"}, "Only say what would change."),
+        "forks": _FORKS,
+        "options": said(
+            {
+                **fields(
+                    {
+                        "on_controller": {"enum": list(operation_words.RETIREMENTS)},
+                        "keep_data": {"type": "boolean"},
+                        "discard": {"type": "boolean"},
+                        "wait": {"type": ["number", "null"], "minimum": 0, "maximum": 86_400},
+                    }
+                ),
+                "type": ["object", "null"],
+            },
+            "Of `remove`: what becomes of the worker here, whether its data stay on the host, whether results that cannot "
+            "be delivered may be lost, and the seconds to deliver them in.",
+        ),
+    },
+    "kind",
+)
+OPERATION_BEGUN = fields(
+    {
+        "kind": {"enum": list(operation_words.KINDS)},
+        "limit": _LIMIT,
+        "check": {"type": "boolean"},
+        "forks": _FORKS,
+        "hosts": {
+            "type": ["array", "null"],
+            "items": {"type": "string", "minLength": 1, "maxLength": 253},
+            "maxItems": 10_000,
+        },
+    },
+    "kind",
+)
+_OPERATION_VERSION = said(
+    {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}, "As the answer to its beginning said."
+)
+_SAID: Schema = {"type": ["string", "null"], "maxLength": 3000}
+_HOST: Schema = {"type": "string", "minLength": 1, "maxLength": 253}
+OPERATION_EVENTS = fields(
+    {
+        "version": _OPERATION_VERSION,
+        "events": said(
+            {
+                "type": ["array", "null"],
+                "maxItems": 500,
+                "items": fields(
+                    {
+                        "host": _HOST,
+                        "task": _SAID,
+                        "state": {"enum": list(TASK_STATES)},
+                        "message": _SAID,
+                        "at": _LATER,
+                    },
+                    "host",
+                    "state",
+                ),
+            },
+            "Tasks that began or ended, in their order.",
+        ),
+        "hosts": said(
+            {
+                "type": ["array", "null"],
+                "maxItems": 500,
+                "items": fields(
+                    {
+                        "host": _HOST,
+                        "state": {"enum": list(OUTCOMES)},
+                        "changed": {"type": ["number", "null"], "minimum": 0, "maximum": 1_000_000},
+                        "message": _SAID,
+                    },
+                    "host",
+                    "state",
+                ),
+            },
+            "Hosts on which nothing more happens.",
+        ),
+    },
+    "version",
+)
+OPERATION_END = fields(
+    {"version": _OPERATION_VERSION, "state": {"enum": list(ENDS)}, "error": _SAID, "mend": _SAID},
+    "version",
+    "state",
 )
 
 _PASSWORD: Schema = {"type": "string", "minLength": 1, "maxLength": 1000}

@@ -1,15 +1,14 @@
-"""`/enrolment-tokens`: what a host needs to enrol, for provisioning."""
+"""`/enrolment` and `/enrolment-tokens`: what a host needs to reach the controller and to enrol, for provisioning."""
 
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from flask import Response, current_app, jsonify
 
 from controller.checking import Checker
-from controller.errors import ConfigurationError
+from controller.roots import trusted_roots
 from controller.settings import Settings
 from controller.store.commands.enrolment import make_enrolment_token
 from streamswarm.contract import InvalidInputError, Problem
@@ -23,17 +22,28 @@ from web.auth import principal, requires
 from web.database import transaction
 
 _TEXT = {"type": "string"}
+_REACH: dict[str, Any] = {
+    "ca_pem": _TEXT,
+    "enrolment": {"type": "string", "description": "`host:port` where hosts enrol."},
+    "gateways": {"type": "array", "items": _TEXT},
+    "trust_domain": _TEXT,
+}
 _GRANT = closed(
     {
         "token": {"type": "string", "description": "Good once, for this host; in this answer only."},
         "host": _TEXT,
         "expires_at": INSTANT,
-        "ca_pem": _TEXT,
-        "enrolment": {"type": "string", "description": "`host:port` where it enrols."},
-        "gateways": {"type": "array", "items": _TEXT},
-        "trust_domain": _TEXT,
+        **_REACH,
     }
 )
+
+
+@blueprint.get("/enrolment")
+@requires("operator")
+@described(answers=closed(_REACH))
+def show_enrolment() -> Response:
+    """Tell how workers reach the controller and whom they trust; makes no token."""
+    return jsonify(_reach())
 
 
 @blueprint.post("/enrolment-tokens")
@@ -41,14 +51,13 @@ _GRANT = closed(
 @described(body=bodies.ENROLMENT, answers=_GRANT, status=201)
 def create_enrolment_token() -> tuple[Response, int]:
     """Make a one-time token for one host of the inventory, and tell where to enrol with it."""
-    settings = cast("Settings", current_app.extensions["streamswarm.settings"])
     checker = Checker(body(), ("host", "site", "labels", "groups"))
     host = checker.text("host", longest=253, required=True)
     site = "".join(checker.words_of("site", [checker.value("site")])) if checker.value("site") else ""
     labels, groups = checker.labels("labels"), checker.words("groups")
     checker.done()
-    roots = trusted_roots(settings.data_dir)
-    minutes = settings.enrolment_token_minutes
+    reach = _reach()
+    minutes = _settings().enrolment_token_minutes
     with transaction() as database:
         try:
             token = make_enrolment_token(
@@ -75,27 +84,22 @@ def create_enrolment_token() -> tuple[Response, int]:
                 "token": token,
                 "host": host,
                 "expires_at": instant(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=minutes)),
-                "ca_pem": roots,
-                "enrolment": settings.public_enrolment,
-                "gateways": list(settings.public_gateways),
-                "trust_domain": settings.trust_domain,
+                **reach,
             }
         ),
         201,
     )
 
 
-def trusted_roots(data_dir: Path) -> str:
-    """Return the root certificates that workers must trust, PEM: the root and those that overlap with it."""
-    folder = data_dir / "ca"
-    try:
-        texts = [
-            path.read_text(encoding="ascii")
-            for path in (folder / "root.pem", *sorted(folder.glob("root-*.pem")))
-        ]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"the root certificate in {folder} cannot be read: {error}",
-            mend="start a gateway once on this machine, or copy its root.pem there",
-        ) from error
-    return "".join(text if text.endswith("\n") else f"{text}\n" for text in texts)
+def _settings() -> Settings:
+    return cast("Settings", current_app.extensions["streamswarm.settings"])
+
+
+def _reach() -> dict[str, Any]:
+    settings = _settings()
+    return {
+        "ca_pem": trusted_roots(settings.data_dir),
+        "enrolment": settings.public_enrolment,
+        "gateways": list(settings.public_gateways),
+        "trust_domain": settings.trust_domain,
+    }

@@ -12,6 +12,7 @@ from web.pages import (
     charts,
     destinations,
     diagnosis,
+    fleet,
     manuals,
     overview,
     reports,
@@ -31,6 +32,7 @@ __all__ = [
     "charts",
     "destinations",
     "diagnosis",
+    "fleet",
     "init_app",
     "manuals",
     "overview",
@@ -47,6 +49,7 @@ _NAVIGATION = (
     ("pages.tests", "Tests", "tests"),
     ("pages.destinations", "Destinations", "destinations"),
     ("pages.workers", "Workers", "workers"),
+    ("pages.fleet", "Fleet", "bolt"),
     ("pages.reports", "Reports", "report"),
 )
 

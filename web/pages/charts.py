@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify, request, url_for
 
-from controller.store.queries import charts, events, results, tests
+from controller.store.queries import charts, events, operations, results, tests
+from controller.store.queries.operations import OperationMark
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, Metric, Problem
 from streamswarm.targets import shown
@@ -124,12 +125,14 @@ def test_chart(test_id: int) -> Response:
         drawn = [
             charts.chart_line(session, line, metrics, start=start, end=end, bucket=bucket) for line in lines
         ]
+        marks = operations.marks_of_test(session, test_id, start=start, end=end)
         found_events = events.find(session, test_id, found.kind, start=start, end=end)
     response = jsonify(
         {
             "now": _milliseconds(dt.datetime.now(dt.UTC)),
             "step": int(bucket.total_seconds() * 1000) if bucket else 0,
             "series": [_series(item, found_events) for item in drawn],
+            "operations": [_mark(mark) for mark in marks],
         }
     )
     response.headers["Cache-Control"] = "no-store"
@@ -157,6 +160,18 @@ def _series(drawn: charts.ChartLine, found: Sequence[events.EventRecord]) -> dic
             name: {"mean": band.mean, **({"low": band.low, "high": band.high} if band.low else {})}
             for name, band in drawn.bands.items()
         },
+    }
+
+
+def _mark(mark: OperationMark) -> dict[str, Any]:
+    return {
+        "id": mark.id,
+        "label": f"{mark.kind} {mark.id}",
+        "state": mark.state,
+        "hosts": mark.hosts,
+        "url": url_for("pages.operation", operation_id=mark.id),
+        "from": _milliseconds(mark.started_at),
+        "to": _milliseconds(mark.finished_at) if mark.finished_at else None,
     }
 
 

@@ -43,5 +43,6 @@ def examine(config_path: Path) -> Iterator[Finding]:
     waiting, findings = storage.spool(config, running=held.pid is not None)
     yield clock.compare(waiting, [way.certificate for way in reached if way.certificate is not None])
     yield from findings
+    yield from trust.refusal(waiting)
     yield from held.findings
     yield from kinds.available(policy)

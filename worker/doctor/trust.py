@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from streamswarm.findings import Finding, ok, unknown, wrong
 from worker.config import WorkerConfig
 from worker.errors import IdentityError
 from worker.identity import Identity, IdentityStore
+from worker.spool.peek import Waiting
 
 #: Renewal begins at half of a certificate's life; one in whose last quarter it is still there was not renewed.
 _LATE_SHARE = 0.75
@@ -33,6 +35,12 @@ def identity(config: WorkerConfig) -> tuple[Identity | None, list[Finding]]:
         return None, [_not_enrolled(config, store.path), *_ca_file(config)]
     text = f"worker {found.worker_id} of {found.trust_domain}; key and certificate belong together"
     return found, [ok("identity", text), _certificate(found), *_ca_file(config)]
+
+
+def refusal(waiting: Waiting | None) -> Iterator[Finding]:
+    """Yield a finding when the last word of the controller was that it does not want this worker."""
+    if waiting is not None and waiting.refusal:
+        yield wrong("controller", f"it refuses this worker: {waiting.refusal}", _ENROL)
 
 
 def _not_enrolled(config: WorkerConfig, path: Path) -> Finding:

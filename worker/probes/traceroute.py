@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -50,7 +50,9 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
     """Trace the way to the first address that the resolver gives."""
     key = spec.SerializeToString()
     plan = _plan(key)
-    wanted = flow_labels.family(target.host, spec.address_family, spec.flow_label)
+    wanted = spec.address_family
+    if plan.flow_label:
+        wanted = flow_labels.family(target.host, wanted, plan.flow_label)
     resolved = await context.resolve(target.host, plan.source.family(target.host, wanted))
     address = resolved.addresses[0]
     text = shown_address(address)
@@ -58,7 +60,8 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
     if plan.port:
         detail["port"] = plan.port
     with FailingWith(detail):
-        flow_labels.check(address, spec.flow_label)
+        if plan.flow_label:
+            flow_labels.check(address, plan.flow_label)
         context.guard.check(address, plan.port or None)
         plan.source.check(address.version)
         record = await _trace(address, plan)
@@ -314,7 +317,7 @@ def _labels(hop: Hop, version: int) -> list[dict[str, int]]:
 
 
 def _tell_mtus(
-    mtus: dict[str, int], found: list[Hop], metrics: TracerouteResult, detail: dict[str, Any]
+    mtus: Mapping[str, int], found: list[Hop], metrics: TracerouteResult, detail: dict[str, Any]
 ) -> None:
     """Add the MTUs that were named to the hops of those who named them; who answered for no hop is told apart."""
     left = dict(mtus)

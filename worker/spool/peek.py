@@ -17,6 +17,7 @@ from worker.spool.records import OVERHEAD
 _TOTALS = "SELECT count(*), coalesce(sum(length(body)), 0) FROM record"
 _OLDEST = "SELECT body FROM record ORDER BY seq LIMIT 1"
 _TIME = "SELECT value FROM meta WHERE key = 'time'"
+_REFUSAL = "SELECT value FROM meta WHERE key = 'refusal'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Waiting:
     oldest_us: int | None
     #: What `ControllerTime.keep` left; empty for nothing.
     kept_time: str
+    #: Why the controller refused the worker last; empty when it has welcomed it since.
+    refusal: str = ""
 
 
 def peek(path: Path) -> Waiting | None:
@@ -44,15 +47,17 @@ def peek(path: Path) -> Waiting | None:
     address = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if resting else ''}"
     with faults(path), contextlib.closing(sqlite3.connect(address, uri=True, timeout=5.0)) as connection:
         connection.text_factory = lambda data: data.decode("ascii", "replace")
-        connection.execute("BEGIN")  # one moment for all three
+        connection.execute("BEGIN")  # one moment for all of it
         records, size = connection.execute(_TOTALS).fetchone()
         oldest = connection.execute(_OLDEST).fetchone()
         kept = connection.execute(_TIME).fetchone()
+        refusal = connection.execute(_REFUSAL).fetchone()
     return Waiting(
         records=records,
         size_bytes=size + records * OVERHEAD,
         oldest_us=None if oldest is None else _due_us(oldest[0]),
         kept_time="" if kept is None else str(kept[0]),
+        refusal="" if refusal is None else str(refusal[0]),
     )
 
 

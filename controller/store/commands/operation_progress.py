@@ -7,7 +7,6 @@ they are only counted.
 from __future__ import annotations
 
 import datetime as dt
-import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,55 +16,12 @@ from sqlalchemy.orm import Session
 
 from controller.store.commands.operations import Claim, tell_listeners
 from controller.store.entities import Operation, OperationEvent, OperationHost
+from controller.store.operation_notes import HostNote, Standing, TaskNote, shortened
 
 #: Events that are kept of one operation, and those among them that say that all went well.
 MOST_EVENTS = 10_000
 MOST_QUIET_EVENTS = 5_000
-LONGEST_MESSAGE = 2000
 _LONGEST_NAME = 253
-_CUT = " […] "
-
-#: How a task ended, or that it has begun.
-TASK_STATES = ("started", "ok", "changed", "skipped", "failed", "unreachable")
-#: How a host came out of an operation.
-HOST_STATES = ("ok", "failed", "unreachable")
-#: How an operation ends when who runs it lives.
-ENDS = ("succeeded", "failed", "cancelled", "interrupted")
-
-
-class Standing(enum.Enum):
-    """What whoever runs an operation is told when it tells of it."""
-
-    #: All is well.
-    GOES_ON = "goes_on"
-    #: Somebody asked for its end.
-    CANCELLED = "cancelled"
-    #: It is no more the caller's: it was taken for dead, or it is over or gone.
-    LOST = "lost"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskNote:
-    """One task on one host that has begun or ended."""
-
-    host: str
-    task: str
-    #: One of `TASK_STATES`.
-    state: str
-    message: str = ""
-    at: dt.datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostNote:
-    """How a host came out of an operation."""
-
-    host: str
-    #: One of `HOST_STATES`.
-    state: str
-    #: Tasks that changed something.
-    changed: int
-    message: str = ""
 
 
 @dataclass
@@ -77,8 +33,13 @@ class _HostNow:
     at: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
 
 
-def record(session: Session, claim: Claim, notes: Sequence[TaskNote] = ()) -> Standing:
-    """Write down what happened since the last call, in its order; without notes it is only a sign of life."""
+def record(
+    session: Session, claim: Claim, notes: Sequence[TaskNote] = (), outcomes: Sequence[HostNote] = ()
+) -> Standing:
+    """Write down what happened since the last call, in its order; without anything it is only a sign of life.
+
+    `outcomes` are of hosts on which nothing more happens.
+    """
     told = [note for note in notes if note.state not in ("started", "skipped")]
     found = session.execute(
         update(Operation)
@@ -96,21 +57,14 @@ def record(session: Session, claim: Claim, notes: Sequence[TaskNote] = ()) -> St
     if events:
         session.execute(insert(OperationEvent), events)
     _note_hosts(session, claim, notes)
-    if notes:
+    _note_outcomes(session, claim, outcomes)
+    if notes or outcomes:
         tell_listeners(session, claim.operation_id)
     return Standing.CANCELLED if found.cancelled_by else Standing.GOES_ON
 
 
-def finish(
-    session: Session,
-    claim: Claim,
-    *,
-    state: str,
-    hosts: Iterable[HostNote] = (),
-    error: str = "",
-    mend: str = "",
-) -> bool:
-    """End an operation with one of `ENDS` and how its hosts came out of it; False when it is no more the caller's."""
+def finish(session: Session, claim: Claim, *, state: str, error: str = "", mend: str = "") -> bool:
+    """End an operation with one of `ENDS`; False when it is no more the caller's."""
     changed = session.execute(
         update(Operation)
         .where(
@@ -121,37 +75,15 @@ def finish(
         .values(
             state=state,
             version=Operation.version + 1,
-            error=_text(error, LONGEST_MESSAGE),
-            mend=_text(mend, LONGEST_MESSAGE),
+            error=shortened(error),
+            mend=shortened(mend),
             finished_at=func.now(),
         )
         .returning(Operation.id)
     ).scalar_one_or_none()
-    if changed is None:
-        return False
-    rows = {
-        note.host: {
-            "operation_id": claim.operation_id,
-            "host": _text(note.host, _LONGEST_NAME),
-            "state": note.state,
-            "changed": note.changed,
-            "message": _text(note.message, LONGEST_MESSAGE),
-        }
-        for note in hosts
-    }
-    if rows:
-        statement = upsert(OperationHost).values(list(rows.values()))
-        session.execute(
-            statement.on_conflict_do_update(
-                index_elements=["operation_id", "host"],
-                set_={
-                    **{name: statement.excluded[name] for name in ("state", "changed", "message")},
-                    "updated_at": func.now(),
-                },
-            )
-        )
-    tell_listeners(session, claim.operation_id)
-    return True
+    if changed is not None:
+        tell_listeners(session, claim.operation_id)
+    return changed is not None
 
 
 def _events(claim: Claim, told: Sequence[TaskNote], before: int) -> Iterable[dict[str, object]]:
@@ -163,20 +95,20 @@ def _events(claim: Claim, told: Sequence[TaskNote], before: int) -> Iterable[dic
             "operation_id": claim.operation_id,
             "sequence": sequence,
             "at": note.at,
-            "host": _text(note.host, _LONGEST_NAME),
-            "task": _text(note.task, _LONGEST_NAME),
+            "host": shortened(note.host, _LONGEST_NAME),
+            "task": shortened(note.task, _LONGEST_NAME),
             "state": note.state,
-            "message": _text(note.message, LONGEST_MESSAGE),
+            "message": shortened(note.message),
         }
 
 
 def _note_hosts(session: Session, claim: Claim, notes: Sequence[TaskNote]) -> None:
     hosts: dict[str, _HostNow] = {}
     for note in notes:
-        now = hosts.setdefault(_text(note.host, _LONGEST_NAME), _HostNow())
-        now.task, now.at = _text(note.task, _LONGEST_NAME), note.at
+        now = hosts.setdefault(shortened(note.host, _LONGEST_NAME), _HostNow())
+        now.task, now.at = shortened(note.task, _LONGEST_NAME), note.at
         now.state = note.state if note.state in ("failed", "unreachable") else "working"
-        now.message = _text(note.message, LONGEST_MESSAGE)
+        now.message = shortened(note.message)
         now.changed += note.state == "changed"
     if not hosts:
         return
@@ -206,10 +138,26 @@ def _note_hosts(session: Session, claim: Claim, notes: Sequence[TaskNote]) -> No
     )
 
 
-def _text(text: str, longest: int) -> str:
-    """Return text that the database can keep, with its middle left out when it is too long."""
-    plain = "".join(sign if sign == "\n" or sign.isprintable() else "�" for sign in text)
-    if len(plain) <= longest:
-        return plain
-    begin = (longest - len(_CUT)) // 3
-    return plain[:begin] + _CUT + plain[begin + len(_CUT) - longest :]
+def _note_outcomes(session: Session, claim: Claim, outcomes: Sequence[HostNote]) -> None:
+    rows = {
+        note.host: {
+            "operation_id": claim.operation_id,
+            "host": shortened(note.host, _LONGEST_NAME),
+            "state": note.state,
+            "changed": note.changed,
+            "message": shortened(note.message),
+        }
+        for note in sorted(outcomes, key=lambda note: note.host)
+    }
+    if not rows:
+        return
+    statement = upsert(OperationHost).values(list(rows.values()))
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["operation_id", "host"],
+            set_={
+                **{name: statement.excluded[name] for name in ("state", "changed", "message")},
+                "updated_at": func.now(),
+            },
+        )
+    )

@@ -61,7 +61,7 @@ def ask(session: Session, values: Mapping[str, Any], *, actor: Actor) -> Operati
     return operations.get(session, entity.id)
 
 
-def begin(session: Session, values: Mapping[str, Any], *, actor: Actor) -> tuple[OperationRecord, Claim]:
+def begin(session: Session, values: Mapping[str, Any], *, actor: Actor) -> OperationRecord:
     """Write down an operation that begins now and is run by the caller: `FIELDS` without options, and `hosts`.
 
     Raises ConflictError when another operation works on one of the hosts.
@@ -80,7 +80,18 @@ def begin(session: Session, values: Mapping[str, Any], *, actor: Actor) -> tuple
     if claim is None:
         raise AssertionError("an operation that was just added waits")
     claim_hosts(session, claim, hosts)
-    return operations.get(session, entity.id), claim
+    return operations.get(session, entity.id)
+
+
+def claimed(session: Session, operation_id: int, version: int, *, actor: Actor) -> Claim:
+    """Return the claim of one who began an operation; raises ConflictError for anybody else."""
+    made_by, by_keeper = session.execute(
+        select(Operation.made_by, Operation.by_keeper).where(Operation.id == operation_id)
+    ).one_or_none() or ("", True)
+    if by_keeper or made_by != actor.name:
+        operations.get(session, operation_id)
+        raise ConflictError(f"operation {operation_id} is not run by {actor.name}")
+    return Claim(operation_id=operation_id, version=version)
 
 
 def take_up(session: Session, operation_id: int) -> Claim | None:

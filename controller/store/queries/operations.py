@@ -17,6 +17,8 @@ from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, 
 
 #: Operations that are marked on one chart.
 _MOST_MARKS = 50
+#: How far an operation can be.
+STATES = ("queued", "running", "succeeded", "failed", "cancelled", "interrupted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class OperationRecord:
     kind: str
     #: `queued`, `running`, `succeeded`, `failed`, `cancelled` or `interrupted`.
     state: str
+    #: Version of its state; who runs it says it with each word about it.
+    version: int
     #: Ansible's host pattern that narrows it down; empty for all workers of the inventory.
     limit: str
     #: Whether it only says what would change.
@@ -281,6 +285,7 @@ def _record(entity: Operation, hosts: HostCounts) -> OperationRecord:
         id=entity.id,
         kind=entity.kind,
         state=entity.state,
+        version=entity.version,
         limit=parameters["limit"],
         check=entity.check_only,
         forks=parameters["forks"],

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
-from controller.store.entities import Backlog, Certificate, Job, Process, Worker
+from controller.store.entities import Backlog, Certificate, Job, OverdueJob, Process, Worker
 from controller.store.health import BACKLOG, PATIENCE, STALE_S, is_clock_off
 from controller.store.queries.destinations import contains
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
@@ -61,7 +61,10 @@ class WorkerRecord:
     #: Jobs that it should run now, and whether it has said that it does.
     jobs: int
     jobs_current: bool
-    #: End of its newest certificate.
+    #: Jobs whose due runs do not come although it is connected.
+    jobs_overdue: int = 0
+    #: Begin and end of its newest certificate; renewed at half of its life.
+    certificate_from: dt.datetime | None = None
     certificate_until: dt.datetime | None
     created_at: dt.datetime
     enrolled_at: dt.datetime | None
@@ -151,20 +154,36 @@ def _select() -> Select[Any]:
         .correlate(Worker)
         .scalar_subquery()
     )
-    until = (
-        select(func.max(Certificate.not_after))
-        .where(Certificate.worker_id == Worker.id, Certificate.revoked_at.is_(None))
+    overdue = (
+        select(func.count())
+        .select_from(OverdueJob)
+        .join(Job, Job.id == OverdueJob.job_id)
+        .where(Job.worker_id == Worker.id, Job.retired_at.is_(None))
         .correlate(Worker)
         .scalar_subquery()
     )
+    begin, until = (_newest_certificate(column) for column in (Certificate.not_before, Certificate.not_after))
     return select(
         Worker,
         is_connected().label("connected"),
         jobs.label("jobs"),
+        overdue.label("overdue"),
+        begin.label("begin"),
         until.label("until"),
         spool_stuck_since().label("stuck_since"),
         func.lower(Worker.name).label("lowered"),
     ).where(Worker.deleted_at.is_(None))
+
+
+def _newest_certificate(column: Any) -> Any:
+    return (
+        select(column)
+        .where(Certificate.worker_id == Worker.id, Certificate.revoked_at.is_(None))
+        .order_by(Certificate.not_after.desc())
+        .limit(1)
+        .correlate(Worker)
+        .scalar_subquery()
+    )
 
 
 def _record(row: Any) -> WorkerRecord:
@@ -198,6 +217,8 @@ def _record(row: Any) -> WorkerRecord:
         clock_off=is_clock_off(entity.clock_offset_ms),
         jobs=row.jobs,
         jobs_current=entity.jobs_applied == entity.jobs_revision,
+        jobs_overdue=row.overdue,
+        certificate_from=row.begin,
         certificate_until=row.until,
         created_at=entity.created_at,
         enrolled_at=entity.enrolled_at,

@@ -166,7 +166,7 @@ class SwarmWorker:
         self.revision = change.revision
         self.current_at = time.monotonic()
 
-    def _ended(self, end: SessionEnd) -> None:
+    async def _ended(self, end: SessionEnd) -> None:
         self.current_at = 0.0
         self.ends.append(f"{end.end.value}: {end.reason}")
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from controller.cli.client import Client
 from controller.fleet.bundles import Bundle, ensure_bundle
-from controller.fleet.desk import Grant
+from controller.fleet.desk import Grant, Reach
 from controller.fleet.inventory import InventoryHost
 from controller.fleet.platforms import Platform
 from controller.settings import Settings
@@ -75,6 +75,14 @@ class Controller:
             gateways=self.settings.public_gateways,
         )
 
+    def reach(self) -> Reach:
+        """Tell how workers reach the gateway, as the REST API does."""
+        return Reach(
+            ca_pem=(self.settings.data_dir / "ca" / "root.pem").read_text(),
+            enrolment=self.settings.public_enrolment,
+            gateways=self.settings.public_gateways,
+        )
+
     def wait_until_listening(self, port: int, process: subprocess.Popen[bytes]) -> None:
         """Wait until a process of the controller's listens on a port; fails when it ends before."""
         _wait_for_listener(self.lab, port, process)
@@ -103,7 +111,9 @@ def controller(
     """A gateway that the hosts reach, with a database of its own."""
     name = f"fleet_{secrets.token_hex(4)}"
     with psycopg.connect(embedded_postgres.superuser_url(), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" OWNER "{ROLE}" TEMPLATE "{postgres_template}"')
+        connection.execute(
+            f'CREATE DATABASE "{name}" OWNER "{ROLE}" TEMPLATE "{postgres_template}" STRATEGY file_copy'
+        )
     settings = Settings(
         database_url=embedded_postgres.url(name),
         # Here the role finds the bundle that lies ready: inside the laboratory nothing can be downloaded.

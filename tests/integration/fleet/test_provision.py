@@ -47,7 +47,10 @@ class Run:
             # With `build` the role's own command finds the bundle that lies ready there.
             patch.setenv("STREAMSWARM_BUNDLE_DIR", str(controller.bundle.path.parent))
             self.recap: Recap = provision(
-                request, grant_for=controller.grant_for, on_event=self.events.append
+                request,
+                grant_for=controller.grant_for,
+                ask_reach=controller.reach,
+                on_event=self.events.append,
             )
         self.granted = [host for host, _ in controller.granted[granted:]]
 
@@ -86,10 +89,8 @@ def test_a_host_is_installed_enrolled_and_connected(
     controller.wait_for(CONNECTED, [("host1", host_bundle.version)])
     assert [recap.host for recap in provisioned.recap.hosts] == ["host1"]
     assert provisioned.recap.hosts[0].changed > 10
-    # One to learn the gateways and the CA, one to enrol with.
-    assert provisioned.granted == ["host1", "host1"]
-    used = controller.rows("SELECT host_name FROM enrolment_tokens WHERE used_at IS NOT NULL")
-    assert used == [("host1",)]
+    assert provisioned.granted == ["host1"]
+    assert controller.rows("SELECT host_name, used_at IS NOT NULL FROM enrolment_tokens") == [("host1", True)]
     assert controller.rows("SELECT groups FROM workers") == [(["workers"],)]
 
 
@@ -116,7 +117,7 @@ def test_the_second_run_changes_nothing(controller: Any, provisioned: Run) -> No
     again = Run(controller, limit="host1")
     assert again.changed() == []
     assert [recap.changed for recap in again.recap.hosts] == [0]
-    assert again.granted == ["host1"]
+    assert again.granted == []
     assert (
         controller.lab.hosts[0].ssh("systemctl", "show", "--property=MainPID", "streamswarm-worker")
         == process
@@ -128,7 +129,7 @@ def test_a_check_run_of_a_fresh_host_announces_changes_and_makes_none(controller
     run = Run(controller, limit="host2", check=True)
     assert run.recap.succeeded, run.message()
     assert ("host2", "Check and unpack the bundle") in run.changed()
-    assert run.granted == ["host2"]
+    assert run.granted == []
     paths = ["/opt/streamswarm-worker", "/etc/streamswarm", "/var/lib/streamswarm-worker"]
     assert lab.hosts[1].ssh("ls", "-d", *paths, "2>/dev/null", "||", "true") == ""
     assert "streamswarm" not in lab.hosts[1].ssh("cat", "/etc/passwd")

@@ -148,6 +148,29 @@ def test_nothing_is_left_and_a_second_run_changes_nothing(
     assert [host.changed for host in again.recap.hosts] == [0]
 
 
+def test_an_account_that_was_there_before_stays_as_it_was(controller: Any, api: Client, lab: Lab) -> None:
+    """The worker runs under it; provisioning changes nothing of it and removal leaves it, with its group."""
+    host = lab.hosts[1]
+    host.ssh("useradd --system --user-group --comment Agents --home-dir / --shell /bin/sh agents")
+    before = host.ssh("getent passwd agents; getent group agents")
+    variables = {
+        "streamswarm_worker_bundle": str(controller.bundle.path),
+        "streamswarm_worker_user": "agents",
+    }
+    request = PlaybookRequest(inventories=(lab.inventory,), limit="host2", variables=variables)
+    with lab.inside():
+        recap = operations.provision(request, grant_for=controller.grant_for, ask_reach=controller.reach)
+    assert recap.succeeded, recap.hosts
+    assert host.ssh("systemctl", "show", "--property=User", "--value", UNIT) == "agents\n"
+    assert host.ssh("getent passwd agents; getent group agents") == before
+    run = Removal(controller, api, limit="host2", variables={"streamswarm_worker_user": "agents"})
+    assert run.recap.succeeded, run.said()
+    assert "Remove the user" not in run.changed()
+    assert host.ssh("getent passwd agents; getent group agents") == before
+    assert _left(host) == []
+    host.ssh("userdel agents")
+
+
 def test_a_host_that_never_had_a_worker_is_left_alone(controller: Any, api: Client) -> None:
     """Removal of nothing changes nothing and is a success."""
     run = Removal(controller, api, limit="host2")

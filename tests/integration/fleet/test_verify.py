@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.errors import LabError
 from lab.hosts import Host
 from lab.laboratory import Lab
 
@@ -129,6 +133,38 @@ def test_another_release_that_still_runs_is_named(
     assert not recap.succeeded
     assert f"another release runs than {version}" in recap.message
     assert "systemd has not read the changed unit" in recap.message
+
+
+def test_plain_ansible_playbook_asks_the_controller_too(
+    controller: Any, lab: Lab, host: Host, web: tuple[str, str]
+) -> None:
+    """With address and token in the environment a worker that is not connected is named; provisioning mends site and groups."""
+    url, token = web
+    playbooks = Path(__file__).parents[3] / "playbooks"
+    environment = {
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(lab.folder / "cp"),
+        "ANSIBLE_NOCOLOR": "1",
+        "STREAMSWARM_URL": url,
+        "STREAMSWARM_TOKEN": token,
+        "no_proxy": "*",
+    }
+    given = json.dumps(
+        {"streamswarm_worker_bundle": str(controller.bundle.path), "streamswarm_worker_policy": POLICY}
+    )
+    program = Path(sys.executable).with_name("ansible-playbook")
+    command = [program, "-i", lab.inventory, "--limit", "host1", "-e", given]
+    with controller.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE workers SET site = 'elsewhere', groups = '[]'::jsonb")
+    said = lab.exec([*command, playbooks / "provision.yml"], extra_environment=environment)
+    assert "Bring site, labels and groups" in said
+    assert token not in said
+    controller.wait_for("SELECT site, groups FROM workers WHERE host_name = 'host1'", [("", ["workers"])])
+    host.ssh("systemctl", "stop", UNIT)
+    controller.wait_for("SELECT count(*) FROM workers WHERE gateway_id IS NOT NULL", [(0,)])
+    with pytest.raises(LabError, match="the controller sees it as offline"):
+        lab.exec([*command, playbooks / "verify.yml"], extra_environment=environment)
+    host.ssh("systemctl", "start", UNIT)
+    controller.wait_for("SELECT count(*) FROM workers WHERE gateway_id IS NOT NULL", [(1,)])
 
 
 def test_the_policy_that_the_inventory_intends_counts(controller: Any, api: Client, host: Host) -> None:

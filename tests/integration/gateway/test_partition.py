@@ -16,7 +16,6 @@ def _root() -> None:
         pytest.skip(needs())
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("_root")
 def test_what_was_measured_while_the_network_was_cut_arrives_once() -> None:

@@ -7,16 +7,18 @@ import contextlib
 import dataclasses
 import datetime as dt
 import itertools
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from sqlalchemy.orm import Session
 from support.surroundings import free_port
 
-from controller.gateway import greeting
+from controller.gateway import greeting, rotation
 from controller.gateway.server import running
 from controller.settings import Settings
 from controller.store.commands.enrolment import revoke_worker
@@ -36,7 +38,9 @@ def gateway_settings(settings: Settings) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def _working(deployment: Any, folder: Path, *, clock: SystemClock | None = None) -> AsyncIterator[None]:
+async def _working(
+    deployment: Any, folder: Path, *, clock: SystemClock | None = None
+) -> AsyncIterator[Daemon]:
     """Run the worker of `host-a`, enrolled with a token as any other."""
     folder.mkdir(exist_ok=True)
     (folder / "ca.pem").write_bytes(deployment.gateway.authority.bundle_pem)
@@ -52,12 +56,13 @@ async def _working(deployment: Any, folder: Path, *, clock: SystemClock | None =
         policy_file=folder / "policy.yaml",
     )
     stop = asyncio.Event()
-    daemon = asyncio.create_task(Daemon(config, clock=clock or SystemClock()).run(stop))
+    daemon = Daemon(config, clock=clock or SystemClock())
+    running_daemon = asyncio.create_task(daemon.run(stop))
     try:
-        yield
+        yield daemon
     finally:
         stop.set()
-        await asyncio.wait_for(daemon, 20)
+        await asyncio.wait_for(running_daemon, 20)
 
 
 async def _until(true: Callable[[], Any], *, within_s: float = 30) -> None:
@@ -127,6 +132,51 @@ async def test_a_certificate_is_renewed_over_the_stream(
         good = deployment.sql("SELECT count(*) FROM certificates WHERE superseded_at IS NULL")
         assert good[0][0] <= 2
         _all_spooled_is_stored(deployment)
+
+
+async def test_the_root_is_replaced_under_a_worker_that_measures(
+    deployment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trusted, switched, dropped, with a renewal asked for in between: no result is lost, and no step goes too far."""
+    monkeypatch.setattr(rotation, "NOTICED", dt.timedelta(0))
+    monkeypatch.setattr("controller.gateway.listeners._LOOK_S", 0.0)
+    settings, first = deployment.settings, deployment.gateway.authority.bundle_pem
+    identity = tmp_path / "worker" / "data" / "identity" / "identity.json"
+
+    def step() -> rotation.Stage:
+        with Session(deployment.engine) as session:
+            return rotation.advance(session, settings)
+
+    async def renew(daemon: Daemon) -> None:
+        """Ask for a renewal and wait until the worker is back with the new certificate."""
+        used = "SELECT count(*) FROM certificates WHERE first_used_at IS NOT NULL"
+        [(count,)] = deployment.sql(used)
+        before = identity.read_bytes()
+        daemon.renew()
+        await _until(lambda: deployment.sql(used) == [(count + 1,)])
+        assert identity.read_bytes() != before
+
+    async with _working(deployment, tmp_path / "worker") as daemon:
+        await _until(lambda: deployment.sql("SELECT 1 FROM workers WHERE connected_at IS NOT NULL"))
+        _plan(deployment)
+        await _until(lambda: deployment.sql("SELECT 1 FROM result_tcp OFFSET 3"))
+        assert step() is rotation.Stage.TRUSTED
+        for reached in (rotation.Stage.SWITCHED, rotation.Stage.SINGLE):
+            with pytest.raises(rotation.NotYetError, match=r"1 workers have no certificate yet.*host-a"):
+                step()
+            await renew(daemon)
+            assert step() is reached
+        # The old root is gone: only a chain under the new one is heard and believed.
+        await renew(daemon)
+        seen = deployment.sql("SELECT count(*) FROM result_tcp")[0][0]
+        await _until(lambda: deployment.sql("SELECT count(*) FROM result_tcp")[0][0] > seen + 3)
+        assert json.loads(identity.read_text())["ca"].encode() == deployment.gateway.authority.bundle_pem
+    _all_spooled_is_stored(deployment)
+    roots = x509.load_pem_x509_certificates(deployment.gateway.authority.bundle_pem)
+    assert len(roots) == 1
+    assert roots != x509.load_pem_x509_certificates(first)
+    folder = settings.data_dir / "ca"
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(("next", "root-"))]
 
 
 async def test_a_gateway_that_goes_away_and_comes_back_gets_everything(

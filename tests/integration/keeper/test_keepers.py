@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 from support.keepers import Keepers, World
-from support.surroundings import wait_for
+from support.surroundings import database_folder, wait_for
 
 from controller.keeper.rescue import rescue
 from controller.settings import Settings
@@ -196,8 +195,7 @@ def cut(engine: Engine) -> int:
 
 def test_keepers_outlive_the_database(tmp_path: Path) -> None:
     """PostgreSQL is killed under a task and comes back seconds later: the keeper goes on, and told it in plain lines."""
-    folder = Path(tempfile.mkdtemp(prefix="streamswarm-test-"))
-    folder.chmod(0o711)
+    folder = database_folder()
     server = EmbeddedPostgres(folder, user="nobody" if os.geteuid() == 0 else None)
     keepers = Keepers(Settings(database_url=server.start(), data_dir=tmp_path), tmp_path / "log")
     settings = Settings(database_url=server.url())

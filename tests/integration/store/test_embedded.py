@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from support.surroundings import database_folder
 
 from controller.errors import ConfigurationError, DatabaseUnavailableError
 from controller.settings import Settings
@@ -31,8 +32,7 @@ USER = "nobody" if os.geteuid() == 0 else None
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A data folder that the server's user can get at."""
-    path = Path(tempfile.mkdtemp(prefix="streamswarm-test-"))
-    path.chmod(0o711)
+    path = database_folder()
     yield path
     if (path / "postgres").exists():
         EmbeddedPostgres(path, user=USER).stop()

@@ -6,11 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.surroundings import database_folder
 
 USER = "nobody" if os.geteuid() == 0 else ""
 
@@ -47,8 +47,7 @@ assert not zombies(), zombies()
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A data folder that the server's user can get at."""
-    path = Path(tempfile.mkdtemp(prefix="streamswarm-test-"))
-    path.chmod(0o711)
+    path = database_folder()
     yield path
     shutil.rmtree(path)
 

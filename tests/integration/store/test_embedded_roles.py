@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import errors
+from support.surroundings import database_folder
 
 from controller.errors import ConfigurationError, DatabaseUnavailableError
 from controller.store.embedded import EmbeddedPostgres, roles
@@ -21,8 +21,7 @@ USER = "nobody" if os.geteuid() == 0 else None
 @pytest.fixture
 def server() -> Iterator[EmbeddedPostgres]:
     """A running server of the test's own."""
-    path = Path(tempfile.mkdtemp(prefix="streamswarm-test-"))
-    path.chmod(0o711)
+    path = database_folder()
     server = EmbeddedPostgres(path, user=USER)
     server.start()
     yield server

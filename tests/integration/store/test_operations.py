@@ -10,15 +10,15 @@ import pytest
 from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.orm import Session
 
-from controller.errors import ConflictError
+from controller.errors import ConflictError, NotFoundError
 from controller.keeper.given_up import give_up
 from controller.keeper.prune import prune
 from controller.store.commands import operation_progress as progress
 from controller.store.commands import operations as commands
 from controller.store.commands.audit import Actor
-from controller.store.commands.operation_progress import HostNote, Standing, TaskNote
 from controller.store.commands.operations import Claim
 from controller.store.entities import AuditEntry, Operation, OperationEvent
+from controller.store.operation_notes import LONGEST_MESSAGE, HostNote, Standing, TaskNote
 from controller.store.queries import operations
 from controller.store.queries.operations import HostCounts, OperationRecord
 from streamswarm.contract import InvalidInputError
@@ -43,7 +43,8 @@ def ask(session: Session, **values: Any) -> int:
 def begin(session: Session, *hosts: str) -> Claim:
     """Begin one from the command line."""
     with session.begin():
-        return commands.begin(session, {"kind": "provision", "hosts": hosts}, actor=SHE)[1]
+        made = commands.begin(session, {"kind": "provision", "hosts": hosts}, actor=SHE)
+        return commands.claimed(session, made.id, made.version, actor=SHE)
 
 
 def take_up(session: Session, operation_id: int, *hosts: str) -> Claim:
@@ -151,16 +152,13 @@ def test_one_run_from_its_beginning_to_its_end(session: Session) -> None:
         (2, "c", "unreachable"),
     ]
     with session.begin():
-        assert progress.finish(
-            session,
-            claim,
-            state="failed",
-            hosts=[
-                HostNote(host="a", state="ok", changed=2),
-                HostNote(host="b", state="ok", changed=0),
-                HostNote(host="c", state="unreachable", changed=0, message="no route to host"),
-            ],
-        )
+        outcomes = [
+            HostNote(host="a", state="ok", changed=2),
+            HostNote(host="b", state="ok", changed=0),
+            HostNote(host="c", state="unreachable", changed=0, message="no route to host"),
+        ]
+        progress.record(session, claim, outcomes=outcomes)
+        assert progress.finish(session, claim, state="failed")
     over = read(session, number)
     assert over.hosts == HostCounts(total=3, ok=2, unreachable=1, changed=1)
     assert over.state == "failed"
@@ -196,7 +194,7 @@ def test_what_is_kept_is_bounded(session: Session, monkeypatch: pytest.MonkeyPat
     with session.begin():
         events = operations.events_of(session, claim.operation_id).items
     assert [event.task for event in events] == ["quiet 0", "quiet 1", "loud"]
-    assert len(events[-1].message) == progress.LONGEST_MESSAGE
+    assert len(events[-1].message) == LONGEST_MESSAGE
     assert events[-1].message.startswith("begin�x")
     assert events[-1].message.endswith("xend")
     assert read(session, claim.operation_id).event_count == 5
@@ -211,6 +209,16 @@ def test_only_one_operation_at_a_time_works_on_a_host(session: Session) -> None:
     with session.begin():
         progress.finish(session, first, state="succeeded")
     begin(session, "b")
+
+
+def test_only_who_began_it_tells_of_it(session: Session) -> None:
+    """Neither another user nor whoever asked a keeper for it can write into the history."""
+    claim, asked = begin(session, "a"), ask(session)
+    for number, actor in ((claim.operation_id, Actor(name="user:eve")), (asked, SHE)):
+        with pytest.raises(ConflictError, match="is not run by"), session.begin():
+            commands.claimed(session, number, 2, actor=actor)
+    with pytest.raises(NotFoundError), session.begin():
+        commands.claimed(session, 4711, 2, actor=SHE)
 
 
 def test_one_that_waits_is_cancelled_at_once(session: Session) -> None:

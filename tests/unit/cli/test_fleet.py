@@ -1,4 +1,4 @@
-"""`streamswarm fleet remove` and `verify`: what they ask, what they pass on, how they end."""
+"""`streamswarm fleet remove`, `rotate` and `verify`: what they ask, what they pass on, how they end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from controller.cli.client import Client
 from controller.cli.fleet import fleet
+from controller.errors import ConflictError
 from controller.fleet import operations
 from controller.fleet.events import HostRecap
 from controller.fleet.operations import PlaybookRequest, Recap
@@ -37,7 +39,7 @@ class Asked:
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """The operations, replaced."""
     stand_in = Asked()
-    for name in ("remove", "verify"):
+    for name in ("remove", "verify", "rotate"):
         monkeypatch.setattr(operations, name, stand_in)
     monkeypatch.setenv("STREAMSWARM_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("STREAMSWARM_TOKEN", "ssw_test")
@@ -102,3 +104,65 @@ def test_the_exit_code_tells_how_the_hosts_came_out_of_it(asked: Asked, call: Ca
     assert "a: no" in failed.output
     asked.recap = Recap(hosts=(), cancelled=True)
     assert call(name, *words).exit_code == 130
+
+
+def test_a_controller_that_is_away_keeps_nobody_from_it(asked: Asked, call: Call) -> None:
+    """The run goes on, and it is said that the history lacks it."""
+    said = call("remove", "--yes")
+    assert said.exit_code == 0
+    assert "history lacks this run" in said.output
+    assert len(asked.requests) == 1
+
+
+def test_a_host_that_is_being_worked_on_is_left_alone(
+    asked: Asked, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is run, and the operation in the way is named."""
+
+    def refuse(self: Client, path: str, body: Any = None) -> Any:
+        assert (path, body["hosts"], body["kind"]) == ("/operations/begun", ["a"], "remove")
+        raise ConflictError("operation 7 (provision) works on a now")
+
+    monkeypatch.setattr(Client, "post", refuse)
+    said = call("remove", "--yes")
+    assert isinstance(said.exception, ConflictError)
+    assert asked.requests == []
+
+
+def test_what_it_does_is_told_to_the_controller(
+    asked: Asked, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its beginning, how each host came out of it, and its end."""
+    calls: list[tuple[str, Any]] = []
+
+    def answer(self: Client, path: str, body: Any = None) -> Any:
+        calls.append((path, body))
+        return {"id": 7, "version": 2, "standing": "goes_on"}
+
+    monkeypatch.setattr(Client, "post", answer)
+    assert call("verify").exit_code == 0
+    [_, (told, body), (ended, end)] = calls
+    assert (told, body["hosts"]) == (
+        "/operations/7/events",
+        [{"host": "a", "state": "ok", "changed": 4, "message": "3 results wait"}],
+    )
+    assert (ended, end["state"]) == ("/operations/7/finish", "succeeded")
+
+
+def test_results_go_only_with_their_worker(asked: Asked, call: Call) -> None:
+    """--with-data deletes the worker too, which the question says; keeping or only revoking it contradicts that."""
+    refused = call("remove", "--with-data", "--on-controller", "revoke", "--yes")
+    assert refused.exit_code == 2
+    assert "--with-data" in refused.output
+    asking = call("remove", "--with-data", answer="n\n")
+    assert "delete all their results" in asking.output
+    assert asked.requests == []
+    assert call("remove", "--with-data", "--yes").exit_code == 0
+
+
+def test_the_root_is_rotated_for_all_workers_or_not_at_all(asked: Asked, call: Call) -> None:
+    """--ca with --limit is refused; certificates alone can be renewed on some hosts."""
+    assert call("rotate", "--ca", "--limit", "a").exit_code == 2
+    assert asked.requests == []
+    assert call("rotate", "--limit", "a").exit_code == 0
+    assert [request.limit for request in asked.requests] == ["a"]

@@ -18,12 +18,13 @@ from support import programs
 
 from controller.errors import StreamSwarmError
 from controller.fleet.ansible import private_folder
-from controller.fleet.desk import Grant, open_desk
+from controller.fleet.desk import Grant, Reach, open_desk
 from controller.fleet.inventory import InventoryHost
 
 PLUGIN = Path(__file__).parents[3] / "playbooks/roles/worker/lookup_plugins/streamswarm_enrolment.py"
 HOST = InventoryHost(name="a", address="192.0.2.1", measured_address="192.0.2.1")
-ANSWER = {"token": "t0ken", "ca_pem": "PEM", "enrolment": "192.0.2.9:7444", "gateways": ["192.0.2.9:7443"]}
+REACH = {"ca_pem": "PEM", "enrolment": "192.0.2.9:7444", "gateways": ["192.0.2.9:7443"]}
+ANSWER = {**REACH, "token": "t0ken"}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def desk() -> Iterator[Callable[[], list[str]]]:
     with private_folder() as folder, pytest.MonkeyPatch.context() as patch:
         path = folder / "desk"
         patch.setenv("STREAMSWARM_ENROLMENT_SOCKET", str(path))
-        with open_desk(path, hosts=[HOST], grant_for=grant_for):
+        with open_desk(path, hosts=[HOST], grant_for=grant_for, ask_reach=lambda: Reach.from_answer(REACH)):
             assert path.stat().st_mode & 0o077 == 0
             yield lambda: asked
     assert not folder.exists()
@@ -57,6 +58,12 @@ def test_the_desk_answers_for_its_hosts(desk: Callable[[], list[str]], plugin: A
     assert desk() == ["a", "a"]
 
 
+def test_addresses_alone_cost_no_token(desk: Callable[[], list[str]], plugin: Any) -> None:
+    """What a host that is enrolled needs is told without a grant."""
+    assert plugin.grant({"host": "a"}, with_token=False) == REACH
+    assert desk() == []
+
+
 def test_the_desk_knows_no_other_hosts(desk: Callable[[], list[str]], plugin: Any) -> None:
     """No token is made for a host that the run is not about."""
     with pytest.raises(AnsibleError, match="not about that host"):
@@ -64,7 +71,9 @@ def test_the_desk_knows_no_other_hosts(desk: Callable[[], list[str]], plugin: An
     assert desk() == []
 
 
-@pytest.mark.parametrize("line", [b"\n", b"[]\n", b'"a"\n', b"{\n", b'{"name": "a"}\n', b"x" * 9000 + b"\n"])
+@pytest.mark.parametrize(
+    "line", [b"\n", b"[]\n", b'"a"\n', b"{\n", b'{"name": "a"}\n', b'{"host": "a"}\n', b"x" * 9000 + b"\n"]
+)
 def test_the_desk_survives_nonsense(desk: Callable[[], list[str]], plugin: Any, line: bytes) -> None:
     """A request that is none is answered as such, and the desk goes on."""
     with socket.socket(socket.AF_UNIX) as connection:
@@ -112,7 +121,12 @@ def test_a_grant_does_not_show_its_token() -> None:
 class _Api(BaseHTTPRequestHandler):
     """Answers like the REST API, as the path or the token asks for."""
 
+    def do_GET(self) -> None:
+        """Tell the addresses."""
+        self._say(200, REACH | {"seen": [self.path, self.headers["Authorization"]]})
+
     def do_POST(self) -> None:
+        """Give a token."""
         answer: dict[str, Any]
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.headers["Authorization"] != "Bearer good":
@@ -124,6 +138,9 @@ class _Api(BaseHTTPRequestHandler):
             return
         else:
             status, answer = 201, ANSWER | {"seen": [self.path, body]}
+        self._say(status, answer)
+
+    def _say(self, status: int, answer: dict[str, Any]) -> None:
         text = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
@@ -152,6 +169,12 @@ def test_plain_playbooks_ask_the_rest_api(plugin: Any) -> None:
     """Without a desk the plug-in posts the host with its site, labels and groups, under the API token."""
     about = {"host": "a", "site": "oslo", "labels": {}, "groups": ["workers"]}
     assert plugin.grant(about)["seen"] == ["/api/v1/enrolment-tokens", about]
+
+
+@pytest.mark.usefixtures("api")
+def test_plain_playbooks_ask_for_addresses_without_a_token(plugin: Any) -> None:
+    """Asking how workers reach the controller changes nothing there."""
+    assert plugin.grant({"host": "a"}, with_token=False)["seen"] == ["/api/v1/enrolment", "Bearer good"]
 
 
 @pytest.mark.usefixtures("api")

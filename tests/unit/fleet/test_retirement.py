@@ -27,6 +27,9 @@ class Api:
         self._change(f"POST {path}")
         return {}
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        raise AssertionError(path)
+
     def delete(self, path: str, **query: Any) -> None:
         self._change(f"DELETE {path}{query or ''}")
 

@@ -143,6 +143,29 @@ def test_new_names_bring_a_new_certificate(settings: Settings) -> None:
     assert "2001:db8::1" in [str(address) for address in names.get_values_for_type(x509.IPAddress)]
 
 
+def test_the_dashboards_certificate_is_made_anew_when_it_has_to_be(settings: Settings) -> None:
+    """It has the names and no gateway's identity, stays while it is good, and changes with names, age and intermediate."""
+    clock = _Clock()
+    authority = Authority(settings, now=clock)
+    folder = settings.data_dir / "ca"
+    assert authority.ensure_web(["monitor.example.org", "192.0.2.1"])
+    key = (folder / "web.key").read_bytes()
+    leaf, intermediate = x509.load_pem_x509_certificates((folder / "web.pem").read_bytes())
+    leaf.verify_directly_issued_by(intermediate)
+    intermediate.verify_directly_issued_by(authority.root_certificate)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["monitor.example.org"]
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.1"]
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == []
+    assert (folder / "web.key").stat().st_mode & 0o777 == 0o600
+    assert not authority.ensure_web(["monitor.example.org", "192.0.2.1"])
+    assert authority.ensure_web(["monitor.example.org"])
+    assert not authority.ensure_web(["monitor.example.org"])
+    clock.now += dt.timedelta(days=184)
+    assert Authority(settings, now=clock).ensure_web(["monitor.example.org"])
+    assert (folder / "web.key").read_bytes() == key
+
+
 def test_a_listener_on_every_address_names_none(settings: Settings) -> None:
     """0.0.0.0 is never dialled, so it is no name."""
     everywhere = dataclasses.replace(

@@ -48,7 +48,7 @@ class World:
 
         self.course = Course(
             plan, 4, destination=b"\xc0\0\2\1", address=("192.0.2.1", 0), sockaddr=bytes(16),
-            templates=templates, control=None, route=self.route, submit=self._submit,
+            templates=templates(plan.size), resize=lambda _course, size: templates(size), control=None, route=self.route, submit=self._submit,
             wake=lambda _course, at_s: self._wakes.append(at_s), done=asyncio.get_running_loop().create_future(),
         )  # fmt: skip
 

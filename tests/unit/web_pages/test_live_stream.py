@@ -33,6 +33,24 @@ def test_too_many_tests_become_everything() -> None:
     assert stream.wait(0) == Update(tests=None, listening=True)
 
 
+def test_operations_are_told_beside_results() -> None:
+    """They are collected like tests, and one does not wait for the other."""
+    stream = Stream(listening=True)
+    stream.wait(0)
+    stream.add_operations(frozenset({4, 3}))
+    stream.add_operations(frozenset({4}))
+    assert stream.wait(0) == Update(tests=(), listening=True, operations=(3, 4))
+    assert stream.wait(0) is None
+    stream.add(frozenset({1}))
+    stream.add_operations(frozenset({7}))
+    said: list[str] = []
+    for text in events(stream, heartbeat_s=0.01, coalesce_s=0, life_s=60):
+        said.append(text)
+        if text.startswith("event: operations"):
+            stream.end()
+    assert said[1:] == ["event: results\ndata: [1]\n\n", "event: operations\ndata: [7]\n\n"]
+
+
 def test_losing_the_database_is_told_once() -> None:
     """The page learns that events stopped, and that they are back."""
     stream = Stream(listening=True)

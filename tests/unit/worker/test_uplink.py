@@ -11,6 +11,7 @@ from support.sessions import Down, MemoryQueue, MemoryStream, local_for
 
 from streamswarm.v1 import gateway_pb2
 from worker.clock import ControllerTime
+from worker.ending import SessionEnd
 from worker.identity import Identity
 from worker.transport import Stream, StreamEndedError
 from worker.uplink import Backoff, Uplink
@@ -65,12 +66,15 @@ async def _dialled(clock: Any, answers: dict[str, Down | StreamEndedError], seco
     async def identify() -> Identity:
         return _identity(clock, *answers)
 
+    async def ended(end: SessionEnd) -> None:
+        pass
+
     uplink = Uplink(
         gateways=(),
         identify=identify,
         local=lambda identity: local_for(clock, queue, ControllerTime(clock), []),
         dial=dial,
-        ended=lambda end: None,
+        ended=ended,
         clock=clock,
         rng=random.Random(3),
     )

@@ -39,6 +39,10 @@ function openLiveStream(url, tell) {
       become("live");
       tell({ type: "results", tests: JSON.parse(event.data) });
     });
+    source.addEventListener("operations", (event) => {
+      become("live");
+      tell({ type: "operations", operations: JSON.parse(event.data) });
+    });
     source.addEventListener("error", () => {
       if (source.readyState !== EventSource.CLOSED) {
         become("reconnecting");

@@ -39,10 +39,19 @@
   const results = (tests) => {
     document.dispatchEvent(new CustomEvent("streamswarm:results", { detail: { tests } }));
     for (const part of document.querySelectorAll("[data-live]")) if (concerns(part, tests)) refresh(part);
+    // Anything may be new: then of operations too.
+    if (!tests) operations(null);
+  };
+  // Parts about operations on the fleet: about one of them, or about all when they name none.
+  const operations = (numbers) => {
+    for (const part of document.querySelectorAll("[data-operations]")) {
+      if (!numbers || !part.dataset.operations || numbers.includes(Number(part.dataset.operations))) refresh(part);
+    }
   };
   const hear = (message) => {
     if (message.type === "state") show(message.state);
     if (message.type === "results") results(message.tests);
+    if (message.type === "operations") operations(message.operations);
   };
 
   let leave = () => {};

@@ -8,7 +8,7 @@ a wave of the right size.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from worker.wire import icmp_messages
 from worker.wire.addresses import SocketAddress
@@ -22,6 +22,7 @@ WAVE = 5
 #: Seconds after which the next wave leaves although hops of the last one are silent.
 PATIENCE_S = 0.25
 _TOO_FAR = 1_000
+_NO_MTUS: Mapping[str, int] = {}
 
 
 class Strand:
@@ -38,6 +39,23 @@ class Strand:
         self.horizon = 0
 
 
+class _Shorter:
+    """What is known of a trace whose probes were too long for a link."""
+
+    __slots__ = ("longer", "longer_bytes", "mtus", "since_s", "size", "steps")
+
+    def __init__(self, size: int) -> None:
+        #: The smallest MTU that each router named.
+        self.mtus: dict[str, int] = {}
+        #: Bytes of payload now, how often they became fewer, and when they did so last, by time.monotonic.
+        self.size = size
+        self.steps = 0
+        self.since_s = 0.0
+        #: How many packets, with how many bytes in all, left before that.
+        self.longer = 0
+        self.longer_bytes = 0
+
+
 class Course:
     """The state of one trace.
 
@@ -46,9 +64,9 @@ class Course:
     """
 
     __slots__ = (
-        "_explored", "_longer", "_longer_bytes", "_next_round", "_outstanding", "_round_s", "_shortened", "_shortened_s", "_size", "_submit", "_templates",
-        "_timeout_ns", "_unsent", "_wake", "address", "bytes_received", "control", "destination", "done", "look", "mtus",
-        "packed_control", "plan", "probes", "refused", "route", "sockaddr", "strands", "templates", "version", "withdrawn",
+        "_explored", "_next_round", "_outstanding", "_resize", "_round_s", "_shorter", "_submit", "_timeout_ns", "_unsent",
+        "_wake", "address", "bytes_received", "control", "destination", "done", "look", "packed_control", "plan", "probes",
+        "refused", "route", "sockaddr", "strands", "templates", "version", "withdrawn",
     )  # fmt: skip
 
     def __init__(
@@ -59,7 +77,8 @@ class Course:
         destination: bytes,
         address: SocketAddress,
         sockaddr: bytes,
-        templates: Callable[[int], list[Template]],
+        templates: list[Template],
+        resize: Callable[[Course, int], list[Template]],
         control: tuple[int, int, bytes] | None,
         route: Route,
         submit: Callable[[list[Probe]], None],
@@ -73,9 +92,10 @@ class Course:
         #: Destination as Python takes it, and as the kernel does.
         self.address = address
         self.sockaddr = sockaddr
-        #: One for each flow; and what makes them for a size of payload.
-        self.templates = templates(plan.size)
-        self._templates = templates
+        #: One for each flow; and what makes them for another size of payload.
+        self.templates = templates
+        self._resize = resize
+        self._shorter: _Shorter | None = None
         #: Control message that has probes leave from the plan's source; None when the routes choose. And as the kernel
         #: takes it.
         self.control = control
@@ -89,13 +109,6 @@ class Course:
         #: Sent, not answered, and asked again: they do not count.
         self.withdrawn: list[Probe] = []
         self.refused: dict[int, int] = {}
-        #: The smallest MTU that each router named; and how many packets, with how many bytes, left before it was known.
-        self.mtus: dict[str, int] = {}
-        self._size = plan.size
-        self._shortened = 0
-        self._shortened_s = 0.0
-        self._longer = 0
-        self._longer_bytes = 0
         self.bytes_received = 0
         self.strands = [Strand() for _ in range(plan.flows)]
         self._round_s = 0.0
@@ -178,8 +191,16 @@ class Course:
     @property
     def bytes_sent(self) -> int:
         """Bytes of the packets that have left; those of all flows are equally long at a time."""
-        count = len(self.probes) + len(self.withdrawn) - self._longer
-        return count * self.templates[0].length + self._longer_bytes
+        count = len(self.probes) + len(self.withdrawn)
+        shorter = self._shorter
+        if shorter is None:
+            return count * self.templates[0].length
+        return (count - shorter.longer) * self.templates[0].length + shorter.longer_bytes
+
+    @property
+    def mtus(self) -> Mapping[str, int]:
+        """The smallest MTU that each router named."""
+        return _NO_MTUS if self._shorter is None else self._shorter.mtus
 
     def learn(self) -> bool:
         """Remember the way for the next trace towards the same network; False when a probe had no answer in time."""
@@ -205,17 +226,19 @@ class Course:
         if mtu is None or mtu < icmp_messages.SMALLEST_MTU[self.version]:
             return False
         length = self.templates[0].length
+        shorter = self._shorter or _Shorter(self.plan.size)
         if mtu < length:
-            if self._shortened == MOST_SHORTER:
+            if shorter.steps == MOST_SHORTER:
                 return False
-            self._shortened += 1
-            self._shortened_s = now_s
-            self._longer_bytes, self._longer = self.bytes_sent, len(self.probes) + len(self.withdrawn)
-            self._size -= length - mtu
-            self.templates = self._templates(self._size)
-        elif probe.sent is None or probe.sent.monotonic_ns / 1e9 > self._shortened_s:
+            shorter.longer_bytes, shorter.longer = self.bytes_sent, len(self.probes) + len(self.withdrawn)
+            shorter.steps += 1
+            shorter.since_s = now_s
+            shorter.size -= length - mtu
+            self.templates = self._resize(self, shorter.size)
+        elif probe.sent is None or probe.sent.monotonic_ns / 1e9 > shorter.since_s:
             return False  # it was no longer than that: who says so would be asked for ever
-        self.mtus[answer.source] = min(mtu, self.mtus.get(answer.source, mtu))
+        self._shorter = shorter
+        shorter.mtus[answer.source] = min(mtu, shorter.mtus.get(answer.source, mtu))
         self.withdrawn.append(probe)
         self.probes.remove(probe)
         self._unsent += 1

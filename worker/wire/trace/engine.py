@@ -180,25 +180,33 @@ class Engine:
                 addresses = bytes(4) + destination
         except OSError as error:
             raise TraceSendError(error.errno, os.strerror(error.errno or 0)) from error
-
-        def templates(size: int) -> list[Template]:
-            return [
-                Template(self._shape(plan, number, channel, size), addresses) for number in range(plan.flows)
-            ]
-
         return Course(
             plan,
             version,
             destination=destination,
             address=there,
             sockaddr=_SOCKADDR_IN + destination + bytes(8) if version == 4 else packed_address(there),
-            templates=templates,
+            templates=self._templates(plan, channel, addresses, plan.size),
+            resize=self._resize,
             control=control,
             route=_ROUTES.towards(address),
             submit=self._submit,
             wake=self._wake,
             done=self._loop.create_future(),
         )
+
+    def _templates(
+        self, plan: TracePlan, channel: RawChannel | DatagramChannel, addresses: bytes, size: int
+    ) -> list[Template]:
+        """Return the packets of all flows between two addresses, with so many bytes of payload."""
+        return [Template(self._shape(plan, number, channel, size), addresses) for number in range(plan.flows)]
+
+    def _resize(self, course: Course, size: int) -> list[Template]:
+        """Return the packets of a course with so many bytes of payload."""
+        channel = self._channels[course.version]
+        shape = self._shape(course.plan, 0, channel, course.plan.size)
+        addresses = course.templates[0].data[shape.addresses_at : shape.addresses_end]
+        return self._templates(course.plan, channel, addresses, size)
 
     def _shape(self, plan: TracePlan, number: int, channel: RawChannel | DatagramChannel, size: int) -> Shape:
         """Return the packet of a flow, with so many bytes of payload; the same few serve all traces."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -132,7 +133,7 @@ class TraceRecord:
     bytes_sent: int
     bytes_received: int
     #: The MTUs that were named for links on the way, by who named them.
-    mtus: dict[str, int]
+    mtus: Mapping[str, int]
     #: Packets that this host's own receive buffers had no room for meanwhile; those may have been answers.
     overflows: int
 

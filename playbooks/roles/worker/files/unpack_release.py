@@ -27,8 +27,14 @@ class UnpackError(Exception):
     """The bundle cannot become a release; the message says why and what to do."""
 
 
-def unpack(archive: Path, sha256: str, releases: Path, keep: int, version: str) -> Path:
-    """Unpack `archive` below `releases` and return the release's folder; the archive is removed."""
+def unpack(
+    archive: Path, sha256: str, releases: Path, keep: int, version: str, *, compiled: bool = True
+) -> Path:
+    """Unpack `archive` below `releases` and return the release's folder; the archive is removed.
+
+    `compiled` pays off for a release that is started more than once.
+    """
+    releases.mkdir(mode=0o755, exist_ok=True)
     check_hash(archive, sha256)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=releases))
     try:
@@ -36,14 +42,15 @@ def unpack(archive: Path, sha256: str, releases: Path, keep: int, version: str) 
         described = json.loads((partial / "release.json").read_text(encoding="utf-8"))
         check_version(described, version)
         check_platform(described)
-        # Never checked again against the sources: those never change within a release.
-        compileall.compile_dir(
-            str(partial / "lib"),
-            quiet=2,
-            stripdir=str(partial),
-            prependdir=str(releases / version),
-            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-        )
+        if compiled:
+            # Never checked again against the sources: those never change within a release.
+            compileall.compile_dir(
+                str(partial / "lib"),
+                quiet=2,
+                stripdir=str(partial),
+                prependdir=str(releases / version),
+                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+            )
         partial.chmod(0o755)
         release = releases / version
         if release.exists():
@@ -135,11 +142,17 @@ def main() -> int:
     parser.add_argument("--version", required=True)
     parser.add_argument("--releases", type=Path, required=True)
     parser.add_argument("--keep", type=int, required=True)
+    parser.add_argument("--no-compile", action="store_true")
     arguments = parser.parse_args()
     os.umask(0o022)
     try:
         release = unpack(
-            arguments.archive, arguments.sha256, arguments.releases, arguments.keep, arguments.version
+            arguments.archive,
+            arguments.sha256,
+            arguments.releases,
+            arguments.keep,
+            arguments.version,
+            compiled=not arguments.no_compile,
         )
     except UnpackError as error:
         sys.stderr.write(f"{error}\n")

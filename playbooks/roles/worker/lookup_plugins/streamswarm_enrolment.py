@@ -22,12 +22,16 @@ author: StreamSwarm
 short_description: Get a one-time enrolment token and the controller's addresses
 description:
   - Returns a dictionary with C(token), C(ca_pem), C(enrolment), C(gateways) and C(trust_domain).
-  - Each look-up makes a new token; it works once, for the named host only, and for some minutes.
+  - Each look-up makes a new token, unless C(token=false); it works once, for the named host only, and for some minutes.
   - Secrets travel in the request and the answer only. Use it in tasks with C(no_log=true).
 options:
   _terms:
     description: Name of the inventory host that will enrol.
     required: true
+  token:
+    description: Whether the host needs a token. Without it only the addresses and the CA are asked for; nothing is made.
+    type: bool
+    default: true
   site:
     description: Where the host stands; shown in the dashboard.
     type: str
@@ -65,7 +69,7 @@ _raw:
 
 TIMEOUT = 30
 LONGEST_ANSWER = 1 << 20
-KEYS = {"token": str, "ca_pem": str, "enrolment": str, "gateways": list}
+KEYS = {"ca_pem": str, "enrolment": str, "gateways": list}
 
 
 class LookupModule(LookupBase):
@@ -78,15 +82,20 @@ class LookupModule(LookupBase):
             "labels": dict(self.get_option("labels")),
             "groups": list(self.get_option("groups")),
         }
-        return [grant({"host": str(term), **about}) for term in terms]
+        with_token = self.get_option("token")
+        return [grant({"host": str(term), **about}, with_token=with_token) for term in terms]
 
 
-def grant(request: dict[str, Any]) -> dict[str, Any]:
-    """Return what a host needs to enrol; raises AnsibleError saying what to do when it cannot be had."""
+def grant(request: dict[str, Any], *, with_token: bool = True) -> dict[str, Any]:
+    """Return what a host needs to enrol, or without a token how it reaches the controller.
+
+    Raises AnsibleError saying what to do when it cannot be had.
+    """
     desk = os.environ.get("STREAMSWARM_ENROLMENT_SOCKET")
-    answer = ask_desk(desk, request["host"]) if desk else ask_controller(request)
+    answer = ask_desk(desk, request["host"], with_token) if desk else ask_controller(request, with_token)
+    needed = {**KEYS, **({"token": str} if with_token else {})}
     if not isinstance(answer, dict) or any(
-        not isinstance(answer.get(key), kind) for key, kind in KEYS.items()
+        not isinstance(answer.get(key), kind) for key, kind in needed.items()
     ):
         raise AnsibleError(
             "The controller's answer about enrolment is incomplete; update this release or the controller."
@@ -94,48 +103,51 @@ def grant(request: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def ask_desk(path: str, host: str) -> Any:
+def ask_desk(path: str, host: str, with_token: bool) -> Any:
     """Ask the process that runs this playbook; the socket lies in its private folder."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(TIMEOUT)
             connection.connect(path)
-            connection.sendall(json.dumps({"host": host}).encode() + b"\n")
+            connection.sendall(json.dumps({"host": host, "token": with_token}).encode() + b"\n")
             with connection.makefile("rb") as stream:
                 answer = json.loads(stream.readline(LONGEST_ANSWER))
     except (OSError, ValueError) as error:
         raise AnsibleError(f"streamswarm did not answer about the enrolment of {host}: {error}") from error
     if isinstance(answer, dict) and "error" in answer:
-        raise AnsibleError(f"No enrolment token for {host}: {answer['error']}")
+        raise AnsibleError(
+            f"{'No enrolment token' if with_token else 'No addresses'} for {host}: {answer['error']}"
+        )
     return answer
 
 
-def ask_controller(about: dict[str, Any]) -> Any:
+def ask_controller(about: dict[str, Any], with_token: bool) -> Any:
     """Ask the controller's REST API."""
     host = about["host"]
     url = os.environ.get("STREAMSWARM_URL", "").rstrip("/")
     token = os.environ.get("STREAMSWARM_TOKEN", "")
     if not url or not token:
         raise AnsibleError(
-            "Enrolment tokens come from the controller: set STREAMSWARM_URL to the dashboard's address and "
+            "Enrolment tokens and addresses come from the controller: set STREAMSWARM_URL to the dashboard's address and "
             "STREAMSWARM_TOKEN to an API token, or set streamswarm_worker_gateways, streamswarm_worker_enrolment, "
             "streamswarm_worker_ca_pem and streamswarm_worker_token."
         )
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise AnsibleError("STREAMSWARM_URL must begin with https:// or http://.")
     request = urllib.request.Request(  # noqa: S310  the scheme was checked above
-        f"{url}/api/v1/enrolment-tokens",
-        data=json.dumps(about).encode(),
+        f"{url}/api/v1/{'enrolment-tokens' if with_token else 'enrolment'}",
+        data=json.dumps(about).encode() if with_token else None,
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        method="POST",
+        method="POST" if with_token else "GET",
     )
     try:
         with opener().open(request, timeout=TIMEOUT) as response:
             return json.loads(response.read(LONGEST_ANSWER))
     except urllib.error.HTTPError as error:
-        raise AnsibleError(f"{url} refused an enrolment token for {host}: {problem(error)}") from error
+        what = "an enrolment token" if with_token else "its addresses"
+        raise AnsibleError(f"{url} refused {what} for {host}: {problem(error)}") from error
     except (OSError, ValueError) as error:
-        raise AnsibleError(f"{url} could not be asked for an enrolment token: {error}") from error
+        raise AnsibleError(f"{url} could not be asked about enrolment: {error}") from error
 
 
 def opener() -> urllib.request.OpenerDirector:

@@ -21,7 +21,16 @@ from support.clients import Api
 from support.conformance import check_answer
 
 from controller.settings import Settings
-from controller.store.commands import definitions, destinations, reports, tokens, users, workers
+from controller.store import operation_words
+from controller.store.commands import (
+    definitions,
+    destinations,
+    operation_telling,
+    reports,
+    tokens,
+    users,
+    workers,
+)
 from controller.store.queries.users import Role
 from streamswarm import contract
 from web.api import bodies
@@ -89,6 +98,9 @@ def test_every_kind_is_in_the_document(spec: dict[str, Any]) -> None:
         (bodies.TEST, definitions.FIELDS),
         (bodies.WORKER, workers.FIELDS),
         (bodies.REPORT, reports.FIELDS),
+        (bodies.OPERATION, operation_words.FIELDS),
+        (bodies.OPERATION_EVENTS, operation_telling.EVENT_FIELDS),
+        (bodies.OPERATION_END, operation_telling.FINISH_FIELDS),
         (bodies.TOKEN, tokens.FIELDS),
         (bodies.USER, (*users.FIELDS, "password")),
         (bodies.USER_CHANGE, users.FIELDS),

@@ -111,12 +111,16 @@ def test_there_is_always_an_administrator(app: Flask, api: Api, make_user: Calla
 def test_a_host_gets_what_it_needs_to_enrol(api: Api, settings: Settings, engine: Engine) -> None:
     """Token, roots, addresses; the token is kept as a hash; an odd host name is refused; no roots, no token."""
     missing = api("POST", "/enrolment-tokens", {"host": "alpha"})
+    assert api("GET", "/enrolment").status_code == missing.status_code
     assert (missing.status_code, "root certificate" in missing.json["detail"]) == (503, True)
     folder = settings.data_dir / "ca"
     folder.mkdir(parents=True)
     (folder / "root.pem").write_text("-----BEGIN CERTIFICATE-----\nA")
     (folder / "root-next.pem").write_text("B\n")
     (folder / "root.key").write_text("secret")
+    reach = api("GET", "/enrolment").json
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM enrolment_tokens")).scalar_one() == 0
     values = {"host": "alpha.example.org", "site": "berlin", "labels": {"os": "linux"}, "groups": ["edge"]}
     answer = api("POST", "/enrolment-tokens", values)
     assert answer.status_code == 201
@@ -124,6 +128,7 @@ def test_a_host_gets_what_it_needs_to_enrol(api: Api, settings: Settings, engine
     assert answer.json["enrolment"] == settings.public_enrolment
     assert answer.json["gateways"] == list(settings.public_gateways)
     assert answer.json["trust_domain"] == "streamswarm.local"
+    assert reach == {name: answer.json[name] for name in ("ca_pem", "enrolment", "gateways", "trust_domain")}
     with engine.connect() as connection:
         row = connection.execute(text("SELECT * FROM enrolment_tokens")).one()
         assert bytes(row.token_hash) == hashlib.sha256(answer.json["token"].encode()).digest()

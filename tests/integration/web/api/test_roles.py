@@ -27,6 +27,15 @@ NEEDED = {
     "api.show_health": "public",
     "api.show_openapi": "public",
     "api.change_own_password": "viewer",
+    "api.ask_operation": "admin",
+    "api.begin_operation": "operator",
+    "api.cancel_operation": "admin",
+    "api.finish_operation": "operator",
+    "api.list_events_of_operation": "viewer",
+    "api.list_hosts_of_operation": "viewer",
+    "api.list_operations": "viewer",
+    "api.show_operation": "viewer",
+    "api.tell_operation": "operator",
     "api.create_destination": "operator",
     "api.create_enrolment_token": "operator",
     "api.create_login_link": "admin",
@@ -57,6 +66,7 @@ NEEDED = {
     "api.pause_test": "operator",
     "api.resume_test": "operator",
     "api.regenerate_token": "viewer",
+    "api.show_enrolment": "operator",
     "api.revoke_token": "viewer",
     "api.revoke_worker": "admin",
     "api.run_test": "operator",
@@ -86,6 +96,11 @@ NEEDED = {
     "pages.destination_new": "operator",
     "pages.destination_update": "operator",
     "pages.destinations": "viewer",
+    "pages.fleet": "viewer",
+    "pages.operation": "viewer",
+    "pages.operation_cancel": "admin",
+    "pages.operation_create": "admin",
+    "pages.operation_live": "viewer",
     "pages.overview": "viewer",
     "pages.overview_live": "viewer",
     "pages.report_create": "operator",
@@ -152,8 +167,9 @@ def outcome(client: FlaskClient, method: str, path: str, headers: dict[str, str]
     json = {} if path.startswith("/api/") and method != "GET" else None
     with client.open(path, method=method, headers=headers, json=json) as answer:
         location = answer.headers.get("Location", "")
-        # Health says 503 here, for no gateway runs.
-        assert answer.status_code < 500 or path.endswith("/health"), (method, path, answer.status_code)
+        # Health and enrolment say 503 here, for no gateway runs and none has made a certificate authority.
+        excused = path.endswith(("/health", "/enrolment"))
+        assert answer.status_code < 500 or excused, (method, path, answer.status_code)
         if answer.status_code == 405:
             return "method"
         if answer.status_code == 403:

@@ -16,6 +16,7 @@ class Board {
     this.range = Number(root.querySelector("[data-range][aria-pressed='true']").dataset.range) * 1000;
     this.zoomed = null;
     this.series = [];
+    this.operations = [];
     this.step = 0;
     this.lastWhole = 0;
     this.loading = null;
@@ -24,6 +25,7 @@ class Board {
     this.span = root.querySelector("[data-span]");
     this.back = root.querySelector("[data-follow]");
     this.trouble = root.querySelector("[data-trouble]");
+    this.done = root.querySelector("[data-operation-marks]");
     this.panels = [...root.querySelectorAll(".chart")].map((element) => new Panel(element, this));
 
     for (const button of root.querySelectorAll("[data-range]")) {
@@ -133,7 +135,9 @@ class Board {
       const data = await response.json();
       this.skew = data.now - Date.now();
       this.series = partial ? merge(this.series, data.series, from) : data.series;
+      if (partial) this.operations = joined(this.operations, data.operations);
       if (!partial) {
+        this.operations = data.operations;
         this.step = data.step;
         this.lastWhole = Date.now();
       }
@@ -154,8 +158,21 @@ class Board {
 
   draw() {
     const shown = this.panels.filter((panel) => panel.open);
-    shown.forEach((panel) => panel.draw(this.series, this.step));
+    shown.forEach((panel) => panel.draw(this.series, this.step, this.operations));
+    this.drawOperations();
     this.root.dataset.points = String(this.series.reduce((sum, one) => sum + one.t.length, 0));
+  }
+
+  // What charts mark by lines stands above them as links, for those too who do not see lines.
+  drawOperations() {
+    this.done.hidden = this.operations.length === 0;
+    const links = this.operations.flatMap((operation, index) => {
+      const link = document.createElement("a");
+      link.href = operation.url;
+      link.textContent = operation.label;
+      return [index ? ", " : "", link, ` (${operation.state}, ${clock(operation.from / 1000, { withDate: true })})`];
+    });
+    this.done.querySelector("span").replaceChildren(...links);
   }
 
   show() {
@@ -166,6 +183,12 @@ class Board {
     const options = { withDate: this.to - this.from > 12 * 3600e3 || Boolean(this.zoomed) };
     this.span.textContent = this.zoomed ? `${clock(this.from / 1000, options)} – ${clock(this.to / 1000, options)}` : "";
   }
+}
+
+// Operations known before, as they are now.
+function joined(known, fresh) {
+  const numbers = new Set(fresh.map((operation) => operation.id));
+  return [...known.filter((operation) => !numbers.has(operation.id)), ...fresh];
 }
 
 const root = document.querySelector("[data-charts]");

@@ -27,6 +27,7 @@ export class Panel {
     this.plot = null;
     this.lines = [];
     this.series = [];
+    this.operations = [];
     this.chooser?.addEventListener("change", () => this.draw(this.series, this.step));
     this.table?.addEventListener("toggle", () => this.drawTable());
     this.place.addEventListener("keydown", (event) => this.key(event));
@@ -47,9 +48,10 @@ export class Panel {
     return this.chooser.value === "" ? names : [this.chooser.value];
   }
 
-  draw(series, step) {
+  draw(series, step, operations = this.operations) {
     this.series = series;
     this.step = step;
+    this.operations = operations;
     if (!this.open) return;
     const metrics = this.chosen(series.length);
     const lines = [];
@@ -121,7 +123,7 @@ export class Panel {
         bands,
         hooks: {
           drawClear: [(plot) => this.drawSilence(plot)],
-          draw: [(plot) => this.drawMarks(plot)],
+          draw: [(plot) => this.drawOperations(plot), (plot) => this.drawMarks(plot)],
           setCursor: [(plot) => this.read(plot)],
           setSelect: [(plot) => this.select(plot)],
         },
@@ -162,6 +164,27 @@ export class Panel {
       const left = Math.max(bbox.left, plot.valToPos(from, "x", true));
       const right = Math.min(bbox.left + bbox.width, plot.valToPos(to, "x", true));
       if (right > left) ctx.fillRect(left, bbox.top, right - left, bbox.height);
+    }
+    ctx.restore();
+  }
+
+  // A band from beginning to end with its name, so that a step in a line can be told from a change of the network.
+  drawOperations(plot) {
+    const { ctx, bbox } = plot;
+    const ratio = devicePixelRatio || 1;
+    ctx.save();
+    ctx.font = `${11 * ratio}px Geist, system-ui, sans-serif`;
+    ctx.textBaseline = "top";
+    for (const operation of this.operations) {
+      const from = plot.valToPos(operation.from / 1000, "x", true);
+      const to = plot.valToPos((operation.to ?? this.board.now) / 1000, "x", true);
+      const left = Math.max(bbox.left, from);
+      const right = Math.min(bbox.left + bbox.width, Math.max(to, from + 2 * ratio));
+      if (right <= left) continue;
+      ctx.fillStyle = faded("stream", 18);
+      ctx.fillRect(left, bbox.top, right - left, bbox.height);
+      ctx.fillStyle = colour("ink-soft");
+      ctx.fillText(operation.label, left + 4 * ratio, bbox.top + 3 * ratio);
     }
     ctx.restore();
   }

@@ -1,0 +1,107 @@
+"""Lets the controller write down what a command does to hosts, so that its history is whole.
+
+The command works without: where the controller is away, or the token does not suffice, it says so and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controller.cli.client import Client
+from controller.errors import ConflictError, StreamSwarmError
+from controller.fleet.inventory import load_inventory
+from controller.fleet.operations import PlaybookRequest
+from controller.fleet.recording import Recording
+from controller.store.operation_notes import HostNote, Standing, TaskNote
+
+_GROUP = "workers"
+
+
+class History:
+    """One command's entry in the controller's history."""
+
+    def __init__(self, kind: str, request: PlaybookRequest, client: Client | None = None) -> None:
+        self._client = client
+        self._kind = kind
+        self._request = request
+        self._recording: Recording | None = None
+        self._refused = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why it is not written down, or not to its end; empty when all is well."""
+        return self._refused or (self._recording.trouble if self._recording else "")
+
+    def begin(self) -> Recording | None:
+        """Write down that it begins; None where that is not possible.
+
+        Raises ConflictError when another operation works on one of the hosts, and ConfigurationError for an inventory
+        that cannot be read.
+        """
+        request = self._request
+        hosts = load_inventory(request.inventories, limit=request.limit)
+        try:
+            client = self._client or Client.from_environment()
+            made = client.post(
+                "/operations/begun",
+                {
+                    "kind": self._kind,
+                    "limit": request.limit,
+                    "check": request.check,
+                    "forks": request.forks,
+                    "hosts": [host.name for host in hosts if _GROUP in host.groups],
+                },
+            )
+        except ConflictError:
+            raise
+        except StreamSwarmError as error:
+            self._refused = error.message
+            return None
+        self._recording = Recording(RestLedger(client, made["id"], made["version"]))
+        return self._recording
+
+
+class RestLedger:
+    """Writes an operation down over the REST API."""
+
+    def __init__(self, client: Client, operation_id: int, version: int) -> None:
+        self._client = client
+        self._path = f"/operations/{operation_id}"
+        self._version = version
+
+    def record(self, notes: Sequence[TaskNote], outcomes: Sequence[HostNote]) -> Standing:
+        """Send what happened."""
+        try:
+            answer = self._client.post(
+                f"{self._path}/events",
+                {
+                    "version": self._version,
+                    "events": [
+                        {
+                            "host": note.host,
+                            "task": note.task,
+                            "state": note.state,
+                            "message": note.message,
+                            "at": note.at.isoformat(),
+                        }
+                        for note in notes
+                    ],
+                    "hosts": [
+                        {
+                            "host": note.host,
+                            "state": note.state,
+                            "changed": note.changed,
+                            "message": note.message,
+                        }
+                        for note in outcomes
+                    ],
+                },
+            )
+        except ConflictError:
+            return Standing.LOST
+        return Standing(answer["standing"])
+
+    def finish(self, state: str, *, error: str, mend: str) -> None:
+        """Send how it ended."""
+        body = {"version": self._version, "state": state, "error": error, "mend": mend}
+        self._client.post(f"{self._path}/finish", body)

@@ -1,0 +1,168 @@
+"""Writes down a run of a playbook while it goes on, for the history and for everybody who watches.
+
+Events are handed on in batches from a thread of its own, so that neither a slow database nor a controller that is
+away holds the playbook up. Each batch is a sign of life too, and its answer tells whether somebody wants it to end.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol
+
+from controller.errors import StreamSwarmError
+from controller.fleet.events import HostRecap, TaskEvent
+from controller.fleet.operations import Recap
+from controller.store.operation_notes import HostNote, Standing, TaskNote, shortened
+
+#: Seconds between two looks whether there is something to hand on, and between two signs of life.
+EVERY_S = 1.0
+BEAT_S = 5.0
+#: Notes in one batch: a call of the REST API takes 256 KiB.
+BATCH = 60
+#: How long the end is tried to be written down where the controller is away.
+PATIENCE_S = 10.0
+
+
+class Ledger(Protocol):
+    """Where an operation is written down. Both raise StreamSwarmError when that is not possible now."""
+
+    def record(self, notes: Sequence[TaskNote], outcomes: Sequence[HostNote]) -> Standing: ...
+    def finish(self, state: str, *, error: str, mend: str) -> None: ...
+
+
+class Recording:
+    """One operation that is written down. Used as a context manager around the run."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        #: Why the last try to write failed; empty when it did not.
+        self.trouble = ""
+        self.standing = Standing.GOES_ON
+        self._ledger = ledger
+        self._notes: deque[TaskNote] = deque()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._write, name="recording", daemon=True)
+
+    def __enter__(self) -> Recording:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def take(self, event: TaskEvent) -> None:
+        """Note one event."""
+        self._notes.append(
+            TaskNote(
+                host=event.host,
+                task=" ".join(event.task.split()),
+                state=event.state.value,
+                message=shortened(event.message),
+                at=dt.datetime.now(dt.UTC),
+            )
+        )
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run is to end: somebody cancelled it, or it is taken for dead."""
+        return self.standing is not Standing.GOES_ON
+
+    def follow(
+        self,
+        operation: Callable[..., Recap],
+        *,
+        on_event: Callable[[TaskEvent], None] = lambda _: None,
+        cancelled: Callable[[], bool],
+        interrupted: str = "",
+    ) -> Recap:
+        """Run an operation and write it down until its end; `interrupted` says what it means when it is cancelled here."""
+
+        def take(event: TaskEvent) -> None:
+            self.take(event)
+            on_event(event)
+
+        with self:
+            try:
+                recap = operation(on_event=take, cancelled=lambda: self.stopped or cancelled())
+            except StreamSwarmError as error:
+                self.fail(error)
+                raise
+            except BaseException:
+                self.fail(StreamSwarmError("a fault in the program, or its end, broke it off"))
+                raise
+            self.finish(recap, interrupted=interrupted)
+        return recap
+
+    def finish(self, recap: Recap, *, interrupted: str = "") -> None:
+        """Write down how it ended; `interrupted` says why it was stopped from here, when it was."""
+        state = "succeeded" if recap.succeeded else "failed"
+        if recap.cancelled:
+            state = "interrupted" if interrupted and not self.stopped else "cancelled"
+        outcomes = [_outcome(host) for host in recap.hosts]
+        self._end(
+            state,
+            outcomes,
+            error=interrupted if state == "interrupted" else "",
+            mend="start it again: what is done on a host is not done twice" if state == "interrupted" else "",
+        )
+
+    def fail(self, error: StreamSwarmError) -> None:
+        """Write down that it could not run at all, or broke off."""
+        self._end("failed", (), error=error.message, mend=error.mend)
+
+    def _end(self, state: str, outcomes: Sequence[HostNote], *, error: str, mend: str) -> None:
+        self._over.set()
+        self._thread.join()
+        left = list(outcomes)
+        deadline = time.monotonic() + PATIENCE_S
+        while self.standing is not Standing.LOST:
+            try:
+                while self._notes:
+                    self._hand_on()
+                while left:
+                    self._ledger.record((), left[:BATCH])
+                    del left[:BATCH]
+                self._ledger.finish(state, error=error, mend=mend)
+            except StreamSwarmError as failure:
+                self.trouble = str(failure)
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(EVERY_S)
+            else:
+                self.trouble = ""
+                return
+
+    def _write(self) -> None:
+        heard = time.monotonic()
+        while not self._over.wait(EVERY_S) and self.standing is not Standing.LOST:
+            if not self._notes and time.monotonic() - heard < BEAT_S:
+                continue
+            try:
+                self._hand_on()
+                while self._notes and not self._over.is_set():
+                    self._hand_on()
+            except StreamSwarmError as failure:
+                self.trouble = str(failure)
+            else:
+                self.trouble = ""
+                heard = time.monotonic()
+
+    def _hand_on(self) -> None:
+        """Hand on one batch; what cannot be handed on stays for the next time."""
+        batch = [self._notes[index] for index in range(min(BATCH, len(self._notes)))]
+        self.standing = self._ledger.record(batch, ())
+        for _ in batch:
+            self._notes.popleft()
+
+
+def _outcome(host: HostRecap) -> HostNote:
+    state = "ok" if host.succeeded else "unreachable" if host.unreachable else "failed"
+    said = [text for text in (*host.notes, host.message) if text]
+    return HostNote(host=host.host, state=state, changed=host.changed, message=shortened("\n".join(said)))

@@ -1,0 +1,61 @@
+"""What whoever runs an operation on the fleet tells of it, and is told in return."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from dataclasses import dataclass
+
+#: How a task ended, or that it has begun.
+TASK_STATES = ("started", "ok", "changed", "skipped", "failed", "unreachable")
+#: How a host came out of an operation.
+OUTCOMES = ("ok", "failed", "unreachable")
+#: How an operation ends when who runs it lives.
+ENDS = ("succeeded", "failed", "cancelled", "interrupted")
+#: Longest message that is kept, characters.
+LONGEST_MESSAGE = 2000
+_CUT = " […] "
+
+
+class Standing(enum.StrEnum):
+    """What whoever runs an operation is told when it tells of it."""
+
+    #: All is well.
+    GOES_ON = "goes_on"
+    #: Somebody asked for its end.
+    CANCELLED = "cancelled"
+    #: It is no more the caller's: it was taken for dead, or it is over or gone.
+    LOST = "lost"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskNote:
+    """One task on one host that has begun or ended."""
+
+    host: str
+    task: str
+    #: One of `TASK_STATES`.
+    state: str
+    message: str = ""
+    at: dt.datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostNote:
+    """How a host came out of an operation."""
+
+    host: str
+    #: One of `OUTCOMES`.
+    state: str
+    #: Tasks that changed something.
+    changed: int
+    message: str = ""
+
+
+def shortened(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    """Return text that the database can keep, with its middle left out when it is too long."""
+    plain = "".join(sign if sign == "\n" or sign.isprintable() else "�" for sign in text)
+    if len(plain) <= longest:
+        return plain
+    begin = (longest - len(_CUT)) // 3
+    return plain[:begin] + _CUT + plain[begin + len(_CUT) - longest :]

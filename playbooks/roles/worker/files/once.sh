@@ -1,0 +1,12 @@
+# Runs a command that takes jobs from standard input and writes results, in a folder made for it, and removes the folder
+# afterwards, whether somebody is still there to be told or not. $1: the folder; the rest: the command.
+umask 077
+folder=$1
+shift
+cd "$folder" || exit 120
+printf '%s\n' "$STREAMSWARM_ONCE_POLICY" > policy.yaml || exit 120
+unset STREAMSWARM_ONCE_POLICY
+TMPDIR=$folder PYTHONUTF8=1 PYTHONDONTWRITEBYTECODE=1 "$@"
+code=$?
+cd / && rm -rf -- "$folder"
+exit $code

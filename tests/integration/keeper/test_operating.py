@@ -1,0 +1,169 @@
+"""Operations that keepers run: real Ansible on a host that is not there, or that never answers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+from support.keepers import Keepers
+
+from controller.keeper.operating import operate
+from controller.settings import Settings
+from controller.store.commands import operations as commands
+from controller.store.commands.audit import Actor
+from controller.store.queries import operations
+from controller.store.queries.operations import OperationRecord
+
+SHE = Actor(name="user:ada")
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port where connections are taken and nothing is ever said, as a host does that hangs."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as server:
+        yield server.getsockname()[1]
+
+
+def inventory(folder: Path, port: int) -> Path:
+    """Write an inventory with one host."""
+    path = folder / "hosts.ini"
+    path.write_text(f"[workers]\nhost1 ansible_host=127.0.0.1 ansible_port={port} ansible_user=nobody\n")
+    return path
+
+
+def ask(engine: Engine, **values: Any) -> int:
+    """Ask for a check run of provisioning."""
+    with Session(engine) as session, session.begin():
+        return commands.ask(session, {"kind": "provision", "check": True, **values}, actor=SHE).id
+
+
+def read(engine: Engine, number: int) -> OperationRecord:
+    """Return an operation as it is."""
+    with Session(engine) as session:
+        return operations.get(session, number)
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float = 120) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def playbooks_below(process_id: int) -> list[psutil.Process]:
+    """Return the processes of Ansible that a process has started."""
+    found = []
+    for child in psutil.Process(process_id).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any("ansible-playbook" in word for word in child.cmdline()):
+                found.append(child)
+    return found
+
+
+def test_without_an_inventory_it_says_what_to_set(engine: Engine, settings: Settings) -> None:
+    """Nothing is run; the row has the words that help."""
+    number = ask(engine)
+    assert operate(engine, settings, number, threading.Event())
+    found = read(engine, number)
+    assert (found.state, found.hosts.total) == ("failed", 0)
+    assert "no inventory is set where the keeper runs" in found.error
+    assert "STREAMSWARM_INVENTORY" in found.mend
+    assert not operate(engine, settings, number, threading.Event()), "it is not run a second time"
+
+
+def test_a_host_that_is_not_there_is_told(
+    engine: Engine, settings: Settings, tmp_path: Path, keepers: Keepers
+) -> None:
+    """A keeper takes it up by itself; the host is unreachable, with SSH's reason, in its row and in an event."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    its = dataclasses.replace(settings, inventory=(inventory(tmp_path, port),))
+    keepers = Keepers(its, tmp_path / "keeper.log")
+    try:
+        keepers.start()
+        number = ask(engine)
+        wait_for(lambda: read(engine, number).over)
+    finally:
+        keepers.end()
+    found = read(engine, number)
+    assert (found.state, found.hosts.unreachable, found.hosts.total) == ("failed", 1, 1), keepers.log()
+    with Session(engine) as session:
+        [host] = operations.hosts_of(session, number)
+        events = operations.events_of(session, number).items
+    assert "refused" in host.message
+    assert [(event.host, event.state) for event in events][-1] == ("host1", "unreachable")
+    assert its.database_url not in keepers.log()
+
+
+def test_cancelling_stops_ansible(
+    engine: Engine, settings: Settings, tmp_path: Path, silent_port: int
+) -> None:
+    """The playbook ends within seconds, though its host hangs, and leaves no process."""
+    its = dataclasses.replace(settings, inventory=(inventory(tmp_path, silent_port),))
+    number = ask(engine)
+    runner = threading.Thread(target=operate, args=(engine, its, number, threading.Event()))
+    runner.start()
+    wait_for(lambda: bool(playbooks_below(os.getpid())))
+    with Session(engine) as session, session.begin():
+        commands.cancel(session, number, actor=SHE)
+    runner.join(timeout=60)
+    assert not runner.is_alive()
+    found = read(engine, number)
+    assert (found.state, found.cancelled_by) == ("cancelled", "user:ada")
+    wait_for(lambda: not playbooks_below(os.getpid()), seconds=5)
+
+
+def test_a_keeper_that_is_told_to_stop_says_so(
+    engine: Engine, settings: Settings, tmp_path: Path, silent_port: int
+) -> None:
+    """Its operation is interrupted, not failed: nothing is wrong with any host."""
+    its = dataclasses.replace(settings, inventory=(inventory(tmp_path, silent_port),))
+    number, stopping = ask(engine), threading.Event()
+    runner = threading.Thread(target=operate, args=(engine, its, number, stopping))
+    runner.start()
+    wait_for(lambda: bool(playbooks_below(os.getpid())))
+    stopping.set()
+    runner.join(timeout=60)
+    found = read(engine, number)
+    assert (found.state, found.error) == ("interrupted", "the keeper that ran it was stopped")
+
+
+def test_a_keeper_that_is_killed(
+    engine: Engine, settings: Settings, tmp_path: Path, silent_port: int
+) -> None:
+    """Ansible ends with it, another keeper finds the operation interrupted and does not begin it anew."""
+    its = dataclasses.replace(settings, inventory=(inventory(tmp_path, silent_port),))
+    keepers = Keepers(its, tmp_path / "keeper.log")
+    try:
+        first = keepers.start()
+        number = ask(engine)
+        wait_for(lambda: bool(playbooks_below(first.pid)))
+        [playbook, *_] = playbooks_below(first.pid)
+        first.kill()
+        first.wait()
+        wait_for(lambda: not playbook.is_running() or playbook.status() == psutil.STATUS_ZOMBIE, seconds=20)
+        with engine.begin() as connection:  # as if half a minute had passed
+            connection.execute(text("UPDATE operations SET beat_at = now() - interval '31 s'"))
+            connection.execute(
+                text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 s'")
+            )
+        second = keepers.start()
+        wait_for(lambda: read(engine, number).over)
+        wait_for(lambda: "was begun by another keeper" in keepers.log())
+        assert playbooks_below(second.pid) == []
+    finally:
+        keepers.end()
+    found = read(engine, number)
+    assert (found.state, found.error) == ("interrupted", "who ran it was not heard of any more")

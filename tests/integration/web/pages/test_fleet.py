@@ -1,0 +1,182 @@
+"""Pages of operations on the fleet: starting, watching live, cancelling, looking back, and marks on charts."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+from support.axe import violations
+
+from controller.store.commands import operation_progress as progress
+from controller.store.commands import operations as commands
+from controller.store.commands.audit import Actor
+from controller.store.commands.operations import Claim
+from controller.store.operation_notes import HostNote, TaskNote
+from controller.store.queries import operations
+
+SHE = Actor(name="user:ada")
+
+
+class Runner:
+    """Runs an operation as a command line does."""
+
+    def __init__(self, engine: Engine, *hosts: str, **values: Any) -> None:
+        self._engine = engine
+        with Session(engine) as session, session.begin():
+            made = commands.begin(session, {"kind": "upgrade", "hosts": hosts, **values}, actor=SHE)
+        self.number = made.id
+        self._claim = Claim(operation_id=made.id, version=made.version)
+
+    def tell(self, host: str, task: str, state: str, message: str = "") -> None:
+        """Tell of a task."""
+        note = TaskNote(host=host, task=task, state=state, message=message, at=dt.datetime.now(dt.UTC))
+        with Session(self._engine) as session, session.begin():
+            progress.record(session, self._claim, [note])
+
+    def end(self, state: str, *outcomes: HostNote) -> None:
+        """Tell the end."""
+        with Session(self._engine) as session, session.begin():
+            progress.record(session, self._claim, outcomes=outcomes)
+            progress.finish(session, self._claim, state=state)
+
+
+def test_the_first_one_is_started_with_the_form(visit: Callable[[str], Any], engine: Engine) -> None:
+    """The empty page says what to do; what is started waits, is shown with its pattern as text, and is cancelled."""
+    admin = visit("admin")
+    assert "streamswarm fleet provision" in admin.get("/fleet")
+    answer = admin.post("/fleet", {"kind": "verify", "limit": "oslo:!edge"}, form="/fleet")
+    assert answer.status_code == 302
+    with Session(engine) as session:
+        [asked] = operations.find(session).items
+    assert (asked.kind, asked.limit, asked.state, asked.made_by) == (
+        "verify", "oslo:!edge", "queued", "user:the-admin",
+    )  # fmt: skip
+    path = f"/fleet/{asked.id}"
+    assert answer.location == path
+    assert "waits for a keeper" in admin.get(path)
+    assert admin.post(f"{path}/cancel", form=path).status_code == 302
+    page = admin.get(path)
+    assert "cancelled by user:the-admin" in page
+    assert "Cancel…" not in page
+    assert "is over: it is cancelled" in admin.client.get(
+        admin.post(f"{path}/cancel", form="/fleet").location
+    ).get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("sent", "problem"),
+    [
+        ({"kind": "format"}, "must be one of"),
+        ({"kind": "provision", "limit": "@/etc/passwd"}, "must be names of hosts"),
+        ({"kind": "verify", "check": "yes"}, "changes nothing anyhow"),
+        ({"kind": "remove"}, "must be ticked"),
+    ],
+)
+def test_a_form_that_is_not_right_says_where(
+    visit: Callable[[str], Any], engine: Engine, sent: dict[str, str], problem: str
+) -> None:
+    """Each fault stands at its field, and nothing is started; above all no removal by mistake."""
+    answer = visit("admin").post("/fleet", sent, form="/fleet")
+    assert answer.status_code == 422
+    assert problem in answer.get_data(as_text=True)
+    with Session(engine) as session:
+        assert operations.find(session).items == ()
+
+
+def test_others_watch(operator: Any, viewer: Any, engine: Engine) -> None:
+    """No form and no button for them; hosts, tasks and what hosts said are text, whatever it is."""
+    runner = Runner(engine, "edge-1")
+    runner.tell("edge-1", "<b>Unpack</b>", "failed", "<script>disk full</script>")
+    for person in (operator, viewer):
+        assert "New operation" not in person.get("/fleet")
+        page = person.get(f"/fleet/{runner.number}")
+        assert "&lt;b&gt;Unpack" in page
+        assert "&lt;script&gt;disk full" in page
+        assert "Cancel…" not in page
+        assert person.client.get("/fleet/4711").status_code == 404
+    rows = viewer.fragment("/fleet")
+    assert f"upgrade {runner.number}" in rows
+    assert "run by the command line" in rows
+
+
+def test_a_chart_knows_what_was_done_to_its_hosts(viewer: Any, rows: Any, engine: Engine) -> None:
+    """Only what may have changed something, on hosts of the test, within the range."""
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test("Alpha", "ping", destinations=[place])
+    rows.job(test, rows.worker("edge-1"), place)
+    done, elsewhere = Runner(engine, "edge-1"), Runner(engine, "edge-2")
+    done.end("succeeded")
+    elsewhere.end("succeeded")
+    for values in ({"check": True}, {"kind": "verify"}):
+        Runner(engine, "edge-1", **values).end("succeeded")
+
+    def marks(start: dt.timedelta, end: dt.timedelta) -> list[dict[str, Any]]:
+        now = dt.datetime.now(dt.UTC)
+        query = {
+            "from": round((now + start).timestamp() * 1000),
+            "to": round((now + end).timestamp() * 1000),
+        }
+        answer = viewer.client.get(f"/tests/{test}/chart.json", query_string=query)
+        found: list[dict[str, Any]] = answer.get_json()["operations"]
+        return found
+
+    hour = dt.timedelta(hours=1)
+    [mark] = marks(-hour, hour)
+    assert (mark["id"], mark["label"], mark["hosts"], mark["url"]) == (
+        done.number, f"upgrade {done.number}", ["edge-1"], f"/fleet/{done.number}",
+    )  # fmt: skip
+    assert mark["from"] <= mark["to"]
+    assert marks(-2 * hour, -hour) == []
+
+
+@pytest.mark.browser
+def test_an_operation_is_watched_live(open_window: Callable[..., Any], rows: Any, engine: Engine) -> None:
+    """Hosts and log move without a reload, cancelling is asked about, the end takes the button away; charts are marked."""
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test("Alpha", "ping", destinations=[place])
+    job = rows.job(test, rows.worker("edge-1"), place)
+    window = open_window()
+    page = window.log_in()
+    window.open("/fleet")
+    expect(page.get_by_text("No operations yet")).to_be_visible()
+    found = {"/fleet empty": violations(page)}
+    expect(page.locator("[data-live-state]")).to_have_text("Live", timeout=15_000)
+
+    runner = Runner(engine, "edge-1", "edge-2")
+    link = page.get_by_role("link", name=f"upgrade {runner.number}")
+    expect(link).to_be_visible(timeout=15_000)
+    link.click()
+    expect(page.locator("[data-live-state]")).to_have_text("Live", timeout=15_000)
+    page.evaluate("window.stayed = true")
+    runner.tell("edge-1", "Unpack the release", "changed")
+    expect(page.get_by_role("log")).to_contain_text("Unpack the release", timeout=15_000)
+    runner.tell("edge-2", "Gather facts", "unreachable", "no route to host")
+    expect(page.get_by_role("row", name="edge-2 no route to host unreachable")).to_be_visible(timeout=15_000)
+    assert page.evaluate("window.stayed"), "the page must not have been loaded anew"
+    found["operation"] = violations(page)
+
+    page.get_by_role("button", name="Cancel…").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("button", name="Keep it")).to_be_focused()
+    dialog.get_by_role("button", name="Cancel the operation").click()
+    expect(page.get_by_text("being cancelled")).to_be_visible()
+    runner.end("cancelled", HostNote(host="edge-1", state="ok", changed=1))
+    expect(page.get_by_role("button", name="Cancel…")).to_have_count(0, timeout=15_000)
+    found["over"] = violations(page)
+
+    rows.run(job, dt.datetime.now(dt.UTC), rtt_avg_ms=10.0)
+    window.open(f"/tests/{test}")
+    mark = page.get_by_role("link", name=f"upgrade {runner.number}")
+    expect(mark).to_be_visible(timeout=15_000)
+    found["chart"] = violations(page)
+    mark.click()
+    expect(page.get_by_role("heading", name=f"upgrade {runner.number}", level=1)).to_be_visible()
+    window.page.set_viewport_size({"width": 390, "height": 850})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert {where: items for where, items in found.items() if items} == {}
+    assert window.troubles == []

@@ -1,0 +1,105 @@
+"""The programs that run jobs in a folder of their own on a host, and clear it away."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+FILES = Path(__file__).parents[3] / "playbooks/roles/worker/files"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run's folder, with something in it."""
+    made = tmp_path / "streamswarm-once-ab-x1"
+    made.mkdir()
+    (made / "bundle.tar.gz").touch()
+    return made
+
+
+def _once(folder: Path, *command: str, jobs: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", (FILES / "once.sh").read_text(), "sh", str(folder), *command],
+        env={"PATH": "/usr/bin:/bin", "STREAMSWARM_ONCE_POLICY": '{"deny": ["192.0.2.0/24"]}'},
+        input=jobs,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def _end(folder: Path) -> subprocess.CompletedProcess[str]:
+    start = folder.parent / "streamswarm-once-ab-"
+    return subprocess.run(
+        ["sh", "-c", (FILES / "end_once.sh").read_text(), "sh", str(start)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def test_jobs_go_in_and_results_come_out_and_the_folder_is_gone(folder: Path) -> None:
+    """The command works in the folder, with the policy there, its input and output untouched, its status kept."""
+    seen = 'cat policy.yaml; stat -c %a policy.yaml; echo "$TMPDIR $STREAMSWARM_ONCE_POLICY"; cat; exit 1'
+    done = _once(folder, "sh", "-c", seen, jobs="{}\n")
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.splitlines() == ['{"deny": ["192.0.2.0/24"]}', "600", f"{folder} ", "{}"]
+    assert not folder.exists()
+
+
+def test_a_folder_that_is_gone_runs_nothing(tmp_path: Path) -> None:
+    """It was cleared away meanwhile: nothing is started."""
+    done = _once(tmp_path / "gone", "echo", "started")
+    assert done.returncode == 120
+    assert "started" not in done.stdout
+
+
+def test_clearing_ends_what_works_there_and_nothing_else(folder: Path) -> None:
+    """Processes in the folder, one of them deaf to SIGTERM, are ended; neighbours and their folders stay."""
+    other = folder.parent / "streamswarm-once-cd-x1"
+    other.mkdir()
+    deaf = subprocess.Popen(
+        ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"], cwd=folder, stdout=-1
+    )
+    quick = subprocess.Popen(["sleep", "60"], cwd=folder)
+    neighbour = subprocess.Popen(["sleep", "60"], cwd=other)
+    try:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+        started = time.monotonic()
+        done = _end(folder)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert time.monotonic() - started < 15
+        assert not folder.exists()
+        assert other.exists()
+        assert (deaf.wait(5), quick.wait(5)) == (-9, -15)
+        assert neighbour.poll() is None
+    finally:
+        for process in (deaf, quick, neighbour):
+            process.kill()
+            process.wait()
+        if deaf.stdout is not None:
+            deaf.stdout.close()
+
+
+def test_clearing_follows_no_link(folder: Path) -> None:
+    """A link of that name goes, and what it leads to stays."""
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    link = folder.parent / "streamswarm-once-ab-link"
+    link.symlink_to(elsewhere)
+    assert _end(folder).returncode == 0
+    assert not link.is_symlink()
+    assert (elsewhere / "file").exists()
+
+
+def test_where_there_is_nothing_clearing_does_nothing(tmp_path: Path) -> None:
+    """As on a host that the run never came to."""
+    assert _end(tmp_path / "streamswarm-once-ab-none").returncode == 0
+    assert list(tmp_path.iterdir()) == []
