@@ -62,10 +62,14 @@ def load_inventory(sources: Sequence[Path], *, limit: str = "") -> tuple[Invento
 
 
 def parse_inventory(listed: Mapping[str, Any]) -> tuple[InventoryHost, ...]:
-    """Turn what `ansible-inventory --list` prints into records."""
+    """Turn what `ansible-inventory --list` prints into records.
+
+    The controller's own host is not among them, unless it is to have a worker too.
+    """
     variables = _unmarked(listed.get("_meta", {}).get("hostvars", {}))
     groups = _groups_by_host(listed)
-    return tuple(_host(name, variables.get(name, {}), groups[name]) for name in sorted(groups))
+    names = [name for name in sorted(groups) if "workers" in groups[name] or "controller" not in groups[name]]
+    return tuple(_host(name, variables.get(name, {}), groups[name]) for name in names)
 
 
 def _host(name: str, variables: Mapping[str, Any], groups: set[str]) -> InventoryHost:

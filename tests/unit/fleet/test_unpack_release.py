@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -39,7 +40,7 @@ def _bundle(folder: Path, version: str = "1.0+abc", /, **described: object) -> P
     (tree / "lib/worker").mkdir(parents=True)
     (tree / "bin").mkdir()
     (tree / "lib/worker/__init__.py").write_text("ANSWER = 42\n")
-    (tree / "bin/streamswarm-worker").write_text("#!/bin/sh\n")
+    (tree / "bin/streamswarm-worker").write_text("print('here')\n")
     (tree / "bin/streamswarm-worker").chmod(0o755)
     here = {
         "python": platform.python_version().rstrip("+"),
@@ -71,7 +72,7 @@ def test_a_bundle_becomes_a_compiled_release(program: ModuleType, releases: Path
     packed = _bundle(tmp_path)
     release = _unpack(program, packed, releases)
     assert release == releases / "1.0+abc"
-    assert os.access(release / "bin/streamswarm-worker", os.X_OK)
+    assert subprocess.check_output([release / "bin/streamswarm-worker"]) == b"here\n"
     assert list((release / "lib/worker/__pycache__").glob("__init__.*.pyc"))
     assert not packed.exists()
     assert [path.name for path in releases.iterdir()] == ["1.0+abc"]

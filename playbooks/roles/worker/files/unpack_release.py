@@ -42,6 +42,7 @@ def unpack(
         described = json.loads((partial / "release.json").read_text(encoding="utf-8"))
         check_version(described, version)
         check_platform(described)
+        name_interpreter(partial / "bin")
         if compiled:
             # Never checked again against the sources: those never change within a release.
             compileall.compile_dir(
@@ -119,6 +120,14 @@ def extract(archive: Path, target: Path) -> None:
             with source, path.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
             path.chmod(0o755 if member.mode & 0o100 else 0o644)
+
+
+def name_interpreter(programs: Path) -> None:
+    """Name this Python in the first line of the programs, so that they can be called by their own names."""
+    for path in programs.glob("*"):
+        content = path.read_bytes()
+        if not content.startswith(b"#!"):
+            path.write_bytes(f"#!{sys.executable}\n".encode() + content)
 
 
 def prune(releases: Path, release: Path, keep: int) -> None:
