@@ -11,7 +11,7 @@ import uuid
 
 from streamswarm import __version__, collector
 from streamswarm.v1 import gateway_pb2, probe_pb2
-from worker import probes
+from worker import notify, probes
 from worker.clock import Clock, ControllerTime, SystemClock
 from worker.concurrency import cancel, first_of, within
 from worker.config import DEFAULT_POLICY, WorkerConfig
@@ -136,6 +136,7 @@ class Daemon:
             len(self._jobs.jobs),
             self._spool.records,
         )
+        notify.tell(f"not connected yet, version {__version__}")
         uplink = Uplink(
             gateways=self._config.gateways,
             identify=self._identify,
@@ -259,6 +260,9 @@ class Daemon:
             "connected as %s (session %d)", welcome.worker_name or welcome.worker_id, welcome.session_epoch
         )
         self._connected = True
+        notify.tell(
+            f"{notify.CONNECTED} as {welcome.worker_name or welcome.worker_id}, version {__version__}"
+        )
         self._scheduler.suspended = ""
         await self._remember_refusal("")
         await self._save_time()
@@ -276,6 +280,7 @@ class Daemon:
 
     async def _session_ended(self, end: SessionEnd) -> None:
         self._connected = False
+        notify.tell(f"not connected: {end.reason}")
         if end.end is End.REVOKED:
             self._scheduler.suspended = "the controller has revoked this worker"
         if end.end in (End.REFUSED, End.REVOKED):

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from controller.cli import fleet_upgrade
 from controller.cli.fleet_history import History
 from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED, stop_by_signal, usual_inventories, variables_of
@@ -243,18 +244,67 @@ def verify(**on_hosts: Any) -> None:
 
 
 @fleet.command()
+@_on_hosts
+@_CHECK
+@click.option(
+    "--to",
+    "release",
+    default="",
+    help="Wheel of a release, or version of a bundle that lies ready. [default: the release that is installed here]",
+)
+@fleet_upgrade.options_of
+def upgrade(
+    release: str,
+    canary: int,
+    batch: int,
+    patience_s: float,
+    accept_inconclusive: bool,
+    yes: bool,
+    **on_hosts: Any,
+) -> None:
+    """Bring hosts to another release, canaries first, and back when it does not do.
+
+    Each step must connect and deliver; then what it measures is held against its own past and against the hosts that do
+    not have the release yet. Ends with 0 when every host has it, 1 when some do not or a step was returned, 3 when there was too
+    little to compare and the upgrade pauses, 2 and 130 as `provision` does. Running it again goes on where it was.
+    """
+    request = _request(**on_hosts)
+    if release:
+        named = str(Path(release).absolute()) if release.endswith(".whl") else release
+        request = dataclasses.replace(
+            request, variables={**request.variables, "streamswarm_worker_to": named}
+        )
+    options = fleet_upgrade.Options(
+        canary=canary,
+        batch=batch,
+        patience_s=patience_s,
+        accept_inconclusive=accept_inconclusive,
+        yes=yes,
+    )
+    with stop_by_signal() as stopped:
+        code = fleet_upgrade.upgrade(request, options, stopped.is_set)
+    sys.exit(code)
+
+
+@fleet.command()
 @click.option("--python", required=True, help="Full version of the host's Python, for example 3.11.2.")
 @click.option("--architecture", required=True, help="x86_64 or aarch64.")
 @click.option("--libc", required=True, help="C library of the host, for example glibc-2.36 or musl-1.2.")
 @click.option("--part", type=click.Choice(list(PARTS)), default="worker", show_default=True)
+@click.option(
+    "--release",
+    default="",
+    help="Wheel of another release than this installation's, or the version of a bundle that lies ready.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's description as JSON.")
-def bundle(python: str, architecture: str, libc: str, part: str, as_json: bool) -> None:
+def bundle(python: str, architecture: str, libc: str, part: str, release: str, as_json: bool) -> None:
     """Build the bundle of a part of the product for a platform, unless it lies ready, and print its path."""
     platform = Platform.parse(python=python, architecture=architecture, libc=libc)
     built = ensure_bundle(
         platform,
         folder=Settings.load().bundles,
         part=PARTS[part],
+        release=release,
         report=lambda text: click.echo(f"  {text}", err=True),
     )
     click.echo(json.dumps(built.description()) if as_json else str(built.path))

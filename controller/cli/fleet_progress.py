@@ -18,8 +18,10 @@ _STYLES = {TaskState.CHANGED: "yellow", TaskState.FAILED: "red", TaskState.UNREA
 class FleetProgress:
     """Takes events while a playbook runs and shows the recap afterwards. Used as a context manager."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        """`quiet` tells of nothing but what fails."""
         self._console = console
+        self._quiet = quiet
         self._lines: dict[str, TaskID] = {}
         self._live = console.is_terminal
         # Host and task names come from files: nothing in them is markup.
@@ -45,7 +47,7 @@ class FleetProgress:
         """Show one event."""
         if self._live:
             self._update(event)
-        if event.state in _STYLES:
+        if event.state in _STYLES and not (self._quiet and event.state is TaskState.CHANGED):
             line = Text.assemble(
                 (f"{event.state.value:12}", _STYLES[event.state]),
                 f"{_plain(event.host)}: {_plain(event.task)}",

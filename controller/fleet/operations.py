@@ -146,6 +146,30 @@ def verify(
     return dataclasses.replace(recap, hosts=tuple(seen(host) for host in recap.hosts))
 
 
+def upgrade(
+    request: PlaybookRequest,
+    *,
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Recap:
+    """Bring hosts to another release, all at once; a host whose worker does not do well with it has moved back and failed."""
+    with private_folder() as private:
+        return run_playbook("upgrade.yml", request, private=private, on_event=on_event, cancelled=cancelled)
+
+
+def roll_back(
+    request: PlaybookRequest,
+    *,
+    bad_release: str,
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Recap:
+    """Return those of the hosts that are on the release `bad_release` to the one that they had before."""
+    ours = _with(request, streamswarm_worker_bad_release=bad_release)
+    with private_folder() as private:
+        return run_playbook("rollback.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
+
+
 def _with(request: PlaybookRequest, **variables: Any) -> PlaybookRequest:
     """Return a request with further variables."""
     return dataclasses.replace(request, variables={**request.variables, **variables})

@@ -45,6 +45,13 @@ def delete_groups(run: str) -> None:
     if machine_has_systemd():
         return
     for group in _mount_point().glob(f"{run}-*"):
+        delete_group(group.name)
+
+
+def delete_group(name: str) -> None:
+    """End what still runs in the group of a host, and remove it; nothing happens when there is none."""
+    group = _mount_point() / name
+    if not machine_has_systemd() and group.is_dir():
         (group / "cgroup.kill").write_text("1")
         deadline = time.monotonic() + PATIENCE
         while _populated(group):

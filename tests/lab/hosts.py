@@ -98,35 +98,6 @@ def start_host(
     folder.mkdir()
     root = mount_overlay(base, folder)
     _give_identity(root, name, public_key)
-    command: Sequence[str | Path] = [
-        "systemd-nspawn",
-        "--quiet",
-        "--boot",
-        f"--directory={root}",
-        f"--machine={namespace}",
-        f"--hostname={name}",
-        f"--network-namespace-path={NAMESPACES / namespace}",
-        "--capability=CAP_NET_ADMIN,CAP_NET_RAW",
-        "--register=no",
-        "--settings=no",
-        "--resolv-conf=off",
-        "--timezone=off",
-        "--link-journal=no",
-        "--console=pipe",
-    ]
-    if not machine_has_systemd():
-        command = within_group(add_group(namespace), [*command, "--keep-unit"])
-    with (folder / "console.log").open("wb") as console:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=environment({"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}),
-        )
-    if mark := ProcessMark.of(process.pid):
-        mark.save(folder / "nspawn.json")
     host = Host(
         name=name,
         address=ipv4,
@@ -136,7 +107,41 @@ def start_host(
         folder=folder,
         ssh_options=ssh_options,
     )
-    return host, process
+    return host, switch_on(host)
+
+
+def switch_on(host: Host) -> subprocess.Popen[bytes]:
+    """Boot a host that is laid out and not running."""
+    command: Sequence[str | Path] = [
+        "systemd-nspawn",
+        "--quiet",
+        "--boot",
+        f"--directory={host.root}",
+        f"--machine={host.namespace}",
+        f"--hostname={host.name}",
+        f"--network-namespace-path={NAMESPACES / host.namespace}",
+        "--capability=CAP_NET_ADMIN,CAP_NET_RAW",
+        "--register=no",
+        "--settings=no",
+        "--resolv-conf=off",
+        "--timezone=off",
+        "--link-journal=no",
+        "--console=pipe",
+    ]
+    if not machine_has_systemd():
+        command = within_group(add_group(host.namespace), [*command, "--keep-unit"])
+    with (host.folder / "console.log").open("wb") as console:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment({"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}),
+        )
+    if mark := ProcessMark.of(process.pid):
+        mark.save(host.folder / "nspawn.json")
+    return process
 
 
 def _give_identity(root: Path, name: str, public_key: str) -> None:

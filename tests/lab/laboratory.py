@@ -28,11 +28,11 @@ from typing import Any
 
 from lab import network
 from lab.base import DEPLOY_USER, ensure_base
-from lab.cgroups import delete_groups
+from lab.cgroups import delete_group, delete_groups
 from lab.commands import call, environment
-from lab.hosts import Host, forget_machine, make_key, start_host
+from lab.hosts import Host, forget_machine, make_key, start_host, switch_on
 from lab.mounts import remove_tree
-from lab.processes import ProcessMark, end_all
+from lab.processes import ProcessMark, end_all, init_of_container
 
 #: Begins the name of every run, so that its namespaces can be told from anybody else's.
 RUN_PREFIX = "sslab"
@@ -127,6 +127,20 @@ class Lab:
     def inside(self) -> contextlib.AbstractContextManager[None]:
         """Put the calling thread into the controller's namespace for a `with` block."""
         return network.entered(self.namespace)
+
+    def cut_power(self, host: Host) -> None:
+        """Kill the host's init, and with it everything that runs there, without a word of warning."""
+        for pid in network.processes_in(host.namespace):
+            if mark := init_of_container(pid):
+                mark.kill()
+        self._containers[self.hosts.index(host)].wait(timeout=20)
+
+    def restore_power(self, host: Host, *, timeout: float = 60) -> None:
+        """Boot a host again whose power was cut, and wait until it answers by SSH."""
+        delete_group(host.namespace)
+        forget_machine(host.namespace)
+        self._containers[self.hosts.index(host)] = switch_on(host)
+        host.wait_until_booted(time.monotonic() + timeout)
 
     def close(self) -> None:
         """Take everything down again; safe to call twice and after a boot that failed half-way."""

@@ -59,6 +59,16 @@ class ProcessMark:
                 os.kill(self.pid, signal.SIGKILL)
 
 
+def init_of_container(pid: int) -> ProcessMark | None:
+    """Return the mark of a process that is the first of a process namespace of its own; None for any other."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    [numbers] = [line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")]
+    return ProcessMark.of(pid) if len(numbers) > 1 and numbers[-1] == "1" else None
+
+
 def end_all(pids: Iterable[int], *, patience: float) -> None:
     """Ask the processes to end, and end those that have not done so after `patience` seconds."""
     marks = [mark for mark in map(ProcessMark.of, pids) if mark is not None]

@@ -52,4 +52,7 @@ def gather(platform: Platform, target: Path) -> str:
 
 
 def _call(*words: str | Path) -> None:
-    subprocess.run([str(word) for word in words], check=True, stdin=subprocess.DEVNULL, cwd=ROOT)
+    command = [str(word) for word in words]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[:3]} failed: {done.stderr}")

@@ -12,7 +12,7 @@ from integration.probes.peers import Namespace, Probe, RecordingGuard, ScriptedH
 
 from streamswarm.v1 import probe_pb2
 from worker.probing import ProbeFailure
-from worker.wire import netlink, unfragmented
+from worker.wire import icmp_messages, netlink
 
 pytestmark = pytest.mark.namespaces
 
@@ -269,7 +269,7 @@ async def test_a_path_too_narrow_for_the_smallest_packet_is_told(
     path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its router's words, which are not about its TTL."""
-    monkeypatch.setitem(unfragmented.SMALLEST, 4, 700)
+    monkeypatch.setitem(icmp_messages.SMALLEST_MTU, 4, 700)
     narrow(path4, 600)
     with path4.near.entered(), pytest.raises(ProbeFailure, match="reported") as caught:
         await probe("mtu", FAR["ipv4"])

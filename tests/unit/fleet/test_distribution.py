@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,51 @@ def test_own_files_are_the_worker_and_the_contract() -> None:
     assert names == sorted(names, key=lambda name: (name.split("/")[0], names.index(name)))
     assert {name.split("/")[0] for name in names} == {"worker", "streamswarm"}
     assert not [name for name in names if name.endswith((".pyc", ".pyi", ".proto")) or "/." in name]
+
+
+def _wheel(path: Path, *, name: str = "streamswarm", without: str = "") -> Path:
+    files = {
+        "worker/__init__.py": "",
+        "worker/daemon.py": "ANSWER = 42\n",
+        "streamswarm/__init__.py": "",
+        "streamswarm/v1/probe_pb2.pyi": "",
+        "controller/__init__.py": "",
+        "streamswarm-9.9.dist-info/METADATA": (
+            f"Metadata-Version: 2.4\nName: {name}\nVersion: 9.9\nRequires-Dist: grpcio<2\n"
+            "Requires-Dist: click>=8\nRequires-Dist: rich<16\nRequires-Dist: numpy; extra == 'controller'\n"
+        ),
+    }
+    with zipfile.ZipFile(path, "w") as content:
+        for file, text in files.items():
+            if not without or not file.startswith(without):
+                content.writestr(file, text)
+    return path
+
+
+def test_a_wheel_holds_another_release(tmp_path: Path) -> None:
+    """Its version, its base requirements and its files of our packages, without those that no host needs."""
+    with distribution.of_wheel(_wheel(tmp_path / "streamswarm-9.9-py3-none-any.whl")) as source:
+        assert source.version == "9.9"
+        assert list(source.requirements) == ["click>=8", "grpcio<2"]
+        assert [name for name, _ in source.files] == [
+            "streamswarm/__init__.py",
+            "worker/__init__.py",
+            "worker/daemon.py",
+        ]
+        assert dict(source.files)["worker/daemon.py"].read_text() == "ANSWER = 42\n"
+
+
+def test_what_is_no_wheel_of_ours_is_refused(tmp_path: Path) -> None:
+    """Another project's, one without our packages, and something that is no wheel at all."""
+    for path in (
+        _wheel(tmp_path / "a.whl", name="other"),
+        _wheel(tmp_path / "b.whl", without="worker"),
+        _wheel(tmp_path / "c.whl", without="streamswarm-9.9"),
+        tmp_path / "missing.whl",
+        Path(__file__),
+    ):
+        with pytest.raises(ConfigurationError, match="wheel"), distribution.of_wheel(path):
+            pass
 
 
 def test_a_worker_imports_nothing_that_its_bundle_leaves_out() -> None:

@@ -72,6 +72,8 @@ class Engine:
         self._waking: dict[int, Course] = {}
         self._order = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
+        #: When that one fires: uvloop gives one that is due at once no `when`.
+        self._timer_s = 0.0
         self._flushing = False
         self._ticking = False
 
@@ -240,10 +242,14 @@ class Engine:
         course.look = number
         heapq.heappush(self._wakes, (at_s, number))
         if self._timer is None:
-            self._timer = self._loop.call_at(at_s, self._look)
-        elif at_s < self._timer.when() - _TICK_S:
+            self._look_at(at_s)
+        elif at_s < self._timer_s - _TICK_S:
             self._timer.cancel()
-            self._timer = self._loop.call_at(at_s, self._look)
+            self._look_at(at_s)
+
+    def _look_at(self, at_s: float) -> None:
+        self._timer_s = at_s
+        self._timer = self._loop.call_at(at_s, self._look)
 
     def _look(self) -> None:
         """Call the courses whose time has come."""
@@ -255,7 +261,7 @@ class Engine:
             if course is not None:
                 course.step(now_s)
         if wakes and self._timer is None:
-            self._timer = self._loop.call_at(max(wakes[0][0], now_s + _TICK_S), self._look)
+            self._look_at(max(wakes[0][0], now_s + _TICK_S))
 
     def _submit(self, probes: list[Probe]) -> None:
         """Send probes at the pace of their routers."""

@@ -56,6 +56,8 @@ def unpack(
         release = releases / version
         if release.exists():
             shutil.rmtree(release)
+        # A release that has its name is whole, also after the power went.
+        os.sync()
         partial.rename(release)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,71 @@
+"""The health gate: an upgraded worker is there again, of the right release, and delivers what it should."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from controller.fleet.upgrades.samples import Job, instant
+from controller.fleet.verification import faults
+
+#: How long after its time a result may take to be seen, seconds.
+SLACK_S = 15.0
+#: Jobs that run less often are not waited for.
+LONGEST_INTERVAL_S = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """How far one host has come."""
+
+    #: What is still to come; empty when the host is through.
+    waiting: str = ""
+    #: Why waiting longer is no use; empty while it is.
+    failed: str = ""
+    #: When the worker had its session; None before.
+    since: dt.datetime | None = None
+
+
+def passage(
+    workers: Sequence[Mapping[str, Any]],
+    jobs: Sequence[Job],
+    *,
+    release: str,
+    after: dt.datetime,
+    patience_s: float,
+    now: dt.datetime,
+) -> Passage:
+    """Return how far a host has come whose worker was restarted after `after`.
+
+    `workers` is what the API says of the workers of that host, `jobs` what its worker is planned to measure. A job is waited
+    for until its next run was due and `SLACK_S` more, the session for `patience_s`.
+    """
+    valid = [worker for worker in workers if worker["state"] != "revoked"]
+    if not valid:
+        return Passage(failed="; ".join(faults(workers, now=now)))
+    worker = valid[0]
+    since = instant(worker["connected_at"]) if worker["connected_at"] else None
+    late = (now - after).total_seconds() > patience_s
+    if since is None or since < after or worker["state"] != "connected":
+        said = "its worker has not connected again"
+        return Passage(failed=f"{said} within {patience_s:g} s") if late else Passage(waiting=said)
+    if worker["version"] != release:
+        return Passage(failed=f"its worker connected with the release {worker['version']}, not {release}")
+    silent = [job for job in jobs if _awaited(job) and (job.latest is None or job.latest < since)]
+    overdue = [job for job in silent if now > since + dt.timedelta(seconds=(job.interval_s or 0.0) + SLACK_S)]
+    if overdue:
+        worst = overdue[0]
+        return Passage(
+            failed=f"{len(overdue)} of its {len(jobs)} jobs delivered nothing within their interval and "
+            f"{SLACK_S:g} s, for example {worst.name} every {worst.interval_s:g} s",
+            since=since,
+        )
+    if silent:
+        return Passage(waiting=f"results of {len(silent)} of {len(jobs)} jobs", since=since)
+    return Passage(since=since)
+
+
+def _awaited(job: Job) -> bool:
+    return job.interval_s is not None and job.interval_s <= LONGEST_INTERVAL_S

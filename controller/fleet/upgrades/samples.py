@@ -1,0 +1,150 @@
+"""What upgraded hosts and the control group measured before and after, fetched from the controller's REST API."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.fleet.api import Api
+
+#: Runs before the upgrade that are looked at, for each line: the previous release's baseline.
+BASELINE_RUNS = 50
+#: How far back they may lie.
+BASELINE = dt.timedelta(days=1)
+#: Runs in one page of the API.
+_PAGE = 500
+#: Hosts of the control group that are asked for their runs.
+_MOST_CONTROL = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run, as far as it is compared."""
+
+    scheduled_at: dt.datetime
+    #: Whether it ended well.
+    ok: bool
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A test from one worker to one destination, with its runs."""
+
+    kind: str
+    test_id: int
+    destination_id: int | None
+    host: str
+    before: Sequence[Run] = field(default=())
+    after: Sequence[Run] = field(default=())
+
+    @property
+    def destination(self) -> tuple[int, int | None]:
+        """What lines of different hosts have in common when they measure the same."""
+        return self.test_id, self.destination_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker is planned to measure, and its latest run."""
+
+    kind: str
+    test_id: int
+    destination_id: int | None
+    #: For people.
+    name: str
+    #: Seconds between runs; None for schedules by cron and single runs.
+    interval_s: float | None
+    #: When its newest run was due; None when there is none.
+    latest: dt.datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A worker that takes part in a comparison."""
+
+    host: str
+    worker_id: str
+    #: Runs due before this are its baseline.
+    before: dt.datetime
+    #: Runs due after this are judged.
+    after: dt.datetime
+
+
+def jobs_of(api: Api, worker_id: str) -> tuple[Job, ...]:
+    """Return what a worker is planned to measure now."""
+    return tuple(
+        Job(
+            kind=item["kind"],
+            test_id=item["test_id"],
+            destination_id=item["destination_id"],
+            name=f"{item['kind']} to {item['destination_name']}"
+            if item["destination_name"]
+            else item["kind"],
+            interval_s=item["interval_s"],
+            latest=instant(item["latest"]["scheduled_at"]) if item["latest"] else None,
+        )
+        for item in api.items(f"/workers/{worker_id}/jobs")
+        if item["live"]
+    )
+
+
+def read(api: Api, upgraded: Iterable[Member], control: Iterable[Member]) -> tuple[list[Line], list[Line]]:
+    """Return the lines of both groups with their runs; of the control group those whose tests the upgraded hosts run."""
+    ours = [line for member in upgraded for line in _lines(api, member, None)]
+    tests = {line.test_id for line in ours}
+    others = [line for member in list(control)[:_MOST_CONTROL] for line in _lines(api, member, tests)]
+    return ours, others
+
+
+def instant(text: str) -> dt.datetime:
+    """Read an instant of the API."""
+    return dt.datetime.fromisoformat(text)
+
+
+def _lines(api: Api, member: Member, tests: set[int] | None) -> list[Line]:
+    """Return a worker's lines with their runs; of these tests, or of all."""
+    jobs = [job for job in jobs_of(api, member.worker_id) if tests is None or job.test_id in tests]
+    lines = []
+    for test_id in sorted({job.test_id for job in jobs}):
+        mine = [job for job in jobs if job.test_id == test_id]
+        longest = max((job.interval_s or 0.0 for job in mine), default=0.0)
+        reach = min(BASELINE, dt.timedelta(seconds=longest * BASELINE_RUNS) if longest else BASELINE)
+        query = {"worker": member.worker_id, "limit": _PAGE}
+        before = _runs(api, test_id, **query, **_range(member.before - reach, member.before))
+        after = _runs(api, test_id, **query, **{"from": member.after.isoformat()})
+        lines += [
+            Line(
+                kind=job.kind,
+                test_id=test_id,
+                destination_id=job.destination_id,
+                host=member.host,
+                before=before.get(job.destination_id, [])[:BASELINE_RUNS],
+                after=after.get(job.destination_id, []),
+            )
+            for job in mine
+        ]
+    return lines
+
+
+def _range(start: dt.datetime, end: dt.datetime) -> dict[str, str]:
+    return {"from": start.isoformat(), "to": end.isoformat()}
+
+
+def _runs(api: Api, test_id: int, **query: Any) -> dict[int | None, list[Run]]:
+    """Return runs by destination, the newest first."""
+    found: dict[int | None, list[Run]] = {}
+    for item in api.items(f"/tests/{test_id}/results", **query):
+        run = Run(
+            scheduled_at=instant(item["scheduled_at"]),
+            ok=item["status"] == "ok",
+            metrics={
+                name: float(value)
+                for name, value in item["metrics"].items()
+                if isinstance(value, int | float) and not isinstance(value, bool)
+            },
+        )
+        found.setdefault(item["destination_id"], []).append(run)
+    return found

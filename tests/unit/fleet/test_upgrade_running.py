@@ -1,0 +1,264 @@
+"""A whole upgrade against a made-up fleet: which releases get through, which are returned, and what is said of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from controller.fleet.events import HostRecap
+from controller.fleet.operations import Recap
+from controller.fleet.upgrades.comparison import Verdict
+from controller.fleet.upgrades.plan import plan
+from controller.fleet.upgrades.running import Clock, Ended, Outcome, Terms, Upgrade
+
+START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+OLD, NEW = "1.0+old", "1.1+new"
+INTERVAL_S = 5.0
+
+
+class Fleet(Clock):
+    """Hosts that measure one destination every five seconds: the REST API, the playbooks and the time."""
+
+    def __init__(
+        self, hosts: int = 4, *, worse: float = 1.0, network: float = 1.0, fails: bool = False
+    ) -> None:
+        self._now = START + dt.timedelta(seconds=1000)
+        self._chance = random.Random(1)
+        self.release = {f"host{number}": OLD for number in range(1, hosts + 1)}
+        self.connected = dict.fromkeys(self.release, START)
+        self.worse, self.network, self.fails = worse, network, fails
+        #: What the host-side gate does with the new release; hosts that never deliver again.
+        self.host_gate: set[str] = set()
+        self.silent: set[str] = set()
+        self.interval_s = INTERVAL_S
+        self._runs: list[dict[str, Any]] = []
+        self._measured = START
+        self._upgraded_at = dt.datetime.max.replace(tzinfo=dt.UTC)
+        self.said: list[str] = []
+        self.stop_after = ""
+
+    # -- the time ----------------------------------------------------------------------------------------------
+
+    def now(self) -> dt.datetime:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += dt.timedelta(seconds=seconds)
+
+    # -- the API -----------------------------------------------------------------------------------------------
+
+    def items(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        self._measure()
+        if path == "/workers":
+            wanted = query.get("search", "")
+            return iter([self._worker(host) for host in self.release if wanted in host])
+        if path.startswith("/workers/"):
+            host = path.split("/")[2]
+            mine = [run for run in self._runs if run["worker"] == host]
+            return iter([self._job(mine[-1] if mine else None)])
+        start, end = query.get("from", ""), query.get("to", "9999")
+        found = [
+            run
+            for run in self._runs
+            if run["worker"] == query["worker"] and start <= run["scheduled_at"] < end
+        ]
+        return iter(found[::-1])
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        raise AssertionError("an upgrade asks and changes nothing")
+
+    def delete(self, path: str) -> None:
+        raise AssertionError("an upgrade asks and changes nothing")
+
+    def _worker(self, host: str) -> dict[str, Any]:
+        return {
+            "id": host,
+            "host_name": host,
+            "state": "connected",
+            "version": self.release[host],
+            "connected_at": self.connected[host].isoformat(),
+            "jobs": 1,
+        }
+
+    def _job(self, latest: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "kind": "ping",
+            "test_id": 1,
+            "destination_id": 1,
+            "destination_name": "office",
+            "interval_s": self.interval_s,
+            "live": True,
+            "latest": latest,
+        }
+
+    def _measure(self) -> None:
+        while self._measured + dt.timedelta(seconds=self.interval_s) <= self._now:
+            self._measured += dt.timedelta(seconds=self.interval_s)
+            for host, release in self.release.items():
+                if host in self.silent or self._measured < self.connected[host]:
+                    continue
+                slower = self.worse if release == NEW else 1.0
+                changed = self.network if self._measured > self._upgraded_at else 1.0
+                value = 10.0 * slower * changed * self._chance.uniform(0.95, 1.05)
+                failed = self.fails and release == NEW
+                self._runs.append(
+                    {
+                        "worker": host,
+                        "destination_id": 1,
+                        "scheduled_at": self._measured.isoformat(),
+                        "status": "failed" if failed else "ok",
+                        "metrics": {
+                            "rtt_avg_ms": None if failed else value,
+                            "loss_pct": 100.0 if failed else 0.0,
+                        },
+                    }
+                )
+
+    # -- the playbooks -----------------------------------------------------------------------------------------
+
+    def upgrade(self, hosts: Sequence[str]) -> Recap:
+        self._measure()
+        recaps = []
+        for host in hosts:
+            bad = host in self.host_gate
+            recaps.append(_recap(host, "it ended 2 times" if bad else ""))
+            if not bad:
+                self._set(host, NEW)
+        self._upgraded_at = min(self._upgraded_at, self._now)
+        return Recap(hosts=tuple(recaps))
+
+    def roll_back(self, hosts: Sequence[str], bad_release: str) -> Recap:
+        assert bad_release == NEW
+        for host in hosts:
+            self._set(host, OLD)
+        return Recap(hosts=tuple(_recap(host) for host in hosts))
+
+    def _set(self, host: str, release: str) -> None:
+        self.release[host] = release
+        self.connected[host] = self._now + dt.timedelta(seconds=3)
+        self._now += dt.timedelta(seconds=4)
+
+    # -- the upgrade -------------------------------------------------------------------------------------------
+
+    def run(self, *, batch: int = 2, **terms: Any) -> Ended:
+        """Upgrade the hosts that are not."""
+        recaps = [_recap(host, moved=release != NEW) for host, release in self.release.items()]
+        upgrade = Upgrade(
+            api=self,
+            playbooks=self,
+            terms=Terms(**{"patience_s": 300.0, **terms}),
+            say=self.said.append,
+            stopped=lambda: bool(self.stop_after) and any(self.stop_after in line for line in self.said),
+            clock=self,
+        )
+        return upgrade.run(plan(recaps, canary=1, batch=batch))
+
+    @property
+    def on_new(self) -> list[str]:
+        """Hosts that have the new release."""
+        return [host for host, release in self.release.items() if release == NEW]
+
+
+def _recap(host: str, message: str = "", *, moved: bool = True) -> HostRecap:
+    return HostRecap(
+        host=host,
+        ok=1,
+        changed=1,
+        failed=int(bool(message)),
+        unreachable=False,
+        message=message,
+        notes=(f"{OLD} → {NEW}" if moved else f"has {NEW} already",),
+    )
+
+
+def test_a_good_release_gets_everywhere() -> None:
+    """Canary, then the batches; the last one has nobody left to be compared with."""
+    fleet = Fleet()
+    ended = fleet.run()
+    assert ended.outcome is Outcome.DONE
+    assert ended.upgraded == ("host1", "host2", "host3", "host4")
+    assert [judgement.verdict for judgement in ended.judgements] == [Verdict.NOT_WORSE] * 2
+    assert any("no host is left without the release" in line for line in fleet.said)
+    assert any("not worse: ping, RTT average: 1" in line for line in fleet.said)
+
+
+def test_a_release_that_measures_a_fifth_more_is_returned_at_the_canary() -> None:
+    """The report has the numbers, and no other host ever had the release."""
+    fleet = Fleet(worse=1.2)
+    ended = fleet.run()
+    assert (ended.outcome, ended.upgraded, fleet.on_new) == (Outcome.ROLLED_BACK, (), [])
+    [line] = [line for line in fleet.said if "worse: ping, RTT average" in line]
+    assert line == (
+        "canary: worse: ping, RTT average: 10.1 ms before, 12.2 ms after on 1 host with the release; 10 ms and 9.99 ms on 3 "
+        "hosts without; difference +21.2 %, less than 0.001 by chance, 12 runs or more on each side"
+    )
+    assert "canary: returning host1 to the release before" in fleet.said
+
+
+def test_runs_that_fail_return_it_too() -> None:
+    """A failed run is a result, so the gate is passed; the comparison is not."""
+    fleet = Fleet(fails=True)
+    assert fleet.run().outcome is Outcome.ROLLED_BACK
+    assert any(
+        "worse: ping, runs that did not end well: 0 % before, 100 % after" in line for line in fleet.said
+    )
+
+
+def test_a_network_that_changes_meanwhile_is_not_the_release() -> None:
+    """Twice the latency everywhere: the upgrade goes on, and the report says what it was."""
+    fleet = Fleet(network=2.0)
+    assert fleet.run().outcome is Outcome.DONE
+    assert any("the network, not the release: ping, RTT average changed by +9" in line for line in fleet.said)
+
+
+def test_a_host_that_the_playbook_returned_ends_the_upgrade_and_returns_its_batch() -> None:
+    """Those that were upgraded before stay."""
+    fleet = Fleet()
+    fleet.host_gate = {"host3"}
+    ended = fleet.run()
+    assert ended.outcome is Outcome.ROLLED_BACK
+    assert (ended.upgraded, fleet.on_new) == (("host1",), ["host1"])
+    assert "batch 1 of 2: host3: it ended 2 times" in fleet.said
+    assert "batch 1 of 2: returning host2 to the release before" in fleet.said
+
+
+def test_a_worker_that_delivers_nothing_is_returned() -> None:
+    """The gate says which job and how long it was waited for."""
+    fleet = Fleet()
+    fleet.silent = {"host1"}
+    assert fleet.run().outcome is Outcome.ROLLED_BACK
+    assert any(
+        "1 of its 1 jobs delivered nothing within their interval and 15 s" in line for line in fleet.said
+    )
+
+
+def test_too_few_runs_pause_it_and_may_be_accepted() -> None:
+    """The canary keeps the release; running again goes on with the others, a canary first."""
+    fleet = Fleet()
+    fleet.interval_s = 120.0
+    ended = fleet.run(patience_s=300.0)
+    assert (ended.outcome, ended.upgraded, fleet.on_new) == (Outcome.PAUSED, ("host1",), ["host1"])
+    assert any("inconclusive" in line and "--accept-inconclusive" in line for line in fleet.said)
+    assert fleet.run(patience_s=300.0, accept_inconclusive=True).outcome is Outcome.DONE
+    assert fleet.on_new == ["host1", "host2", "host3", "host4"]
+
+
+def test_a_fleet_of_one_has_no_control_group() -> None:
+    """Nothing can be said then, which is said."""
+    fleet = Fleet(1)
+    assert fleet.run().outcome is Outcome.PAUSED
+    assert any("no host of the control group has enough runs of: ping" in line for line in fleet.said)
+
+
+@pytest.mark.parametrize("moment", ["canary: host1", "measuring for"])
+def test_it_stops_where_it_is_told_to(moment: str) -> None:
+    """What has the release keeps it; nothing more is begun."""
+    fleet = Fleet()
+    fleet.stop_after = moment
+    ended = fleet.run()
+    assert ended.outcome is Outcome.STOPPED
+    assert ended.upgraded == tuple(fleet.on_new) == ("host1",)
