@@ -58,10 +58,12 @@ class Bundle:
     sha256: str
     #: What it was built for.
     platform: Platform
+    #: What it holds.
+    part: Part = WORKER
 
     def description(self) -> dict[str, str]:
         """Return the bundle as plain values, for JSON."""
-        values = {"path": str(self.path), "version": self.version, "sha256": self.sha256}
+        values = {"path": str(self.path), "version": self.version, "sha256": self.sha256, "part": self.part.name}
         return values | asdict(self.platform)
 
 
@@ -93,7 +95,7 @@ def _ensure(platform: Platform, source: Source, folder: Path, report: Report) ->
         _make_own(folder)
         path = _path(platform, source, folder)
         with _exclusively(folder / ".lock", report):
-            known = _load(path, platform)
+            known = _load(path, platform, source.part)
             if known is not None:
                 report(f"the bundle {known.version} for {platform.tag} lies ready")
                 return known
@@ -112,7 +114,7 @@ def ready_bundles(folder: Path) -> tuple[Bundle, ...]:
     """Return the worker's bundles that lie ready in `folder` and that `ensure_bundle` would give out now; builds nothing."""
     source = distribution.installed()
     lying = _lying(WORKER, folder)
-    ready = [_load(_path(bundle.platform, source, folder), bundle.platform) for bundle in lying]
+    ready = [_load(_path(bundle.platform, source, folder), bundle.platform, WORKER) for bundle in lying]
     return tuple({bundle.path: bundle for bundle in ready if bundle is not None}.values())
 
 
@@ -125,22 +127,25 @@ def _of_version(platform: Platform, part: Part, version: str, folder: Path) -> B
             return bundle
     known = ", ".join(sorted(bundle.version for bundle in lying)) or "none"
     raise BundleError(
-        f"no {part.name} bundle of the version {version[:80]!a} for {platform.tag} lies in {folder}; there are: {known}",
+        f"no bundle of the version {version[:80]!a} for {platform.tag} lies in {folder}; there are: {known}",
         mend="name one of these, or the wheel of a release",
     )
 
 
 def _lying(part: Part, folder: Path) -> Iterator[Bundle]:
     """Return what the descriptions of a part in `folder` say, whatever release it is of."""
-    for description in sorted(folder.glob(f"streamswarm-{part.name}-*.tar.gz.json")):
+    for description in sorted(folder.glob("*.tar.gz.json")):
         try:
             values = json.loads(description.read_text(encoding="utf-8"))
             platform = Platform.parse(**{key: values[key] for key in ("python", "architecture", "libc")})
+            if values["part"] != part.name:
+                continue
             yield Bundle(
                 path=description.with_suffix(""),
                 version=values["version"],
                 sha256=values["sha256"],
                 platform=platform,
+                part=part,
             )
         except (OSError, ValueError, KeyError, TypeError, ConfigurationError):
             continue
@@ -198,12 +203,12 @@ def _launcher() -> Path:
     return Path(__file__).with_name("launcher.py")
 
 
-def _load(path: Path, platform: Platform) -> Bundle | None:
+def _load(path: Path, platform: Platform, part: Part) -> Bundle | None:
     """Return the bundle at `path`, or None when it is missing or is not what its description says."""
     try:
         described = json.loads(_description_of(path).read_text(encoding="utf-8"))
         bundle = Bundle(
-            path=path, version=described["version"], sha256=described["sha256"], platform=platform
+            path=path, version=described["version"], sha256=described["sha256"], platform=platform, part=part
         )
         return bundle if archive.file_hash(path) == bundle.sha256 else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -231,7 +236,8 @@ def _build(platform: Platform, source: Source, path: Path, report: Report) -> Bu
         report("packing")
         packed = workshop / path.name
         archive.pack(release, packed)
-        bundle = Bundle(path=path, version=version, sha256=archive.file_hash(packed), platform=platform)
+        sha256 = archive.file_hash(packed)
+        bundle = Bundle(path=path, version=version, sha256=sha256, platform=platform, part=source.part)
         # The archive first: a description without its archive would promise what is not there.
         packed.rename(path)
         description = workshop / "description.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from collections.abc import Mapping
@@ -56,6 +57,6 @@ def changed_release(bundle: Bundle, folder: Path, word: str, patches: Patches | 
     (tree / "release.json").write_text(json.dumps(described | {"version": version}))
     path = folder / f"{word}.tar.gz"
     archive.pack(tree, path)
-    made = Bundle(path=path, version=version, sha256=archive.file_hash(path), platform=bundle.platform)
+    made = dataclasses.replace(bundle, path=path, version=version, sha256=archive.file_hash(path))
     path.with_name(f"{path.name}.json").write_text(json.dumps(made.description()))
     return made

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
-import gzip
-import io
 import json
 import re
+import shlex
 import ssl
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,9 +17,9 @@ import httpx
 import pytest
 from lab.hosts import Host
 from lab.laboratory import Lab
+from support.releases import changed_release
 
 from controller import assets
-from controller.fleet import archive
 from controller.fleet.ansible import environment, private_folder
 from controller.fleet.bundles import Bundle, ensure_bundle
 from controller.fleet.parts import CONTROLLER
@@ -43,30 +40,9 @@ def controller_bundle(host_bundle: Bundle, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def newer_bundle(controller_bundle: Bundle) -> Bundle:
+def newer_bundle(controller_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The same under a newer version."""
-    path = controller_bundle.path.with_name(controller_bundle.path.name.replace("-0.", "-9."))
-    version = f"9.{controller_bundle.version}"
-    old, new = controller_bundle.version.encode(), version.encode()
-    with (
-        tarfile.open(controller_bundle.path, "r:gz") as source,
-        gzip.open(path, "wb", compresslevel=1) as packed,
-        tarfile.open(fileobj=packed, mode="w") as target,
-    ):
-        for member in source:
-            content = source.extractfile(member)
-            assert content is not None
-            said = content.read()
-            if member.name == "release.json" or member.name.startswith("lib/streamswarm-"):
-                said = said.replace(old, new)
-                member.name = member.name.replace(old.decode(), new.decode())
-                member.size = len(said)
-            target.addfile(member, io.BytesIO(said))
-    bundle = dataclasses.replace(
-        controller_bundle, path=path, version=version, sha256=archive.file_hash(path)
-    )
-    path.with_name(path.name + ".json").write_text(json.dumps(bundle.description()))
-    return bundle
+    return changed_release(controller_bundle, tmp_path_factory.mktemp("newer"), "newer")
 
 
 class Site:
@@ -276,6 +252,32 @@ def test_the_command_on_the_host_knows_the_installation(installed: Site) -> None
     """`sudo streamswarm status` finds everything well."""
     said = installed.controller.ssh("sudo", "streamswarm", "status", user="deploy")
     assert said.startswith(f"ok  https://{installed.controller.address}\n")
+
+
+def test_the_release_has_its_own_ansible_and_resolver(installed: Site) -> None:
+    """What the keeper runs on other hosts, and builds for them, needs nothing of the host but Python."""
+    release = "/opt/streamswarm-controller/current"
+    assert "ansible-playbook [core 2." in installed.controller.ssh(f"{release}/bin/ansible-playbook", "--version")
+    found = "'from uv import find_uv_bin; print(find_uv_bin())'"
+    said = installed.controller.ssh("env", f"PYTHONPATH={release}/lib", "/usr/bin/python3", "-c", found)
+    assert said.strip() == f"{release}/lib/bin/uv"
+    installed.controller.ssh(said.strip(), "--version")
+
+
+def test_the_hardening_takes_nothing_from_the_keeper(installed: Site) -> None:
+    """Under the very rules of its unit it learns: the libraries for that make code of their own."""
+    host = installed.controller
+    unit = host.ssh("systemctl", "cat", "streamswarm-keeper")
+    rules = re.findall(r"^((?:Protect|Private|Restrict|SystemCall|Lock|NoNew|MemoryDeny|Capability)\w*=.*)$", unit, re.MULTILINE)
+    assert len(rules) > 15
+    code = (
+        "import numpy, threadpoolctl; from sklearn.ensemble import IsolationForest; threadpoolctl.threadpool_info(); "
+        "IsolationForest(n_estimators=5).fit(numpy.random.rand(50, 3)); print('learnt')"
+    )
+    command = ["systemd-run", "--pipe", "--wait", "--quiet", "--property=User=streamswarm"]
+    command += [shlex.quote(f"--property={rule}") for rule in rules]
+    command += ["--setenv=PYTHONPATH=/opt/streamswarm-controller/current/lib", "/usr/bin/python3", "-c", shlex.quote(code)]
+    assert host.ssh(*command, timeout=120) == "learnt\n"
 
 
 def test_a_killed_service_comes_back(installed: Site, api: httpx.Client) -> None:
