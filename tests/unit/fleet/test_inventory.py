@@ -33,6 +33,17 @@ def test_a_host_has_its_groups_and_those_above() -> None:
     ]
 
 
+def test_the_controllers_host_is_a_worker_only_where_it_is_told_to_be() -> None:
+    """A host of the group `controller` gets no worker and none is missed there, unless it is in `workers` too."""
+    listed = {
+        "_meta": {"hostvars": {"mon": {}, "both": {}, "edge": {}}},
+        "all": {"children": ["controller", "workers"]},
+        "controller": {"hosts": ["mon", "both"]},
+        "workers": {"hosts": ["edge", "both"]},
+    }
+    assert [host.name for host in parse_inventory(listed)] == ["both", "edge"]
+
+
 def test_variables_become_fields() -> None:
     """The variables that we know are read, with their defaults; others are left alone."""
     plain, rich = (
