@@ -63,7 +63,12 @@ class Bundle:
 
     def description(self) -> dict[str, str]:
         """Return the bundle as plain values, for JSON."""
-        values = {"path": str(self.path), "version": self.version, "sha256": self.sha256, "part": self.part.name}
+        values = {
+            "path": str(self.path),
+            "version": self.version,
+            "sha256": self.sha256,
+            "part": self.part.name,
+        }
         return values | asdict(self.platform)
 
 

@@ -168,7 +168,11 @@ class Authority:
             path, signer = self.folder / "web.pem", _pem(self._signer.certificate)
             certificate = _existing(path, key)
             # The intermediate keeps its key under a new root.
-            if certificate is not None and path.read_bytes().endswith(signer) and self._serves(certificate, names):
+            if (
+                certificate is not None
+                and path.read_bytes().endswith(signer)
+                and self._serves(certificate, names)
+            ):
                 return False
             certificate = self._make_server_certificate(key, names, common_name=hosts[0], life=_WEB_LIFE)
             write_private(path, _pem(certificate) + signer)

@@ -140,11 +140,14 @@ def test_id(installed: Site) -> int:
     with installed.lab.inside(), installed.client() as client:
         wait_for(
             lambda: client.get("/api/v1/workers").json()["items"],
-            lambda items: [(item["host_name"], item["state"], item["site"]) for item in items]
-            == [("host2", "connected", "berlin")],
+            lambda items: (
+                [(item["host_name"], item["state"], item["site"]) for item in items]
+                == [("host2", "connected", "berlin")]
+            ),
         )
         made = client.post(
-            "/api/v1/tests", json={"name": "Host", "kind": "system", "spec": {"window_ms": 200}, "interval_s": 1}
+            "/api/v1/tests",
+            json={"name": "Host", "kind": "system", "spec": {"window_ms": 200}, "interval_s": 1},
         )
         assert made.status_code == 201, made.text
         return int(made.json()["id"])
@@ -154,9 +157,7 @@ def due(api: httpx.Client, test_id: int, *, since: float = 0) -> list[int]:
     """The seconds at which the latest runs of a test were due, newest first."""
     start = dt.datetime.fromtimestamp(since or time.time() - 300, dt.UTC).isoformat()
     answer = api.get(f"/api/v1/tests/{test_id}/results", params={"from": start, "limit": 500})
-    return [
-        int(dt.datetime.fromisoformat(run["scheduled_at"]).timestamp()) for run in answer.json()["items"]
-    ]
+    return [int(dt.datetime.fromisoformat(run["scheduled_at"]).timestamp()) for run in answer.json()["items"]]
 
 
 def test_one_run_brings_results_to_a_dashboard_over_https(api: httpx.Client, test_id: int) -> None:
@@ -223,7 +224,9 @@ def test_the_services_run_with_least_privilege(installed: Site, name: str) -> No
     """Not as root, with no capability but the one that a low port needs, and in a unit that systemd rates as safe."""
     host, unit = installed.controller, f"streamswarm-{name}"
     pid = host.ssh("systemctl", "show", "--property=MainPID", "--value", unit).strip()
-    status = dict(line.split(":\t", 1) for line in host.ssh("cat", f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    status = dict(
+        line.split(":\t", 1) for line in host.ssh("cat", f"/proc/{pid}/status").splitlines() if ":\t" in line
+    )
     assert "0" not in status["Uid"].split()
     bind = 1 << 10
     assert int(status["CapBnd"], 16) == (bind if name == "proxy" else 0)
@@ -257,7 +260,9 @@ def test_the_command_on_the_host_knows_the_installation(installed: Site) -> None
 def test_the_release_has_its_own_ansible_and_resolver(installed: Site) -> None:
     """What the keeper runs on other hosts, and builds for them, needs nothing of the host but Python."""
     release = "/opt/streamswarm-controller/current"
-    assert "ansible-playbook [core 2." in installed.controller.ssh(f"{release}/bin/ansible-playbook", "--version")
+    assert "ansible-playbook [core 2." in installed.controller.ssh(
+        f"{release}/bin/ansible-playbook", "--version"
+    )
     found = "'from uv import find_uv_bin; print(find_uv_bin())'"
     said = installed.controller.ssh("env", f"PYTHONPATH={release}/lib", "/usr/bin/python3", "-c", found)
     assert said.strip() == f"{release}/lib/bin/uv"
@@ -268,7 +273,11 @@ def test_the_hardening_takes_nothing_from_the_keeper(installed: Site) -> None:
     """Under the very rules of its unit it learns: the libraries for that make code of their own."""
     host = installed.controller
     unit = host.ssh("systemctl", "cat", "streamswarm-keeper")
-    rules = re.findall(r"^((?:Protect|Private|Restrict|SystemCall|Lock|NoNew|MemoryDeny|Capability)\w*=.*)$", unit, re.MULTILINE)
+    rules = re.findall(
+        r"^((?:Protect|Private|Restrict|SystemCall|Lock|NoNew|MemoryDeny|Capability)\w*=.*)$",
+        unit,
+        re.MULTILINE,
+    )
     assert len(rules) > 15
     code = (
         "import numpy, threadpoolctl; from sklearn.ensemble import IsolationForest; threadpoolctl.threadpool_info(); "
@@ -276,13 +285,20 @@ def test_the_hardening_takes_nothing_from_the_keeper(installed: Site) -> None:
     )
     command = ["systemd-run", "--pipe", "--wait", "--quiet", "--property=User=streamswarm"]
     command += [shlex.quote(f"--property={rule}") for rule in rules]
-    command += ["--setenv=PYTHONPATH=/opt/streamswarm-controller/current/lib", "/usr/bin/python3", "-c", shlex.quote(code)]
+    command += [
+        "--setenv=PYTHONPATH=/opt/streamswarm-controller/current/lib",
+        "/usr/bin/python3",
+        "-c",
+        shlex.quote(code),
+    ]
     assert host.ssh(*command, timeout=120) == "learnt\n"
 
 
 def test_a_killed_service_comes_back(installed: Site, api: httpx.Client) -> None:
     """Even the database, and everything is well again by itself."""
-    installed.controller.ssh("systemctl", "kill", "--signal=KILL", "streamswarm-database", "streamswarm-gateway")
+    installed.controller.ssh(
+        "systemctl", "kill", "--signal=KILL", "streamswarm-database", "streamswarm-gateway"
+    )
     wait_for(
         lambda: api.get("/api/v1/health").json()["status"],
         lambda status: status == "ok",
@@ -301,7 +317,10 @@ def test_another_run_with_a_newer_release_loses_no_result(
     ended = time.time()
     assert ended - began < 400
     host = installed.controller
-    assert host.ssh("readlink", "/opt/streamswarm-controller/current").strip() == f"releases/{newer_bundle.version}"
+    assert (
+        host.ssh("readlink", "/opt/streamswarm-controller/current").strip()
+        == f"releases/{newer_bundle.version}"
+    )
     assert len(host.ssh("ls", "/opt/streamswarm-controller/releases").split()) == 2
     running = [item for item in api.get("/api/v1/health").json()["processes"] if item["alive"]]
     assert {item["version"] for item in running} == {newer_bundle.version}

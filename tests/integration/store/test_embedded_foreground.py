@@ -19,9 +19,7 @@ import pytest
 from controller.settings import Settings
 from controller.store.engine import libpq_url
 
-USER: dict[str, Any] = (
-    {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-)
+USER: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 @pytest.fixture

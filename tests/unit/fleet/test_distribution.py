@@ -138,7 +138,9 @@ def test_a_part_is_refused_on_a_python_that_is_too_old_for_it() -> None:
     """The controller wants a newer one than a worker, and names its own variable."""
     platform = Platform.parse(python="3.10.12", architecture="x86_64", libc="glibc-2.35")
     WORKER.check(platform)
-    with pytest.raises(ConfigurationError, match=r"the controller needs Python 3\.11 or newer, not 3\.10\.12") as caught:
+    with pytest.raises(
+        ConfigurationError, match=r"the controller needs Python 3\.11 or newer, not 3\.10\.12"
+    ) as caught:
         CONTROLLER.check(platform)
     assert "streamswarm_controller_python" in caught.value.mend
 
