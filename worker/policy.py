@@ -236,7 +236,7 @@ class RunGuard:
 
     def check(self, address: IPAddress, port: int | None = None) -> None:
         """Raise ProbeFailure with source POLICY unless the address and port may be used."""
-        self._policy.check(address, port, named=address in self._named)
+        self._policy.check(address, port, named=bool(self._named) and address in self._named)
         self.used = address
 
     def check_network(self, network: IPNetwork) -> None:

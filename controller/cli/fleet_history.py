@@ -5,12 +5,13 @@ The command works without: where the controller is away, or the token does not s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from controller.cli.client import Client
 from controller.errors import ConflictError, StreamSwarmError
+from controller.fleet.events import TaskEvent
 from controller.fleet.inventory import load_inventory
-from controller.fleet.operations import PlaybookRequest
+from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.recording import Recording
 from controller.store.operation_notes import HostNote, Standing, TaskNote
 
@@ -59,6 +60,19 @@ class History:
             return None
         self._recording = Recording(RestLedger(client, made["id"], made["version"]))
         return self._recording
+
+    def follow(
+        self,
+        operation: Callable[..., Recap],
+        *,
+        on_event: Callable[[TaskEvent], None],
+        cancelled: Callable[[], bool],
+    ) -> Recap:
+        """Run an operation to its end, written down as far as that is possible; the controller may end it."""
+        recording = self.begin()
+        if recording is None:
+            return operation(on_event=on_event, cancelled=cancelled)
+        return recording.follow(operation, on_event=on_event, cancelled=cancelled)
 
 
 class RestLedger:

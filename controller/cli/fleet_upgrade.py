@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
@@ -10,6 +11,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from controller.cli.client import Client
+from controller.cli.fleet_history import History
 from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED
 from controller.fleet import operations
@@ -34,37 +37,49 @@ class Options:
 
 
 class _Playbooks:
-    """Runs the playbooks on hosts by name, with progress shown."""
+    """Runs the playbooks on hosts by name, with progress shown; the controller writes each down."""
 
-    def __init__(self, request: PlaybookRequest, console: Console, stopped: Callable[[], bool]) -> None:
+    def __init__(
+        self, request: PlaybookRequest, client: Client, console: Console, stopped: Callable[[], bool]
+    ) -> None:
         self._request = request
+        self._client = client
         self._console = console
         self._stopped = stopped
 
     def look(self) -> Recap:
         """Say of each host from which release to which it would go."""
-        return self._show(operations.upgrade, dataclasses.replace(self._request, check=True))
+        request = dataclasses.replace(self._request, check=True)
+        with FleetProgress(self._console, quiet=True) as progress:
+            return operations.upgrade(request, on_event=progress.take, cancelled=self._stopped)
 
     def upgrade(self, hosts: Sequence[str]) -> Recap:
         """Bring hosts to the release."""
-        return self._show(operations.upgrade, self._on(hosts))
+        request = self._on(hosts)
+        history = History("upgrade", request, self._client)
+        with FleetProgress(self._console) as progress:
+            recap = history.follow(
+                functools.partial(operations.upgrade, request),
+                on_event=progress.take,
+                cancelled=self._stopped,
+            )
+        if history.trouble:
+            self._console.print(
+                Text(f"The controller's history lacks this step or its end: {history.trouble}")
+            )
+        return recap
 
     def roll_back(self, hosts: Sequence[str], bad_release: str) -> Recap:
-        """Return hosts to the release before; once begun it is not stopped."""
+        """Return hosts to the release before; once begun it is not stopped, whatever else is under way."""
         with FleetProgress(self._console) as progress:
             return operations.roll_back(self._on(hosts), bad_release=bad_release, on_event=progress.take)
 
     def _on(self, hosts: Sequence[str]) -> PlaybookRequest:
         return dataclasses.replace(self._request, limit=",".join(hosts))
 
-    def _show(self, operation: Callable[..., Recap], request: PlaybookRequest) -> Recap:
-        with FleetProgress(self._console, quiet=request.check) as progress:
-            return operation(request, on_event=progress.take, cancelled=self._stopped)
-
 
 def upgrade(request: PlaybookRequest, options: Options, stopped: Callable[[], bool]) -> int:
     """Do it; returns the exit code."""
-    from controller.cli.client import Client
     from controller.fleet.upgrades.running import Ended, Outcome, Terms, Upgrade
 
     console = Console(stderr=True)
@@ -72,8 +87,8 @@ def upgrade(request: PlaybookRequest, options: Options, stopped: Callable[[], bo
     def say(line: str) -> None:
         console.print(Text(line))
 
-    playbooks = _Playbooks(request, console, stopped)
     with closing(Client.from_environment()) as client:
+        playbooks = _Playbooks(request, client, console, stopped)
         recap = playbooks.look()
         if recap.cancelled:
             return STOPPED

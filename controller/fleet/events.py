@@ -107,6 +107,8 @@ class EventReader:
             state = TaskState.OK
         elif state in (TaskState.FAILED, TaskState.UNREACHABLE):
             message = self._item_messages.pop(host, "") or failure_message(result)
+            if state is TaskState.UNREACHABLE:
+                message = _unreachable_message(message)
             self._failures[host] = message
         return TaskEvent(host=host, task=str(data.get("task", "")), state=state, message=message)
 
@@ -153,6 +155,18 @@ def failure_message(result: Any) -> str:
         if isinstance(text, str) and (said := _CLOSED.sub("", text).strip()):
             return _shortened(said)
     return ""
+
+
+def _unreachable_message(said: str) -> str:
+    """Return in one line why a host cannot be reached: ssh says much about a key that it does not know."""
+    if "Host key verification failed" in said:
+        changed = "IDENTIFICATION HAS CHANGED" in said
+        what = "is not the one in known_hosts" if changed else "is not in known_hosts"
+        return (
+            f"its SSH host key {what} (Host key verification failed). Compare the host's own with it, and mend "
+            "known_hosts if the host is the right one."
+        )
+    return " ".join(said.split())
 
 
 def _shortened(said: str) -> str:

@@ -15,15 +15,16 @@ from types import TracebackType
 from typing import Protocol
 
 from controller.errors import StreamSwarmError
-from controller.fleet.events import HostRecap, TaskEvent
+from controller.fleet.events import HostRecap, TaskEvent, TaskState
 from controller.fleet.operations import Recap
 from controller.store.operation_notes import HostNote, Standing, TaskNote, shortened
 
 #: Seconds between two looks whether there is something to hand on, and between two signs of life.
 EVERY_S = 1.0
 BEAT_S = 5.0
-#: Notes in one batch: a call of the REST API takes 256 KiB.
-BATCH = 60
+#: Notes in one batch, and characters in them: a call of the REST API takes so many, and 256 KiB.
+BATCH = 500
+BATCH_CHARACTERS = 40_000
 #: How long the end is tried to be written down where the controller is away.
 PATIENCE_S = 10.0
 
@@ -58,7 +59,9 @@ class Recording:
         self._thread.join()
 
     def take(self, event: TaskEvent) -> None:
-        """Note one event."""
+        """Note one event; what is skipped is nowhere shown."""
+        if event.state is TaskState.SKIPPED:
+            return
         self._notes.append(
             TaskNote(
                 host=event.host,
@@ -127,8 +130,9 @@ class Recording:
                 while self._notes:
                     self._hand_on()
                 while left:
-                    self._ledger.record((), left[:BATCH])
-                    del left[:BATCH]
+                    count = _portion(left)
+                    self._ledger.record((), left[:count])
+                    del left[:count]
                 self._ledger.finish(state, error=error, mend=mend)
             except StreamSwarmError as failure:
                 self.trouble = str(failure)
@@ -156,10 +160,22 @@ class Recording:
 
     def _hand_on(self) -> None:
         """Hand on one batch; what cannot be handed on stays for the next time."""
-        batch = [self._notes[index] for index in range(min(BATCH, len(self._notes)))]
+        # By index: others append meanwhile, which an iteration does not bear.
+        first = [self._notes[index] for index in range(min(BATCH, len(self._notes)))]
+        batch = first[: _portion(first)]
         self.standing = self._ledger.record(batch, ())
         for _ in batch:
             self._notes.popleft()
+
+
+def _portion(items: Sequence[TaskNote | HostNote]) -> int:
+    """Return how many of the first items make a batch."""
+    room = BATCH_CHARACTERS
+    for count, item in enumerate(items[:BATCH]):
+        room -= len(item.host) + len(item.message) + (len(item.task) if isinstance(item, TaskNote) else 0)
+        if room < 0:
+            return max(count, 1)
+    return min(len(items), BATCH)
 
 
 def _outcome(host: HostRecap) -> HostNote:

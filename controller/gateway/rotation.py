@@ -153,7 +153,7 @@ def _trust_next(settings: Settings) -> Stage:
     files = _files(settings)
     if not files.key.exists():
         raise StreamSwarmError(
-            f"{files.key} is not here, and the next root would have to stay",
+            f"{files.key} is not here, and key and root are replaced together",
             mend="bring root.key back for the time of the rotation",
         )
     with exclusive(files.folder):

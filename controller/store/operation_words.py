@@ -10,15 +10,15 @@ from controller.checking import Checker
 from streamswarm.targets import shown
 
 #: Every kind of operation, by the name of its command.
-KINDS = ("provision", "upgrade", "drain", "verify", "rotate", "remove", "run")
+KINDS = ("provision", "upgrade", "verify", "rotate", "remove")
 #: Kinds that a keeper runs, each with its options.
 ASKED: Mapping[str, tuple[str, ...]] = {
     "provision": (),
     "verify": (),
     "remove": ("on_controller", "keep_data", "discard", "wait"),
 }
-#: Kinds that change nothing on a host that measures, whatever their options.
-HARMLESS = ("verify", "run")
+#: Kinds that change nothing on a host.
+HARMLESS = ("verify",)
 RETIREMENTS = ("revoke", "delete", "delete-with-data", "keep")
 FIELDS = ("kind", "limit", "check", "forks", "options")
 MOST_FORKS = 200

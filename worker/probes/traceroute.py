@@ -30,6 +30,9 @@ from worker.wire.trace.plan import (
     TraceUnavailableError,
 )
 
+if sys.platform.startswith("linux"):
+    from worker.wire.trace import engine
+
 if TYPE_CHECKING:
     from worker.wire.trace.places import Places
 
@@ -113,8 +116,6 @@ def availability() -> Availability:
     """Try raw sockets of both address families, then those that do for ICMP alone; one that works is enough."""
     if not sys.platform.startswith("linux"):
         return Availability(available=False, reason="traceroute runs on Linux only")
-    from worker.wire.trace import engine
-
     raw, icmp = _problems(engine.check), _problems(engine.check_icmp)
     if len(raw) < 2:
         for version, problem in raw.items():
@@ -183,10 +184,8 @@ def _check(plan: TracePlan) -> None:
 
 
 async def _trace(address: IPAddress, plan: TracePlan) -> TraceRecord:
-    from worker.wire.trace.engine import trace
-
     try:
-        return await trace(address, plan)
+        return await engine.trace(address, plan)
     except TraceUnavailableError as error:
         raise vantage_failure(
             f"traceroute by {plan.protocol.upper()} cannot run on this host: {error}",

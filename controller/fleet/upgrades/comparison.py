@@ -94,9 +94,18 @@ class _Quantity:
     falling: bool = False
 
 
-def enough(lines: Iterable[Line]) -> bool:
-    """Whether every line that has a baseline has run often enough since."""
-    return all(len(line.after) >= FEWEST_RUNS for line in lines if len(line.before) >= FEWEST_RUNS)
+def needed_s(interval_s: float | None) -> float:
+    """Return the seconds in which a job runs often enough to be judged; infinite where nothing says so."""
+    return interval_s * (FEWEST_RUNS + 1) if interval_s else math.inf
+
+
+def enough(lines: Iterable[Line], *, within_s: float) -> bool:
+    """Whether every line that has a baseline, and that can run often enough within so many seconds, has."""
+    return all(
+        len(line.after) >= FEWEST_RUNS
+        for line in lines
+        if len(line.before) >= FEWEST_RUNS and needed_s(line.interval_s) <= within_s
+    )
 
 
 def compare(upgraded: Sequence[Line], control: Sequence[Line]) -> Judgement:

@@ -31,7 +31,7 @@ def lines(judgement: Judgement) -> Iterator[str]:
     if judgement.verdict is Verdict.NOT_WORSE:
         yield (
             f"{len(judgement.findings)} quantities compared; a good release would be taken for a bad one in "
-            f"{FALSE_ALARMS:.0%} of upgrades"
+            f"{FALSE_ALARMS:.0%} of such comparisons"
         )
 
 

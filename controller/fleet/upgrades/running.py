@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
+from controller.errors import StreamSwarmError
 from controller.fleet.api import Api, workers_of
 from controller.fleet.events import HostRecap
 from controller.fleet.operations import Recap
 from controller.fleet.upgrades import report
-from controller.fleet.upgrades.comparison import FEWEST_RUNS, Judgement, Verdict, compare, enough
+from controller.fleet.upgrades.comparison import Judgement, Verdict, compare, enough, needed_s
 from controller.fleet.upgrades.gate import passage
-from controller.fleet.upgrades.plan import Plan, Step, move_of
-from controller.fleet.upgrades.samples import Line, Member, jobs_of, read
+from controller.fleet.upgrades.plan import Plan, Step
+from controller.fleet.upgrades.samples import Job, Member, jobs_of, read
 
 _LOOK_S = 1.0
+#: How long a controller that does not answer is asked again.
+_AWAY_S = 60.0
 #: The REST API takes ten calls a second of one token; half of that is left to others.
 _CALLS_PER_S = 4.0
 _LOOK_AGAIN_S = 10.0
+
+
+T = TypeVar("T")
 
 
 class Outcome(enum.StrEnum):
@@ -111,26 +118,29 @@ class Upgrade:
     def _step(self, step: Step, *, first: bool, ready: set[str]) -> Outcome:
         self._look_up()
         self.say(f"{step.name}: {', '.join(step.hosts)}")
-        control = self._control(step, ready)
+        control = self._ask(lambda: self._control(step, ready))
         started = self.clock.now()
         recap = self.playbooks.upgrade(step.hosts)
         if recap.cancelled:
             raise _StopError
         moved = [host.host for host in recap.hosts if host.succeeded]
-        releases = {move.host: move.after for host in recap.hosts if (move := move_of(host))}
+        releases = {move.host: move.after for move in step.moves}
         failed = [host for host in recap.hosts if not host.succeeded]
         if failed or len(recap.hosts) < len(step.hosts):
             why = _failures(failed) or ["the playbook did not reach all hosts"]
             return self._back(step, moved, why)
         self._upgraded += moved
-        since, faults = self._pass_gate(moved, releases, started)
-        if faults:
-            return self._back(step, moved, faults)
-        self.say(f"{step.name}: connected again with the release, and delivering")
-        if not control and not first:
-            self.say(f"{step.name}: no host is left without the release, so nothing is compared")
-            return Outcome.DONE
-        return self._judge(step, moved, started, since, control)
+        try:
+            since, faults = self._pass_gate(moved, releases, started)
+            if faults:
+                return self._back(step, moved, faults)
+            self.say(f"{step.name}: connected again with the release, and delivering")
+            if not control and not first:
+                self.say(f"{step.name}: no host is left without the release, so nothing is compared")
+                return Outcome.DONE
+            return self._judge(step, moved, started, since, control)
+        except StreamSwarmError as error:
+            return self._back(step, moved, [f"the controller cannot be asked about its hosts: {error}"])
 
     def _judge(
         self,
@@ -179,8 +189,7 @@ class Upgrade:
             for host in hosts:
                 if host in through:
                     continue
-                workers = [worker for worker in workers_of(self.api, host) if worker["state"] != "revoked"]
-                jobs = jobs_of(self.api, workers[0]["id"]) if workers else ()
+                workers, jobs = self._ask(functools.partial(self._worker_of, host))
                 now = self.clock.now()
                 found = passage(
                     workers,
@@ -204,25 +213,28 @@ class Upgrade:
                 self.say(told := line)
             self._wait(max(_LOOK_S, 2 * len(waiting) / _CALLS_PER_S))
 
+    def _worker_of(self, host: str) -> tuple[list[dict[str, Any]], tuple[Job, ...]]:
+        """Return the worker of a host that is not revoked, as a list, and what it is planned to measure."""
+        workers = [worker for worker in workers_of(self.api, host) if worker["state"] != "revoked"]
+        return workers, jobs_of(self.api, workers[0]["id"]) if workers else ()
+
     def _compared(self, step: Step, ours: Sequence[Member], others: Sequence[Member]) -> Judgement:
         """Wait until there are runs enough on both sides, as far as patience goes, and compare them once."""
-        end = self.clock.now() + dt.timedelta(seconds=self.terms.patience_s)
-        needed = self._needed_s(ours)
-        if needed:
-            self.say(f"{step.name}: measuring for {min(needed, self.terms.patience_s):.0f} s")
-        self._wait(min(needed, self.terms.patience_s))
+        patience_s = self.terms.patience_s
+        end = self.clock.now() + dt.timedelta(seconds=patience_s)
+        if needed := self._needed_s(ours):
+            self.say(f"{step.name}: measuring for {needed:.0f} s")
+        self._wait(needed)
         while True:
-            upgraded, control = read(self.api, ours, others)
-            if (enough(upgraded) and enough(control)) or self.clock.now() >= end:
-                return compare(upgraded, control)
-            if not _can_become_enough(upgraded):
+            upgraded, control = self._ask(lambda: read(self.api, ours, others))
+            if enough(upgraded, within_s=patience_s) or self.clock.now() >= end:
                 return compare(upgraded, control)
             self._wait(_LOOK_AGAIN_S)
 
     def _needed_s(self, ours: Sequence[Member]) -> float:
         """Return the seconds in which the jobs that can have runs enough within patience will have them."""
-        intervals = [job.interval_s for member in ours for job in jobs_of(self.api, member.worker_id)]
-        needed = [interval * (FEWEST_RUNS + 1) for interval in intervals if interval]
+        jobs = self._ask(lambda: [job for member in ours for job in jobs_of(self.api, member.worker_id)])
+        needed = [needed_s(job.interval_s) for job in jobs]
         return max((each for each in needed if each <= self.terms.patience_s), default=0.0)
 
     def _back(self, step: Step, hosts: Sequence[str], why: Sequence[str]) -> Outcome:
@@ -238,6 +250,17 @@ class Upgrade:
         self._upgraded = [host for host in self._upgraded if host not in hosts]
         return Outcome.ROLLED_BACK
 
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Ask the controller; where it does not answer, again for a while."""
+        end = self.clock.now() + dt.timedelta(seconds=_AWAY_S)
+        while True:
+            try:
+                return question()
+            except StreamSwarmError:
+                if self.clock.now() >= end:
+                    raise
+            self._wait(_LOOK_S)
+
     def _wait(self, seconds: float) -> None:
         end = self.clock.now() + dt.timedelta(seconds=seconds)
         while (left := (end - self.clock.now()).total_seconds()) > 0:
@@ -248,10 +271,6 @@ class Upgrade:
     def _look_up(self) -> None:
         if self.stopped():
             raise _StopError
-
-
-def _can_become_enough(lines: Sequence[Line]) -> bool:
-    return any(len(line.before) >= FEWEST_RUNS for line in lines)
 
 
 def _failures(hosts: Sequence[HostRecap]) -> list[str]:

@@ -37,6 +37,8 @@ class Line:
     test_id: int
     destination_id: int | None
     host: str
+    #: Seconds between runs; None for schedules by cron and single runs.
+    interval_s: float | None = None
     before: Sequence[Run] = field(default=())
     after: Sequence[Run] = field(default=())
 
@@ -121,6 +123,7 @@ def _lines(api: Api, member: Member, tests: set[int] | None) -> list[Line]:
                 test_id=test_id,
                 destination_id=job.destination_id,
                 host=member.host,
+                interval_s=job.interval_s,
                 before=before.get(job.destination_id, [])[:BASELINE_RUNS],
                 after=after.get(job.destination_id, []),
             )

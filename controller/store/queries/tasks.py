@@ -31,6 +31,8 @@ _LONGEST = text(
         SELECT greatest(j.scheduled_at, (SELECT max(e.at) FROM procrastinate_events e WHERE e.job_id = j.id)) AS at
     ) since
     WHERE j.status = 'todo' AND coalesce(j.scheduled_at, now()) <= now() AND since.at IS NOT NULL
+        -- What waits for another to end, as operations on the fleet do, is not held up; whether that one lives is counted.
+        AND NOT EXISTS (SELECT FROM procrastinate_jobs other WHERE other.status = 'doing' AND other.lock = j.lock)
     ORDER BY since.at LIMIT 1
     """
 )
@@ -47,7 +49,7 @@ class QueueRecord:
     stalled: int
     #: Tasks that failed within a day.
     failed: int
-    #: The task that has been due for the longest, and for how long; empty and 0 without one.
+    #: The task that has been due for the longest and waits for no other, and for how long; empty and 0 without one.
     longest_due_name: str
     longest_due_s: float
 

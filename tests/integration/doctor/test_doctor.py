@@ -147,6 +147,28 @@ def test_a_queue_that_stands_still_is_told(well: Settings, engine: Engine) -> No
     assert "keepers that are dead" in _wrong(well)["queue"][0]
 
 
+def test_a_task_that_waits_for_another_is_not_held_up(well: Settings, engine: Engine) -> None:
+    """Operations on the fleet run one after another, and one may take long; the next is no fault of the keepers'."""
+    with engine.begin() as connection:
+        keeper = connection.execute(
+            text("INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id")
+        ).scalar_one()
+        first, second = (
+            defer(connection, "operation", {"operation_id": number}, lock="operation") for number in (1, 2)
+        )
+        connection.execute(
+            text("UPDATE procrastinate_events SET at = now() - interval '10 minutes' WHERE job_id = :id"),
+            {"id": second},
+        )
+    assert list(_wrong(well)) == ["queue"]
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE procrastinate_jobs SET status = 'doing', worker_id = :keeper WHERE id = :id"),
+            {"id": first, "keeper": keeper},
+        )
+    assert _wrong(well) == {}
+
+
 def test_a_database_that_is_away_is_told_once(tmp_path: Path) -> None:
     """What needs it is said not to have been looked at; the password is not."""
     (tmp_path / "data").mkdir(mode=0o700)

@@ -15,6 +15,7 @@ import pytest
 from lab import network
 from lab.hosts import Host
 from lab.laboratory import Lab
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controller.fleet import archive, distribution
@@ -23,7 +24,11 @@ from controller.fleet.drift import DriftKind, FleetWorker, Releases, compare
 from controller.fleet.events import TaskEvent, TaskState
 from controller.fleet.inventory import load_inventory
 from controller.fleet.operations import OperationError, PlaybookRequest, Recap, provision
+from controller.store.commands import destinations, tests
+from controller.store.commands.audit import SYSTEM
+from controller.store.entities import Job, Worker
 from controller.store.queries.workers import find as find_workers
+from streamswarm import contract
 from web.api.plain import plain
 
 pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.timeout(300)]
@@ -147,6 +152,55 @@ def test_the_worker_runs_with_least_privilege(host: Host) -> None:
     assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {net_raw}
     assert status["NoNewPrivs"] == "1"
     host.ssh("systemd-analyze", "security", "--threshold=20", "streamswarm-worker")
+
+
+def test_every_kind_measures_under_the_hardened_unit(
+    host: Host, controller: Any, web: tuple[str, str]
+) -> None:
+    """What the unit denies is needed by none: each kind measures, whatever it finds at the controller's address."""
+    address, url = controller.lab.address, web[0]
+    aims = {
+        "host": address,
+        "host_or_network": address,
+        "host_port": f"{address}:7444",
+        "url": f"{url}/login",
+    }
+    with Session(controller.engine) as session, session.begin():
+        worker = session.scalars(select(Worker).where(Worker.host_name == "host1")).one()
+        worker.jobs_revision += 1
+        for kind in contract.kinds().values():
+            aimed = []
+            if kind.target != "none":
+                values = {"name": f"at {kind.name}", "address": aims[kind.target]}
+                aimed = [destinations.create(session, values, actor=SYSTEM).id]
+            values = {"name": kind.name, "kind": kind.name, "interval_s": 20, "destinations": aimed}
+            test = tests.create(session, values, actor=SYSTEM)
+            session.add(
+                Job(
+                    test_id=test.id,
+                    worker_id=worker.id,
+                    destination_id=aimed[0] if aimed else None,
+                    kind=kind.name,
+                    target=aims.get(kind.target, ""),
+                    spec=test.spec,
+                    interval_us=20_000_000,
+                    anchor_us=0,
+                )
+            )
+    # 1 is ok, 2 failed: both are measured.
+    results = " UNION ".join(
+        f"SELECT '{kind}' AS kind, status, error FROM result_{kind}" for kind in contract.kinds()
+    )
+    kinds = [(kind,) for kind in sorted(contract.kinds())]
+    measured = f"SELECT DISTINCT kind FROM ({results}) r WHERE status IN (1, 2) ORDER BY kind"
+    try:
+        controller.wait_for(measured, kinds, seconds=90)
+    except AssertionError as error:
+        raise AssertionError(controller.rows(results)) from error
+    [(unavailable,)] = controller.rows(
+        "SELECT count(*) FROM workers, jsonb_each(kinds) AS k WHERE NOT (k.value->>'available')::boolean"
+    )
+    assert unavailable == 0
 
 
 def test_the_doctor_finds_a_provisioned_worker_well(host: Host, controller: Any, host_bundle: Bundle) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from controller.keeper import upkeep
 from controller.settings import Settings
 from controller.store import partitions
+from controller.store.rollups import rolling
 
 DAY = dt.date(2026, 3, 29)
 
@@ -33,8 +34,13 @@ def fill(engine: Engine, days: int) -> None:
             )
 
 
-def test_a_round_does_what_is_due_and_the_next_finds_nothing(engine: Engine, settings: Settings) -> None:
+def test_a_round_does_what_is_due_and_the_next_finds_nothing(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three days are rewritten, then none; their results are rolled up, then nothing is left to do."""
+    # Roll-ups end soon after: until today there would be more empty days every day.
+    soon_after = dt.datetime.combine(DAY + dt.timedelta(days=4), dt.time(), dt.UTC)
+    monkeypatch.setattr(rolling, "horizon_of", lambda _engine: soon_after)
     fill(engine, 3)
     stopping = threading.Event()
     assert upkeep.rewrite_days(settings, stopping) == 3

@@ -78,12 +78,15 @@ async def test_packets_leave_from_the_address_that_a_test_names(
     family = "ip6" if ":" in address else "ip"
     far.far.firewall("input", f"{family} saddr {usual} drop")
     run = everyone(probe, address)
+
+    async def check(kind: str) -> None:
+        await run(kind, source=source)
+        with pytest.raises(ProbeFailure) as caught:
+            await run(kind)
+        assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT, kind
+
     with far.near.entered():
-        for kind in KINDS:
-            await run(kind, source=source)
-            with pytest.raises(ProbeFailure) as caught:
-                await run(kind)
-            assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT, kind
+        await asyncio.gather(*map(check, KINDS))
 
 
 @either_socket
@@ -101,12 +104,15 @@ async def test_packets_leave_by_the_interface_that_a_test_names(
     far.near.run("fping", "-r", "40", "-t", "50", "-B", "1", "-q", other)  # its link has only just come up
     far.router.firewall("forward", "drop")
     run = everyone(probe, address)
+
+    async def check(kind: str) -> None:
+        await run(kind, source="sw3a")
+        with pytest.raises(ProbeFailure) as caught:
+            await run(kind, source="sw1a")
+        assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT, kind
+
     with far.near.entered():
-        for kind in KINDS:
-            await run(kind, source="sw3a")
-            with pytest.raises(ProbeFailure) as caught:
-                await run(kind, source="sw1a")
-            assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT, kind
+        await asyncio.gather(*map(check, KINDS))
 
 
 @either_socket
@@ -153,12 +159,15 @@ async def test_packets_bear_the_dscp_that_a_test_names(
     """The router lets nothing through but what is marked."""
     far.router.firewall("forward", f"iifname sw1b {family} dscp != ef drop")
     run = everyone(probe, address)
+
+    async def check(kind: str) -> None:
+        await run(kind, dscp=46)
+        with pytest.raises(ProbeFailure) as caught:
+            await run(kind)
+        assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT, kind
+
     with far.near.entered():
-        for kind in set(KINDS) - {"qos"}:  # which has classes of traffic instead
-            await run(kind, dscp=46)
-            with pytest.raises(ProbeFailure) as caught:
-                await run(kind)
-            assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT, kind
+        await asyncio.gather(*map(check, set(KINDS) - {"qos"}))  # which has classes of traffic instead
 
 
 @one_socket
@@ -169,14 +178,15 @@ async def test_what_must_be_unreachable_is_ok_behind_a_firewall(
 ) -> None:
     """Silence and a rejection both: ok, with what was measured and why it was not reached."""
     far.router.firewall("forward", verdict)
+    jobs = [job_of(kind, address, must_be_unreachable=True) for kind in KINDS]
     with far.near.entered():
-        for kind in KINDS:
-            result = await runner.run(job_of(kind, address, must_be_unreachable=True), 1)
-            assert result.status == probe_pb2.STATUS_OK, (kind, result.error)
-            assert result.WhichOneof("metrics") == kind
-            assert result.error == ""
-            assert not result.HasField("failure_reason")
-            assert json.loads(result.detail_json)["not_reached"]
+        results = await asyncio.gather(*(runner.run(job, 1) for job in jobs))
+    for kind, result in zip(KINDS, results, strict=True):
+        assert result.status == probe_pb2.STATUS_OK, (kind, result.error)
+        assert result.WhichOneof("metrics") == kind
+        assert result.error == ""
+        assert not result.HasField("failure_reason")
+        assert json.loads(result.detail_json)["not_reached"]
 
 
 @one_socket

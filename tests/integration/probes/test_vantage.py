@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import json
@@ -37,6 +36,30 @@ pytestmark = [
 Run = Callable[..., Any]
 
 
+class Ahead(SystemClock):
+    """This host's clocks, with time that passes without anybody waiting for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ahead_us = 0
+
+    def wall_us(self) -> int:
+        return super().wall_us() + self._ahead_us
+
+    def steady_us(self) -> int:
+        return super().steady_us() + self._ahead_us
+
+    def let_pass(self, seconds: float) -> None:
+        """Be so much later."""
+        self._ahead_us += round(seconds * 1e6)
+
+
+@pytest.fixture
+def clock() -> Ahead:
+    """The clock of worker and vantage point."""
+    return Ahead()
+
+
 @pytest.fixture
 def servers() -> list[IPAddress]:
     """The host's name servers; a test fills them in."""
@@ -44,16 +67,15 @@ def servers() -> list[IPAddress]:
 
 
 @pytest.fixture
-def vantage(servers: list[IPAddress], monkeypatch: pytest.MonkeyPatch) -> Vantage:
+def vantage(servers: list[IPAddress], clock: Ahead, monkeypatch: pytest.MonkeyPatch) -> Vantage:
     """Looks at the network alone: this machine may be as busy as it is."""
     monkeypatch.setattr(Pressure, "look", lambda self, interfaces: {})
-    return Vantage(SystemClock(), Policy(), servers=lambda: tuple(servers))
+    return Vantage(clock, Policy(), servers=lambda: tuple(servers))
 
 
 @pytest.fixture
-def run(vantage: Vantage) -> Run:
+def run(vantage: Vantage, clock: Ahead) -> Run:
     """Return a function that runs a kind once, on a host whose name servers do not answer."""
-    clock = SystemClock()
 
     async def resolve(host: str, family: str) -> Resolved:
         address = contract.parse_target(contract.kind("ping"), host).host
@@ -89,13 +111,13 @@ def far(path3: Path3) -> Iterator[Path3]:
     host.__exit__(None, None, None)
 
 
-async def prove(run: Run, vantage: Vantage, address: str) -> None:
+async def prove(run: Run, vantage: Vantage, clock: Ahead, address: str) -> None:
     """Have the gateway answer, as it does while all is well."""
     for _ in range(3):
         assert (await run("ping", address)).status == probe_pb2.STATUS_OK
         await vantage.look()
         await vantage.look()  # runs come more rarely than looks
-        await asyncio.sleep(1.1)  # a verdict is good for a second
+        clock.let_pass(1.1)  # a verdict is good for a second
     assert vantage.alarm == ""
 
 
@@ -135,10 +157,12 @@ async def test_a_gateway_that_is_gone(
 
 
 @to_both(ipv4=(), ipv6=())
-async def test_a_gateway_that_hands_nothing_on(far: Path3, run: Run, vantage: Vantage, address: str) -> None:
+async def test_a_gateway_that_hands_nothing_on(
+    far: Path3, run: Run, vantage: Vantage, clock: Ahead, address: str
+) -> None:
     """It answers ARP, and neither echo requests, as it has until now, nor anything beyond."""
     with far.near.entered():
-        await prove(run, vantage, address)
+        await prove(run, vantage, clock, address)
         for hook in ("input", "forward"):
             # The gateway's neighbour discovery goes on.
             allowed = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
@@ -166,11 +190,11 @@ async def test_a_cable_that_is_out(far: Path3, run: Run, vantage: Vantage) -> No
 
 @to_both(ipv4=(), ipv6=())
 async def test_a_destination_that_is_cut_off_behind_a_gateway_that_works(
-    far: Path3, run: Run, vantage: Vantage, address: str
+    far: Path3, run: Run, vantage: Vantage, clock: Ahead, address: str
 ) -> None:
     """Silence and a router's error both stay the network's."""
     with far.near.entered():
-        await prove(run, vantage, address)
+        await prove(run, vantage, clock, address)
         far.router.firewall("forward", "drop")
         for kind in ("ping", "tcp", "dns", "http"):
             assert is_of_the_network(await run(kind, address)), kind
@@ -209,7 +233,7 @@ async def test_what_does_not_go_by_the_gateway_is_judged_by_itself(
 
 
 async def test_name_servers_that_do_not_answer_at_all(
-    far: Path3, run: Run, vantage: Vantage, servers: list[IPAddress]
+    far: Path3, run: Run, vantage: Vantage, clock: Ahead, servers: list[IPAddress]
 ) -> None:
     """Reachable hosts without a name server on them, then one that answers, then one that only fails."""
     servers.append(ipaddress.ip_address("10.91.2.2"))
@@ -218,7 +242,7 @@ async def test_name_servers_that_do_not_answer_at_all(
         assert result.failure_source == probe_pb2.FAILURE_SOURCE_RESOLVER
         assert "none of its name servers (10.91.2.2) answers" in vantage.alarm
     for rcode, alive in ((dns.rcode.NOERROR, True), (dns.rcode.SERVFAIL, False)):
-        await asyncio.sleep(2.1)  # a verdict is good for two seconds
+        clock.let_pass(2.1)  # a verdict is good for two seconds
         with name_server(far.far, rcode), far.near.entered():
             result = await run("tcp", "www.example.test")
             assert result.failure_source == probe_pb2.FAILURE_SOURCE_RESOLVER

@@ -25,6 +25,12 @@ RETENTION = Retention.of(
 )
 
 
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Roll-ups end where these tests are in time: until today there would be more empty days every day."""
+    monkeypatch.setattr(rolling, "horizon_of", lambda _engine: NOW)
+
+
 def insert(connection: Connection, day: dt.date, job: int = 1) -> None:
     """Store a result of a day."""
     connection.execute(

@@ -74,7 +74,7 @@ def test_everything_is_told_once_in_its_order_and_in_small_batches() -> None:
     book.failures = 2
 
     def operation(on_event: Callable[[TaskEvent], None], cancelled: Callable[[], bool]) -> Recap:
-        for number in range(200):
+        for number in range(1200):
             on_event(event(f"task {number}"))
         assert not cancelled()
         return Recap(hosts=(WELL, GONE))
@@ -82,14 +82,32 @@ def test_everything_is_told_once_in_its_order_and_in_small_batches() -> None:
     recording = Recording(book)
     seen: list[TaskEvent] = []
     recap = recording.follow(operation, on_event=seen.append, cancelled=lambda: False)
-    assert len(seen) == 200
-    assert told(book) == [f"task {number}" for number in range(200)]
+    assert len(seen) == 1200
+    assert told(book) == [f"task {number}" for number in range(1200)]
     assert max(map(len, book.batches)) <= recordings.BATCH
     assert book.outcomes == [
         HostNote(host="a", state="ok", changed=2, message="3 results wait"),
         HostNote(host="b", state="unreachable", changed=0, message="no route"),
     ]
     assert (recap.succeeded, book.ends, recording.trouble) == (False, [("failed", "")], "")
+
+
+def test_long_messages_make_small_batches() -> None:
+    """What a call of the API may carry is never exceeded, and one that is too long by itself still goes."""
+    book = Book()
+    lengths = [1500] * 100 + [2000] * 3
+
+    def operation(on_event: Callable[[TaskEvent], None], cancelled: Callable[[], bool]) -> Recap:
+        for length in lengths:
+            on_event(TaskEvent(host="a", task="t", state=TaskState.FAILED, message="x" * length))
+            on_event(TaskEvent(host="a", task="t", state=TaskState.SKIPPED))
+        return Recap(hosts=())
+
+    Recording(book).follow(operation, cancelled=lambda: False)
+    assert [len(note.message) for batch in book.batches for note in batch] == lengths
+    assert (
+        max(sum(len(note.message) for note in batch) for batch in book.batches) <= recordings.BATCH_CHARACTERS
+    )
 
 
 def test_signs_of_life_come_while_nothing_happens() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from controller.errors import StreamSwarmError
 from controller.fleet.events import HostRecap
 from controller.fleet.operations import Recap
 from controller.fleet.upgrades.comparison import Verdict
@@ -40,6 +41,9 @@ class Fleet(Clock):
         self._upgraded_at = dt.datetime.max.replace(tzinfo=dt.UTC)
         self.said: list[str] = []
         self.stop_after = ""
+        #: Since when the controller does not answer, and for how long.
+        self.away_from = ""
+        self.away_s = 0.0
 
     # -- the time ----------------------------------------------------------------------------------------------
 
@@ -53,6 +57,10 @@ class Fleet(Clock):
 
     def items(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         self._measure()
+        if self.away_from and any(self.away_from in line for line in self.said):
+            self.away_s -= 1.0
+            if self.away_s > 0:
+                raise StreamSwarmError("the controller does not answer")
         if path == "/workers":
             wanted = query.get("search", "")
             return iter([self._worker(host) for host in self.release if wanted in host])
@@ -262,3 +270,16 @@ def test_it_stops_where_it_is_told_to(moment: str) -> None:
     ended = fleet.run()
     assert ended.outcome is Outcome.STOPPED
     assert ended.upgraded == tuple(fleet.on_new) == ("host1",)
+
+
+@pytest.mark.parametrize("moment", ["canary: host1", "delivering"])
+def test_a_controller_that_is_away_for_a_moment_is_asked_again(moment: str) -> None:
+    """For a minute; then the step's hosts are returned, as nobody could tell that they are well."""
+    short = Fleet()
+    short.away_from, short.away_s = moment, 20.0
+    assert short.run().outcome is Outcome.DONE
+    long = Fleet()
+    long.away_from, long.away_s = "delivering", 1000.0
+    ended = long.run()
+    assert (ended.outcome, ended.upgraded, long.on_new) == (Outcome.ROLLED_BACK, (), [])
+    assert any("the controller cannot be asked about its hosts" in line for line in long.said)

@@ -62,7 +62,7 @@ def extension(answer: Answer, version: int) -> dict[str, Any] | None:
 def _result(probe: Probe, answer: Answer, version: int, names: dict[str, str]) -> dict[str, Any]:
     result: dict[str, Any] = {
         "from": answer.source,
-        "rtt": round(answer.rtt_ns / 1e6, 3),
+        "rtt": (answer.rtt_ns + 500) // 1000 / 1000,
         "size": answer.size,
     }
     if answer.ttl is not None:

@@ -95,18 +95,20 @@ class RawChannel:
         stride = table.stride
         address_at, address_bytes = table.address_at, self._address_bytes
         lengths = self._lengths
+        course, flow = None, -1
         at = 0
         for number, probe in enumerate(batch):
-            course = probe.course
-            template = course.templates[probe.flow]
+            # Probes of a trace follow each other.
+            if probe.course is not course or probe.flow != flow:
+                course, flow = probe.course, probe.flow
+                template, sockaddr, control = course.templates[flow], course.sockaddr, course.packed_control
+                described = template.length, len(control)
             template.write(rows, at, probe.ttl, probe.slot)
             there = at + address_at
-            rows[there : there + address_bytes] = course.sockaddr
-            control = course.packed_control
+            rows[there : there + address_bytes] = sockaddr
             if control:
                 there = at + table.control_at
                 rows[there : there + len(control)] = control
-            described = template.length, len(control)
             if lengths[number] != described:
                 table.describe(number, payload=template.length, address=address_bytes, control=len(control))
                 lengths[number] = described

@@ -16,7 +16,7 @@ PAYLOAD_BYTES = 640
 CONTROL_BYTES = 128
 SLOTS = 64
 
-_SO_TIMESTAMPING = (1, 37)
+_SOL_SOCKET, _SO_TIMESTAMPING = 1, 37
 _IPV6_HOPLIMIT = (41, 52)
 _ORIGIN_TIMESTAMPING = 4
 _ERRORS = ((0, 11), (41, 25))
@@ -69,25 +69,21 @@ _ICMP6 = _row("!", 0, "BBxxHHIHBB16x16s6xH")
 _TCP4 = _row("!", 0, "BxH4xBxxx4s4x8xIxB")
 _TCP6 = _row("!", 0, "8xIxB")
 _SOURCE6 = _row("!", _LAYOUT.address_at + 8, "16s")
-# Length, level and type of a control message; seconds and nanoseconds of the first of three stamps.
-_STAMP = _row("=", _LAYOUT.control_at, "Qiiqq")
-_STAMP_AND_HOPS = _row("=", _LAYOUT.control_at, "Qiiqq32xQiii")
-_STAMP_AND_ERROR = _row("=", _LAYOUT.control_at, "Qiiqq32xQiiIBBBBII")
+# Level and type of a control message; seconds and nanoseconds of the first of three stamps.
+_STAMP = _row("=", _LAYOUT.control_at, "8xiiqq")
 _STAMP_BYTES = 64
+# What follows it: level and type, and the hop limit.
+_HOPS = _row("=", _LAYOUT.control_at + _STAMP_BYTES, "8xiii")
+# A stamp, and level and type, origin and data of the sock_extended_err that follows.
+_STAMP_AND_ERROR = _row("=", _LAYOUT.control_at, "8xiiqq40xii4xB7xI")
 
 
 def icmp4(rows: Table, count: int) -> Iterator[Seen]:
     """Read ICMP messages as a raw IPv4 socket delivers them."""
     filled = rows.filled(count)
     new = tuple.__new__
-    for number, (fields, stamp, length, control) in enumerate(
-        zip(
-            _ICMP4.iter_unpack(filled),
-            _STAMP.iter_unpack(filled),
-            rows.lengths(count),
-            rows.control_lengths(count),
-            strict=True,
-        )
+    for number, (fields, stamped_ns, length) in enumerate(
+        zip(_ICMP4.iter_unpack(filled), _stamps(rows, count), rows.lengths(count), strict=True)
     ):
         header = 20
         if fields[0] != 0x45:
@@ -110,7 +106,6 @@ def icmp4(rows: Table, count: int) -> Iterator[Seen]:
             to,
             other,
         ) = fields
-        stamped_ns = _stamp(stamp, control)
         if kind == 0:
             if length >= 28:
                 yield new(
@@ -132,19 +127,17 @@ def icmp6(rows: Table, count: int) -> Iterator[Seen]:
     """Read ICMPv6 messages as a raw IPv6 socket delivers them."""
     filled = rows.filled(count)
     new = tuple.__new__
-    for number, (fields, stamp, (source,), length, control) in enumerate(
+    for number, (fields, stamped_ns, ttl, (source,), length) in enumerate(
         zip(
             _ICMP6.iter_unpack(filled),
-            _STAMP_AND_HOPS.iter_unpack(filled),
+            _stamps(rows, count),
+            _hop_limits(rows, count),
             _SOURCE6.iter_unpack(filled),
             rows.lengths(count),
-            rows.control_lengths(count),
             strict=True,
         )
     ):
         kind, code, word, slot, first, quoted_length, _next, left, to, other = fields
-        stamped_ns = _stamp(stamp, control)
-        ttl = _hops(stamp, control)
         if kind == 129:
             if length >= 8:
                 yield new(
@@ -181,54 +174,46 @@ def icmp6(rows: Table, count: int) -> Iterator[Seen]:
 def tcp4(rows: Table, count: int) -> Iterator[Seen]:
     """Read TCP segments as a raw IPv4 socket delivers them."""
     filled = rows.filled(count)
-    for number, (fields, stamp, length, control) in enumerate(
-        zip(
-            _TCP4.iter_unpack(filled),
-            _STAMP.iter_unpack(filled),
-            rows.lengths(count),
-            rows.control_lengths(count),
-            strict=True,
-        )
+    for number, (fields, stamped_ns, length) in enumerate(
+        zip(_TCP4.iter_unpack(filled), _stamps(rows, count), rows.lengths(count), strict=True)
     ):
         if fields[0] != 0x45:
             fields, length = _without_options(rows.payload(number), _TCP4)
         _, total, ttl, source, acknowledged, flags = fields
         if length >= 40:
-            yield from _segment(source, total, ttl, acknowledged, flags, _stamp(stamp, control))
+            yield from _segment(source, total, ttl, acknowledged, flags, stamped_ns)
 
 
 def tcp6(rows: Table, count: int) -> Iterator[Seen]:
     """Read TCP segments as a raw IPv6 socket delivers them."""
     filled = rows.filled(count)
-    for fields, stamp, (source,), length, control in zip(
+    for fields, stamped_ns, ttl, (source,), length in zip(
         _TCP6.iter_unpack(filled),
-        _STAMP_AND_HOPS.iter_unpack(filled),
+        _stamps(rows, count),
+        _hop_limits(rows, count),
         _SOURCE6.iter_unpack(filled),
         rows.lengths(count),
-        rows.control_lengths(count),
         strict=True,
     ):
         acknowledged, flags = fields
         if length >= 20:
-            yield from _segment(
-                source, 40 + length, _hops(stamp, control), acknowledged, flags, _stamp(stamp, control)
-            )
+            yield from _segment(source, 40 + length, ttl, acknowledged, flags, stamped_ns)
 
 
 def transmit_stamps(rows: Table, count: int) -> Iterator[tuple[int, int]]:
     """Read a batch of a sender's error queue: number of the packet, and nanoseconds of the wall clock."""
-    for fields, control in zip(
+    for (level, kind, seconds, nanoseconds, error_level, error_kind, origin, number), control in zip(
         _STAMP_AND_ERROR.iter_unpack(rows.filled(count)), rows.control_lengths(count), strict=True
     ):
-        _, level, kind, seconds, nanoseconds, _, error_level, error_kind = fields[:8]
         if (
             control >= 96
-            and (level, kind) == _SO_TIMESTAMPING
+            and origin == _ORIGIN_TIMESTAMPING
+            and kind == _SO_TIMESTAMPING
+            and level == _SOL_SOCKET
             and (error_level, error_kind) in _ERRORS
-            and fields[9] == _ORIGIN_TIMESTAMPING
             and seconds
         ):
-            yield fields[14], seconds * 1_000_000_000 + nanoseconds
+            yield number, seconds * 1_000_000_000 + nanoseconds
 
 
 def _segment(
@@ -240,16 +225,26 @@ def _segment(
         yield Seen(slot, source, source, None, flags, True, size, ttl, None, None, None, stamped_ns, None)
 
 
-def _stamp(fields: tuple[int, ...], control: int) -> int | None:
-    if control < _STAMP_BYTES or fields[1] != 1 or fields[2] != 37 or not fields[3]:
-        return None
-    return fields[3] * 1_000_000_000 + fields[4]
+def _stamps(rows: Table, count: int) -> list[int | None]:
+    """Return the receive stamps of a batch, nanoseconds of the wall clock; None where there is none."""
+    return [
+        seconds * 1_000_000_000 + nanoseconds
+        if control >= _STAMP_BYTES and kind == _SO_TIMESTAMPING and level == _SOL_SOCKET and seconds
+        else None
+        for (level, kind, seconds, nanoseconds), control in zip(
+            _STAMP.iter_unpack(rows.filled(count)), rows.control_lengths(count), strict=True
+        )
+    ]
 
 
-def _hops(fields: tuple[int, ...], control: int) -> int | None:
-    if control >= _STAMP_BYTES + 20 and fields[6:8] == _IPV6_HOPLIMIT:
-        return fields[8]
-    return None
+def _hop_limits(rows: Table, count: int) -> list[int | None]:
+    """Return the hop limits with which the packets of a batch arrived; None where there is none."""
+    return [
+        limit if control >= _STAMP_BYTES + 20 and (level, kind) == _IPV6_HOPLIMIT else None
+        for (level, kind, limit), control in zip(
+            _HOPS.iter_unpack(rows.filled(count)), rows.control_lengths(count), strict=True
+        )
+    ]
 
 
 def _without_options(packet: bytes, layout: struct.Struct) -> tuple[tuple[int | bytes, ...], int]:

@@ -42,6 +42,9 @@ _TICK_S = 0.005
 _STAMP_WARM_UP_S = 0.002
 #: Seconds for which the count of packets that this host dropped is taken for the present one.
 _COUNT_S = 0.1
+#: Plans and addresses whose packets and texts are kept.
+_MOST_PLANS = 1_024
+_MOST_TEXTS = 50_000
 _UNREACHABLE = {4: 3, 6: 1}
 _TOO_BIG_6 = 2
 _SOCKADDR_IN = packed_address(("0.0.0.0", 0))[:4]  # noqa: S104  the first bytes of every address
@@ -65,6 +68,8 @@ class Engine:
         self._slots: list[Probe | None] = [None] * _SLOTS
         self._next_slot = 1
         self._shapes: dict[tuple[Hashable, ...], Shape] = {}
+        #: Those of the flows of a plan, at the size that it asks for.
+        self._planned: dict[tuple[TracePlan, RawChannel | DatagramChannel], list[Shape]] = {}
         self._texts: dict[bytes, str] = {}
         #: Instants of looks with their numbers, and the course that each number stands for as long as it wants the look:
         #: courses that are over are not held until then.
@@ -173,7 +178,9 @@ class Engine:
         source = plan.source
         control = source.control(version)
         try:
-            there: SocketAddress = socket_address(address, 0)
+            there: SocketAddress = (
+                (self._text(4, destination), 0) if version == 4 else socket_address(address, 0)
+            )
             if version == 6 or plan.protocol != "icmp":
                 addresses = sockets.source_towards(version, there, source) + destination
             elif source.address is not None:
@@ -188,27 +195,34 @@ class Engine:
             destination=destination,
             address=there,
             sockaddr=_SOCKADDR_IN + destination + bytes(8) if version == 4 else packed_address(there),
-            templates=self._templates(plan, channel, addresses, plan.size),
+            templates=[Template(each, addresses) for each in self._shapes_of(plan, channel)],
             resize=self._resize,
             control=control,
-            route=_ROUTES.towards(address),
+            route=_ROUTES.towards(destination),
             submit=self._submit,
             wake=self._wake,
             done=self._loop.create_future(),
         )
 
-    def _templates(
-        self, plan: TracePlan, channel: RawChannel | DatagramChannel, addresses: bytes, size: int
-    ) -> list[Template]:
-        """Return the packets of all flows between two addresses, with so many bytes of payload."""
-        return [Template(self._shape(plan, number, channel, size), addresses) for number in range(plan.flows)]
+    def _shapes_of(self, plan: TracePlan, channel: RawChannel | DatagramChannel) -> list[Shape]:
+        """Return the packets of a plan's flows; a plan that many traces share is looked at once."""
+        key = plan, channel
+        found = self._planned.get(key)
+        if found is None:
+            if len(self._planned) >= _MOST_PLANS:
+                self._planned.clear()
+            found = self._planned[key] = [
+                self._shape(plan, number, channel, plan.size) for number in range(plan.flows)
+            ]
+        return found
 
     def _resize(self, course: Course, size: int) -> list[Template]:
         """Return the packets of a course with so many bytes of payload."""
+        plan = course.plan
         channel = self._channels[course.version]
-        shape = self._shape(course.plan, 0, channel, course.plan.size)
+        shape = self._shapes_of(plan, channel)[0]
         addresses = course.templates[0].data[shape.addresses_at : shape.addresses_end]
-        return self._templates(course.plan, channel, addresses, size)
+        return [Template(self._shape(plan, number, channel, size), addresses) for number in range(plan.flows)]
 
     def _shape(self, plan: TracePlan, number: int, channel: RawChannel | DatagramChannel, size: int) -> Shape:
         """Return the packet of a flow, with so many bytes of payload; the same few serve all traces."""
@@ -298,7 +312,7 @@ class Engine:
         again = False
         for channel in self._channels.values():
             while channel.ready:
-                batch = [probe for probe in channel.ready[:BATCH] if self._admit(probe)]
+                batch = self._admitted(channel.ready[:BATCH])
                 del channel.ready[:BATCH]
                 left = channel.transmit(batch)
                 if left:
@@ -309,26 +323,32 @@ class Engine:
             self._ticking = True
             self._loop.call_later(_TICK_S, self._tick)
 
-    def _admit(self, probe: Probe) -> bool:
-        """Give a probe a slot that nobody uses; False when its run is over, or when there is none."""
+    def _admitted(self, probes: list[Probe]) -> list[Probe]:
+        """Return those whose run is not over, each with a slot that nobody else uses."""
         slots = self._slots
-        if probe.course.done.done():
-            slots[probe.slot] = None
-            return False
-        if probe.slot:  # the kernel had no room the first time
-            return True
-        slot = self._next_slot
-        for _ in range(_SLOTS):
-            if slot >= _SLOTS:
-                slot = 1
-            if slots[slot] is None:
+        admitted = []
+        for probe in probes:
+            if probe.course.done.done():
+                slots[probe.slot] = None
+                continue
+            if not probe.slot:  # otherwise the kernel had no room the first time
+                slot = self._next_slot
+                if slot >= _SLOTS or slots[slot] is not None:
+                    slot = self._free_slot()
+                    if not slot:
+                        probe.course.not_sent(probe, errno.ENOBUFS, time.monotonic())
+                        continue
                 slots[slot] = probe
                 probe.slot = slot
                 self._next_slot = slot + 1
-                return True
-            slot += 1
-        probe.course.not_sent(probe, errno.ENOBUFS, time.monotonic())
-        return False
+            admitted.append(probe)
+        return admitted
+
+    def _free_slot(self) -> int:
+        """Return the next slot that nobody uses, 0 when there is none."""
+        slots = self._slots
+        following = itertools.chain(range(self._next_slot, _SLOTS), range(1, self._next_slot))
+        return next((slot for slot in following if slots[slot] is None), 0)
 
     def _refuse(self, probe: Probe, number: int) -> None:
         """Tell a course that the kernel refused a probe."""
@@ -361,13 +381,7 @@ class Engine:
                 continue
             rtt_ns, kernel = stamps.elapsed(probe.sent, probe.transmitted_ns, received, stamped_ns)
             final = reply or (kind == unreachable and source == destination)
-            text = texts.get(source)
-            if text is None:
-                if len(texts) > 50_000:
-                    texts.clear()
-                text = texts[source] = socket.inet_ntop(
-                    socket.AF_INET if version == 4 else socket.AF_INET6, source
-                )
+            text = texts.get(source) or self._text(version, source)
             no_way = not final and (kind == unreachable or (kind == _TOO_BIG_6 and version == 6))
             answer = new(
                 Answer,
@@ -376,6 +390,18 @@ class Engine:
                 ),
             )  # fmt: skip
             course.answered(probe, answer, now_s=now_s)
+
+    def _text(self, version: int, address: bytes) -> str:
+        """Return an address as text."""
+        texts = self._texts
+        text = texts.get(address)
+        if text is None:
+            if len(texts) > _MOST_TEXTS:
+                texts.clear()
+            text = texts[address] = socket.inet_ntop(
+                socket.AF_INET if version == 4 else socket.AF_INET6, address
+            )
+        return text
 
 
 _engines: dict[asyncio.AbstractEventLoop, Engine] = {}

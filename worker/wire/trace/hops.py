@@ -59,40 +59,39 @@ def sort(probes: list[Probe]) -> list[Hop]:
 
     Probes of a flow beyond its end, which is the destination or an error that ends the path, are left out.
     """
-    ends: dict[int, int] = {}
-    last = farthest = 0
-    for probe in probes:
-        ttl = probe.ttl
-        if ttl > farthest:
-            farthest = ttl
-        answer = probe.answer
-        if answer is not None:
-            if ttl > last:
-                last = ttl
-            if (answer.final or answer.unreachable) and ttl < ends.get(probe.flow, _NO_END):
-                ends[probe.flow] = ttl
-    within = (
-        len(ends) == 1 and ends.get(0) == farthest
-    )  # one flow that asked nothing beyond its end: most traces
+    by_ttl, ends = _gathered(probes)
+    if len(ends) != 1 or ends.get(0) != max(by_ttl):  # unlike most traces, which ask nothing beyond their end
+        last = max((ttl for ttl, hop in by_ttl.items() if hop.answers), default=0)
+        within = [probe for probe in probes if probe.ttl <= min(last, ends.get(probe.flow, _NO_END))]
+        if len(within) < len(probes):
+            by_ttl, _ = _gathered(within)
+    found = [by_ttl[ttl] for ttl in sorted(by_ttl)]
+    _judge(found)
+    return found
+
+
+def _gathered(probes: list[Probe]) -> tuple[dict[int, Hop], dict[int, int]]:
+    """Return the hops by TTL, and the TTL at which the path of each flow ends, where it does."""
     by_ttl: dict[int, Hop] = {}
+    ends: dict[int, int] = {}
     for probe in probes:
         ttl = probe.ttl
-        if not within and (ttl > last or ttl > ends.get(probe.flow, _NO_END)):
-            continue
         hop = by_ttl.get(ttl)
         if hop is None:
             hop = by_ttl[ttl] = Hop(ttl)
         hop.probes.append(probe)
         answer = probe.answer
-        if answer is not None:
-            hop.answers.append(answer)
-            if answer.source not in hop.addresses:
-                hop.addresses += (answer.source,)
-            if answer.final:
-                hop.final = True
-    found = [by_ttl[ttl] for ttl in sorted(by_ttl)]
-    _judge(found)
-    return found
+        if answer is None:
+            continue
+        hop.answers.append(answer)
+        if answer.source not in hop.addresses:
+            hop.addresses += (answer.source,)
+        final = answer.final
+        if final:
+            hop.final = True
+        if (final or answer.unreachable) and ttl < ends.get(probe.flow, _NO_END):
+            ends[probe.flow] = ttl
+    return by_ttl, ends
 
 
 def _judge(hops: list[Hop]) -> None:
@@ -102,16 +101,16 @@ def _judge(hops: list[Hop]) -> None:
     for hop in reversed(hops):
         sent = len(hop.probes)
         silent = sent - len(hop.answers)
-        if silent and hop.answers:
+        if not silent:
+            least = 0.0
+            later.append((0, sent))
+        elif hop.answers:
             hop.rate_limited = limits.answers_less(silent, sent, later) or limits.fits_bucket(
                 [(_sent_s(probe), probe.answer is not None) for probe in hop.probes]
             )
             share = 100.0 * silent / sent
             if not hop.rate_limited and (least is None or share < least):
                 least = share
-        elif not silent:
-            least = 0.0
-        if hop.answers:
             later.append((silent, sent))
         hop.loss_pct = least
 

@@ -18,9 +18,9 @@ Protocol = Literal["icmp", "udp", "tcp"]
 MOST_SHORTER = 4
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TracePlan:
-    """How to trace, to whatever address."""
+    """How to trace, to whatever address. Equal to itself alone: whoever keeps something for a plan finds it at once."""
 
     protocol: Protocol
     #: Destination port; of no meaning with ICMP.

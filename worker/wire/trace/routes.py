@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from worker.probing import IPAddress
-
 #: Networks that are remembered; those that were met first are forgotten.
 _MOST_NETWORKS = 20_000
-#: Destinations with so many equal leading bits are taken to lie behind the same routers.
-_PREFIX = {4: 24, 6: 48}
+#: Destinations with so many equal leading bytes are taken to lie behind the same routers, by the length of an address.
+_PREFIX_BYTES = {4: 3, 16: 6}
 
 
 @dataclass
@@ -30,12 +28,11 @@ class Routes:
     """The ways that this worker knows."""
 
     def __init__(self) -> None:
-        self._routes: dict[tuple[int, int], Route] = {}
+        self._routes: dict[bytes, Route] = {}
 
-    def towards(self, address: IPAddress) -> Route:
-        """Return what is known of the way to an address; what is found may be entered there."""
-        version = address.version
-        key = version, int(address) >> (address.max_prefixlen - _PREFIX[version])
+    def towards(self, address: bytes) -> Route:
+        """Return what is known of the way to an address of 4 or 16 bytes; what is found may be entered there."""
+        key = address[: _PREFIX_BYTES[len(address)]]
         route = self._routes.get(key)
         if route is None:
             route = self._routes[key] = Route()

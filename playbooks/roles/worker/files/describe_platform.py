@@ -1,9 +1,13 @@
-"""Prints what this Python runs on, as JSON. Written for any Python, so that one that is too old can say so."""
+"""Prints what this Python runs on, as JSON. Written for any Python, so that one that is too old can say so.
+
+Given the controller's time as an argument, in seconds since 1970, it also says how far this host's clock is ahead of it.
+"""
 
 import json
 import os
 import platform
 import sys
+import time
 
 
 def libc():
@@ -16,13 +20,11 @@ def libc():
     return "musl-1.2" if loaders else "unknown"
 
 
-sys.stdout.write(
-    json.dumps(
-        {
-            "python": ".".join(str(part) for part in sys.version_info[:3]),
-            "architecture": platform.machine(),
-            "libc": libc(),
-        }
-    )
-    + "\n"
-)
+said = {
+    "python": ".".join(str(part) for part in sys.version_info[:3]),
+    "architecture": platform.machine(),
+    "libc": libc(),
+}
+if len(sys.argv) > 1:
+    said["clock_ahead_s"] = round(time.time() - float(sys.argv[1]))
+sys.stdout.write(json.dumps(said) + "\n")

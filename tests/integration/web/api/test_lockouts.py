@@ -7,10 +7,16 @@ import threading
 import time
 from collections.abc import Callable
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 from support.clients import csrf_of, log_in
+
+
+@pytest.fixture
+def quick_passwords() -> None:
+    """Not here: how long a login takes is part of what is tested."""
 
 
 def test_five_failures_lock_the_account_for_that_address_only(

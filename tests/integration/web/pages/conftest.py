@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.orm import Session
@@ -189,10 +191,30 @@ class Window:
         return page
 
 
+class Translated(BytecodeCache):
+    """Templates as they were translated for an earlier test's application."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Give out what is kept; what was made of another text is not taken."""
+        if bucket.key in self._kept:
+            bucket.bytecode_from_string(self._kept[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep what was translated."""
+        self._kept[bucket.key] = bucket.bytecode_to_string()
+
+
+TRANSLATED = Translated()
+
+
 @pytest.fixture
 def app(settings: Settings) -> Iterator[Flask]:
     """The application."""
     app = create_app(settings)
+    app.jinja_env.bytecode_cache = TRANSLATED
     yield app
     app.extensions["live"].stop()
     app.extensions["streamswarm.engine"].dispose()
