@@ -178,22 +178,8 @@ def test_the_dashboard_knows_the_clients_address_and_no_other(api: httpx.Client,
     assert entry["address"] == installed.lab.address
 
 
-def test_live_streams_pass_the_proxy_at_once(api: httpx.Client, test_id: int) -> None:
-    """Events come while the stream is open, not when a buffer is full."""
-    began = time.monotonic()
-    with api.stream("GET", "/live") as stream:
-        assert stream.headers["content-type"].startswith("text/event-stream")
-        seen = ""
-        for text in stream.iter_text():
-            seen += text
-            if "event: results" in seen:
-                break
-    assert "retry: 2000" in seen
-    assert time.monotonic() - began < 30
-
-
-def test_the_administrator_logs_in_with_the_given_password(installed: Site) -> None:
-    """And gets a cookie for HTTPS only."""
+def test_who_logs_in_with_the_given_password_sees_results_live(installed: Site, test_id: int) -> None:
+    """The cookie is for HTTPS only; events pass the proxy while the stream is open, not when a buffer is full."""
     with installed.lab.inside(), installed.client(known=False) as browser:
         page = browser.get("/login")
         [token] = re.findall(r'name="csrf_token"[^>]*value="([^"]+)"', page.text)
@@ -202,8 +188,18 @@ def test_the_administrator_logs_in_with_the_given_password(installed: Site) -> N
             data={"csrf_token": token, "name": "admin", "password": PASSWORD},
             headers={"Referer": f"https://{installed.controller.address}/login"},
         )
-    assert done.status_code == 302, done.text
-    assert "Secure" in done.headers["set-cookie"]
+        assert done.status_code == 302, done.text
+        assert "Secure" in done.headers["set-cookie"]
+        began = time.monotonic()
+        with browser.stream("GET", "/live") as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            seen = ""
+            for text in stream.iter_text():
+                seen += text
+                if "event: results" in seen:
+                    break
+        assert "retry: 2000" in seen
+        assert time.monotonic() - began < 30
 
 
 def test_the_second_run_changes_nothing(installed: Site) -> None:
