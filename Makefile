@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Test processes: most tests wait more than they work.
 PROCESSES ?= 3
-# A failed test is tried twice more, and each retry is shown with its reason.
-AGAIN := --reruns 2 --reruns-delay 2
+# A failed test is tried twice more, and each retry is shown with its reason; but a lost or doubled result is no bad luck.
+AGAIN := --reruns 2 --reruns-delay 2 --rerun-except "not exactly once"
 SOURCES := controller worker web proto tests
 # What the base installation has must run with an older Python than the rest.
 BASE := -p worker -p streamswarm -p controller.suites $(addprefix -m controller.cli.,main run suites reports)

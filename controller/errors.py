@@ -31,6 +31,10 @@ class DatabaseUnavailableError(StreamSwarmError):
     """PostgreSQL cannot be reached now; trying again later may help."""
 
 
+class DatabaseBusyError(StreamSwarmError):
+    """Others hold in PostgreSQL what is needed; trying again when they have ended helps."""
+
+
 class UnsafeDatabaseError(StreamSwarmError):
     """PostgreSQL runs with settings under which acknowledged results could be lost."""
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from controller.logs import reason
 from controller.settings import Settings
@@ -65,7 +65,7 @@ def purge(settings: Settings, stopping: threading.Event) -> int:
 def rewrite_days(settings: Settings, stopping: threading.Event) -> int:
     """Rewrite the days that are due, the newest first; return how many.
 
-    A day that cannot be locked is left for the next round.
+    A day that cannot be locked, or fails otherwise, is left for the next round; only a lost server ends this one.
     """
     count, ends = 0, time.monotonic() + _ROUND_S
     with patient_engine(settings, stopping) as engine:
@@ -78,12 +78,20 @@ def rewrite_days(settings: Settings, stopping: threading.Event) -> int:
                 done = rewriting.rewrite(engine, day)
             except rewriting.OvertakenError as error:
                 _log.info("not rewritten: %s", error)
-            except OperationalError as error:
+            except DBAPIError as error:
                 if stopping.is_set():
                     break
-                if not rewriting.is_lock_timeout(error):
+                # Without a connection there is no code of the server's.
+                if error.connection_invalidated or getattr(error.orig, "pgcode", None) is None:
                     raise
-                _log.warning("%s is not rewritten now: %s", day.name, reason(error))
+                if isinstance(error, OperationalError) and rewriting.is_lock_timeout(error):
+                    _log.warning("%s is not rewritten now: %s", day.name, reason(error))
+                else:
+                    _log.error(
+                        "%s cannot be rewritten, its results stay as they are; the next round tries again: %s",
+                        day.name,
+                        reason(error),
+                    )
             else:
                 count += 1
                 _log.info(

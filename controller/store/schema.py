@@ -6,8 +6,12 @@ each give one clear error.
 
 from __future__ import annotations
 
+import logging
+import random
+import time
 from typing import Any
 
+import psycopg2
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -15,15 +19,25 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from controller import assets
-from controller.errors import DatabaseUnavailableError, SchemaError, UnsafeDatabaseError
+from controller.errors import DatabaseBusyError, DatabaseUnavailableError, SchemaError, UnsafeDatabaseError
 from controller.settings import Settings
 from controller.store import partitions
 from controller.store import rollups as rollups  # its tables belong to the schema
 from controller.store.engine import make_engine, shown_address
+from controller.store.holders import held_by
+from controller.store.upkeep import rewriting
+from controller.store.upkeep.misfits import end_misfits
+
+_log = logging.getLogger(__name__)
 
 OLDEST_SERVER = 15
 #: Key of the advisory lock that one migrating process holds; any number, the same in every release.
 _MIGRATION_LOCK = 7_377_230_145_220_651
+#: Longest wait for one lock, milliseconds: inserts queue behind it. More than the server's `deadlock_timeout` of 1 s,
+#: after which an autovacuum that is in the way gives up.
+LOCK_MS = 1500
+#: So long an upgrade is begun again where a lock is not had, seconds.
+UPGRADE_WAIT_S = 60.0
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 
 
@@ -85,9 +99,7 @@ def is_known(wanted: str) -> bool:
 
 def upgrade(settings: Settings) -> None:
     """Bring the schema up to date; safe to call again and from several processes at once."""
-    engine = make_engine(
-        settings, application="streamswarm-db", pool_size=1, statement_timeout_s=0, lock_timeout_s=60
-    )
+    engine = make_engine(settings, application="streamswarm-db", pool_size=1, statement_timeout_s=0)
     try:
         upgrade_engine(engine)
     finally:
@@ -95,20 +107,49 @@ def upgrade(settings: Settings) -> None:
 
 
 def upgrade_engine(engine: Engine) -> None:
-    """Bring the schema of the engine's database up to date, all steps in one transaction."""
-    try:
-        with engine.begin() as connection:
-            check_server(connection)
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-            current = revision(connection)
-            scripts = ScriptDirectory.from_config(_config())
-            if current == scripts.get_current_head():
-                return
+    """Bring the schema of the engine's database up to date, all steps in one transaction.
+
+    Where a lock is not had, that transaction ends and lets those behind it pass, and another follows. Raises
+    DatabaseBusyError when none has had its locks for UPGRADE_WAIT_S.
+    """
+    ends = time.monotonic() + UPGRADE_WAIT_S
+    while True:
+        try:
+            _upgrade_once(engine)
+            return
+        except (OperationalError, psycopg2.OperationalError) as error:
+            if not rewriting.is_lock_timeout(error):
+                raise unavailable(engine, error) from error
+            if time.monotonic() > ends:
+                raise _busy(engine) from error
+        time.sleep(random.uniform(0.5, 1.5))  # noqa: S311  jitter is no secret
+
+
+def _upgrade_once(engine: Engine) -> None:
+    with engine.begin() as connection:
+        check_server(connection)
+        connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_MS}"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        current = revision(connection)
+        scripts = ScriptDirectory.from_config(_config())
+        if current != scripts.get_current_head():
             if current is not None and current not in {s.revision for s in scripts.walk_revisions()}:
                 check_schema(connection)
             command.upgrade(_config(connection), "head")
+        for name in end_misfits(connection):
+            _log.info("%s is rewritten anew later: its columns have changed", name)
+
+
+def _busy(engine: Engine) -> DatabaseBusyError:
+    try:
+        held = held_by(engine)
     except OperationalError as error:
         raise unavailable(engine, error) from error
+    return DatabaseBusyError(
+        f"the schema of {shown_address(engine.url)} is not upgraded and as it was: its tables were not free "
+        f"for {UPGRADE_WAIT_S:.0f} s ({held or 'whoever held them has ended just now'})",
+        mend="let that end, or end it in psql with SELECT pg_terminate_backend(process); then: streamswarm db upgrade",
+    )
 
 
 def include_name(name: str | None, kind: str, parents: object) -> bool:
@@ -118,9 +159,11 @@ def include_name(name: str | None, kind: str, parents: object) -> bool:
     )
 
 
-def unavailable(engine: Engine, error: OperationalError) -> DatabaseUnavailableError:
+def unavailable(
+    engine: Engine, error: OperationalError | psycopg2.OperationalError
+) -> DatabaseUnavailableError:
     """Return the error that tells where PostgreSQL was looked for and why it did not answer, never the password."""
-    reason = " ".join(str(error.orig).split())
+    reason = " ".join(str(getattr(error, "orig", error)).split())
     password = engine.url.password
     if password:
         reason = reason.replace(str(password), "***")

@@ -12,8 +12,10 @@ import regex
 MOST_PARTS = 10_000
 _BOUNDS = re.compile(r"\{([0-9]*)(?:(,)([0-9]*))?\}")
 _MOST_DIGITS = 100
-#: What makes brackets mean something else than they look like: comments, free spacing, sets in sets.
-_UNUSUAL = re.compile(r"\(\?#|\(\?[a-zA-Z0-9-]*[xV]|\[:")
+#: Free spacing: what stands in brackets and bounds can no longer be told without reading as the library does.
+_FREE_SPACING = re.compile(r"\(\?[a-zA-Z0-9]*x")
+#: What makes brackets mean something else than they look like: comments, sets in sets.
+_UNUSUAL = re.compile(r"\(\?#|\(\?[a-zA-Z0-9-]*V|\[:")
 
 
 class PatternError(ValueError):
@@ -23,6 +25,10 @@ class PatternError(ValueError):
 @functools.lru_cache(maxsize=256)
 def compiled(text: str) -> Any:
     """Return a regular expression; raises PatternError."""
+    if _FREE_SPACING.search(text):
+        raise PatternError(
+            "free spacing, `(?x)`, is not taken; write the expression without blanks and comments"
+        )
     count = parts(text)
     if count > MOST_PARTS:
         raise PatternError(
@@ -31,7 +37,9 @@ def compiled(text: str) -> Any:
         )
     try:
         return regex.compile(text)
-    except regex.error as error:
+    except RecursionError as error:
+        raise PatternError("its brackets are nested too deeply") from error
+    except (regex.error, ValueError, OverflowError) as error:
         raise PatternError(f"{error}") from error
 
 

@@ -171,9 +171,11 @@ def measure() -> dict[str, Any]:
             value, cpu, _ = there.timed(lambda: ours(there))
             wait_for("all sessions", lambda: there.connected() == HOSTS, 60)
             again, again_cpu, recap = there.timed(lambda: ours(there))
+            print(f"ours {value:.1f} s, {cpu:.1f} s of processors; again {again:.1f} s", file=sys.stderr)  # noqa: T201
         changed = sum(host.changed for host in recap.hosts)
         with ground() as there:
             peer, peer_cpu, _ = there.timed(lambda: peers(there, packed, pip_wheel))
+            print(f"peer {peer:.1f} s, {peer_cpu:.1f} s of processors", file=sys.stderr)  # noqa: T201
             wait_for("the peer's sessions", lambda: there.connected() == HOSTS, 180)
         mitogen = by_mitogen() if find_spec("ansible_mitogen") is not None else None
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -41,4 +42,7 @@ def remove_tree(folder: Path) -> None:
         call(["umount", point])
     if left := mounts_below(folder):
         raise LabError(f"{left[0]} is still mounted; unmount it, then remove {folder}.")
-    shutil.rmtree(folder)
+    # Who sweeps and who closes may meet at one laboratory: what the other has removed meanwhile is gone.
+    while folder.exists():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)

@@ -282,11 +282,11 @@ class ExactlyOnce(RuleBasedStateMachine):
             )
         )
         lost = self.spooled - self.forgotten - stored.keys()
-        assert not lost, f"lost: {sorted(lost)}"
-        assert not stored.keys() - self.spooled, "stored what was never spooled"
-        assert stored.total() == len(stored), "stored twice"
+        assert not lost, f"not exactly once: lost {sorted(lost)}"
+        assert not stored.keys() - self.spooled, "not exactly once: stored what was never spooled"
+        assert stored.total() == len(stored), "not exactly once: stored twice"
         refused = self.stage.sql("SELECT reason FROM quarantine WHERE worker_id = %s", self.worker_id)
-        assert refused == []
+        assert refused == [], "not exactly once: refused"
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

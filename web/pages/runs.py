@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from flask import render_template
@@ -39,7 +38,13 @@ def test_run_of_job(test_id: int, job_id: int, at_us: int) -> str:
         )
     run = page.items[0]
     detail = dict(run.detail or {})
-    histograms = {name: detail.pop(name) for name in list(detail) if name.endswith(_HISTOGRAM)}
+    histograms = {
+        name.removesuffix(_HISTOGRAM).upper(): steps
+        for name, found in list(detail.items())
+        if name.endswith(_HISTOGRAM) and (steps := _steps(found))
+    }
+    for name in histograms:
+        del detail[name.lower() + _HISTOGRAM]
     state, word = run_state(run.status)
     return render_template(
         "tests/run.html",
@@ -49,9 +54,7 @@ def test_run_of_job(test_id: int, job_id: int, at_us: int) -> str:
         state=state,
         word=word,
         source=SOURCES.get(run.failure_source, run.failure_source),
-        histograms={
-            name.removesuffix(_HISTOGRAM).upper(): _steps(found) for name, found in histograms.items()
-        },
+        histograms=histograms,
         detail=json.dumps(detail, indent=2, ensure_ascii=False) if detail else "",
     )
 
@@ -65,9 +68,12 @@ def _span(at_us: int) -> tuple[dt.datetime, dt.datetime]:
         raise NotFoundError("no run was ever due at that instant", mend="see the test's page") from error
 
 
-def _steps(found: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Return words and count of each step, from the lowest that is not empty to the highest."""
-    counted = sorted((float(bound), int(count)) for bound, count in found.items())
+def _steps(found: Any) -> list[tuple[str, int]]:
+    """Return words and count of each step, from the lowest that is not empty to the highest; none when it is no histogram."""
+    try:
+        counted = sorted((float(bound), int(count)) for bound, count in found.items())
+    except (AttributeError, TypeError, ValueError, OverflowError):  # workers write details as they like
+        return []
     return [
         (f"≤{SPACE}{number(bound)}" if math.isfinite(bound) else "more", count) for bound, count in counted
     ]

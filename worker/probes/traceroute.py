@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
-from streamswarm.v1.probes.traceroute_pb2 import TracerouteResult, TracerouteSpec
+from streamswarm.v1.probes.traceroute_pb2 import TracerouteHop, TracerouteResult, TracerouteSpec
 from worker.failures import NO_ROOM, error_text, internal_failure, network_failure, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext, ProbeFailure
 from worker.wire import flow_labels, icmp_messages
@@ -274,27 +274,56 @@ def _add(result: TracerouteResult, hop: Hop, labels: list[dict[str, int]], *, ju
         return
     last = answers[-1]
     average, least, most, ipdv = _times(hop)
-    tos = last.quoted_tos
-    row = result.hops.add(
-        hop=_NUMBERS[hop.ttl],
-        probes_sent=sent,
-        probes_answered=len(answers),
-        unanswered_pct=100.0 * (sent - len(answers)) / sent,
-        loss_pct=loss_pct,
-        rate_limited=rate_limited,
-        rtt_avg_ms=average,
-        rtt_min_ms=least,
-        rtt_max_ms=most,
-        addresses=len(hop.addresses),
-        reply_ttl=last.ttl,
-        quoted_ttl=last.quoted_ttl,
-        quoted_dscp=None if tos is None else tos >> 2,
+    row = result.hops.add()
+    row.CopyFrom(
+        _row(
+            hop.ttl,
+            sent,
+            len(answers),
+            len(hop.addresses),
+            loss_pct,
+            rate_limited,
+            last.ttl,
+            last.quoted_ttl,
+            last.quoted_tos,
+        )
     )
+    row.rtt_avg_ms = average
+    row.rtt_min_ms = least
+    row.rtt_max_ms = most
     if ipdv is not None:
         row.ipdv_avg_ms = ipdv
     if labels:
         row.mpls_labels = len(labels)
         row.mpls_label = labels[0]["label"]
+
+
+@lru_cache(maxsize=4096)
+def _row(
+    ttl: int,
+    sent: int,
+    answered: int,
+    addresses: int,
+    loss_pct: float | None,
+    rate_limited: bool | None,
+    reply_ttl: int | None,
+    quoted_ttl: int | None,
+    quoted_tos: int | None,
+) -> TracerouteHop:
+    """Return the row of a hop that answered, without its times, to be copied: most are like one of a run before."""
+    # What is None stays unset.
+    return TracerouteHop(
+        hop=_NUMBERS[ttl],
+        probes_sent=sent,
+        probes_answered=answered,
+        unanswered_pct=100.0 * (sent - answered) / sent,
+        loss_pct=loss_pct,
+        rate_limited=rate_limited,
+        addresses=addresses,
+        reply_ttl=reply_ttl,
+        quoted_ttl=quoted_ttl,
+        quoted_dscp=None if quoted_tos is None else quoted_tos >> 2,
+    )
 
 
 def _times(hop: Hop) -> tuple[float, float, float, float | None]:

@@ -1,8 +1,9 @@
 """What happened to a test's lines that is no failure, such as a path that changed: the events that its kind declares.
 
-A metric with `event` in the contract tells of one. A boolean says so itself; a number does when it is another one than in
-the job's run before, which counts where the boolean is unset, as after a restart of the worker. Runs without a value say
-nothing: what was not measured has not changed.
+A metric with `event` in the contract tells of one. Where a kind has a boolean for it, a run's own word counts and nothing else:
+who measured knows what only seems to differ, such as a path with a silent hop. Without one a number tells, when it is another
+one than in the job's run before with the same parameters. Runs without a value say nothing: what was not measured has not
+changed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, null, select
+from sqlalchemy import ColumnElement, Subquery, Table, func, null, select
 from sqlalchemy.orm import Session
 
 from controller.store import results
@@ -82,31 +83,17 @@ def _of(
     flag = next((metric for metric in metrics if metric.type == "boolean"), None)
     number = next((metric for metric in metrics if metric.type == "integer"), None)
     columns = {metric.name: table.c[results.metric_column(kind, metric.name).name] for metric in metrics}
-    said: ColumnElement[Any] = columns[flag.name] if flag else null()
     after: ColumnElement[Any] = columns[number.name] if number else null()
-    before = func.lag(after).over(partition_by=table.c.job_id, order_by=table.c.scheduled_at)
-    runs = (
-        select(
-            table.c.job_id,
-            table.c.scheduled_at,
-            said.label("said"),
-            after.label("after"),
-            before.label("before"),
-        )
-        .join(Job, Job.id == table.c.job_id)
-        .where(
-            Job.test_id == test_id,
-            Job.kind == kind,
-            table.c.scheduled_at >= start - _BEFORE,
-            table.c.scheduled_at < end,
-            (after if number else said).is_not(None),
-        )
-    )
-    if worker is not None:
-        runs = runs.where(Job.worker_id == worker)
-    if destination is not None:
-        runs = runs.where(Job.destination_id == destination)
-    run = runs.subquery("run")
+    conditions = [
+        Job.test_id == test_id,
+        Job.kind == kind,
+        *([Job.worker_id == worker] if worker is not None else []),
+        *([Job.destination_id == destination] if destination is not None else []),
+    ]
+    if flag is not None:
+        run = _said(table, columns[flag.name], after, conditions, start, end, limit)
+    else:
+        run = _differing(table, after, conditions, start, end)
     query = (
         select(
             run,
@@ -119,9 +106,6 @@ def _of(
         .join(Job, Job.id == run.c.job_id)
         .join(Worker, Worker.id == Job.worker_id)
         .outerjoin(Destination, Destination.id == Job.destination_id)
-        .where(
-            and_(run.c.scheduled_at >= start, func.coalesce(run.c.said, run.c.after != run.c.before, False))
-        )
         .order_by(run.c.scheduled_at.desc(), run.c.job_id.desc())
         .limit(limit)
     )
@@ -140,3 +124,74 @@ def _of(
         )
         for row in session.execute(query).mappings()
     ]
+
+
+def _said(
+    table: Table,
+    flag: ColumnElement[Any],
+    after: ColumnElement[Any],
+    conditions: Sequence[ColumnElement[bool]],
+    start: dt.datetime,
+    end: dt.datetime,
+    limit: int,
+) -> Subquery:
+    """Return the newest runs that say so themselves, each with the number of the run before it."""
+    earlier = table.alias("earlier")
+    number = earlier.c.get(after.key) if after.key else None
+    before: ColumnElement[Any] = null()
+    if number is not None:
+        before = (
+            select(number)
+            .where(
+                earlier.c.job_id == table.c.job_id,
+                earlier.c.scheduled_at < table.c.scheduled_at,
+                earlier.c.scheduled_at >= table.c.scheduled_at - _BEFORE,
+                number.is_not(None),
+            )
+            .order_by(earlier.c.scheduled_at.desc())
+            .limit(1)
+            .correlate(table)
+            .scalar_subquery()
+        )
+    return (
+        select(table.c.job_id, table.c.scheduled_at, after.label("after"), before.label("before"))
+        .join(Job, Job.id == table.c.job_id)
+        .where(*conditions, table.c.scheduled_at >= start, table.c.scheduled_at < end, flag)
+        .order_by(table.c.scheduled_at.desc(), table.c.job_id.desc())
+        .limit(limit)
+        .subquery("run")
+    )
+
+
+def _differing(
+    table: Table,
+    after: ColumnElement[Any],
+    conditions: Sequence[ColumnElement[bool]],
+    start: dt.datetime,
+    end: dt.datetime,
+) -> Subquery:
+    """Return the runs whose number is another one than in the run before, of the same version of the job."""
+    before = func.lag(after).over(
+        partition_by=(table.c.job_id, table.c.job_version), order_by=table.c.scheduled_at
+    )
+    runs = (
+        select(
+            table.c.job_id,
+            table.c.scheduled_at,
+            after.label("after"),
+            before.label("before"),
+        )
+        .join(Job, Job.id == table.c.job_id)
+        .where(
+            *conditions,
+            table.c.scheduled_at >= start - _BEFORE,
+            table.c.scheduled_at < end,
+            after.is_not(None),
+        )
+        .subquery("each")
+    )
+    return (
+        select(runs)
+        .where(runs.c.scheduled_at >= start, func.coalesce(runs.c.after != runs.c.before, False))
+        .subquery("run")
+    )

@@ -13,7 +13,7 @@ trigger waits for writers that are under way, so every row is in the copy, in th
 
 It may be cut short at any instant: each transaction leaves the partition whole. Attempts are numbered; one that was
 overtaken, by another keeper or by a removal of rows, cannot swap any more. The next attempt begins anew; only when all that
-was missing are the locks of the swap, it goes on with the copy, unless somebody has removed rows meanwhile.
+was missing are the locks of the swap, it goes on with the copy, unless somebody has removed rows or changed columns meanwhile.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import psycopg2
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
@@ -183,7 +184,7 @@ def _resume(engine: Engine, day: Day) -> int | None:
         kept = connection.execute(
             text("SELECT obj_description(to_regclass(:new), 'pg_class')"), {"new": day.new}
         ).scalar_one()
-        if kept is None or kept != _mark(_fence(connection, day, None)):
+        if kept is None or kept != _mark(_fence(connection, day, None)) or not fits(connection, day):
             return None
         overtake(connection, day)
         connection.execute(text(f"COMMENT ON TABLE {day.new} IS NULL"))
@@ -207,7 +208,7 @@ def _begin(engine: Engine, day: Day) -> int:
         connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_MS}"))
         overtake(connection, day)
         attempt = _fence(connection, day, None)
-        _clear(connection, day)
+        clear(connection, day)
         connection.execute(text(f"CREATE TABLE {day.late} (LIKE {day.name})"))
         connection.execute(
             text(
@@ -218,7 +219,24 @@ def _begin(engine: Engine, day: Day) -> int:
     return attempt
 
 
-def _clear(connection: Connection, day: Day) -> None:
+def fits(connection: Connection, day: Day) -> bool:
+    """Whether the table of what comes meanwhile has the partition's columns, in its order: the trigger writes by place."""
+    columns = (
+        "(SELECT array_agg((attname, atttypid, atttypmod, attcollation, attnotnull) ORDER BY attnum) FROM pg_attribute "
+        "WHERE attrelid = to_regclass({}) AND attnum > 0 AND NOT attisdropped)"
+    )
+    return bool(
+        connection.execute(
+            text(
+                f"SELECT {columns.format(':name')} IS NOT DISTINCT FROM {columns.format(':late')}"  # noqa: S608
+            ),
+            {"name": day.name, "late": day.late},
+        ).scalar_one()
+    )
+
+
+def clear(connection: Connection, day: Day) -> None:
+    """Remove the trigger and the tables of an attempt; all that they hold stands in the partition too."""
     left = connection.execute(
         text(
             "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass(:name) AND tgname = 'keep_late')"
@@ -380,6 +398,6 @@ def _fence(connection: Connection, day: Day, attempt: int | None) -> int:
     return int(found)
 
 
-def is_lock_timeout(error: OperationalError) -> bool:
+def is_lock_timeout(error: OperationalError | psycopg2.OperationalError) -> bool:
     """Whether a lock was not had in time, or two waited for each other."""
-    return getattr(error.orig, "pgcode", "") in ("55P03", "40P01")
+    return getattr(getattr(error, "orig", error), "pgcode", "") in ("55P03", "40P01")

@@ -73,14 +73,16 @@ class Ground:
         """Where it finds its bundles, and where it writes."""
         return {"STREAMSWARM_BUNDLE_DIR": str(self.bundle.path.parent), "TMPDIR": str(self.own)}
 
-    def run(self, folder: Path, text: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, folder: Path, text: str, *words: str, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a suite of this text; checks that neither file nor process is left on this side."""
         suite = folder / "suite.yaml"
         suite.write_text(text.format(door=self.door, address=self.lab.address, secret=SECRET))
         before = network.processes_in(self.lab.namespace)
         done = subprocess.run(
             network.within(self.lab.namespace, [sys.executable, *self.command(suite, *words)]),
-            env=clean_environment(**self.environment()),
+            env=clean_environment(**self.environment(), **environment),
             capture_output=True,
             text=True,
             timeout=200,
@@ -168,6 +170,21 @@ def test_without_root_a_ping_depends_on_the_host_and_with_it_on_nothing(
     assert "ping_group_range" in told
     rooted = ground.run(tmp_path, PING, "--become")
     assert rooted.returncode == 0, rooted.stdout + rooted.stderr
+
+
+def test_mitogen_does_the_same(ground: Ground, tmp_path: Path) -> None:
+    """Where it is installed and asked for; of it nothing is left but the empty folder that it always makes."""
+    before = [_state(host) for host in ground.lab.hosts]
+    done = ground.run(tmp_path, SUITE, STREAMSWARM_ANSIBLE_STRATEGY="mitogen")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for host in ground.lab.hosts:
+        assert f"From outside on {host.name}  2 passed" in done.stdout
+        # It ends when its connection does, a moment later.
+        wait_for(
+            "the end of Mitogen", lambda host=host: "mitogen" not in host.ssh("ls /tmp; ps -eo args"), 10
+        )
+    for host, was in zip(ground.lab.hosts, before, strict=True):
+        assert _state(host) ^ was <= {"/home/deploy/.ansible", "/home/deploy/.ansible/tmp"}
 
 
 def _run_once(ground: Ground, text: str, **options: Any) -> tuple[Any, list[TaskEvent]]:

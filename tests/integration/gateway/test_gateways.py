@@ -193,6 +193,8 @@ async def test_a_paused_gateway_does_no_harm_when_it_goes_on(
         deployment.settings, f"127.0.0.1:{deployment.gateway.session_port}", tmp_path / "gateway.log"
     )
     found = await pausing.round(dialler, random.Random(), place)
+    stale_or_lost = (found.stale_rows, found.stale_watermark, found.lost, found.doubled)
+    assert not any(stale_or_lost), f"not exactly once: {found}"
     assert found.clean, found
 
 

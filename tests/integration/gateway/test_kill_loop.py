@@ -28,7 +28,7 @@ def test_twenty_kills_of_everything_lose_and_double_nothing() -> None:
         drained_s = loop.drain()
         found = loop.compare()
     told = f"seed {seed}, kills {dict(loop.kills)}, {found}"
-    assert found.clean, told
+    assert found.clean, f"not exactly once: {told}"
     assert drained_s <= DRAINED_WITHIN_S, told
     assert sum(loop.kills.values()) >= 20, told
     assert found.spooled > 1_000, told

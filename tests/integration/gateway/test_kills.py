@@ -135,7 +135,7 @@ async def test_kills_lose_and_double_nothing(deployment: Any, tools: Any, tmp_pa
     assert kills >= 3
     assert sum(worker.sent for worker in workers) > _WORKERS * _RESULTS, "no kill came under load"
     stored = deployment.sql("SELECT count(*), count(DISTINCT (job_id, scheduled_at)) FROM result_ping")
-    assert stored == [(_WORKERS * _RESULTS, _WORKERS * _RESULTS)]
+    assert stored == [(_WORKERS * _RESULTS, _WORKERS * _RESULTS)], "not exactly once"
     assert deployment.sql("SELECT count(*) FROM quarantine") == [(0,)]
 
 

@@ -21,5 +21,6 @@ def _root() -> None:
 def test_what_was_measured_while_the_network_was_cut_arrives_once() -> None:
     """Both ends keep connections that are dead; the workers are told as disconnected, measure on, and deliver everything."""
     seen = partition(workers=4, cut_s=30)
+    assert seen.found.clean, f"not exactly once: {seen}"
     assert seen.ok, seen
     assert seen.waited >= 4 * 20, seen

@@ -14,6 +14,7 @@ from controller.keeper import upkeep
 from controller.settings import Settings
 from controller.store import partitions
 from controller.store.rollups import rolling
+from controller.store.upkeep import rewriting
 
 DAY = dt.date(2026, 3, 29)
 
@@ -58,6 +59,44 @@ def test_a_day_that_is_in_use_for_long_holds_up_no_other(engine: Engine, setting
         holder.execute(text("LOCK TABLE result_ping_2026_03_30 IN ROW EXCLUSIVE MODE"))
         assert upkeep.rewrite_days(settings, threading.Event()) == 1
     assert upkeep.rewrite_days(settings, threading.Event()) == 1
+
+
+def test_a_day_that_fails_holds_up_no_other(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the newest day raises is told with its name, and the day before it is rewritten."""
+    fill(engine, 2)
+    begin = rewriting._begin
+
+    def change(engine: Engine, day: rewriting.Day) -> int:
+        attempt = begin(engine, day)
+        if day.day > DAY:
+            with engine.begin() as connection:
+                connection.execute(text(f"DROP TABLE {day.late}"))
+        return attempt
+
+    monkeypatch.setattr(rewriting, "_begin", change)
+    assert upkeep.rewrite_days(settings, threading.Event()) == 1
+    assert "result_ping_2026_03_30 cannot be rewritten" in caplog.text
+    assert "late_result_ping_2026_03_30" in caplog.text
+    monkeypatch.undo()
+    assert upkeep.rewrite_days(settings, threading.Event()) == 1
+
+
+def test_a_lost_server_ends_the_round(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no fault of one day: the round fails, to be tried again."""
+    fill(engine, 2)
+
+    def lose(engine: Engine, day: rewriting.Day) -> int:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        raise AssertionError("unreachable")
+
+    monkeypatch.setattr(rewriting, "_begin", lose)
+    with pytest.raises(OperationalError, match="server closed the connection"):
+        upkeep.rewrite_days(settings, threading.Event())
 
 
 def test_a_stop_ends_what_takes_long(settings: Settings, tmp_path: Path) -> None:

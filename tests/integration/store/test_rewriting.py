@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from support.later_release import install_later_release
 
 from controller.settings import Settings
-from controller.store import partitions, results
+from controller.store import partitions, results, schema
 from controller.store.engine import make_engine
 from controller.store.upkeep import rewriting
 from controller.store.upkeep.rewriting import Day, OvertakenError, rewrite
@@ -209,7 +211,7 @@ def test_rows_that_pour_in_meanwhile_are_neither_lost_nor_doubled(filled: Engine
         thread.join()
     assert faults == []
     expected = before | {(number, second) for number, count in sent.items() for second in range(count)}
-    assert set(stored(filled)) == expected
+    assert set(stored(filled)) == expected, "not exactly once"
     assert len(swaps) == 8
 
 
@@ -406,9 +408,66 @@ def test_a_kept_copy_is_of_no_use_once_rows_were_removed(given_up: Engine, other
 
 
 def test_a_kept_copy_that_does_not_fit_any_more_is_made_anew(given_up: Engine, other: Engine) -> None:
-    """A migration has changed the table: the attempt with the old copy fails, the one after that succeeds."""
+    """The table has been changed by hand meanwhile: the day is copied anew at once."""
     with other.begin() as connection:
         connection.execute(text("ALTER TABLE result_ping ADD COLUMN later integer"))
-    with pytest.raises(DBAPIError):
-        rewrite(given_up, DAY)
-    assert rewrite(given_up, DAY).rows == JOBS * RUNS
+    steps: list[str] = []
+    assert rewrite(given_up, DAY, told=steps.append).rows == JOBS * RUNS
+    assert "copied" in steps
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_upgrade_after_an_attempt_that_was_cut_short_lets_rows_in(
+    filled: Engine,
+    other: Engine,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    """A release adds a column to a day whose rewriting has ended at a step: late rows are stored, once, new column and all."""
+
+    def end(at: str) -> None:
+        if at == step:
+            raise KilledError
+
+    before = set(stored(filled))
+    with pytest.raises(KilledError):
+        rewrite(filled, DAY, told=end)
+    with other.begin() as connection:
+        insert(connection, 1, 1)
+    install_later_release(tmp_path / "migrations", monkeypatch)
+    schema.upgrade(settings)
+    with other.begin() as connection:
+        insert(connection, 1, 2)
+        connection.execute(text("UPDATE result_ping SET later = 7 WHERE rtt_avg_ms = 0.002"))
+    rewrite(other, DAY)
+    assert stored(other) == sorted(before | {(1, 1), (1, 2)})
+    with other.connect() as connection:
+        assert connection.execute(text("SELECT sum(later) FROM result_ping")).scalar_one() == 7
+    assert beside(other) == []
+
+
+def test_an_upgrade_ends_an_attempt_under_way(
+    filled: Engine, other: Engine, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A keeper of the release before, between two steps, swaps in nothing without the new column."""
+    install_later_release(tmp_path / "migrations", monkeypatch)
+
+    def migrate(step: str) -> None:
+        if step == "vacuumed":
+            schema.upgrade(settings)
+
+    before = set(stored(filled))
+    with pytest.raises(OvertakenError):
+        rewrite(filled, DAY, told=migrate)
+    assert set(stored(other)) == before
+    assert beside(other) == []
+
+
+def test_an_upgrade_leaves_an_attempt_that_still_fits(given_up: Engine, settings: Settings) -> None:
+    """Where no column has changed, the copy that was kept is used."""
+    schema.upgrade(settings)
+    steps: list[str] = []
+    assert rewrite(given_up, DAY, told=steps.append).rows == JOBS * RUNS
+    assert "copied" not in steps

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import ast
+import datetime as dt
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, inspect, text
 from support.at_once import at_once
+from support.later_release import install_later_release
 
 from controller import assets
-from controller.errors import DatabaseUnavailableError, SchemaError, UnsafeDatabaseError
+from controller.errors import DatabaseBusyError, DatabaseUnavailableError, SchemaError, UnsafeDatabaseError
 from controller.settings import Settings
 from controller.store import results, rollups, schema
 from controller.store.engine import make_engine
 from controller.store.entities import Base
+
+PING = (
+    "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, failure_source) "
+    "VALUES (1, :at, :at, 1, 1, 1, 0)"
+)
 
 
 @pytest.fixture
@@ -116,6 +128,52 @@ def test_two_processes_upgrade_at_once(empty_settings: Settings) -> None:
     engine = make_engine(empty_settings, application="test")
     schema.check(engine)
     engine.dispose()
+
+
+def test_an_upgrade_that_gets_no_lock_says_who_is_in_its_way(
+    engine: Engine, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives up after a while, changes nothing, names who holds what, and lets inserts pass between its tries."""
+    install_later_release(tmp_path / "migrations", monkeypatch)
+    monkeypatch.setattr(schema, "UPGRADE_WAIT_S", 2.0)
+    slowest_s = 0.0
+    with engine.connect() as reader, ThreadPoolExecutor(1) as threads:
+        reader.execute(text("SELECT count(*) FROM result_ping")).scalar_one()
+        upgrade = threads.submit(schema.upgrade, settings)
+        while not upgrade.done():
+            began = time.monotonic()
+            with engine.begin() as writer:
+                writer.execute(text(PING), {"at": dt.datetime.now(dt.UTC)})
+            slowest_s = max(slowest_s, time.monotonic() - began)
+        with pytest.raises(DatabaseBusyError) as caught:
+            upgrade.result()
+    assert 0.5 < slowest_s < 5  # the longest that a gateway waits for a lock
+    assert re.search(r"result_ping\b.* held by process \d+ \(test, user streamswarm\)", str(caught.value)), (
+        caught.value
+    )
+    assert "streamswarm db upgrade" in caught.value.mend
+    with engine.connect() as connection:
+        assert not schema_has_later(connection)
+
+
+def test_an_upgrade_waits_for_a_reader_and_is_done_after_it(
+    engine: Engine, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that ends two seconds later is waited for, whole tries long."""
+    install_later_release(tmp_path / "migrations", monkeypatch)
+    with engine.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM result_ping")).scalar_one()
+        ended = threading.Timer(2.0, reader.rollback)
+        ended.start()
+        schema.upgrade(settings)
+        ended.join()
+        assert schema_has_later(reader)
+        schema.check(engine)
+
+
+def schema_has_later(connection: Connection) -> bool:
+    """Whether the later release's column is there."""
+    return "later" in {column["name"] for column in inspect(connection).get_columns("result_ping")}
 
 
 def test_a_newer_schema_is_refused(engine: Engine, settings: Settings) -> None:

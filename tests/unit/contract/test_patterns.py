@@ -20,7 +20,6 @@ from streamswarm import patterns
         r"(\(a{1000}){1000}",
         "([()]a{1000}){1000}",
         "([[:alpha:](]a{1000}[[:alpha:])]){1000}",
-        "(?x)(a{1000} # )\n){1000}",
         "(?#()(a{1000}){1000}",
     ],
 )
@@ -28,6 +27,24 @@ def test_what_would_fill_the_memory_is_refused(text: str) -> None:
     """Bounds inside of bounds multiply, however they are written."""
     with pytest.raises(patterns.PatternError, match="is the most"):
         patterns.compiled(text)
+
+
+@pytest.mark.parametrize("text", ["(?x)(?:a{9 9}b){9 9}", "(?ix) a # )\n", "b(?x:a )"])
+def test_free_spacing_is_refused(text: str) -> None:
+    """It hides bounds from whoever does not read as the library does."""
+    with pytest.raises(patterns.PatternError, match="free spacing"):
+        patterns.compiled(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["(?V1)" + "[" * 245 + "a" + "]" * 245, "(?V0)(?V1)a", "(" * 250 + ")" * 250, "[a", "a{2,1}"]
+)
+def test_what_the_library_stumbles_over_is_refused_in_words(text: str) -> None:
+    """Or taken; it never comes out as another error."""
+    try:
+        assert patterns.compiled(text).pattern == text
+    except patterns.PatternError as error:
+        assert str(error)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def begin() -> dt.datetime:
 
 @pytest.fixture
 def traced(rows, begin) -> tuple[int, int, int]:
-    """A traceroute test with two jobs: the first changes its path twice, the second never."""
+    """A traceroute test with two jobs: the first changes its path twice, the second's only seems to."""
     place = rows.destination("Router", "192.0.2.1")
     test = rows.test("Way", "traceroute", interval_s=60, destinations=[place])
     first, second = (rows.job(test, rows.worker(name), place) for name in ("edge-1", "edge-2"))
@@ -30,12 +30,15 @@ def traced(rows, begin) -> tuple[int, int, int]:
             (B, True),
             (None, None),  # no hop answered
             (A, False),  # a hop was silent: another hash, no change
-            (B, None),  # a worker that began anew knows no run before; the hash does
+            (B, True),
             (B, False),
         ]
     ):
         rows.run(first, begin + dt.timedelta(minutes=minute), path_hash=path_hash, path_changed=changed)
-        rows.run(second, begin + dt.timedelta(minutes=minute), path_hash=A, path_changed=None)
+        # Its worker begins anew each time, and at times a hop is silent.
+        rows.run(
+            second, begin + dt.timedelta(minutes=minute), path_hash=(A, B)[minute % 2], path_changed=None
+        )
     return test, first, second
 
 
@@ -46,7 +49,7 @@ def ask(operator, test: int, **query: str) -> list[dict[str, object]]:
 
 
 def test_the_api_tells_which_runs_saw_another_path(operator, traced, begin) -> None:
-    """By the run's own word where it has one, otherwise by the hash; newest first."""
+    """By the run's own word, with the hash of the run before it; newest first."""
     test, first, _second = traced
     found = ask(operator, test)
     minute = dt.timedelta(minutes=1)
@@ -122,6 +125,25 @@ def test_a_run_has_a_page_with_its_histogram(operator, rows, begin) -> None:
     assert "Loss periods" not in page, "what was not measured is not shown"
     assert "&#34;address&#34;: &#34;192.0.2.1&#34;" in page
     assert "rtt_histogram" not in page
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"x_histogram": "abc"}, {"x_histogram": {"a": 1}}, {"rtt_histogram": {"1": None}}, {"y_histogram": [1]}],
+)
+def test_a_detail_that_is_no_histogram_is_shown_as_it_is(
+    operator, rows, begin, odd: dict[str, object]
+) -> None:
+    """The detail is the worker's, whatever it wrote there."""
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test("Alpha", "ping", destinations=[place])
+    job = rows.job(test, rows.worker("edge-1"), place)
+    rows.run(job, begin, rtt_avg_ms=1.25, detail=odd)
+    answer = operator.client.get(f"/tests/{test}/jobs/{job}/runs/{to_microseconds(begin)}")
+    assert answer.status_code == 200
+    page = answer.get_data(as_text=True)
+    assert next(iter(odd)) in page
+    assert "Histogram of" not in page
 
 
 def test_the_page_of_a_traceroute_shows_its_hops(operator, traced, begin) -> None:
