@@ -17,6 +17,8 @@ from worker.probing import ProbeFailure
 
 #: What the system says when it, or this process, has no descriptor or no memory left for a socket.
 NO_ROOM = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+#: What to do where a host cannot send.
+LOOK = "; look at its routes and its firewall"
 
 
 def target_failure(message: str, metrics: Any = None, *, reason: probe_pb2.FailureReason) -> ProbeFailure:
@@ -58,6 +60,21 @@ def vantage_broken(failure: ProbeFailure, fault: str) -> ProbeFailure:
     )
     broken.detail = failure.detail
     return broken
+
+
+def unsent(error: OSError, where: str, metrics: Any = None, *, advice: str = "") -> ProbeFailure:
+    """This host cannot send to `where`, or has no room for what it takes; `advice` is for the former."""
+    if error.errno in NO_ROOM:
+        return vantage_failure(
+            f"this host has no room for what is sent to {where}: {error_text(error)}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_NO_ROOM,
+        )
+    return vantage_failure(
+        f"this host cannot send to {where}: {error_text(error)}{advice}",
+        metrics,
+        reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
+    )
 
 
 def internal_failure(

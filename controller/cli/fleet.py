@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -472,13 +473,10 @@ def _play(
     With `history` the controller writes it down too, and may end it from there.
     """
     console = Console(stderr=True)
-    recording = history.begin() if history is not None else None
+    follow = operation if history is None else partial(history.follow, operation)
     try:
         with stop_by_signal() as stopped, FleetProgress(console) as progress:
-            if recording is None:
-                recap = operation(on_event=progress.take, cancelled=stopped.is_set)
-            else:
-                recap = recording.follow(operation, on_event=progress.take, cancelled=stopped.is_set)
+            recap = follow(on_event=progress.take, cancelled=stopped.is_set)
     finally:
         if history is not None and history.trouble:
             console.print(Text(f"The controller's history lacks this run or its end: {history.trouble}"))

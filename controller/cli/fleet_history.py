@@ -33,7 +33,7 @@ class History:
         """Why it is not written down, or not to its end; empty when all is well."""
         return self._refused or (self._recording.trouble if self._recording else "")
 
-    def begin(self) -> Recording | None:
+    def _begin(self) -> Recording | None:
         """Write down that it begins; None where that is not possible.
 
         Raises ConflictError when another operation works on one of the hosts, and ConfigurationError for an inventory
@@ -69,7 +69,7 @@ class History:
         cancelled: Callable[[], bool],
     ) -> Recap:
         """Run an operation to its end, written down as far as that is possible; the controller may end it."""
-        recording = self.begin()
+        recording = self._begin()
         if recording is None:
             return operation(on_event=on_event, cancelled=cancelled)
         return recording.follow(operation, on_event=on_event, cancelled=cancelled)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import random
+import re
+import secrets
 import statistics
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from support.installation import Installation, installation
 from support.killing import tell
 from support.surroundings import wait_for
 
-from controller.store.commands import tokens
+from controller.store.commands import users
 from controller.store.commands.audit import SYSTEM
 
 WORKERS = 200
@@ -79,22 +82,14 @@ def sample(made: Installation, seconds: float) -> dict[str, list[tuple[float, in
         "worker": made.workers[0],
     }
     series: dict[str, list[tuple[float, int]]] = {name: [] for name in watched}
-    token = _token(made)
+    looks = _looks(made)
     started = time.monotonic()
-    with httpx.Client(
-        base_url=f"http://{made.settings.web_listen}",
-        headers={"Authorization": f"Bearer {token}"},
-        trust_env=False,
-        timeout=30,
-    ) as client:
-        paths = itertools.cycle(
-            ("/tests", "/workers", "/tests/1/results?limit=50", "/destinations", "/health")
-        )
+    with _visitor(made) as client:
         while (elapsed := time.monotonic() - started) < seconds:
             for name, part in watched.items():
                 series[name].append((elapsed, _resident(part.process, tree=name == "web")))
             for _ in range(int(SAMPLE_S * 2)):
-                reply = client.get(f"/api/v1{next(paths)}")
+                reply = client.get(next(looks)())
                 assert reply.status_code == 200, (reply.url, reply.status_code, reply.text[:300])
                 time.sleep(0.5)
             if len(series["gateway"]) % 60 == 0:
@@ -121,11 +116,44 @@ def keep(series: dict[str, list[tuple[float, int]]]) -> None:
     tell(f"the series is in {path}")
 
 
-def _token(made: Installation) -> str:
+def _looks(made: Installation) -> Iterator[Callable[[], str]]:
+    """Yield what to look at, for ever: pages, what they fetch by themselves, and the REST API."""
+    worker = made.sql("SELECT id FROM workers ORDER BY name LIMIT 1")[0][0]
+    fixed = ("/", "/overview/live", "/tests", "/tests?q=t&kind=tcp", "/tests/1", "/tests/1/latest",
+        "/tests/1/diagnosis", "/workers", f"/workers/{worker}", "/destinations", "/fleet", "/reports",
+        "/help/kinds/tcp", "/api/v1/tests", "/api/v1/workers", "/api/v1/tests/1/results?limit=50",
+        "/api/v1/destinations", "/api/v1/health")  # fmt: skip
+
+    def chart() -> str:
+        now = time.time() * 1000
+        return f"/tests/1/chart.json?from={now - 1_800_000:.0f}&to={now:.0f}"
+
+    newest = (
+        "SELECT job_id, (extract(epoch FROM scheduled_at) * 1000000)::bigint FROM result_tcp "
+        "WHERE scheduled_at > now() - interval '1 minute' LIMIT 1"
+    )
+    wait_for("the first result", lambda: bool(made.sql(newest)), 60)
+
+    def run() -> str:
+        ((job, at_us),) = made.sql(newest)
+        return f"/tests/1/jobs/{job}/runs/{at_us}"
+
+    return itertools.cycle((chart, run, *(lambda path=path: path for path in fixed)))
+
+
+@contextmanager
+def _visitor(made: Installation) -> Iterator[httpx.Client]:
+    """Log in as a viewer; the session also opens the REST API."""
     wait_for("the dashboard", lambda: _answers(made), 60)
+    values = {"name": "visitor", "password": secrets.token_urlsafe(12), "role": "viewer"}
     with Session(made.engine) as session, session.begin():
-        values = {"name": f"soak {random.randrange(10**6)}", "scope": "viewer"}
-        return tokens.create(session, values, actor=SYSTEM, user_id=None, role="admin")[1]
+        users.create(session, values, actor=SYSTEM)
+    with httpx.Client(base_url=f"http://{made.settings.web_listen}", trust_env=False, timeout=30) as client:
+        found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', client.get("/login").text)
+        assert found is not None
+        reply = client.post("/login", data=values | {"csrf_token": found.group(1)})
+        assert reply.is_redirect, (reply.status_code, reply.text[:300])
+        yield client
 
 
 def _answers(made: Installation) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from streamswarm.v1.probes.qos_pb2 import QosClass, QosHop, QosResult
@@ -44,10 +44,8 @@ def ecn_change_hop(marks: Sequence[Mark]) -> int | None:
     return next((mark.hop for mark in marks if mark.ecn_cleared), None)
 
 
-def fill_class(
-    metrics: QosResult, row: QosClass, point: CodePoint, marks: Sequence[Mark], *, final: bool
-) -> None:
-    """Fill in what the hops saw of a class; `final` when the last of them is the destination."""
+def fill_class(metrics: QosResult, row: QosClass, point: CodePoint, marks: Sequence[Mark]) -> None:
+    """Fill in what the hops saw of a class."""
     for mark in marks:
         seen = mark.dscp(point)
         metrics.hops.append(QosHop(name=f"{mark.hop:02d} {point.name}", dscp=seen, kept=seen == point.number))
@@ -57,7 +55,6 @@ def fill_class(
     hop = change_hop(point, marks)
     if hop is not None:
         row.change_hop = hop
-    metrics.end_seen = final or metrics.end_seen
 
 
 def fill_ecn(metrics: QosResult, marks: Sequence[Mark]) -> None:
@@ -71,13 +68,24 @@ def fill_ecn(metrics: QosResult, marks: Sequence[Mark]) -> None:
         metrics.ecn_change_hop = hop
 
 
-def sum_up(metrics: QosResult, rows: Iterable[QosClass]) -> None:
-    """Fill in what the classes say together, of those that were traced."""
-    traced = [row for row in rows if row.HasField("arrived_dscp")]
-    if not traced:
+def sum_up(metrics: QosResult, rows: Sequence[QosClass], ended: Collection[str]) -> None:
+    """Fill in what the classes say together, all of which were traced; `ended` names those that the destination quoted.
+
+    Where it quoted one class, the path is known to go on beyond the last hop that quoted another: how that one arrives
+    is not known, and taken back.
+    """
+    if ended:
+        for row in rows:
+            if row.name not in ended:
+                row.ClearField("arrived_dscp")
+    seen = [row for row in rows if row.HasField("arrived_dscp")]
+    if not seen:
         return
-    kept = sum(row.arrived_dscp == row.dscp for row in traced)
-    metrics.marks_kept_pct = 100.0 * kept / len(traced)
-    changes = [row.change_hop for row in traced if row.HasField("change_hop")]
+    metrics.end_seen = len(ended) == len(rows)
+    # Among marks that are not known may be one that is changed.
+    if not ended or metrics.end_seen:
+        kept = sum(row.arrived_dscp == row.dscp for row in seen)
+        metrics.marks_kept_pct = 100.0 * kept / len(seen)
+    changes = [row.change_hop for row in rows if row.HasField("change_hop")]
     if changes:
         metrics.first_change_hop = min(changes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from dataclasses import dataclass
 from urllib.parse import quote, urldefrag, urljoin, urlsplit
@@ -110,9 +109,8 @@ def next_target(url: str, location: str) -> Target:
         ) from error
 
 
-@functools.lru_cache(maxsize=512)
 def message(order: Order) -> Request:
-    """Return the request as it is sent; a test sends the same one over and over."""
+    """Return the request as it is sent."""
     parts = urlsplit(order.url)
     host = f"[{order.target.host}]" if ":" in order.target.host else order.target.host
     if order.port != DEFAULT_PORTS[order.scheme]:

@@ -89,9 +89,8 @@ def _phases(hop: Hop) -> dict[str, Any]:
             found["connect_ms"] = hop.line.connect_ms
         if hop.line.tls_ms is not None:
             found["tls_ms"] = hop.line.tls_ms
-    # A server may answer before it has the whole request: then there is no such time.
-    if exchange.first_byte_ns >= exchange.sent_ns > 0:
-        found["ttfb_ms"] = (exchange.first_byte_ns - exchange.sent_ns) / 1e6
+    if exchange.first_byte_ns:
+        found["ttfb_ms"] = (exchange.first_byte_ns - exchange.begun_ns) / 1e6
     if exchange.end_ns:
         found["transfer_ms"] = (exchange.end_ns - exchange.first_byte_ns) / 1e6
     return found

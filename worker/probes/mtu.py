@@ -10,7 +10,7 @@ from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.mtu_pb2 import MtuResult, MtuSpec
 from worker.evaluation.path_mtu import Search
-from worker.failures import error_text, network_failure, vantage_failure
+from worker.failures import LOOK, network_failure, unsent, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
 from worker.wire import icmp_messages, netlink
 from worker.wire.echo import EchoUnavailableError, echo_availability
@@ -48,11 +48,7 @@ async def run(target: Target, spec: MtuSpec, context: ProbeContext) -> Outcome:
                 reason=probe_pb2.FAILURE_REASON_NO_PERMISSION,
             ) from error
         except OSError as error:
-            raise vantage_failure(
-                f"this host cannot send to {address}: {error_text(error)}; look at its routes and its firewall",
-                run.metrics,
-                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
-            ) from error
+            raise unsent(error, str(address), run.metrics, advice=LOOK) from error
     return Outcome(metrics=run.metrics, detail=detail)
 
 

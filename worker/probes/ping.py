@@ -10,7 +10,14 @@ from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.ping_pb2 import PingResult, PingSpec
 from worker.evaluation import statistics, sweeps
 from worker.evaluation.replies import Replies, set_present
-from worker.failures import error_text, internal_failure, network_failure, resolver_failure, vantage_failure
+from worker.failures import (
+    error_text,
+    internal_failure,
+    network_failure,
+    resolver_failure,
+    unsent,
+    vantage_failure,
+)
 from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext, ProbeFailure
 from worker.wire import batches, flow_labels, icmp_messages
 from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailableError, echo_availability
@@ -108,11 +115,7 @@ async def _send(plan: EchoPlan, where: str) -> EchoRecord:
             f"ping cannot run on this host: {error}", reason=probe_pb2.FAILURE_REASON_NO_PERMISSION
         ) from error
     except EchoSendError as error:
-        raise vantage_failure(
-            f"this host cannot send to {where}: {error_text(error)}"
-            f"{flow_labels.refusal(plan.flow_label, error.errno)}",
-            reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
-        ) from error
+        raise unsent(error, where, advice=flow_labels.refusal(plan.flow_label, error.errno)) from error
     if record.sent == 0:
         raise vantage_failure(
             f"this host sent no request to {where}: {_refusals(record)}",

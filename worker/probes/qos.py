@@ -14,7 +14,7 @@ from worker.concurrency import cancel
 from worker.evaluation import dscp, marks, statistics, treatment
 from worker.evaluation.dscp import CodePoint
 from worker.evaluation.treatment import Burst, Policy, Seen
-from worker.failures import error_text, internal_failure, network_failure, vantage_failure
+from worker.failures import error_text, internal_failure, network_failure, unsent, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
 from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError, echo_availability
 from worker.wire.source import Source
@@ -64,11 +64,7 @@ async def run(target: Target, spec: QosSpec, context: ProbeContext) -> Outcome:
                 reason=probe_pb2.FAILURE_REASON_NO_PERMISSION,
             ) from error
         except OSError as error:
-            raise vantage_failure(
-                f"this host cannot send to {address}: {error_text(error)}",
-                run.metrics,
-                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
-            ) from error
+            raise unsent(error, str(address), run.metrics) from error
         run.judge(policy)
     return Outcome(metrics=run.metrics, detail=detail)
 
@@ -124,6 +120,8 @@ class _Run:
         }
         self._bursts: dict[str, Burst] = {}
         self._paced: dict[str, float] = {}
+        #: Classes whose marks the destination quoted.
+        self._ended: list[str] = []
         self.metrics = QosResult(packets_sent=0, bytes_sent=0, bytes_received=0)
 
     async def measure(self) -> None:
@@ -179,7 +177,11 @@ class _Run:
             )
 
     def _why_unseen(self) -> str:
-        return "no hop quoted it" if self._spec.trace else "the test does not trace the marks"
+        if not self._spec.trace:
+            return "the test does not trace the marks"
+        if self._ended:
+            return f"the destination quoted {', '.join(self._ended)} and not this class"
+        return "no hop quoted it"
 
     def _plan(self, point: CodePoint, *, burst: bool) -> EchoPlan:
         spec = self._spec
@@ -303,10 +305,10 @@ class _Run:
             if self._spec.trace:
                 for point in self._points:
                     seen = await self._trace(point, dscp.NOT_ECT)
-                    marks.fill_class(
-                        self.metrics, self._rows[point.name], point, seen.marks, final=seen.final
-                    )
-                marks.sum_up(self.metrics, self._rows.values())
+                    marks.fill_class(self.metrics, self._rows[point.name], point, seen.marks)
+                    if seen.final:
+                        self._ended.append(point.name)
+                marks.sum_up(self.metrics, list(self._rows.values()), self._ended)
             if self._spec.ecn:
                 seen = await self._trace(self._points[0], dscp.ECT0)
                 marks.fill_ecn(self.metrics, seen.marks)

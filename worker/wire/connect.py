@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamswarm.v1 import probe_pb2
-from worker.failures import NO_ROOM, error_text, network_failure, target_failure, vantage_failure
+from worker.failures import (
+    LOOK,
+    NO_ROOM,
+    error_text,
+    network_failure,
+    target_failure,
+    unsent,
+    vantage_failure,
+)
 from worker.probing import IPAddress, ProbeFailure
 from worker.wire.addresses import endpoint, family_of, set_dscp, socket_address
 from worker.wire.readiness import writable
@@ -138,8 +146,4 @@ def failure_at_once(error: OSError, where: str, metrics: Any = None) -> ProbeFai
     # On loopback the refusal is there before connect returns.
     if error.errno in _REFUSALS:
         return failure_of(error, where, metrics)
-    return vantage_failure(
-        f"this host cannot send to {where}: {error_text(error)}; look at its routes and its firewall",
-        metrics,
-        reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
-    )
+    return unsent(error, where, metrics, advice=LOOK)

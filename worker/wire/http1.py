@@ -42,7 +42,8 @@ class Http1Session:
         """Send a request and read its answer."""
         self.reusable = False
         stream = self._stream
-        await stream.send(_head(request, last=last) + request.body)
+        exchange.begun_ns = time.perf_counter_ns()
+        await stream.send(_head(request.method, request.path, _fields(request, last=last)) + request.body)
         exchange.sent_ns = time.perf_counter_ns()
         data = await stream.receive()
         if data:
@@ -117,16 +118,21 @@ def _check_beginning(data: bytes) -> None:
         raise BadAnswerError(f"the answer begins with {data[:20]!r}")
 
 
-@functools.lru_cache(maxsize=512)
-def _head(request: Request, *, last: bool) -> bytes:
+#: Heads that are kept ready: no more than a few, for they may hold secrets, and never a body.
+HEADS = 128
+
+
+@functools.lru_cache(maxsize=HEADS)
+def _head(method: str, path: str, fields: tuple[tuple[str, str], ...]) -> bytes:
     """Return the head of a request, made once: a test sends the same one over and over."""
-    return _connection().send(_head_event(request, last=last)) or b""
+    return _connection().send(h11.Request(method=method, target=path, headers=list(fields))) or b""
 
 
 def _asked(request: Request, *, last: bool) -> h11.Connection:
     """Return a connection on which that request was sent."""
     connection = _connection()
-    connection.send(_head_event(request, last=last))
+    fields = list(_fields(request, last=last))
+    connection.send(h11.Request(method=request.method, target=request.path, headers=fields))
     if request.body:
         connection.send(h11.Data(data=request.body))
     connection.send(h11.EndOfMessage())
@@ -137,10 +143,9 @@ def _connection() -> h11.Connection:
     return h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=LONGEST_HEAD)
 
 
-def _head_event(request: Request, *, last: bool) -> h11.Request:
-    headers = [("Host", request.authority), *request.headers]
+def _fields(request: Request, *, last: bool) -> tuple[tuple[str, str], ...]:
+    """Return the header fields of a request as HTTP/1.1 needs them."""
+    fields = (("Host", request.authority), *request.headers)
     if request.says_length:
-        headers.append(("Content-Length", str(len(request.body))))
-    if last:
-        headers.append(("Connection", "close"))
-    return h11.Request(method=request.method, target=request.path, headers=headers)
+        fields += (("Content-Length", str(len(request.body))),)
+    return (*fields, ("Connection", "close")) if last else fields

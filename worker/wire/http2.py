@@ -68,6 +68,7 @@ class Http2Session:
     ) -> None:
         """Send a request and read its answer; `last` needs no word in HTTP/2."""
         self.reusable = False
+        exchange.begun_ns = time.perf_counter_ns()
         try:
             number = self._connection.get_next_available_stream_id()
             self._connection.send_headers(number, _head(request), end_stream=not request.body)

@@ -15,6 +15,9 @@ _PIECE_BYTES = 65_536
 _BYTES_IN_A_ROW = 1_048_576
 _EITHER_WRAPPING = 32 + zlib.MAX_WBITS
 _NO_WRAPPING = -zlib.MAX_WBITS
+#: How gzip begins, and how many bytes tell it and zlib from bare deflate.
+_GZIP = b"\x1f\x8b"
+_WRAPPING_BYTES = 2
 
 
 class BodyTooLongError(Exception):
@@ -114,7 +117,8 @@ class _Decoder:
 
     def __init__(self) -> None:
         self._inflate = zlib.decompressobj(_EITHER_WRAPPING)
-        self._begun = False
+        #: The first bytes, until they are enough to tell the wrapping; None from then on.
+        self._first: bytes | None = b""
 
     @property
     def complete(self) -> bool:
@@ -123,24 +127,40 @@ class _Decoder:
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         """Yield the content in pieces of bounded size."""
-        while data:
-            if self._inflate.eof:  # a further member
+        if self._first is not None:
+            data = self._first = self._first + data
+            if len(data) < _WRAPPING_BYTES:
+                return
+            self._first = None
+            if not _is_wrapped(data):
+                self._inflate = zlib.decompressobj(_NO_WRAPPING)
+        held = False
+        while data or held:
+            if self._inflate.eof:
+                # A further member; zeros before it, or at the end, are padding, as gzip takes them.
+                data = data.lstrip(b"\0")
+                if not data:
+                    return
                 self._inflate = zlib.decompressobj(_EITHER_WRAPPING)
             piece = self._step(data)
             if piece:
                 yield piece
             data = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+            # All input may be taken in while content is left that the piece had no room for.
+            held = len(piece) == _PIECE_BYTES and not self._inflate.eof
 
     def _step(self, data: bytes) -> bytes:
         try:
-            piece = self._inflate.decompress(data, _PIECE_BYTES)
+            return self._inflate.decompress(data, _PIECE_BYTES)
         except zlib.error as error:
-            if self._begun:
-                raise BrokenBodyError(f"breaks its content coding: {error}") from error
-            self._inflate = zlib.decompressobj(_NO_WRAPPING)
-            try:
-                piece = self._inflate.decompress(data, _PIECE_BYTES)
-            except zlib.error as again:
-                raise BrokenBodyError(f"is not in its content coding: {again}") from again
-        self._begun = True
-        return piece
+            raise BrokenBodyError(f"breaks its content coding: {error}") from error
+
+
+def _is_wrapped(data: bytes) -> bool:
+    """Whether bytes begin as gzip (RFC 1952, section 2.3.1) or zlib (RFC 1950, section 2.2) does.
+
+    Bare deflate begins like neither: its first byte would be a block of a reserved type, or padding that is not zero.
+    """
+    return data.startswith(_GZIP) or (
+        data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:_WRAPPING_BYTES], "big") % 31 == 0
+    )

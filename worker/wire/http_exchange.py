@@ -41,7 +41,9 @@ class Request:
 class Exchange:
     """What is known of an exchange so far; instants by time.perf_counter_ns, 0 before they happened."""
 
-    #: The request was handed to the kernel.
+    #: The connection was there, and the request about to be sent.
+    begun_ns: int = 0
+    #: The request, or as much of it as was wanted, was handed to the kernel.
     sent_ns: int = 0
     #: The first byte of the answer came.
     first_byte_ns: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,6 +255,7 @@ def test_stopping_clears_the_hosts_and_no_secret_is_left(ground: Ground, tmp_pat
     suite = tmp_path / "suite.yaml"
     suite.write_text(ENDLESS.format(door=ground.door, secret=SECRET))
     before = network.processes_in(ground.lab.namespace)
+    began = int(time.time())
     process = ground.lab.python(
         *ground.command(suite),
         extra_environment=ground.environment(),
@@ -271,7 +274,8 @@ def test_stopping_clears_the_hosts_and_no_secret_is_left(ground: Ground, tmp_pat
     wait_for("the end of all processes", lambda: network.processes_in(ground.lab.namespace) == before, 10)
     assert list(ground.own.iterdir()) == []
     for host in ground.lab.hosts:
-        journal = host.ssh("journalctl", "--no-pager")
+        # Of this run alone: sudo writes down what a run with --become does.
+        journal = host.ssh("journalctl", "--no-pager", "--since", f"@{began}")
         assert "sshd" in journal
         assert SECRET not in journal
         assert "streamswarm" not in journal
@@ -291,9 +295,16 @@ def test_a_host_clears_itself_when_nobody_is_there_any_more(ground: Ground, tmp_
     )
     host = ground.lab.hosts[0]
     wait_for("measuring", lambda: _measuring(host), 120)
-    ours = {number for number in network.processes_in(ground.lab.namespace) if number != os.getpid()}
-    for number in ours:
-        os.kill(number, signal.SIGKILL)
+
+    def killed() -> bool:
+        """End all there is; whether there was nothing. Some end by themselves, and some start others, meanwhile."""
+        ours = set(network.processes_in(ground.lab.namespace)) - {os.getpid()}
+        for number in ours:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        return not ours
+
+    wait_for("the end of all processes", killed, 10)
     process.wait(timeout=10)
     shutil.rmtree(ground.own)
     ground.own.mkdir()

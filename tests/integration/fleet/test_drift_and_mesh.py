@@ -36,8 +36,8 @@ streamswarm_worker_policy={"deny": ["192.0.2.0/24"]}
 """
 
 _ROWS = """
-INSERT INTO processes (id, role, name, host_name, pid, version) OVERRIDING SYSTEM VALUE
-VALUES (1000, 'gateway', 'g', 'here', 1, '1');
+INSERT INTO processes (id, role, name, host_name, pid, version, heartbeat_at) OVERRIDING SYSTEM VALUE
+VALUES (1000, 'gateway', 'g', 'here', 1, '1', now() + interval '1 hour');
 INSERT INTO workers (name, host_name, site, labels, groups, version, policy, gateway_id, enrolled_at, connected_at)
 VALUES ('One', 'edge-1', 'berlin', '{"uplink": "fibre"}', '["workers", "berlin"]', 'VERSION+ab',
         '{"deny": ["192.0.2.0/24"], "ports": []}', 1000, now(), now()),

@@ -24,8 +24,8 @@ from controller.settings import Settings
 from web import create_app
 
 _ROWS = """
-INSERT INTO processes (id, role, name, host_name, pid, version) OVERRIDING SYSTEM VALUE
-VALUES (1000, 'gateway', 'g', 'here', 1, '1');
+INSERT INTO processes (id, role, name, host_name, pid, version, heartbeat_at) OVERRIDING SYSTEM VALUE
+VALUES (1000, 'gateway', 'g', 'here', 1, '1', now() + interval '1 hour');
 INSERT INTO workers (name, host_name, site, labels, groups, version, facts, gateway_id, enrolled_at, connected_at,
     last_seen_at)
 VALUES ('Berlin', 'edge-berlin-1', 'berlin', '{"uplink": "fibre"}', '["berlin", "workers"]', '1.2.0+ab',

@@ -59,9 +59,13 @@ class Nginx:
         scheme = "https" if port in (SECURE, SECURE_OLD) else "http"
         return f"{scheme}://{self.address}:{port}{path}"
 
-    def log(self) -> list[str]:
-        """Return the lines of its access log."""
-        return (self.folder / "access.log").read_text().splitlines()
+    def logged(self) -> list[str]:
+        """Return the lines of its access log, of which the last one may come a while after its answer."""
+        deadline = time.monotonic() + 10
+        while not (lines := (self.folder / "access.log").read_text().splitlines()):
+            assert time.monotonic() < deadline, "nginx has logged no request"
+            time.sleep(0.01)
+        return lines
 
 
 @contextlib.contextmanager

@@ -61,6 +61,37 @@ async def curl(url: str, *arguments: str) -> dict[str, float]:
     return {name: value * (1000 if name.startswith("time") else 1) for name, value in values.items()}
 
 
+async def beside_curl(probe: Probe, url: str, *arguments: str) -> tuple[Outcome, dict[str, float]]:
+    """Return what we and curl measured of `/slow` when nothing else on this machine came between.
+
+    A busy machine stops a program in the middle of a phase, either of the two: then both measure once more. What is
+    wrong by itself is so every time.
+    """
+    for left in reversed(range(8)):
+        outcome = await probe("http", url)
+        peer = await curl(url, *arguments)
+        result = outcome.metrics
+        secured = peer["time_appconnect"] or peer["time_connect"]
+        agreed = [
+            result.ttfb_ms == after(FIRST_BYTE_S),
+            result.transfer_ms == after(TRANSFER_S),
+            near(result.connect_ms, peer["time_connect"]),
+            near(result.tls_ms, secured - peer["time_connect"]),
+            near(result.ttfb_ms, peer["time_starttransfer"] - peer["time_pretransfer"]),
+            near(result.transfer_ms, peer["time_total"] - peer["time_starttransfer"]),
+            near(result.total_ms, peer["time_total"]),
+        ]
+        if all(agreed):
+            break
+        assert left, (agreed, result, peer)
+    return outcome, peer
+
+
+def near(mine: float, theirs: float) -> bool:
+    """Say whether two times in milliseconds differ by less than what the server's delays do."""
+    return abs(mine - theirs) < LEEWAY_MS
+
+
 async def failed(probe: Probe, url: str, words: str, **settings: object) -> ProbeFailure:
     """Run and return the failure, which must be the target's."""
     with pytest.raises(ProbeFailure, match=words) as caught:
@@ -74,17 +105,8 @@ async def test_phases_agree_with_curl_and_the_servers_delays(
     server: WebServer, probe: Probe, no_leak: None
 ) -> None:
     """100 ms before the first byte, 150 ms until the last: each phase by itself, and the sum."""
-    outcome = await probe("http", server.url("/slow"))
+    outcome, peer = await beside_curl(probe, server.url("/slow"))
     result = outcome.metrics
-    peer = await curl(server.url("/slow"))
-    assert result.ttfb_ms == after(FIRST_BYTE_S)
-    assert result.transfer_ms == after(TRANSFER_S)
-    assert result.ttfb_ms == pytest.approx(
-        peer["time_starttransfer"] - peer["time_pretransfer"], abs=LEEWAY_MS
-    )
-    assert result.transfer_ms == pytest.approx(peer["time_total"] - peer["time_starttransfer"], abs=LEEWAY_MS)
-    assert result.connect_ms == pytest.approx(peer["time_connect"], abs=LEEWAY_MS)
-    assert result.total_ms == pytest.approx(peer["time_total"], abs=LEEWAY_MS)
     assert result.total_ms >= result.connect_ms + result.ttfb_ms + result.transfer_ms
     assert (result.status, result.body_bytes, result.redirects) == (peer["http_code"], 2000, 0)
     assert result.body_bytes == peer["size_download"]
@@ -115,13 +137,10 @@ async def test_tls_is_timed_apart_and_its_certificate_read(
     secure: WebServer, probe: Probe, no_leak: None
 ) -> None:
     """Verified against the host's authorities; 30 days are left."""
-    outcome = await probe("http", secure.url("/slow"))
+    trusted = ["--cacert", os.environ["SSL_CERT_FILE"]]
+    outcome, _ = await beside_curl(probe, secure.url("/slow"), "--http1.1", *trusted)
     result = outcome.metrics
-    peer = await curl(secure.url("/slow"), "--http1.1", "--cacert", os.environ["SSL_CERT_FILE"])
-    assert result.tls_ms == pytest.approx(peer["time_appconnect"] - peer["time_connect"], abs=LEEWAY_MS)
-    assert result.ttfb_ms == after(FIRST_BYTE_S)
-    assert result.transfer_ms == after(TRANSFER_S)
-    assert result.total_ms == pytest.approx(peer["time_total"], abs=LEEWAY_MS)
+    assert result.tls_ms > 0
     assert result.cert_days_left == pytest.approx(30, abs=0.01)
     assert outcome.detail["hops"][0]["tls_version"] == "TLSv1.3"
 

@@ -145,7 +145,7 @@ async def test_codings_that_are_not_undone(server: WebServer, probe: Probe) -> N
     await failed(
         probe, server.url("/packed/br"), "in the coding `br`, which is not undone", body_contains="a"
     )
-    failure = await failed(probe, server.url("/packed/broken"), "the body of .* is not in its content coding")
+    failure = await failed(probe, server.url("/packed/broken"), "the body of .* breaks its content coding")
     assert failure.reason == probe_pb2.FAILURE_REASON_BAD_ANSWER
 
 

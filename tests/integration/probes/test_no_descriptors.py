@@ -96,6 +96,7 @@ async def test_no_descriptor_is_the_vantage_points_fault(
         meanwhile = await ending(probe, kind, target, values)
     assert meanwhile is not None
     assert (meanwhile.status, meanwhile.source) == (probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_VANTAGE)
+    assert meanwhile.reason == probe_pb2.FAILURE_REASON_NO_ROOM
     assert "EMFILE" in meanwhile.message
     after = await ending(probe, kind, target, values)
     assert (after and after.message) == (before and before.message)

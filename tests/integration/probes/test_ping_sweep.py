@@ -39,6 +39,7 @@ async def test_answering_addresses_are_told_apart_from_silent_ones(
     assert (result.addresses, result.addresses_answering) == (254, 234)
     assert (result.packets_sent, result.packets_received) == (508, 508 - 40 - 10)
     assert result.loss_pct == pytest.approx(100 * 50 / 508)
+    assert sum(outcome.detail.pop("rtt_histogram").values()) == result.packets_received
     assert outcome.detail == {"network": NETWORK, "silent": "10.93.0.100-10.93.0.119"}
     rows = {row.address: row for row in result.by_address}
     assert len(rows) == 234

@@ -281,6 +281,25 @@ async def test_a_policy_that_could_not_be_seen_is_broken(path4: Path4, probe: Pr
     assert caught.value.reason == probe_pb2.FAILURE_REASON_INVALID_TEST
 
 
+async def test_a_class_that_is_lost_on_the_way_has_not_arrived(path4: Path4, probe: Probe) -> None:
+    """Seen as it was sent up to the loss, while another class arrives: nobody has seen it kept to the end."""
+    remark(path4.second, "ip dscp ef udp dport 33434 drop")
+    asked = {"classes": ["EF", "CS0"], "ecn": False, **QUICK}
+    with path4.near.entered():
+        with pytest.raises(
+            ProbeFailure, match=r"EF: whether it arrives as EF .* destination quoted CS0 and not this class"
+        ) as caught:
+            await probe("qos", FAR["ipv4"], expected=["EF=EF", "CS0=CS0"], **asked)
+        outcome = await probe("qos", FAR["ipv4"], expected=["CS0=CS0"], **asked)
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS
+    assert caught.value.metrics.breaches == 1
+    for result in (caught.value.metrics, outcome.metrics):
+        assert not result.end_seen
+        assert not result.HasField("marks_kept_pct")
+        assert not rows(result)["EF"].HasField("arrived_dscp")
+        assert rows(result)["CS0"].arrived_dscp == 0
+
+
 async def test_a_worker_that_may_not_trace_cannot_judge_marks(
     path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -235,19 +235,24 @@ class KilledError(Exception):
     """Stands for the end of a keeper."""
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_an_attempt_that_ends_at_any_step_leaves_the_day_whole(
-    filled: Engine, other: Engine, step: str
-) -> None:
-    """A keeper that is killed after a step loses nothing; late rows still find their place, and the next one ends it."""
+def cut_short(engine: Engine, step: str) -> None:
+    """Begin to rewrite the day, and be killed after a step."""
 
     def end(at: str) -> None:
         if at == step:
             raise KilledError
 
-    before = set(stored(filled))
     with pytest.raises(KilledError):
-        rewrite(filled, DAY, told=end)
+        rewrite(engine, DAY, told=end)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_attempt_that_ends_at_any_step_leaves_the_day_whole(
+    filled: Engine, other: Engine, step: str
+) -> None:
+    """A keeper that is killed after a step loses nothing; late rows still find their place, and the next one ends it."""
+    before = set(stored(filled))
+    cut_short(filled, step)
     with other.begin() as connection:
         insert(connection, 1, 1)
     assert set(stored(other)) == before | {(1, 1)}
@@ -426,14 +431,8 @@ def test_an_upgrade_after_an_attempt_that_was_cut_short_lets_rows_in(
     step: str,
 ) -> None:
     """A release adds a column to a day whose rewriting has ended at a step: late rows are stored, once, new column and all."""
-
-    def end(at: str) -> None:
-        if at == step:
-            raise KilledError
-
     before = set(stored(filled))
-    with pytest.raises(KilledError):
-        rewrite(filled, DAY, told=end)
+    cut_short(filled, step)
     with other.begin() as connection:
         insert(connection, 1, 1)
     install_later_release(tmp_path / "migrations", monkeypatch)

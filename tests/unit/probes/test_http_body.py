@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,37 @@ async def test_codings_are_undone(coding: str, packed: bytes) -> None:
     assert (body.wire_bytes, body.content_bytes) == (len(packed), len(TEXT))
     assert body.found == {b"needle lies"}
     assert body.readable
+
+
+@pytest.mark.parametrize("size", [1, 65_535, 65_536, 65_537, 131_072, 131_073, 262_144, 262_344])
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, bare_deflate], ids=["gzip", "zlib", "bare"])
+async def test_a_decoder_that_has_taken_all_may_hold_content_still(
+    pack: Callable[[bytes], bytes], size: int
+) -> None:
+    """Content that fills its pieces to the byte, or comes out of no more input, is there as a whole."""
+    text = bytes(size)
+    body = await take(Body(longest=300_000, keep=True), "deflate", pack(text), pieces=1)
+    assert body.content == text
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [bare_deflate(TEXT), bare_deflate(b""), zlib.compress(TEXT), gzip.compress(TEXT)],
+    ids=["bare", "bare and empty", "zlib", "gzip"],
+)
+async def test_the_wrapping_is_told_from_single_bytes(packed: bytes) -> None:
+    """One byte does not tell it; the first two do (RFC 1950, section 2.2; RFC 1952, section 2.3.1)."""
+    body = await take(Body(longest=10_000, keep=True), "deflate", packed, pieces=len(packed))
+    assert body.content in (TEXT, b"")
+    assert body.content_bytes == (len(TEXT) if len(packed) > 2 else 0)
+
+
+@pytest.mark.parametrize("pieces", [1, 1_000])
+async def test_zeros_after_gzip_are_padding(pieces: int) -> None:
+    """Between members, too, as gzip takes them."""
+    packed = gzip.compress(TEXT[:100]) + bytes(3) + gzip.compress(TEXT[100:]) + bytes(8)
+    body = await take(Body(longest=10_000, keep=True), "gzip", packed, pieces=pieces)
+    assert body.content == TEXT
 
 
 async def test_an_unknown_coding_is_counted_and_not_read() -> None:

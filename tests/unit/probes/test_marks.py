@@ -39,27 +39,51 @@ def test_a_hop_that_sees_two_marks() -> None:
 
 
 def test_a_class_is_told_hop_by_hop() -> None:
-    """It arrives as the last hop saw it; a trace that reached the destination once has seen the end."""
+    """Where the destination keeps silent, it arrives as the last hop saw it."""
     metrics = QosResult()
     ef, cs0 = QosClass(name="EF", dscp=46), QosClass(name="CS0", dscp=0)
-    marks.fill_class(metrics, ef, EF, [Mark(hop=1, octets=(0xB8,)), Mark(hop=3, octets=(0x20,))], final=True)
-    marks.fill_class(metrics, cs0, CS0, [Mark(hop=1, octets=(0x00,))], final=False)
+    marks.fill_class(metrics, ef, EF, [Mark(hop=1, octets=(0xB8,)), Mark(hop=3, octets=(0x20,))])
+    marks.fill_class(metrics, cs0, CS0, [Mark(hop=1, octets=(0x00,))])
     assert [(row.name, row.dscp, row.kept) for row in metrics.hops] == [
         ("01 EF", 46, True), ("03 EF", 8, False), ("01 CS0", 0, True),
     ]  # fmt: skip
     assert (ef.arrived_dscp, ef.change_hop, cs0.arrived_dscp) == (8, 3, 0)
     assert not cs0.HasField("change_hop")
-    assert metrics.end_seen
-    marks.sum_up(metrics, [ef, cs0, QosClass(name="LE", dscp=1)])
-    assert (metrics.marks_kept_pct, metrics.first_change_hop) == (50, 3)
+    marks.sum_up(metrics, [ef, cs0, QosClass(name="LE", dscp=1)], [])
+    assert (metrics.marks_kept_pct, metrics.first_change_hop, metrics.end_seen) == (50, 3, False)
+
+
+def test_a_class_that_ends_before_another_is_not_known_to_arrive() -> None:
+    """The path goes on: of a class that is lost on the way nobody has seen how it arrives, kept or changed."""
+    metrics = QosResult()
+    ef, af, cs0 = QosClass(name="EF", dscp=46), QosClass(name="AF41", dscp=34), QosClass(name="CS0", dscp=0)
+    marks.fill_class(metrics, ef, EF, [Mark(hop=1, octets=(0xB8,))])
+    marks.fill_class(metrics, af, dscp.parse("AF41"), [Mark(hop=2, octets=(0x20,))])
+    marks.fill_class(metrics, cs0, CS0, [Mark(hop=1, octets=(0x00,)), Mark(hop=3, octets=(0x00,))])
+    marks.sum_up(metrics, [ef, af, cs0], ["CS0"])
+    assert [row.HasField("arrived_dscp") for row in (ef, af, cs0)] == [False, False, True]
+    assert metrics.HasField("end_seen")
+    assert not metrics.end_seen
+    assert not metrics.HasField("marks_kept_pct")
+    assert (af.change_hop, metrics.first_change_hop) == (2, 2)
+
+
+def test_the_end_is_seen_when_it_is_of_every_class() -> None:
+    """And the share is that of what the destination itself quoted."""
+    metrics = QosResult()
+    ef, cs0 = QosClass(name="EF", dscp=46), QosClass(name="CS0", dscp=0)
+    marks.fill_class(metrics, ef, EF, [Mark(hop=3, octets=(0x20,))])
+    marks.fill_class(metrics, cs0, CS0, [Mark(hop=3, octets=(0x00,))])
+    marks.sum_up(metrics, [ef, cs0], ["EF", "CS0"])
+    assert (metrics.marks_kept_pct, metrics.end_seen) == (50, True)
 
 
 def test_what_no_hop_quoted_stays_unset() -> None:
     """Neither kept nor changed."""
     metrics, row = QosResult(), QosClass(name="EF", dscp=46)
-    marks.fill_class(metrics, row, EF, [], final=False)
+    marks.fill_class(metrics, row, EF, [])
     marks.fill_ecn(metrics, [])
-    marks.sum_up(metrics, [row])
+    marks.sum_up(metrics, [row], [])
     assert not metrics.ListFields()
     assert not row.HasField("arrived_dscp")
 

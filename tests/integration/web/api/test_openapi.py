@@ -146,6 +146,7 @@ def test_an_answer_that_is_not_described_is_noticed(app: Flask, status: int, bod
         check_answer(app, "GET", "/destinations", answer)
 
 
+@pytest.mark.timeout(300)
 def test_no_input_brings_it_down(
     app: Flask, settings: Settings, token: Callable[[Role], str], api: Api
 ) -> None:

@@ -154,8 +154,8 @@ def test_a_path_that_changed_is_drawn_and_told(open_window: Callable[..., Any], 
     place = rows.destination("Router", "192.0.2.1")
     test = rows.test("Way", "traceroute", interval_s=60, destinations=[place])
     job = rows.job(test, rows.worker("edge-1"), place)
-    for index, path_hash in enumerate((7, 8, 8)):
-        rows.run(job, now(index * 60 - 190), rtt_avg_ms=5.0, path_hash=path_hash)
+    for index, (path_hash, changed) in enumerate(((7, None), (8, True), (8, False))):
+        rows.run(job, now(index * 60 - 190), rtt_avg_ms=5.0, path_hash=path_hash, path_changed=changed)
     window = open_window()
     page = window.log_in()
     page.goto(f"{window.address}/tests/{test}")
