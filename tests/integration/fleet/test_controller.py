@@ -290,6 +290,30 @@ def test_the_hardening_takes_nothing_from_the_keeper(installed: Site) -> None:
     assert host.ssh(*command, timeout=120) == "learnt\n"
 
 
+def test_the_proxys_certificate_is_renewed_by_itself(installed: Site, api: httpx.Client) -> None:
+    """Daily it is looked at; while it is good nothing happens, and a new one is shown at once."""
+    host, ca = installed.controller, "/var/lib/streamswarm/ca"
+    listed = host.ssh("systemctl", "list-timers", "--no-pager", "streamswarm-certificate.timer")
+    assert "streamswarm-certificate.service" in listed
+    host.ssh("systemd-analyze", "security", "--threshold=25", "streamswarm-certificate")
+
+    def shown() -> str:
+        with installed.lab.inside():
+            return ssl.get_server_certificate((host.address, 443), timeout=10)
+
+    before = shown()
+    host.ssh("systemctl", "start", "streamswarm-certificate")
+    assert shown() == before
+    host.ssh("rm", f"{ca}/web.pem")
+    host.ssh("systemctl", "start", "streamswarm-certificate")
+    wait_for(lambda: api.get("/api/v1/health").status_code, lambda status: status == 200)
+    assert shown() != before
+    assert (
+        host.ssh("stat", "-c", "'%U %a'", f"{ca}/web.pem", f"{ca}/web.key").split()
+        == ["streamswarm", "600"] * 2
+    )
+
+
 def test_a_killed_service_comes_back(installed: Site, api: httpx.Client) -> None:
     """Even the database, and everything is well again by itself."""
     installed.controller.ssh(
