@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from controller.store import partitions, results
 from controller.store.entities import Destination, Job, JobVersion, Test, Worker
+from controller.store.queries import pages
 from controller.store.queries import results as queries
 from streamswarm.v1 import probe_pb2
 from streamswarm.zones import to_microseconds
@@ -118,6 +119,28 @@ def test_the_latest_result_of_a_line(engine: Engine, book: Book) -> None:
     assert (newest.job_id, newest.status, newest.metrics["rtt_avg_ms"]) == (shot, "ok", 3.0)
     assert newest.metrics["kernel_timestamps"] is True
     assert newest.metrics["loss_pct"] is None
+
+
+def test_a_run_of_tomorrow_is_no_latest_result(engine: Engine, book: Book) -> None:
+    """A clock that was wrong for a moment does not hide how things are until then, on any page."""
+    job = book.job()
+    tomorrow = NOW + dt.timedelta(hours=23)
+    with engine.begin() as connection:
+        partitions.ensure_partitions(connection, "ping", [tomorrow.date()])
+    book.result(job, tomorrow, status=FAILED)
+    book.result(job, ago(10), rtt_avg_ms=2.0)
+    with Session(engine) as session:
+        [latest] = queries.latest(session, queries.lines(session, test_ids=[book.test_id]))
+        newest = pages.newest_runs(session, "ping", book.test_id, limit=1)
+        failures = pages.recent_failures(session, within=dt.timedelta(minutes=15), limit=5)
+        bad = pages.bad_runs(session, within=dt.timedelta(minutes=15))
+        trend = pages.trends(session, {"ping": [book.test_id]}, since=ago(900), slot_s=900.0)
+    assert latest.result is not None
+    assert latest.result.scheduled_at == ago(10)
+    assert [run.scheduled_at for run in newest] == [ago(10)]
+    assert failures == ()
+    assert bad.count == 0
+    assert [(point.slot, point.bad) for point in trend[book.test_id]] == [(0, 0)]
 
 
 def test_the_latest_result_is_found_however_old_it_is(engine: Engine, book: Book) -> None:
