@@ -28,6 +28,7 @@ from typing import TypeVar
 
 import psycopg
 
+from controller.gateway.asides import Asides
 from controller.gateway.batches import Batch, Queue, Source
 from controller.gateway.database import (
     BackOff,
@@ -71,6 +72,8 @@ class Tally:
     """What the pipeline has done since the start."""
 
     stored: int = 0
+    #: Acknowledged and not stored: they were there already, or had been set aside before.
+    repeated: int = 0
     quarantined: int = 0
     #: Acknowledged and not stored: older than the retention, or of tests or workers deleted with their data.
     expired: int = 0
@@ -160,6 +163,7 @@ class Lane:
         self._spoiling: Lately[uuid.UUID] = Lately(_WARY_S)
         #: Of what they have sent since nothing may be stored: the watermark would pass over the batch that failed.
         self._broken: weakref.WeakSet[Source] = weakref.WeakSet()
+        self._asides = Asides()
 
     async def run(self) -> None:
         """Store batches until cancelled."""
@@ -308,10 +312,12 @@ class Lane:
 
     def _count(self, load: Load, done: Stored) -> None:
         """Note what a transaction has stored, and tell of it."""
-        counts = self._preparation.count(load, done.claimed)
+        counts = self._preparation.count(load, done)
         self._tally.transactions += 1
-        self._tally.stored += counts.stored - done.refused
-        self._tally.quarantined += counts.quarantined + done.refused
+        self._tally.stored += counts.stored
+        self._tally.repeated += counts.repeated
+        self._tally.quarantined += counts.asides.total()
+        self._asides.tell(counts.asides)
         self._tally.expired += counts.expired
         self._tally.deleted += counts.deleted
         self._on_stored(counts.tests, counts.one_shots)

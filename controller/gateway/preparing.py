@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -10,12 +11,13 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from controller.gateway.alike import Block, Flags, pack_alike
+from controller.gateway.asides import Aside
 from controller.gateway.authority import utc_now
 from controller.gateway.database import BlockingConnection
 from controller.gateway.loads import Load, Portion, Single, owners
 from controller.gateway.ownership import OLDEST_DAYS, Ownership
 from controller.gateway.packing import UnstorableError, kind_name, pack
-from controller.gateway.storing import Claimed
+from controller.gateway.storing import Stored
 from streamswarm.v1 import probe_pb2
 from streamswarm.zones import DAY_US
 
@@ -33,7 +35,10 @@ class Counts:
     """What a stored load held."""
 
     stored: int = 0
-    quarantined: int = 0
+    #: Stored or set aside before.
+    repeated: int = 0
+    #: Set aside, by worker and reason.
+    asides: Counter[Aside] = field(default_factory=Counter)
     #: Older than the retention, or of tests or workers that were deleted with their data.
     expired: int = 0
     deleted: int = 0
@@ -99,25 +104,33 @@ class Preparation:
         }
         return Load(portions=portions, blocks=kept, singles=singles)
 
-    def count(self, load: Load, claimed: Claimed) -> Counts:
+    def count(self, load: Load, done: Stored) -> Counts:
         """Return what the claimed portions of a stored load held."""
-        counts = Counts()
+        counts = Counts(repeated=len(done.repeated))
+        there = load.belong_to(done.claimed)
+        there[list(done.refused)] = False
+        new = there.copy()
+        new[done.repeated] = False
+        #: Of repetitions too: whoever stored them first may have ended before it could tell.
         jobs: set[int] = set()
-        whole = len(claimed) == len(load.portions)
         for block in load.blocks:
-            mine = block if whole else block.chosen(np.isin(load.owners[block.places], list(claimed)))
-            counts.stored += len(mine)
-            jobs.update(mine.job_ids.tolist())
+            counts.stored += int(new[block.places].sum())
+            flags = there[block.places]
+            jobs.update((block if flags.all() else block.chosen(flags)).job_ids.tolist())
+        faults = dict(done.refused)
         for place, single in load.singles.items():
-            if int(load.owners[place]) not in claimed:
+            if single.packed is not None and there[place]:
+                counts.stored += int(new[place])
+                jobs.add(single.packed.job_id)
+            elif not new[place]:
                 continue
-            if single.packed is None:
-                counts.quarantined += bool(single.fault)
+            elif single.fault:
+                faults[place] = single.fault
+            else:
                 counts.expired += single is _EXPIRED
                 counts.deleted += single is _DELETED
-            else:
-                counts.stored += 1
-                jobs.add(single.packed.job_id)
+        for place, fault in faults.items():
+            counts.asides[load.portions[int(load.owners[place])].worker_id, fault] += 1
         for job_id in jobs:
             job = self._ownership.job(job_id)
             counts.tests.add(job.test_id)

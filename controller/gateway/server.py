@@ -157,6 +157,7 @@ class RunningGateway:
             "hellos_waiting": len(self.reception),
             "batches_waiting": self.ingest.waiting,
             "results_stored": tally.stored,
+            "results_repeated": tally.repeated,
             "results_quarantined": tally.quarantined,
             "results_expired": tally.expired,
             "results_deleted": tally.deleted,

@@ -10,12 +10,13 @@ All of it blocks: it runs in the threads of the pipeline, never on the event loo
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import psycopg
 
+from controller.gateway.alike import Integers
 from controller.gateway.database import BlockingConnection, is_in_vain, is_transient
 from controller.gateway.late import mark_late
 from controller.gateway.loads import Entry, Load, Portion
@@ -45,8 +46,10 @@ class Stored:
     claimed: Claimed
     #: Portions that held results which were stored already.
     repeating: frozenset[int]
-    #: Results in which nothing was wrong until they were to be stored: set aside, though the load has their rows.
-    refused: int = 0
+    #: Places of what claimed portions held and was there already, by number or by key.
+    repeated: Integers
+    #: Why results were set aside in which nothing was wrong until they were to be stored, by place.
+    refused: Mapping[int, str] = field(default_factory=dict)
 
 
 def store_copied(
@@ -82,21 +85,29 @@ def store_copied(
             _copy(connection, target.table, target, parts)
             _copy_children(connection, kind, singles.get(kind, ()))
         _set_aside(connection, [(portion, entry) for portion, entry in entries if entry.fault])
-    return Stored(claimed=frozenset(watermarks), repeating=frozenset(np.unique(load.owners[again]).tolist()))
+    return Stored(
+        claimed=frozenset(watermarks),
+        repeating=frozenset(np.unique(load.owners[again]).tolist()),
+        repeated=np.flatnonzero(load.belong_to(watermarks) & ~keep),
+    )
 
 
 def store_singly(connection: BlockingConnection, load: Load, position: int) -> Stored:
     """Store a portion row by row: what the database refuses for its content is set aside, the rest is stored."""
     with connection.transaction():
         watermarks = _claim(connection, load, [position])
-        refused = []
-        found = 0
-        for portion, entry in _survivors(load, watermarks):
+        asides = []
+        refused: dict[int, str] = {}
+        repeated = set(load.places(position)) if watermarks else set()
+        for place, portion, entry in _survivors(load, watermarks):
+            repeated.remove(place)
             fault = entry.fault
             if entry.packed is not None:
                 try:
                     with connection.transaction():
-                        if not is_stored(connection, entry.packed):
+                        if is_stored(connection, entry.packed):
+                            repeated.add(place)
+                        else:
                             _copy_packed(connection, entry.packed)
                     continue
                 except psycopg.Error as error:
@@ -115,10 +126,16 @@ def store_singly(connection: BlockingConnection, load: Load, position: int) -> S
                     fault = f"it cannot be stored: {error!r}"
             if not fault:
                 continue  # nobody wants it any more
-            found += entry.packed is not None
-            refused.append((portion, Entry(seq=entry.seq, packed=None, fault=fault, payload=entry.payload)))
-        _set_aside(connection, refused)
-    return Stored(claimed=frozenset(watermarks), repeating=frozenset(), refused=found)
+            if entry.packed is not None:
+                refused[place] = fault
+            asides.append((portion, Entry(seq=entry.seq, packed=None, fault=fault, payload=entry.payload)))
+        _set_aside(connection, asides)
+    return Stored(
+        claimed=frozenset(watermarks),
+        repeating=frozenset(),
+        repeated=np.array(sorted(repeated), dtype=np.int64),
+        refused=refused,
+    )
 
 
 def _claim(connection: BlockingConnection, load: Load, positions: Collection[int]) -> dict[int, int]:
@@ -157,14 +174,13 @@ def _claim(connection: BlockingConnection, load: Load, positions: Collection[int
     return {position: acked_seq for position, acked_seq, _ in claimed}
 
 
-def _survivors(load: Load, watermarks: dict[int, int]) -> list[tuple[Portion, Entry]]:
-    """Return what claimed portions hold beyond their watermark."""
-    return [
-        (portion, entry)
-        for position, acked_seq in sorted(watermarks.items())
-        for portion, entry in map(load.entry, load.places(position))
-        if entry.seq > acked_seq
-    ]
+def _survivors(load: Load, watermarks: dict[int, int]) -> Iterator[tuple[int, Portion, Entry]]:
+    """Yield what claimed portions hold beyond their watermark, with its place."""
+    for position, acked_seq in sorted(watermarks.items()):
+        for place in load.places(position):
+            portion, entry = load.entry(place)
+            if entry.seq > acked_seq:
+                yield place, portion, entry
 
 
 def _copy_packed(connection: BlockingConnection, packed: PackedResult) -> None:

@@ -4,7 +4,8 @@ Every look is at the stretch of time since the last one, a grace ago: a job that
 come since is noted, with the first instant of which nothing has come; whatever has come of a noted one clears it. What
 was due is worked out for each test, so that only jobs that were due are read, however many there are. A worker without
 a session is not looked at, nor one that empties its spool: what it will deliver is on its way, and the outage is a
-matter of the worker. One whose spool does not shrink is looked at like any other.
+matter of the worker. One whose spool does not shrink is looked at like any other. What claims to have been due only
+later than now, by the database's clock, tells of nothing: a clock that is wrong would silence its job until then.
 """
 
 from __future__ import annotations
@@ -195,7 +196,8 @@ def _silent(engine: Engine, kind: str, due: Sequence[_DueJob]) -> dict[int, dt.d
         ) AS latest
         FROM unnest(:jobs ::bigint[], :dues ::timestamptz[], :sinces ::timestamptz[]) AS d(job_id, due_at, since)
         WHERE NOT EXISTS (SELECT FROM overdue_jobs o WHERE o.job_id = d.job_id) AND NOT EXISTS (
-            SELECT FROM {results.table_name(kind)} r WHERE r.job_id = d.job_id AND r.scheduled_at >= d.due_at
+            SELECT FROM {results.table_name(kind)} r
+            WHERE r.job_id = d.job_id AND r.scheduled_at >= d.due_at AND r.scheduled_at <= now()
         )
         """  # noqa: S608  a kind's table, named by the contract
     ).bindparams(
@@ -249,7 +251,9 @@ def _clear(engine: Engine) -> int:
         for kind in results.kinds():
             table = results.table(kind)
             came = select(table.c.job_id).where(
-                table.c.job_id == OverdueJob.job_id, table.c.scheduled_at >= OverdueJob.due_at
+                table.c.job_id == OverdueJob.job_id,
+                table.c.scheduled_at >= OverdueJob.due_at,
+                table.c.scheduled_at <= func.now(),
             )
             cleared += connection.execute(delete(OverdueJob).where(came.exists())).rowcount
     return cleared

@@ -38,7 +38,11 @@ class Learnt:
 def new_runs(
     connection: Connection, kind: str, after: Mapping[int, dt.datetime | None], *, most: int
 ) -> dict[int, list[Run]]:
-    """Return runs of these jobs after an instant each, oldest first; of those without one the newest."""
+    """Return runs of these jobs after an instant each, oldest first; of those without one the newest.
+
+    Runs that are due only later, by the database's clock, have their turn then: a job whose worker's clock was wrong
+    would not be looked at before.
+    """
     known = {job: instant for job, instant in after.items() if instant is not None}
     unknown = [job for job, instant in after.items() if instant is None]
     found: dict[int, list[Run]] = {}
@@ -71,7 +75,7 @@ def _read(
         text(
             f"SELECT d.job_id, r.* FROM unnest(CAST(:jobs AS bigint[]), {afters}) AS d (job_id, after), "  # noqa: S608
             f"LATERAL (SELECT {selected} FROM {results.table_name(kind)} t "
-            f"WHERE t.job_id = d.job_id AND {condition} LIMIT :most) r"
+            f"WHERE t.job_id = d.job_id AND t.scheduled_at <= now() AND {condition} LIMIT :most) r"
         ),
         values,
     )

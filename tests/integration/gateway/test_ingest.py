@@ -66,6 +66,8 @@ async def test_results_sent_again_after_a_lost_acknowledgement_are_stored_once(
         await session.results(results[2:], range(3, 11))
         await session.expect_ack(10)
     assert deployment.sql("SELECT count(*), count(DISTINCT scheduled_at) FROM result_ping") == [(10, 10)]
+    gauges = deployment.gateway._gauges()
+    assert (gauges["results_stored"], gauges["results_repeated"]) == (10, 4)
 
 
 async def test_another_spool_with_the_same_runs_adds_no_rows(deployment: Any, tools: Any) -> None:
@@ -89,6 +91,8 @@ async def test_another_spool_with_the_same_runs_adds_no_rows(deployment: Any, to
         await session.expect_ack(7)
     assert deployment.sql("SELECT count(*) FROM result_ping") == [(6,)]
     assert deployment.sql("SELECT key FROM result_system_interfaces") == [("eth0",)]
+    tally = deployment.gateway.ingest.tally
+    assert (tally.stored, tally.repeated) == (7, 6)
 
 
 async def test_a_spool_that_was_set_back_loses_nothing(deployment: Any, tools: Any) -> None:
@@ -130,6 +134,23 @@ async def test_a_stale_session_stores_nothing(deployment: Any, tools: Any) -> No
         deployment.gateway.sessions._interval_s = 60  # only the fence in the transaction is looked at
         await asyncio.sleep(0.5)
         deployment.sql("UPDATE workers SET session_epoch = session_epoch + 1")
+        await session.results([tools.make_result(job, 0)], [1])
+        reason, _ = await session.ending()
+    assert reason == "SUPERSEDED"
+    assert deployment.sql("SELECT count(*) FROM result_ping") == [(0,)]
+    assert deployment.sql("SELECT acked_seq FROM workers") == [(0,)]
+
+
+@pytest.mark.parametrize("column", ["revoked_at", "deleted_at"])
+async def test_a_worker_that_is_gone_stores_nothing(deployment: Any, tools: Any, column: str) -> None:
+    """Revoked, or deleted, after its Hello and before the gateway has looked: the claim itself refuses the batch."""
+    worker = await deployment.enrol("host-a")
+    job = deployment.job(worker.worker_id)
+    async with deployment.session(worker) as session:
+        await session.hello()
+        deployment.gateway.sessions._interval_s = 60  # only the fence in the transaction is looked at
+        await asyncio.sleep(0.5)
+        deployment.sql(f"UPDATE workers SET {column} = now()")
         await session.results([tools.make_result(job, 0)], [1])
         reason, _ = await session.ending()
     assert reason == "SUPERSEDED"

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from typing import Any
 
+import numpy as np
+import psycopg
+import pytest
+
+from controller.gateway.alike import Block
+from controller.gateway.late import mark_late
+from controller.gateway.loads import Load, Portion, Single
+from controller.gateway.packing import PackedResult
+from controller.settings import Settings
 from controller.store import rollups
+from controller.store.engine import libpq_url
 
 FIVE = dt.timedelta(minutes=5)
 
@@ -46,3 +57,44 @@ async def test_a_transaction_that_fails_marks_nothing(deployment: Any, tools: An
         await session.ending()
     assert deployment.sql("SELECT count(*) FROM result_ping") == [(0,)]
     assert deployment.sql("SELECT count(*) FROM dirty_buckets") == [(0,)]
+
+
+@pytest.fixture
+def edge(settings: Settings) -> Any:
+    """Mark a result that is due at an instant, by itself or among its like, and return the marked buckets."""
+
+    def mark(due_us: int, now_us: int, *, alike: bool) -> list[tuple[Any, ...]]:
+        portion = Portion(worker_id=uuid.uuid4(), epoch=1, spool_id="s", seqs=[1], wire=[b""])
+        if alike:
+            one = np.zeros(1, dtype=np.int64)
+            block = Block(kind="ping", rows=one, places=one, job_ids=one + 7, scheduled_at_us=one + due_us)
+            load = Load(portions=[portion], blocks=[block], singles={})
+        else:
+            packed = PackedResult(
+                kind="ping", job_id=7, scheduled_at_us=due_us, missed=False, row=b"", children=()
+            )
+            load = Load(portions=[portion], blocks=[], singles={0: Single(packed=packed)})
+        with psycopg.connect(libpq_url(settings)) as connection:
+            mark_late(connection, load, [0], now_us)
+            found = connection.execute("SELECT job_id, bucket FROM dirty_buckets").fetchall()
+            connection.rollback()
+        return found
+
+    return mark
+
+
+@pytest.mark.parametrize("alike", [False, True], ids=["single", "alike"])
+def test_a_result_is_late_from_the_instant_on_at_which_its_bucket_may_be_rolled_up(
+    edge: Any, engine: Any, alike: bool
+) -> None:
+    """A bucket closes a minute after its end; from five seconds before on, whatever is due in it marks it."""
+    begin = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+    begin_us = int(begin.timestamp()) * 1_000_000
+    end_us = begin_us + 300_000_000
+    closing_us = end_us + 55_000_000
+    for due_us in (begin_us, end_us - 1):
+        assert edge(due_us, closing_us - 1, alike=alike) == []
+        assert edge(due_us, closing_us, alike=alike) == [(7, begin)]
+    # What is due in the next bucket is in time.
+    assert edge(end_us, closing_us, alike=alike) == []
+    assert edge(begin_us - 1, closing_us - 1, alike=alike) == [(7, begin - FIVE)]

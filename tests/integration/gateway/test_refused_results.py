@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from controller.gateway import packing, storing
 
 
 async def test_what_can_never_be_stored_is_set_aside_and_the_rest_is_stored(
-    deployment: Any, tools: Any
+    deployment: Any, tools: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Unknown jobs, others' jobs, wrong kinds, odd times and broken values are quarantined with their reasons."""
     worker, other = await deployment.enrol("host-a"), await deployment.enrol("host-b")
@@ -50,6 +51,8 @@ async def test_what_can_never_be_stored_is_set_aside_and_the_rest_is_stored(
     for reason, text, (_, kept_reason, payload) in zip(bad, wire, kept, strict=True):
         assert reason in kept_reason
         assert payload == text[: 16 * 1024]
+    told = [line for line in caplog.messages if line.startswith(f"worker {worker.worker_id} brings")]
+    assert sorted(re.findall(r"\((\d+) set aside", "".join(told))) == ["1"] * 9 + ["3"], told
 
 
 async def test_no_worker_fills_the_database_with_what_it_refuses(

@@ -21,7 +21,7 @@ from controller.keeper import learnt
 from controller.keeper.diagnose import Scored, diagnose
 from controller.keeper.plan import plan_everything
 from controller.keeper.prune import prune
-from controller.store import results
+from controller.store import partitions, results
 from controller.store.entities import Job
 from controller.store.entities.diagnosis import DiagnosisSeason, DiagnosisState
 from controller.store.queries.diagnosis import readings
@@ -186,6 +186,21 @@ def test_late_rows_are_left_alone(engine: Engine, world: World, test_id: int) ->
     store(engine, one, quiet(20, more_ms=5000.0), until=NOW - STEP * 100)
     assert look_again(engine).runs == 0
     assert states(engine)[0].model == before
+
+
+def test_a_row_of_tomorrow_holds_up_none_of_today(engine: Engine, world: World, test_id: int) -> None:
+    """One run from a clock that was wrong: those that are due now are scored, at the first look and after it."""
+    one, other = world.jobs()
+    with engine.begin() as connection:
+        partitions.ensure_partitions(connection, "ping", [(NOW + dt.timedelta(days=1)).date()])
+    store(engine, one, quiet(1, more_ms=5000.0), until=NOW + dt.timedelta(hours=23))
+    store(engine, one, quiet(60), until=NOW - STEP * 20)
+    assert diagnose(engine).runs == 60
+    store(engine, one, quiet(10), until=NOW - STEP * 5)
+    store(engine, other, quiet(1), until=NOW + dt.timedelta(hours=23))
+    assert look_again(engine).runs == 10
+    store(engine, other, quiet(10), until=NOW - STEP * 5)
+    assert look_again(engine).runs == 10
 
 
 def test_failed_and_unmeasured_rows_teach_nothing(engine: Engine, world: World, test_id: int) -> None:

@@ -81,6 +81,16 @@ def test_what_does_not_come_is_noticed_once_and_cleared_when_it_comes(engine: En
     assert overdue(engine) == []
 
 
+def test_a_result_of_tomorrow_silences_nothing(engine: Engine, job: int) -> None:
+    """A clock that was wrong for a moment has left a result a day ahead: what does not come is noticed all the same."""
+    deliver(engine, job, -HOUR * 23)
+    assert freshness.look(engine).noticed == 1
+    assert look_again(engine).cleared == 0
+    assert overdue(engine) == [job]
+    deliver(engine, job, dt.timedelta(seconds=1))
+    assert look_again(engine).cleared == 1
+
+
 def test_after_a_pause_of_the_keepers_the_first_instant_that_lacks_is_told(
     engine: Engine, job: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,9 +11,11 @@ from sqlalchemy import Engine, event, func, insert, text
 from sqlalchemy.orm import Session
 
 from controller.store import partitions, results
-from controller.store.entities import Destination, Job, Test, Worker
+from controller.store.entities import Destination, Job, JobVersion, Test, Worker
+from controller.store.queries import pages
 from controller.store.queries import results as queries
 from streamswarm.v1 import probe_pb2
+from streamswarm.zones import to_microseconds
 
 DAY_S = 86_400
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -48,10 +50,21 @@ class Book:
                 interval_us=0 if one_shot else 10_000_000,
                 anchor_us=0,
                 one_shot=one_shot,
+                created_at=ago(90 * DAY_S),
                 retired_at=NOW if retired else None,
             )
             session.add(row)
             session.flush()
+            session.add(
+                JobVersion(
+                    job_id=row.id,
+                    version=1,
+                    valid_from=row.created_at,
+                    valid_until=row.retired_at,
+                    interval_us=row.interval_us,
+                    anchor_us=to_microseconds(row.created_at),
+                )
+            )
             return row.id
 
     def result(
@@ -106,6 +119,28 @@ def test_the_latest_result_of_a_line(engine: Engine, book: Book) -> None:
     assert (newest.job_id, newest.status, newest.metrics["rtt_avg_ms"]) == (shot, "ok", 3.0)
     assert newest.metrics["kernel_timestamps"] is True
     assert newest.metrics["loss_pct"] is None
+
+
+def test_a_run_of_tomorrow_is_no_latest_result(engine: Engine, book: Book) -> None:
+    """A clock that was wrong for a moment does not hide how things are until then, on any page."""
+    job = book.job()
+    tomorrow = NOW + dt.timedelta(hours=23)
+    with engine.begin() as connection:
+        partitions.ensure_partitions(connection, "ping", [tomorrow.date()])
+    book.result(job, tomorrow, status=FAILED)
+    book.result(job, ago(10), rtt_avg_ms=2.0)
+    with Session(engine) as session:
+        [latest] = queries.latest(session, queries.lines(session, test_ids=[book.test_id]))
+        newest = pages.newest_runs(session, "ping", book.test_id, limit=1)
+        failures = pages.recent_failures(session, within=dt.timedelta(minutes=15), limit=5)
+        bad = pages.bad_runs(session, within=dt.timedelta(minutes=15))
+        trend = pages.trends(session, {"ping": [book.test_id]}, since=ago(900), slot_s=900.0)
+    assert latest.result is not None
+    assert latest.result.scheduled_at == ago(10)
+    assert [run.scheduled_at for run in newest] == [ago(10)]
+    assert failures == ()
+    assert bad.count == 0
+    assert [(point.slot, point.bad) for point in trend[book.test_id]] == [(0, 0)]
 
 
 def test_the_latest_result_is_found_however_old_it_is(engine: Engine, book: Book) -> None:
@@ -192,17 +227,18 @@ def test_a_raw_series_shows_its_gaps(engine: Engine, book: Book) -> None:
     for seconds, value in ((70, 1.0), (60, 2.0), (30, 3.0), (20, None), (10, 5.0)):
         book.result(job, ago(seconds), rtt_avg_ms=value, status=OK if value else ERROR)
     with engine.connect() as connection:
-        series = queries.series(
-            connection, "ping", "rtt_avg_ms", [job], start=ago(3600), end=NOW, interval_s=10
-        )
+        span = {"start": ago(95), "end": NOW}
+        (plan,) = queries.read_plans(connection, queries.lines(connection), **span).values()
+        series = queries.series(connection, "ping", "rtt_avg_ms", [job], **span, plan=plan)
     assert series.bucket_s is None
-    assert [(point.at, point.value, point.count) for point in series.points] == [
-        (ago(70), 1.0, 1),
-        (ago(60), 2.0, 1),
-        (ago(50), None, 0),
-        (ago(30), 3.0, 1),
-        (ago(20), None, 0),
-        (ago(10), 5.0, 1),
+    assert [(point.at, point.value, point.count, point.gap) for point in series.points] == [
+        (ago(90), None, 0, "missing"),
+        (ago(70), 1.0, 1, None),
+        (ago(60), 2.0, 1, None),
+        (ago(50), None, 0, "missing"),
+        (ago(30), 3.0, 1, None),
+        (ago(20), None, 0, None),
+        (ago(10), 5.0, 1, None),
     ]
 
 
@@ -226,17 +262,20 @@ def test_a_long_series_is_binned(engine: Engine, book: Book) -> None:
                 "gap_end": ago(14_400).replace(second=0, minute=0),
             },
         )
-        start, end = ago(36_000).replace(second=0, minute=0), NOW
-        binned = queries.series(connection, "ping", "rtt_avg_ms", [job], start=start, end=end, interval_s=10)
+        start, end = (ago(age).replace(second=0, minute=0) for age in (36_000, 0))
+        (plan,) = queries.read_plans(connection, queries.lines(connection), start=start, end=end).values()
+        binned = queries.series(connection, "ping", "rtt_avg_ms", [job], start=start, end=end, plan=plan)
         share = queries.series(connection, "ping", "kernel_timestamps", [job], start=start, end=end)
-        whole = queries.series(connection, "ping", "packets_sent", [job], start=start, end=end, points=12)
+        whole = queries.series(
+            connection, "ping", "packets_sent", [job], start=start, end=end, plan=plan, points=12
+        )
     assert binned.bucket_s == 120
     assert 1 < len(binned.points) <= 500
     first = binned.points[0]
     assert (first.value, first.min, first.max, first.count) == (25.0, 0.0, 50.0, 12)
     empty = [point for point in binned.points if point.count == 0]
     assert len(empty) == 30
-    assert all(point.value is None and point.min is None for point in empty)
+    assert all(point.value is None and point.min is None and point.gap == "missing" for point in empty)
     assert share.points[0].value == 0.5
     assert whole.bucket_s == 3600
     assert {point.value for point in whole.points} == {3.0, None}
