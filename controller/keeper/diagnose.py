@@ -3,6 +3,9 @@
 Bounded in every round: so many jobs, so many rows of each, so many suspicions. A job's row of state is locked while it
 is scored and says how far; a round that is cut short, runs twice or beside another scores no run twice. A result
 that arrives later than one that was due after it is not scored: the normal range does not miss it.
+
+Jobs are scored some at a time. When that fails, each is scored by itself, and the one that fails again begins anew: what
+was learnt of it is dropped, and so is what it has measured until now.
 """
 
 from __future__ import annotations
@@ -10,13 +13,15 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from controller.diagnosis.learning import forest
@@ -26,11 +31,14 @@ from controller.diagnosis.learning.season import slot_of
 from controller.diagnosis.learning.usual import LOOK_BACK, usual
 from controller.diagnosis.watched import watched
 from controller.keeper import learnt
+from controller.logs import reason
 from controller.store import results
 from controller.store.entities import Job
 from controller.store.entities.diagnosis import DiagnosisState
 from streamswarm.v1 import probe_pb2
 from streamswarm.zones import from_microseconds
+
+_log = logging.getLogger(__name__)
 
 #: Jobs that are scored in one transaction.
 _CHUNK = 50
@@ -75,7 +83,7 @@ def diagnose(engine: Engine, *, round_s: float = _ROUND_S) -> Scored:
     jobs = runs = 0
     suspicions: list[_Suspicion] = []
     for start in range(0, len(due), _CHUNK):
-        looked, scored, found = _score_chunk(engine, due[start : start + _CHUNK])
+        looked, scored, found = _score_guarded(engine, due[start : start + _CHUNK])
         jobs, runs = jobs + looked, runs + scored
         suspicions += found
         if time.monotonic() > deadline or len(suspicions) >= forest.QUESTIONS:
@@ -125,6 +133,49 @@ def _due(engine: Engine) -> Sequence[int]:
     )
     with engine.begin() as connection:
         return connection.execute(statement).scalars().all()
+
+
+def _score_guarded(engine: Engine, jobs: Sequence[int]) -> tuple[int, int, list[_Suspicion]]:
+    """Score these jobs, each by itself where they cannot be scored together, so that one holds up no other."""
+    try:
+        return _score_chunk(engine, jobs)
+    except Exception as error:
+        if isinstance(error, OperationalError):
+            raise  # a lock that was not had, a connection that broke: it passes
+        if len(jobs) == 1:
+            _begin_anew(engine, jobs[0], error)
+            return 1, 0, []
+    looked = runs = 0
+    suspicions: list[_Suspicion] = []
+    for job in jobs:
+        mine, scored, found = _score_guarded(engine, [job])
+        looked, runs = looked + mine, runs + scored
+        suspicions += found
+    return looked, runs, suspicions
+
+
+def _begin_anew(engine: Engine, job_id: int, error: Exception) -> None:
+    """Drop what was learnt of a job that cannot be scored; told once, until it is scored again or fails of another reason."""
+    why = reason(error)
+    with Session(engine) as session, session.begin():
+        state = session.get(DiagnosisState, job_id, with_for_update=True)
+        if state is None:
+            return
+        told = state.reading.get("fault") == why
+        kind = session.scalars(select(Job.kind).where(Job.id == job_id)).one()
+        now = session.scalars(select(func.now())).one()
+        state.version += 1
+        state.fingerprint, state.position, state.looked_at = "", now, now
+        state.needed, state.model, state.reading = JobModel(kind).needed, {}, {"fault": why}
+        learnt.forget_seasons(session.connection(), [job_id])
+    if not told:
+        _log.error(
+            "job %s (%s) cannot be diagnosed and begins anew, without what it has measured until now: %s",
+            job_id,
+            kind,
+            why,
+            exc_info=error,
+        )
 
 
 def _score_chunk(engine: Engine, jobs: Sequence[int]) -> tuple[int, int, list[_Suspicion]]:
@@ -246,8 +297,13 @@ def _question(connection: Connection, look: _Look, model: JobModel) -> Question:
     )
     names = [metric.name for metric in watched(look.kind)]
     return Question(
-        quiet=usual([list(row) for row in quiet], names, suspected), suspect=[list(row) for row in suspect]
+        quiet=usual([_measured(row) for row in quiet], names, suspected),
+        suspect=[_measured(row) for row in suspect],
     )
+
+
+def _measured(row: Iterable[float | None]) -> list[float | None]:
+    return [results.measured(value) for value in row]
 
 
 def _fingerprint(job: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import random
 import uuid
 from typing import Any
@@ -14,6 +15,7 @@ from support.keepers import Keepers, World
 from support.surroundings import wait_for
 
 from controller.diagnosis.learning.forest import ForestError
+from controller.diagnosis.learning.season import _week
 from controller.diagnosis.verdicts.records import Verdict
 from controller.diagnosis.verdicts.verdict import judge
 from controller.keeper import diagnose as diagnosing
@@ -201,6 +203,62 @@ def test_a_row_of_tomorrow_holds_up_none_of_today(engine: Engine, world: World, 
     assert look_again(engine).runs == 10
     store(engine, other, quiet(10), until=NOW - STEP * 5)
     assert look_again(engine).runs == 10
+
+
+def test_what_is_no_measurement_teaches_nothing(engine: Engine, world: World, test_id: int) -> None:
+    """Stored by an earlier release, it is neither learnt nor shown to the batch model; large values that may be stored are."""
+    one = world.jobs()[0]
+    wild = [{"rtt_avg_ms": value, "loss_pct": 0.0} for value in (1.5e308, -1.5e308, math.nan, math.inf) * 3]
+    store(engine, one, quiet(90), until=NOW - STEP * 120)
+    store(engine, one, wild, until=NOW - STEP * 100)
+    store(engine, one, quiet(90), until=NOW - STEP * 8)
+    assert diagnose(engine).runs == 192
+    store(engine, one, [{"rtt_avg_ms": 1e99, "loss_pct": 0.0} for _ in range(5)])
+    assert look_again(engine).called == 1
+    assert "fault" not in states(engine)[0].reading
+
+
+def test_a_job_that_cannot_be_scored_holds_up_no_other(
+    engine: Engine, world: World, test_id: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was learnt of it is dropped and learnt again; it is told once, and those beside it are scored."""
+    one, other = world.jobs()
+    store(engine, one, quiet(60), until=NOW - STEP * 50)
+    store(engine, other, quiet(60), until=NOW - STEP * 50)
+    assert diagnose(engine).runs == 120
+    for number in (40, 30):
+        with engine.begin() as connection:
+            broken = update(DiagnosisState).where(DiagnosisState.job_id == one.id)
+            connection.execute(broken.values(model={"detectors": {"rtt_avg_ms": {"values": ["?"]}}}))
+        store(engine, one, quiet(5), until=NOW - STEP * number)
+        store(engine, other, quiet(5), until=NOW - STEP * number)
+        assert look_again(engine).runs == 5
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(told) == 1
+    assert told[0].startswith(f"job {one.id} (ping) cannot be diagnosed and begins anew")
+    assert [state.needed for state in states(engine)] == [30, 0]
+    with engine.begin() as connection:  # as if some seconds had passed since
+        again = update(DiagnosisState).where(DiagnosisState.job_id == one.id)
+        connection.execute(again.values(position=NOW - STEP * 20))
+    store(engine, one, quiet(5), until=NOW - STEP * 10)
+    assert look_again(engine).runs == 5
+    assert [state.needed for state in states(engine)] == [25, 0]
+
+
+def test_numbers_that_json_does_not_hold_spoil_one_job_alone(
+    engine: Engine, world: World, test_id: int
+) -> None:
+    """A state with the numbers of an earlier release, whose sums of squares are infinite: the database refuses it."""
+    one, other = world.jobs()
+    store(engine, one, quiet(60), until=NOW - STEP * 50)
+    diagnose(engine)
+    with engine.begin() as connection:
+        weeks = {"rtt_avg_ms": {str(_week(NOW)): [9.0, 1e200, 1e300]}}
+        connection.execute(update(DiagnosisSeason).values(weeks=weeks))
+    store(engine, one, quiet(5), until=NOW - STEP * 40)
+    store(engine, other, quiet(5), until=NOW - STEP * 40)
+    assert look_again(engine).runs == 5
+    assert [state.reading.get("fault") is None for state in states(engine)] == [False, True]
 
 
 def test_failed_and_unmeasured_rows_teach_nothing(engine: Engine, world: World, test_id: int) -> None:
