@@ -57,11 +57,16 @@ def fill_class(metrics: QosResult, row: QosClass, point: CodePoint, marks: Seque
         row.change_hop = hop
 
 
-def fill_ecn(metrics: QosResult, marks: Sequence[Mark]) -> None:
-    """Fill in what the hops saw of packets that were sent as ECN-capable."""
+def fill_ecn(metrics: QosResult, marks: Sequence[Mark], *, goes_on: bool = False) -> None:
+    """Fill in what the hops saw of packets that were sent as ECN-capable.
+
+    `goes_on` says that the path is known to go on beyond the last of them: that the mark is kept is not known then.
+    """
     if not marks:
         return
-    metrics.ecn_kept = not marks[-1].ecn_cleared
+    cleared = marks[-1].ecn_cleared
+    if cleared or not goes_on:
+        metrics.ecn_kept = not cleared
     metrics.ce_marks = sum(mark.ce_marks for mark in marks)
     hop = ecn_change_hop(marks)
     if hop is not None:
@@ -77,10 +82,23 @@ def fill_far_end(row: QosClass, point: CodePoint, octets: Sequence[int]) -> None
     row.far_end_dscp = row.arrived_dscp = next((number for number in seen if number != point.number), seen[0])
 
 
-def fill_far_end_ecn(metrics: QosResult, octets: Sequence[int]) -> None:
-    """Fill in with which octets the far end says that packets came that were sent as ECN-capable."""
-    if octets:
-        metrics.ecn_kept = all(octet & 3 != dscp.NOT_ECT for octet in octets)
+def fill_far_end_ecn(
+    metrics: QosResult, rows: Sequence[QosClass], octets: Sequence[Sequence[int]], *, quoted: bool
+) -> None:
+    """Fill in with which octets the far end says that packets of each class came that were sent as ECN-capable.
+
+    That the mark is kept is known where some of every class came, or where the destination `quoted` it.
+    """
+    for row, seen in zip(rows, octets, strict=True):
+        if seen:
+            row.far_end_ce_marks = sum(octet & 3 == dscp.CE for octet in seen)
+            metrics.ce_marks += row.far_end_ce_marks
+    if any(octet & 3 == dscp.NOT_ECT for seen in octets for octet in seen):
+        metrics.ecn_kept = False
+    elif all(octets):
+        metrics.ecn_kept = True
+    elif metrics.ecn_kept and not quoted:
+        metrics.ClearField("ecn_kept")
 
 
 def sum_up(metrics: QosResult, rows: Sequence[QosClass], ended: Collection[str]) -> None:

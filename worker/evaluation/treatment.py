@@ -44,6 +44,8 @@ class Seen:
     #: Code point where the path was last seen, and the hop at which it was first another.
     arrived: int | None
     change_hop: int | None
+    #: Classes of which the destination told, while it told nothing of this one although it was asked in the same way.
+    lost_beside: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,23 +91,27 @@ class Policy:
         ]
 
     def unseen(self, classes: Sequence[Seen]) -> list[str]:
-        """Return the names of the classes with an expected mark of which nobody quoted any."""
+        """Return the names of the classes with an expected mark of which nobody told, whether it arrives or not."""
         return [
-            seen.point.name for seen in classes if seen.point.number in self.expected and seen.arrived is None
+            seen.point.name
+            for seen in classes
+            if seen.point.number in self.expected and seen.arrived is None and not seen.lost_beside
         ]
 
-    def breaches(self, classes: Sequence[Seen], *, unseen: str | None = "no hop quoted it") -> list[str]:
-        """Return a sentence for each breach; a mark or a time that could not be seen is one, too.
+    def breaches(self, classes: Sequence[Seen]) -> list[str]:
+        """Return a sentence for each breach; a class that is lost where others arrive, and a time that did not come, are some.
 
-        `unseen` says why marks could not be seen, None that this host may not look. What this host itself keeps from
-        being known is none: see `unjudged` and `unseen`.
+        What could not be measured is none: see `unjudged` and `unseen`.
         """
         found = []
         for seen in classes:
             name = seen.point.name
             mark = self.expected.get(seen.point.number)
-            if mark is not None and seen.arrived is None and unseen is not None:
-                found.append(f"{name}: whether it arrives as {mark.name} could not be seen, because {unseen}")
+            if mark is not None and seen.arrived is None and seen.lost_beside:
+                found.append(
+                    f"{name} was not seen to arrive as {mark.name}: "
+                    f"the destination told of {', '.join(seen.lost_beside)} and not of this class"
+                )
             elif mark is not None and seen.arrived is not None and seen.arrived != mark.number:
                 arrived = dscp.code_point(seen.arrived).name
                 where = f", changed before hop {seen.change_hop}" if seen.change_hop is not None else ""

@@ -12,17 +12,17 @@ from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.qos_pb2 import QosClass, QosResult, QosSpec
 from worker.concurrency import cancel
-from worker.evaluation import dscp, marks, statistics, treatment
+from worker.evaluation import dscp, marks, qos_verdict, statistics, treatment
 from worker.evaluation.dscp import CodePoint
 from worker.evaluation.treatment import Burst, Policy, Seen
 from worker.failures import internal_failure, network_failure, nothing_sent, unsent, vantage_failure
+from worker.marking import Marking, count
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
 from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError, echo_availability
 from worker.wire.far_end import PACKET_BYTES as FAR_END_PACKET_BYTES
-from worker.wire.far_end import PACKETS, TRIES, NoFarEndError, far_end
+from worker.wire.far_end import PACKETS, TRIES
 from worker.wire.source import Source
-from worker.wire.trace.marks import PACKET_BYTES, MarkRecord, longest_s, most_packets, trace_marks
-from worker.wire.trace.plan import TraceUnavailableError
+from worker.wire.trace.marks import PACKET_BYTES, longest_s, most_packets
 
 if sys.platform.startswith("linux"):
     from worker.wire.icmp import echo, open_socket
@@ -47,6 +47,12 @@ async def run(target: Target, spec: QosSpec, context: ProbeContext) -> Outcome:
         raise internal_failure(
             f"the test's policy names {', '.join(strangers)}, which it does not send: add it to `classes`, "
             "or take it out of `expected`, `max_loss` and `max_rtt`",
+            reason=probe_pb2.FAILURE_REASON_INVALID_TEST,
+        )
+    if policy.expected and not (spec.trace or spec.far_end_port):
+        raise internal_failure(
+            "the test expects marks and looks at none: let it trace the marks, or name the `far_end_port` of the "
+            "destination's worker",
             reason=probe_pb2.FAILURE_REASON_INVALID_TEST,
         )
     source = Source.parse(spec.source)
@@ -88,7 +94,7 @@ def duration_s(spec: QosSpec) -> float:
     paced_s = spec.count * spec.interval_ms / 1000 + timeout_s
     traces = (classes if spec.trace else 0) + spec.ecn
     traced_s = traces * longest_s(spec.max_ttl, timeout_s)
-    asked_s = TRIES * (1 + classes + spec.ecn) * timeout_s if spec.far_end_port else 0.0
+    asked_s = TRIES * (1 + classes * (1 + spec.ecn)) * timeout_s if spec.far_end_port else 0.0
     return paced_s + classes * ((1 + _REPLY_TRIES) * timeout_s + 1) + traced_s + asked_s
 
 
@@ -99,7 +105,7 @@ def need(spec: QosSpec) -> Need:
     traced = traces * most_packets(spec.max_ttl)
     paced, burst = classes * (spec.count + _REPLY_TRIES), classes * spec.burst
     size = paced * (spec.size_bytes + _HEADERS_BYTES) + burst * (spec.burst_size_bytes + _HEADERS_BYTES)
-    asked = TRIES * (1 + PACKETS * (classes + spec.ecn)) if spec.far_end_port else 0
+    asked = TRIES * (1 + PACKETS * classes * (1 + spec.ecn)) if spec.far_end_port else 0
     size += traced * PACKET_BYTES + asked * FAR_END_PACKET_BYTES
     return Need(packets=paced + burst + traced + asked, size=2 * size)
 
@@ -120,7 +126,6 @@ class _Run:
         self._spec = spec
         self._detail = detail
         self._source = source
-        self._responder_key = responder_key
         self._points = points
         self._rows = {
             point.name: QosClass(
@@ -130,11 +135,17 @@ class _Run:
         }
         self._bursts: dict[str, Burst] = {}
         self._paced: dict[str, float] = {}
-        #: Why this host cannot trace, once it is known not to.
-        self._untraced_reason = probe_pb2.FAILURE_REASON_NO_PERMISSION
-        #: Classes of whose marks the destination told: it quoted them, or its worker said how they came.
-        self._ended: list[str] = []
         self.metrics = QosResult(packets_sent=0, bytes_sent=0, bytes_received=0)
+        self._marking = Marking(
+            address,
+            spec,
+            points,
+            rows=list(self._rows.values()),
+            metrics=self.metrics,
+            detail=detail,
+            source=source,
+            responder_key=responder_key,
+        )
 
     async def measure(self) -> None:
         """Send everything; whatever was measured stands in the metrics, also when it fails half-way."""
@@ -151,51 +162,20 @@ class _Run:
                 for point in self._points:
                     await self._burst(point)
                 self._compare_bursts()
-            await self._trace_marks()
-            await self._ask_far_end()
-            marks.sum_up(self.metrics, list(self._rows.values()), self._ended)
+            await self._marking.trace()
+            await self._marking.ask_far_end()
+            marks.sum_up(self.metrics, list(self._rows.values()), self._marking.ended)
         finally:
             self.metrics.classes.extend(self._rows[point.name] for point in self._points)
 
     def judge(self, policy: Policy) -> None:
-        """Raise ProbeFailure for what breaks the policy."""
-        if not policy.states_anything:
-            return
+        """Raise ProbeFailure for what breaks the policy, and for what of it cannot be judged."""
         classes = [self._seen(point) for point in self._points]
-        untraced = self._detail.get("not_traced") if self._spec.trace else None
-        breaches = policy.breaches(classes, unseen=None if untraced else self._why_unseen())
-        unjudged = policy.unjudged(classes)
-        unseen = policy.unseen(classes) if untraced else []
-        if breaches or not (unjudged or unseen):
-            self.metrics.breaches = len(breaches)
-        if breaches:
-            raise network_failure(
-                f"the path to {self._address} breaks the test's policy: {'; '.join(breaches)}",
-                self.metrics,
-                reason=probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS,
-            )
-        if unseen:
-            raise vantage_failure(
-                f"whether the marks of {', '.join(unseen)} arrive at {self._address} as the test's policy demands "
-                f"cannot be judged, because this host cannot trace: {untraced}",
-                self.metrics,
-                reason=self._untraced_reason,
-            )
-        if unjudged:
-            raise vantage_failure(
-                f"{', '.join(unjudged)} on the path to {self._address} cannot be judged, because this host "
-                "did not send the requests or had no room for packets that it received; give it more memory for "
-                "sockets, or the test fewer packets",
-                self.metrics,
-                reason=probe_pb2.FAILURE_REASON_NO_ROOM,
-            )
-
-    def _why_unseen(self) -> str:
-        if not self._spec.trace:
-            return "the test does not trace the marks"
-        if self._ended:
-            return f"the destination told of {', '.join(self._ended)} and not of this class"
-        return "no hop quoted it"
+        failure = qos_verdict.judge(
+            policy, classes, self.metrics, where=str(self._address), hindrances=self._marking.hindrances
+        )
+        if failure is not None:
+            raise failure
 
     def _plan(self, point: CodePoint, *, burst: bool) -> EchoPlan:
         spec = self._spec
@@ -258,6 +238,14 @@ class _Run:
             for record in records:
                 refused.update(record.refused)
             return nothing_sent(refused, "request", str(self._address), self.metrics)
+        dropped = sum(record.dropped_here for record in records)
+        if dropped:
+            return vantage_failure(
+                f"no answer of {self._address} was read within {self._spec.timeout_ms} ms, but {dropped} packets came "
+                "while this host's receive buffer was full",
+                self.metrics,
+                reason=probe_pb2.FAILURE_REASON_NO_ROOM,
+            )
         errors = any(record.errors for record in records)
         # A reply after the time-out is a sign of the destination, too.
         late = sum(len(set(record.replies.requests)) for record in records)
@@ -277,7 +265,7 @@ class _Run:
             if verdict.octet is not None:
                 self._rows[point.name].reply_dscp = verdict.octet >> 2
                 break
-        self._count(prober.packets_sent, prober.bytes_sent, prober.bytes_received)
+        count(self.metrics, prober.packets_sent, prober.bytes_sent, prober.bytes_received)
 
     async def _burst(self, point: CodePoint) -> None:
         record = await echo(self._plan(point, burst=True))
@@ -311,75 +299,6 @@ class _Run:
         if any(row.HasField("shaped") for row in rows):
             self.metrics.shaped_classes = sum(row.shaped for row in rows)
 
-    async def _trace_marks(self) -> None:
-        try:
-            if self._spec.trace:
-                for point in self._points:
-                    seen = await self._trace(point, dscp.NOT_ECT)
-                    marks.fill_class(self.metrics, self._rows[point.name], point, seen.marks)
-                    if seen.final:
-                        self._ended.append(point.name)
-            if self._spec.ecn:
-                seen = await self._trace(self._points[0], dscp.ECT0)
-                marks.fill_ecn(self.metrics, seen.marks)
-                if seen.marks:
-                    self._detail["ecn"] = [
-                        {"hop": mark.hop, "octets": list(mark.octets)} for mark in seen.marks
-                    ]
-        except TraceUnavailableError as error:
-            self._detail["not_traced"] = str(error)
-            self._untraced_reason = error.failure_reason
-
-    async def _ask_far_end(self) -> None:
-        """Have the worker at the destination tell how packets of each class come to it, where the test wants that."""
-        spec = self._spec
-        if not spec.far_end_port:
-            return
-        silent: list[str] = []
-        try:
-            with far_end(
-                self._address,
-                spec.far_end_port,
-                secret=self._responder_key,
-                source=self._source,
-                timeout_s=spec.timeout_ms / 1000,
-            ) as end:
-                try:
-                    await end.find()
-                    for point in self._points:
-                        octets = await end.octets(point.octet())
-                        marks.fill_far_end(self._rows[point.name], point, octets)
-                        if not octets:
-                            silent.append(point.name)
-                        elif point.name not in self._ended:
-                            self._ended.append(point.name)
-                    if spec.ecn:
-                        octets = await end.octets(self._points[0].octet(dscp.ECT0))
-                        marks.fill_far_end_ecn(self.metrics, octets)
-                finally:
-                    self._count(end.packets_sent, end.bytes_sent, end.bytes_received)
-        except NoFarEndError as error:
-            self._detail["far_end"] = str(error)
-        if silent:
-            self._detail["far_end"] = f"no packet of {', '.join(silent)} was answered"
-
-    async def _trace(self, point: CodePoint, ecn: int) -> MarkRecord:
-        spec = self._spec
-        record = await trace_marks(
-            self._address,
-            dscp=point.number,
-            ecn=ecn,
-            port=spec.port,
-            max_ttl=spec.max_ttl,
-            timeout_s=spec.timeout_ms / 1000,
-            source=self._source,
-        )
-        self._count(record.packets_sent, record.bytes_sent, record.bytes_received)
-        self._detail.setdefault("hops", {}).update(
-            (str(hop), addresses) for hop, addresses in record.addresses.items()
-        )
-        return record
-
     def _seen(self, point: CodePoint) -> Seen:
         row = self._rows[point.name]
         return Seen(
@@ -388,11 +307,12 @@ class _Run:
             rtt_median_ms=row.rtt_median_ms if row.HasField("rtt_median_ms") else None,
             arrived=row.arrived_dscp if row.HasField("arrived_dscp") else None,
             change_hop=row.change_hop if row.HasField("change_hop") else None,
+            lost_beside=self._marking.lost_beside(point.name),
         )
 
     def _rtts_ms(self, record: EchoRecord) -> list[float]:
         """Count a run's bytes and return the round-trip times in time, in the order of sending, each request once."""
-        self._count(record.sent, record.bytes_sent, record.bytes_received)
+        count(self.metrics, record.sent, record.bytes_sent, record.bytes_received)
         if record.dropped_here:
             self._detail["dropped_here"] = self._detail.get("dropped_here", 0) + record.dropped_here
         first: dict[int, float] = {}
@@ -400,11 +320,6 @@ class _Run:
             if rtt_ns <= self._spec.timeout_ms * 1_000_000:
                 first.setdefault(request, rtt_ns / 1e6)
         return [first[index] for index in sorted(first)]
-
-    def _count(self, packets: int, sent: int, received: int) -> None:
-        self.metrics.packets_sent += packets
-        self.metrics.bytes_sent += sent
-        self.metrics.bytes_received += received
 
 
 def _loss_pct(record: EchoRecord, answered: int) -> float | None:

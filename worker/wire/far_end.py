@@ -9,7 +9,8 @@ import socket
 import time
 from collections.abc import Iterator
 
-from worker.failures import error_text
+from streamswarm.v1 import probe_pb2
+from worker.failures import NO_ROOM, error_text
 from worker.probing import IPAddress
 from worker.wire import mark_messages
 from worker.wire.addresses import endpoint, family_of, set_octet, socket_address
@@ -27,7 +28,14 @@ PACKET_BYTES = mark_messages.SIZE + _HEADERS[6]
 
 
 class NoFarEndError(Exception):
-    """Nobody at the destination tells how packets come to it; the message says what is known of that."""
+    """Nobody at the destination tells how packets come to it; the message says what is known of that.
+
+    `failure_reason` is what a run that cannot be judged without says to machines.
+    """
+
+    def __init__(self, message: str, failure_reason: probe_pb2.FailureReason) -> None:
+        super().__init__(message)
+        self.failure_reason = failure_reason
 
 
 class FarEnd:
@@ -52,7 +60,8 @@ class FarEnd:
         answers = await self._ask(Sort.OPEN, Sort.OPENED, 1)
         if not answers:
             raise NoFarEndError(
-                f"{self._where} did not answer: no worker answers there, or its `responder_key` is another"
+                f"{self._where} did not answer: no worker answers there, or its `responder_key` is another",
+                probe_pb2.FAILURE_REASON_TIMED_OUT,
             )
         self._challenge = answers[0].challenge
 
@@ -108,14 +117,23 @@ def far_end(
     """Open what asks the worker at an address; raises NoFarEndError where this host cannot, here and inside."""
     where = endpoint(address, port)
     if not secret:
-        raise NoFarEndError(f"{where} was not asked: the worker's configuration here has no `responder_key`")
-    with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
-        sock.setblocking(False)
-        source.bind(sock)
-        try:
+        raise NoFarEndError(
+            f"{where} was not asked: the worker's configuration here has no `responder_key`",
+            probe_pb2.FAILURE_REASON_NOT_AVAILABLE,
+        )
+    try:
+        with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            source.bind(sock)
             sock.connect(socket_address(address, port))
             yield FarEnd(sock, mark_messages.derived(secret), where=where, timeout_s=timeout_s)
-        except ConnectionRefusedError as error:
-            raise NoFarEndError(f"nobody listens on UDP port {port} of {address}") from error
-        except OSError as error:
-            raise NoFarEndError(f"{where} cannot be asked: {error_text(error)}") from error
+    except ConnectionRefusedError as error:
+        raise NoFarEndError(
+            f"nobody listens on UDP port {port} of {address}", probe_pb2.FAILURE_REASON_REFUSED
+        ) from error
+    except OSError as error:
+        room = error.errno in NO_ROOM
+        raise NoFarEndError(
+            f"{where} cannot be asked: {error_text(error)}",
+            probe_pb2.FAILURE_REASON_NO_ROOM if room else probe_pb2.FAILURE_REASON_CANNOT_SEND,
+        ) from error

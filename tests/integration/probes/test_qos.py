@@ -18,16 +18,18 @@ from integration.probes.peers import Namespace, Probe, RecordingGuard
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.qos_pb2 import QosClass, QosResult
+from worker import marking
 from worker.clock import SystemClock
 from worker.concurrency import cancel
 from worker.policy import Policy
 from worker.probes import qos
-from worker.probing import Outcome, ProbeContext, ProbeFailure
+from worker.probing import IPAddress, Outcome, ProbeContext, ProbeFailure
 from worker.reaching import reached
 from worker.resolving import system_resolver
 from worker.responders.marks import respond
 from worker.wire import icmp
 from worker.wire.echo import EchoPlan, EchoRecord
+from worker.wire.trace.marks import MarkRecord, trace_marks
 from worker.wire.trace.plan import TraceUnavailableError
 
 pytestmark = pytest.mark.namespaces
@@ -270,8 +272,8 @@ async def test_late_replies_are_a_sign_of_the_destination(path4: Path4, probe: P
     assert rows(caught.value.metrics)["EF"].loss_pct == 100
 
 
-async def test_a_policy_that_could_not_be_seen_is_broken(path4: Path4, probe: Probe) -> None:
-    """No trace, no mark; no reply, no time; and a class that is not sent is the test's fault."""
+async def test_a_policy_that_could_not_be_seen(path4: Path4, probe: Probe) -> None:
+    """No reply, no time; a test that looks at no marks, and a class that is not sent, are the test's fault."""
     path4.far.firewall("input", "ip dscp ef icmp type echo-request drop")
     with path4.near.entered():
         with pytest.raises(ProbeFailure, match=r"EF: whether its median .* no reply came in time") as caught:
@@ -279,11 +281,9 @@ async def test_a_policy_that_could_not_be_seen_is_broken(path4: Path4, probe: Pr
                 "qos", FAR["ipv4"], classes=["EF", "CS0"], max_rtt=["EF=50"], trace=False, ecn=False, **QUICK
             )
         assert caught.value.metrics.breaches == 1
-        with pytest.raises(
-            ProbeFailure, match=r"CS0: whether it arrives as EF could not be seen, .* does not trace"
-        ) as caught:
+        with pytest.raises(ProbeFailure, match="expects marks and looks at none: let it trace") as caught:
             await probe("qos", FAR["ipv4"], classes=["CS0"], expected=["CS0=EF"], trace=False, **QUICK)
-        assert caught.value.reason == probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS
+        assert caught.value.reason == probe_pb2.FAILURE_REASON_INVALID_TEST
         with pytest.raises(ProbeFailure, match=r"policy names AF41, which it does not send") as caught:
             await probe("qos", FAR["ipv4"], classes=["CS0"], expected=["AF41=AF41"], **QUICK)
     assert caught.value.reason == probe_pb2.FAILURE_REASON_INVALID_TEST
@@ -296,7 +296,7 @@ async def test_a_class_that_is_lost_on_the_way_has_not_arrived(path4: Path4, pro
     with path4.near.entered():
         with pytest.raises(
             ProbeFailure,
-            match=r"EF: whether it arrives as EF .* destination told of CS0 and not of this class",
+            match=r"EF was not seen to arrive as EF: the destination told of CS0 and not of this class",
         ) as caught:
             await probe("qos", FAR["ipv4"], expected=["EF=EF", "CS0=CS0"], **asked)
         outcome = await probe("qos", FAR["ipv4"], expected=["CS0=CS0"], **asked)
@@ -317,7 +317,7 @@ async def test_a_worker_that_may_not_trace_cannot_judge_marks(
     async def forbidden(*_: object, **__: object) -> None:
         raise TraceUnavailableError("raw sockets need CAP_NET_RAW", "")
 
-    monkeypatch.setattr(qos, "trace_marks", forbidden)
+    monkeypatch.setattr(marking, "trace_marks", forbidden)
     asked = {"classes": ["CS0"], "expected": ["CS0=CS0"], **QUICK}
     with path4.near.entered():
         with pytest.raises(
@@ -331,6 +331,57 @@ async def test_a_worker_that_may_not_trace_cannot_judge_marks(
         with pytest.raises(ProbeFailure, match=r"breaks the test's policy: CS0 had a median") as caught:
             await probe("qos", FAR["ipv4"], max_rtt=["ALL=0.001"], **asked)
     assert caught.value.metrics.breaches == 1
+
+
+@pytest.mark.parametrize("kept_back", [{"refused": {errno.ENOBUFS: 2}}, {"overflows": 3}])
+async def test_what_this_host_kept_from_a_trace_breaks_nothing(
+    path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch, kept_back: dict[str, Any]
+) -> None:
+    """EF is not seen to arrive while CS0 is: for want of room here, as far as is known."""
+
+    async def lossy(address: IPAddress, *, dscp: int, **values: Any) -> MarkRecord:
+        record = await trace_marks(address, dscp=dscp, **values)
+        if dscp:
+            record = dataclasses.replace(record, marks=record.marks[:-1], final=False, **kept_back)
+        return record
+
+    monkeypatch.setattr(marking, "trace_marks", lossy)
+    with (
+        path4.near.entered(),
+        pytest.raises(
+            ProbeFailure, match=r"marks of EF arrive .* cannot be judged, because this host"
+        ) as caught,
+    ):
+        await probe("qos", FAR["ipv4"], classes=["EF", "CS0"], expected=["EF=EF"], ecn=False, **QUICK)
+    assert (caught.value.source, caught.value.reason) == (
+        probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_NO_ROOM,
+    )  # fmt: skip
+    assert not caught.value.metrics.HasField("breaches")
+    assert (
+        "of EF" in caught.value.detail["trace_gaps"][0] or "traced EF" in caught.value.detail["trace_gaps"][0]
+    )
+
+
+async def test_replies_that_this_host_dropped_are_no_silence(
+    path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that read none is the vantage point's error, and proves no firewall."""
+    path4.far.firewall("input", "icmp type echo-request drop")
+
+    async def dropping(plan: EchoPlan) -> EchoRecord:
+        return dataclasses.replace(await icmp.echo(plan), dropped_here=7)
+
+    monkeypatch.setattr(qos, "echo", dropping)
+    with (
+        path4.near.entered(),
+        pytest.raises(
+            ProbeFailure, match="14 packets came while this host's receive buffer was full"
+        ) as caught,
+    ):
+        await probe("qos", FAR["ipv4"], classes=["EF", "CS0"], **QUICK)
+    assert (caught.value.source, caught.value.reason) == (
+        probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_NO_ROOM,
+    )  # fmt: skip
 
 
 async def test_what_this_host_dropped_is_no_loss(
@@ -526,3 +577,83 @@ async def test_a_far_end_that_tells_nothing_leaves_what_is_quoted(
     assert not outcome.metrics.HasField("survived_pct")
     assert not rows(outcome.metrics)["EF"].HasField("far_end_dscp")
     assert outcome.metrics.marks_kept_pct == 100
+
+
+@pytest.mark.parametrize(
+    ("answering", "asking", "words", "reason"),
+    [
+        ("", FAR_END_KEY, "nobody listens on UDP port 7862", probe_pb2.FAILURE_REASON_REFUSED),
+        (
+            "of another fleet, and long enough",
+            FAR_END_KEY,
+            "did not answer",
+            probe_pb2.FAILURE_REASON_TIMED_OUT,
+        ),
+        (FAR_END_KEY, "", "has no `responder_key`", probe_pb2.FAILURE_REASON_NOT_AVAILABLE),
+    ],
+    ids=["no responder", "another key", "no key here"],
+)
+async def test_a_far_end_that_tells_nothing_breaks_no_policy(
+    path4: Path4,
+    guard: RecordingGuard,
+    answering: str,
+    asking: str,
+    words: str,
+    reason: probe_pb2.FailureReason,
+) -> None:
+    """What was not measured is not judged: the vantage point's error, without a number of breaches."""
+    context = ProbeContext(guard=guard, resolve=system_resolver(), responder_key=asking)
+    target = contract.parse_target(contract.kind("qos"), FAR["ipv4"])
+    values = {
+        "classes": ["EF"], "expected": ["EF=EF"], "trace": False, "ecn": False, "far_end_port": FAR_END_PORT, **QUICK,
+    }  # fmt: skip
+    with path4.near.entered():
+        async with contextlib.AsyncExitStack() as far:
+            if answering:
+                await far.enter_async_context(responding(path4, secret=answering))
+            with pytest.raises(ProbeFailure, match=r"marks of EF arrive .* cannot be judged") as caught:
+                await qos.run(target, contract.make_spec("qos", values).qos, context)
+    assert words in caught.value.message
+    assert words in caught.value.detail["far_end"]
+    assert (caught.value.status, caught.value.source, caught.value.reason) == (
+        probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_VANTAGE, reason,
+    )  # fmt: skip
+    assert not caught.value.metrics.HasField("breaches")
+    assert rows(caught.value.metrics)["EF"].loss_pct == 0
+
+
+@FAMILIES
+async def test_the_far_end_counts_congestion_marks(path4: Path4, keyed_probe: Probe, family: str) -> None:
+    """Every ECN-capable packet of AF21 that the last router hands on to it; of the quoted ones it marks none."""
+    remark(
+        path4.second,
+        f"udp dport {FAR_END_PORT} {IP[family]} dscp af21 {IP[family]} ecn ect0 {IP[family]} ecn set ce",
+    )
+    with path4.near.entered():
+        async with responding(path4):
+            outcome = await keyed_probe(
+                "qos", FAR[family], classes=["AF21", "CS0"], trace=False, far_end_port=FAR_END_PORT, **QUICK
+            )
+    found = rows(outcome.metrics)
+    assert (found["AF21"].far_end_ce_marks, found["CS0"].far_end_ce_marks) == (3, 0)
+    assert found["CS0"].HasField("far_end_ce_marks")
+    assert outcome.metrics.ce_marks == 3
+    assert outcome.metrics.ecn_kept
+    assert "far_end" not in outcome.detail
+
+
+async def test_ecn_is_not_kept_where_no_ecn_capable_packet_comes(path4: Path4, keyed_probe: Probe) -> None:
+    """The last router drops them; those before quote them unchanged."""
+    path4.second.firewall("forward", "ip ecn ect0 drop")
+    with path4.near.entered():
+        quoted = await keyed_probe("qos", FAR["ipv4"], classes=["EF"], **QUICK)
+        async with responding(path4):
+            outcome = await keyed_probe(
+                "qos", FAR["ipv4"], classes=["EF"], far_end_port=FAR_END_PORT, **QUICK
+            )
+    for result in (quoted.metrics, outcome.metrics):
+        assert not result.HasField("ecn_kept")
+        assert result.end_seen
+    assert not rows(outcome.metrics)["EF"].HasField("far_end_ce_marks")
+    assert outcome.metrics.survived_pct == 100
+    assert outcome.detail["far_end"] == "no ECN-capable packet of EF was answered"

@@ -93,3 +93,47 @@ def test_ecn_is_judged_by_the_last_hop_and_counted_at_all() -> None:
     metrics = QosResult()
     marks.fill_ecn(metrics, [Mark(hop=2, octets=(0xBB, 0xBA)), Mark(hop=3, octets=(0xB8,))])
     assert (metrics.ecn_kept, metrics.ce_marks, metrics.ecn_change_hop) == (False, 1, 3)
+
+
+def test_ecn_is_not_kept_where_the_path_goes_on() -> None:
+    """Packets that were seen as they were sent, up to where they are lost; a mark that was cleared before is gone."""
+    metrics = QosResult()
+    marks.fill_ecn(metrics, [Mark(hop=1, octets=(0xBA,))], goes_on=True)
+    assert not metrics.HasField("ecn_kept")
+    assert metrics.ce_marks == 0
+    marks.fill_ecn(metrics, [Mark(hop=1, octets=(0xB8,))], goes_on=True)
+    assert metrics.HasField("ecn_kept")
+    assert not metrics.ecn_kept
+
+
+def told(
+    *octets: list[int], quoted: bool = False, kept: bool | None = None
+) -> tuple[QosResult, list[QosClass]]:
+    """Return what a far end's word on ECN-capable packets of classes makes of a result with one quoted mark."""
+    metrics = QosResult(ce_marks=1, ecn_kept=kept)
+    rows = [QosClass(name="EF"), QosClass(name="CS0")][: len(octets)]
+    marks.fill_far_end_ecn(metrics, rows, octets, quoted=quoted)
+    return metrics, rows
+
+
+def test_the_far_end_counts_congestion_marks_of_each_class() -> None:
+    """They are ECN at work, and are added to what hops quoted."""
+    metrics, (ef, cs0) = told([0xBB, 0xBA, 0xBB], [0x02, 0x02])
+    assert (ef.far_end_ce_marks, cs0.far_end_ce_marks, metrics.ce_marks) == (2, 0, 3)
+    assert cs0.HasField("far_end_ce_marks")
+    assert metrics.ecn_kept
+
+
+def test_ecn_is_kept_only_where_ecn_capable_packets_came() -> None:
+    """Of every class, or the destination quoted them; one that came without the mark shows that it is cleared."""
+    for seen in ([[], []], [[0xBA], []]):
+        metrics, rows = told(*seen, kept=True)
+        assert not metrics.HasField("ecn_kept")
+        assert rows[0].HasField("far_end_ce_marks") == bool(seen[0])
+        assert not rows[1].HasField("far_end_ce_marks")
+    assert told([], [], quoted=True, kept=True)[0].ecn_kept
+    for octets in ([0xBA, 0xB8], [0xB8]):
+        metrics, _ = told(octets, [0x02], quoted=True, kept=True)
+        assert metrics.HasField("ecn_kept")
+        assert not metrics.ecn_kept
+    assert told([], [], kept=False)[0].HasField("ecn_kept")

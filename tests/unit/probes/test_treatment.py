@@ -60,16 +60,20 @@ def test_every_breach_has_its_sentence() -> None:
     ]
 
 
-def test_what_could_not_be_seen_is_a_breach() -> None:
-    """A mark and a round-trip time."""
+def test_a_class_that_is_lost_where_others_arrive_is_a_breach() -> None:
+    """And so is a round-trip time that no reply came to tell."""
     policy = Policy.parse(["EF=EF"], ["EF=0"], ["ALL=1"])
-    classes = [seen("EF", loss_pct=100), seen("CS0", loss_pct=50, rtt_median_ms=0.5)]
-    assert policy.breaches(classes, unseen="the test does not trace the marks") == [
-        "EF: whether it arrives as EF could not be seen, because the test does not trace the marks",
+    lost = Seen(
+        point=EF, loss_pct=100, rtt_median_ms=None, arrived=None, change_hop=None, lost_beside=["CS0", "LE"]
+    )
+    classes = [lost, seen("CS0", loss_pct=50, rtt_median_ms=0.5)]
+    assert policy.breaches(classes) == [
+        "EF was not seen to arrive as EF: the destination told of CS0, LE and not of this class",
         "EF lost 100.0 % of its packets, more than 0 %",
         "EF: whether its median round-trip time is within 1 ms could not be seen, because no reply came in time",
     ]
     assert policy.unjudged(classes) == []
+    assert policy.unseen(classes) == []
     assert policy.states_anything
     assert not Policy.parse([], [], []).states_anything
 
@@ -94,13 +98,12 @@ def test_classes_of_the_policy_that_are_not_sent_are_named() -> None:
     assert policy.strangers([EF, *(dscp.parse(name) for name in ("AF41", "CS5", "DF"))]) == []
 
 
-def test_marks_that_this_host_may_not_look_at_break_nothing() -> None:
+def test_marks_of_which_nobody_told_break_nothing() -> None:
     """They are named apart; what was seen is judged all the same."""
     policy = Policy.parse(["EF=EF", "CS0=CS0"], ["EF=1"], [])
     classes = [seen("EF", loss_pct=5), seen("CS0", loss_pct=0, arrived=8)]
     assert policy.unseen(classes) == ["EF"]
-    assert len(policy.breaches(classes)) == 3
-    assert policy.breaches(classes, unseen=None) == [
+    assert policy.breaches(classes) == [
         "EF lost 5.0 % of its packets, more than 1 %",
         "CS0 arrived as CS1 instead of CS0",
     ]

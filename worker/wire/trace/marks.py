@@ -6,6 +6,7 @@ They go to a closed UDP port, so that the destination quotes the packet that it 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from worker.evaluation.marks import Mark
@@ -40,6 +41,14 @@ class MarkRecord:
     packets_sent: int
     bytes_sent: int
     bytes_received: int
+    #: Packets that this host did not send, by errno, and packets that came and that it had no room for.
+    refused: Mapping[int, int]
+    overflows: int
+
+    @property
+    def whole(self) -> bool:
+        """Nothing of it was kept back by this host itself: what is silent is so on the way."""
+        return not self.refused and not self.overflows
 
 
 async def trace_marks(
@@ -79,6 +88,8 @@ async def trace_marks(
         packets_sent=len(record.probes),
         bytes_sent=record.bytes_sent,
         bytes_received=record.bytes_received,
+        refused=record.refused,
+        overflows=record.overflows,
     )
 
 

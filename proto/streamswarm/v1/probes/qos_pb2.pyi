@@ -88,7 +88,7 @@ class QosResult(_message.Message):
     def __init__(self, marks_kept_pct: _Optional[float] = ..., breaches: _Optional[int] = ..., worst_loss_pct: _Optional[float] = ..., worst_rtt_median_ms: _Optional[float] = ..., rtt_spread_ms: _Optional[float] = ..., first_change_hop: _Optional[int] = ..., end_seen: _Optional[bool] = ..., policed_classes: _Optional[int] = ..., shaped_classes: _Optional[int] = ..., ecn_kept: _Optional[bool] = ..., ecn_change_hop: _Optional[int] = ..., ce_marks: _Optional[int] = ..., packets_sent: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., survived_pct: _Optional[float] = ..., classes: _Optional[_Iterable[_Union[QosClass, _Mapping]]] = ..., hops: _Optional[_Iterable[_Union[QosHop, _Mapping]]] = ...) -> None: ...
 
 class QosClass(_message.Message):
-    __slots__ = ("name", "dscp", "arrived_dscp", "reply_dscp", "change_hop", "cos", "user_priority", "packets_sent", "loss_pct", "rtt_min_ms", "rtt_median_ms", "rtt_max_ms", "rfc3550_jitter_ms", "burst_loss_pct", "burst_rise_ms", "policed", "far_end_dscp", "survived_pct", "shaped")
+    __slots__ = ("name", "dscp", "arrived_dscp", "reply_dscp", "change_hop", "cos", "user_priority", "packets_sent", "loss_pct", "rtt_min_ms", "rtt_median_ms", "rtt_max_ms", "rfc3550_jitter_ms", "burst_loss_pct", "burst_rise_ms", "policed", "far_end_dscp", "survived_pct", "far_end_ce_marks", "shaped")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DSCP_FIELD_NUMBER: _ClassVar[int]
     ARRIVED_DSCP_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +107,7 @@ class QosClass(_message.Message):
     POLICED_FIELD_NUMBER: _ClassVar[int]
     FAR_END_DSCP_FIELD_NUMBER: _ClassVar[int]
     SURVIVED_PCT_FIELD_NUMBER: _ClassVar[int]
+    FAR_END_CE_MARKS_FIELD_NUMBER: _ClassVar[int]
     SHAPED_FIELD_NUMBER: _ClassVar[int]
     name: str
     dscp: int
@@ -126,8 +127,9 @@ class QosClass(_message.Message):
     policed: bool
     far_end_dscp: int
     survived_pct: float
+    far_end_ce_marks: int
     shaped: bool
-    def __init__(self, name: _Optional[str] = ..., dscp: _Optional[int] = ..., arrived_dscp: _Optional[int] = ..., reply_dscp: _Optional[int] = ..., change_hop: _Optional[int] = ..., cos: _Optional[int] = ..., user_priority: _Optional[int] = ..., packets_sent: _Optional[int] = ..., loss_pct: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_median_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., rfc3550_jitter_ms: _Optional[float] = ..., burst_loss_pct: _Optional[float] = ..., burst_rise_ms: _Optional[float] = ..., policed: _Optional[bool] = ..., far_end_dscp: _Optional[int] = ..., survived_pct: _Optional[float] = ..., shaped: _Optional[bool] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., dscp: _Optional[int] = ..., arrived_dscp: _Optional[int] = ..., reply_dscp: _Optional[int] = ..., change_hop: _Optional[int] = ..., cos: _Optional[int] = ..., user_priority: _Optional[int] = ..., packets_sent: _Optional[int] = ..., loss_pct: _Optional[float] = ..., rtt_min_ms: _Optional[float] = ..., rtt_median_ms: _Optional[float] = ..., rtt_max_ms: _Optional[float] = ..., rfc3550_jitter_ms: _Optional[float] = ..., burst_loss_pct: _Optional[float] = ..., burst_rise_ms: _Optional[float] = ..., policed: _Optional[bool] = ..., far_end_dscp: _Optional[int] = ..., survived_pct: _Optional[float] = ..., far_end_ce_marks: _Optional[int] = ..., shaped: _Optional[bool] = ...) -> None: ...
 
 class QosHop(_message.Message):
     __slots__ = ("name", "dscp", "kept")
