@@ -9,13 +9,16 @@ from __future__ import annotations
 import datetime as dt
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
+
+from controller.store.upkeep import standstills
+from controller.store.upkeep.standstills import Standstill
 
 Role = Literal["gateway", "keeper", "web"]
 State = Literal["ok", "degraded", "down"]
@@ -150,7 +153,7 @@ def read_health(connection: Connection) -> Health:
     return Health(
         database=Component(state="ok", message="PostgreSQL answers", alive=1),
         gateway=_process(alive.get("gateway", 0), "gateway"),
-        keeper=_process(alive.get("keeper", 0), "keeper"),
+        keeper=_keepers(alive.get("keeper", 0), standstills.read(connection)),
         worker=_workers(**workers._asdict()),
     )
 
@@ -161,6 +164,13 @@ def _process(alive: int, role: Role) -> Component:
     return Component(
         state="down", message=f"no {role} is alive: {NEEDS[role]}; start `streamswarm {role}`", alive=0
     )
+
+
+def _keepers(alive: int, still: Sequence[Standstill]) -> Component:
+    if not alive or not still:
+        return _process(alive, "keeper")
+    more = f" and {len(still) - 1} more" if len(still) > 1 else ""
+    return Component(state="degraded", message=f"{still[0].text}{more}; {standstills.MEND}", alive=alive)
 
 
 def _workers(*, connected: int, known: int, alarmed: int, astray: int, overdue: int) -> Component:

@@ -14,7 +14,7 @@ from controller.keeper import upkeep
 from controller.settings import Settings
 from controller.store import partitions
 from controller.store.rollups import rolling
-from controller.store.upkeep import rewriting
+from controller.store.upkeep import rewriting, standstills
 
 DAY = dt.date(2026, 3, 29)
 
@@ -92,12 +92,22 @@ def test_a_kind_that_fails_holds_up_no_other(
     fill(engine, 1)
     fill(engine, 1, kind="dns")
     with engine.begin() as connection:
-        connection.execute(text("ALTER TABLE rollup_dns_1h ADD CHECK (runs_ok < 0)"))
+        connection.execute(text("ALTER TABLE rollup_dns_1h ADD CONSTRAINT rollup_dns_1h_runs_ok_check CHECK (runs_ok < 0)"))
     with pytest.raises(IntegrityError, match="violates check constraint"):
         upkeep.roll_up(engine)
     assert "dns cannot be rolled up" in caplog.text
     with engine.connect() as connection:
         assert connection.execute(text("SELECT sum(runs_ok) FROM rollup_ping_1d")).scalar_one() == 5 * 6
+        assert standstills.noted(connection, "roll_up") == {"dns"}
+    with pytest.raises(IntegrityError):
+        upkeep.roll_up(engine)
+    with engine.begin() as connection:
+        [still] = [one for one in standstills.read(connection) if one.reason]
+        assert (still.task, still.kind) == ("roll_up", "dns")
+        connection.execute(text("ALTER TABLE rollup_dns_1h DROP CONSTRAINT rollup_dns_1h_runs_ok_check"))
+    upkeep.roll_up(engine)
+    with engine.connect() as connection:
+        assert standstills.noted(connection, "roll_up") == set()
 
 
 def test_a_lost_server_ends_the_round(
