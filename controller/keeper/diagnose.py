@@ -4,8 +4,8 @@ Bounded in every round: so many jobs, so many rows of each, so many suspicions. 
 is scored and says how far; a round that is cut short, runs twice or beside another scores no run twice. A result
 that arrives later than one that was due after it is not scored: the normal range does not miss it.
 
-Jobs are scored some at a time. When that fails, each is scored by itself, and the one that fails again begins anew: what
-was learnt of it is dropped, and so is what it has measured until now.
+Jobs are scored some at a time. When that fails, each is scored by itself, and the one that fails again is left as it is: the
+next look at it tries again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from controller.diagnosis.learning import forest
@@ -139,11 +139,11 @@ def _score_guarded(engine: Engine, jobs: Sequence[int]) -> tuple[int, int, list[
     """Score these jobs, each by itself where they cannot be scored together, so that one holds up no other."""
     try:
         return _score_chunk(engine, jobs)
+    except (OperationalError, ProgrammingError):
+        raise  # a lock that was not had, a connection that broke, another release's schema: no job's fault
     except Exception as error:
-        if isinstance(error, OperationalError):
-            raise  # a lock that was not had, a connection that broke: it passes
         if len(jobs) == 1:
-            _begin_anew(engine, jobs[0], error)
+            _pass_over(engine, jobs[0], error)
             return 1, 0, []
     looked = runs = 0
     suspicions: list[_Suspicion] = []
@@ -154,26 +154,22 @@ def _score_guarded(engine: Engine, jobs: Sequence[int]) -> tuple[int, int, list[
     return looked, runs, suspicions
 
 
-def _begin_anew(engine: Engine, job_id: int, error: Exception) -> None:
-    """Drop what was learnt of a job that cannot be scored; told once, until it is scored again or fails of another reason."""
+def _pass_over(engine: Engine, job_id: int, error: Exception) -> None:
+    """Leave a job that cannot be scored as it is, and tell of it, once for each reason, until it is scored again."""
     why = reason(error)
     with Session(engine) as session, session.begin():
         state = session.get(DiagnosisState, job_id, with_for_update=True)
         if state is None:
             return
         told = state.reading.get("fault") == why
-        kind = session.scalars(select(Job.kind).where(Job.id == job_id)).one()
-        now = session.scalars(select(func.now())).one()
-        state.version += 1
-        state.fingerprint, state.position, state.looked_at = "", now, now
-        state.needed, state.model, state.reading = JobModel(kind).needed, {}, {"fault": why}
-        learnt.forget_seasons(session.connection(), [job_id])
+        state.looked_at, state.reading = func.now(), {**state.reading, "fault": why}
     if not told:
         _log.error(
-            "job %s (%s) cannot be diagnosed and begins anew, without what it has measured until now: %s",
+            "job %s cannot be diagnosed, and the others are: %s; where its state is to blame, DELETE FROM "
+            "diagnosis_states WHERE job_id = %s lets it learn anew",
             job_id,
-            kind,
             why,
+            job_id,
             exc_info=error,
         )
 

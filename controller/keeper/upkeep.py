@@ -6,14 +6,13 @@ What takes long runs over connections of its own, whose limits suit it, and whic
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, func, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from controller.logs import reason
@@ -47,8 +46,11 @@ def roll_up(engine: Engine) -> Rolled:
 
 def expire(settings: Settings, stopping: threading.Event) -> Removed:
     """Remove what is too old of all kinds; a kind that fails holds up no other, and is raised at the end."""
-    removed, now = Removed(), dt.datetime.now(dt.UTC)
+    removed = Removed()
     with patient_engine(settings, stopping) as engine:
+        # Not this host's clock: one that is wrong would remove what is to be kept.
+        with engine.connect() as connection:
+            now = connection.execute(select(func.now())).scalar_one()
         failures = _Failures(engine, "expire", "thinned out", stopped=stopping.is_set)
         for kind in results.kinds():
             if stopping.is_set():

@@ -152,7 +152,7 @@ def read_health(connection: Connection) -> Health:
     ).one()
     return Health(
         database=Component(state="ok", message="PostgreSQL answers", alive=1),
-        gateway=_process(alive.get("gateway", 0), "gateway"),
+        gateway=_gateways(alive.get("gateway", 0), _astray(connection)),
         keeper=_keepers(alive.get("keeper", 0), standstills.read(connection)),
         worker=_workers(**workers._asdict()),
     )
@@ -164,6 +164,35 @@ def _process(alive: int, role: Role) -> Component:
     return Component(
         state="down", message=f"no {role} is alive: {NEEDS[role]}; start `streamswarm {role}`", alive=0
     )
+
+
+def _astray(connection: Connection) -> Sequence[Any]:
+    """Return name and offset of the gateways whose clock is far away from the database's."""
+    return connection.execute(
+        text(
+            "SELECT name, (gauges->>'clock_offset_ms')::float8 AS offset_ms FROM processes "
+            "WHERE role = 'gateway' AND stopped_at IS NULL "
+            "AND heartbeat_at >= clock_timestamp() - :stale * interval '1 s' "
+            "AND abs((gauges->>'clock_offset_ms')::float8) > :limit ORDER BY name"
+        ),
+        {"stale": STALE_S, "limit": CLOCK_LIMIT_MS},
+    ).all()
+
+
+def _gateways(alive: int, astray: Sequence[Any]) -> Component:
+    if not alive or not astray:
+        return _process(alive, "gateway")
+    first, more = astray[0], f" (and {len(astray) - 1} more)" if len(astray) > 1 else ""
+    return Component(
+        state="degraded",
+        message=f"the clock of {first.name}{more} is {off_by(first.offset_ms)} the database's; set it there (NTP)",
+        alive=alive,
+    )
+
+
+def off_by(offset_ms: float) -> str:
+    """Return by how much a clock is off, before the name of what it is compared with."""
+    return f"{abs(offset_ms) / 1000:,.1f} s {'ahead of' if offset_ms > 0 else 'behind'}"
 
 
 def _keepers(alive: int, still: Sequence[Standstill]) -> Component:

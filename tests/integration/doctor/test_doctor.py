@@ -93,6 +93,11 @@ def test_nothing_is_wrong_where_all_is_well(well: Settings) -> None:
             "get rid of none of the results",
         ),
         (
+            "UPDATE processes SET gauges = CAST('{\"clock_offset_ms\"\\: -7200}' AS jsonb) WHERE role = 'gateway'",
+            "gateway",
+            "is 7.2 s behind the database's",
+        ),
+        (
             "INSERT INTO upkeep_troubles (task, kind, reason, times) VALUES ('roll_up', 'dns', 'out of range', 2)",
             "roll-ups",
             "dns cannot be rolled up since",

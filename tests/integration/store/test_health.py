@@ -68,6 +68,21 @@ def test_a_worker_that_cannot_keep_results_is_not_well(engine: Engine) -> None:
     assert "1 of 1 connected cannot keep results" in found.worker.message
 
 
+def test_a_gateway_whose_clock_is_off_is_told(engine: Engine) -> None:
+    """Beyond five seconds from the database's, with its name; one that measured nothing yet is not suspected."""
+    with engine.begin() as connection:
+        gateway = health.register_process(connection, "gateway", "gateway-1")
+        other = health.register_process(connection, "gateway", "gateway-2")
+        health.register_process(connection, "keeper", "keeper-1")
+        add_worker(connection, "alpha", gateway)
+        health.heartbeat(connection, gateway, {"clock_offset_ms": -4999.0})
+        assert health.read_health(connection).state == "ok"
+        health.heartbeat(connection, other, {"clock_offset_ms": 61_500.0})
+        found = health.read_health(connection)
+    assert (found.state, found.gateway.state, found.gateway.alive) == ("degraded", "degraded", 2)
+    assert found.gateway.message.startswith("the clock of gateway-2 is 61.5 s ahead of the database's; set it")
+
+
 def test_roll_ups_that_stand_still_are_told(engine: Engine) -> None:
     """With the kind, since when, and what to do; kinds of a newer release are none of ours."""
     with engine.begin() as connection:
