@@ -94,7 +94,7 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
         if record.mtus:
             _tell_mtus(record.mtus, found, metrics, detail)
         if context.databases is not None:
-            await _locate(context.databases, found, metrics, detail["hops"])
+            await _locate(context.databases, found, metrics, detail)
         if record.refused:
             detail["not_sent"] = refusals(record.refused)
         if record.overflows:
@@ -360,19 +360,20 @@ def _tell_mtus(
         detail["mtus"] = [{"from": address, "mtu": mtu} for address, mtu in left.items()]
 
 
-async def _locate(
-    folder: Path, found: list[Hop], metrics: TracerouteResult, told: list[dict[str, Any]]
-) -> None:
-    """Add what the databases of a folder say about each hop's first address."""
+async def _locate(folder: Path, found: list[Hop], metrics: TracerouteResult, detail: dict[str, Any]) -> None:
+    """Add what the databases of a folder say about each hop's first address, or that there is none."""
     from worker.wire.trace import places
 
     databases = _databases.get(folder)
     if databases is None:
         databases = _databases[folder] = places.Places(folder)
     databases.refresh()
+    if not databases.there:
+        detail["databases"] = f"none that can be read in {folder}"
+        return
     systems: set[int] = set()
     where: list[tuple[float, float]] = []
-    for hop, row, entry in zip(found, metrics.hops, told, strict=True):
+    for hop, row, entry in zip(found, metrics.hops, detail["hops"], strict=True):
         if not hop.addresses:
             continue
         place = databases.of(hop.addresses[0])

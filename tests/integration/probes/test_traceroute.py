@@ -412,7 +412,7 @@ async def test_flows_find_alternatives_and_one_flow_keeps_to_one(own_path: Route
 
 
 async def test_local_databases_tell_systems_and_places(path: Routed, tmp_path: Path) -> None:
-    """Of the operator's folder; without one nothing is said."""
+    """Of the operator's folder; with an empty one the detail says that there are none."""
     mmdb.write(
         tmp_path / "test.mmdb",
         {
@@ -423,10 +423,17 @@ async def test_local_databases_tell_systems_and_places(path: Routed, tmp_path: P
     guard = Policy.parse({}).guard(system_resolver())
     kind = contract.kind("traceroute")
     spec = contract.make_spec("traceroute", {"rounds": 1}).traceroute
-    context = ProbeContext(guard=guard, resolve=guard.resolve, databases=tmp_path)
-    with entered(path.near):
-        outcome = await traceroute.run(contract.parse_target(kind, path.target()), spec, context)
-    traceroute._databases.pop(tmp_path).close()
+    (empty := tmp_path / "empty").mkdir()
+    outcomes = []
+    for folder in (tmp_path, empty):
+        context = ProbeContext(guard=guard, resolve=guard.resolve, databases=folder)
+        with entered(path.near):
+            outcomes.append(await traceroute.run(contract.parse_target(kind, path.target()), spec, context))
+        traceroute._databases.pop(folder).close()
+    outcome, without = outcomes
+    assert without.detail["databases"] == f"none that can be read in {empty}"
+    assert not without.metrics.HasField("as_count")
+    assert "databases" not in outcome.detail
     result = outcome.metrics
     assert result.as_count == 2
     assert [row.as_number for row in result.hops if row.HasField("as_number")] == [64_500, 64_501]
