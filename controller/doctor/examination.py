@@ -52,5 +52,6 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _not_seen() -> Finding:
     return unknown(
-        "processes, queue, partitions, roll-ups, workers", "they can be looked at only when the database can be used"
+        "processes, queue, partitions, roll-ups, workers",
+        "they can be looked at only when the database can be used",
     )

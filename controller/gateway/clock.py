@@ -106,5 +106,7 @@ class DatabaseClock:
                 "ahead of" if offset_ms > 0 else "behind",
             )
         elif self._off and not off:
-            _log.info("this host's clock agrees with the database's again, within %.1f s", abs(offset_ms) / 1000)
+            _log.info(
+                "this host's clock agrees with the database's again, within %.1f s", abs(offset_ms) / 1000
+            )
         self._off = off

@@ -271,8 +271,7 @@ def _spread_sql(
         whole = f"s.{column.name}_n > 0 AND NOT ({statements.spoilt_sql(column)})"
         return f"SELECT {begin}, s.{column.name}_sketch AS sketch {origin} AND {whole}"
     places = (
-        f"SELECT {begin}, {sketches.key_sql(value)} AS place, 1 AS count {origin} "
-        f"AND {value} IS NOT NULL"
+        f"SELECT {begin}, {sketches.key_sql(value)} AS place, 1 AS count {origin} AND {value} IS NOT NULL"
     )
     return f"({sketches.grouped_sql(places, _gathered_by(keyed=keyed))})"
 

@@ -22,7 +22,9 @@ Task = Literal["roll_up", "expire"]
 #: Roll-ups come some minutes after the results; when they are so far behind, something holds them up.
 BEHIND = dt.timedelta(hours=1)
 #: What is to be done about any of them.
-MEND = "see the keepers' log for what PostgreSQL refuses; until it is mended, results are kept beyond their time"
+MEND = (
+    "see the keepers' log for what PostgreSQL refuses; until it is mended, results are kept beyond their time"
+)
 #: Characters that are kept of what the database says: it may quote whole rows.
 _LONGEST_REASON = 300
 _WORDS: dict[Task, str] = {"roll_up": "rolled up", "expire": "thinned out"}

@@ -67,7 +67,17 @@ def test_nothing_is_wrong_where_all_is_well(well: Settings) -> None:
     findings = list(examine(well))
     assert _wrong(well) == {}
     checks = {finding.check for finding in findings if finding.verdict is Verdict.OK}
-    expected = {"settings", "data folder", "disk", "database", "schema", "queue", "partitions", "roll-ups", "workers"}
+    expected = {
+        "settings",
+        "data folder",
+        "disk",
+        "database",
+        "schema",
+        "queue",
+        "partitions",
+        "roll-ups",
+        "workers",
+    }
     assert checks >= expected | set(health.NEEDS)
 
 

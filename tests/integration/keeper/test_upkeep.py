@@ -92,7 +92,9 @@ def test_a_kind_that_fails_holds_up_no_other(
     fill(engine, 1)
     fill(engine, 1, kind="dns")
     with engine.begin() as connection:
-        connection.execute(text("ALTER TABLE rollup_dns_1h ADD CONSTRAINT rollup_dns_1h_runs_ok_check CHECK (runs_ok < 0)"))
+        connection.execute(
+            text("ALTER TABLE rollup_dns_1h ADD CONSTRAINT rollup_dns_1h_runs_ok_check CHECK (runs_ok < 0)")
+        )
     with pytest.raises(IntegrityError, match="violates check constraint"):
         upkeep.roll_up(engine)
     assert "dns cannot be rolled up" in caplog.text

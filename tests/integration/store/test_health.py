@@ -80,7 +80,9 @@ def test_a_gateway_whose_clock_is_off_is_told(engine: Engine) -> None:
         health.heartbeat(connection, other, {"clock_offset_ms": 61_500.0})
         found = health.read_health(connection)
     assert (found.state, found.gateway.state, found.gateway.alive) == ("degraded", "degraded", 2)
-    assert found.gateway.message.startswith("the clock of gateway-2 is 61.5 s ahead of the database's; set it")
+    assert found.gateway.message.startswith(
+        "the clock of gateway-2 is 61.5 s ahead of the database's; set it"
+    )
 
 
 def test_roll_ups_that_stand_still_are_told(engine: Engine) -> None:

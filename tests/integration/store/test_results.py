@@ -286,7 +286,9 @@ def test_what_is_no_measurement_is_read_as_not_measured(engine: Engine, book: Bo
         binned = queries.series(session, "ping", "rtt_avg_ms", [job], **span, points=3)
         chart = charts.chart_line(session, line, ["rtt_avg_ms"], **span, bucket=None)
         told = report_figures.statistics(session, "ping", ["rtt_avg_ms"], [job], **span)
-        [period] = report_figures.periods(session, "ping", "rtt_avg_ms", None, [job], **span, width=dt.timedelta(days=1))
+        [period] = report_figures.periods(
+            session, "ping", "rtt_avg_ms", None, [job], **span, width=dt.timedelta(days=1)
+        )
     assert latest.result is not None
     assert latest.result.metrics["rtt_avg_ms"] is None
     assert [run.value for run in newest] == [None] * 5 + [3.0]

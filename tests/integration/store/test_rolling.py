@@ -56,7 +56,9 @@ def test_what_is_no_measurement_spoils_no_bucket(engine: Engine, book: Book) -> 
         connection.execute(text(wild.format("'NaN'")), {"start": START + 10 * MINUTE})
     rolling.roll_up(engine, "ping")
     with engine.begin() as connection:
-        connection.execute(text("UPDATE result_ping SET rtt_avg_ms = NULL WHERE NOT abs(rtt_avg_ms) <= 1e100"))
+        connection.execute(
+            text("UPDATE result_ping SET rtt_avg_ms = NULL WHERE NOT abs(rtt_avg_ms) <= 1e100")
+        )
     for of in LAYERS:
         assert rolled(engine, of) == expected(engine, of)
     assert len(rolled(engine, FIVE_MINUTES)) == 24
@@ -76,7 +78,9 @@ def test_buckets_that_are_spoilt_already_spoil_no_other(engine: Engine, book: Bo
             ),
             {"first": START, "second": START + HOUR.width},
         )
-        connection.execute(text("UPDATE rollup_frontiers SET done_until = :start WHERE layer = '1d'"), {"start": START})
+        connection.execute(
+            text("UPDATE rollup_frontiers SET done_until = :start WHERE layer = '1d'"), {"start": START}
+        )
     rolling.roll_up(engine, "ping")
     kept = [figures for (_, bucket), figures in good.items() if bucket >= START + 2 * HOUR.width]
     count = len(rollups.RUNS)
