@@ -28,7 +28,7 @@ def examine(running: Sequence[ProcessRecord]) -> Iterator[Finding]:
             yield ok(role, f"{len(alive)} alive: {_named(alive)}")
         for process in alive:
             offset_ms = process.gauges.get("clock_offset_ms")
-            if is_clock_off(offset_ms):
+            if offset_ms is not None and is_clock_off(offset_ms):
                 yield wrong(
                     role,
                     f"the clock of {_named([process])} is {off_by(offset_ms)} the database's",

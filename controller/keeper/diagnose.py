@@ -141,7 +141,7 @@ def _score_guarded(engine: Engine, jobs: Sequence[int]) -> tuple[int, int, list[
         return _score_chunk(engine, jobs)
     except (OperationalError, ProgrammingError):
         raise  # a lock that was not had, a connection that broke, another release's schema: no job's fault
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, it is one job's
         if len(jobs) == 1:
             _pass_over(engine, jobs[0], error)
             return 1, 0, []
