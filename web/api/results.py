@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flask import Response, jsonify
 from sqlalchemy.orm import Session
 
 from controller.store.queries import children, results, runs, tests
 from controller.store.queries.due_runs import MOST_RUNS, Lines, refuse_too_many
-from controller.store.queries.results import MAX_POINTS, Line, Point, Series
+from controller.store.queries.results import MAX_POINTS, Line, Plan, Point, Series
 from controller.store.queries.runs import RunRecord
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, Metric, Problem
@@ -59,7 +59,11 @@ _SERIES = closed(
                         "type": ["string", "null"],
                         "description": "Which row of the repeated group it is; null for a metric of the kind's own.",
                     },
-                    "interval_s": {"type": ["number", "null"]},
+                    "interval_s": said(
+                        {"type": ["number", "null"]},
+                        "At present; by cron the longest time between two runs of one day. Which runs were due at the time, "
+                        "the points' `gap` tells.",
+                    ),
                     "live": {"type": "boolean"},
                     "bucket_s": {
                         "type": ["number", "null"],
@@ -149,8 +153,9 @@ def show_series(test_id: int) -> Response:
             if worker in (None, line.worker_id) and destination in (None, line.destination_id)
         ]
         _refuse_many(len(lines), "worker", "name a worker or a destination")
+        plans = results.read_plans(database, lines, start=start, end=end)
         if child:
-            drawn = _of_rows(database, lines, child, metric, key, start=start, end=end)
+            drawn = _of_rows(database, plans, child, metric, key, start=start, end=end)
         else:
             drawn = [
                 (
@@ -162,11 +167,11 @@ def show_series(test_id: int) -> Response:
                         line.job_ids,
                         start=start,
                         end=end,
-                        interval_s=line.interval_s,
+                        plan=plan,
                         points=MAX_POINTS,
                     ),
                 )
-                for line in lines
+                for line, plan in plans.items()
             ]
     return jsonify(
         {
@@ -205,7 +210,7 @@ def _named(name: str, known: Sequence[Metric]) -> Metric:
 
 def _of_rows(
     database: Session,
-    lines: Sequence[Line],
+    plans: Mapping[Line, Plan],
     child: str,
     metric: Metric,
     key: str,
@@ -214,7 +219,7 @@ def _of_rows(
     end: dt.datetime,
 ) -> list[tuple[Line, Series]]:
     """Return a metric of the rows of a repeated group that these lines had, of all or of one."""
-    keys = [children.keys(database, line, child, start=start, end=end) for line in lines]
+    keys = [children.keys(database, line, child, start=start, end=end) for line in plans]
     wanted = [[known for known in of_line if key in ("", known)] for of_line in keys]
     names = list(dict.fromkeys(known for of_line in wanted for known in of_line))
     some = ", ".join(shown(known) for known in names[:_NAMED])
@@ -222,11 +227,12 @@ def _of_rows(
     _refuse_many(sum(map(len, wanted)), "key", f"name one (of {some}{more}), a worker or a destination")
     return [
         (line, series)
-        for line, of_line, group in zip(lines, wanted, keys, strict=True)
+        for (line, plan), of_line, group in zip(plans.items(), wanted, keys, strict=True)
         if of_line
         for series in children.child_series(
             database,
             line,
+            plan,
             child,
             metric.name,
             of_line,

@@ -24,6 +24,7 @@ from web.pages.charts import (
     asked_metrics,
     asked_range,
     chart_groups,
+    gap_list,
     line_label,
     milliseconds,
     width_ms,
@@ -102,8 +103,11 @@ def test_rows(test_id: int) -> Response:
         # What was chosen may lie beyond the rows of another range.
         first = min(first, max(0, len(keys) - 1) // MOST_LINES * MOST_LINES)
         wanted = keys[first : first + MOST_LINES]
-        bucket = children.bucket_for(session, line, len(keys), start=start, end=end)
-        group = children.read(session, line, child.name, metrics, wanted, start=start, end=end, bucket=bucket)
+        plan = results.read_plans(session, [line], start=start, end=end)[line]
+        bucket = children.bucket_for(session, line, plan, len(keys), start=start, end=end)
+        group = children.read(
+            session, line, plan, child.name, metrics, wanted, start=start, end=end, bucket=bucket
+        )
     return _answer(child, line, keys, first, group)
 
 
@@ -117,7 +121,7 @@ def _answer(
             "total": len(keys),
             "first": first,
             "step": width_ms(group.bucket) if group else 0,
-            "interval_ms": round((line.interval_s or 0) * 1000) if line else 0,
+            "gaps": gap_list(group.gaps) if group else [],
             "t": [milliseconds(at + middle) for at in group.at] if group else [],
             "failed": group.failed if group else [],
             "error": group.error if group else [],

@@ -14,9 +14,9 @@ from sqlalchemy import Engine, insert, text
 from sqlalchemy.orm import Session
 
 from controller.store import partitions, results, rollups
-from controller.store.entities import Destination, Job, Test, Worker
+from controller.store.entities import Destination, Job, JobVersion, Test, Worker
 from controller.store.queries import children
-from controller.store.queries.results import Line, Series, lines
+from controller.store.queries.results import Line, Series, lines, read_plans
 from controller.store.rollups import DAY, HOUR, rolling
 from streamswarm.v1 import probe_pb2
 
@@ -39,9 +39,10 @@ class Path:
     ) -> tuple[Series, ...]:
         """Read a metric of its hops."""
         with Session(self.engine) as session:
+            plan = read_plans(session, [self.line], start=start, end=end)[self.line]
             return children.child_series(
-                session, self.line, "hops", metric, list(keys), group_size=len(KEYS), start=start, end=end
-            )
+                session, self.line, plan, "hops", metric, list(keys), group_size=len(KEYS), start=start, end=end
+            )  # fmt: skip
 
     def keys(self, start: dt.datetime, end: dt.datetime) -> list[str]:
         """Read which hops there are."""
@@ -77,9 +78,13 @@ def path(engine: Engine) -> Path:
             interval_us=120_000_000,
             anchor_us=0,
             target="192.0.2.1",
+            created_at=START,
         )
         session.add(job)
         session.flush()
+        session.add(
+            JobVersion(job_id=job.id, version=1, valid_from=START, interval_us=120_000_000, anchor_us=0)
+        )
         number, test_id = job.id, test.id
     own: list[dict[str, Any]] = []
     hops: list[dict[str, Any]] = []
@@ -175,8 +180,9 @@ def spread(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def percentiles(path: Path, start: dt.datetime, end: dt.datetime) -> dict[str, list[tuple[float, ...]]]:
     """Read the percentiles of each hop's round-trip times, by day."""
     with Session(path.engine) as session:
+        plan = read_plans(session, [path.line], start=start, end=end)[path.line]
         found = children.read(
-            session, path.line, "hops", ["rtt_avg_ms"], KEYS, start=start, end=end, bucket=DAY.width, percentiles=True
+            session, path.line, plan, "hops", ["rtt_avg_ms"], KEYS, start=start, end=end, bucket=DAY.width, percentiles=True
         )  # fmt: skip
     return {key: [day.percentiles for day in row["rtt_avg_ms"] if day] for key, row in found.rows.items()}
 
@@ -263,9 +269,10 @@ def test_runs_and_how_they_ended_come_once(path: Path) -> None:
     """A group's points count the runs of the line, not those of every row; several metrics are read at once."""
     with Session(path.engine) as session:
         span = {"start": START, "end": START + DAY.width}
-        runs = children.read(session, path.line, "hops", METRICS, KEYS, **span, bucket=None, most=1000)
-        hours = children.read(session, path.line, "hops", METRICS, KEYS, **span, bucket=HOUR.width)
-        newest = children.read(session, path.line, "hops", METRICS, KEYS, **span, bucket=None, most=5)
+        asked = (path.line, read_plans(session, [path.line], **span)[path.line], "hops", METRICS, KEYS)
+        runs = children.read(session, *asked, **span, bucket=None, most=1000)
+        hours = children.read(session, *asked, **span, bucket=HOUR.width)
+        newest = children.read(session, *asked, **span, bucket=None, most=5)
     assert len(runs.at) == 660
     assert sum(runs.failed) == sum(hours.failed) > 10
     assert len(hours.at) == 22

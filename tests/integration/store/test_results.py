@@ -12,11 +12,12 @@ from sqlalchemy import Engine, event, func, insert, text
 from sqlalchemy.orm import Session
 
 from controller.store import partitions, results
-from controller.store.entities import Destination, Job, Test, Worker
+from controller.store.entities import Destination, Job, JobVersion, Test, Worker
 from controller.store.queries import charts, pages, report_figures
 from controller.store.queries import results as queries
 from controller.store.queries import runs as queries_of_runs
 from streamswarm.v1 import probe_pb2
+from streamswarm.zones import to_microseconds
 
 DAY_S = 86_400
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -51,10 +52,21 @@ class Book:
                 interval_us=0 if one_shot else 10_000_000,
                 anchor_us=0,
                 one_shot=one_shot,
+                created_at=ago(90 * DAY_S),
                 retired_at=NOW if retired else None,
             )
             session.add(row)
             session.flush()
+            session.add(
+                JobVersion(
+                    job_id=row.id,
+                    version=1,
+                    valid_from=row.created_at,
+                    valid_until=row.retired_at,
+                    interval_us=row.interval_us,
+                    anchor_us=to_microseconds(row.created_at),
+                )
+            )
             return row.id
 
     def result(
@@ -217,17 +229,18 @@ def test_a_raw_series_shows_its_gaps(engine: Engine, book: Book) -> None:
     for seconds, value in ((70, 1.0), (60, 2.0), (30, 3.0), (20, None), (10, 5.0)):
         book.result(job, ago(seconds), rtt_avg_ms=value, status=OK if value else ERROR)
     with engine.connect() as connection:
-        series = queries.series(
-            connection, "ping", "rtt_avg_ms", [job], start=ago(3600), end=NOW, interval_s=10
-        )
+        span = {"start": ago(95), "end": NOW}
+        (plan,) = queries.read_plans(connection, queries.lines(connection), **span).values()
+        series = queries.series(connection, "ping", "rtt_avg_ms", [job], **span, plan=plan)
     assert series.bucket_s is None
-    assert [(point.at, point.value, point.count) for point in series.points] == [
-        (ago(70), 1.0, 1),
-        (ago(60), 2.0, 1),
-        (ago(50), None, 0),
-        (ago(30), 3.0, 1),
-        (ago(20), None, 0),
-        (ago(10), 5.0, 1),
+    assert [(point.at, point.value, point.count, point.gap) for point in series.points] == [
+        (ago(90), None, 0, "missing"),
+        (ago(70), 1.0, 1, None),
+        (ago(60), 2.0, 1, None),
+        (ago(50), None, 0, "missing"),
+        (ago(30), 3.0, 1, None),
+        (ago(20), None, 0, None),
+        (ago(10), 5.0, 1, None),
     ]
 
 
@@ -251,17 +264,20 @@ def test_a_long_series_is_binned(engine: Engine, book: Book) -> None:
                 "gap_end": ago(14_400).replace(second=0, minute=0),
             },
         )
-        start, end = ago(36_000).replace(second=0, minute=0), NOW
-        binned = queries.series(connection, "ping", "rtt_avg_ms", [job], start=start, end=end, interval_s=10)
+        start, end = (ago(age).replace(second=0, minute=0) for age in (36_000, 0))
+        (plan,) = queries.read_plans(connection, queries.lines(connection), start=start, end=end).values()
+        binned = queries.series(connection, "ping", "rtt_avg_ms", [job], start=start, end=end, plan=plan)
         share = queries.series(connection, "ping", "kernel_timestamps", [job], start=start, end=end)
-        whole = queries.series(connection, "ping", "packets_sent", [job], start=start, end=end, points=12)
+        whole = queries.series(
+            connection, "ping", "packets_sent", [job], start=start, end=end, plan=plan, points=12
+        )
     assert binned.bucket_s == 120
     assert 1 < len(binned.points) <= 500
     first = binned.points[0]
     assert (first.value, first.min, first.max, first.count) == (25.0, 0.0, 50.0, 12)
     empty = [point for point in binned.points if point.count == 0]
     assert len(empty) == 30
-    assert all(point.value is None and point.min is None for point in empty)
+    assert all(point.value is None and point.min is None and point.gap == "missing" for point in empty)
     assert share.points[0].value == 0.5
     assert whole.bucket_s == 3600
     assert {point.value for point in whole.points} == {3.0, None}
@@ -284,7 +300,8 @@ def test_what_is_no_measurement_is_read_as_not_measured(engine: Engine, book: Bo
         runs = queries_of_runs.find(session, book.test_id, "ping").items
         raw = queries.series(session, "ping", "rtt_avg_ms", [job], **span)
         binned = queries.series(session, "ping", "rtt_avg_ms", [job], **span, points=3)
-        chart = charts.chart_line(session, line, ["rtt_avg_ms"], **span, bucket=None)
+        plan = queries.read_plans(session, [line], **span)[line]
+        chart = charts.chart_line(session, line, plan, ["rtt_avg_ms"], **span, bucket=None)
         told = report_figures.statistics(session, "ping", ["rtt_avg_ms"], [job], **span)
         [period] = report_figures.periods(
             session, "ping", "rtt_avg_ms", None, [job], **span, width=dt.timedelta(days=1)

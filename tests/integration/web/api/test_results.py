@@ -40,10 +40,22 @@ class Ground:
                     self.jobs[worker, destination] = connection.execute(
                         text(
                             "INSERT INTO jobs (test_id, worker_id, destination_id, kind, target, spec, "
-                            "interval_us, anchor_us) VALUES (:t, :w, :d, 'ping', 'x', '{}', 10000000, 0) RETURNING id"
+                            "interval_us, anchor_us, created_at) "
+                            "VALUES (:t, :w, :d, 'ping', 'x', '{}', 10000000, 0, now() - interval '50 days') RETURNING id"
                         ),
                         {"t": self.test, "w": worker, "d": destination},
                     ).scalar_one()
+
+    def version(self, job: int, age_s: float) -> None:
+        """Write down that a job is due every ten seconds since so long ago."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                text(
+                    "INSERT INTO job_versions (job_id, version, valid_from, interval_us, anchor_us) "
+                    "VALUES (:j, 1, :at, 10000000, extract(epoch FROM CAST(:at AS timestamptz)) * 1000000)"
+                ),
+                {"j": job, "at": NOW - dt.timedelta(seconds=age_s)},
+            )
 
     def run(self, job: int, age_s: float, rtt: float | None, status: int = 1) -> None:
         """Store one run that was due so long ago."""
@@ -178,8 +190,8 @@ def make_system(api: Api, ground: Ground, disks: int) -> int:
     with ground.engine.begin() as connection:
         job = connection.execute(
             text(
-                "INSERT INTO jobs (test_id, worker_id, kind, spec, interval_us, anchor_us) "
-                "VALUES (:t, :w, 'system', '{}', 10000000, 0) RETURNING id"
+                "INSERT INTO jobs (test_id, worker_id, kind, spec, interval_us, anchor_us, created_at) "
+                "VALUES (:t, :w, 'system', '{}', 10000000, 0, now() - interval '50 days') RETURNING id"
             ),
             {"t": test, "w": ground.workers[0]},
         ).scalar_one()
@@ -251,22 +263,30 @@ def test_a_series_has_a_line_for_each_pair_and_gaps_where_nothing_was_measured(
     """Values as they are, null for a run without one, an empty point where runs are missing."""
     worker, destination = ground.workers[0], ground.destinations[0]
     job = ground.jobs[worker, destination]
+    ground.version(job, 90)
     ground.run(job, 60, 1.0)
     ground.run(job, 50, 2.0)
     ground.run(job, 40, None, status=2)
     ground.run(job, 10, 4.0)
     path = f"/tests/{ground.test}/series"
-    answer = api("GET", f"{path}?metric=rtt_avg_ms").json
+    metric = f"metric=rtt_avg_ms&from={(NOW - dt.timedelta(hours=1)).strftime('%Y-%m-%dT%H:%M:%SZ')}"
+    answer = api("GET", f"{path}?{metric}").json
     assert (answer["metric"], answer["unit"], len(answer["lines"])) == ("rtt_avg_ms", "ms", 4)
     (line,) = (
         item
         for item in answer["lines"]
         if (item["worker_id"], item["destination_id"]) == (worker, destination)
     )
-    values = [point["value"] for point in line["points"]]
-    assert [value for value in values if value is not None] == [1.0, 2.0, 4.0]
-    assert values[values.index(2.0) + 1] is None
-    only = api("GET", f"{path}?metric=rtt_avg_ms&worker={worker}&destination={destination}").json["lines"]
+    assert [(point["value"], point["count"], point["gap"]) for point in line["points"]] == [
+        (None, 0, "rest"),
+        (None, 0, "missing"),
+        (1.0, 1, None),
+        (2.0, 1, None),
+        (None, 0, None),
+        (None, 0, "missing"),
+        (4.0, 1, None),
+    ]
+    only = api("GET", f"{path}?{metric}&worker={worker}&destination={destination}").json["lines"]
     assert only == [line]
     assert api("GET", path).json["metric"] != ""
 

@@ -121,8 +121,9 @@ class Board {
     const { from, to } = this;
     const newest = Math.max(0, ...this.series.map((one) => one.t.at(-1) ?? 0));
     const partial = onlyNew && newest > from;
+    const since = Math.floor(partial ? newest - OVERLAP_MS : from);
     const query = new URLSearchParams({
-      from: String(Math.floor(partial ? newest - OVERLAP_MS : from)),
+      from: String(since),
       to: String(Math.ceil(this.zoomed ? to : to + 5000)),
       metrics: metricsOf(this.panels),
     });
@@ -138,7 +139,7 @@ class Board {
       if (!response.ok) throw new Error(`the server answered ${response.status}`);
       const data = await response.json();
       this.skew = data.now - Date.now();
-      this.series = partial ? merge(this.series, data.series, from) : data.series;
+      this.series = partial ? merge(this.series, data.series, from, since) : data.series;
       if (partial) this.operations = joined(this.operations, data.operations);
       this.cut.hidden = data.lines <= data.series.length;
       this.cut.textContent = `${data.series.length} of ${data.lines} pairs of worker and destination are drawn, the first by name.`;
