@@ -32,8 +32,12 @@ _UDP_PAYLOAD_BYTES = 1232
 _PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
 #: Queries without an answer to them that the detail tells of.
 _TOLD_FAILURES = 10
-#: The server answered, but with no DNS message, with one to another question, or with an HTTP error.
-_WRONG_ANSWERS = {probe_pb2.FAILURE_REASON_BAD_ANSWER, probe_pb2.FAILURE_REASON_WRONG_STATUS}
+#: The server answered, but with no DNS message, with one to another question or too large a one, or with an HTTP error.
+_WRONG_ANSWERS = {
+    probe_pb2.FAILURE_REASON_BAD_ANSWER,
+    probe_pb2.FAILURE_REASON_TOO_MUCH,
+    probe_pb2.FAILURE_REASON_WRONG_STATUS,
+}
 
 
 async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:

@@ -24,6 +24,8 @@ from worker.wire.tls import expected_name
 from worker.wire.tls_handshake import Handshake, HandshakeError
 
 _MOST_REMEMBERED = 16_384
+#: Certificates of a chain that are looked at; those of the public web have two to five.
+_LONGEST_CHAIN = 32
 #: What decides which certificate a server shows: its host, address and port, the name, and how TLS is begun.
 _Asked = tuple[str, str, int, str, str, str]
 #: Fingerprint of the certificate that each server showed last; since the worker's start.
@@ -130,6 +132,12 @@ def _judge(
         detail["key_exchange"] = shown(handshake.group)
     if handshake.alpn:
         detail["alpn"] = shown(handshake.alpn)
+    if len(handshake.chain) > _LONGEST_CHAIN:
+        raise target_failure(
+            f"the server shows {len(handshake.chain)} certificates, and more than {_LONGEST_CHAIN} are not looked at",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_TOO_MUCH,
+        )
     try:
         chain = [certificates.read(der) for der in handshake.chain]
     except ValueError as error:

@@ -58,6 +58,8 @@ async def _answers(server: IPAddress) -> bool:
     import dns.message
     import dns.rcode
 
+    from worker.wire import dns_limits
+
     query = dns.message.make_query(".", "NS")
     data = query.to_wire()
     for _ in range(_TRIES):
@@ -70,8 +72,9 @@ async def _answers(server: IPAddress) -> bool:
         if not isinstance(received, Datagram):
             continue
         try:
+            dns_limits.check(received.data)
             answer = dns.message.from_wire(received.data, ignore_trailing=True, raise_on_truncation=False)
-        except (dns.exception.DNSException, ValueError):
+        except (dns.exception.DNSException, dns_limits.TooLargeError, ValueError):
             continue
         if query.is_response(answer) and answer.rcode() != dns.rcode.SERVFAIL:
             return True

@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from worker.wire.turns import Turn
+
 SO_TIMESTAMPING = 37
 _TX_SOFTWARE = 1 << 1
 _RX_SOFTWARE = 1 << 3
@@ -140,8 +142,9 @@ def stamp_in(ancillary: Ancillary) -> int | None:
 
 
 def read_error_queue(sock: socket.socket) -> Iterator[TransmitStamp | QueuedError]:
-    """Empty a non-blocking socket's error queue."""
-    while SUPPORTED:
+    """Read a non-blocking socket's error queue, for a turn."""
+    turn = Turn()
+    while SUPPORTED and turn.goes_on():
         try:
             data, ancillary, _flags, _address = sock.recvmsg(_QUOTED_BYTES, _ANCILLARY_BYTES, _MSG_ERRQUEUE)
         except BlockingIOError:

@@ -17,6 +17,8 @@ from streamswarm.v1 import probe_pb2
 from worker.failures import internal_failure, target_failure
 from worker.wire.stream import PeerClosedError
 
+#: Longest certificate whose expiry is remembered: a server may show one of 100 KiB, and another each time.
+_KEPT_BYTES = 8_192
 #: What Python puts around the words of an error that it has no name for.
 _PYTHONS_OWN = re.compile(r"^\[[^]]*\] *| *\(_ssl\.c:\d+\)$")
 
@@ -81,7 +83,9 @@ def reason_of(error: ssl.SSLError) -> str:
 
 def days_left(certificate_der: bytes, now: datetime | None = None) -> float | None:
     """Return the days until a certificate expires, negative after; None when it cannot be read."""
-    expires = _expiry(certificate_der)
+    # Certificates are short; one that is long is not kept.
+    read = _expiry if len(certificate_der) <= _KEPT_BYTES else _expiry.__wrapped__
+    expires = read(certificate_der)
     if expires is None:
         return None
     return (expires - (now or datetime.now(timezone.utc))).total_seconds() / 86_400

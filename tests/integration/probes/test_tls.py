@@ -215,6 +215,17 @@ async def test_days_are_demanded_of_the_whole_chain(serve: Serve, probe: Probe) 
     assert failure.reason == probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS
 
 
+async def test_chains_are_looked_at_up_to_a_length(serve: Serve, probe: Probe) -> None:
+    """A server may send hundreds of certificates: 32 are looked at, and more are told as too many."""
+    whole = await probe("tls", f"localhost:{serve(leaf(), *[MIDDLE] * 31).port}")
+    assert whole.metrics.chain_length == len(whole.detail["chain"]) == 32
+    failure = await failed(
+        probe, f"localhost:{serve(leaf(), *[MIDDLE] * 40).port}", "shows 41 certificates, and more than 32"
+    )
+    assert failure.reason == probe_pb2.FAILURE_REASON_TOO_MUCH
+    assert failure.metrics.chain_length == 41
+
+
 async def test_names_are_asked_for_and_looked_for(serve: Serve, probe: Probe) -> None:
     """The name of the parameter goes before the destination's; addresses are found among the certificate's."""
     asked: list[str | None] = []
