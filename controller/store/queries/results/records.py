@@ -242,7 +242,7 @@ def _recent_each(
             clock_offset_ms=row["clock_offset_ms"],
             clock_off=is_clock_off(row["clock_offset_ms"]),
             start_error_us=row["start_error_us"],
-            metrics={metric: row[column] for metric, column in named},
+            metrics={metric: results.measured(row[column]) for metric, column in named},
             detail=row["detail"],
         )
         for row in rows.mappings()
