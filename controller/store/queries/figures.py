@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Connection, Double, Integer, cast, text
+from sqlalchemy import Boolean, ColumnElement, Connection, Double, Integer, case, cast, func, text
 from sqlalchemy.orm import Session
 
 from controller.store import results, rollups
@@ -111,7 +111,9 @@ def keys(
 
 
 def as_number(column: ColumnElement[Any]) -> ColumnElement[float]:
-    """Return a metric's column as double precision."""
+    """Return a metric's column as double precision, NULL for what is no measurement."""
+    if isinstance(column.type, Double):
+        return case((func.abs(column) <= results.GREATEST, column))
     # PostgreSQL casts a boolean to an integer only.
     return cast(cast(column, Integer) if isinstance(column.type, Boolean) else column, Double)
 
@@ -262,14 +264,14 @@ def _spread_sql(
 ) -> str:
     """Return the SQL of a piece's values, or of its sketches, each with the beginning of its bucket and its key."""
     _, instant = _place(source, piece)
-    begin, value = _begin(instant, keyed=keyed), statements.value_sql(column.name, column.type)
+    begin, value = _begin(instant, keyed=keyed), statements.value_sql(column)
     if exact:
-        return f"SELECT {begin}, {value} AS value {origin} AND s.{column.name} IS NOT NULL"
+        return f"SELECT {begin}, {value} AS value {origin} AND {value} IS NOT NULL"
     if piece.layer is not None:
-        return f"SELECT {begin}, s.{column.name}_sketch AS sketch {origin} AND s.{column.name}_n > 0"
+        whole = f"s.{column.name}_n > 0 AND NOT ({statements.spoilt_sql(column)})"
+        return f"SELECT {begin}, s.{column.name}_sketch AS sketch {origin} AND {whole}"
     places = (
-        f"SELECT {begin}, {sketches.key_sql(value)} AS place, 1 AS count {origin} "
-        f"AND s.{column.name} IS NOT NULL"
+        f"SELECT {begin}, {sketches.key_sql(value)} AS place, 1 AS count {origin} AND {value} IS NOT NULL"
     )
     return f"({sketches.grouped_sql(places, _gathered_by(keyed=keyed))})"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import uuid
 from typing import Any
 
@@ -12,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from controller.store import partitions, results
 from controller.store.entities import Destination, Job, JobVersion, Test, Worker
-from controller.store.queries import pages
+from controller.store.queries import charts, pages, report_figures
 from controller.store.queries import results as queries
+from controller.store.queries import runs as queries_of_runs
 from streamswarm.v1 import probe_pb2
 from streamswarm.zones import to_microseconds
 
@@ -281,6 +283,40 @@ def test_a_long_series_is_binned(engine: Engine, book: Book) -> None:
     assert {point.value for point in whole.points} == {3.0, None}
     steps = {later.at - earlier.at for earlier, later in zip(binned.points, binned.points[1:], strict=False)}
     assert steps == {dt.timedelta(seconds=120)}
+
+
+def test_what_is_no_measurement_is_read_as_not_measured(engine: Engine, book: Book) -> None:
+    """Stored by an earlier release: states, lists, trends, charts, series and reports take it for nothing."""
+    job = book.job()
+    for number, value in enumerate((3.0, 1.5e308, 1.5e308, -1.5e308, math.nan, math.inf)):
+        book.result(job, ago(60 - 10 * number), rtt_avg_ms=value, loss_pct=0.0)
+    start, end = ago(900), ago(-1)
+    span = {"start": start, "end": end}
+    with Session(engine) as session:
+        [line] = queries.lines(session, test_ids=[book.test_id])
+        [latest] = queries.latest(session, [line])
+        newest = pages.newest_runs(session, "ping", book.test_id, limit=9)
+        trend = pages.trends(session, {"ping": [book.test_id]}, since=start, slot_s=901.0)
+        runs = queries_of_runs.find(session, book.test_id, "ping").items
+        raw = queries.series(session, "ping", "rtt_avg_ms", [job], **span)
+        binned = queries.series(session, "ping", "rtt_avg_ms", [job], **span, points=3)
+        plan = queries.read_plans(session, [line], **span)[line]
+        chart = charts.chart_line(session, line, plan, ["rtt_avg_ms"], **span, bucket=None)
+        told = report_figures.statistics(session, "ping", ["rtt_avg_ms"], [job], **span)
+        [period] = report_figures.periods(
+            session, "ping", "rtt_avg_ms", None, [job], **span, width=dt.timedelta(days=1)
+        )
+    assert latest.result is not None
+    assert latest.result.metrics["rtt_avg_ms"] is None
+    assert [run.value for run in newest] == [None] * 5 + [3.0]
+    assert [run.metrics["rtt_avg_ms"] for run in runs] == [None] * 5 + [3.0]
+    assert [point.value for point in trend[book.test_id]] == [3.0]
+    assert [point.value for point in raw.points] == [3.0] + [None] * 5
+    assert {point.p99 for point in binned.points if point.count} == {3.0}
+    assert list(chart.bands["rtt_avg_ms"].mean) == [3.0] + [None] * 5
+    one = told["rtt_avg_ms"]
+    assert (one.count, one.min, one.mean, one.median, one.p95, one.max) == (1, *[3.0] * 5)
+    assert (period.mean, period.min, period.max, period.median) == (3.0,) * 4
 
 
 def test_buckets_are_never_narrower_than_the_interval() -> None:
