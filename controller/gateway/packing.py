@@ -145,9 +145,6 @@ _DEEPEST = 50
 _MOST_ERROR_CHARACTERS = 2_000
 _MOST_KEY_CHARACTERS = 300
 _MOST_CHILDREN = 2_000
-#: No measurement is larger. Sums of squares of larger ones do not fit into a double: one such value from one worker would
-#: make every roll-up, mean and diagnosis fail that comes across it.
-GREATEST = 1e100
 STATUSES = frozenset(probe_pb2.Status.values()) - {probe_pb2.STATUS_UNSPECIFIED}
 SOURCES = frozenset(probe_pb2.FailureSource.values())
 REASONS = frozenset(probe_pb2.FailureReason.values())
@@ -246,7 +243,7 @@ def _table(kind: str, child: str | None = None) -> _Table:
 
 def _check_size(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
-        if isinstance(value, float) and not abs(value) <= GREATEST:
+        if isinstance(value, float) and not abs(value) <= results.GREATEST:
             raise UnstorableError(f"{name} is {value}, which is no measurement")
 
 

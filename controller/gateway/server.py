@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from controller.gateway import process
 from controller.gateway.authority import Authority
+from controller.gateway.clock import DatabaseClock
 from controller.gateway.database import Database
 from controller.gateway.enrolment import Enrolment
 from controller.gateway.identity import Peer, Role
@@ -48,9 +49,11 @@ class RunningGateway:
         self._settings = settings
         self._engine = engine
         self._notices = Notices(self.database)
+        self.clock = DatabaseClock(self.database)
         self.ingest = Ingest(
             self.database,
             self._make_partitions,
+            now_us=self.clock.now_us,
             on_stored=self._notices.stored,
             retention_days=settings.retention_days,
         )
@@ -78,6 +81,7 @@ class RunningGateway:
     async def start(self) -> None:
         """Listen and work; raises before anything is served when something is not as it must be."""
         self._adopt(await process.register(self.database, self._settings.gateway_name))
+        await self.clock.measure()
         gateway = Gateway(self._settings.trust_domain, self._open_session)
         self._session_listener.server.add_generic_rpc_handlers([gateway.handlers()])
         gateway_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
@@ -92,6 +96,7 @@ class RunningGateway:
             self.sessions.run(),
             self._notices.run(),
             self._lag.run(),
+            self.clock.run(),
             process.beat(
                 self.database,
                 self._settings.gateway_name,
@@ -164,6 +169,7 @@ class RunningGateway:
             "transactions": tally.transactions,
             "retries": tally.retries,
             "last_commit_ms": round(tally.last_commit_ms, 3),
+            **self.clock.gauges(),
         }
 
 

@@ -17,12 +17,13 @@ from controller.planning.accounts import Account
 from controller.reports.accounting import is_aside, stretches
 from controller.reports.records import LineReport, Report, TestReport
 from controller.store.queries import report_figures, report_rows, schedules
-from controller.store.queries.accounts import SETTLING, read_accounts
+from controller.store.queries.accounts import read_accounts
 from controller.store.queries.expiries import counted_from
 from controller.store.queries.report_figures import Statistics
 from controller.store.queries.reports import ReportRecord
 from controller.store.queries.results import bucket_width
 from controller.store.queries.schedules import ScheduledJob, ScheduledTest
+from controller.store.queries.versions import SETTLING
 from streamswarm import __version__, contract
 from streamswarm.contract import Kind, Metric
 

@@ -22,8 +22,10 @@ from worker.probing import IPAddress
 from worker.wire import icmp_messages, options, stamps
 from worker.wire.addresses import family_of, set_dscp, socket_address
 from worker.wire.icmp import open_socket
+from worker.wire.icmp.sockets import take_replies
 from worker.wire.readiness import readable
 from worker.wire.source import BY_ROUTES, Source
+from worker.wire.turns import Turn
 
 #: ICMP echo: type, code, checksum, identifier, sequence number. A UDP header is as long.
 _HEADER = struct.Struct("!BBHHH")
@@ -121,6 +123,8 @@ class Prober:
         # The identifier of a datagram socket is the kernel's choice.
         own = self._method == "icmp" and sock.type == socket.SOCK_DGRAM
         ident = int(sock.getsockname()[1]) if own else secrets.randbelow(0x10000)
+        if self._method == "icmp" and not own:
+            take_replies(sock, self._address.version, ident)
         self._sequence = (self._sequence + 1) & 0xFFFF
         payload = secrets.token_bytes(_COOKIE_BYTES).ljust(length - _HEADER.size, b"\x5a")
         kind = icmp_messages.REQUEST_TYPE[self._address.version]
@@ -146,18 +150,23 @@ class Prober:
             verdict = self._read(sock, request, sent_ns)
             if verdict is not None:
                 return verdict
+            # Whatever else comes meanwhile: the wait ends at its time.
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return Verdict(fate="silent")
             try:
-                await readable(sock, max(0.0, deadline - time.monotonic()))
+                await readable(sock, left_s)
             except asyncio.TimeoutError:
                 return self._read(sock, request, sent_ns) or Verdict(fate="silent")
 
     def _read(self, sock: socket.socket, request: bytes, sent_ns: int) -> Verdict | None:
-        """Read what is there; return the fate once it is known."""
-        while True:
+        """Read what is there, for a turn; return the fate once it is known."""
+        turn = Turn()
+        while turn.goes_on():
             try:
                 data, ancillary, _flags, _sender = sock.recvmsg(_LONGEST, _ANCILLARY_BYTES)
             except BlockingIOError:
-                return self._read_errors(sock, request, sent_ns)
+                break
             except OSError:
                 # The short form of what stands in the error queue.
                 verdict = self._read_errors(sock, request, sent_ns)
@@ -170,6 +179,7 @@ class Prober:
                 whole = self._method == "icmp" and sock.type == socket.SOCK_RAW and self._address.version == 4
                 self.bytes_received += len(data) + (0 if whole else self._header)
                 return self._passed(sent_ns, options.octet_in(ancillary))
+        return self._read_errors(sock, request, sent_ns)
 
     def _read_errors(self, sock: socket.socket, request: bytes, sent_ns: int) -> Verdict | None:
         for entry in stamps.read_error_queue(sock):

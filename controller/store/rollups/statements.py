@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from controller.store import rollups
+from controller.store import results, rollups
+from controller.store.results import ResultColumn
 from controller.store.rollups import Layer, Source, sketches
 
 
@@ -34,7 +35,7 @@ def statement(source: Source, of: Layer) -> str:
         if rollups.is_sketched(column):
             name = f"{column.name}_sketch"
             sketched.append(name)
-            joins += f" LEFT JOIN ({sketch(base, column.name, keys)}) {name}_of USING ({keys})"
+            joins += f" LEFT JOIN ({sketch(base, column, keys)}) {name}_of USING ({keys})"
     selected = ", ".join(f"{name}_of.sketch" if name in sketched else name for name in names)
     updates = ", ".join(f"{name} = EXCLUDED.{name}" for name in names if name not in rollups.key(source))
     return (
@@ -55,7 +56,7 @@ def _from_results(source: Source) -> dict[str, str]:
         for status, name in rollups.RUNS.items():
             parts[name] = f"count(*) FILTER (WHERE s.status = {status})"
     for column in source.metrics:
-        value = value_sql(column.name, column.type)
+        value = value_sql(column)
         parts[f"{column.name}_n"] = f"count({value})"
         for part in ("sum", "min", "max"):
             parts[f"{column.name}_{part}"] = f"{part}({value})"
@@ -65,28 +66,44 @@ def _from_results(source: Source) -> dict[str, str]:
 def _from_rollups(source: Source) -> dict[str, str]:
     parts = {}
     counts = [] if source.child is not None else list(rollups.RUNS.values())
-    for name in (*counts, *(f"{column.name}_n" for column in source.metrics)):
+    for name in counts:
         parts[name] = f"sum(s.{name})"
     for column in source.metrics:
+        spoilt = spoilt_sql(column)
+        parts[f"{column.name}_n"] = f"sum(CASE WHEN {spoilt} THEN 0 ELSE s.{column.name}_n END)"
         for part in ("sum", "min", "max"):
-            parts[f"{column.name}_{part}"] = f"{part}(s.{column.name}_{part})"
+            kept = f"CASE WHEN {spoilt} THEN NULL ELSE s.{column.name}_{part} END"
+            parts[f"{column.name}_{part}"] = f"{part}({kept})"
     return parts
 
 
-def value_sql(column: str, kind: str) -> str:
-    """Return the SQL of a metric of the row `s` as double precision."""
+def value_sql(column: ResultColumn) -> str:
+    """Return the SQL of a metric of the row `s` as double precision, NULL for what is no measurement."""
+    if column.type == "float8":
+        return f"CASE WHEN abs(s.{column.name}) <= {results.GREATEST!r} THEN s.{column.name} END"
     # PostgreSQL casts a boolean to an integer only.
-    return f"s.{column}::int4::float8" if kind == "bool" else f"s.{column}::float8"
+    return f"s.{column.name}::int4::float8" if column.type == "bool" else f"s.{column.name}::float8"
 
 
-def _sketch_of_values(base: str, column: str, keys: str) -> str:
-    value = f"s.{column}::float8"
-    found = base % f"{sketches.key_sql(value)} AS place" + f" WHERE s.{column} IS NOT NULL"
+def spoilt_sql(column: ResultColumn) -> str:
+    """Return the SQL of whether the bucket `s` has values of a metric that are no measurements; NULL without any values.
+
+    Its figures are of no use: what they would be without those values is not known.
+    """
+    if column.type != "float8":
+        return "false"
+    return f"s.{column.name}_max > {results.GREATEST!r} OR s.{column.name}_min < -{results.GREATEST!r}"
+
+
+def _sketch_of_values(base: str, column: ResultColumn, keys: str) -> str:
+    value = value_sql(column)
+    found = base % f"{sketches.key_sql(value)} AS place" + f" WHERE {value} IS NOT NULL"
     return sketches.grouped_sql(f"SELECT {keys}, place, 1 AS count FROM ({found}) found", keys)  # noqa: S608
 
 
-def _sketch_of_sketches(base: str, column: str, keys: str) -> str:
-    found = base % f"s.{column}_sketch AS sketch" + f" WHERE s.{column}_sketch IS NOT NULL"
+def _sketch_of_sketches(base: str, column: ResultColumn, keys: str) -> str:
+    name = f"{column.name}_sketch"
+    found = base % f"s.{name} AS sketch" + f" WHERE s.{name} IS NOT NULL AND NOT ({spoilt_sql(column)})"
     return sketches.grouped_sql(
         f"SELECT {keys}, place, count FROM ({found}) found "  # noqa: S608
         f"CROSS JOIN LATERAL {sketches.pairs_sql('found.sketch')} pairs",

@@ -67,7 +67,17 @@ def test_nothing_is_wrong_where_all_is_well(well: Settings) -> None:
     findings = list(examine(well))
     assert _wrong(well) == {}
     checks = {finding.check for finding in findings if finding.verdict is Verdict.OK}
-    expected = {"settings", "data folder", "disk", "database", "schema", "queue", "partitions", "workers"}
+    expected = {
+        "settings",
+        "data folder",
+        "disk",
+        "database",
+        "schema",
+        "queue",
+        "partitions",
+        "roll-ups",
+        "workers",
+    }
     assert checks >= expected | set(health.NEEDS)
 
 
@@ -91,6 +101,22 @@ def test_nothing_is_wrong_where_all_is_well(well: Settings) -> None:
             "INSERT INTO backlogs (worker_id, least, since) SELECT id, 501, now() - interval '1 hour' FROM workers",
             "workers",
             "get rid of none of the results",
+        ),
+        (
+            "UPDATE processes SET gauges = CAST('{\"clock_offset_ms\"\\: -7200}' AS jsonb) WHERE role = 'gateway'",
+            "gateway",
+            "is 7.2 s behind the database's",
+        ),
+        (
+            "INSERT INTO upkeep_troubles (task, kind, reason, times) VALUES ('roll_up', 'dns', 'out of range', 2)",
+            "roll-ups",
+            "dns cannot be rolled up since",
+        ),
+        (
+            "INSERT INTO rollup_frontiers (kind, layer, done_until) VALUES ('ping', '5m', now() - interval '61 min'), "
+            "('dns', '5m', now() - interval '59 min'), ('ping', '1h', now() - interval '2 h')",
+            "roll-ups",
+            "ping is rolled up until",
         ),
         ("UPDATE alembic_version SET version_num = 'another'", "database", "newer than this release"),
     ],

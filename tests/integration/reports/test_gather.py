@@ -16,13 +16,14 @@ from support.reports import END, HOUR
 
 from controller.errors import StreamSwarmError
 from controller.reports.document import compose
-from controller.reports.gather import SETTLING, gather
+from controller.reports.gather import gather
 from controller.reports.records import Report
 from controller.settings import Settings
 from controller.store.commands import tests as test_commands
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.queries.report_rows import columns_of, query_of
+from controller.store.queries.versions import SETTLING
 from streamswarm import contract
 
 

@@ -18,6 +18,7 @@ from controller.errors import DatabaseUnavailableError
 from controller.settings import Settings
 from controller.store import partitions, rollups
 from controller.store.engine import libpq_url, make_engine
+from controller.store.queries.figures import buckets
 from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source, rolling, sketches
 
 
@@ -42,6 +43,59 @@ def test_buckets_are_what_the_results_give(engine: Engine, book: Book) -> None:
     again = rolling.roll_up(engine, "ping")
     assert again.marks == 0
     assert rolled(engine, HOUR).items() >= hours.items()
+
+
+def test_what_is_no_measurement_spoils_no_bucket(engine: Engine, book: Book) -> None:
+    """Stored by an earlier release: the bucket is as though those runs had not measured it."""
+    job = book.job(10)
+    book.results(job, START, MINUTE, 120)
+    wild = "UPDATE result_ping SET rtt_avg_ms = {} WHERE scheduled_at >= :start AND scheduled_at < :start + interval '5 min'"
+    with engine.begin() as connection:
+        connection.execute(text(wild.format("1.5e308")), {"start": START})
+        connection.execute(text(wild.format("-1.5e308")), {"start": START + 5 * MINUTE})
+        connection.execute(text(wild.format("'NaN'")), {"start": START + 10 * MINUTE})
+    rolling.roll_up(engine, "ping")
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE result_ping SET rtt_avg_ms = NULL WHERE NOT abs(rtt_avg_ms) <= 1e100")
+        )
+    for of in LAYERS:
+        assert rolled(engine, of) == expected(engine, of)
+    assert len(rolled(engine, FIVE_MINUTES)) == 24
+
+
+def test_buckets_that_are_spoilt_already_spoil_no_other(engine: Engine, book: Book) -> None:
+    """Rolled up by an earlier release: what they hold of the metric is left out of days, figures and percentiles."""
+    job = book.job(60)
+    book.results(job, START, MINUTE, 240)
+    rolling.roll_up(engine, "ping")
+    good = rolled(engine, HOUR)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE rollup_ping_1h SET rtt_avg_ms_sum = 1.5e308, rtt_avg_ms_max = 1.5e308, "
+                "rtt_avg_ms_sketch = ARRAY[135489, 5] WHERE bucket IN (:first, :second)"
+            ),
+            {"first": START, "second": START + HOUR.width},
+        )
+        connection.execute(
+            text("UPDATE rollup_frontiers SET done_until = :start WHERE layer = '1d'"), {"start": START}
+        )
+    rolling.roll_up(engine, "ping")
+    kept = [figures for (_, bucket), figures in good.items() if bucket >= START + 2 * HOUR.width]
+    count = len(rollups.RUNS)
+    [day] = [figures for (_, bucket), figures in rolled(engine, DAY).items() if bucket == START]
+    assert sum(day[:count]) == 240
+    assert day[count] == sum(figures[count] for figures in kept)
+    assert day[count + 3] == max(figures[count + 3] for figures in kept)
+    with engine.connect() as connection:
+        ping = Source(kind="ping", child=None)
+        [found] = buckets(
+            connection, ping, ["rtt_avg_ms"], [job], start=START, end=START + 4 * HOUR.width,
+            width=4 * HOUR.width, percentiles=True,
+        )  # fmt: skip
+    assert found.figures["rtt_avg_ms"].count == day[count]
+    assert max(found.figures["rtt_avg_ms"].percentiles) <= day[count + 3] * 1.01
 
 
 def test_open_buckets_wait(engine: Engine, book: Book) -> None:

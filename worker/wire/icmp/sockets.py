@@ -157,12 +157,12 @@ def _prepare(sock: socket.socket, sort: Sort) -> int:
     source = Source(address=sort.source, interface=sort.interface)
     options.enlarge_receiving(sock, _BUFFER_BYTES)
     options.enlarge_sending(sock, _BUFFER_BYTES)
-    stamps.enable_errors(sock)
     if sock.type != socket.SOCK_RAW:
+        stamps.enable_errors(sock)
         return _bind_random_ident(sock, source)
     source.bind(sock)
     ident = secrets.randbelow(0x10000)
-    _filter_replies(sock, sort.version, ident)
+    take_replies(sock, sort.version, ident)
     return ident
 
 
@@ -177,7 +177,7 @@ def _bind_random_ident(sock: socket.socket, source: Source) -> int:
     return int(sock.getsockname()[1])
 
 
-def _filter_replies(sock: socket.socket, version: int, ident: int) -> None:
+def take_replies(sock: socket.socket, version: int, ident: int) -> None:
     """Have a raw socket take echo replies with our identifier only: it is given every ICMP message of the host."""
     # The kernel's own filter first.
     options.take_icmp_types(sock, version, [icmp_messages.REPLY_TYPE[version]])

@@ -21,6 +21,7 @@ from worker.wire.trace import sockets
 from worker.wire.trace.channel import BUSY, Refuse, Take
 from worker.wire.trace.decoding import Seen
 from worker.wire.trace.plan import Probe, TraceUnavailableError
+from worker.wire.turns import Turn
 
 PING_GROUP_RANGE = 'sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"'
 
@@ -123,7 +124,8 @@ class DatagramChannel:
     def _receive(self) -> None:
         # Stamps first: an answer's time needs the one of its probe.
         self._read_errors()
-        while self._sock.fileno() >= 0:
+        turn = Turn()
+        while self._sock.fileno() >= 0 and turn.goes_on():
             try:
                 data, ancillary, _flags, address = self._sock.recvmsg(2048, 512)
             except BlockingIOError:
@@ -147,9 +149,10 @@ class DatagramChannel:
         return Seen(slot, source, source, kind, code, True, size, ttl, None, None, None, stamp_ns, None)
 
     def _read_errors(self) -> int:
-        """Empty the error queue; return how many ICMP errors (not stamps) were in it."""
+        """Read the error queue, for a turn; return how many ICMP errors (not stamps) were in it."""
         errors: list[Seen] = []
-        while True:
+        turn = Turn()
+        while turn.goes_on():
             try:
                 data, ancillary, _flags, address = self._sock.recvmsg(2048, 512, _MSG_ERRQUEUE)
             except OSError:  # nothing there
