@@ -67,7 +67,7 @@ class _Portion:
 
 
 def roll_up(engine: Engine, kind: str, *, together: int = _TOGETHER) -> Rolled:
-    """Roll up everything of a kind that can be; returns when nothing is left to do.
+    """Roll up everything of a kind that could be when this was called.
 
     `together` is how many jobs, or marks, are taken into one transaction. It becomes less by itself where the
     engine's statements would take longer than they may: a day of a thousand busy jobs is many rows.
@@ -81,7 +81,9 @@ def roll_up(engine: Engine, kind: str, *, together: int = _TOGETHER) -> Rolled:
     for of in LAYERS:
         while _step(engine, kind, of, horizon, portion):
             done.steps += 1
-    while count := _work_off(engine, kind, portion):
+    # Those that come meanwhile are the next round's: a worker may bring late results faster than they are worked off.
+    last = _last_mark(engine, kind)
+    while count := _work_off(engine, kind, portion, last):
         done.marks += count
     return done
 
@@ -283,26 +285,34 @@ def _fast(connection: Connection, jobs: Sequence[int]) -> list[int]:
     )
 
 
-def _work_off(engine: Engine, kind: str, portion: _Portion) -> int:
-    """Work off the next marks; return how many."""
+def _last_mark(engine: Engine, kind: str) -> int:
+    """Return the newest mark of a kind; 0 when there is none."""
+    with engine.connect() as connection:
+        return connection.execute(
+            text("SELECT coalesce(max(id), 0) FROM dirty_buckets WHERE kind = :kind"), {"kind": kind}
+        ).scalar_one()
+
+
+def _work_off(engine: Engine, kind: str, portion: _Portion, last: int) -> int:
+    """Work off the next marks up to the last one; return how many."""
     while True:
         try:
-            return _recompute(engine, kind, portion.size)
+            return _recompute(engine, kind, portion.size, last)
         except OperationalError as error:
             portion.less(error)
 
 
-def _recompute(engine: Engine, kind: str, together: int) -> int:
+def _recompute(engine: Engine, kind: str, together: int, last: int) -> int:
     """Compute the buckets of some marks again and remove the marks, all in one transaction; return how many."""
     with engine.begin() as connection:
         frontiers = _frontiers(connection, kind)
         marks = connection.execute(
             text(
                 "DELETE FROM dirty_buckets WHERE id IN ("
-                "  SELECT id FROM dirty_buckets WHERE kind = :kind ORDER BY id LIMIT :most"
+                "  SELECT id FROM dirty_buckets WHERE kind = :kind AND id <= :last ORDER BY id LIMIT :most"
                 ") RETURNING job_id, bucket"
             ),
-            {"kind": kind, "most": together},
+            {"kind": kind, "last": last, "most": together},
         ).all()
         gone_before = connection.execute(
             text("SELECT gone_before FROM expiries WHERE kind = :kind AND layer = 'raw'"), {"kind": kind}

@@ -375,6 +375,30 @@ def test_what_takes_too_long_is_taken_in_smaller_portions(
     assert rolled(engine, HOUR) == expected(engine, HOUR)
 
 
+def test_late_results_that_come_without_end_hold_up_no_other_kind(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that brings them faster than they are worked off: a round ends with those that it found."""
+    job = book.job(60)
+    book.results(job, START, MINUTE, 10)
+    rolling.roll_up(engine, "ping")
+    recompute = rolling._recompute
+    more = iter(range(1, 20))
+
+    def late_again(*arguments: Any) -> int:
+        book.late(job, START + next(more) * dt.timedelta(seconds=1))
+        return recompute(*arguments)
+
+    monkeypatch.setattr(rolling, "_recompute", late_again)
+    for number in range(3):
+        book.late(job, START + MINUTE / 2 + number * dt.timedelta(seconds=1))
+    assert rolling.roll_up(engine, "ping", together=2).marks == 3
+    assert marks(engine) == 3
+    monkeypatch.undo()
+    assert rolling.roll_up(engine, "ping").marks == 3
+    assert rolled(engine, HOUR) == expected(engine, HOUR)
+
+
 def test_one_job_that_takes_too_long_is_an_error(
     engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
