@@ -118,7 +118,7 @@ def test_chart(test_id: int) -> Response:
         found = tests.get(session, test_id)
         kind = contract.kind(found.kind)
         metrics = asked_metrics(kind)
-        every = results.lines(session, test_ids=[test_id])
+        every = results.drawn_lines(session, test_id, start=start, end=end)
         plans = results.read_plans(session, every[:MOST_LINES], start=start, end=end)
         bucket = (
             None
@@ -209,7 +209,8 @@ def asked_range() -> tuple[dt.datetime, dt.datetime]:
 
 def line_label(line: Line) -> str:
     """Return what a line is called on a chart."""
-    return f"{line.worker_name} → {line.destination_name}" if line.destination_name else line.worker_name
+    name = f"{line.worker_name} → {line.destination_name}" if line.destination_name else line.worker_name
+    return f"{name} (no longer part of the test)" if line.retired else name
 
 
 def _instant(name: str) -> dt.datetime:

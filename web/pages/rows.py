@@ -96,9 +96,9 @@ def test_rows(test_id: int) -> Response:
         found = tests.get(session, test_id)
         child = _child(contract.kind(found.kind))
         metrics = asked_metrics(child)
-        line = _line(results.lines(session, test_ids=[test_id]))
+        line = _line(results.drawn_lines(session, test_id))
         if line is None:
-            return _answer(child, None, [], 0, None)
+            return _answer(child, None, [], 0, None, frozenset())
         keys = children.keys(session, line, child.name, start=start, end=end)
         # What was chosen may lie beyond the rows of another range.
         first = min(first, max(0, len(keys) - 1) // MOST_LINES * MOST_LINES)
@@ -108,11 +108,17 @@ def test_rows(test_id: int) -> Response:
         group = children.read(
             session, line, plan, child.name, metrics, wanted, start=start, end=end, bucket=bucket
         )
-    return _answer(child, line, keys, first, group)
+        lately = children.keys_lately(session, line, child.name)
+    return _answer(child, line, keys, first, group, lately)
 
 
 def _answer(
-    child: Child, line: Line | None, keys: Sequence[str], first: int, group: Group | None
+    child: Child,
+    line: Line | None,
+    keys: Sequence[str],
+    first: int,
+    group: Group | None,
+    lately: frozenset[str],
 ) -> Response:
     middle = group.bucket / 2 if group and group.bucket else dt.timedelta(0)
     response = jsonify(
@@ -126,17 +132,18 @@ def _answer(
             "failed": group.failed if group else [],
             "error": group.error if group else [],
             "missed": group.missed if group else [],
-            "rows": [_row(child, group, key) for key in group.rows] if group else [],
+            "rows": [_row(child, group, key, key in lately) for key in group.rows] if group else [],
         }
     )
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _row(child: Child, group: Group, key: str) -> dict[str, Any]:
+def _row(child: Child, group: Group, key: str, lately: bool) -> dict[str, Any]:
+    name = f"{child.key} {int(key)}" if key.isascii() and key.isdigit() else key
     return {
         "id": key,
-        "label": f"{child.key} {int(key)}" if key.isascii() and key.isdigit() else key,
+        "label": name if lately else f"{name} (not in the newest runs)",
         "metrics": {
             name: {
                 "mean": [each and each.mean for each in points],

@@ -69,16 +69,19 @@ async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
             transport.close()
             _count(metrics, traffic)
         told, failure = await demands.first_unmet(answers)
-        wrong = [each for each in failures if each.reason in _WRONG_ANSWERS]
-        unanswered = [each for each in failures if each.reason not in _WRONG_ANSWERS]
+        # What this host could not ask says nothing about the server, and is no loss.
+        unsent = [each for each in failures if each.status == probe_pb2.STATUS_ERROR]
+        asked = [each for each in failures if each not in unsent]
+        wrong = [each for each in asked if each.reason in _WRONG_ANSWERS]
+        unanswered = [each for each in asked if each.reason not in _WRONG_ANSWERS]
         dns_answers.fill(metrics, answers, wrong=len(wrong), unanswered=len(unanswered), told=told)
         if told is not None:
             detail |= dns_answers.detail_of(told.message)
-        for name, some in (("wrong_answers", wrong), ("unanswered", unanswered)):
+        for name, some in (("wrong_answers", wrong), ("unanswered", unanswered), ("not_sent", unsent)):
             if some and (told is not None or len(failures) > 1):
                 detail[name] = [shown(each.message, 255) for each in some[:_TOLD_FAILURES]]
         # An answer that is none to the question is as wrong as one that the test does not want.
-        failure = failure or next(iter(wrong), None) or (None if answers else unanswered[-1])
+        failure = failure or next(iter(wrong), None) or (None if answers else (unanswered or unsent)[-1])
         if failure is not None:
             failure.metrics = metrics
             raise failure

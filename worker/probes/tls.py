@@ -20,7 +20,7 @@ from worker.wire.connect import connect, failure_of
 from worker.wire.deadline import time_limit
 from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
-from worker.wire.tls import expected_name
+from worker.wire.tls import expected_name, no_authorities
 from worker.wire.tls_handshake import Handshake, HandshakeError
 
 _MOST_REMEMBERED = 16_384
@@ -152,13 +152,18 @@ def _judge(
         )
     now = datetime.now(timezone.utc)
     validation = tls_validation.validate(handshake.chain)
-    found = certificates.problems(chain, host=name, now=now, validation_error=validation.error)
-    metrics.validation_ms = validation.elapsed_ns / 1e6
+    found = certificates.problems(
+        chain, host=name, now=now, validation_error=None if validation is None else validation.error
+    )
+    if validation is not None:
+        metrics.validation_ms = validation.elapsed_ns / 1e6
     metrics.cert_days_left = chain[0].days_left(now)
     metrics.chain_days_left = min(certificate.days_left(now) for certificate in chain)
     if chain[0].key_bits is not None:
         metrics.key_bits = chain[0].key_bits
-    metrics.chain_valid = not any(problem.matter == Matter.CHAIN for problem in found)
+    invalid = any(problem.matter == Matter.CHAIN for problem in found)
+    if validation is not None or invalid:
+        metrics.chain_valid = not invalid
     metrics.name_valid = not any(problem.matter == Matter.NAME for problem in found)
     metrics.problems = len(found)
     detail["chain"] = [_shown_certificate(certificate) for certificate in chain]
@@ -197,6 +202,8 @@ def _check(where: str, spec: TlsSpec, metrics: TlsResult, found: list[Certificat
         raise target_failure(
             f"{where}: {'; '.join(invalid)}", metrics, reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE
         )
+    if spec.verify and not metrics.HasField("chain_valid"):
+        raise no_authorities(where, metrics)
     if spec.min_days_left and metrics.chain_days_left < spec.min_days_left:
         which = "certificate" if metrics.cert_days_left == metrics.chain_days_left else "chain"
         raise target_failure(

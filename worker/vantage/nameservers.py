@@ -12,7 +12,7 @@ from pathlib import Path
 from worker.probing import IPAddress
 from worker.wire.datagram import Datagram, open_exchange
 
-_RESOLV_CONF = Path("/etc/resolv.conf")
+RESOLV_CONF = Path("/etc/resolv.conf")
 _PORT = 53
 #: What the C library asks is asked here: no more than three of them.
 _MOST_SERVERS = 3
@@ -21,7 +21,7 @@ _ANSWER_S = 1.0
 _TRIES = 2
 
 
-def name_servers(path: Path = _RESOLV_CONF) -> tuple[IPAddress, ...]:
+def name_servers(path: Path = RESOLV_CONF) -> tuple[IPAddress, ...]:
     """Return the addresses of the host's name servers, as resolv.conf(5) lists them; none when it has no such file."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -37,6 +37,8 @@ from streamswarm.v1 import probe_pb2
 
 #: Rows of results that are read for one chart; where there are more, the hours serve: a sweep has a thousand rows a run.
 MOST_ROWS = 500_000
+#: Runs that say which rows a group has at present: paths change for a run or two.
+LATELY = 10
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -66,6 +68,19 @@ def keys(session: Session, line: Line, child: str, *, start: dt.datetime, end: d
     results.child_table(line.kind, child)
     found = figures.keys(session, Source(kind=line.kind, child=child), line.job_ids, start=start, end=end)
     return sorted(found, key=_natural)
+
+
+def keys_lately(session: Session, line: Line, child: str) -> frozenset[str]:
+    """Return the keys that any of the newest runs of a line with rows of a group had: others have left it.
+
+    KeyError when the kind has no such group.
+    """
+    table = results.child_table(line.kind, child)
+    of_line = table.c.job_id.in_(line.job_ids)
+    newest = select(table.c.scheduled_at).where(of_line).distinct()
+    newest = newest.order_by(table.c.scheduled_at.desc()).limit(LATELY)
+    found = select(table.c.key).where(of_line, table.c.scheduled_at.in_(newest)).distinct()
+    return frozenset(session.execute(found).scalars())
 
 
 def bucket_for(

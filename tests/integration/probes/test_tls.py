@@ -25,7 +25,7 @@ from support.surroundings import free_port as a_free_port
 from streamswarm.v1 import probe_pb2
 from worker.probes import tls as tls_probe
 from worker.probing import ProbeFailure
-from worker.wire import tls_validation
+from worker.wire import tls, tls_validation
 
 ROOT = issue("Test Root", authority=True, days=1000)
 MIDDLE = issue("Test Middle", ROOT, authority=True, days=20)
@@ -454,3 +454,55 @@ async def test_the_policy_is_asked(probe: Probe, guard: RecordingGuard, serve: S
     guard.denied.add(f"127.0.0.1:{server.port}")
     with pytest.raises(ProbeFailure, match="denied"):
         await probe("tls", f"127.0.0.1:{server.port}")
+
+
+@pytest.fixture
+def trusting_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process knows no authority, as on a host without their package."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nobody.pem"))
+    tls.client_context.cache_clear()
+    yield
+    tls.client_context.cache_clear()
+
+
+@pytest.mark.usefixtures("trusting_nobody")
+@pytest.mark.parametrize("kind", ["tls", "http"])
+async def test_a_host_without_authorities_cannot_judge(serve: Serve, probe: Probe, kind: str) -> None:
+    """Its own want, not the server's fault; what else there is to say of the chain is said."""
+    server = serve()
+    target = f"localhost:{server.port}" if kind == "tls" else f"https://localhost:{server.port}/"
+    with pytest.raises(
+        ProbeFailure, match=r"this host knows no certificate authorities; install them"
+    ) as caught:
+        await probe(kind, target)
+    assert (caught.value.status, caught.value.source, caught.value.reason) == (
+        probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_NOT_AVAILABLE,
+    )  # fmt: skip
+    if kind == "http":
+        return
+    for name in ("chain_valid", "validation_ms"):
+        assert not caught.value.metrics.HasField(name)
+    assert caught.value.metrics.name_valid
+    outcome = await probe("tls", target, verify=False)
+    assert not outcome.metrics.HasField("chain_valid")
+
+
+@pytest.mark.usefixtures("trusting_nobody")
+async def test_what_is_wrong_by_itself_is_so_without_authorities(serve: Serve, probe: Probe) -> None:
+    """A chain that is out of time."""
+    server = serve(leaf(days=-1), MIDDLE)
+    failure = await failed(probe, f"localhost:{server.port}", "expired: the server's certificate")
+    assert failure.metrics.HasField("chain_valid")
+    assert not failure.metrics.chain_valid
+
+
+def test_authorities_may_lie_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is read when one is looked for."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nobody.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "folder"))
+    tls.client_context.cache_clear()
+    (tmp_path / "folder").mkdir()
+    assert not tls.knows_authorities()
+    (tmp_path / "folder/5ed36f99.0").write_bytes(ROOT.pem)
+    assert tls.knows_authorities()
+    tls.client_context.cache_clear()

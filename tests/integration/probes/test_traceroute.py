@@ -274,10 +274,28 @@ async def test_what_this_host_drops_is_no_loss(
         except ProbeFailure as failure:
             outcome = failure
             assert failure.reason == probe_pb2.FAILURE_REASON_NO_ROOM
+            assert not failure.metrics.HasField("reached")
     assert outcome.detail["overflows"] > 0
     assert outcome.metrics.probes_answered < outcome.metrics.probes_sent
     assert not outcome.metrics.HasField("loss_pct")
     assert not any(hop.HasField("loss_pct") or hop.HasField("rate_limited") for hop in outcome.metrics.hops)
+
+
+async def test_probes_that_this_host_refuses_prove_nothing(own_path: Routed, probe: Probe) -> None:
+    """Its own firewall lets the first hop's through; that the destination is silent is not known."""
+    own_path.run(own_path.near, "nft", "add table ip t")
+    own_path.run(own_path.near, "nft", "add chain ip t o { type filter hook output priority 0; }")
+    own_path.run(own_path.near, "nft", "add rule ip t o meta l4proto udp ip ttl > 1 drop")
+    with (
+        entered(own_path.near),
+        pytest.raises(ProbeFailure, match=r"did not send all probes: .*EPERM") as caught,
+    ):
+        await probe("traceroute", own_path.target(), protocol="udp", rounds=1, timeout_ms=200)
+    assert (caught.value.source, caught.value.reason) == (
+        probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_CANNOT_SEND,
+    )  # fmt: skip
+    assert caught.value.metrics.probes_answered == 1
+    assert not caught.value.metrics.HasField("reached")
 
 
 async def test_a_host_without_a_way_measures_nothing(own_path: Routed, probe: Probe, no_leak: None) -> None:

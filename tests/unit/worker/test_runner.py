@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import json
 from types import SimpleNamespace
@@ -100,7 +101,7 @@ async def test_a_failure_without_metrics_names_its_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("broken " * 500), MemoryError(), KeyError("x"), asyncio.TimeoutError()]
+    "error", [RuntimeError("broken " * 500), OSError(5, "x"), KeyError("x"), asyncio.TimeoutError()]
 )
 async def test_a_probe_that_breaks_is_an_internal_error(error: Exception) -> None:
     """With a short text, and the worker lives on."""
@@ -115,6 +116,20 @@ async def test_a_probe_that_breaks_is_an_internal_error(error: Exception) -> Non
     )
     assert type(error).__name__ in result.error
     assert len(result.error) <= 500
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "Too many open files")])
+async def test_a_host_without_room_is_the_vantage_points_error(error: Exception) -> None:
+    """Wherever a probe meets it."""
+
+    async def run(target: Any, spec: Any, context: Any) -> Outcome:
+        raise error
+
+    result = await _runner(run).run(_job(), 1)
+    assert (result.status, result.failure_source, result.failure_reason) == (
+        probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_NO_ROOM,
+    )  # fmt: skip
+    assert type(error).__name__ in result.error
 
 
 @pytest.mark.parametrize("metrics", [None, contract.kind("ping").result_class(), 5])

@@ -4,6 +4,7 @@ Names of kinds and metrics are looked up in the contract before they come near S
 missing.
 """
 
+from controller.store.queries.results.drawn import drawn_lines
 from controller.store.queries.results.gaps import Plan, Run, gaps_of_buckets, gaps_of_runs, read_plans
 from controller.store.queries.results.records import (
     Counts,
@@ -37,6 +38,7 @@ __all__ = [
     "Series",
     "bucket_width",
     "counts",
+    "drawn_lines",
     "gaps_of_buckets",
     "gaps_of_runs",
     "latest",

@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import Engine, text
 from support.clients import Api
 
+from controller.store.rollups import rolling
+
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 
 
@@ -307,6 +309,55 @@ def test_a_series_that_cannot_be_is_refused(api: Api, ground: Ground) -> None:
         assert answer.json["errors"][0]["path"] == at, query
     assert api("GET", "/tests/4711/series").status_code == 404
     assert api("GET", "/tests/4711/results").status_code == 404
+
+
+def test_pairs_that_have_left_the_test_come_where_they_ran(api: Api, ground: Ground, engine: Engine) -> None:
+    """Behind the others, and not live; nowhere else, and not where only live ones are wanted. Their results may have expired."""
+    worker, destination = ground.workers[0], ground.destinations[0]
+    gone, never = ground.jobs[worker, destination], ground.jobs[worker, ground.destinations[1]]
+    ground.run(gone, 3 * 3600, 1.0)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE jobs SET retired_at = now() WHERE id = ANY(:jobs)"), {"jobs": [gone, never]}
+        )
+    path = f"/tests/{ground.test}/series"
+
+    def lines(query: str, hours: float = 5) -> list[tuple[str, int, bool]]:
+        begin = (NOW - dt.timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        answer = api("GET", f"{path}?from={begin}&{query}").json["lines"]
+        return [(line["worker"], line["destination_id"], line["live"]) for line in answer]
+
+    live = [("beta", each, True) for each in ground.destinations]
+    assert lines("") == [*live, ("alpha", destination, False)]
+    assert lines("live=false") == [("alpha", destination, False)]
+    assert lines("live=true") == live
+    assert lines("", hours=2) == live
+    rolling.roll_up(engine, "ping")
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM result_ping"))
+        connection.execute(
+            text("INSERT INTO expiries (kind, layer, gone_before) VALUES ('ping', 'raw', now())")
+        )
+    assert lines("") == [*live, ("alpha", destination, False)]
+
+
+def test_a_row_that_the_newest_runs_lack_is_not_live(api: Api, ground: Ground) -> None:
+    """A disk that was taken away has its line, for as long as there are runs with it."""
+    test = make_system(api, ground, 2)
+    with ground.engine.begin() as connection:
+        job = connection.execute(text("SELECT max(id) FROM jobs")).scalar_one()
+        for age_s in range(11, 20):
+            connection.execute(
+                text(
+                    "INSERT INTO result_system_disks (job_id, scheduled_at, key, used_pct) VALUES (:j, :at, '/data/0', 1)"
+                ),
+                {"j": job, "at": NOW - dt.timedelta(seconds=age_s)},
+            )
+    answer = api("GET", f"/tests/{test}/series?child=disks&metric=used_pct").json
+    assert [(line["key"], line["live"]) for line in answer["lines"]] == [
+        ("/data/0", True),
+        ("/data/1", False),
+    ]
 
 
 @pytest.mark.parametrize("view", ["accounts", "results?clock_off=true"])

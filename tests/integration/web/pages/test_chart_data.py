@@ -6,7 +6,9 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from controller.store.entities import Job
 from streamswarm.v1 import probe_pb2
 
 
@@ -146,3 +148,31 @@ def test_gaps_are_those_of_the_schedule_at_the_time(operator, rows, job, begin) 
     assert buckets["step"] == 10_000
     assert (40, 50, True) in gaps(buckets)
     assert [gap for gap in gaps(buckets) if gap[2] and gap[0] < 30] == []
+
+
+def test_lines_that_have_left_the_test_are_marked(operator, rows, job, begin) -> None:
+    """They are drawn where they ran, behind the others; a row of a group that the newest runs lack is marked too."""
+    test, number = job
+    rows.run(number, begin, rtt_avg_ms=1.0)
+    rows.execute(update(Job).where(Job.id == number).values(retired_at=begin + dt.timedelta(minutes=1)))
+    other = rows.job(test, rows.worker("edge-2"), rows.destination("Other", "192.0.2.2"))
+    for index in range(12):
+        keys = {
+            "192.0.2.1": {"rtt_avg_ms": 1.0},
+            **({"192.0.2.9": {"rtt_avg_ms": 2.0}} if index == 0 else {}),
+        }
+        rows.run(other, begin + dt.timedelta(seconds=index * 2), children={"by_address": keys})
+
+    def labels(start: dt.datetime) -> list[str]:
+        found = ask(operator, test, start, begin + dt.timedelta(minutes=5), "rtt_avg_ms")
+        return [series["label"] for series in found["series"]]
+
+    gone = "edge-1 → Router (no longer part of the test)"
+    assert labels(begin) == ["edge-2 → Other", gone]
+    assert labels(begin + dt.timedelta(seconds=1)) == ["edge-2 → Other"]
+    assert gone in operator.get(f"/tests/{test}")
+    query = {"from": milliseconds(begin), "to": milliseconds(begin + dt.timedelta(minutes=5))}
+    found = operator.client.get(
+        f"/tests/{test}/rows.json", query_string={"child": "by_address", "metrics": "rtt_avg_ms", **query}
+    ).get_json()
+    assert [row["label"] for row in found["rows"]] == ["192.0.2.1", "192.0.2.9 (not in the newest runs)"]

@@ -52,10 +52,14 @@ class Board {
     document.fonts?.ready.then(() => this.all.forEach((panel) => panel.restyle()));
     setInterval(() => this.advance(), 1000);
     // What is exported is what is shown, at the moment of the click.
-    document.querySelector("[data-csv]")?.addEventListener("click", ({ currentTarget: link }) => {
-      const span = [this.from, this.to].map((instant) => new Date(instant).toISOString());
-      link.search = String(new URLSearchParams({ from: span[0], to: span[1] }));
-    });
+    for (const shown of document.querySelectorAll("[data-csv]")) {
+      shown.addEventListener("click", ({ currentTarget: link }) => {
+        const query = new URLSearchParams(link.search);
+        query.set("from", new Date(this.from).toISOString());
+        query.set("to", new Date(this.to).toISOString());
+        link.search = String(query);
+      });
+    }
     this.load();
   }
 
