@@ -68,11 +68,13 @@ def results() -> None:
 @_LAST
 @_FROM
 @_TO
-@click.option("--child", default="", help="A repeated group, such as hops: a line for each of its rows instead of each run.")
+@click.option(
+    "--child",
+    default="",
+    help="A repeated group, such as hops: a line for each of its rows instead of each run.",
+)
 @_OUTPUT
-def export(
-    name: str, last: str | None, start: str | None, end: str | None, child: str, output: Path
-) -> None:
+def export(name: str, last: str | None, start: str | None, end: str | None, child: str, output: Path) -> None:
     """Write the runs of a test as CSV; the last 24 hours unless told otherwise."""
     client = Client.from_environment()
     try:
