@@ -20,7 +20,7 @@ from streamswarm.v1.probes.dns_pb2 import DnsResult, DnsSpec
 from worker.evaluation import dns_answers
 from worker.evaluation.dns_answers import Answer
 from worker.evaluation.dns_demands import Demands
-from worker.failures import internal_failure, network_failure
+from worker.failures import internal_failure, network_failure, target_failure
 from worker.probing import Availability, FailingWith, Need, Outcome, ProbeContext, ProbeFailure
 from worker.wire.dns_https import HttpsTransport
 from worker.wire.dns_transport import Server, StreamTransport, Traffic, Transport, UdpTransport
@@ -30,6 +30,8 @@ from worker.wire.tls import expected_name
 #: What fits everywhere without fragments (DNS flag day 2020).
 _UDP_PAYLOAD_BYTES = 1232
 _PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
+#: Bytes of messages of one run that are kept to be looked at in the end, read: they take many times as much then.
+_MOST_KEPT_BYTES = 1_048_576
 #: Queries without an answer to them that the detail tells of.
 _TOLD_FAILURES = 10
 #: The server answered, but with no DNS message, with one to another question or too large a one, or with an HTTP error.
@@ -145,6 +147,7 @@ async def _ask_all(
     answers: list[Answer] = []
     failures: list[ProbeFailure] = []
     begin = time.monotonic()
+    kept = 0
     for number in range(max(1, spec.count)):
         if number:
             await asyncio.sleep(max(0.0, begin + number * spec.interval_ms / 1000 - time.monotonic()))
@@ -155,6 +158,15 @@ async def _ask_all(
         except ProbeFailure as failure:
             failures.append(failure)
         else:
+            kept += reply.size
+            if answers and kept > _MOST_KEPT_BYTES:
+                failures.append(
+                    target_failure(
+                        f"the answers of {server.where} have more than {_MOST_KEPT_BYTES:,} bytes in all",
+                        reason=probe_pb2.FAILURE_REASON_TOO_MUCH,
+                    )
+                )
+                continue
             answers.append(
                 Answer(
                     message=reply.message,

@@ -110,8 +110,9 @@ def enable(sock: socket.socket) -> bool:
     """Switch on stamps, numbered from 0, in both directions; False where the system has none."""
     flags = _TX_SOFTWARE | _RX_SOFTWARE | _SOFTWARE | _OPT_ID | _OPT_TSONLY
     try:
-        # Switching the numbers off first makes them start at 0 again.
-        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, 0)
+        # Switching the numbers off first makes them start at 0 again. The stamps themselves stay on: the kernel switches
+        # those of received packets on from a work queue, and what comes before that has none.
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, flags & ~_OPT_ID)
         sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, flags)
     except OSError:
         return False

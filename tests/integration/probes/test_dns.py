@@ -17,6 +17,7 @@ from integration.probes.nameserver import MANY, NameServer
 from integration.probes.peers import Path3, Probe, RecordingGuard
 
 from streamswarm.v1 import probe_pb2
+from worker.probes import dns as dns_probe
 from worker.probing import ProbeFailure
 from worker.wire import dns_transport
 from worker.wire.connect import Connection, connect
@@ -216,6 +217,18 @@ async def test_one_wrong_answer_among_several_fails_the_run(server: NameServer, 
     [told] = caught.value.detail["wrong_answers"]
     assert "not a DNS message" in told
     assert "unanswered" not in caught.value.detail
+
+
+async def test_the_answers_of_a_run_are_kept_up_to_a_size(
+    server: NameServer, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many queries a test has; the first answer is looked at whatever its size."""
+    monkeypatch.setattr(dns_probe, "_MOST_KEPT_BYTES", 10)
+    await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test")
+    with pytest.raises(ProbeFailure, match="have more than 10 bytes in all") as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test", count=3, interval_ms=10)
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_TOO_MUCH
+    assert (caught.value.metrics.answered, caught.value.metrics.answers) == (3, 3)
 
 
 async def test_the_answer_must_contain_what_the_test_asks_for(server: NameServer, probe: Probe) -> None:

@@ -71,8 +71,13 @@ async def attentive() -> AsyncIterator[None]:
 
 @pytest.mark.namespaces
 @to_both(ipv4=(), ipv6=())
-async def test_pings_are_not_disturbed_by_forged_errors(path3: Path3, probe: Probe, address: str) -> None:
-    """50,000, as fast as they can be sent: no answer is lost, no error believed, times are the kernel's, and those that quote us count."""
+async def test_pings_are_not_disturbed_by_forged_errors(
+    path3: Path3, probe: Probe, sort_of_socket: str, address: str
+) -> None:
+    """50,000, as fast as they can be sent: no answer is lost, no error believed, and those that quote us count.
+
+    Times stay the kernel's on raw sockets. Datagram sockets have stamps behind the errors in one queue.
+    """
     with path3.near.entered():
         before = icmp.strays()
         with flooding(path3.far, "sw2b", "errors", 50_000, 25_000):
@@ -84,7 +89,8 @@ async def test_pings_are_not_disturbed_by_forged_errors(path3: Path3, probe: Pro
     assert [each.packets_received for each in results] == [40] * 4
     assert [each.loss_pct for each in results] == [0] * 4
     assert [each.icmp_errors for each in results] == [0] * 4
-    assert all(each.kernel_timestamps for each in results)
+    assert all(each.kernel_timestamps for each in results) or sort_of_socket == "dgram"
+    assert max(each.rtt_median_ms for each in results) < 10
     assert icmp.strays() - before > 1_000
 
 
@@ -98,6 +104,7 @@ async def test_copies_are_counted_and_not_kept(path3: Path3) -> None:
     with path3.near.entered(), flooding(path3.far, "sw2b", "copies", 10_000, 20_000):
         async with attentive():
             record = await icmp.echo(plan)
+    assert (record.sent, record.refused) == (5, {}), "an error for one request keeps no other from being sent"
     assert sorted(record.replies.requests) == [0, 1, 2, 3, 4]
     assert [error.index for error in record.errors] == [0]
     assert 500 < record.duplicates <= 5_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,26 +157,6 @@ def test_figures_are_the_same_from_roll_ups(path: Path) -> None:
         assert all(len(each.points) <= 500 for each in ours)
 
 
-@pytest.fixture
-def spread(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The path, as it would be if the contract said that its hops' round-trip times have a distribution."""
-
-    def is_sketched(column: results.ResultColumn) -> bool:
-        return column.name == "rtt_avg_ms"
-
-    monkeypatch.setattr(rollups, "is_sketched", is_sketched)
-    monkeypatch.setattr(rollups.tables, "is_sketched", is_sketched)
-    rollups.columns.cache_clear()
-    with path.engine.begin() as connection:
-        for layer in ("5m", "1h", "1d"):
-            connection.execute(
-                text(f"ALTER TABLE rollup_traceroute_hops_{layer} ADD rtt_avg_ms_sketch integer[]")
-            )
-    yield path
-    monkeypatch.undo()
-    rollups.columns.cache_clear()
-
-
 def percentiles(path: Path, start: dt.datetime, end: dt.datetime) -> dict[str, list[tuple[float, ...]]]:
     """Read the percentiles of each hop's round-trip times, by day."""
     with Session(path.engine) as session:
@@ -187,24 +167,49 @@ def percentiles(path: Path, start: dt.datetime, end: dt.datetime) -> dict[str, l
     return {key: [day.percentiles for day in row["rtt_avg_ms"] if day] for key, row in found.rows.items()}
 
 
-def test_percentiles_are_each_rows_own(spread: Path) -> None:
+def test_percentiles_are_each_rows_own(path: Path) -> None:
     """Exact from results, within the sketches' error from roll-ups and where both are read."""
     ranges = [(START, END), (START + dt.timedelta(minutes=17), END - dt.timedelta(minutes=1))]
-    exact = [percentiles(spread, *span) for span in ranges]
-    with spread.engine.connect() as connection:
+    exact = [percentiles(path, *span) for span in ranges]
+    with path.engine.connect() as connection:
         values = connection.execute(
             text("SELECT rtt_avg_ms FROM result_traceroute_hops WHERE key = '03' AND rtt_avg_ms IS NOT NULL")
         ).scalars()
         assert exact[0]["03"][0][0] == pytest.approx(statistics.median(values))
     assert exact[0]["01"][0] != exact[0]["02"][0]
-    rolling.roll_up(spread.engine, "traceroute")
+    rolling.roll_up(path.engine, "traceroute")
     for span, before in zip(ranges, exact, strict=True):
-        found = percentiles(spread, *span)
+        found = percentiles(path, *span)
         assert found != before, "they come from sketches"
         for key in KEYS:
             assert len(found[key]) == len(before[key]) == (2 if key in KEYS[:2] else 1)
             for ours, theirs in zip(found[key], before[key], strict=True):
                 assert ours == pytest.approx(theirs, rel=0.0101)
+
+
+def test_what_was_rolled_up_before_has_no_percentiles(path: Path) -> None:
+    """Hours from before the contract said `distribution` have none; a day with any of them would have those of a part."""
+    span = (START, END)
+    rolling.roll_up(path.engine, "traceroute")
+    with path.engine.begin() as connection:
+        for layer in (HOUR, DAY):
+            connection.execute(
+                text(
+                    f"UPDATE rollup_traceroute_hops_{layer.name} SET rtt_avg_ms_sketch = NULL "
+                    "WHERE key = '01' AND bucket < :until"
+                ),
+                {"until": START + DAY.width},
+            )
+    found = percentiles(path, *span)
+    assert [len(day) for day in found["01"]] == [0, 3]
+    assert [len(day) for day in found["02"]] == [3, 3]
+    with path.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE rollup_traceroute_hops_1d SET rtt_avg_ms_sketch = (SELECT rtt_avg_ms_sketch "
+                 "FROM rollup_traceroute_hops_1h WHERE key = '01' AND bucket = :later) WHERE key = '01' AND bucket = :day"),
+            {"later": START + DAY.width, "day": START},
+        )  # fmt: skip
+    assert [len(day) for day in percentiles(path, *span)["01"]] == [0, 3]
 
 
 def test_hops_that_results_no_longer_know_are_shown(path: Path) -> None:

@@ -216,10 +216,11 @@ class Engine:
 
     def _give_up(self, run: Run) -> None:
         """Its time is over: read what has come until now, and end the run."""
-        if run.open:
+        waited = run.stamps_only
+        if run.open or run.unstamped:
             for lane in run.lanes or ():
                 lane.read()
-            if run.over or run.stamps_only:
+            if run.over or run.stamps_only > waited:
                 return  # it was completed just now
         run.finish()
 

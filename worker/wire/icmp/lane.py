@@ -37,9 +37,9 @@ _PATIENCE_S = 1.0
 _FULL = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM}
 #: Errors of sending that say nothing about the destination, so that a run goes on after them.
 _BUSY = _FULL | {errno.EPERM}
-#: An ICMP error for an earlier request is handed to the next call on the socket; so often sending is tried anew at
-#: once, and then as where there is no room: who forges errors would keep the lane from everything else.
-_ATTEMPTS = 3
+#: An ICMP error for an earlier request is handed to the next call on the socket. So often sending is tried at once; then,
+#: while there still are errors, as where there is no room.
+_ATTEMPTS = 16
 
 
 class Block:
@@ -170,6 +170,7 @@ class Lane:
                 taken = rows.table.send(self.sock, 0, count)
             except OSError as error:
                 if not self._send_failed(error.errno or 0):
+                    self._attempts = 0
                     return False
                 continue
             self._attempts = 0
@@ -242,14 +243,17 @@ class Lane:
         block = self.backlog[0]
         run = block.run
         self._attempts += 1
-        errors = self.answers.read_errors()
+        # The pending error of a socket is cleared by being told: whoever forges errors must not win the race for the next
+        # call, so that what tells of them is read first and then only when many calls have failed.
+        again = 1 < self._attempts < _ATTEMPTS
+        errors = 0 if again else self.answers.read_errors()
         # Whether the kernel counted the refused packet depends on its version: begin a new count.
         self._numbers.begin_count()
         self.stamped = stamps.enable(self.sock)
-        if number in _FULL or (errors and self._attempts > _ATTEMPTS):
+        if number in _FULL or (errors and self._attempts >= _ATTEMPTS):
             if time.monotonic() - block.since_s < _PATIENCE_S:
                 return False
-        elif number != errno.EPERM and (errors or self._attempts == 1):
+        elif number != errno.EPERM and (self._attempts == 1 or (again and not self.raw)):
             # It may have been the short form of an ICMP error for another request: try again.
             return True
         self._attempts = 0
