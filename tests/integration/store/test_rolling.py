@@ -19,7 +19,17 @@ from controller.settings import Settings
 from controller.store import partitions, rollups
 from controller.store.engine import libpq_url, make_engine
 from controller.store.queries.figures import buckets
-from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source, rolling, sketches
+from controller.store.rollups import (
+    DAY,
+    FIVE_MINUTES,
+    HOUR,
+    LAYERS,
+    Layer,
+    Source,
+    crowded,
+    rolling,
+    sketches,
+)
 
 
 @pytest.fixture
@@ -373,6 +383,68 @@ def test_what_takes_too_long_is_taken_in_smaller_portions(
         book.late(job, START + MINUTE)
     assert rolling.roll_up(engine, "ping", together=16).marks == 7
     assert rolled(engine, HOUR) == expected(engine, HOUR)
+
+
+def test_late_results_that_come_without_end_hold_up_no_other_kind(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that brings them faster than they are worked off: a round ends with those that it found."""
+    job = book.job(60)
+    book.results(job, START, MINUTE, 10)
+    rolling.roll_up(engine, "ping")
+    recompute = rolling._recompute
+    more = iter(range(1, 20))
+
+    def late_again(*arguments: Any) -> int:
+        book.late(job, START + next(more) * dt.timedelta(seconds=1))
+        return recompute(*arguments)
+
+    monkeypatch.setattr(rolling, "_recompute", late_again)
+    for number in range(3):
+        book.late(job, START + MINUTE / 2 + number * dt.timedelta(seconds=1))
+    assert rolling.roll_up(engine, "ping", together=2).marks == 3
+    assert marks(engine) == 3
+    monkeypatch.undo()
+    assert rolling.roll_up(engine, "ping").marks == 3
+    assert rolled(engine, HOUR) == expected(engine, HOUR)
+
+
+def test_one_job_that_has_far_too_many_results_holds_up_no_other(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What no schedule brings is passed over, bucket by bucket, and told; late results of it as well."""
+    wild, *others = [book.job(10) for _ in range(4)]
+    for job in (wild, *others):
+        book.results(job, START, 10 * MINUTE, 30)
+    crowd = START + HOUR.width
+    book.results(wild, crowd + dt.timedelta(seconds=1), dt.timedelta(seconds=1), 200)
+    monkeypatch.setattr(crowded, "MOST_ROWS", 200)
+    whole = rolling.compute
+
+    def slow(connection: Any, source: Source, of: Layer, stretches: Any) -> None:
+        wanted = list(stretches)
+        if (
+            source.child is None
+            and of is not DAY
+            and any(stretch.job_id == wild and stretch.start <= crowd < stretch.end for stretch in wanted)
+        ):
+            connection.execute(text("SET LOCAL statement_timeout = 1"))
+            connection.execute(text("SELECT pg_sleep(10)"))
+        whole(connection, source, of, wanted)
+
+    monkeypatch.setattr(rolling, "compute", slow)
+    assert rolling.roll_up(engine, "ping").steps
+    for of in (HOUR, FIVE_MINUTES):
+        lacking = {key for key in expected(engine, of) if key not in rolled(engine, of)}
+        assert {job for job, _ in lacking} == {wild}
+        assert {bucket for _, bucket in lacking} == {crowd}
+    assert caplog.text.count(f"job {wild} has more than 200 rows of ping in each of 1 stretches") == 2
+    for number, job in enumerate((wild, *others, wild)):
+        book.late(job, crowd + dt.timedelta(seconds=290 + number))
+    assert rolling.roll_up(engine, "ping").marks == 3
+    assert marks(engine) == 0
+    for job in others:
+        assert rolled(engine, HOUR)[job, crowd] == expected(engine, HOUR)[job, crowd]
 
 
 def test_one_job_that_takes_too_long_is_an_error(
