@@ -50,7 +50,9 @@ async def test_what_is_stored_already_marks_nothing(deployment: Any, tools: Any)
     worker = await deployment.enrol("host-a")
     job = deployment.job(worker.worker_id)
     early = rollups.floor(dt.datetime.now(dt.UTC) - dt.timedelta(hours=5), FIVE)
-    late = [tools.make_result(job, number, at=early, error="" if number else "a text") for number in range(140)]
+    late = [
+        tools.make_result(job, number, at=early, error="" if number else "a text") for number in range(140)
+    ]
     count = "SELECT count(*) FROM dirty_buckets"
     for first_seq, again in ((1, False), (1, True), (141, True), (281, True)):
         async with deployment.session(worker) as session:
