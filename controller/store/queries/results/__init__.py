@@ -5,7 +5,14 @@ missing.
 """
 
 from controller.store.queries.results.drawn import drawn_lines
-from controller.store.queries.results.gaps import Plan, Run, gaps_of_buckets, gaps_of_runs, read_plans
+from controller.store.queries.results.gaps import (
+    Plan,
+    Run,
+    gaps_of_buckets,
+    gaps_of_runs,
+    plans_of,
+    read_plans,
+)
 from controller.store.queries.results.records import (
     Counts,
     Line,
@@ -43,6 +50,7 @@ __all__ = [
     "gaps_of_runs",
     "latest",
     "lines",
+    "plans_of",
     "point_of",
     "read_plans",
     "recent",

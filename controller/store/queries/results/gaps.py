@@ -73,30 +73,43 @@ def read_plans(
 ) -> dict[Line, Plan]:
     """Return what was due of each line in [start, end)."""
     lines = tuple(lines)
-    asked = [job_id for line in lines for job_id in line.job_ids]
+    asked = [(line.kind, line.job_ids) for line in lines]
+    return dict(zip(lines, plans_of(connection, asked, start=start, end=end), strict=True))
+
+
+def plans_of(
+    connection: Connection | Session,
+    asked: Sequence[tuple[str, Sequence[int]]],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+) -> list[Plan]:
+    """Return what was due in [start, end) of lines that are told by their kind and their jobs."""
     jobs = {
         row.id: row
         for row in connection.execute(
             select(Job.id, Job.created_at, Job.retired_at).where(
-                Job.id == func.any(numbers(asked)), ~Job.one_shot
+                Job.id == func.any(numbers([job_id for _, of_line in asked for job_id in of_line])),
+                ~Job.one_shot,
             )
         )
     }
     versions = read_versions(connection, list(jobs), start=start, end=end, ran=())
-    found = {}
-    for line in lines:
-        own = [jobs[job_id] for job_id in line.job_ids if job_id in jobs]
+    found = []
+    for kind, job_ids in asked:
+        own = [jobs[job_id] for job_id in job_ids if job_id in jobs]
         lives = [(job.id, max(start, job.created_at), min(end, job.retired_at or end)) for job in own]
         unknown = [span for job_id, *life in lives if (span := _unknown(versions[job_id], *life))]
         if not own:
             unknown = [(to_microseconds(start), to_microseconds(end))]
-        found[line] = Plan(
-            kind=line.kind,
+        plan = Plan(
+            kind=kind,
             start=start,
             end=end,
             versions={job.id: versions[job.id] for job in own},
             unknown=tuple(sorted(unknown)),
         )
+        found.append(plan)
     return found
 
 
