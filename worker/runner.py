@@ -25,6 +25,7 @@ from worker.policy import Policy, RunGuard
 from worker.probing import Availability, IPAddress, Need, Outcome, ProbeContext, ProbeFailure, Resolver
 from worker.reaching import must_be_unreachable, reached, turn_round
 from worker.vantage.health import Vantage
+from worker.vantage.timekeeping import clock_fault
 from worker.wire.deadline import time_limit
 from worker.wire.source import BY_ROUTES, Source
 
@@ -217,7 +218,9 @@ class Runner:
                 fault = ""
                 try:
                     async with time_limit(_LOOK_S):
-                        fault = await self._vantage.fault(ending, used, source, started_us=started_us)
+                        fault = clock_fault(ending, self._time.offset_ms()) or await self._vantage.fault(
+                            ending, used, source, started_us=started_us
+                        )
                 except asyncio.TimeoutError:
                     log.warning("looking at this host's access to the network took longer than %g s", _LOOK_S)
                 if fault:
@@ -234,6 +237,7 @@ class Runner:
             resolve=guard.resolve,
             databases=self._databases,
             responder_key=self._responder_key,
+            clock_offset_ms=self._time.offset_ms(),
         )
         probe = asyncio.ensure_future(checked.module.run(checked.target, checked.spec, context))
         timer = asyncio.ensure_future(self._clock.sleep(checked.limit_s))

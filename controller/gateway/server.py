@@ -18,10 +18,11 @@ from controller.gateway.database import Database
 from controller.gateway.enrolment import Enrolment
 from controller.gateway.identity import Peer, Role
 from controller.gateway.ingest import Ingest
+from controller.gateway.limits import RateLimit
 from controller.gateway.listeners import Listener
 from controller.gateway.notices import Notices
 from controller.gateway.reception import Reception
-from controller.gateway.service import Gateway
+from controller.gateway.service import SESSIONS_AT_ONCE, SESSIONS_PER_S, Gateway
 from controller.gateway.session import Session, Stream
 from controller.gateway.sessions import Sessions
 from controller.settings import Settings
@@ -50,6 +51,8 @@ class RunningGateway:
         self._engine = engine
         self._notices = Notices(self.database)
         self.clock = DatabaseClock(self.database)
+        #: By worker.
+        self.session_limit = RateLimit(rate=SESSIONS_PER_S, burst=SESSIONS_AT_ONCE)
         self.ingest = Ingest(
             self.database,
             self._make_partitions,
@@ -82,7 +85,7 @@ class RunningGateway:
         """Listen and work; raises before anything is served when something is not as it must be."""
         self._adopt(await process.register(self.database, self._settings.gateway_name))
         await self.clock.measure()
-        gateway = Gateway(self._settings.trust_domain, self._open_session)
+        gateway = Gateway(self._settings.trust_domain, self._open_session, self.session_limit)
         self._session_listener.server.add_generic_rpc_handlers([gateway.handlers()])
         gateway_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
             self.enrolment, self._enrolment_listener.server

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from streamswarm.targets import Target, shown
@@ -46,7 +46,8 @@ async def run(target: Target, spec: TlsSpec, context: ProbeContext) -> Outcome:
     with FailingWith(detail):
         context.guard.check(address, port)
         handshake = await _shake_hands(address, port, name, spec, source, metrics)
-        found = _judge(handshake, name, metrics, detail)
+        now = datetime.now(timezone.utc) - timedelta(milliseconds=context.clock_offset_ms or 0.0)
+        found = _judge(handshake, name, now, metrics, detail)
         asked = (target.host, str(address), port, name, spec.starttls, spec.min_version)
         changed = _changed(asked, handshake)
         if changed is not None:
@@ -118,9 +119,12 @@ def _refused(error: Exception, where: str, metrics: TlsResult) -> ProbeFailure:
 
 
 def _judge(
-    handshake: Handshake, name: str, metrics: TlsResult, detail: dict[str, Any]
+    handshake: Handshake, name: str, now: datetime, metrics: TlsResult, detail: dict[str, Any]
 ) -> list[CertificateProblem]:
-    """Fill in what was agreed on and what the certificates say; return what is wrong with them."""
+    """Fill in what was agreed on and what the certificates say; return what is wrong with them.
+
+    `now` is the controller's time as far as it is known: a wrong clock of this host is no fault of the server's.
+    """
     if handshake.version is not None:
         metrics.tls_version = handshake.version
     if handshake.cipher_bits is not None:
@@ -150,8 +154,7 @@ def _judge(
         raise target_failure(
             "the server shows no certificate", metrics, reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE
         )
-    now = datetime.now(timezone.utc)
-    validation = tls_validation.validate(handshake.chain)
+    validation = tls_validation.validate(handshake.chain, now)
     found = certificates.problems(
         chain, host=name, now=now, validation_error=None if validation is None else validation.error
     )

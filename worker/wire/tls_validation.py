@@ -6,6 +6,7 @@ import functools
 import ssl
 import time
 from dataclasses import dataclass
+from datetime import datetime
 
 from OpenSSL import crypto
 
@@ -21,8 +22,8 @@ class Validation:
     error: str | None
 
 
-def validate(chain: tuple[bytes, ...]) -> Validation | None:
-    """Validate a chain of DER certificates, the server's own first; host name and revocation are not looked at.
+def validate(chain: tuple[bytes, ...], now: datetime) -> Validation | None:
+    """Validate a chain of DER certificates at a time, the server's own first; neither host name nor revocation is looked at.
 
     None when this host knows no authority, so that nothing could be valid.
     """
@@ -30,6 +31,7 @@ def validate(chain: tuple[bytes, ...]) -> Validation | None:
     store = authorities()
     if store is None:
         return None
+    store.set_time(now)
     started_ns = time.perf_counter_ns()
     try:
         crypto.X509StoreContext(store, own, others).verify_certificate()

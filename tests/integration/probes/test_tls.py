@@ -22,9 +22,11 @@ from integration.probes.webserver import WebServer
 from support.certificates import Issued, issue, server_context, write
 from support.surroundings import free_port as a_free_port
 
+from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 from worker.probes import tls as tls_probe
-from worker.probing import ProbeFailure
+from worker.probing import ProbeContext, ProbeFailure
+from worker.resolving import system_resolver
 from worker.wire import tls, tls_validation
 
 ROOT = issue("Test Root", authority=True, days=1000)
@@ -454,6 +456,36 @@ async def test_the_policy_is_asked(probe: Probe, guard: RecordingGuard, serve: S
     guard.denied.add(f"127.0.0.1:{server.port}")
     with pytest.raises(ProbeFailure, match="denied"):
         await probe("tls", f"127.0.0.1:{server.port}")
+
+
+@pytest.mark.parametrize(
+    ("days", "ahead_days", "words"),
+    [
+        (-1, 2, ""),
+        (1, 0, ""),
+        (1, -2, "expired: the server's certificate"),
+        (-1, None, "expired: the server's certificate"),
+    ],
+)
+async def test_certificates_are_judged_by_the_controllers_time(
+    serve: Serve, guard: RecordingGuard, days: float, ahead_days: float | None, words: str
+) -> None:
+    """A host whose clock is ahead calls none expired that is not, one that is behind none good that has expired."""
+    server = serve(leaf(days=days), MIDDLE)
+    context = ProbeContext(
+        guard=guard,
+        resolve=system_resolver(),
+        clock_offset_ms=None if ahead_days is None else ahead_days * 86_400_000,
+    )
+    target = contract.parse_target(contract.kind("tls"), f"localhost:{server.port}")
+    spec = contract.make_spec("tls", {}).tls
+    if words:
+        with pytest.raises(ProbeFailure, match=words):
+            await tls_probe.run(target, spec, context)
+        return
+    result = (await tls_probe.run(target, spec, context)).metrics
+    assert result.chain_valid
+    assert result.cert_days_left == pytest.approx(days + (ahead_days or 0), abs=0.01)
 
 
 @pytest.fixture
