@@ -60,7 +60,12 @@ def roll_ups(connection: Connection) -> Iterator[Finding]:
     name = "roll-ups"
     still = standstills.read(connection)
     for one in still:
-        yield wrong(name, one.text, standstills.MEND)
+        if one.reason:
+            yield wrong(name, one.text, standstills.MEND)
+    behind = sorted((one for one in still if not one.reason), key=lambda one: one.since)
+    if behind:
+        more = f", and {len(behind) - 1} more kinds are behind" if len(behind) > 1 else ""
+        yield wrong(name, behind[0].text + more, "see that a keeper runs, and its log for what holds it up")
     if not still:
         yield ok(name, "no kind stands still")
 

@@ -132,6 +132,22 @@ def test_each_trouble_is_named(well: Settings, engine: Engine, statement: str, c
     assert told in found[check][0]
 
 
+def test_roll_ups_that_are_behind_are_told_together(well: Settings, engine: Engine) -> None:
+    """Where no keeper has run for a day all kinds are: the one that is furthest behind is named."""
+    with engine.begin() as connection:
+        for hours, kind in enumerate(("dns", "ping", "tcp"), start=2):
+            connection.execute(
+                text(
+                    "INSERT INTO rollup_frontiers (kind, layer, done_until) "
+                    "VALUES (:kind, '5m', now() - :hours * interval '1 hour')"
+                ),
+                {"kind": kind, "hours": hours},
+            )
+    [told] = _wrong(well)["roll-ups"]
+    assert told.startswith("tcp is rolled up until ")
+    assert told.endswith(" only, and 2 more kinds are behind")
+
+
 def test_workers_are_counted_and_the_first_named(well: Settings, engine: Engine) -> None:
     """Five names stand for any number; revoked and deleted ones are none."""
     with engine.begin() as connection:

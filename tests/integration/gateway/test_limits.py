@@ -91,3 +91,22 @@ async def test_a_worker_that_begins_one_session_after_the_other_is_kept_waiting(
     await asyncio.sleep(1)
     async with deployment.session(hostile) as session:
         await session.hello()
+
+
+async def test_certificates_are_not_renewed_without_end(
+    deployment: Any, tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many sessions ask: twenty at once, then one a minute; what was issued stays good."""
+    monkeypatch.setattr(session_module, "_RENEWAL_PAUSE_S", 0.0)
+    worker = await deployment.enrol("host-a")
+    csr = tools.make_csr(tools.make_key())
+    answers = []
+    for _ in range(6):
+        async with deployment.session(worker) as session:
+            await session.hello()
+            for _ in range(5):
+                await session.send(renew={"csr_der": csr})
+                answers.append((await session.expect("renewed")).renewed.error)
+    assert [answer == "" for answer in answers] == [True] * 20 + [False] * 10
+    assert "wait a little" in answers[-1]
+    assert deployment.sql("SELECT count(*) FROM certificates WHERE superseded_at IS NULL") == [(21,)]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,10 +14,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from integration.probes.peers import Namespace, Path3, Probe, to_both
+from integration.probes.peers import Namespace, Path3, Probe, checksum, to_both
 
 from worker.wire import icmp
 from worker.wire.echo import EchoPlan
+from worker.wire.unfragmented import Prober
 
 #: The most that the thread of the event loop may compute between two turns of somebody else.
 MOST_S = 0.05
@@ -109,3 +111,29 @@ async def test_copies_are_counted_and_not_kept(path3: Path3) -> None:
     assert [error.index for error in record.errors] == [0]
     assert 500 < record.duplicates <= 5_000
     assert record.bytes_received > (5 + record.duplicates) * 84 + record.duplicates // 2 * 64
+
+
+@pytest.mark.namespaces
+async def test_an_error_with_other_words_is_none_of_a_path_mtu(
+    path3: Path3, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever guesses identifier and sequence number does not know the rest of the packet, and says that there is no way."""
+    ends = socket.inet_aton("10.91.1.1") + socket.inet_aton("10.91.2.2")
+    header = bytes([0x45, 0, 0, 84, 0, 0, 0, 0, 64, 1, 0, 0]) + ends
+    with path3.far.entered():
+        forger = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    request = Prober._request
+
+    def forged(prober: Prober, sock: socket.socket, length: int) -> bytes:
+        made = request(prober, sock, length)
+        message = bytearray([3, 1, 0, 0, 0, 0, 0, 0]) + header + made[:24]
+        message[-16] ^= 1
+        message[2:4] = checksum(bytes(message)).to_bytes(2, "big")
+        forger.sendto(message, ("10.91.1.1", 0))
+        time.sleep(0.01)
+        return made
+
+    monkeypatch.setattr(Prober, "_request", forged)
+    with forger, path3.near.entered():
+        outcome = await probe("mtu", "10.91.2.2", method="icmp", timeout_ms=500)
+    assert outcome.metrics.path_mtu_bytes == 1500

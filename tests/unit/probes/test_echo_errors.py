@@ -35,7 +35,7 @@ def test_an_ipv4_error_names_its_request() -> None:
     packet = quoting4(3, 1)
     error = parse(4, packet, "198.51.100.1")
     assert error is not None
-    assert error == (3, 1, "198.51.100.1", FAR4, REQUEST4, len(packet))
+    assert error == (3, 1, "198.51.100.1", FAR4, REQUEST4, len(packet), None)
 
 
 @pytest.mark.parametrize("fragmented", [False, True])
@@ -44,7 +44,18 @@ def test_an_ipv6_error_names_its_request(fragmented: bool) -> None:
     message = quoting6(1, 3, fragmented=fragmented)
     error = parse(6, message, "fe80::1%eth0")
     assert error is not None
-    assert error == (1, 3, "fe80::1", FAR6[12:], REQUEST6, 40 + len(message))
+    assert error == (1, 3, "fe80::1", FAR6[12:], REQUEST6, 40 + len(message), None)
+
+
+def test_packets_that_were_too_big_have_the_mtu_of_the_next_link() -> None:
+    """Where the router named one (RFC 1191, RFC 4443)."""
+    message = quoting6(2, 0)
+    named = parse(6, message[:4] + (1300).to_bytes(4, "big") + message[8:], "2001:db8::1")
+    assert named is not None
+    assert named.mtu == 1300
+    unnamed = parse(4, quoting4(3, 4), "198.51.100.1")
+    assert unnamed is not None
+    assert unnamed.mtu is None
 
 
 def test_what_is_no_error_for_a_request_is_none() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import ipaddress
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from worker.wire.icmp import errors
 from worker.wire.trace import decoding
 from worker.wire.trace.channel import RawChannel
 from worker.wire.trace.datagram_channel import DatagramChannel
+from worker.wire.trace.plan import Probe
 from worker.wire.turns import LONGEST_NS, Turn
 from worker.wire.unfragmented import Prober
 
@@ -119,6 +122,56 @@ READERS: dict[str, Callable[[Any], object]] = {
 async def test_a_reader_comes_to_an_end(endless: Any, read: Callable[[Any], object]) -> None:
     """However much more is there."""
     read(endless)
+
+
+class Reluctant(Endless):
+    """Tells at each of the first calls to send that there is no way, as of another packet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals = 5
+        self.sent: list[bytes] = []
+
+    def sendmsg(self, parts: list[bytes], *_values: object) -> None:
+        self.send(parts[0])
+
+    def send(self, data: bytes) -> int:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.EHOSTUNREACH, "No route to host")
+        self.sent.append(data)
+        return len(data)
+
+    def setsockopt(self, *_values: int) -> None:
+        """Stamps are switched on."""
+
+
+@pytest.fixture
+def reluctant() -> Iterator[Any]:
+    sock = Reluctant()
+    yield sock
+    sock.close()
+
+
+async def test_errors_for_others_keep_no_packet_from_being_sent(reluctant: Any) -> None:
+    """Of a path MTU."""
+    _prober("icmp")._hand_over(reluctant, b"packet")
+    assert reluctant.sent == [b"packet"]
+
+
+async def test_errors_for_others_keep_no_probe_from_being_sent(reluctant: Any) -> None:
+    """Of a trace."""
+    channel = _bare(
+        DatagramChannel, _sock=reluctant, version=4, _ident=7, _header=20, _take=lambda *_values: None, _numbered=[None],
+        _next_number=0,
+    )  # fmt: skip
+    template = SimpleNamespace(length=28, write=lambda *_values: None)
+    course: Any = SimpleNamespace(
+        templates=[template], control=None, address=("127.0.0.1", 0), sent=lambda _probe: None,
+        plan=SimpleNamespace(flow_label=0, dscp=0, ecn=0),
+    )  # fmt: skip
+    assert channel._send(Probe(course, 1, 0)) == 0
+    assert reluctant.sent == [bytes(8)]
 
 
 async def test_a_far_end_is_waited_for_no_longer_than_said(endless: Any) -> None:

@@ -2,7 +2,7 @@
 
 The error queue of a raw socket would be given the errors for everything that the host sends by ICMP, and shares its
 room with replies and stamps: somebody who forges errors could fill it. So raw sockets have no such queue; the errors
-come to a second one, to which the kernel lets only those through that quote the identifier (classic BPF).
+come to a second one, to which the kernel lets only those through that quote the identifier; see `filters`.
 """
 
 from __future__ import annotations
@@ -12,25 +12,23 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from worker.wire import icmp_messages, options, stamps
+from worker.wire.icmp import filters
+from worker.wire.icmp.filters import (
+    ECHO_PROTOCOL,
+    ERROR_TYPES,
+    FRAGMENT,
+    FRAGMENT_BYTES,
+    HEADER_BYTES,
+    PROTOCOL_AT,
+)
 from worker.wire.icmp.run import LOW_AT
 from worker.wire.turns import Turn
 
 #: Errors are shorter than that (RFC 1812, RFC 4443); and room for those that wait, which are small.
 _LONGEST = 2048
 _ROOM_BYTES = 1 << 20
-#: Unreachable, too big, time exceeded, parameter problem.
-_TYPES = {4: (3, 11, 12), 6: (1, 2, 3, 4)}
-_ECHO_PROTOCOL = {4: 1, 6: 58}
-_HEADER = {4: 20, 6: 40}
-#: In a quoted header: protocol, the last 32 bits of the destination.
-_PROTOCOL_AT = {4: 9, 6: 6}
+#: In a quoted header: where the last 32 bits of the destination end.
 _LOW_END = {4: 20, 6: 40}
-#: IPv6 requests that were fragmented on the way out have a header for that (RFC 8200, section 4.5).
-_FRAGMENT, _FRAGMENT_BYTES = 44, 8
-
-# Classic BPF (linux/filter.h): load, compare, return; those with X are relative to the length of the IPv4 header.
-_BYTE, _HALF, _BYTE_X, _HALF_X, _HEADER_LENGTH_TO_X = 0x30, 0x28, 0x50, 0x48, 0xB1
-_EQUAL, _RETURN = 0x15, 0x06
 
 
 class Error(NamedTuple):
@@ -46,13 +44,16 @@ class Error(NamedTuple):
     quoted: bytes
     #: Bytes of the IP packet.
     size: int
+    #: Of a request that was too big: the MTU of the next link, where it was named.
+    mtu: int | None
 
 
 def queued(entry: stamps.QueuedError, address: bytes, version: int) -> Error:
     """Return an error from the error queue, whose message came with a socket address."""
     at = LOW_AT[version]
-    size = 2 * _HEADER[version] + icmp_messages.HEADER_BYTES + len(entry.quoted)
-    return Error(entry.type, entry.code, entry.offender, address[at : at + 4], entry.quoted, size)
+    size = 2 * HEADER_BYTES[version] + icmp_messages.HEADER_BYTES + len(entry.quoted)
+    low = address[at : at + 4]
+    return Error(entry.type, entry.code, entry.offender, low, entry.quoted, size, entry.info or None)
 
 
 def open_for(version: int, ident: int) -> socket.socket:
@@ -63,8 +64,7 @@ def open_for(version: int, ident: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_RAW, protocol)
     try:
         sock.setblocking(False)
-        options.take_icmp_types(sock, version, _TYPES[version])
-        options.attach_filter(sock, options.assembled(_filter4(ident) if version == 4 else _filter6(ident)))
+        filters.take(sock, version, ident, replies=False, errors=True)
         options.enlarge_receiving(sock, _ROOM_BYTES)
     except BaseException:
         sock.close()
@@ -88,63 +88,25 @@ def read(sock: socket.socket, version: int) -> Iterator[Error]:
 def parse(version: int, data: bytes, offender: str) -> Error | None:
     """Read an error as a raw socket delivers it, with its IP header in IPv4 alone; None for what is none of a request."""
     size = len(data)
+    message = data
     if version == 4:
         message = data[(data[0] & 0x0F) * 4 :] if data else b""
-        # The kernel hands IPv4 packets to raw sockets before it looks at their ICMP checksum.
-        if icmp_messages.internet_sum(message) != 0xFFFF:
-            return None
     else:
-        message, size = data, size + _HEADER[version]
+        size += HEADER_BYTES[version]
+    if not message or message[0] not in ERROR_TYPES[version]:
+        return None
+    # The kernel hands IPv4 packets to raw sockets before it looks at their ICMP checksum.
+    if version == 4 and icmp_messages.internet_sum(message) != 0xFFFF:
+        return None
     header = message[icmp_messages.HEADER_BYTES :]
-    start = _HEADER[version]
+    start = HEADER_BYTES[version]
     if len(header) < start:
         return None
-    protocol = header[_PROTOCOL_AT[version]]
-    if version == 6 and protocol == _FRAGMENT and len(header) > start:
-        protocol, start = header[start], start + _FRAGMENT_BYTES
-    if message[0] not in _TYPES[version] or protocol != _ECHO_PROTOCOL[version]:
+    protocol = header[PROTOCOL_AT[version]]
+    if version == 6 and protocol == FRAGMENT and len(header) > start:
+        protocol, start = header[start], start + FRAGMENT_BYTES
+    if protocol != ECHO_PROTOCOL[version]:
         return None
     low = header[_LOW_END[version] - 4 : _LOW_END[version]]
-    return Error(message[0], message[1], offender.partition("%")[0], low, header[start:], size)
-
-
-def _filter4(ident: int) -> list[options.Instruction]:
-    """Let errors pass that quote an echo request with the identifier; our requests have no IP options."""
-    quoted = icmp_messages.HEADER_BYTES
-    request = quoted + _HEADER[4]
-    return [
-        (_HEADER_LENGTH_TO_X, 0, 0, 0),
-        (_BYTE_X, 0, 0, quoted + _PROTOCOL_AT[4]),
-        (_EQUAL, 0, 5, _ECHO_PROTOCOL[4]),  # or to the end
-        (_BYTE_X, 0, 0, request),
-        (_EQUAL, 0, 3, icmp_messages.REQUEST_TYPE[4]),
-        (_HALF_X, 0, 0, request + 4),
-        (_EQUAL, 0, 1, ident),
-        (_RETURN, 0, 0, 0xFFFF),
-        (_RETURN, 0, 0, 0),
-    ]
-
-
-def _filter6(ident: int) -> list[options.Instruction]:
-    """Let errors pass that quote an echo request with the identifier, whole or the first fragment of one."""
-    quoted = icmp_messages.HEADER_BYTES
-    request = quoted + _HEADER[6]
-    fragmented = request + _FRAGMENT_BYTES
-    kind = icmp_messages.REQUEST_TYPE[6]
-    return [
-        (_BYTE, 0, 0, quoted + _PROTOCOL_AT[6]),
-        (_EQUAL, 0, 4, _ECHO_PROTOCOL[6]),  # or to the comparison with fragments
-        (_BYTE, 0, 0, request),
-        (_EQUAL, 0, 10, kind),  # or to the end
-        (_HALF, 0, 0, request + 4),
-        (_EQUAL, 7, 8, ident),  # to the last but one, or to the end
-        (_EQUAL, 0, 7, _FRAGMENT),
-        (_BYTE, 0, 0, request),
-        (_EQUAL, 0, 5, _ECHO_PROTOCOL[6]),
-        (_BYTE, 0, 0, fragmented),
-        (_EQUAL, 0, 3, kind),
-        (_HALF, 0, 0, fragmented + 4),
-        (_EQUAL, 0, 1, ident),
-        (_RETURN, 0, 0, 0xFFFF),
-        (_RETURN, 0, 0, 0),
-    ]
+    mtu = icmp_messages.next_mtu(version, message)
+    return Error(message[0], message[1], offender.partition("%")[0], low, header[start:], size, mtu)
