@@ -61,7 +61,7 @@ class Steps:
         except StreamSwarmError as error:
             _log.warning("the history lacks the rollback of %s: %s", ", ".join(hosts), error)
             return self._settled(run(on_event=self._on_event))
-        recording = Recording(StoreLedger(self._order.engine, claim))
+        recording = Recording(StoreLedger(self._order.engine, claim), ends_when_lost=True)
         return self._settled(recording.follow(run, on_event=self._on_event, cancelled=lambda: False))
 
     def _begin_rollback(self, hosts: Sequence[str]) -> Claim:
