@@ -90,9 +90,8 @@ class Recording:
     @property
     def stopped(self) -> bool:
         """Whether the run is to end: somebody cancelled it, or it is taken for dead where that ends it."""
-        return self.standing is Standing.CANCELLED or (self._lost and self._ends_when_lost)
+        return self.standing is Standing.CANCELLED or (self._lost() and self._ends_when_lost)
 
-    @property
     def _lost(self) -> bool:
         return self.standing is Standing.LOST
 
@@ -140,11 +139,11 @@ class Recording:
         self._over.set()
         self._thread.join()
         deadline = time.monotonic() + PATIENCE_S
-        while not self._lost:
+        while not self._lost():
             try:
-                while self._notes and not self._lost:
+                while self._notes and not self._lost():
                     self._hand_on()
-                if self._lost:
+                if self._lost():
                     return
                 self._ledger.finish(state, error=error, mend=mend)
             except StreamSwarmError as failure:
@@ -158,17 +157,17 @@ class Recording:
 
     def _write(self) -> None:
         heard = time.monotonic()
-        while not self._over.wait(EVERY_S) and not self._lost:
+        while not self._over.wait(EVERY_S) and not self._lost():
             if not self._notes and time.monotonic() - heard < BEAT_S:
                 continue
             try:
                 self._hand_on()
-                while self._notes and not (self._over.is_set() or self._lost):
+                while self._notes and not (self._over.is_set() or self._lost()):
                     self._hand_on()
             except StreamSwarmError as failure:
                 self.trouble = str(failure)
             else:
-                if not self._lost:
+                if not self._lost():
                     self.trouble = ""
                 heard = time.monotonic()
 
@@ -187,7 +186,7 @@ class Recording:
             else:
                 break  # the ledger takes how hosts came out of it after what happened
         self.standing = self._ledger.record(tasks, outcomes)
-        if self._lost:
+        if self._lost():
             self.trouble = _LOST
             return
         for _ in range(len(tasks) + len(outcomes)):
