@@ -91,7 +91,9 @@ def describe(planned: Plan) -> list[str]:
     """Return the plan, a line each."""
     lines = [f"{host}: cannot be upgraded: {why}" for host, why in planned.left_out]
     if planned.ready:
-        lines.append(f"has the release already: {', '.join(planned.ready)}")
+        lines.append(
+            f"has the release already, and is not judged by this upgrade: {', '.join(planned.ready)}"
+        )
     for step in planned.steps:
         lines += [f"{step.name}: {move.host}: {move.before} → {move.after}" for move in step.moves]
     return lines or ["there is nothing to upgrade"]
