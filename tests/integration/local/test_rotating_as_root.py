@@ -81,7 +81,7 @@ def test_who_has_not_come_along_is_told_as_under_any_account(owned: Settings, en
     with engine.begin() as connection:
         connection.execute(text(_USED))
     with pytest.raises(
-        rotation.NotYetError, match="1 workers have no certificate yet.*edge\n.*renew them now"
+        rotation.NotYetError, match=r"1 workers have no certificate yet.*edge\n.*renew them now"
     ):
         take_step_as_owner(owned)
     assert rotation.stage(owned) is rotation.Stage.TRUSTED
