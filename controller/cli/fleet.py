@@ -274,8 +274,9 @@ def upgrade(
     """Bring hosts to another release, canaries first, and back when it does not do.
 
     Each step must connect and deliver; then what it measures is held against its own past and against the hosts that do
-    not have the release yet. Ends with 0 when every host has it, 1 when some do not or a step was returned, 3 when there was too
-    little to compare and the upgrade pauses, 2 and 130 as `provision` does. Running it again goes on where it was.
+    not have the release yet. Ends with 0 when every host has it, 1 when some do not or a step was returned, 4 when a
+    host of such a step does not confirm that it was, 3 when there was too little to compare and the upgrade pauses, 2 and 130 as
+    `provision` does. Running it again goes on where it was.
     """
     request = _request(**on_hosts)
     if release:
