@@ -198,7 +198,7 @@ def rotate(root: bool, **on_hosts: Any) -> None:
     With --ca, on the controller's own machine, a new root takes the place of the old one meanwhile; both are trusted until
     every worker has a certificate under the new one. Exit codes are those of `provision`.
     """
-    from controller.cli.ca import take_step
+    from controller.cli.ca import take_step_as_owner
     from controller.fleet.rotating import rotate_root
     from controller.gateway import rotation
 
@@ -214,7 +214,10 @@ def rotate(root: bool, **on_hosts: Any) -> None:
         if not root:
             return renew()
         return rotate_root(
-            at=rotation.stage(settings), step=lambda: take_step(settings), renew=renew, cancelled=cancelled
+            at=rotation.stage(settings),
+            step=lambda: take_step_as_owner(settings),
+            renew=renew,
+            cancelled=cancelled,
         )
 
     _play(

@@ -63,7 +63,8 @@ def _not_installed(name: str, package: str = "the extra `controller`") -> click.
 
 
 #: Commands that work in the data folder. Root runs them as the account that owns it: what lies there is that
-#: account's, and could be a link to anywhere. (So does `doctor`, which does not stop at settings that are wrong.)
+#: account's, and could be a link to anywhere. (So does `doctor`, which does not stop at settings that are wrong, and
+#: the step of `fleet rotate --ca` that works there, while the rest needs root's own keys for its hosts.)
 _AS_OWNER = {"down", "status", "user", "token", "db", "ca"}
 
 
