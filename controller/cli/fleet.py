@@ -36,6 +36,7 @@ from controller.fleet.parts import PARTS
 from controller.fleet.platforms import Platform
 from controller.fleet.retirement import Retirement, retire
 from controller.fleet.verification import faults
+from controller.printable import printable
 from controller.settings import Settings
 
 #: Some host is not as it should be.
@@ -378,9 +379,9 @@ def drift(inventories: tuple[Path, ...], as_json: bool, mends: bool) -> None:
         click.echo(json.dumps(found.as_plain(), indent=2))
     else:
         for item in found.drift:
-            click.echo(str(item))
+            click.echo(printable(str(item)))
         for note in found.notes:
-            click.echo(note, err=True)
+            click.echo(printable(note), err=True)
         if not found.drift:
             click.echo(f"{found.hosts} hosts are as the inventory wants them")
     sys.exit(HOSTS_FAILED if found.drift else 0)
@@ -434,7 +435,7 @@ def mesh(
         planned = meshes.plan(wanted, hosts, state)
         console = show(planned.changes)
         for note in planned.notes:
-            click.echo(note, err=True)
+            click.echo(printable(note), err=True)
         if planned.changes.conflicts:
             sys.exit(HOSTS_FAILED)
         if planned.changes.effective and not check:
@@ -488,7 +489,9 @@ def _play(
             recap = follow(on_event=progress.take, cancelled=stopped.is_set)
     finally:
         if history is not None and history.trouble:
-            console.print(Text(f"The controller's history lacks this run or its end: {history.trouble}"))
+            console.print(
+                Text(printable(f"The controller's history lacks this run or its end: {history.trouble}"))
+            )
     progress.show(recap, verdict)
     if recap.cancelled:
         console.print(f"Stopped. {again}")

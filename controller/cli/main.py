@@ -11,6 +11,7 @@ import click
 
 from controller.cli.commands import COMMANDS
 from controller.errors import StreamSwarmError
+from controller.printable import printable
 from streamswarm import __version__
 
 #: Our packages: when one of these is missing, no installation mends it.
@@ -51,7 +52,7 @@ class _Lazy(click.Group):
         try:
             return super().invoke(ctx)
         except StreamSwarmError as error:
-            click.echo(f"streamswarm: {error}", err=True)
+            click.echo(f"streamswarm: {printable(str(error))}", err=True)
             sys.exit(error.exit_code)
 
 
