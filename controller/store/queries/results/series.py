@@ -96,6 +96,7 @@ def series(
         end=end,
         width=width,
         percentiles=True,
+        counts=False,
     )
     buckets = tuple(with_empty_buckets((point_of(each.start, each.figures[metric]) for each in found), width))
     return Series(kind=kind, metric=metric, key=None, bucket_s=width.total_seconds(), points=buckets)
