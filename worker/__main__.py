@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from streamswarm import __version__
-from worker.config import DEFAULT_PATH, DEFAULT_POLICY, WorkerConfig
+from worker.config import DEFAULT_PATH, DEFAULT_POLICY, WorkerConfig, read_responder_key
 from worker.errors import ConfigurationError, WorkerError
 from worker.logs import set_up_logs
 
@@ -37,14 +37,31 @@ _CONFIG = click.option(
 )
 @click.option("--allow-loopback", is_flag=True, help="With --once: loopback addresses may be tested.")
 @click.option("--all-or-none", is_flag=True, help="With --once: run nothing unless every job may be run.")
+@click.option(
+    "--databases-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --once: folder with databases about addresses (`.mmdb`), which traceroute reads.",
+)
+@click.option(
+    "--responder-key-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --once: file with the workers' `responder_key`, which qos asks far ends with.",
+)
 @click.version_option(__version__, prog_name="StreamSwarm worker")
 @click.pass_context
 def cli(
-    context: click.Context, *, once: bool, policy_path: Path | None, allow_loopback: bool, all_or_none: bool
+    context: click.Context,
+    *,
+    once: bool,
+    policy_path: Path | None,
+    allow_loopback: bool,
+    all_or_none: bool,
+    databases_dir: Path | None,
+    responder_key_file: Path | None,
 ) -> None:
     """The measuring daemon of StreamSwarm."""
     if context.invoked_subcommand is not None:
-        if once or policy_path is not None or allow_loopback or all_or_none:
+        if any((once, policy_path, allow_loopback, all_or_none, databases_dir, responder_key_file)):
             raise click.UsageError("--once and what belongs to it go without a command")
         return
     if not once:
@@ -60,7 +77,16 @@ def cli(
     if allow_loopback:
         policy = policy.with_loopback()
     lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="replace")
-    sys.exit(run_lines(lines, sys.stdout, policy=policy, all_or_none=all_or_none))
+    sys.exit(
+        run_lines(
+            lines,
+            sys.stdout,
+            policy=policy,
+            all_or_none=all_or_none,
+            databases=databases_dir,
+            responder_key="" if responder_key_file is None else read_responder_key(responder_key_file),
+        )
+    )
 
 
 @cli.command()

@@ -109,11 +109,8 @@ def _convert(key: str, value: Any, where: str) -> Any:
         return value
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{where}: `{key}` must be text", mend="mend the value or leave the key out")
-    if key == "responder_key" and len(value) < SHORTEST_KEY:
-        raise ConfigurationError(
-            f"{where}: `{key}` must have {SHORTEST_KEY} characters or more",
-            mend="make one with `openssl rand -hex 32`, the same for all workers",
-        )
+    if key == "responder_key":
+        return _key(value, f"{where}: `{key}`")
     if key.endswith(("_file", "_dir")):
         return Path(value).expanduser().absolute()
     if key in _CHOICES and value not in _CHOICES[key]:
@@ -121,6 +118,27 @@ def _convert(key: str, value: Any, where: str) -> Any:
             f"{where}: `{key}` must be one of {', '.join(_CHOICES[key])}", mend="mend the value"
         )
     return value
+
+
+def read_responder_key(path: Path) -> str:
+    """Return the text that workers share, from a file that holds nothing else; raises ConfigurationError."""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"the file of the responder key, {path}, cannot be read: {error}",
+            mend="name a file with the workers' `responder_key` in it",
+        ) from error
+    return _key(text, f"the responder key in {path}")
+
+
+def _key(text: str, what: str) -> str:
+    if len(text) < SHORTEST_KEY:
+        raise ConfigurationError(
+            f"{what} must have {SHORTEST_KEY} characters or more",
+            mend="make one with `openssl rand -hex 32`, the same for all workers",
+        )
+    return text
 
 
 def _address(value: Any, where: str) -> str:

@@ -7,6 +7,7 @@ mount would keep the worker from stopping, and a few of them would starve every 
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -33,7 +34,8 @@ class Detached:
     async def call(self, function: Callable[[], T], *, timeout_s: float) -> T:
         """Return what function returns; asyncio.TimeoutError when it takes longer than `timeout_s`.
 
-        Waits as long for a slot before, and raises TooManyHungCallsError when none comes free. After a time-out or
+        Waits as long for a slot before, and raises TooManyHungCallsError when none comes free, OSError with ENOMEM when the
+        system gives no thread. After a time-out or
         cancellation the thread goes on by itself, and its slot stays taken until it ends.
         """
         await self._take_slot(timeout_s)
@@ -64,9 +66,9 @@ class Detached:
 
         try:
             threading.Thread(target=work, name=self._name, daemon=True).start()
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError as error:
             self._give_slot()
-            raise
+            raise OSError(errno.ENOMEM, f"the system gives no further thread ({self._name})") from error
         return await asyncio.wait_for(future, timeout_s)
 
     async def _take_slot(self, timeout_s: float) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TextIO
 
 from google.protobuf import json_format
@@ -28,11 +29,19 @@ EXIT_BAD_INPUT = 2
 
 
 def run_lines(
-    lines: Iterable[str], output: TextIO, *, policy: Policy, all_or_none: bool = False, places: int = 64
+    lines: Iterable[str],
+    output: TextIO,
+    *,
+    policy: Policy,
+    all_or_none: bool = False,
+    places: int = 64,
+    databases: Path | None = None,
+    responder_key: str = "",
 ) -> int:
     """Run the job on each line and write results in the order in which runs end; returns the exit code.
 
-    With `all_or_none` nothing is run unless everything may be: the results say then what may not, and why.
+    With `all_or_none` nothing is run unless everything may be: the results say then what may not, and why. `databases`
+    and `responder_key` are what a daemon's configuration has as `databases_dir` and `responder_key`.
     """
     jobs: list[probe_pb2.Job] = []
     code = EXIT_OK
@@ -52,18 +61,6 @@ def run_lines(
 
     if code and all_or_none:
         return code
-    all_ran = loop.run(_run_all(jobs, write, policy=policy, all_or_none=all_or_none, places=places))
-    return code or (EXIT_OK if all_ran else EXIT_NOT_RUN)
-
-
-async def _run_all(
-    jobs: list[probe_pb2.Job],
-    write: Callable[[probe_pb2.Result], None],
-    *,
-    policy: Policy,
-    all_or_none: bool,
-    places: int,
-) -> bool:
     clock = SystemClock()
     runner = Runner(
         policy=policy,
@@ -73,7 +70,22 @@ async def _run_all(
         resolve=system_resolver(),
         places=places,
         vantage=Vantage(clock, policy),
+        databases=databases,
+        responder_key=responder_key,
     )
+    all_ran = loop.run(_run_all(jobs, write, runner, clock, all_or_none=all_or_none, places=places))
+    return code or (EXIT_OK if all_ran else EXIT_NOT_RUN)
+
+
+async def _run_all(
+    jobs: list[probe_pb2.Job],
+    write: Callable[[probe_pb2.Result], None],
+    runner: Runner,
+    clock: SystemClock,
+    *,
+    all_or_none: bool,
+    places: int,
+) -> bool:
     refusals = [refusal for job in jobs if (refusal := runner.refusal(job))] if all_or_none else []
     if refusals:
         for refusal in refusals:

@@ -107,6 +107,8 @@ class ProbeContext:
     databases: Path | None = None
     #: What the workers share to be told by each other's responders; empty without.
     responder_key: str = ""
+    #: How far this host's clock is ahead of the controller's, milliseconds; None while that is not known.
+    clock_offset_ms: float | None = None
 
 
 @dataclass(frozen=True)

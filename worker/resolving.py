@@ -11,8 +11,8 @@ import time
 from streamswarm.targets import shown
 from streamswarm.v1 import probe_pb2
 from worker.detached import Detached, TooManyHungCallsError
-from worker.failures import error_text, resolver_failure
-from worker.probing import IPAddress, Resolved, Resolver
+from worker.failures import NO_ROOM, error_text, resolver_failure, vantage_failure
+from worker.probing import IPAddress, ProbeFailure, Resolved, Resolver
 
 _FAMILIES = {"": socket.AF_UNSPEC, "any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _VERSIONS = {"ipv4": 4, "ipv6": 6}
@@ -50,6 +50,8 @@ def system_resolver(*, timeout_s: float = _TIMEOUT_S, limit: int = 64) -> Resolv
         except TooManyHungCallsError as error:
             raise resolver_failure(f"`{name}`: {error}; look at this host's name servers") from error
         except socket.gaierror as error:
+            if error.errno == socket.EAI_MEMORY:
+                raise _no_room(name, "no memory") from error
             raise resolver_failure(
                 f"`{name}`: {_words(error, family)}",
                 reason=probe_pb2.FAILURE_REASON_NO_SUCH_NAME
@@ -58,6 +60,8 @@ def system_resolver(*, timeout_s: float = _TIMEOUT_S, limit: int = 64) -> Resolv
             ) from error
         except (OSError, UnicodeError) as error:
             text = error_text(error) if isinstance(error, OSError) else str(error)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise _no_room(name, text) from error
             raise resolver_failure(f"`{name}` could not be resolved: {text}") from error
         if not addresses:
             raise resolver_failure(
@@ -67,6 +71,13 @@ def system_resolver(*, timeout_s: float = _TIMEOUT_S, limit: int = 64) -> Resolv
         return Resolved(addresses=addresses, elapsed_ms=elapsed_ms)
 
     return resolve
+
+
+def _no_room(name: str, text: str) -> ProbeFailure:
+    """Nobody was asked: this host lacks what asking takes."""
+    return vantage_failure(
+        f"this host has no room to resolve `{name}`: {text}", reason=probe_pb2.FAILURE_REASON_NO_ROOM
+    )
 
 
 @functools.lru_cache(maxsize=4096)

@@ -20,11 +20,12 @@ from worker import resolving
 from worker.budget import Budget, usual_need
 from worker.clock import Clock, ControllerTime
 from worker.envelope import ended, envelope
-from worker.failures import vantage_broken
+from worker.failures import NO_ROOM, internal_failure, vantage_broken, vantage_failure
 from worker.policy import Policy, RunGuard
 from worker.probing import Availability, IPAddress, Need, Outcome, ProbeContext, ProbeFailure, Resolver
 from worker.reaching import must_be_unreachable, reached, turn_round
 from worker.vantage.health import Vantage
+from worker.vantage.timekeeping import clock_fault
 from worker.wire.deadline import time_limit
 from worker.wire.source import BY_ROUTES, Source
 
@@ -160,13 +161,7 @@ class Runner:
             self._take_refusal(job, result, error)
         except Exception as error:
             log.warning("job %d: the probe failed unexpectedly", job.job_id, exc_info=error)
-            ended(
-                result,
-                probe_pb2.STATUS_ERROR,
-                probe_pb2.FAILURE_SOURCE_INTERNAL,
-                probe_pb2.FAILURE_REASON_FAULT,
-                f"the probe failed unexpectedly: {type(error).__name__}: {error}",
-            )
+            _take_unexpected(result, error)
         # What was looked at afterwards, to find out whose fault a failure is, is no part of the measurement.
         result.duration_ms = (self._clock.steady_us() - started_us if ran_us is None else ran_us) / 1000
         return result
@@ -223,7 +218,9 @@ class Runner:
                 fault = ""
                 try:
                     async with time_limit(_LOOK_S):
-                        fault = await self._vantage.fault(ending, used, source, started_us=started_us)
+                        fault = clock_fault(ending, self._time.offset_ms()) or await self._vantage.fault(
+                            ending, used, source, started_us=started_us
+                        )
                 except asyncio.TimeoutError:
                     log.warning("looking at this host's access to the network took longer than %g s", _LOOK_S)
                 if fault:
@@ -240,6 +237,7 @@ class Runner:
             resolve=guard.resolve,
             databases=self._databases,
             responder_key=self._responder_key,
+            clock_offset_ms=self._time.offset_ms(),
         )
         probe = asyncio.ensure_future(checked.module.run(checked.target, checked.spec, context))
         timer = asyncio.ensure_future(self._clock.sleep(checked.limit_s))
@@ -324,6 +322,18 @@ def asked_time_s(spec: Any) -> float:
         if field.name.endswith("_ms"):
             asked_ms += int(getattr(spec, field.name)) * (count if field.name == "interval_ms" else 1)
     return asked_ms / 1000
+
+
+def _take_unexpected(result: probe_pb2.Result, error: Exception) -> None:
+    """Tell what no probe has foreseen: a want of this host's own, or a fault of the worker's software."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+        failure = vantage_failure(
+            f"this host has no room for the run: {text}", reason=probe_pb2.FAILURE_REASON_NO_ROOM
+        )
+    else:
+        failure = internal_failure(f"the probe failed unexpectedly: {text}")
+    ended(result, failure.status, failure.source, failure.reason, failure.message)
 
 
 def _overran(ending: Outcome | ProbeFailure) -> bool:

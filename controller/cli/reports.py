@@ -68,13 +68,19 @@ def results() -> None:
 @_LAST
 @_FROM
 @_TO
+@click.option(
+    "--child",
+    default="",
+    help="A repeated group, such as hops: a line for each of its rows instead of each run.",
+)
 @_OUTPUT
-def export(name: str, last: str | None, start: str | None, end: str | None, output: Path) -> None:
+def export(name: str, last: str | None, start: str | None, end: str | None, child: str, output: Path) -> None:
     """Write the runs of a test as CSV; the last 24 hours unless told otherwise."""
     client = Client.from_environment()
     try:
         (test_id,) = find_tests(client, [name])
-        query = {key: value for key, value in _instants(last, start, end).items() if value}
+        asked = {**_instants(last, start, end), "child": child}
+        query = {key: value for key, value in asked.items() if value}
         with whole_file(output) as file:
             size = client.download(f"/tests/{test_id}/results.csv", file, **query)
     finally:

@@ -70,6 +70,16 @@ _FILE = click.Path(dir_okay=False, path_type=Path, allow_dash=True)
     "--policy", type=click.Path(dir_okay=False, path_type=Path), help="Keep to this worker's policy file."
 )
 @click.option("--allow-loopback", is_flag=True, help="Loopback addresses may be tested.")
+@click.option(
+    "--databases-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with databases about addresses (`.mmdb`): systems and places of a traceroute's hops.",
+)
+@click.option(
+    "--responder-key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the workers' `responder_key`, with which qos asks the worker at its destination.",
+)
 @click.option("--check", "only_check", is_flag=True, help="Only check the files; send nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no table.")
 @click.option("--on", metavar="GROUP", help="Run on these inventory hosts (an Ansible host pattern) by SSH.")
@@ -98,6 +108,8 @@ def run(
     policy: Path | None,
     *,
     allow_loopback: bool,
+    databases_dir: Path | None,
+    responder_key_file: Path | None,
     only_check: bool,
     quiet: bool,
     on: str | None,
@@ -108,9 +120,10 @@ def run(
 ) -> None:
     """Run the tests of suites once from this machine.
 
-    Needs no server. With --on the tests run on each of the hosts instead, which need no worker and keep nothing. Ends with 0 when every test passed, 1 when some did not, 2 when something could not be run: a faulty
-    suite, a forbidden target, a kind that this machine cannot measure; with 130 when stopped. Nothing is sent unless everything
-    may be.
+    Needs no server. With --on the tests run on each of the hosts instead, which need no worker and keep nothing.
+    Ends with 0 when every test passed, 1 when some did not, 2 when something could not be run: a faulty suite, a
+    forbidden target, a kind that this machine cannot measure; with 130 when stopped. Nothing is sent unless
+    everything may be.
     """
     outputs = {"JUnit XML": junit_file, "Markdown": markdown_file, "JSON": json_file}
     taken = [name for name, path in outputs.items() if path == Path("-")]
@@ -121,6 +134,11 @@ def run(
     if on is not None and (policy is not None or allow_loopback):
         raise click.UsageError(
             "--policy and --allow-loopback are about this machine; on hosts the inventory's streamswarm_worker_policy holds"
+        )
+    if on is not None and (databases_dir is not None or responder_key_file is not None):
+        raise click.UsageError(
+            "--databases-dir and --responder-key-file are about this machine; on hosts the inventory's "
+            "streamswarm_worker_options hold"
         )
     _check_writable([path for path in outputs.values() if path is not None])
     loaded = [suites.load(path) for path in files]
@@ -136,7 +154,12 @@ def run(
             loaded, on=on, inventories=inventories, limit=limit, forks=forks, become=become, quiet=quiet
         )
     else:
-        permissions = Permissions(policy=policy, allow_loopback=allow_loopback)
+        permissions = Permissions(
+            policy=policy,
+            allow_loopback=allow_loopback,
+            databases_dir=databases_dir,
+            responder_key_file=responder_key_file,
+        )
         try:
             with _progress(loaded, shown_to_people=not quiet) as progress:
                 runs = execute(loaded, permissions=permissions, on_outcome=progress)

@@ -12,6 +12,7 @@ from controller.settings import Settings
 from controller.store import partitions, results, schema
 from controller.store.engine import shown_address
 from controller.store.queries import tasks
+from controller.store.upkeep import standstills
 from streamswarm.findings import Finding, ok, wrong
 
 #: A task that is due waits for seconds; one that waits for so long waits for a keeper that does not come.
@@ -52,6 +53,21 @@ def queue(session: Session) -> Iterator[Finding]:
         )
     else:
         yield ok(name, counts)
+
+
+def roll_ups(connection: Connection) -> Iterator[Finding]:
+    """Yield which kinds are not rolled up or thinned out any more."""
+    name = "roll-ups"
+    still = standstills.read(connection)
+    for one in still:
+        if one.reason:
+            yield wrong(name, one.text, standstills.MEND)
+    behind = sorted((one for one in still if not one.reason), key=lambda one: one.since)
+    if behind:
+        more = f", and {len(behind) - 1} more kinds are behind" if len(behind) > 1 else ""
+        yield wrong(name, behind[0].text + more, "see that a keeper runs, and its log for what holds it up")
+    if not still:
+        yield ok(name, "no kind stands still")
 
 
 def partitions_ahead(connection: Connection, settings: Settings) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from controller.store.health import NEEDS
+from controller.store.health import NEEDS, is_clock_off, off_by
 from controller.store.queries.health import ProcessRecord
 from streamswarm import __version__
 from streamswarm.findings import Finding, ok, wrong
@@ -26,6 +26,14 @@ def examine(running: Sequence[ProcessRecord]) -> Iterator[Finding]:
             )
         else:
             yield ok(role, f"{len(alive)} alive: {_named(alive)}")
+        for process in alive:
+            offset_ms = process.gauges.get("clock_offset_ms")
+            if offset_ms is not None and is_clock_off(offset_ms):
+                yield wrong(
+                    role,
+                    f"the clock of {_named([process])} is {off_by(offset_ms)} the database's",
+                    "set the clock of the one that is wrong (NTP); workers' clocks are judged by the gateway's",
+                )
         others = [process for process in alive if process.version != __version__]
         if others:
             versions = ", ".join(sorted({process.version for process in others}))

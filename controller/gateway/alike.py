@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from controller.gateway.packing import (
     EARLIEST_US,
-    GREATEST,
     LATEST_US,
     POSTGRES_EPOCH_US,
     REASONS,
@@ -225,7 +224,7 @@ class _Layout:
         # Within the calendar, so that the two clocks' difference cannot overflow; ingest judges the rest.
         good &= (source["scheduled_at_us"] >= EARLIEST_US) & (source["scheduled_at_us"] < LATEST_US)
         for name in self._floats:
-            good &= np.abs(source[name]) <= GREATEST  # which NaN is not either
+            good &= np.abs(source[name]) <= results.GREATEST  # which NaN is not either
         for name in self._flags:
             if name not in ("status", "failure_source", "failure_reason"):
                 good &= source[name] <= 1  # one byte, canonical: no continuation, no odd truth

@@ -11,7 +11,7 @@ from typing import Any
 
 from controller.gateway.database import Connection
 from controller.gateway.identity import Peer
-from controller.gateway.plain import clipped, storable_json
+from controller.gateway.plain import check_depth, clipped, storable_json
 from controller.store.queue import plan_worker_async
 from streamswarm.v1 import gateway_pb2
 
@@ -176,6 +176,8 @@ def _kinds(hello: gateway_pb2.Hello) -> dict[str, Any]:
 def _policy(text: str) -> dict[str, Any]:
     try:
         policy = json.loads(text[:_MOST_JSON]) if text else {}
+        # What can just be written by itself could not be among the rest of a Hello, nor with those of others.
+        check_depth(policy)
         storable_json(policy)
     except (ValueError, RecursionError):
         return {}

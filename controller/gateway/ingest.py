@@ -67,6 +67,10 @@ class OutOfTimeError(Exception):
     """The database has ended the work because it took longer than a transaction may."""
 
 
+def _wall_us() -> int:
+    return time.time_ns() // 1000
+
+
 @dataclass(kw_only=True)
 class Tally:
     """What the pipeline has done since the start."""
@@ -91,6 +95,7 @@ class Ingest:
         database: Database,
         make_partitions: MakePartitions,
         *,
+        now_us: Callable[[], int] = _wall_us,
         on_stored: Callable[[set[int], set[int]], None] = lambda _tests, _one_shots: None,
         retention_days: int = 0,
         lanes: int = 2,
@@ -104,6 +109,7 @@ class Ingest:
             Lane(
                 database.line(),
                 make_partitions,
+                now_us=now_us,
                 on_stored=on_stored,
                 tally=self.tally,
                 retention_days=retention_days,
@@ -140,6 +146,7 @@ class Lane:
         line: Line,
         make_partitions: MakePartitions,
         *,
+        now_us: Callable[[], int],
         on_stored: Callable[[set[int], set[int]], None],
         tally: Tally,
         retention_days: int,
@@ -156,7 +163,7 @@ class Lane:
         #: A load's results, and its bytes: these bound the rows of child tables, thousands of which a result may bring.
         self._most_rows = most_rows
         self._most_bytes = most_bytes
-        self._preparation = Preparation(retention_days=retention_days)
+        self._preparation = Preparation(now_us=now_us, retention_days=retention_days)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ingest")
         #: Workers that have sent what is stored already, and those whose portions had to be stored row by row or in pieces.
         self._repeating: Lately[uuid.UUID] = Lately(_WARY_S)

@@ -2,14 +2,13 @@
 
 A bucket that is closed may have been rolled up already. Whether it is closed is decided by the transaction's own
 now(); roll-ups never pass the beginning of any transaction that is still open, so a result is either seen by the
-roll-up of its bucket or has marked it. A mark too many costs one more roll-up, so what is marked is everything in the
-portions that were claimed, stored before or not; of the others nothing is stored in this transaction.
+roll-up of its bucket or has marked it. What is there already was marked by the transaction that stored it: it marks
+nothing, or a worker that sends its results again and again would have them rolled up again and again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
+from controller.gateway.alike import Flags
 from controller.gateway.database import BlockingConnection
 from controller.gateway.loads import Load
 from controller.store.rollups import BUCKET_S, GRACE_S, MARGIN_S
@@ -18,16 +17,15 @@ _BUCKET_US = BUCKET_S * 1_000_000
 _OPEN_US = (GRACE_S - MARGIN_S) * 1_000_000
 
 
-def mark_late(connection: BlockingConnection, load: Load, claimed: Collection[int], now_us: int) -> None:
-    """Mark the closed buckets that results of claimed portions lie in; `now_us` is the transaction's now()."""
+def mark_late(connection: BlockingConnection, load: Load, stored: Flags, now_us: int) -> None:
+    """Mark the closed buckets that what is stored lies in, flagged by place; `now_us` is the transaction's now()."""
     # Results due from here on lie in buckets that are open.
     open_from_us = (now_us - _OPEN_US) // _BUCKET_US * _BUCKET_US
     if load.earliest_us >= open_from_us:
         return
-    ours = load.belong_to(claimed)
     marks: set[tuple[str, int, int]] = set()
     for block in load.blocks:
-        late = (block.scheduled_at_us < open_from_us) & ours[block.places]
+        late = (block.scheduled_at_us < open_from_us) & stored[block.places]
         buckets = block.scheduled_at_us[late] // _BUCKET_US
         marks.update(
             (block.kind, job_id, bucket)
@@ -35,7 +33,7 @@ def mark_late(connection: BlockingConnection, load: Load, claimed: Collection[in
         )
     for place, single in load.singles.items():
         packed = single.packed
-        if packed is not None and packed.scheduled_at_us < open_from_us and ours[place]:
+        if packed is not None and packed.scheduled_at_us < open_from_us and stored[place]:
             marks.add((packed.kind, packed.job_id, packed.scheduled_at_us // _BUCKET_US))
     if not marks:
         return

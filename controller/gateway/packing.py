@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from controller.gateway.plain import without_nul
+from controller.gateway.plain import check_depth, without_nul
 from controller.store import results
 from controller.store.results import ResultColumn
 from streamswarm import contract
@@ -140,14 +140,9 @@ class _Table:
         )
 
 
-#: Levels of lists and objects within a detail.
-_DEEPEST = 50
 _MOST_ERROR_CHARACTERS = 2_000
 _MOST_KEY_CHARACTERS = 300
 _MOST_CHILDREN = 2_000
-#: No measurement is larger. Sums of squares of larger ones do not fit into a double: one such value from one worker would
-#: make every roll-up, mean and diagnosis fail that comes across it.
-GREATEST = 1e100
 STATUSES = frozenset(probe_pb2.Status.values()) - {probe_pb2.STATUS_UNSPECIFIED}
 SOURCES = frozenset(probe_pb2.FailureSource.values())
 REASONS = frozenset(probe_pb2.FailureReason.values())
@@ -246,7 +241,7 @@ def _table(kind: str, child: str | None = None) -> _Table:
 
 def _check_size(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
-        if isinstance(value, float) and not abs(value) <= GREATEST:
+        if isinstance(value, float) and not abs(value) <= results.GREATEST:
             raise UnstorableError(f"{name} is {value}, which is no measurement")
 
 
@@ -266,7 +261,7 @@ def _detail(result: probe_pb2.Result) -> bytes | None:
         )
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-        _check_depth(value, _DEEPEST)
+        check_depth(value)
         # Written anew: escapes may hide what PostgreSQL refuses (NUL, half of a surrogate pair), and it would keep and
         # give back every digit of 1e-16000.
         text = json.dumps(without_nul(value), ensure_ascii=False)
@@ -286,12 +281,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is larger than any number that can be read again")
     return value
-
-
-def _check_depth(value: Any, deepest: int) -> None:
-    """Raise ValueError for what is nested so deeply that reading it back might fail."""
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for child in children:
-        if not deepest:
-            raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
-        _check_depth(child, deepest - 1)

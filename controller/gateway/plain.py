@@ -5,6 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+#: Levels of lists and objects within a value.
+DEEPEST = 50
+
+
+def check_depth(value: Any, deepest: int = DEEPEST) -> None:
+    """Raise ValueError for what is nested so deeply that reading it back might fail."""
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for child in children:
+        if not deepest:
+            raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+        check_depth(child, deepest - 1)
+
 
 def without_nul(value: Any) -> Any:
     """Return a value of JSON without the character NUL, which PostgreSQL cannot store, in its texts and names.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,6 @@ from google.protobuf.message import DecodeError
 
 from controller.gateway.alike import Block, Flags, pack_alike
 from controller.gateway.asides import Aside
-from controller.gateway.authority import utc_now
 from controller.gateway.database import BlockingConnection
 from controller.gateway.loads import Load, Portion, Single, owners
 from controller.gateway.ownership import OLDEST_DAYS, Ownership
@@ -50,8 +49,10 @@ class Counts:
 class Preparation:
     """Makes loads; belongs to one thread."""
 
-    def __init__(self, *, retention_days: int = 0) -> None:
+    def __init__(self, *, now_us: Callable[[], int], retention_days: int = 0) -> None:
         self._ownership = Ownership()
+        #: The time by which results are too old or too far ahead, in microseconds.
+        self._now_us = now_us
         #: Whole days for which results are kept; 0 is for ever.
         self._retention_days = retention_days
 
@@ -79,7 +80,7 @@ class Preparation:
         if faults:
             self._ownership.load(connection, {job_id for _, job_id, _ in faults})
             faults = self._faults(portions, faults)
-        now_us = int(utc_now().timestamp() * 1_000_000)
+        now_us = self._now_us()
         expiry_us = self._expiry_us(now_us)
         job_ids = {job_id for _, job_id, _ in claims}
         unwanted = self._ownership.deleted(job_ids)

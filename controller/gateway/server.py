@@ -13,14 +13,16 @@ from sqlalchemy import Engine
 
 from controller.gateway import process
 from controller.gateway.authority import Authority
+from controller.gateway.clock import DatabaseClock
 from controller.gateway.database import Database
 from controller.gateway.enrolment import Enrolment
 from controller.gateway.identity import Peer, Role
 from controller.gateway.ingest import Ingest
+from controller.gateway.limits import RateLimit
 from controller.gateway.listeners import Listener
 from controller.gateway.notices import Notices
 from controller.gateway.reception import Reception
-from controller.gateway.service import Gateway
+from controller.gateway.service import SESSIONS_AT_ONCE, SESSIONS_PER_S, Gateway
 from controller.gateway.session import Session, Stream
 from controller.gateway.sessions import Sessions
 from controller.settings import Settings
@@ -48,9 +50,13 @@ class RunningGateway:
         self._settings = settings
         self._engine = engine
         self._notices = Notices(self.database)
+        self.clock = DatabaseClock(self.database)
+        #: By worker.
+        self.session_limit = RateLimit(rate=SESSIONS_PER_S, burst=SESSIONS_AT_ONCE)
         self.ingest = Ingest(
             self.database,
             self._make_partitions,
+            now_us=self.clock.now_us,
             on_stored=self._notices.stored,
             retention_days=settings.retention_days,
         )
@@ -78,7 +84,8 @@ class RunningGateway:
     async def start(self) -> None:
         """Listen and work; raises before anything is served when something is not as it must be."""
         self._adopt(await process.register(self.database, self._settings.gateway_name))
-        gateway = Gateway(self._settings.trust_domain, self._open_session)
+        await self.clock.measure()
+        gateway = Gateway(self._settings.trust_domain, self._open_session, self.session_limit)
         self._session_listener.server.add_generic_rpc_handlers([gateway.handlers()])
         gateway_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
             self.enrolment, self._enrolment_listener.server
@@ -92,6 +99,7 @@ class RunningGateway:
             self.sessions.run(),
             self._notices.run(),
             self._lag.run(),
+            self.clock.run(),
             process.beat(
                 self.database,
                 self._settings.gateway_name,
@@ -164,6 +172,7 @@ class RunningGateway:
             "transactions": tally.transactions,
             "retries": tally.retries,
             "last_commit_ms": round(tally.last_commit_ms, 3),
+            **self.clock.gauges(),
         }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from grpc import aio
 
 from controller.gateway.ending import Why
 from controller.gateway.identity import NotIdentifiedError, Peer, identify
+from controller.gateway.lately import Lately
+from controller.gateway.limits import RateLimit
 from controller.gateway.outbox import Outgoing
 from controller.gateway.session import Session, Stream
 from streamswarm.v1 import gateway_pb2
@@ -37,14 +40,21 @@ _CODES = {
 _SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["Gateway"].full_name
 #: Ending a call waits for the peer to take its last bytes; one that never reads is left to the connection's end.
 _ABORT_S = 5.0
+#: Sessions that a worker may begin: so many a second, and so many at once after a rest. Each costs the database a
+#: transaction, and a fresh allowance comes with it.
+SESSIONS_PER_S, SESSIONS_AT_ONCE = 2.0, 120.0
+#: Calls beyond that are ended after so long, and told again after the second figure.
+_TURNED_AWAY_S, _TOLD_AGAIN_S = 5.0, 600.0
 
 
 class Gateway:
     """Serves the session listener."""
 
-    def __init__(self, trust_domain: str, open_session: OpenSession) -> None:
+    def __init__(self, trust_domain: str, open_session: OpenSession, limit: RateLimit) -> None:
         self._trust_domain = trust_domain
         self._open_session = open_session
+        self._limit = limit
+        self._told: Lately[uuid.UUID] = Lately(_TOLD_AGAIN_S)
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Return what a server is given. Not by the generated code: that serialises what is bytes already."""
@@ -62,6 +72,8 @@ class Gateway:
         except NotIdentifiedError as error:
             _log.warning("%s was refused: %s", context.peer(), error)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        if not self._limit.allow(str(peer.worker_id)):
+            await self._turn_away(peer.worker_id, context)
         ending = await self._open_session(peer, GrpcStream(context)).run()
         log = _log.info if ending.why in (Why.GONE, Why.DRAINING, Why.AGED) else _log.warning
         log("session of worker %s ended: %s", peer.worker_id, ending.message)
@@ -69,6 +81,21 @@ class Gateway:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ABORT_S):
                     await context.abort(_CODES[ending.why], ending.message)
+
+    async def _turn_away(self, worker_id: uuid.UUID, context: Context) -> None:
+        """End the call of a worker that begins one session after the other.
+
+        Not at once: of a connection's few calls each then keeps the next one waiting.
+        """
+        if worker_id not in self._told:
+            self._told.add(worker_id)
+            _log.warning(
+                "worker %s begins more sessions than any worker does, and is kept waiting: see what runs on its host; "
+                "`streamswarm ca revoke` ends it",
+                worker_id,
+            )
+        await asyncio.sleep(_TURNED_AWAY_S)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "too many sessions were begun; wait a little")
 
 
 class GrpcStream:

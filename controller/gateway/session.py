@@ -76,6 +76,9 @@ class Registry(Protocol):
     def heartbeat_s(self) -> int:
         """Return how often workers are to send one."""
 
+    def may_renew(self, worker_id: uuid.UUID) -> bool:
+        """Count a renewal of a worker's certificate; False when it is one too many, in whichever session."""
+
 
 class Session:
     """One stream of one worker. `run` returns how it ended and never raises for what the worker does."""
@@ -358,7 +361,7 @@ class Session:
     async def _renew(self, csr_der: bytes) -> None:
         """Answer a renewal: the new certificate is listed before the worker sees it."""
         now = time.monotonic()
-        if now - self._renewed_at < _RENEWAL_PAUSE_S:
+        if now - self._renewed_at < _RENEWAL_PAUSE_S or not self._registry.may_renew(self.worker_id):
             self._outbox.renewed(
                 gateway_pb2.RenewReply(error="a renewal was asked for a moment ago; wait a little")
             )

@@ -23,6 +23,7 @@ import psycopg
 from controller.gateway import jobs, roster
 from controller.gateway.database import Connection, Database, array_text
 from controller.gateway.ending import Why
+from controller.gateway.limits import RateLimit
 from controller.gateway.roster import Pulse
 from controller.gateway.session import Session
 
@@ -41,6 +42,8 @@ _LEAST_HEARTBEAT_S, _MOST_HEARTBEAT_S, _HEARTBEATS_PER_S = 10, 300, 16
 _LOOK_SHARE = 3
 #: A worker whose session has ended for its age is back within so long, or counts as gone.
 _COMES_BACK_S = 5.0
+#: Certificates that a worker may have renewed: each leaves a row for as long as traces are kept.
+_RENEWALS_PER_S, _RENEWALS_AT_ONCE = 1 / 60, 20.0
 #: Workers that are sent elsewhere come to the others at about this rate.
 _LEAVING_PER_S = 500
 
@@ -79,6 +82,7 @@ class Sessions:
         self._rounds = 0
         self._draining = False
         self._hurry = asyncio.Event()
+        self._renewals = RateLimit(rate=_RENEWALS_PER_S, burst=_RENEWALS_AT_ONCE)
         #: What failed when it was last done, so that a traceback is told once and not every second.
         self._failing: set[str] = set()
 
@@ -123,6 +127,10 @@ class Sessions:
     def heartbeat_s(self) -> int:
         """Return how often each worker is to send a heartbeat: the more there are or will be, the rarer."""
         return heartbeat_s(max(len(self._open), self._expected))
+
+    def may_renew(self, worker_id: uuid.UUID) -> bool:
+        """Count a renewal of a worker's certificate; False when it is one too many, in whichever session."""
+        return self._renewals.allow(str(worker_id))
 
     def drain(self) -> None:
         """Ask every worker, now and later, to go elsewhere."""

@@ -62,7 +62,7 @@ def store_copied(
     fail.
     """
     with connection.transaction():
-        watermarks = _claim(connection, load, positions)
+        watermarks, now_us = _claim(connection, load, positions)
         beyond = np.full(len(load.portions), _NOTHING)
         for position, acked_seq in watermarks.items():
             beyond[position] = acked_seq
@@ -85,6 +85,7 @@ def store_copied(
             _copy(connection, target.table, target, parts)
             _copy_children(connection, kind, singles.get(kind, ()))
         _set_aside(connection, [(portion, entry) for portion, entry in entries if entry.fault])
+        mark_late(connection, load, keep, now_us)
     return Stored(
         claimed=frozenset(watermarks),
         repeating=frozenset(np.unique(load.owners[again]).tolist()),
@@ -95,7 +96,8 @@ def store_copied(
 def store_singly(connection: BlockingConnection, load: Load, position: int) -> Stored:
     """Store a portion row by row: what the database refuses for its content is set aside, the rest is stored."""
     with connection.transaction():
-        watermarks = _claim(connection, load, [position])
+        watermarks, now_us = _claim(connection, load, [position])
+        stored = np.zeros(len(load.seqs), dtype=np.bool_)
         asides = []
         refused: dict[int, str] = {}
         repeated = set(load.places(position)) if watermarks else set()
@@ -109,6 +111,7 @@ def store_singly(connection: BlockingConnection, load: Load, position: int) -> S
                             repeated.add(place)
                         else:
                             _copy_packed(connection, entry.packed)
+                            stored[place] = True
                     continue
                 except psycopg.Error as error:
                     if is_transient(error) or isinstance(error, psycopg.ProgrammingError):
@@ -130,6 +133,7 @@ def store_singly(connection: BlockingConnection, load: Load, position: int) -> S
                 refused[place] = fault
             asides.append((portion, Entry(seq=entry.seq, packed=None, fault=fault, payload=entry.payload)))
         _set_aside(connection, asides)
+        mark_late(connection, load, stored, now_us)
     return Stored(
         claimed=frozenset(watermarks),
         repeating=frozenset(),
@@ -138,10 +142,12 @@ def store_singly(connection: BlockingConnection, load: Load, position: int) -> S
     )
 
 
-def _claim(connection: BlockingConnection, load: Load, positions: Collection[int]) -> dict[int, int]:
+def _claim(
+    connection: BlockingConnection, load: Load, positions: Collection[int]
+) -> tuple[dict[int, int], int]:
     """Lock the workers whose session is still the newest, advance their watermarks, return the former ones.
 
-    What comes late marks its bucket here too: it takes the transaction's now(), which the claim returns.
+    With them comes the transaction's now(), in microseconds; 0 when nothing was claimed.
     """
     cursor = connection.execute(
         """
@@ -169,9 +175,7 @@ def _claim(connection: BlockingConnection, load: Load, positions: Collection[int
         ),
     )
     claimed = cursor.fetchall()
-    if claimed:
-        mark_late(connection, load, [position for position, _, _ in claimed], claimed[0][2])
-    return {position: acked_seq for position, acked_seq, _ in claimed}
+    return {position: acked_seq for position, acked_seq, _ in claimed}, claimed[0][2] if claimed else 0
 
 
 def _survivors(load: Load, watermarks: dict[int, int]) -> Iterator[tuple[int, Portion, Entry]]:

@@ -3,6 +3,9 @@
 Bounded in every round: so many jobs, so many rows of each, so many suspicions. A job's row of state is locked while it
 is scored and says how far; a round that is cut short, runs twice or beside another scores no run twice. A result
 that arrives later than one that was due after it is not scored: the normal range does not miss it.
+
+Jobs are scored some at a time. When that fails, each is scored by itself, and the one that fails again is left as it is: the
+next look at it tries again.
 """
 
 from __future__ import annotations
@@ -10,13 +13,15 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from controller.diagnosis.learning import forest
@@ -26,11 +31,14 @@ from controller.diagnosis.learning.season import slot_of
 from controller.diagnosis.learning.usual import LOOK_BACK, usual
 from controller.diagnosis.watched import watched
 from controller.keeper import learnt
+from controller.logs import reason
 from controller.store import results
 from controller.store.entities import Job
 from controller.store.entities.diagnosis import DiagnosisState
 from streamswarm.v1 import probe_pb2
 from streamswarm.zones import from_microseconds
+
+_log = logging.getLogger(__name__)
 
 #: Jobs that are scored in one transaction.
 _CHUNK = 50
@@ -75,7 +83,7 @@ def diagnose(engine: Engine, *, round_s: float = _ROUND_S) -> Scored:
     jobs = runs = 0
     suspicions: list[_Suspicion] = []
     for start in range(0, len(due), _CHUNK):
-        looked, scored, found = _score_chunk(engine, due[start : start + _CHUNK])
+        looked, scored, found = _score_guarded(engine, due[start : start + _CHUNK])
         jobs, runs = jobs + looked, runs + scored
         suspicions += found
         if time.monotonic() > deadline or len(suspicions) >= forest.QUESTIONS:
@@ -125,6 +133,45 @@ def _due(engine: Engine) -> Sequence[int]:
     )
     with engine.begin() as connection:
         return connection.execute(statement).scalars().all()
+
+
+def _score_guarded(engine: Engine, jobs: Sequence[int]) -> tuple[int, int, list[_Suspicion]]:
+    """Score these jobs, each by itself where they cannot be scored together, so that one holds up no other."""
+    try:
+        return _score_chunk(engine, jobs)
+    except (OperationalError, ProgrammingError):
+        raise  # a lock that was not had, a connection that broke, another release's schema: no job's fault
+    except Exception as error:  # noqa: BLE001  whatever it is, it is one job's
+        if len(jobs) == 1:
+            _pass_over(engine, jobs[0], error)
+            return 1, 0, []
+    looked = runs = 0
+    suspicions: list[_Suspicion] = []
+    for job in jobs:
+        mine, scored, found = _score_guarded(engine, [job])
+        looked, runs = looked + mine, runs + scored
+        suspicions += found
+    return looked, runs, suspicions
+
+
+def _pass_over(engine: Engine, job_id: int, error: Exception) -> None:
+    """Leave a job that cannot be scored as it is, and tell of it, once for each reason, until it is scored again."""
+    why = reason(error)
+    with Session(engine) as session, session.begin():
+        state = session.get(DiagnosisState, job_id, with_for_update=True)
+        if state is None:
+            return
+        told = state.reading.get("fault") == why
+        state.looked_at, state.reading = func.now(), {**state.reading, "fault": why}
+    if not told:
+        _log.error(
+            "job %s cannot be diagnosed, and the others are: %s; where its state is to blame, DELETE FROM "
+            "diagnosis_states WHERE job_id = %s lets it learn anew",
+            job_id,
+            why,
+            job_id,
+            exc_info=error,
+        )
 
 
 def _score_chunk(engine: Engine, jobs: Sequence[int]) -> tuple[int, int, list[_Suspicion]]:
@@ -246,8 +293,13 @@ def _question(connection: Connection, look: _Look, model: JobModel) -> Question:
     )
     names = [metric.name for metric in watched(look.kind)]
     return Question(
-        quiet=usual([list(row) for row in quiet], names, suspected), suspect=[list(row) for row in suspect]
+        quiet=usual([_measured(row) for row in quiet], names, suspected),
+        suspect=[_measured(row) for row in suspect],
     )
+
+
+def _measured(row: Iterable[float | None]) -> list[float | None]:
+    return [results.measured(value) for value in row]
 
 
 def _fingerprint(job: Any) -> str:

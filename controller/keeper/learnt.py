@@ -87,7 +87,7 @@ def _read(
                 source=_word(probe_pb2.FailureSource, source, "FAILURE_SOURCE_"),
                 error=error or "",
                 clock_offset_ms=offset_ms,
-                values=dict(zip(names, measured, strict=True)),
+                values=dict(zip(names, map(results.measured, measured), strict=True)),
             )
         )
 

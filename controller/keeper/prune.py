@@ -22,6 +22,8 @@ from controller.store.queries.tests import runs_once
 _DAY_S = 86_400.0
 #: Tests that are deleted in one transaction.
 _TOGETHER = 500
+#: Rows that are deleted in one.
+_ROWS_TOGETHER = 10_000
 #: What is deleted, by table, with its condition.
 _RULES = {
     "login_attempts": "at < now() - interval '1 day'",
@@ -54,16 +56,28 @@ def prune(engine: Engine) -> dict[str, int]:
 
     Reports and operations that wait in vain are among it: they end, and go when their time comes.
     """
-    done: dict[str, int] = {}
-    for table, condition in _RULES.items():
-        with engine.begin() as connection:
-            done[table] = connection.execute(text(f"DELETE FROM {table} WHERE {condition}")).rowcount  # noqa: S608  fixed text
+    done = {table: _delete(engine, table, condition) for table, condition in _RULES.items()}
     done["tests"] = delete_expired_runs(engine)
     done["job_versions"] = prune_versions(engine)
     done["abandoned"] = give_up_abandoned(engine)
     with engine.begin() as connection:
         done["processes"] = health.prune_processes(connection, older_than_s=_DAY_S)
     return done
+
+
+def _delete(engine: Engine, table: str, condition: str) -> int:
+    """Delete rows some at a time, for all of them may take longer than a statement may; return how many."""
+    some = f"SELECT ctid FROM {table} WHERE {condition} LIMIT :most"  # noqa: S608  fixed text
+    deleted = 0
+    while True:
+        with engine.begin() as connection:
+            part = connection.execute(
+                text(f"DELETE FROM {table} WHERE ctid = ANY(ARRAY({some}))"),  # noqa: S608
+                {"most": _ROWS_TOGETHER},
+            ).rowcount
+        deleted += part
+        if part < _ROWS_TOGETHER:
+            return deleted
 
 
 def delete_expired_runs(engine: Engine) -> int:

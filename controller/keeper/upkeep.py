@@ -6,14 +6,13 @@ What takes long runs over connections of its own, whose limits suit it, and whic
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, func, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from controller.logs import reason
@@ -22,7 +21,7 @@ from controller.store import results
 from controller.store.engine import make_engine
 from controller.store.rollups import rolling
 from controller.store.rollups.rolling import Rolled
-from controller.store.upkeep import purging, retention, rewriting
+from controller.store.upkeep import purging, retention, rewriting, standstills
 from controller.store.upkeep.retention import Removed, Retention
 
 _log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ _ROUND_S = 900.0
 
 def roll_up(engine: Engine) -> Rolled:
     """Roll up what can be of all kinds; a kind that fails holds up no other, and is raised at the end."""
-    done, failures = Rolled(), _Failures("rolled up")
+    done, failures = Rolled(), _Failures(engine, "roll_up", "rolled up")
     for kind in results.kinds():
         with failures.of(kind):
             rolled = rolling.roll_up(engine, kind)
@@ -47,8 +46,12 @@ def roll_up(engine: Engine) -> Rolled:
 
 def expire(settings: Settings, stopping: threading.Event) -> Removed:
     """Remove what is too old of all kinds; a kind that fails holds up no other, and is raised at the end."""
-    removed, now, failures = Removed(), dt.datetime.now(dt.UTC), _Failures("thinned out")
+    removed = Removed()
     with patient_engine(settings, stopping) as engine:
+        # Not this host's clock: one that is wrong would remove what is to be kept.
+        with engine.connect() as connection:
+            now = connection.execute(select(func.now())).scalar_one()
+        failures = _Failures(engine, "expire", "thinned out", stopped=stopping.is_set)
         for kind in results.kinds():
             if stopping.is_set():
                 break
@@ -56,8 +59,7 @@ def expire(settings: Settings, stopping: threading.Event) -> Removed:
                 done = retention.expire(engine, kind, Retention.of(settings), now=now)
                 removed.dropped += done.dropped
                 removed.left += done.left
-    if not stopping.is_set():
-        failures.tell()
+    failures.tell()
     return removed
 
 
@@ -110,11 +112,23 @@ def rewrite_days(settings: Settings, stopping: threading.Event) -> int:
 
 
 class _Failures:
-    """What the database refused of one kind, while the others go on."""
+    """What the database refused of one kind, while the others go on; it is noted until the kind's turn goes well."""
 
-    def __init__(self, deed: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        task: standstills.Task,
+        deed: str,
+        *,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._engine = engine
+        self._stopped = stopped
+        self._task = task
         self._deed = deed
         self._first: DBAPIError | None = None
+        with engine.begin() as connection:
+            self._noted = standstills.noted(connection, task)
 
     @contextlib.contextmanager
     def of(self, kind: str) -> Iterator[None]:
@@ -124,8 +138,16 @@ class _Failures:
         except DBAPIError as error:
             if _is_lost(error):
                 raise
+            if self._stopped():
+                return  # what was under way has been cancelled
             _log.error("%s cannot be %s; the next round tries again: %s", kind, self._deed, reason(error))
             self._first = self._first or error
+            with self._engine.begin() as connection:
+                standstills.note(connection, self._task, kind, reason(error))
+        else:
+            if kind in self._noted:
+                with self._engine.begin() as connection:
+                    standstills.forget(connection, self._task, kind)
 
     def tell(self) -> None:
         """Raise the first failure, so that the task is known to have failed."""

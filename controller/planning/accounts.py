@@ -8,7 +8,7 @@ arrival that fell to nobody are due and not delivered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from streamswarm.schedules import Schedule
@@ -107,6 +107,13 @@ def spans(
     last: dict[int, int] = {}
     for runs in received:
         last[runs.version] = max(last.get(runs.version, runs.last_us), runs.last_us)
+    return spans_until(versions, last, start_us=start_us, end_us=end_us)
+
+
+def spans_until(
+    versions: Iterable[Version], last: Mapping[int, int], *, start_us: int, end_us: int
+) -> tuple[Span, ...]:
+    """Return the same from the due instant of the last result of each version, where it has any."""
     found = []
     behind_us = start_us
     for version in sorted(versions, key=lambda version: version.number):

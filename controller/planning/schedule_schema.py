@@ -6,18 +6,18 @@ from typing import Any
 
 from controller.planning.asking import LONGEST_CRON, MOST_RUNS, RECURRENCES, SHORTEST_RENEWAL_S
 from controller.planning.schedule import LONGEST_INTERVAL_S, SHORTEST_INTERVAL_S
-from streamswarm.windows import DAYS, MOST_WINDOWS
+from streamswarm.windows import DAYS, MINUTES_OF_DAY, MOST_WINDOWS
 
-_CLOCK = "^([01]?[0-9]|2[0-4]):[0-5][0-9]$"
+_OF_A_DAY = "([01]?[0-9]|2[0-3]):[0-5][0-9]"
 
 
-def _time(description: str) -> dict[str, Any]:
+def _time(description: str, *, pattern: str, last_min: int) -> dict[str, Any]:
     # Whoever reads YAML has 17:30 without quotes as 1050, the minutes since midnight.
     return {
         "description": description,
         "anyOf": [
-            {"type": "string", "pattern": _CLOCK},
-            {"type": "integer", "minimum": 0, "maximum": 24 * 60},
+            {"type": "string", "pattern": f"^({pattern})$"},
+            {"type": "integer", "minimum": 0, "maximum": last_min},
         ],
     }
 
@@ -43,8 +43,12 @@ WINDOW: dict[str, Any] = {
                 {"type": "array", "minItems": 1, "items": {"enum": list(DAYS)}},
             ],
         },
-        "from": _time("By the clocks of the zone: `09:00`."),
-        "to": _time("The first minute outside; `24:00` is midnight."),
+        "from": _time("By the clocks of the zone: `09:00`.", pattern=_OF_A_DAY, last_min=MINUTES_OF_DAY - 1),
+        "to": _time(
+            "The first minute outside; `24:00` is midnight.",
+            pattern=f"{_OF_A_DAY}|24:00",
+            last_min=MINUTES_OF_DAY,
+        ),
     },
     "required": ["from", "to"],
     "additionalProperties": False,

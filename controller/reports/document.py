@@ -95,6 +95,7 @@ def _chart(report: Report, test: TestReport, line: LineReport) -> Chart:
         start=report.start,
         end=report.end,
         width=test.width,
+        gaps=line.gaps,
         headline=(headline.label, headline.unit),
         loss=(test.loss.label, test.loss.unit) if test.loss is not None else None,
     )

@@ -1,18 +1,22 @@
 """Geometry of a report's charts: from periods to paths, ticks and cells. Pure; the template writes the SVG.
 
-A line connects neighbouring periods only. Where runs are missing it ends, and begins anew after them.
+A line connects periods that follow each other by the schedule of that time. Where runs are missing, or none was due for
+long, it ends, and begins anew after that.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from controller.planning.gaps import Gap
 from controller.quantities import quantity
 from controller.store import rollups
 from controller.store.queries.report_figures import Period
+from streamswarm.zones import from_microseconds
 
 #: Units of the drawing; the page scales it.
 WIDTH, LEFT, RIGHT = 720.0, 62.0, 8.0
@@ -100,17 +104,21 @@ def chart(
     start: dt.datetime,
     end: dt.datetime,
     width: dt.timedelta,
+    gaps: Sequence[Gap],
     headline: tuple[str, str],
     loss: tuple[str, str] | None = None,
 ) -> Chart:
     """Draw a line's periods; `headline` and `loss` are label and unit of the two metrics."""
     scale = _Scale(start=start, end=end)
+    holes = [from_microseconds(gap.start_us) for gap in gaps]
     values = [
         _Value(start=item.start, mean=item.mean, low=item.min, high=item.max)
         for item in periods
         if item.mean is not None and item.min is not None and item.max is not None
     ]
-    panels = [_panel(values, scale, width, headline, top=18.0, height=82.0)]
+    unmeasured = [item.start for item in periods if item.mean is None]
+    breaks = sorted([*holes, *unmeasured])
+    panels = [_panel(values, scale, width, breaks, headline, top=18.0, height=82.0)]
     foot = 18.0 + 82.0
     if loss is not None:
         lost = [
@@ -118,7 +126,9 @@ def chart(
             for item in periods
             if item.loss is not None
         ]
-        panels.append(_panel(lost, scale, width, loss, top=foot + 24.0, height=34.0, least=1.0))
+        unmeasured = [item.start for item in periods if item.loss is None]
+        breaks = sorted([*holes, *unmeasured])
+        panels.append(_panel(lost, scale, width, breaks, loss, top=foot + 24.0, height=34.0, least=1.0))
         foot += 24.0 + 34.0
     strip = foot + 10.0
     return Chart(
@@ -173,6 +183,7 @@ def _panel(
     values: Sequence[_Value],
     scale: _Scale,
     width: dt.timedelta,
+    breaks: Sequence[dt.datetime],
     titled: tuple[str, str],
     *,
     top: float,
@@ -190,7 +201,7 @@ def _panel(
     line: list[str] = []
     band: list[str] = []
     lone: list[tuple[float, float]] = []
-    for group in _unbroken(values, width):
+    for group in _unbroken(values, breaks):
         points = [(scale.x(value.start + width / 2), value) for value in group]
         if len(points) == 1:
             lone.append((points[0][0], y(points[0][1].mean)))
@@ -219,11 +230,11 @@ def _extent(values: Sequence[_Value], least: float) -> tuple[float, float]:
     return low, max(high, low + least)
 
 
-def _unbroken(values: Sequence[_Value], width: dt.timedelta) -> Iterable[list[_Value]]:
-    """Return the values in groups without a gap."""
+def _unbroken(values: Sequence[_Value], breaks: Sequence[dt.datetime]) -> Iterable[list[_Value]]:
+    """Return the values in groups with no break between."""
     group: list[_Value] = []
     for value in values:
-        if group and value.start - group[-1].start > width:
+        if group and bisect_right(breaks, group[-1].start) < bisect_left(breaks, value.start):
             yield group
             group = []
         group.append(value)

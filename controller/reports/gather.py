@@ -17,12 +17,13 @@ from controller.planning.accounts import Account
 from controller.reports.accounting import is_aside, stretches
 from controller.reports.records import LineReport, Report, TestReport
 from controller.store.queries import report_figures, report_rows, schedules
-from controller.store.queries.accounts import SETTLING, read_accounts
+from controller.store.queries.accounts import read_accounts
 from controller.store.queries.expiries import counted_from
 from controller.store.queries.report_figures import Statistics
 from controller.store.queries.reports import ReportRecord
-from controller.store.queries.results import bucket_width
+from controller.store.queries.results import Plan, bucket_width, gaps_of_buckets, plans_of
 from controller.store.queries.schedules import ScheduledJob, ScheduledTest
+from controller.store.queries.versions import SETTLING
 from streamswarm import __version__, contract
 from streamswarm.contract import Kind, Metric
 
@@ -100,12 +101,15 @@ def _test(session: Session, test_id: int, start: dt.datetime, end: dt.datetime, 
     loss = next((metric for metric in kind.metrics if metric.role == "loss"), None)
     known = stretches(test, schedules.read_changes(session, test_id), start=start, end=end)
     pairs = _pairs(test, schedules.read_jobs(session, test_id, test.kind))
-    width = bucket_width(end - start, points=_POINTS, interval_s=test.interval_s)
+    asked = [(kind.name, [job.id for job in pair.jobs]) for pair in pairs]
+    plans = plans_of(session, asked, start=start, end=end)
+    pace_s = min((plan.pace_s for plan in plans if plan.pace_s), default=None)
+    width = bucket_width(end - start, points=_POINTS, interval_s=pace_s)
     lines = []
-    for pair in pairs:
+    for pair, plan in zip(pairs, plans, strict=True):
         if time.monotonic() > ends:
             raise too_much()
-        line = _line(session, kind, loss, pair, start, end, width)
+        line = _line(session, kind, loss, pair, plan, start, end, width)
         if line is not None:
             lines.append(line)
     used = [job.id for pair in pairs for job in pair.jobs]
@@ -135,6 +139,7 @@ def _line(
     kind: Kind,
     loss: Metric | None,
     pair: _Pair,
+    plan: Plan,
     start: dt.datetime,
     end: dt.datetime,
     width: dt.timedelta,
@@ -149,6 +154,9 @@ def _line(
     if not (total.expected or total.received or total.aside):
         return None
     jobs, name = [job.id for job in pair.jobs], kind.headline.name
+    periods = report_figures.periods(
+        session, kind.name, name, loss.name if loss else None, jobs, start=start, end=end, width=width
+    )
     return LineReport(
         worker=pair.shown.worker_name,
         destination=pair.shown.destination_name,
@@ -156,16 +164,8 @@ def _line(
         account=total,
         statistics=report_figures.statistics(session, kind.name, [name], jobs, start=start, end=end)[name],
         previous=_previous(session, kind, jobs, start, end),
-        periods=report_figures.periods(
-            session,
-            kind.name,
-            name,
-            loss.name if loss else None,
-            jobs,
-            start=start,
-            end=end,
-            width=width,
-        ),
+        periods=periods,
+        gaps=gaps_of_buckets(session, plan, [period.start for period in periods], width),
     )
 
 

@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 
 from controller.planning.accounts import Account
+from controller.planning.gaps import Gap
 from controller.reports.accounting import Stretch
 from controller.store.queries.report_figures import Period, Statistics, Trouble
 from controller.store.queries.report_rows import Digest
@@ -29,6 +30,8 @@ class LineReport:
     statistics: Statistics
     previous: Statistics | None
     periods: tuple[Period, ...]
+    #: Where it has no periods, and why.
+    gaps: tuple[Gap, ...]
 
     @property
     def name(self) -> str:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import datetime as dt
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
+
+from controller.store.upkeep import standstills
+from controller.store.upkeep.standstills import Standstill
 
 Role = Literal["gateway", "keeper", "web"]
 State = Literal["ok", "degraded", "down"]
@@ -149,8 +152,8 @@ def read_health(connection: Connection) -> Health:
     ).one()
     return Health(
         database=Component(state="ok", message="PostgreSQL answers", alive=1),
-        gateway=_process(alive.get("gateway", 0), "gateway"),
-        keeper=_process(alive.get("keeper", 0), "keeper"),
+        gateway=_gateways(alive.get("gateway", 0), _astray(connection)),
+        keeper=_keepers(alive.get("keeper", 0), standstills.read(connection)),
         worker=_workers(**workers._asdict()),
     )
 
@@ -161,6 +164,42 @@ def _process(alive: int, role: Role) -> Component:
     return Component(
         state="down", message=f"no {role} is alive: {NEEDS[role]}; start `streamswarm {role}`", alive=0
     )
+
+
+def _astray(connection: Connection) -> Sequence[Any]:
+    """Return name and offset of the gateways whose clock is far away from the database's."""
+    return connection.execute(
+        text(
+            "SELECT name, (gauges->>'clock_offset_ms')::float8 AS offset_ms FROM processes "
+            "WHERE role = 'gateway' AND stopped_at IS NULL "
+            "AND heartbeat_at >= clock_timestamp() - :stale * interval '1 s' "
+            "AND abs((gauges->>'clock_offset_ms')::float8) > :limit ORDER BY name"
+        ),
+        {"stale": STALE_S, "limit": CLOCK_LIMIT_MS},
+    ).all()
+
+
+def _gateways(alive: int, astray: Sequence[Any]) -> Component:
+    if not alive or not astray:
+        return _process(alive, "gateway")
+    first, more = astray[0], f" (and {len(astray) - 1} more)" if len(astray) > 1 else ""
+    return Component(
+        state="degraded",
+        message=f"the clock of {first.name}{more} is {off_by(first.offset_ms)} the database's; set it there (NTP)",
+        alive=alive,
+    )
+
+
+def off_by(offset_ms: float) -> str:
+    """Return by how much a clock is off, before the name of what it is compared with."""
+    return f"{abs(offset_ms) / 1000:,.1f} s {'ahead of' if offset_ms > 0 else 'behind'}"
+
+
+def _keepers(alive: int, still: Sequence[Standstill]) -> Component:
+    if not alive or not still:
+        return _process(alive, "keeper")
+    more = f" and {len(still) - 1} more" if len(still) > 1 else ""
+    return Component(state="degraded", message=f"{still[0].text}{more}; {standstills.MEND}", alive=alive)
 
 
 def _workers(*, connected: int, known: int, alarmed: int, astray: int, overdue: int) -> Component:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -70,6 +70,19 @@ class ResultColumn:
     nullable: bool
     #: The metric that it holds; None for a column of the envelope and for the key of a child row.
     metric: Metric | None = None
+
+
+#: No measurement is larger. Sums of squares of larger ones do not fit into a double: one such value from one worker would
+#: make every roll-up, mean and diagnosis fail that comes across it. Gateways set results aside that have one; where one
+#: is stored all the same, by an earlier release or another hand, it is read as not measured.
+GREATEST = 1e100
+
+_T = TypeVar("_T")
+
+
+def measured(value: _T) -> _T | None:
+    """Return a stored value of a metric, None for one that is no measurement."""
+    return None if isinstance(value, float) and not abs(value) <= GREATEST else value
 
 
 _ENVELOPE = (

@@ -37,17 +37,27 @@ class ExecutionError(StreamSwarmError):
 
 @dataclass(frozen=True, kw_only=True)
 class Permissions:
-    """What runs from this machine may do."""
+    """What runs from this machine may do, and what they are given."""
 
     #: A worker's policy file; None for the built-in rules.
     policy: Path | None = None
     #: Whether loopback addresses may be tested.
     allow_loopback: bool = False
+    #: Folder with databases about addresses; file with the key of the workers' responders.
+    databases_dir: Path | None = None
+    responder_key_file: Path | None = None
 
     def options(self) -> list[str]:
         """Return them as the worker's options."""
-        policy = [] if self.policy is None else ["--policy", str(self.policy.resolve())]
-        return [*policy, *(["--allow-loopback"] if self.allow_loopback else [])]
+        paths = {
+            "--policy": self.policy,
+            "--databases-dir": self.databases_dir,
+            "--responder-key-file": self.responder_key_file,
+        }
+        given = [
+            word for name, path in paths.items() if path is not None for word in (name, str(path.resolve()))
+        ]
+        return [*given, *(["--allow-loopback"] if self.allow_loopback else [])]
 
 
 @dataclass(frozen=True, kw_only=True)

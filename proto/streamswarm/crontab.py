@@ -9,11 +9,11 @@ are due, so a year needs no walk over half a million instants.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from cronsim import CronSim, CronSimError
 
@@ -25,6 +25,8 @@ from streamswarm.zones import DAY_US, ScheduleError
 _UNEASY_US = 3 * 3_600_000_000
 #: How far back is looked for the last instant, in growing steps. Leap days can be eight years apart.
 _LOOKS_BACK_US = tuple(days * DAY_US for days in (2, 8, 40, 400, 9 * 366))
+#: So many of its days, from 2001 on, say what is usual of an expression.
+_SOME_DAY, _SOME_DAYS = 31 * 365 + 8, 29
 _LONGEST = 200
 #: A minute that no clock shows.
 _NO_MINUTE = 60
@@ -70,12 +72,20 @@ class Cron:
 
     def instants(self, first_us: int, last_us: int) -> tuple[int, ...]:
         """Return the instants in [first, last], in order: looks no further, so a stretch in which none is costs little."""
+        return tuple(base + offset for base, offsets in self.chunks(first_us, last_us) for offset in offsets)
+
+    def chunks(self, first_us: int, last_us: int) -> Iterator[tuple[int, Sequence[int]]]:
+        """Yield (base, offsets) in order: base plus each offset are the instants in [first, last].
+
+        No two instants of a chunk are further apart than `longest_stride_us`.
+        """
         first, last = first_us - self.shift_us, last_us - self.shift_us
-        return tuple(
-            base + offset + self.shift_us
-            for base, offsets in self._chunks(first, last)
-            for offset in offsets[bisect_left(offsets, first - base) : bisect_right(offsets, last - base)]
-        )
+        longest_us = longest_stride_us(self.text)
+        for base, whole in self._chunks(first, last):
+            for offsets in _split(whole, longest_us):
+                some = offsets[bisect_left(offsets, first - base) : bisect_right(offsets, last - base)]
+                if some:
+                    yield base + self.shift_us, some
 
     def _chunks(self, first_us: int, last_us: int) -> Iterator[tuple[int, tuple[int, ...]]]:
         """Yield (base, offsets) in order of time; together they have every instant of [first, last], and some around."""
@@ -134,6 +144,24 @@ def longest_gap_us(text: str) -> int:
     return max([*gaps, minutes[0] + DAY_US - minutes[-1]])
 
 
+@lru_cache(maxsize=1024)
+def longest_stride_us(text: str) -> int:
+    """Return how far apart two instants can be and still follow each other: half as much again as is usual.
+
+    Usual is the middle one of all distances over the expression's next days. Every five minutes of the working hours
+    it is five minutes, whatever the nights; every Monday it is a week.
+    """
+    minutes = _minutes(text)
+    days = tuple(
+        islice(_matching_days(text, _SOME_DAY, _SOME_DAY + _LOOKS_BACK_US[-1] // DAY_US), _SOME_DAYS)
+    )
+    inner = [later - earlier for earlier, later in pairwise(minutes)]
+    over = [(later - earlier) * DAY_US + minutes[0] - minutes[-1] for earlier, later in pairwise(days)]
+    gaps = sorted(inner * max(1, len(over)) + over)
+    usual = gaps[len(gaps) // 2] if gaps else DAY_US
+    return usual + usual // 2
+
+
 def _walk(text: str, zone: str, instant_us: int) -> Iterator[int]:
     """Yield the instants from one on, each once, in order."""
     begin = zones.from_microseconds((instant_us - 1) // 1_000_000 * 1_000_000).astimezone(zones.load(zone))
@@ -161,6 +189,13 @@ def _minutes(text: str) -> tuple[int, ...]:
             break
         found.append((moment - day) // timedelta(microseconds=1))
     return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _split(offsets: tuple[int, ...], longest_us: int) -> tuple[tuple[int, ...], ...]:
+    """Cut offsets wherever two are further apart than that."""
+    cuts = [at for at in range(1, len(offsets)) if offsets[at] - offsets[at - 1] > longest_us]
+    return tuple(offsets[start:end] for start, end in zip([0, *cuts], [*cuts, len(offsets)], strict=True))
 
 
 def _matching_days(text: str, first: int, last: int) -> Iterator[int]:

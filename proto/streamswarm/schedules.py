@@ -6,7 +6,7 @@ one definition for all of them. All instants are microseconds since 1970-01-01 U
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
@@ -33,6 +33,7 @@ class _Instants(Protocol):
     def at_or_after(self, instant_us: int) -> int | None: ...
     def at_or_before(self, instant_us: int) -> int | None: ...
     def count(self, first_us: int, last_us: int) -> int: ...
+    def chunks(self, first_us: int, last_us: int) -> Iterator[tuple[int, Sequence[int]]]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +132,33 @@ class Schedule:
             for start, end in windows.spans(self.windows, self.zone, first, last)
         )
 
+    def chunks(self, first_us: int, last_us: int) -> Iterator[tuple[int, Sequence[int]]]:
+        """Yield (base, offsets) in order: base plus each offset are the due instants in [first, last].
+
+        Within a chunk no two are further apart than `longest_stride_us`. However many there are, it costs no more than
+        the days and windows of the range: an interval's offsets are a `range`.
+        """
+        first = first_us if self.starts_us is None else max(first_us, self.starts_us)
+        last = last_us if self.ends_us is None else min(last_us, self.ends_us - 1)
+        if last < first:
+            return
+        base = self._base
+        if not self.windows:
+            yield from base.chunks(first, last)
+            return
+        for start, end in windows.spans(self.windows, self.zone, first, last):
+            yield from base.chunks(max(first, start), min(last, end - 1))
+
+    @property
+    def shortest_stride_us(self) -> int:
+        """How far apart two due instants are at least; 0 for what is due once."""
+        return crontab.shortest_gap_us(self.cron) if self.cron else self.interval_us
+
+    @property
+    def longest_stride_us(self) -> int:
+        """How far apart two due instants can be and still follow each other; beyond that it rests. 0 for what is due once."""
+        return crontab.longest_stride_us(self.cron) if self.cron else self.interval_us + self.interval_us // 2
+
     def instants(self, first_us: int, last_us: int) -> Iterator[int]:
         """Yield the due instants in [first, last], in order."""
         due = self.next_after(first_us - 1)
@@ -195,6 +223,10 @@ class _Once:
     def count(self, first_us: int, last_us: int) -> int:
         return int(first_us <= self.at_us <= last_us)
 
+    def chunks(self, first_us: int, last_us: int) -> Iterator[tuple[int, Sequence[int]]]:
+        if first_us <= self.at_us <= last_us:
+            yield self.at_us, (0,)
+
 
 @dataclass(frozen=True)
 class _Grid:
@@ -217,6 +249,11 @@ class _Grid:
             return 0
         before = (first - 1 - self.anchor_us) // self.interval_us
         return (last_us - self.anchor_us) // self.interval_us - before
+
+    def chunks(self, first_us: int, last_us: int) -> Iterator[tuple[int, Sequence[int]]]:
+        first = self.at_or_after(first_us)
+        if first <= last_us:
+            yield first, range(0, last_us - first + 1, self.interval_us)
 
 
 @lru_cache(maxsize=50_000)

@@ -15,12 +15,12 @@ from streamswarm.zones import DAY_US, MINUTE_US
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MOST_WINDOWS = 20
-_DAY_MIN = 24 * 60
-_WEEK_MIN = 7 * _DAY_MIN
+MINUTES_OF_DAY = 24 * 60
+_WEEK_MIN = 7 * MINUTES_OF_DAY
 _WEEK_US = 7 * DAY_US
 #: 1970-01-01 was a Thursday; weeks begin on Monday.
 _MONDAY_US = -3 * DAY_US
-_CLOCK = re.compile(r"([01]?[0-9]|2[0-4]):([0-5][0-9])\Z", re.ASCII)
+_CLOCK = re.compile(r"(?:([01]?[0-9]|2[0-3]):([0-5][0-9])|24:00)\Z", re.ASCII)
 FIELDS = ("days", "from", "to")
 
 
@@ -102,9 +102,9 @@ def _weekly(windows: tuple[Window, ...]) -> tuple[tuple[int, int], ...]:
     parts = []
     for window in windows:
         length = window.to_min - window.from_min
-        length += _DAY_MIN if length <= 0 else 0
+        length += MINUTES_OF_DAY if length <= 0 else 0
         for day in window.days:
-            start = (day - 1) * _DAY_MIN + window.from_min
+            start = (day - 1) * MINUTES_OF_DAY + window.from_min
             parts.append((start, min(start + length, _WEEK_MIN)))
             if start + length > _WEEK_MIN:
                 parts.append((0, start + length - _WEEK_MIN))
@@ -133,7 +133,7 @@ def _read_one(value: Any, path: str, problems: list[Problem]) -> Window | None:
     days = _days(value.get("days"), f"{path}.days", problems)
     start = _minute(value.get("from"), f"{path}.from", problems)
     end = _minute(value.get("to"), f"{path}.to", problems)
-    if len(problems) == faults and start == _DAY_MIN:
+    if len(problems) == faults and start == MINUTES_OF_DAY:
         problems.append(
             Problem(path=f"{path}.from", message="is the end of the day; `00:00` is its beginning")
         )
@@ -166,12 +166,11 @@ def _days(value: Any, path: str, problems: list[Problem]) -> tuple[int, ...]:
 
 def _minute(value: Any, path: str, problems: list[Problem]) -> int:
     # YAML reads 17:30 without quotes as a number in base 60, which happens to be minutes after midnight.
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _DAY_MIN:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MINUTES_OF_DAY:
         return value
     match = _CLOCK.match(value.strip()) if isinstance(value, str) else None
-    minute = int(match[1]) * 60 + int(match[2]) if match else -1
-    if not 0 <= minute <= _DAY_MIN:
+    if not match:
         what = "is missing" if value is None else f"`{shown(str(value))}` is no time of day"
         problems.append(Problem(path=path, message=f"{what}; write it as in `09:00`, from 00:00 to 24:00"))
         return 0
-    return minute
+    return int(match[1]) * 60 + int(match[2]) if match[1] else MINUTES_OF_DAY

@@ -8,8 +8,9 @@ from typing import Any
 from flask import Response, jsonify
 
 from controller.store.queries import accounts, tests
-from controller.store.queries.accounts import SETTLING, JobAccount
+from controller.store.queries.accounts import JobAccount
 from controller.store.queries.due_runs import MOST_RUNS, Lines, refuse_too_many
+from controller.store.queries.versions import SETTLING
 from web.api.asking import Query
 from web.api.blueprint import blueprint
 from web.api.describing import INSTANT, described, said

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flask import Response, jsonify
 from sqlalchemy.orm import Session
 
 from controller.store.queries import children, results, runs, tests
 from controller.store.queries.due_runs import MOST_RUNS, Lines, refuse_too_many
-from controller.store.queries.results import MAX_POINTS, Line, Point, Series
+from controller.store.queries.results import MAX_POINTS, Line, Plan, Point, Series
 from controller.store.queries.runs import RunRecord
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, Metric, Problem
 from streamswarm.targets import shown
 from web.api.asking import Query
 from web.api.blueprint import blueprint, listed
+from web.api.children import child_of
 from web.api.describing import FLAG, ID, INSTANT, TEXT, UUID, described, said
 from web.api.plain import instant, plain
 from web.api.schemas import closed, kind_metrics, record
@@ -59,8 +60,16 @@ _SERIES = closed(
                         "type": ["string", "null"],
                         "description": "Which row of the repeated group it is; null for a metric of the kind's own.",
                     },
-                    "interval_s": {"type": ["number", "null"]},
-                    "live": {"type": "boolean"},
+                    "interval_s": said(
+                        {"type": ["number", "null"]},
+                        "At present; by cron the longest time between two runs of one day. Which runs were due at the time, "
+                        "the points' `gap` tells.",
+                    ),
+                    "live": {
+                        "type": "boolean",
+                        "description": "Whether it is part of the test at present; of a repeated group's row, also whether one of "
+                        f"the newest {children.LATELY} runs had it. Others come where they had runs in the range.",
+                    },
                     "bucket_s": {
                         "type": ["number", "null"],
                         "description": "Width of the buckets; null when every point is a run.",
@@ -128,6 +137,10 @@ def list_results(test_id: int) -> Response:
         ),
         "key": said(TEXT, "Only this row of the group `child`."),
         **_RANGE_QUERY,
+        "live": said(
+            FLAG,
+            "Only pairs of worker and destination that are part of the test at present, or are no longer.",
+        ),
     },
     answers=_SERIES,
 )
@@ -136,7 +149,7 @@ def show_series(test_id: int) -> Response:
     query = Query()
     name, child, key = query.text("metric"), query.text("child"), query.text("key")
     start, end = query.range(usual=_RANGE)
-    worker, destination = query.uuid("worker"), query.id("destination")
+    worker, destination, live = query.uuid("worker"), query.id("destination"), query.flag("live")
     if key and not child:
         query.add("key", "names a row of a repeated group; send `child` too")
     query.done()
@@ -145,12 +158,17 @@ def show_series(test_id: int) -> Response:
         metric = _metric(contract.kind(test.kind), name, child)
         lines = [
             line
-            for line in results.lines(database, test_ids=[test_id])
-            if worker in (None, line.worker_id) and destination in (None, line.destination_id)
+            for line in results.drawn_lines(database, test_id, start=start, end=end)
+            if worker in (None, line.worker_id)
+            and destination in (None, line.destination_id)
+            and live in (None, not line.retired)
         ]
         _refuse_many(len(lines), "worker", "name a worker or a destination")
+        plans = results.read_plans(database, lines, start=start, end=end)
+        lately: dict[Line, frozenset[str]] = {}
         if child:
-            drawn = _of_rows(database, lines, child, metric, key, start=start, end=end)
+            drawn = _of_rows(database, plans, child, metric, key, start=start, end=end)
+            lately = {line: children.keys_lately(database, line, child) for line, _ in drawn}
         else:
             drawn = [
                 (
@@ -162,11 +180,11 @@ def show_series(test_id: int) -> Response:
                         line.job_ids,
                         start=start,
                         end=end,
-                        interval_s=line.interval_s,
+                        plan=plan,
                         points=MAX_POINTS,
                     ),
                 )
-                for line in lines
+                for line, plan in plans.items()
             ]
     return jsonify(
         {
@@ -176,7 +194,13 @@ def show_series(test_id: int) -> Response:
             "from": instant(start),
             "to": instant(end),
             "lines": [
-                {**_line(line), "key": found.key, "bucket_s": found.bucket_s, "points": plain(found.points)}
+                {
+                    **_line(line),
+                    "live": line.live and (found.key is None or found.key in lately[line]),
+                    "key": found.key,
+                    "bucket_s": found.bucket_s,
+                    "points": plain(found.points),
+                }
                 for line, found in drawn
             ],
         }
@@ -187,11 +211,7 @@ def _metric(kind: Kind, name: str, child: str) -> Metric:
     """Return the metric that is asked for, of the kind or of one of its repeated groups."""
     if not child:
         return _named(name or kind.headline.name, kind.metrics)
-    groups = {group.name: group for group in kind.children}
-    if child not in groups:
-        known = f"one of {', '.join(groups)}" if groups else f"there: `{kind.name}` has no repeated group"
-        raise InvalidInputError([Problem(path="child", message=f"`{shown(child)}` is not {known}")])
-    return _named(name, groups[child].metrics)
+    return _named(name, child_of(kind, child).metrics)
 
 
 def _named(name: str, known: Sequence[Metric]) -> Metric:
@@ -205,7 +225,7 @@ def _named(name: str, known: Sequence[Metric]) -> Metric:
 
 def _of_rows(
     database: Session,
-    lines: Sequence[Line],
+    plans: Mapping[Line, Plan],
     child: str,
     metric: Metric,
     key: str,
@@ -214,7 +234,7 @@ def _of_rows(
     end: dt.datetime,
 ) -> list[tuple[Line, Series]]:
     """Return a metric of the rows of a repeated group that these lines had, of all or of one."""
-    keys = [children.keys(database, line, child, start=start, end=end) for line in lines]
+    keys = [children.keys(database, line, child, start=start, end=end) for line in plans]
     wanted = [[known for known in of_line if key in ("", known)] for of_line in keys]
     names = list(dict.fromkeys(known for of_line in wanted for known in of_line))
     some = ", ".join(shown(known) for known in names[:_NAMED])
@@ -222,11 +242,12 @@ def _of_rows(
     _refuse_many(sum(map(len, wanted)), "key", f"name one (of {some}{more}), a worker or a destination")
     return [
         (line, series)
-        for line, of_line, group in zip(lines, wanted, keys, strict=True)
+        for (line, plan), of_line, group in zip(plans.items(), wanted, keys, strict=True)
         if of_line
         for series in children.child_series(
             database,
             line,
+            plan,
             child,
             metric.name,
             of_line,
@@ -251,5 +272,4 @@ def _line(line: Line) -> dict[str, object]:
         "destination_id": line.destination_id,
         "destination": line.destination_name or None,
         "interval_s": line.interval_s,
-        "live": line.live,
     }

@@ -12,8 +12,8 @@ from flask import render_template, request
 from controller.planning.accounts import Account
 from controller.quantities import share
 from controller.store.queries import accounts, tests
-from controller.store.queries.accounts import SETTLING
 from controller.store.queries.due_runs import MOST_RUNS
+from controller.store.queries.versions import SETTLING
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint

@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Response, jsonify, request, url_for
 
+from controller.planning.gaps import Gap
 from controller.store.queries import charts, events, operations, results, tests
 from controller.store.queries.operations import OperationMark
 from controller.store.queries.results import Line
@@ -117,15 +118,16 @@ def test_chart(test_id: int) -> Response:
         found = tests.get(session, test_id)
         kind = contract.kind(found.kind)
         metrics = asked_metrics(kind)
-        every = results.lines(session, test_ids=[test_id])
-        lines = every[:MOST_LINES]
+        every = results.drawn_lines(session, test_id, start=start, end=end)
+        plans = results.read_plans(session, every[:MOST_LINES], start=start, end=end)
         bucket = (
             None
             if request.args.get("step") == "0"
-            else charts.bucket_for(session, lines, start=start, end=end)
+            else charts.bucket_for(session, plans, start=start, end=end)
         )
         drawn = [
-            charts.chart_line(session, line, metrics, start=start, end=end, bucket=bucket) for line in lines
+            charts.chart_line(session, line, plan, metrics, start=start, end=end, bucket=bucket)
+            for line, plan in plans.items()
         ]
         marks = operations.marks_of_test(session, test_id, start=start, end=end)
         found_events = events.find(session, test_id, found.kind, start=start, end=end)
@@ -153,7 +155,7 @@ def _series(drawn: charts.ChartLine, found: Sequence[events.EventRecord]) -> dic
     return {
         "id": f"{line.worker_id} {line.destination_id or ''}",
         "label": line_label(line),
-        "interval_ms": round((line.interval_s or 0) * 1000),
+        "gaps": gap_list(drawn.gaps),
         "t": [milliseconds(at) for at in drawn.at],
         "failed": drawn.failed,
         "error": drawn.error,
@@ -207,7 +209,8 @@ def asked_range() -> tuple[dt.datetime, dt.datetime]:
 
 def line_label(line: Line) -> str:
     """Return what a line is called on a chart."""
-    return f"{line.worker_name} → {line.destination_name}" if line.destination_name else line.worker_name
+    name = f"{line.worker_name} → {line.destination_name}" if line.destination_name else line.worker_name
+    return f"{name} (no longer part of the test)" if line.retired else name
 
 
 def _instant(name: str) -> dt.datetime:
@@ -217,6 +220,14 @@ def _instant(name: str) -> dt.datetime:
             [Problem(path=name, message="must be an instant in milliseconds since 1970-01-01 UTC")]
         )
     return dt.datetime.fromtimestamp(int(text) / 1000, dt.UTC)
+
+
+def gap_list(gaps: Sequence[Gap]) -> list[dict[str, Any]]:
+    """Return gaps as pages name them; from and to in milliseconds."""
+    return [
+        {"from": gap.start_us / 1000, "to": gap.end_us / 1000, "missing": gap.reason == "missing"}
+        for gap in gaps
+    ]
 
 
 def milliseconds(instant: dt.datetime) -> int:

@@ -24,6 +24,7 @@ from web.pages.charts import (
     asked_metrics,
     asked_range,
     chart_groups,
+    gap_list,
     line_label,
     milliseconds,
     width_ms,
@@ -95,20 +96,29 @@ def test_rows(test_id: int) -> Response:
         found = tests.get(session, test_id)
         child = _child(contract.kind(found.kind))
         metrics = asked_metrics(child)
-        line = _line(results.lines(session, test_ids=[test_id]))
+        line = _line(results.drawn_lines(session, test_id))
         if line is None:
-            return _answer(child, None, [], 0, None)
+            return _answer(child, None, [], 0, None, frozenset())
         keys = children.keys(session, line, child.name, start=start, end=end)
         # What was chosen may lie beyond the rows of another range.
         first = min(first, max(0, len(keys) - 1) // MOST_LINES * MOST_LINES)
         wanted = keys[first : first + MOST_LINES]
-        bucket = children.bucket_for(session, line, len(keys), start=start, end=end)
-        group = children.read(session, line, child.name, metrics, wanted, start=start, end=end, bucket=bucket)
-    return _answer(child, line, keys, first, group)
+        plan = results.read_plans(session, [line], start=start, end=end)[line]
+        bucket = children.bucket_for(session, line, plan, len(keys), start=start, end=end)
+        group = children.read(
+            session, line, plan, child.name, metrics, wanted, start=start, end=end, bucket=bucket
+        )
+        lately = children.keys_lately(session, line, child.name)
+    return _answer(child, line, keys, first, group, lately)
 
 
 def _answer(
-    child: Child, line: Line | None, keys: Sequence[str], first: int, group: Group | None
+    child: Child,
+    line: Line | None,
+    keys: Sequence[str],
+    first: int,
+    group: Group | None,
+    lately: frozenset[str],
 ) -> Response:
     middle = group.bucket / 2 if group and group.bucket else dt.timedelta(0)
     response = jsonify(
@@ -117,22 +127,23 @@ def _answer(
             "total": len(keys),
             "first": first,
             "step": width_ms(group.bucket) if group else 0,
-            "interval_ms": round((line.interval_s or 0) * 1000) if line else 0,
+            "gaps": gap_list(group.gaps) if group else [],
             "t": [milliseconds(at + middle) for at in group.at] if group else [],
             "failed": group.failed if group else [],
             "error": group.error if group else [],
             "missed": group.missed if group else [],
-            "rows": [_row(child, group, key) for key in group.rows] if group else [],
+            "rows": [_row(child, group, key, key in lately) for key in group.rows] if group else [],
         }
     )
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _row(child: Child, group: Group, key: str) -> dict[str, Any]:
+def _row(child: Child, group: Group, key: str, lately: bool) -> dict[str, Any]:
+    name = f"{child.key} {int(key)}" if key.isascii() and key.isdigit() else key
     return {
         "id": key,
-        "label": f"{child.key} {int(key)}" if key.isascii() and key.isdigit() else key,
+        "label": name if lately else f"{name} (not in the newest runs)",
         "metrics": {
             name: {
                 "mean": [each and each.mean for each in points],

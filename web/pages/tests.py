@@ -75,7 +75,7 @@ def test(test_id: int) -> str:
     """Show one test with its charts."""
     latest = _latest(test_id)
     with transaction() as session:
-        lines = results.lines(session, test_ids=[test_id]) if latest["kind"].children else ()
+        lines = results.drawn_lines(session, test_id) if latest["kind"].children else ()
     return render_template(
         "tests/page.html",
         groups=chart_groups(latest["kind"]),

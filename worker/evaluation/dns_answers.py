@@ -41,7 +41,10 @@ def fill(
 
     `wrong` answers came that were none to the question, and to `unanswered` queries came none.
     """
-    metrics.queries = queries = len(answers) + wrong + unanswered
+    queries = len(answers) + wrong + unanswered
+    if not queries:
+        return
+    metrics.queries = queries
     metrics.answered = len(answers) + wrong
     metrics.unanswered_pct = 100.0 * unanswered / queries
     if told is None:

@@ -31,6 +31,23 @@ _USER_PRIORITY = {
     "CS1": 1,
     "LE": 1,
 }
+#: What a class is meant for (RFC 4594, section 2.3; VA: RFC 5865, LE: RFC 8622).
+_SERVICE_CLASS = {
+    "CS6": "network control",
+    "EF": "telephony",
+    "VA": "telephony, admitted by capacity",
+    "CS5": "signalling",
+    **{f"AF4{drop}": "multimedia conferencing" for drop in (1, 2, 3)},
+    "CS4": "real-time interactive",
+    **{f"AF3{drop}": "multimedia streaming" for drop in (1, 2, 3)},
+    "CS3": "broadcast video",
+    **{f"AF2{drop}": "low-latency data" for drop in (1, 2, 3)},
+    "CS2": "operation, administration and maintenance",
+    **{f"AF1{drop}": "high-throughput data" for drop in (1, 2, 3)},
+    "CS0": "standard",
+    "CS1": "low-priority data",
+    "LE": "lower effort",
+}
 #: Access category of a user priority (IEEE 802.11, RFC 8325, section 4).
 _ACCESS_CATEGORY = {
     0: "AC_BE", 3: "AC_BE", 1: "AC_BK", 2: "AC_BK", 4: "AC_VI", 5: "AC_VI", 6: "AC_VO", 7: "AC_VO",
@@ -51,6 +68,8 @@ class CodePoint:
     name: str
     #: The RFC that defines it; empty for a number without a name.
     reference: str
+    #: What it is meant for, such as `telephony`; empty where no RFC says.
+    service_class: str
     #: Priority code point of 802.1p, which is the class selector (RFC 2474, section 4.2.2; LE is background).
     cos: int
     #: User priority and access category of Wi-Fi (RFC 8325).
@@ -82,11 +101,18 @@ def code_point(number: int) -> CodePoint:
         number=number,
         name=name,
         reference=_reference(name),
+        service_class=_SERVICE_CLASS.get(name, ""),
         # Lower effort goes below best effort, which 802.1Q does by priority 1 (RFC 8622, section 11).
         cos=1 if name == "LE" else number >> 3,
         user_priority=priority,
         access_category=_ACCESS_CATEGORY[priority],
     )
+
+
+def described(point: CodePoint) -> dict[str, str]:
+    """Return what texts there are about a class, for a run's detail."""
+    texts = {"service_class": point.service_class, "defined_by": point.reference}
+    return {name: text for name, text in texts.items() if text} | {"access_category": point.access_category}
 
 
 def named(octet: int) -> str:

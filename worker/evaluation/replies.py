@@ -29,8 +29,6 @@ class Replies:
     in_time: dict[int, int]
     #: Requests whose first reply came later.
     late: int
-    #: Replies beyond the first to a request (RFC 5560).
-    duplicates: int
     #: First replies that came after one to a later request to the same host (RFC 4737 tells of one flow).
     reordered: int
     #: Every reply in time has its time from the kernel's stamps alone.
@@ -40,24 +38,20 @@ class Replies:
     def of(cls, record: EchoRecord, timeout_ms: int, hosts: int = 1) -> Replies:
         """Sort out the replies of a record whose request `n` went to host `n % hosts`."""
         indexes, rtts, kernels = record.replies.requests, record.replies.rtts_ns, record.replies.kernels
-        # Read backwards, the first reply to a request is what remains.
-        first = dict(zip(reversed(indexes), reversed(rtts), strict=True))
-        duplicates = len(indexes) - len(first)
-        arrived = list(dict.fromkeys(indexes)) if duplicates else indexes
+        first = dict(zip(indexes, rtts, strict=True))
         limit_ns = timeout_ms * 1_000_000
         in_time = first
         if first and max(first.values()) > limit_ns:
             in_time = {index: rtt_ns for index, rtt_ns in first.items() if rtt_ns <= limit_ns}
         kernel = False not in kernels
         if not kernel:
-            by_kernel = dict(zip(reversed(indexes), reversed(kernels), strict=False))
+            by_kernel = dict(zip(indexes, kernels, strict=False))
             kernel = all(by_kernel[index] for index in in_time)
         return cls(
             record=record,
             in_time=in_time,
             late=len(first) - len(in_time),
-            duplicates=duplicates,
-            reordered=_reordered(arrived, hosts),
+            reordered=_reordered(indexes, hosts),
             kernel=kernel,
         )
 
@@ -73,7 +67,8 @@ class Replies:
             bytes_received=record.bytes_received,
         )
         if record.all_taken:
-            result.duplicates, result.reordered, result.late = self.duplicates, self.reordered, self.late
+            # RFC 5560 tells of duplicates.
+            result.duplicates, result.reordered, result.late = record.duplicates, self.reordered, self.late
             result.dropped_here = record.dropped_here
         if record.sent and not (record.dropped_here and len(self.in_time) < record.sent):
             result.loss_pct = 100.0 * (record.sent - len(self.in_time)) / record.sent

@@ -25,7 +25,9 @@ def summarise(replies: Replies, first: IPAddress, hosts: int, count: int) -> Pin
     """
     result = replies.counted()
     result.addresses = hosts
-    result.addresses_answering = len(_answering(replies, hosts))
+    answering = len(_answering(replies, hosts))
+    if answering == hosts or _all_known(replies):
+        result.addresses_answering = answering
     if replies.in_time:
         replies.add_times(result)
     if hosts <= MOST_ROWS:
@@ -34,12 +36,22 @@ def summarise(replies: Replies, first: IPAddress, hosts: int, count: int) -> Pin
 
 
 def answering(replies: Replies, first: IPAddress, hosts: int) -> dict[str, Any]:
-    """Return the part of a detail that tells which addresses answered, or which did not if that is shorter."""
+    """Return the part of a detail that tells which addresses answered, or which did not if that is shorter.
+
+    Who is silent is known only when every address was asked and no reply was dropped here.
+    """
     answered = _answering(replies, hosts)
+    if not _all_known(replies):
+        return {"answering": _told(_ranges(sorted(answered)), first)}
     found, missing = _ranges(sorted(answered)), _ranges(sorted(set(range(hosts)) - answered))
     if len(found) <= len(missing) or not missing:
         return {"answering": _told(found, first)}
     return {"silent": _told(missing, first)}
+
+
+def _all_known(replies: Replies) -> bool:
+    """Whether every request was sent, and no reply found no room on this host."""
+    return not replies.record.refused and not replies.record.dropped_here
 
 
 def _answering(replies: Replies, hosts: int) -> set[int]:
@@ -52,7 +64,7 @@ def _rows(replies: Replies, first: IPAddress, hosts: int, count: int) -> Iterabl
     times: dict[int, list[float]] = {}
     for index, rtt_ns in replies.in_time.items():
         times.setdefault(index % hosts, []).append(rtt_ns / 1e6)
-    known = not replies.record.refused and not replies.record.dropped_here
+    known = _all_known(replies)
     for host, rtts in sorted(times.items()):
         row = PingAddress(address=str(first + host), rtt_avg_ms=statistics.mean(rtts))
         if known or len(rtts) == count:

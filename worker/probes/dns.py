@@ -20,7 +20,7 @@ from streamswarm.v1.probes.dns_pb2 import DnsResult, DnsSpec
 from worker.evaluation import dns_answers
 from worker.evaluation.dns_answers import Answer
 from worker.evaluation.dns_demands import Demands
-from worker.failures import internal_failure, network_failure
+from worker.failures import internal_failure, network_failure, target_failure
 from worker.probing import Availability, FailingWith, Need, Outcome, ProbeContext, ProbeFailure
 from worker.wire.dns_https import HttpsTransport
 from worker.wire.dns_transport import Server, StreamTransport, Traffic, Transport, UdpTransport
@@ -30,10 +30,16 @@ from worker.wire.tls import expected_name
 #: What fits everywhere without fragments (DNS flag day 2020).
 _UDP_PAYLOAD_BYTES = 1232
 _PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
+#: Bytes of messages of one run that are kept to be looked at in the end, read: they take many times as much then.
+_MOST_KEPT_BYTES = 1_048_576
 #: Queries without an answer to them that the detail tells of.
 _TOLD_FAILURES = 10
-#: The server answered, but with no DNS message, with one to another question, or with an HTTP error.
-_WRONG_ANSWERS = {probe_pb2.FAILURE_REASON_BAD_ANSWER, probe_pb2.FAILURE_REASON_WRONG_STATUS}
+#: The server answered, but with no DNS message, with one to another question or too large a one, or with an HTTP error.
+_WRONG_ANSWERS = {
+    probe_pb2.FAILURE_REASON_BAD_ANSWER,
+    probe_pb2.FAILURE_REASON_TOO_MUCH,
+    probe_pb2.FAILURE_REASON_WRONG_STATUS,
+}
 
 
 async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
@@ -65,16 +71,19 @@ async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
             transport.close()
             _count(metrics, traffic)
         told, failure = await demands.first_unmet(answers)
-        wrong = [each for each in failures if each.reason in _WRONG_ANSWERS]
-        unanswered = [each for each in failures if each.reason not in _WRONG_ANSWERS]
+        # What this host could not ask says nothing about the server, and is no loss.
+        unsent = [each for each in failures if each.status == probe_pb2.STATUS_ERROR]
+        asked = [each for each in failures if each not in unsent]
+        wrong = [each for each in asked if each.reason in _WRONG_ANSWERS]
+        unanswered = [each for each in asked if each.reason not in _WRONG_ANSWERS]
         dns_answers.fill(metrics, answers, wrong=len(wrong), unanswered=len(unanswered), told=told)
         if told is not None:
             detail |= dns_answers.detail_of(told.message)
-        for name, some in (("wrong_answers", wrong), ("unanswered", unanswered)):
+        for name, some in (("wrong_answers", wrong), ("unanswered", unanswered), ("not_sent", unsent)):
             if some and (told is not None or len(failures) > 1):
                 detail[name] = [shown(each.message, 255) for each in some[:_TOLD_FAILURES]]
         # An answer that is none to the question is as wrong as one that the test does not want.
-        failure = failure or next(iter(wrong), None) or (None if answers else unanswered[-1])
+        failure = failure or next(iter(wrong), None) or (None if answers else (unanswered or unsent)[-1])
         if failure is not None:
             failure.metrics = metrics
             raise failure
@@ -138,6 +147,7 @@ async def _ask_all(
     answers: list[Answer] = []
     failures: list[ProbeFailure] = []
     begin = time.monotonic()
+    kept = 0
     for number in range(max(1, spec.count)):
         if number:
             await asyncio.sleep(max(0.0, begin + number * spec.interval_ms / 1000 - time.monotonic()))
@@ -148,6 +158,15 @@ async def _ask_all(
         except ProbeFailure as failure:
             failures.append(failure)
         else:
+            kept += reply.size
+            if answers and kept > _MOST_KEPT_BYTES:
+                failures.append(
+                    target_failure(
+                        f"the answers of {server.where} have more than {_MOST_KEPT_BYTES:,} bytes in all",
+                        reason=probe_pb2.FAILURE_REASON_TOO_MUCH,
+                    )
+                )
+                continue
             answers.append(
                 Answer(
                     message=reply.message,

@@ -198,6 +198,9 @@ async def _connect(this: _Run, order: Order, hop: Hop) -> HttpLine:
         dscp=spec.dscp,
         source=source,
     )
+    if line.cert_days_left is not None:
+        # By the controller's time: a clock that is ahead makes them fewer.
+        line.cert_days_left += (this.context.clock_offset_ms or 0.0) / 86_400_000
     return line
 
 

@@ -10,7 +10,7 @@ from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.mtu_pb2 import MtuResult, MtuSpec
 from worker.evaluation.path_mtu import Search
-from worker.failures import LOOK, network_failure, unsent, vantage_failure
+from worker.failures import LOOK, internal_failure, network_failure, unsent, vantage_failure
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
 from worker.wire import icmp_messages, netlink
 from worker.wire.echo import EchoUnavailableError, echo_availability
@@ -32,6 +32,12 @@ _WAIT_MARGIN_S = 0.1
 
 async def run(target: Target, spec: MtuSpec, context: ProbeContext) -> Outcome:
     """Search the path to the first address that the resolver gives."""
+    if spec.max_size_bytes < spec.min_mtu_bytes:
+        raise internal_failure(
+            f"the test wants a path MTU of {spec.min_mtu_bytes} bytes and sends no packets of more than "
+            f"{spec.max_size_bytes}: raise `max_size_bytes`, or lower `min_mtu_bytes`",
+            reason=probe_pb2.FAILURE_REASON_INVALID_TEST,
+        )
     source = Source.parse(spec.source)
     resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
@@ -94,6 +100,8 @@ class _Run:
         self._slowest_ms = 0.0
         self._lost = 0
         self._reports = 0
+        #: The smallest packet that this host's kernel has refused as too big for its own link.
+        self._refused_here: int | None = None
         self.metrics = MtuResult()
 
     async def measure(self) -> None:
@@ -107,13 +115,23 @@ class _Run:
                 await self._locate(search.passing + 1)
         finally:
             self._count()
-        if search.passing < self._spec.min_mtu_bytes:
-            raise network_failure(
-                f"the path to {self._address} carries packets of {search.passing} bytes at most; "
-                f"the test wants {self._spec.min_mtu_bytes}",
+        wanted = self._spec.min_mtu_bytes
+        if search.passing >= wanted:
+            return
+        if not search.limited or self._refused_here == search.passing + 1:
+            raise vantage_failure(
+                f"this host sends no packets of more than {search.passing} bytes to {self._address}, so that it cannot "
+                f"tell whether the path carries {wanted}; give its interface a larger MTU, or the test a smaller one",
                 self.metrics,
-                reason=probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS,
+                reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
             )
+        doubt = "" if confirmed else "; losses beside them leave this uncertain"
+        raise network_failure(
+            f"the path to {self._address} carries packets of {search.passing} bytes at most; "
+            f"the test wants {wanted}{doubt}",
+            self.metrics,
+            reason=probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS,
+        )
 
     def _look_at_this_host(self) -> int:
         """Return the largest packet that may be sent."""
@@ -204,7 +222,9 @@ class _Run:
             search.vanished(size)
         elif verdict.fate == "too_big":
             search.too_big(size, verdict.mtu)
-            if verdict.reporter is not None:
+            if verdict.reporter is None:
+                self._refused_here = min(size, self._refused_here or size)
+            else:
                 self._reports += 1
                 self._detail["reporter"] = verdict.reporter
         else:
@@ -269,8 +289,9 @@ class _Run:
 
     def _count(self) -> None:
         metrics, prober = self.metrics, self._prober
-        metrics.reports = self._reports
-        metrics.lost = self._lost
+        if prober.packets_sent:
+            metrics.reports = self._reports
+            metrics.lost = self._lost
         metrics.packets_sent = prober.packets_sent
         metrics.packets_received = prober.packets_received
         metrics.bytes_sent = prober.bytes_sent

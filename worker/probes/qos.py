@@ -58,7 +58,10 @@ async def run(target: Target, spec: QosSpec, context: ProbeContext) -> Outcome:
     source = Source.parse(spec.source)
     resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
-    detail: dict[str, Any] = {"address": str(address)}
+    detail: dict[str, Any] = {
+        "address": str(address),
+        "classes": {point.name: dscp.described(point) for point in points},
+    }
     with FailingWith(detail):
         context.guard.check(address)
         if spec.trace or spec.ecn:

@@ -66,6 +66,10 @@ async def run(target: Target, spec: SystemSpec, context: ProbeContext) -> Outcom
         ) from None
     except TooManyHungCallsError as error:
         raise vantage_failure(str(error), reason=probe_pb2.FAILURE_REASON_NOT_AVAILABLE) from error
+    except (OSError, psutil.Error) as error:
+        raise vantage_failure(
+            f"this host's counters cannot be read: {error}", reason=probe_pb2.FAILURE_REASON_NOT_AVAILABLE
+        ) from error
     result = SystemResult()
     seconds = (after.at_ns - before.at_ns) / 1e9
     _fill_cpu(result, before, after, seconds)

@@ -70,34 +70,48 @@ async def _attempt_all(
     detail: dict[str, Any],
     capture: HandshakeCapture | None,
 ) -> None:
-    """Make all attempts and fill in what they say; raises the last failure when none succeeded."""
+    """Make all attempts and fill in what they say; raises the last failure when none succeeded.
+
+    Those that this host could not make do not count while there are others.
+    """
     made: list[Handshake] = []
     failures: list[ProbeFailure] = []
+    #: Attempts that failed for want of something on this host: they say nothing about the destination.
+    untried: list[ProbeFailure] = []
     attempts = max(1, spec.count)
     begin = time.monotonic()
     for number in range(attempts):
         if number:
             await asyncio.sleep(max(0.0, begin + number * spec.interval_ms / 1000 - time.monotonic()))
+        handshake: Handshake | None = None
         try:
             connection, split = await _connect(address, port, spec, capture)
             with connection.sock:
                 handshake = _look_at(connection, split)
-                made.append(handshake)
                 if spec.send or spec.expect:
-                    made[-1] = replace(
+                    handshake = replace(
                         handshake,
                         first_byte_ms=await _talk(connection, spec, metrics, endpoint(address, port)),
                     )
         except ProbeFailure as failure:
+            if failure.status == probe_pb2.STATUS_ERROR:
+                untried.append(failure)
+                continue
             failures.append(failure)
-    handshakes.fill(metrics, attempts, made, [failure.reason for failure in failures])
-    if failures and attempts > 1:
-        detail["failures"] = [shown(failure.message, 255) for failure in failures[:_TOLD_FAILURES]]
+        if handshake is not None:
+            made.append(handshake)
+    tried = attempts - len(untried)
+    if tried:
+        handshakes.fill(metrics, tried, made, [failure.reason for failure in failures])
+    for name, some in (("failures", failures), ("not_tried", untried)):
+        if some and attempts > 1:
+            detail[name] = [shown(failure.message, 255) for failure in some[:_TOLD_FAILURES]]
     if made:
         detail["class"] = handshakes.diagnosis(metrics)
-    if len(failures) == attempts:
-        failures[-1].metrics = metrics
-        raise failures[-1]
+    if len(failures) == tried:
+        ending = (failures or untried)[-1]
+        ending.metrics = metrics
+        raise ending
 
 
 async def _connect(

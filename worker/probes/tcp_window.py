@@ -21,6 +21,7 @@ from worker.probing import Availability, FailingWith, Need, Outcome, ProbeContex
 from worker.wire import tcp_info, tls
 from worker.wire.addresses import endpoint
 from worker.wire.connect import Connection, connect, failure_of
+from worker.wire.http_exchange import HeaderTooLargeError
 from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
 from worker.wire.tcp_sampling import Sampler, sampling
@@ -122,6 +123,10 @@ class _Run:
                 f"{self._where} did not answer in HTTP: {shown(str(error), 200)}",
                 self._metrics,
                 reason=probe_pb2.FAILURE_REASON_BROKEN_OFF if broken else probe_pb2.FAILURE_REASON_BAD_ANSWER,
+            ) from error
+        except HeaderTooLargeError as error:
+            raise target_failure(
+                f"{self._where}: {error}", self._metrics, reason=probe_pb2.FAILURE_REASON_TOO_MUCH
             ) from error
         except PeerClosedError as error:
             raise target_failure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from streamswarm.targets import Target, shown
@@ -20,10 +20,12 @@ from worker.wire.connect import connect, failure_of
 from worker.wire.deadline import time_limit
 from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
-from worker.wire.tls import expected_name
+from worker.wire.tls import expected_name, no_authorities
 from worker.wire.tls_handshake import Handshake, HandshakeError
 
 _MOST_REMEMBERED = 16_384
+#: Certificates of a chain that are looked at; those of the public web have two to five.
+_LONGEST_CHAIN = 32
 #: What decides which certificate a server shows: its host, address and port, the name, and how TLS is begun.
 _Asked = tuple[str, str, int, str, str, str]
 #: Fingerprint of the certificate that each server showed last; since the worker's start.
@@ -44,7 +46,8 @@ async def run(target: Target, spec: TlsSpec, context: ProbeContext) -> Outcome:
     with FailingWith(detail):
         context.guard.check(address, port)
         handshake = await _shake_hands(address, port, name, spec, source, metrics)
-        found = _judge(handshake, name, metrics, detail)
+        now = datetime.now(timezone.utc) - timedelta(milliseconds=context.clock_offset_ms or 0.0)
+        found = _judge(handshake, name, now, metrics, detail)
         asked = (target.host, str(address), port, name, spec.starttls, spec.min_version)
         changed = _changed(asked, handshake)
         if changed is not None:
@@ -116,9 +119,12 @@ def _refused(error: Exception, where: str, metrics: TlsResult) -> ProbeFailure:
 
 
 def _judge(
-    handshake: Handshake, name: str, metrics: TlsResult, detail: dict[str, Any]
+    handshake: Handshake, name: str, now: datetime, metrics: TlsResult, detail: dict[str, Any]
 ) -> list[CertificateProblem]:
-    """Fill in what was agreed on and what the certificates say; return what is wrong with them."""
+    """Fill in what was agreed on and what the certificates say; return what is wrong with them.
+
+    `now` is the controller's time as far as it is known: a wrong clock of this host is no fault of the server's.
+    """
     if handshake.version is not None:
         metrics.tls_version = handshake.version
     if handshake.cipher_bits is not None:
@@ -130,6 +136,12 @@ def _judge(
         detail["key_exchange"] = shown(handshake.group)
     if handshake.alpn:
         detail["alpn"] = shown(handshake.alpn)
+    if len(handshake.chain) > _LONGEST_CHAIN:
+        raise target_failure(
+            f"the server shows {len(handshake.chain)} certificates, and more than {_LONGEST_CHAIN} are not looked at",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_TOO_MUCH,
+        )
     try:
         chain = [certificates.read(der) for der in handshake.chain]
     except ValueError as error:
@@ -142,15 +154,19 @@ def _judge(
         raise target_failure(
             "the server shows no certificate", metrics, reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE
         )
-    now = datetime.now(timezone.utc)
-    validation = tls_validation.validate(handshake.chain)
-    found = certificates.problems(chain, host=name, now=now, validation_error=validation.error)
-    metrics.validation_ms = validation.elapsed_ns / 1e6
+    validation = tls_validation.validate(handshake.chain, now)
+    found = certificates.problems(
+        chain, host=name, now=now, validation_error=None if validation is None else validation.error
+    )
+    if validation is not None:
+        metrics.validation_ms = validation.elapsed_ns / 1e6
     metrics.cert_days_left = chain[0].days_left(now)
     metrics.chain_days_left = min(certificate.days_left(now) for certificate in chain)
     if chain[0].key_bits is not None:
         metrics.key_bits = chain[0].key_bits
-    metrics.chain_valid = not any(problem.matter == Matter.CHAIN for problem in found)
+    invalid = any(problem.matter == Matter.CHAIN for problem in found)
+    if validation is not None or invalid:
+        metrics.chain_valid = not invalid
     metrics.name_valid = not any(problem.matter == Matter.NAME for problem in found)
     metrics.problems = len(found)
     detail["chain"] = [_shown_certificate(certificate) for certificate in chain]
@@ -189,6 +205,8 @@ def _check(where: str, spec: TlsSpec, metrics: TlsResult, found: list[Certificat
         raise target_failure(
             f"{where}: {'; '.join(invalid)}", metrics, reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE
         )
+    if spec.verify and not metrics.HasField("chain_valid"):
+        raise no_authorities(where, metrics)
     if spec.min_days_left and metrics.chain_days_left < spec.min_days_left:
         which = "certificate" if metrics.cert_days_left == metrics.chain_days_left else "chain"
         raise target_failure(

@@ -13,6 +13,7 @@ from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.traceroute_pb2 import TracerouteHop, TracerouteResult, TracerouteSpec
 from worker.failures import (
+    LOOK,
     NO_ROOM,
     error_text,
     internal_failure,
@@ -32,6 +33,7 @@ from worker.wire.trace.names import names_of
 from worker.wire.trace.paths import Memory
 from worker.wire.trace.plan import (
     MOST_SHORTER,
+    Answer,
     Protocol,
     TracePlan,
     TraceRecord,
@@ -94,13 +96,13 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
         if record.mtus:
             _tell_mtus(record.mtus, found, metrics, detail)
         if context.databases is not None:
-            await _locate(context.databases, found, metrics, detail["hops"])
+            await _locate(context.databases, found, metrics, detail)
         if record.refused:
             detail["not_sent"] = refusals(record.refused)
         if record.overflows:
             detail["overflows"] = record.overflows
         if not metrics.reached:
-            raise _not_reached(found, address, plan, metrics, record.overflows)
+            raise _not_reached(found, address, plan, metrics, record)
     return Outcome(metrics=metrics, detail=detail)
 
 
@@ -360,19 +362,20 @@ def _tell_mtus(
         detail["mtus"] = [{"from": address, "mtu": mtu} for address, mtu in left.items()]
 
 
-async def _locate(
-    folder: Path, found: list[Hop], metrics: TracerouteResult, told: list[dict[str, Any]]
-) -> None:
-    """Add what the databases of a folder say about each hop's first address."""
+async def _locate(folder: Path, found: list[Hop], metrics: TracerouteResult, detail: dict[str, Any]) -> None:
+    """Add what the databases of a folder say about each hop's first address, or that there is none."""
     from worker.wire.trace import places
 
     databases = _databases.get(folder)
     if databases is None:
         databases = _databases[folder] = places.Places(folder)
     databases.refresh()
+    if not databases.there:
+        detail["databases"] = f"none that can be read in {folder}"
+        return
     systems: set[int] = set()
     where: list[tuple[float, float]] = []
-    for hop, row, entry in zip(found, metrics.hops, told, strict=True):
+    for hop, row, entry in zip(found, metrics.hops, detail["hops"], strict=True):
         if not hop.addresses:
             continue
         place = databases.of(hop.addresses[0])
@@ -397,23 +400,33 @@ async def _locate(
 
 
 def _not_reached(
-    found: list[Hop], address: IPAddress, plan: TracePlan, metrics: TracerouteResult, overflows: int
+    found: list[Hop], address: IPAddress, plan: TracePlan, metrics: TracerouteResult, record: TraceRecord
 ) -> ProbeFailure:
-    if overflows:
+    if record.overflows:
+        metrics.ClearField("reached")
         return vantage_failure(
-            f"no answer of {address} was read, but {overflows} packets came while this host's receive buffer was full; "
+            f"no answer of {address} was read, but {record.overflows} packets came while this host's receive buffer was full; "
             "let the worker do less at a time, or raise net.core.rmem_max",
             metrics,
             reason=probe_pb2.FAILURE_REASON_NO_ROOM,
         )
     last = next((hop for hop in reversed(found) if hop.answers), None)
+    if record.refused and not _turned_away(last):
+        metrics.ClearField("reached")
+        room = all(number in NO_ROOM for number in record.refused)
+        return vantage_failure(
+            f"no answer of {address} came, but this host did not send all probes: {refusals(record.refused)}"
+            f"{'' if room else LOOK}",
+            metrics,
+            reason=probe_pb2.FAILURE_REASON_NO_ROOM if room else probe_pb2.FAILURE_REASON_CANNOT_SEND,
+        )
     if last is None:
         return network_failure(
             f"{address} and all hops on the way are silent: no answer to {metrics.probes_sent} probes "
             f"within {plan.timeout_s * 1000:.0f} ms",
             metrics,
         )
-    error = next((answer for answer in last.answers if answer.unreachable), None)
+    error = _turned_away(last)
     if error is not None and error.type is not None:
         words = icmp_messages.error_name(address.version, error.type, error.code)
         return network_failure(
@@ -425,6 +438,11 @@ def _not_reached(
         f"{address} did not answer; the last hop that did is number {last.ttl}, {', '.join(last.addresses)}",
         metrics,
     )
+
+
+def _turned_away(last: Hop | None) -> Answer | None:
+    """Return the error by which the last hop that answered said that there is no way on; None without one."""
+    return None if last is None else next((answer for answer in last.answers if answer.unreachable), None)
 
 
 _NUMBERS = [f"{ttl:02d}" for ttl in range(256)]

@@ -24,6 +24,7 @@ from worker.policy import Policy
 from worker.probing import IPAddress, ProbeFailure
 from worker.wire import mark_messages, options
 from worker.wire.mark_messages import MarkMessage, Sort
+from worker.wire.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,8 @@ def _bound(family: socket.AddressFamily, port: int) -> socket.socket:
 
 
 def _serve(sock: socket.socket, answering: Answering) -> None:
-    for _ in range(_TURN):
+    turn = Turn(_TURN)
+    while turn.goes_on():
         try:
             data, ancillary, _, address = sock.recvmsg(mark_messages.SIZE + 1, _ANCILLARY_BYTES)
         except OSError:  # nothing more, or an error of an answer sent before

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import socket
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from worker.clock import Clock
 from worker.policy import Policy
 from worker.probing import IPAddress, ProbeFailure
 from worker.vantage.gateways import Gateways
-from worker.vantage.nameservers import any_answers, name_servers
+from worker.vantage.nameservers import RESOLV_CONF, any_answers, name_servers
 from worker.vantage.pressure import Pressure
 from worker.vantage.strays import Strays
 from worker.wire import netlink
@@ -36,6 +37,7 @@ _LATELY_US = 2_000_000
 _MOST_WAYS = 64
 #: A way is looked at for so long after its last use: jobs come every few minutes too.
 _KEPT_US = 300_000_000
+_HERE = ipaddress.IPv4Address("127.0.0.1")
 #: A verdict about the name servers is good for so long.
 _RESOLVER_FRESH_US = 2_000_000
 
@@ -185,7 +187,11 @@ class Vantage:
     async def _look_at_resolver(self) -> str:
         servers = self._servers()
         if not servers:
-            return ""
+            # The C library then asks this host itself.
+            self._cut_off = not await any_answers((_HERE,))
+            return (
+                f"{RESOLV_CONF} names no name server, and none answers on this host" if self._cut_off else ""
+            )
         for server in servers:
             self.note(server, answered=False)
         since_us = self._clock.steady_us() - _LATELY_US

@@ -12,7 +12,7 @@ from pathlib import Path
 from worker.probing import IPAddress
 from worker.wire.datagram import Datagram, open_exchange
 
-_RESOLV_CONF = Path("/etc/resolv.conf")
+RESOLV_CONF = Path("/etc/resolv.conf")
 _PORT = 53
 #: What the C library asks is asked here: no more than three of them.
 _MOST_SERVERS = 3
@@ -21,7 +21,7 @@ _ANSWER_S = 1.0
 _TRIES = 2
 
 
-def name_servers(path: Path = _RESOLV_CONF) -> tuple[IPAddress, ...]:
+def name_servers(path: Path = RESOLV_CONF) -> tuple[IPAddress, ...]:
     """Return the addresses of the host's name servers, as resolv.conf(5) lists them; none when it has no such file."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -58,6 +58,8 @@ async def _answers(server: IPAddress) -> bool:
     import dns.message
     import dns.rcode
 
+    from worker.wire import dns_limits
+
     query = dns.message.make_query(".", "NS")
     data = query.to_wire()
     for _ in range(_TRIES):
@@ -70,8 +72,9 @@ async def _answers(server: IPAddress) -> bool:
         if not isinstance(received, Datagram):
             continue
         try:
+            dns_limits.check(received.data)
             answer = dns.message.from_wire(received.data, ignore_trailing=True, raise_on_truncation=False)
-        except (dns.exception.DNSException, ValueError):
+        except (dns.exception.DNSException, dns_limits.TooLargeError, ValueError):
             continue
         if query.is_response(answer) and answer.rcode() != dns.rcode.SERVFAIL:
             return True

@@ -1,4 +1,4 @@
-"""Replies to echo requests that this worker never sent: a sign of somebody who forges them, or answers for others."""
+"""Replies to, and errors for, echo requests that this worker never sent: a sign of somebody who forges them, or answers for others."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ class Strays:
         if came <= MOST:
             return {}
         return {
-            ABOUT: f"more than {MOST} echo replies within a minute answer nothing that it sent lately: somebody forges "
+            ABOUT: f"more than {MOST} echo replies or ICMP errors within a minute are about nothing that it sent lately: somebody forges "
             "them, another host answers for those that are tested, or they come very late; look with `tcpdump icmp or icmp6` where they come from"
         }

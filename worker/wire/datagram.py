@@ -34,7 +34,8 @@ class DatagramExchange:
         self._sock = sock
         self._sent: stamps.Instant | None = None
         self._transmitted_ns: int | None = None
-        self._errors: list[stamps.QueuedError] = []
+        #: The first that was not told yet.
+        self._error: stamps.QueuedError | None = None
 
     def send(self, data: bytes) -> None:
         """Send one datagram; raises OSError when this host cannot."""
@@ -53,9 +54,10 @@ class DatagramExchange:
             except OSError as error:
                 pending = error
             self._read_queue()
-            if self._errors:
+            if self._error is not None:
                 # The socket's error was the short form of this one.
-                return self._errors.pop(0)
+                told, self._error = self._error, None
+                return told
             if pending is not None:
                 raise pending
             await readable(self._sock)
@@ -73,7 +75,7 @@ class DatagramExchange:
     def _read_queue(self) -> None:
         for entry in stamps.read_error_queue(self._sock):
             if isinstance(entry, stamps.QueuedError):
-                self._errors.append(entry)
+                self._error = self._error or entry
             elif self._transmitted_ns is None:
                 self._transmitted_ns = entry.wall_ns
 

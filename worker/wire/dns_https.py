@@ -17,7 +17,7 @@ from worker.wire.dns_transport import OpenStream, Reply, Server, Traffic, answer
 from worker.wire.http1 import Http1Session
 from worker.wire.http2 import Http2Session
 from worker.wire.http_body import Body, BodyTooLongError, BrokenBodyError
-from worker.wire.http_exchange import BadAnswerError, Exchange, Request, Session
+from worker.wire.http_exchange import BadAnswerError, Exchange, HeaderTooLargeError, Request, Session
 from worker.wire.stream import ByteStream, PeerClosedError
 
 _MEDIA_TYPE = "application/dns-message"
@@ -51,7 +51,7 @@ class HttpsTransport:
             return await self._exchange(query, _session(stream), started_ns)
         except PeerClosedError as error:
             raise target_failure(f"{where} {error}", reason=probe_pb2.FAILURE_REASON_BROKEN_OFF) from error
-        except (BadAnswerError, BodyTooLongError, BrokenBodyError) as error:
+        except (BadAnswerError, BodyTooLongError, BrokenBodyError, HeaderTooLargeError) as error:
             raise _bad_answer(f"{where} did not answer in HTTP as it should: {error}") from error
         except ssl.SSLError as error:
             raise target_failure(

@@ -23,7 +23,7 @@ import dns.wire
 from streamswarm.v1 import probe_pb2
 from worker.failures import network_failure, target_failure
 from worker.probing import IPAddress, ProbeFailure
-from worker.wire import icmp_messages, stamps, tls
+from worker.wire import dns_limits, icmp_messages, stamps, tls
 from worker.wire.addresses import endpoint
 from worker.wire.connect import connect, failure_at_once, failure_of
 from worker.wire.datagram import Datagram, open_exchange
@@ -277,9 +277,15 @@ def answer_to(query: dns.message.QueryMessage, data: bytes, where: str) -> dns.m
 def parse(data: bytes, where: str) -> dns.message.Message:
     """Read a DNS message, in which each record keeps the TTL that it came with; raises ProbeFailure."""
     try:
+        dns_limits.check(data)
         return dns.message.from_wire(
             data, one_rr_per_rrset=True, ignore_trailing=True, raise_on_truncation=False
         )
+    except dns_limits.TooLargeError as error:
+        raise target_failure(
+            f"{where} sent an answer that is too large to be read: {error}",
+            reason=probe_pb2.FAILURE_REASON_TOO_MUCH,
+        ) from error
     except (dns.exception.DNSException, ValueError) as error:
         raise target_failure(
             f"{where} sent an answer that is not a DNS message: {error}",

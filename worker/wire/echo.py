@@ -58,7 +58,7 @@ class EchoReply(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class EchoReplies:
-    """Replies in the order of arrival, field by field: a run may have a million of them."""
+    """The first reply to each request in the order of arrival, field by field: a run may have a million of them."""
 
     requests: Sequence[int] = ()
     rtts_ns: Sequence[int] = ()
@@ -96,12 +96,15 @@ class EchoRecord:
     sent: int
     #: Requests that it did not, by errno.
     refused: dict[int, int]
-    #: Duplicates and late ones included.
+    #: Late ones included.
     replies: EchoReplies
+    #: The first to each request.
     errors: tuple[EchoError, ...]
     #: Bytes of IP packets.
     bytes_sent: int
     bytes_received: int
+    #: Replies beyond the first to a request.
+    duplicates: int = 0
     #: Packets that this host received and had no room for while the run was under way; some may have been replies.
     dropped_here: int = 0
     #: Late, further and overtaken replies, and what this host dropped, would be known; where not, nobody looked.

@@ -17,6 +17,7 @@ from worker.wire.addresses import endpoint, family_of, set_octet, socket_address
 from worker.wire.mark_messages import MarkMessage, Sort
 from worker.wire.readiness import readable
 from worker.wire.source import Source
+from worker.wire.turns import Turn
 
 #: Packets of each mark, and how often those without an answer are sent once more.
 PACKETS = 3
@@ -82,10 +83,13 @@ class FarEnd:
                         sort=sort, nonce=self._nonce, sequence=sequence, challenge=self._challenge
                     ))  # fmt: skip
             deadline = time.monotonic() + self._timeout_s
-            while len(answers) < count and await self._readable(deadline):
-                answer = self._receive()
-                if answer is not None and answer.sort is answered_by and answer.sequence in waiting:
-                    answers[answer.sequence] = answer
+            over = False
+            while len(answers) < count and not over:
+                # Whatever comes meanwhile: the wait ends at its time.
+                over = not await self._readable(deadline)
+                for answer in self._received():
+                    if answer.sort is answered_by and answer.sequence in waiting:
+                        answers[answer.sequence] = answer
         return [answers[sequence] for sequence in sorted(answers)]
 
     def _send(self, message: MarkMessage) -> None:
@@ -94,20 +98,28 @@ class FarEnd:
         self.bytes_sent += mark_messages.SIZE + self._headers
 
     async def _readable(self, deadline: float) -> bool:
+        """Wait until something has come; False when the time is over."""
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            return False
         try:
-            await readable(self._sock, max(0.0, deadline - time.monotonic()))
+            await readable(self._sock, left_s)
         except asyncio.TimeoutError:
             return False
         return True
 
-    def _receive(self) -> MarkMessage | None:
-        try:
-            data = self._sock.recv(mark_messages.SIZE + 1)
-        except BlockingIOError:
-            return None
-        self.bytes_received += len(data) + self._headers
-        message = mark_messages.read(data, self._key)
-        return message if message is not None and message.nonce == self._nonce else None
+    def _received(self) -> Iterator[MarkMessage]:
+        """Yield what has come to our requests, for a turn."""
+        turn = Turn()
+        while turn.goes_on():
+            try:
+                data = self._sock.recv(mark_messages.SIZE + 1)
+            except BlockingIOError:
+                return
+            self.bytes_received += len(data) + self._headers
+            message = mark_messages.read(data, self._key)
+            if message is not None and message.nonce == self._nonce:
+                yield message
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from worker.probing import IPAddress
 from worker.wire import options, stamps
 from worker.wire.segments import ACK, SNAPPED, SYN, Segment, parse, port_filter
 from worker.wire.source import IP_BIND_ADDRESS_NO_PORT
+from worker.wire.turns import Turn
 
 _ETH_P_ALL = 0x0003
 _PACKET_OUTGOING = 4
@@ -142,8 +143,9 @@ class HandshakeCapture:
             options.attach_filter(self._sock, port_filter(self._watches))
 
     def read(self) -> None:
-        """Hand every packet that has come to whom it concerns."""
-        while True:
+        """Hand the packets that have come to whom they concern, for a turn."""
+        turn = Turn()
+        while turn.goes_on():
             try:
                 packet, ancillary, _flags, address = self._sock.recvmsg(SNAPPED, _ANCILLARY_BYTES)
             except BlockingIOError:

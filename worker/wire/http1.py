@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Callable
 
@@ -14,6 +15,8 @@ from worker.wire.http_exchange import (
     LONGEST_HEAD,
     BadAnswerError,
     Exchange,
+    FieldLimit,
+    HeaderTooLargeError,
     Request,
     closed_early,
     headers_of,
@@ -21,6 +24,10 @@ from worker.wire.http_exchange import (
 from worker.wire.stream import ByteStream, PeerClosedError
 
 _BEGINNING = b"HTTP/1."
+_STATUS = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})")
+_HEAD_END = re.compile(rb"\n\r?\n")
+#: What the library hints at where a section of header fields is longer than it may be (RFC 6585, section 5).
+_TOO_LARGE = 431
 
 
 class Http1Session:
@@ -44,8 +51,12 @@ class Http1Session:
         stream = self._stream
         exchange.begun_ns = time.perf_counter_ns()
         early: bytes | None = None
+        head = _head(request.method, request.path, _fields(request, last=last))
         try:
-            await stream.send(_head(request.method, request.path, _fields(request, last=last)) + request.body)
+            if not request.body:
+                await stream.send(head)
+            elif not await stream.send_unless(head + request.body, _Refusal().said_in):
+                last = True
         except (ConnectionResetError, BrokenPipeError):
             # Who refuses a body may answer, and close before all of it has come (RFC 9112, section 9.6).
             early, last = stream.receive_now(), True
@@ -87,6 +98,7 @@ class Http1Session:
     ) -> bool:
         """Read until the answer is complete; say whether the connection can carry another."""
         stream = self._stream
+        fields = FieldLimit()
         try:
             connection.receive_data(data)
             while True:
@@ -97,11 +109,14 @@ class Http1Session:
                     await body.feed(event.data)
                     await stream.give_way()
                 elif isinstance(event, h11.EndOfMessage):
+                    if event.headers:
+                        fields.take(event.headers)
                     exchange.end_ns = stream.received_ns
                     body.finish()
                     # What comes after an answer, though nothing was asked for, must not be taken for the next one.
                     return connection.their_state is h11.DONE and connection.trailing_data == (b"", False)
                 elif isinstance(event, h11.Response):
+                    fields.take(event.headers)
                     exchange.version = 1.0 if event.http_version == b"1.0" else 1.1
                     exchange.status = event.status_code
                     exchange.headers = headers_of(event.headers)
@@ -110,13 +125,43 @@ class Http1Session:
                         return False
                     body.begin(exchange.headers.get("content-encoding", ""))
                 elif isinstance(event, h11.InformationalResponse):
+                    fields.take(event.headers)
                     await stream.give_way()
                 elif isinstance(event, h11.ConnectionClosed):
                     raise PeerClosedError(closed_early(exchange))
         except h11.RemoteProtocolError as error:
             if connection.trailing_data[1]:  # the end of the stream came before the end of the answer
                 raise PeerClosedError(closed_early(exchange)) from error
+            if error.error_status_hint == _TOO_LARGE and exchange.status is None:
+                raise HeaderTooLargeError.by_bytes() from error
             raise BadAnswerError(str(error)) from error
+
+
+class _Refusal:
+    """Finds in what comes while a request is being sent whether the rest of it is not wanted (RFC 9112, section 9.5).
+
+    A server may answer well and read on meanwhile, and interim answers say nothing: any other status ends the request.
+    """
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._read_on = False
+
+    def said_in(self, data: bytes) -> bool:
+        """Take the next bytes."""
+        if self._read_on:
+            return False
+        self._head += data
+        while status := _STATUS.match(self._head):
+            if not status[1].startswith(b"1"):
+                self._read_on = status[1].startswith(b"2")
+                return not self._read_on
+            end = _HEAD_END.search(self._head)
+            if end is None:
+                break
+            self._head = self._head[end.end() :]
+        begun = self._head.startswith(_BEGINNING[: len(self._head)])
+        return not begun or len(self._head) > LONGEST_HEAD
 
 
 def _check_beginning(data: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from worker.wire.http_exchange import Exchange
+from worker.wire.http_exchange import MOST_FIELDS, Exchange
 
 _HEAD = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9][0-9]) [ -~]*\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*\r\n)+)\r\n"
@@ -25,8 +25,11 @@ def take(data: bytes, method: str, exchange: Exchange) -> bytes | None:
     match = _HEAD.match(data)
     if match is None or method in _NO_BODY_METHODS:
         return None
+    lines = match[2].decode("ascii").splitlines()
+    if len(lines) > MOST_FIELDS:
+        return None
     headers: dict[str, str] = {}
-    for line in match[2].decode("ascii").splitlines():
+    for line in lines:
         name, _, value = line.partition(":")
         name, value = name.lower(), value.strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value

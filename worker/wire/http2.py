@@ -18,6 +18,8 @@ from worker.wire.http_exchange import (
     LONGEST_HEAD,
     BadAnswerError,
     Exchange,
+    FieldLimit,
+    HeaderTooLargeError,
     Request,
     closed_early,
     headers_of,
@@ -31,6 +33,12 @@ _FRAME_HEAD_BYTES = 9
 #: What we have not allowed a peer to exceed (RFC 9113, section 4.2).
 _LONGEST_FRAME = 16_384
 _GOAWAY = 7
+#: Events that bring sections of header fields.
+_HEADS = (
+    h2.events.InformationalResponseReceived,
+    h2.events.ResponseReceived,
+    h2.events.TrailersReceived,
+)
 #: So many frames, which may be empty, the library takes before other runs may go on.
 _FRAMES_AT_A_TIME = 64
 
@@ -77,6 +85,8 @@ class Http2Session:
             while not one.ended:
                 await self._receive(one)
             self.reusable = one.complete and not self._leave_takings.seen
+        except h2.exceptions.DenialOfServiceError as error:
+            raise HeaderTooLargeError.by_bytes() from error
         except h2.exceptions.ProtocolError as error:
             raise BadAnswerError(str(error) or type(error).__name__) from error
 
@@ -119,6 +129,8 @@ class Http2Session:
         if one.ended or getattr(event, "stream_id", None) != one.number:
             return
         exchange = one.exchange
+        if isinstance(event, _HEADS):
+            one.fields.take(event.headers)
         if isinstance(event, h2.events.InformationalResponseReceived):
             exchange.first_byte_ns = exchange.first_byte_ns or self._stream.received_ns
         elif isinstance(event, h2.events.ResponseReceived):
@@ -193,6 +205,7 @@ class _One:
         self.exchange = exchange
         self.body = body
         self.wants_body = wants_body
+        self.fields = FieldLimit()
         #: Nothing further is waited for.
         self.ended = False
         #: The answer was read to its end.

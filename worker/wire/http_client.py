@@ -16,7 +16,7 @@ from worker.wire.addresses import endpoint
 from worker.wire.connect import connect, failure_of
 from worker.wire.http1 import Http1Session
 from worker.wire.http_body import Body, BodyTooLongError, BrokenBodyError
-from worker.wire.http_exchange import BadAnswerError, Exchange, Request, Session
+from worker.wire.http_exchange import BadAnswerError, Exchange, HeaderTooLargeError, Request, Session
 from worker.wire.source import BY_ROUTES, Source
 from worker.wire.stream import ByteStream, PeerClosedError
 
@@ -143,6 +143,10 @@ class HttpLine:
             raise target_failure(
                 f"the body of {shown(url)} {error}",
                 reason=probe_pb2.FAILURE_REASON_TOO_MUCH if too_long else probe_pb2.FAILURE_REASON_BAD_ANSWER,
+            ) from error
+        except HeaderTooLargeError as error:
+            raise target_failure(
+                f"{shown(url)}: {error}", reason=probe_pb2.FAILURE_REASON_TOO_MUCH
             ) from error
         except BadAnswerError as error:
             raise target_failure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,10 +10,34 @@ from worker.wire.http_body import Body
 
 #: Longest header section of an answer that is taken in, bytes: refused well before it costs memory.
 LONGEST_HEAD = 65_536
+#: Header fields of an answer that are taken in, those of interim answers and of its trailer section included.
+MOST_FIELDS = 1_000
 
 
 class BadAnswerError(Exception):
     """What came is not HTTP, or not what HTTP allows; the message is the protocol's own."""
+
+
+class HeaderTooLargeError(Exception):
+    """The header of the answer went beyond a limit; the message says which."""
+
+    @classmethod
+    def by_bytes(cls) -> HeaderTooLargeError:
+        """Return the error of a header section that is too long."""
+        return cls(f"the response header is too large: more than {LONGEST_HEAD:,} bytes")
+
+
+class FieldLimit:
+    """Counts the header fields of one answer."""
+
+    def __init__(self) -> None:
+        self._left = MOST_FIELDS
+
+    def take(self, fields: Sized) -> None:
+        """Take one section of fields, or an interim answer without any; raises HeaderTooLargeError."""
+        self._left -= max(1, len(fields))
+        if self._left < 0:
+            raise HeaderTooLargeError(f"the response header is too large: more than {MOST_FIELDS:,} fields")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +84,10 @@ class Exchange:
 
 def headers_of(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return header fields as an Exchange has them; their values may be any bytes."""
-    found: dict[str, str] = {}
-    for raw_name, raw_value in fields:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
+    found: dict[str, list[str]] = {}
+    for name, value in fields:
+        found.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def closed_early(exchange: Exchange) -> str:
@@ -96,6 +119,6 @@ class Session(Protocol):
         `last` says that no further request will follow on this connection. Where `wants_body` says no to what is
         known after the head, the body is left unread.
 
-        Raises BadAnswerError, PeerClosedError, BodyTooLongError, BrokenBodyError, and OSError or ssl.SSLError of the
+        Raises BadAnswerError, HeaderTooLargeError, PeerClosedError, BodyTooLongError, BrokenBodyError, and OSError or ssl.SSLError of the
         stream.
         """

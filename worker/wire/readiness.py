@@ -22,7 +22,7 @@ async def writable(sock: socket.socket, timeout_s: float | None = None) -> int:
 
     Raises asyncio.TimeoutError when that takes longer than `timeout_s`.
     """
-    return await _wait(sock.fileno(), timeout_s, write=True)
+    return await _wait(sock.fileno(), timeout_s, write=True, read=False)
 
 
 async def readable(sock: socket.socket, timeout_s: float | None = None) -> int:
@@ -30,7 +30,12 @@ async def readable(sock: socket.socket, timeout_s: float | None = None) -> int:
 
     Raises asyncio.TimeoutError when that takes longer than `timeout_s`.
     """
-    return await _wait(sock.fileno(), timeout_s, write=False)
+    return await _wait(sock.fileno(), timeout_s, write=False, read=True)
+
+
+async def either(sock: socket.socket, timeout_s: float | None = None) -> int:
+    """Wait until a socket can be read from or written to, or has failed; as the others do."""
+    return await _wait(sock.fileno(), timeout_s, write=True, read=True)
 
 
 def keep_watch() -> None:
@@ -63,11 +68,11 @@ class _Watch:
         self.kept = False
         loop.add_reader(self._epoll.fileno(), self._wake)
 
-    def begin(self, descriptor: int, future: asyncio.Future[int], *, write: bool) -> bool:
+    def begin(self, descriptor: int, future: asyncio.Future[int], *, write: bool, read: bool) -> bool:
         """Watch a descriptor; False when somebody waits for it already."""
         if descriptor in self._waiting or descriptor in self._readers:
             return False
-        self._epoll.register(descriptor, select.EPOLLOUT if write else select.EPOLLIN)
+        self._epoll.register(descriptor, (select.EPOLLOUT if write else 0) | (select.EPOLLIN if read else 0))
         self._waiting[descriptor] = future
         return True
 
@@ -120,13 +125,16 @@ def _watch_of(loop: asyncio.AbstractEventLoop) -> _Watch:
     return watch
 
 
-async def _wait(descriptor: int, timeout_s: float | None, *, write: bool) -> int:
+async def _wait(descriptor: int, timeout_s: float | None, *, write: bool, read: bool) -> int:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[int] = loop.create_future()
     watch = _watches.get(loop)
-    watched = watch is not None and watch.begin(descriptor, future, write=write)
+    watched = watch is not None and watch.begin(descriptor, future, write=write, read=read)
     if not watched:
-        (loop.add_writer if write else loop.add_reader)(descriptor, _note, future)
+        if write:
+            loop.add_writer(descriptor, _note, future)
+        if read:
+            loop.add_reader(descriptor, _note, future)
     timer = None if timeout_s is None else loop.call_later(timeout_s, _give_up, future)
     try:
         return await future
@@ -135,10 +143,11 @@ async def _wait(descriptor: int, timeout_s: float | None, *, write: bool) -> int
             timer.cancel()
         if watch is not None and watched:
             watch.end(descriptor, future)
-        elif write:
-            loop.remove_writer(descriptor)
         else:
-            loop.remove_reader(descriptor)
+            if write:
+                loop.remove_writer(descriptor)
+            if read:
+                loop.remove_reader(descriptor)
 
 
 def _note(future: asyncio.Future[int]) -> None:

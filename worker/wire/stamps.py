@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from worker.wire.turns import Turn
+
 SO_TIMESTAMPING = 37
 _TX_SOFTWARE = 1 << 1
 _RX_SOFTWARE = 1 << 3
@@ -108,8 +110,9 @@ def enable(sock: socket.socket) -> bool:
     """Switch on stamps, numbered from 0, in both directions; False where the system has none."""
     flags = _TX_SOFTWARE | _RX_SOFTWARE | _SOFTWARE | _OPT_ID | _OPT_TSONLY
     try:
-        # Switching the numbers off first makes them start at 0 again.
-        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, 0)
+        # Switching the numbers off first makes them start at 0 again. The stamps themselves stay on: the kernel switches
+        # those of received packets on from a work queue, and what comes before that has none.
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, flags & ~_OPT_ID)
         sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, flags)
     except OSError:
         return False
@@ -140,8 +143,9 @@ def stamp_in(ancillary: Ancillary) -> int | None:
 
 
 def read_error_queue(sock: socket.socket) -> Iterator[TransmitStamp | QueuedError]:
-    """Empty a non-blocking socket's error queue."""
-    while SUPPORTED:
+    """Read a non-blocking socket's error queue, for a turn."""
+    turn = Turn()
+    while SUPPORTED and turn.goes_on():
         try:
             data, ancillary, _flags, _address = sock.recvmsg(_QUOTED_BYTES, _ANCILLARY_BYTES, _MSG_ERRQUEUE)
         except BlockingIOError:

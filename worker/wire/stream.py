@@ -11,10 +11,14 @@ import contextlib
 import socket
 import ssl
 import time
+from collections import deque
+from collections.abc import Callable
 
-from worker.wire.readiness import readable, writable
+from worker.wire.readiness import either, readable, writable
 
 _CHUNK_BYTES = 16_384
+#: What is taken in of an answer while its request is still being sent.
+_MOST_EARLY_BYTES = 1_048_576
 #: A peer that always has more to say must not keep every other run from being served: so long it may in a row.
 _TURN_NS = 5_000_000
 
@@ -30,6 +34,9 @@ class ByteStream:
         self._sock = sock
         self._tls: ssl.SSLObject | None = None
         self._turn_began_ns = time.perf_counter_ns()
+        #: What came while something was being sent, each with its instant; and its bytes.
+        self._early: deque[tuple[int, bytes]] = deque()
+        self._early_bytes = 0
         #: Instant at which the bytes last received came in, by time.perf_counter_ns.
         self.received_ns = 0
         #: Bytes that went over the socket: payload of the TCP connection, TLS included.
@@ -67,6 +74,39 @@ class ByteStream:
         self._tls.write(data)
         await self._flush()
 
+    async def send_unless(self, data: bytes, refused: Callable[[bytes], bool]) -> bool:
+        """Send everything; False when the peer, while it took no more, said something by which it was refused.
+
+        What it says meanwhile is left for `receive`; of a peer that closes its side nothing more is to be expected.
+        """
+        if self._tls is not None:
+            self._tls.write(data)
+            data = self._outgoing.read()
+        left = memoryview(data)
+        while True:
+            try:
+                count = self._sock.send(left)
+            except BlockingIOError:
+                if self._early_bytes >= _MOST_EARLY_BYTES:
+                    await writable(self._sock)
+                    continue
+                await either(self._sock)
+                said = self.receive_now()
+                if said is None:
+                    continue
+                self._early.append((self.received_ns, said))
+                self._early_bytes += len(said)
+                if not said or refused(said):
+                    return False
+                continue
+            self.bytes_sent += count
+            if count == len(left):
+                break
+            left = left[count:]
+        if self._tls is not None:
+            await self._flush()  # what TLS had to say to what came
+        return True
+
     async def give_way(self) -> None:
         """Let other runs go on, if this one has long been busy without waiting; to be called for each piece of work."""
         if time.perf_counter_ns() - self._turn_began_ns >= _TURN_NS:
@@ -75,6 +115,8 @@ class ByteStream:
 
     async def receive(self, limit: int = _CHUNK_BYTES) -> bytes:
         """Return the next bytes, empty at the end of the stream."""
+        if self._early:
+            return self._heard(limit)
         if self._tls is None:
             return await self._read(limit)
         while True:
@@ -92,6 +134,8 @@ class ByteStream:
     def receive_now(self) -> bytes | None:
         """Return what has come already, empty at the end of the stream, None when nothing has."""
         data: bytes | None = None
+        if self._early:
+            return self._heard(_CHUNK_BYTES)
         with contextlib.suppress(BlockingIOError):
             data = self._sock.recv(_CHUNK_BYTES)
             self.received_ns = time.perf_counter_ns()
@@ -119,6 +163,14 @@ class ByteStream:
             parts.append(data)
             count -= len(data)
         return b"".join(parts)
+
+    def _heard(self, limit: int) -> bytes:
+        """Return what came while something was being sent, as if it came now."""
+        self.received_ns, data = self._early.popleft()
+        if len(data) > limit:
+            self._early.appendleft((self.received_ns, data[limit:]))
+        self._early_bytes -= len(data[:limit])
+        return data[:limit]
 
     async def _feed(self) -> None:
         data = await self._read()

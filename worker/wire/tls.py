@@ -8,15 +8,21 @@ import re
 import ssl
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 
 from streamswarm.targets import TargetError, parse_host, shown
 from streamswarm.v1 import probe_pb2
-from worker.failures import internal_failure, target_failure
+from worker.failures import internal_failure, target_failure, vantage_failure
+from worker.probing import ProbeFailure
 from worker.wire.stream import PeerClosedError
 
+#: OpenSSL's numbers for a chain that leads to nobody whom this host knows (X509_V_ERR_…).
+_NO_ISSUER = {2, 18, 19, 20, 21}
+#: Longest certificate whose expiry is remembered: a server may show one of 100 KiB, and another each time.
+_KEPT_BYTES = 8_192
 #: What Python puts around the words of an error that it has no name for.
 _PYTHONS_OWN = re.compile(r"^\[[^]]*\] *| *\(_ssl\.c:\d+\)$")
 
@@ -32,6 +38,14 @@ def client_context(*, verify: bool, alpn: tuple[str, ...] = ("http/1.1",)) -> ss
     return context
 
 
+def knows_authorities() -> bool:
+    """Whether this host knows any certificate authority; without one no certificate can be found to be valid."""
+    folder = ssl.get_default_verify_paths().capath
+    if client_context(verify=True).cert_store_stats()["x509"]:
+        return True
+    return folder is not None and any(Path(folder).iterdir())
+
+
 def expected_name(server_name: str, host: str) -> str:
     """Return the name that a test expects of the server, or else its host; raises ProbeFailure for what is no name."""
     if not server_name:
@@ -44,6 +58,16 @@ def expected_name(server_name: str, host: str) -> str:
         ) from error
 
 
+def no_authorities(peer: str, metrics: Any = None) -> ProbeFailure:
+    """Whether a certificate is valid cannot be told by a host that knows no authority: its own want."""
+    return vantage_failure(
+        f"whether the certificate of {peer} is valid cannot be told, because this host knows no certificate authorities; "
+        "install them (most systems have a package `ca-certificates`), then restart the worker",
+        metrics,
+        reason=probe_pb2.FAILURE_REASON_NOT_AVAILABLE,
+    )
+
+
 @contextlib.contextmanager
 def handshake_failures(peer: str, metrics: Any = None, *, name: str = "") -> Iterator[None]:
     """Raise ProbeFailure for what ends a handshake; errors of the network pass as they are.
@@ -53,6 +77,8 @@ def handshake_failures(peer: str, metrics: Any = None, *, name: str = "") -> Ite
     try:
         yield
     except ssl.SSLCertVerificationError as error:
+        if error.verify_code in _NO_ISSUER and not knows_authorities():
+            raise no_authorities(peer, metrics) from error
         wanted = f" for `{name}`" if name else ""
         raise target_failure(
             f"the certificate of {peer} is not valid{wanted}: {error.verify_message}",
@@ -81,7 +107,9 @@ def reason_of(error: ssl.SSLError) -> str:
 
 def days_left(certificate_der: bytes, now: datetime | None = None) -> float | None:
     """Return the days until a certificate expires, negative after; None when it cannot be read."""
-    expires = _expiry(certificate_der)
+    # Certificates are short; one that is long is not kept.
+    read = _expiry if len(certificate_der) <= _KEPT_BYTES else _expiry.__wrapped__
+    expires = read(certificate_der)
     if expires is None:
         return None
     return (expires - (now or datetime.now(timezone.utc))).total_seconds() / 86_400

@@ -6,8 +6,11 @@ import functools
 import ssl
 import time
 from dataclasses import dataclass
+from datetime import datetime
 
 from OpenSSL import crypto
+
+from worker.wire.tls import knows_authorities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +22,16 @@ class Validation:
     error: str | None
 
 
-def validate(chain: tuple[bytes, ...]) -> Validation:
-    """Validate a chain of DER certificates, the server's own first; host name and revocation are not looked at."""
+def validate(chain: tuple[bytes, ...], now: datetime) -> Validation | None:
+    """Validate a chain of DER certificates at a time, the server's own first; neither host name nor revocation is looked at.
+
+    None when this host knows no authority, so that nothing could be valid.
+    """
     own, *others = (crypto.load_certificate(crypto.FILETYPE_ASN1, der) for der in chain)
     store = authorities()
+    if store is None:
+        return None
+    store.set_time(now)
     started_ns = time.perf_counter_ns()
     try:
         crypto.X509StoreContext(store, own, others).verify_certificate()
@@ -32,8 +41,10 @@ def validate(chain: tuple[bytes, ...]) -> Validation:
 
 
 @functools.cache
-def authorities() -> crypto.X509Store:
-    """Return the host's trusted authorities, found as Python's own TLS finds them; read once."""
+def authorities() -> crypto.X509Store | None:
+    """Return the host's trusted authorities, found as Python's own TLS finds them; read once. None without any."""
+    if not knows_authorities():
+        return None
     store = crypto.X509Store()
     paths = ssl.get_default_verify_paths()
     if paths.cafile or paths.capath:

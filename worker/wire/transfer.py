@@ -2,8 +2,8 @@
 
 A transfer gives way to everything else on the event loop after each piece, so that a fast one starves nobody and can
 be sampled meanwhile. What has been transferred stands in `Transfer` at any time: a caller's time limit simply ends it.
-All functions raise what the stream raises (OSError, ssl.SSLError), h11.RemoteProtocolError for what is not HTTP, and
-PeerClosedError when the server ended the connection too early.
+All functions raise what the stream raises (OSError, ssl.SSLError), h11.RemoteProtocolError for what is not HTTP,
+HeaderTooLargeError for too much of a head, and PeerClosedError when the server ended the connection too early.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from dataclasses import dataclass
 
 import h11
 
+from worker.wire.http_exchange import LONGEST_HEAD, FieldLimit, HeaderTooLargeError
 from worker.wire.stream import ByteStream, PeerClosedError
 from worker.wire.tcp_sampling import Sampler
 
 _PIECE_BYTES = 65_536
+#: What the library hints at where a section of header fields is longer than it may be (RFC 6585, section 5).
+_TOO_LARGE = 431
 
 
 @dataclass(kw_only=True)
@@ -43,7 +46,7 @@ class HttpTransfer:
         self._stream = stream
         self._transfer = transfer
         # Long header sections are refused well before they cost memory.
-        self._http = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=65_536)
+        self._http = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=LONGEST_HEAD)
 
     async def begin(self, request: h11.Request, *, with_body: bool) -> None:
         """Send the head of a request, or the whole of one that has no body."""
@@ -55,11 +58,14 @@ class HttpTransfer:
 
     async def head(self) -> None:
         """Read the head of the answer."""
+        fields = FieldLimit()
         while True:
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:
                 if not self._http.trailing_data[1]:
+                    if error.error_status_hint == _TOO_LARGE:
+                        raise HeaderTooLargeError.by_bytes() from error
                     raise
                 # The end of the stream came before that of the head.
                 begun = bool(self._transfer.first_byte_ns)
@@ -67,7 +73,11 @@ class HttpTransfer:
                 raise PeerClosedError(f"closed the connection {how}") from error
             if event is h11.NEED_DATA:
                 await self._feed()
+            elif isinstance(event, h11.InformationalResponse):
+                fields.take(event.headers)
+                await self._stream.give_way()
             elif isinstance(event, h11.Response):
+                fields.take(event.headers)
                 self._transfer.status = event.status_code
                 for name, value in event.headers:
                     if name == b"location":
@@ -83,6 +93,7 @@ class HttpTransfer:
                 await self._feed()
             elif isinstance(event, h11.Data):
                 transfer.body_bytes += len(event.data)
+                await self._stream.give_way()
             elif isinstance(event, h11.EndOfMessage):
                 transfer.complete = True
                 return
@@ -96,7 +107,11 @@ class HttpTransfer:
                 return
             data = piece[: body_bytes - transfer.body_bytes]
             try:
-                await self._stream.send(self._http.send(h11.Data(data=data)) or b"")
+                content = self._http.send(h11.Data(data=data)) or b""
+                # Whatever the server says while it takes no more: it is an answer.
+                if not await self._stream.send_unless(content, bool):
+                    self.answered()
+                    return
             except OSError:
                 # Who refuses a body may answer and then break the connection: the answer says more.
                 if self.answered():

@@ -1,8 +1,8 @@
 """IP packets of an exact size that nobody may fragment, one at a time, and what became of each (Linux).
 
 The kernel neither fragments them nor holds them back because of a path MTU that it has learnt (PMTUDISC_PROBE). Echo
-requests go over one socket and are told apart by their sequence number; UDP packets have a socket each, so that a
-late error meets nobody.
+requests are told apart by their sequence number; each packet has a socket of its own, so that a late error meets nobody.
+A raw socket is not connected: errors come to it as packets of whoever sends them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import secrets
 import socket
 import struct
@@ -21,9 +22,11 @@ from typing import Literal
 from worker.probing import IPAddress
 from worker.wire import icmp_messages, options, stamps
 from worker.wire.addresses import family_of, set_dscp, socket_address
-from worker.wire.icmp import open_socket
+from worker.wire.icmp import errors, filters, open_socket
+from worker.wire.icmp.errors import Error
 from worker.wire.readiness import readable
 from worker.wire.source import BY_ROUTES, Source
+from worker.wire.turns import Turn
 
 #: ICMP echo: type, code, checksum, identifier, sequence number. A UDP header is as long.
 _HEADER = struct.Struct("!BBHHH")
@@ -31,6 +34,8 @@ _HEADER = struct.Struct("!BBHHH")
 _COOKIE_BYTES = 8
 _LONGEST = 65_535
 _DEFAULT_TTL = 64
+#: So often a packet is handed to the kernel while errors come for something else.
+_ATTEMPTS = 16
 _ANCILLARY_BYTES = 128
 
 Fate = Literal["passed", "too_big", "expired", "refused", "silent"]
@@ -77,23 +82,38 @@ class Prober:
             data = request if self._method == "icmp" else request[_HEADER.size :]
             sent_ns = time.perf_counter_ns()
             try:
-                sock.send(data)
+                self._hand_over(sock, data)
             except OSError as error:
                 if error.errno == errno.EMSGSIZE:
-                    return Verdict(fate="too_big", mtu=self.kernel_mtu(sock))
+                    return Verdict(fate="too_big", mtu=self.kernel_mtu())
                 raise
             self.packets_sent += 1
             self.bytes_sent += size
             return await self._listen(sock, request, sent_ns, wait_s)
 
-    def kernel_mtu(self, sock: socket.socket | None = None) -> int | None:
+    def _hand_over(self, sock: socket.socket, data: bytes) -> None:
+        if self._is_raw(sock):
+            sock.sendto(data, socket_address(self._address, 0))
+            return
+        for attempt in range(_ATTEMPTS):
+            try:
+                sock.send(data)
+                return
+            except OSError:
+                # It may be the pending error of a message from outside, which is about nothing that this socket sent.
+                queued = list(stamps.read_error_queue(sock))
+                outside = any(
+                    isinstance(each, stamps.QueuedError) and each.origin in (2, 3) for each in queued
+                )
+                if not outside or attempt + 1 == _ATTEMPTS:
+                    raise
+
+    def kernel_mtu(self) -> int | None:
         """Return the path MTU that the kernel works with; raises OSError when there is no route."""
-        if sock is None:
-            with socket.socket(family_of(self._address), socket.SOCK_DGRAM) as opened:
-                self._source.bind(opened)
-                opened.connect(socket_address(self._address, self._port))
-                return self.kernel_mtu(opened)
-        return options.kernel_mtu(sock)
+        with socket.socket(family_of(self._address), socket.SOCK_DGRAM) as opened:
+            self._source.bind(opened)
+            opened.connect(socket_address(self._address, self._port))
+            return options.kernel_mtu(opened)
 
     @contextlib.contextmanager
     def _open(self, ttl: int) -> Iterator[socket.socket]:
@@ -111,16 +131,22 @@ class Prober:
             options.set_dont_fragment(sock, True)
             set_dscp(sock, self._dscp)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _LONGEST)
-            stamps.enable_errors(sock)
             self._source.bind(sock)
-            sock.connect(socket_address(self._address, self._port if self._method == "udp" else 0))
+            if not self._is_raw(sock):
+                stamps.enable_errors(sock)
+                sock.connect(socket_address(self._address, self._port if self._method == "udp" else 0))
             yield sock
+
+    def _is_raw(self, sock: socket.socket) -> bool:
+        return self._method == "icmp" and sock.type == socket.SOCK_RAW
 
     def _request(self, sock: socket.socket, length: int) -> bytes:
         """Return an echo request; its checksum is filled in for IPv4, by the kernel for IPv6."""
         # The identifier of a datagram socket is the kernel's choice.
-        own = self._method == "icmp" and sock.type == socket.SOCK_DGRAM
+        own = self._method == "icmp" and not self._is_raw(sock)
         ident = int(sock.getsockname()[1]) if own else secrets.randbelow(0x10000)
+        if self._is_raw(sock):
+            filters.take(sock, self._address.version, ident, replies=True, errors=True)
         self._sequence = (self._sequence + 1) & 0xFFFF
         payload = secrets.token_bytes(_COOKIE_BYTES).ljust(length - _HEADER.size, b"\x5a")
         kind = icmp_messages.REQUEST_TYPE[self._address.version]
@@ -133,7 +159,7 @@ class Prober:
 
     def _is_reply(self, sock: socket.socket, message: bytes, request: bytes) -> bool:
         """Whether a message is the whole of a request, come back."""
-        if self._address.version == 4 and sock.type == socket.SOCK_RAW:
+        if self._address.version == 4 and self._is_raw(sock):
             message = message[(message[0] & 0x0F) * 4 :] if message else message
         return (
             message[:2] == bytes([icmp_messages.REPLY_TYPE[self._address.version], 0])
@@ -146,55 +172,87 @@ class Prober:
             verdict = self._read(sock, request, sent_ns)
             if verdict is not None:
                 return verdict
+            # Whatever else comes meanwhile: the wait ends at its time.
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return Verdict(fate="silent")
             try:
-                await readable(sock, max(0.0, deadline - time.monotonic()))
+                await readable(sock, left_s)
             except asyncio.TimeoutError:
                 return self._read(sock, request, sent_ns) or Verdict(fate="silent")
 
     def _read(self, sock: socket.socket, request: bytes, sent_ns: int) -> Verdict | None:
-        """Read what is there; return the fate once it is known."""
-        while True:
+        """Read what is there, for a turn; return the fate once it is known."""
+        turn = Turn()
+        while turn.goes_on():
             try:
-                data, ancillary, _flags, _sender = sock.recvmsg(_LONGEST, _ANCILLARY_BYTES)
+                data, ancillary, _flags, sender = sock.recvmsg(_LONGEST, _ANCILLARY_BYTES)
             except BlockingIOError:
-                return self._read_errors(sock, request, sent_ns)
+                break
             except OSError:
                 # The short form of what stands in the error queue.
                 verdict = self._read_errors(sock, request, sent_ns)
                 if verdict is not None:
                     return verdict
                 continue
-            if self._method == "udp" or self._is_reply(sock, data, request):
+            raw = self._is_raw(sock)
+            error = errors.parse(self._address.version, data, str(sender[0])) if raw else None
+            if error is not None:
+                verdict = self._take_error(error, request, sent_ns)
+                if verdict is not None:
+                    return verdict
+            elif raw and not self._is_from_there(sender):
+                continue
+            elif self._method == "udp" or self._is_reply(sock, data, request):
                 self.packets_received += 1
                 # An IPv4 packet comes with its header by a raw socket.
-                whole = self._method == "icmp" and sock.type == socket.SOCK_RAW and self._address.version == 4
+                whole = raw and self._address.version == 4
                 self.bytes_received += len(data) + (0 if whole else self._header)
                 return self._passed(sent_ns, options.octet_in(ancillary))
+        return self._read_errors(sock, request, sent_ns)
 
     def _read_errors(self, sock: socket.socket, request: bytes, sent_ns: int) -> Verdict | None:
         for entry in stamps.read_error_queue(sock):
             if not isinstance(entry, stamps.QueuedError) or entry.origin not in (2, 3):
                 continue
-            # Routers need not quote more than 8 bytes (RFC 792): identifier and sequence number tell.
-            if self._method == "icmp" and entry.quoted[4:8] != request[4:8]:
-                continue
-            self.packets_received += 1
-            self.bytes_received += 2 * self._header + icmp_messages.HEADER_BYTES + len(entry.quoted)
-            return self._judge(entry, sent_ns)
+            queued = errors.queued(entry, b"", self._address.version)
+            verdict = self._take_error(queued._replace(low=self._low()), request, sent_ns)
+            if verdict is not None:
+                return verdict
         return None
 
-    def _judge(self, entry: stamps.QueuedError, sent_ns: int) -> Verdict:
+    def _take_error(self, error: Error, request: bytes, sent_ns: int) -> Verdict | None:
+        """Return what an ICMP error makes of the request; None when it quotes another."""
+        if self._method == "icmp":
+            # Routers need not quote more than 8 bytes (RFC 792): identifier and sequence number, and the cookie as far as
+            # it is there.
+            quoted = error.quoted[: _HEADER.size + _COOKIE_BYTES]
+            if len(quoted) < _HEADER.size or error.low != self._low():
+                return None
+            if quoted[4:] != request[4 : len(quoted)]:
+                return None
+        self.packets_received += 1
+        self.bytes_received += error.size
+        return self._judge(error, sent_ns)
+
+    def _low(self) -> bytes:
+        return self._address.packed[-4:]
+
+    def _is_from_there(self, sender: tuple[str, int]) -> bool:
+        return ipaddress.ip_address(sender[0].partition("%")[0]).packed == self._address.packed
+
+    def _judge(self, error: Error, sent_ns: int) -> Verdict:
         version = self._address.version
-        kind = (entry.type, entry.code) if version == 4 else (entry.type,)
+        kind = (error.type, error.code) if version == 4 else (error.type,)
         if kind in ((3, 4), (2,)):
-            return Verdict(fate="too_big", reporter=entry.offender, mtu=entry.info or None)
-        if entry.type == (11 if version == 4 else 3) and entry.code == 0:
-            return Verdict(fate="expired", reporter=entry.offender)
-        closed = (entry.type, entry.code) == ((3, 3) if version == 4 else (1, 4))
-        if self._method == "udp" and closed and entry.offender == str(self._address).partition("%")[0]:
+            return Verdict(fate="too_big", reporter=error.offender, mtu=error.mtu)
+        if error.type == (11 if version == 4 else 3) and error.code == 0:
+            return Verdict(fate="expired", reporter=error.offender)
+        closed = (error.type, error.code) == ((3, 3) if version == 4 else (1, 4))
+        if self._method == "udp" and closed and error.offender == str(self._address).partition("%")[0]:
             return self._passed(sent_ns)
-        words = icmp_messages.error_name(version, entry.type, entry.code)
-        return Verdict(fate="refused", reporter=entry.offender, words=words)
+        words = icmp_messages.error_name(version, error.type, error.code)
+        return Verdict(fate="refused", reporter=error.offender, words=words)
 
     def _passed(self, sent_ns: int, octet: int | None = None) -> Verdict:
         rtt_ms = (time.perf_counter_ns() - sent_ns) / 1e6

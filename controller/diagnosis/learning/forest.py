@@ -26,6 +26,7 @@ _TREES = 100
 _SEED = 20_261_120
 #: The suspect runs must be lonelier than all but this share of the quiet ones.
 _LONELY = 0.05
+_LARGEST = 1e30
 _LONGEST_S = 120.0
 
 
@@ -78,7 +79,8 @@ def agrees(question: Question) -> bool:
     import numpy as np
     from sklearn.ensemble import IsolationForest
 
-    rows = np.array([*question.quiet, *question.suspect], dtype=float)
+    # The forest's own numbers are of single precision.
+    rows = np.clip(np.array([*question.quiet, *question.suspect], dtype=float), -_LARGEST, _LARGEST)
     count = len(question.quiet)
     measured = ~np.isnan(rows[:count]).all(axis=0)
     rows = rows[:, measured]

@@ -11,7 +11,13 @@ from controller.store.entities.operations import Operation, OperationEvent, Oper
 from controller.store.entities.people import ApiToken, AuditEntry, LoginAttempt, LoginLink, User, WebSession
 from controller.store.entities.reports import Report
 from controller.store.entities.tests import Destination, Test, test_destinations
-from controller.store.entities.upkeep import DirtyBucket, Expiry, RewrittenPartition, RollupFrontier
+from controller.store.entities.upkeep import (
+    DirtyBucket,
+    Expiry,
+    RewrittenPartition,
+    RollupFrontier,
+    UpkeepTrouble,
+)
 from controller.store.entities.workers import Certificate, EnrolmentToken, Process, Worker
 
 __all__ = [
@@ -41,6 +47,7 @@ __all__ = [
     "RewrittenPartition",
     "RollupFrontier",
     "Test",
+    "UpkeepTrouble",
     "User",
     "WebSession",
     "Worker",

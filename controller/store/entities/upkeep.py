@@ -10,7 +10,7 @@ import datetime as dt
 from sqlalchemy import BigInteger, Identity, Index, Integer
 from sqlalchemy.orm import Mapped, mapped_column
 
-from controller.store.entities.base import Base
+from controller.store.entities.base import Base, now_column
 
 #: Stands for the results themselves where layers are named.
 RAW = "raw"
@@ -45,6 +45,22 @@ class RollupFrontier(Base):
     #: End of the step under way, and the last job that it has done; NULL and 0 between steps.
     step_until: Mapped[dt.datetime | None]
     step_job: Mapped[int] = mapped_column(server_default="0")
+
+
+class UpkeepTrouble(Base):
+    """A task of the upkeep that the database refuses for one kind, while the others go on."""
+
+    __tablename__ = "upkeep_troubles"
+
+    #: `roll_up` or `expire`.
+    task: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    #: When it failed first since it last succeeded.
+    since: Mapped[dt.datetime] = now_column()
+    #: What the database said last.
+    reason: Mapped[str]
+    #: How often it has failed since.
+    times: Mapped[int] = mapped_column(Integer, server_default="1")
 
 
 class Expiry(Base):

@@ -13,24 +13,20 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, and_, cast, func, or_, select, text, tuple_
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import func, or_, select, text
 from sqlalchemy.orm import Session
 
-from controller.planning.accounts import Account, Received, Span, Version, account, may_stray, spans
+from controller.planning.accounts import Account, Received, Span, account, may_stray, spans
 from controller.store import results
-from controller.store.entities import Destination, Job, JobVersion, OverdueJob, Test, Worker
+from controller.store.entities import Destination, Job, OverdueJob, Test, Worker
 from controller.store.queries.due_runs import Lines, count_due
 from controller.store.queries.expiries import counted_from
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
+from controller.store.queries.versions import read_versions
 from controller.store.queries.workers import spool_stuck_since
-from controller.store.schedules import schedule_of
 from streamswarm.outcomes import status_name
 from streamswarm.zones import from_microseconds, to_microseconds
-
-#: A run is counted when it was due so long ago: its result has had time to arrive.
-SETTLING = dt.timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,56 +114,6 @@ def overdue(session: Session, *, test_id: int | None = None, limit: int) -> tupl
     if test_id is not None:
         query = query.where(Job.test_id == test_id)
     return tuple(OverdueLine(**row._mapping) for row in session.execute(query))
-
-
-def read_versions(
-    session: Session,
-    job_ids: Collection[int],
-    *,
-    start: dt.datetime,
-    end: dt.datetime,
-    ran: Collection[tuple[int, int]],
-) -> dict[int, list[Version]]:
-    """Return the versions of jobs that say what was due in [start, end), oldest first.
-
-    Those that held at some time in it, those that are due once, whenever they were made, and those that have `ran` in it
-    (job and number of each): a worker that was cut off goes on by a version that has ended.
-    """
-    found: dict[int, list[Version]] = {job_id: [] for job_id in job_ids}
-    pairs = func.unnest(_numbers([job_id for job_id, _ in ran]), _numbers([number for _, number in ran]))
-    known = pairs.table_valued("job_id", "version").render_derived()
-    once = and_(JobVersion.interval_us == 0, JobVersion.cron == "")
-    rows = session.scalars(
-        select(JobVersion)
-        .where(
-            JobVersion.job_id == func.any(_numbers(job_ids)),
-            or_(
-                and_(
-                    or_(JobVersion.valid_until.is_(None), JobVersion.valid_until > start),
-                    or_(JobVersion.valid_from < end, once),
-                ),
-                tuple_(JobVersion.job_id, JobVersion.version).in_(select(known.c.job_id, known.c.version)),
-            ),
-        )
-        .order_by(JobVersion.job_id, JobVersion.version)
-        .execution_options(populate_existing=True)
-    )
-    for row in rows:
-        found[row.job_id].append(
-            Version(
-                number=row.version,
-                valid_from_us=to_microseconds(row.valid_from),
-                valid_until_us=None if row.valid_until is None else to_microseconds(row.valid_until),
-                schedule=schedule_of(row),
-                paused=row.paused,
-            )
-        )
-    return found
-
-
-def _numbers(values: Collection[int]) -> ColumnElement[Any]:
-    """One parameter, however many there are."""
-    return cast(list(values), ARRAY(BigInteger))
 
 
 def read_accounts(

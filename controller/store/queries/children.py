@@ -9,23 +9,27 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from controller.planning.gaps import Gap
 from controller.store import results
 from controller.store.queries import charts, figures
 from controller.store.queries.figures import Figures
 from controller.store.queries.results import (
     MAX_POINTS,
     Line,
+    Plan,
+    Run,
     Series,
     bucket_width,
+    gaps_of_buckets,
+    gaps_of_runs,
     point_of,
-    with_empty_buckets,
-    with_empty_runs,
+    with_gaps,
 )
 from controller.store.queries.results.series import within
 from controller.store.rollups import FAST_S, HOUR, Source
@@ -33,12 +37,14 @@ from streamswarm.v1 import probe_pb2
 
 #: Rows of results that are read for one chart; where there are more, the hours serve: a sweep has a thousand rows a run.
 MOST_ROWS = 500_000
+#: Runs that say which rows a group has at present: paths change for a run or two.
+LATELY = 10
 _DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Rows of a repeated group of one line; all tuples have the length of `at`."""
+    """Rows of a repeated group of one line; all tuples but `gaps` have the length of `at`."""
 
     #: Width of the buckets; None when every point is a run.
     bucket: dt.timedelta | None
@@ -50,6 +56,8 @@ class Group:
     missed: tuple[int, ...]
     #: By key and the metric's name; None where no run of the point had the row.
     rows: Mapping[str, Mapping[str, tuple[Figures | None, ...]]]
+    #: Where the line has no runs, and why.
+    gaps: tuple[Gap, ...]
 
 
 def keys(session: Session, line: Line, child: str, *, start: dt.datetime, end: dt.datetime) -> list[str]:
@@ -62,9 +70,23 @@ def keys(session: Session, line: Line, child: str, *, start: dt.datetime, end: d
     return sorted(found, key=_natural)
 
 
+def keys_lately(session: Session, line: Line, child: str) -> frozenset[str]:
+    """Return the keys that any of the newest runs of a line with rows of a group had: others have left it.
+
+    KeyError when the kind has no such group.
+    """
+    table = results.child_table(line.kind, child)
+    of_line = table.c.job_id.in_(line.job_ids)
+    newest = select(table.c.scheduled_at).where(of_line).distinct()
+    newest = newest.order_by(table.c.scheduled_at.desc()).limit(LATELY)
+    found = select(table.c.key).where(of_line, table.c.scheduled_at.in_(newest)).distinct()
+    return frozenset(session.execute(found).scalars())
+
+
 def bucket_for(
     session: Session,
     line: Line,
+    plan: Plan,
     count: int,
     *,
     start: dt.datetime,
@@ -72,16 +94,17 @@ def bucket_for(
     points: int = MAX_POINTS,
 ) -> dt.timedelta | None:
     """Return the width of the buckets in which a group of so many rows is shown; None when runs are few enough."""
-    bucket = charts.bucket_for(session, [line], start=start, end=end, points=points)
-    if bucket is None or bucket >= HOUR.width or not line.interval_s or line.interval_s < FAST_S:
+    bucket = charts.bucket_for(session, {line: plan}, start=start, end=end, points=points)
+    if bucket is None or bucket >= HOUR.width:
         return bucket
-    runs = (end - start).total_seconds() / line.interval_s
-    return HOUR.width if runs * count > MOST_ROWS else bucket
+    # What runs more often has a layer of five minutes.
+    return HOUR.width if plan.due(slower_than_s=FAST_S) * count > MOST_ROWS else bucket
 
 
 def read(
     session: Session,
     line: Line,
+    plan: Plan,
     child: str,
     metrics: Sequence[str],
     wanted: Collection[str],
@@ -99,7 +122,7 @@ def read(
     results.child_table(line.kind, child)
     source = Source(kind=line.kind, child=child)
     if bucket is None:
-        return _runs(session, line, source, metrics, wanted, start=start, end=end, most=most)
+        return _runs(session, line, plan, source, metrics, wanted, start=start, end=end, most=most)
     span: dict[str, Any] = {"start": start, "end": end, "width": bucket}
     own = figures.buckets(session, Source(kind=line.kind, child=None), [], line.job_ids, **span)
     found = figures.buckets_by_key(
@@ -119,12 +142,14 @@ def read(
         error=tuple(each.error for each in own),
         missed=tuple(each.missed for each in own),
         rows=rows,
+        gaps=gaps_of_buckets(session, plan, [each.start for each in own], bucket),
     )
 
 
 def child_series(
     session: Session,
     line: Line,
+    plan: Plan,
     child: str,
     metric: str,
     wanted: Collection[str],
@@ -138,17 +163,18 @@ def child_series(
 
     `group_size` is how many rows the group has in all: whoever wants some reads past the others.
     """
-    bucket = bucket_for(session, line, group_size, start=start, end=end, points=points)
-    made = _series(session, line, child, metric, wanted, start=start, end=end, bucket=bucket)
+    bucket = bucket_for(session, line, plan, group_size, start=start, end=end, points=points)
+    made = _series(session, line, plan, child, metric, wanted, start=start, end=end, bucket=bucket)
     if bucket is None and any(len(each.points) > points for each in made):
-        bucket = bucket_width(end - start, points=points, interval_s=line.interval_s)
-        made = _series(session, line, child, metric, wanted, start=start, end=end, bucket=bucket)
+        bucket = bucket_width(end - start, points=points, interval_s=plan.pace_s)
+        made = _series(session, line, plan, child, metric, wanted, start=start, end=end, bucket=bucket)
     return made
 
 
 def _series(
     session: Session,
     line: Line,
+    plan: Plan,
     child: str,
     metric: str,
     wanted: Collection[str],
@@ -158,19 +184,18 @@ def _series(
     bucket: dt.timedelta | None,
 ) -> tuple[Series, ...]:
     group = read(
-        session, line, child, [metric], wanted, start=start, end=end, bucket=bucket, percentiles=True
+        session, line, plan, child, [metric], wanted, start=start, end=end, bucket=bucket, percentiles=True
     )
     made = []
     for key, row in group.rows.items():
-        bare = (point_of(at, measured) for at, measured in zip(group.at, row[metric], strict=True))
-        full = with_empty_buckets(bare, bucket) if bucket else with_empty_runs(bare, line.interval_s)
+        bare = [point_of(at, measured) for at, measured in zip(group.at, row[metric], strict=True)]
         made.append(
             Series(
                 kind=line.kind,
                 metric=metric,
                 key=key,
                 bucket_s=bucket.total_seconds() if bucket else None,
-                points=tuple(full),
+                points=with_gaps(bare, group.gaps, bucket),
             )
         )
     return tuple(made)
@@ -179,6 +204,7 @@ def _series(
 def _runs(
     session: Session,
     line: Line,
+    plan: Plan,
     source: Source,
     metrics: Sequence[str],
     wanted: Collection[str],
@@ -189,7 +215,7 @@ def _runs(
 ) -> Group:
     own = results.table(line.kind)
     newest = (
-        select(own.c.job_id, own.c.scheduled_at, own.c.status)
+        select(own.c.job_id, own.c.job_version, own.c.scheduled_at, own.c.status)
         .where(*within(own, line.job_ids, start, end))
         .order_by(own.c.scheduled_at.desc())
         .limit(most)
@@ -225,6 +251,11 @@ def _runs(
             }
             for key in wanted
         },
+        gaps=gaps_of_runs(
+            session,
+            plan if len(runs) < most else replace(plan, start=runs[0].scheduled_at),
+            [Run(job_id=run.job_id, version=run.job_version, at=run.scheduled_at) for run in runs],
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Reads all runs of a test for an export, a page at a time: bounded memory, and no transaction that stays open.
+"""Reads all runs of a test, or all rows of a repeated group, for an export, a page at a time: bounded memory, and no transaction that stays open.
 
 A page goes on behind the key of the last row of the one before, job by job, so it costs the same however many
 there are. Between two pages nothing is held in the database; who reads slowly is in nobody's way.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, select, tuple_
 from sqlalchemy.orm import Session
 
 from controller.store import results
@@ -19,6 +19,8 @@ from controller.store.queries.schedules import ScheduledJob
 
 #: Rows of one page.
 PAGE = 2000
+#: Under which a row of a group has its run's status; a group may have a status of its own.
+RUN_STATUS = "run_status"
 
 
 def runs_of(
@@ -50,3 +52,42 @@ def runs_of(
             if len(rows) < page:
                 break
             after = rows[-1]["scheduled_at"]
+
+
+def rows_of(
+    transaction: Callable[[], AbstractContextManager[Session]],
+    kind: str,
+    child: str,
+    jobs: Sequence[ScheduledJob],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    page: int = PAGE,
+) -> Iterator[tuple[ScheduledJob, Any]]:
+    """Yield each row of a repeated group of runs due in [start, end), with its run's status, as `runs_of` yields runs.
+
+    The rows of a run come in order of their keys.
+    """
+    table, own = results.child_table(kind, child), results.table(kind)
+    run = and_(own.c.job_id == table.c.job_id, own.c.scheduled_at == table.c.scheduled_at)
+    place = tuple_(table.c.scheduled_at, table.c.key)
+    for job in jobs:
+        after: tuple[dt.datetime, str] | None = None
+        while True:
+            begin = table.c.scheduled_at >= start
+            if after is not None:
+                begin = and_(table.c.scheduled_at >= after[0], place > after)
+            query = (
+                select(*table.c, own.c.status.label(RUN_STATUS))
+                .join(own, run)
+                .where(table.c.job_id == job.id, begin, table.c.scheduled_at < end)
+                .order_by(table.c.scheduled_at, table.c.key)
+                .limit(page)
+            )
+            with transaction() as session:
+                rows = session.execute(query).mappings().all()
+            for row in rows:
+                yield job, row
+            if len(rows) < page:
+                break
+            after = (rows[-1]["scheduled_at"], rows[-1]["key"])

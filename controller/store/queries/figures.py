@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Connection, Double, Integer, cast, text
+from sqlalchemy import Boolean, ColumnElement, Connection, Double, Integer, case, cast, func, text
 from sqlalchemy.orm import Session
 
 from controller.store import results, rollups
@@ -32,8 +32,17 @@ class Figures:
     mean: float | None
     min: float | None
     max: float | None
-    #: 50th, 95th and 99th; empty unless they were asked for and the contract says `distribution`.
+    #: 50th, 95th and 99th; empty unless they were asked for and the contract says `distribution`, and where some of the
+    #: values were rolled up before it said so.
     percentiles: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Spread:
+    """Percentiles, and of how many values."""
+
+    count: int
+    percentiles: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +129,9 @@ def keys(
 
 
 def as_number(column: ColumnElement[Any]) -> ColumnElement[float]:
-    """Return a metric's column as double precision."""
+    """Return a metric's column as double precision, NULL for what is no measurement."""
+    if isinstance(column.type, Double):
+        return case((func.abs(column) <= results.GREATEST, column))
     # PostgreSQL casts a boolean to an integer only.
     return cast(cast(column, Integer) if isinstance(column.type, Boolean) else column, Double)
 
@@ -227,9 +238,9 @@ def _sketches(
     parts: Sequence[tuple[Sequence[int], Piece]],
     width: dt.timedelta,
     keys: Sequence[str] | None,
-) -> dict[tuple[str, str, dt.datetime], tuple[float, ...]]:
-    """Return the percentiles of what has a distribution by metric, key and bucket: exact ones when only results are read."""
-    found: dict[tuple[str, str, dt.datetime], tuple[float, ...]] = {}
+) -> dict[tuple[str, str, dt.datetime], _Spread]:
+    """Return the spread of what has a distribution by metric, key and bucket: exact when only results are read."""
+    found: dict[tuple[str, str, dt.datetime], _Spread] = {}
     exact = all(piece.layer is None for _, piece in parts)
     keyed = keys is not None
     by = _gathered_by(keyed=keyed)
@@ -252,20 +263,21 @@ def _sketches(
         rows = " UNION ALL ".join(selects)
         if exact:
             query = (
-                "SELECT percentile_cont(CAST(:shares AS float8[])) WITHIN GROUP (ORDER BY value), "  # noqa: S608
+                "SELECT count(value), percentile_cont(CAST(:shares AS float8[])) WITHIN GROUP (ORDER BY value), "  # noqa: S608
                 f"{by} FROM ({rows}) found GROUP BY {by}"
             )
-            for answer, *place in connection.execute(text(query), values):
-                found[_place_of(metric, place)] = tuple(answer)
+            for count, answer, *place in connection.execute(text(query), values):
+                found[_place_of(metric, place)] = _Spread(count=count, percentiles=tuple(answer))
             continue
         gathered: dict[tuple[str, str, dt.datetime], list[Sequence[int]]] = {}
         for sketch, *place in connection.execute(
-            text(f"SELECT sketch, {by} FROM ({rows}) found"),  # noqa: S608
+            text(f"SELECT sketch, {by} FROM ({rows}) found WHERE sketch IS NOT NULL"),  # noqa: S608
             values,
         ):
             gathered.setdefault(_place_of(metric, place), []).append(sketch)
         for at, of_bucket in gathered.items():
-            found[at] = sketches.percentiles(sketches.merged(of_bucket), SHARES)
+            whole = sketches.merged(of_bucket)
+            found[at] = _Spread(count=sum(whole[1::2]), percentiles=sketches.percentiles(whole, SHARES))
     return found
 
 
@@ -279,14 +291,14 @@ def _spread_sql(
 ) -> str:
     """Return the SQL of a piece's values, or of its sketches, each with the beginning of its bucket and its key."""
     _, instant = _place(source, piece)
-    begin, value = _begin(instant, keyed=keyed), statements.value_sql(column.name, column.type)
+    begin, value = _begin(instant, keyed=keyed), statements.value_sql(column)
     if exact:
-        return f"SELECT {begin}, {value} AS value {origin} AND s.{column.name} IS NOT NULL"
+        return f"SELECT {begin}, {value} AS value {origin} AND {value} IS NOT NULL"
     if piece.layer is not None:
-        return f"SELECT {begin}, s.{column.name}_sketch AS sketch {origin} AND s.{column.name}_n > 0"
+        whole = f"s.{column.name}_n > 0 AND NOT ({statements.spoilt_sql(column)})"
+        return f"SELECT {begin}, s.{column.name}_sketch AS sketch {origin} AND {whole}"
     places = (
-        f"SELECT {begin}, {sketches.key_sql(value)} AS place, 1 AS count {origin} "
-        f"AND s.{column.name} IS NOT NULL"
+        f"SELECT {begin}, {sketches.key_sql(value)} AS place, 1 AS count {origin} AND {value} IS NOT NULL"
     )
     return f"({sketches.grouped_sql(places, _gathered_by(keyed=keyed))})"
 
@@ -296,19 +308,20 @@ def _bucket(
     begin: dt.datetime,
     parts: Sequence[Any],
     columns: Sequence[ResultColumn],
-    sketched: Mapping[tuple[str, str, dt.datetime], tuple[float, ...]],
+    sketched: Mapping[tuple[str, str, dt.datetime], _Spread],
 ) -> Bucket:
     own = iter(parts)
     counts = _counts(own) if len(parts) > 4 * len(columns) else (0, 0, 0, 0)
     figures = {}
     for column in columns:
         count, total, low, high = (next(own) for _ in range(4))
+        spread = sketched.get((_name(column), key, begin))
         figures[_name(column)] = Figures(
             count=int(count),
             mean=total / int(count) if count else None,
             min=low,
             max=high,
-            percentiles=sketched.get((_name(column), key, begin), ()),
+            percentiles=spread.percentiles if spread and spread.count == count else (),
         )
     ok, failed, error, missed = counts
     return Bucket(start=begin, ok=ok, failed=failed, error=error, missed=missed, figures=figures)

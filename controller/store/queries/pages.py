@@ -14,7 +14,6 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Float,
     FromClause,
     Integer,
     Select,
@@ -31,6 +30,7 @@ from sqlalchemy.orm import Session
 from controller.store import results
 from controller.store.entities import Destination, Job, Test, Worker
 from controller.store.health import is_clock_off
+from controller.store.queries.figures import as_number
 from streamswarm import contract
 from streamswarm.outcomes import failure_source_name, status_name
 from streamswarm.v1 import probe_pb2
@@ -214,10 +214,7 @@ def jobs_of_worker(session: Session, worker_id: uuid.UUID) -> tuple[JobOfWorker,
 
 
 def _headline(kind: str, table: Table) -> ColumnElement[float]:
-    metric = contract.kind(kind).headline
-    column = table.c[results.metric_column(kind, metric.name).name]
-    # PostgreSQL casts a boolean to an integer only.
-    return cast(cast(column, Integer) if metric.type == "boolean" else column, Float)
+    return as_number(table.c[results.metric_column(kind, contract.kind(kind).headline.name).name])
 
 
 def _newest_first(runs: Iterable[RunRecord], limit: int) -> tuple[RunRecord, ...]:

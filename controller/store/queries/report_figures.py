@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    Boolean,
     ColumnElement,
-    Double,
-    Integer,
     cast,
     func,
     literal,
@@ -24,6 +21,7 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.orm import Session
 
 from controller.store import results, rollups
+from controller.store.queries.figures import as_number
 from controller.store.queries.results.series import within
 from streamswarm.outcomes import failure_source_name, status_name
 from streamswarm.v1 import probe_pb2
@@ -197,6 +195,4 @@ _LONGEST_MESSAGE = 300
 
 
 def _value(kind: str, metric: str) -> ColumnElement[Any]:
-    column = results.table(kind).c[results.metric_column(kind, metric).name]
-    # PostgreSQL casts a boolean to an integer only.
-    return cast(cast(column, Integer) if isinstance(column.type, Boolean) else column, Double)
+    return as_number(results.table(kind).c[results.metric_column(kind, metric).name])

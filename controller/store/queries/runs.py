@@ -144,7 +144,7 @@ def _children(session: Session, kind: str, rows: Any) -> dict[tuple[int, dt.date
         for row in session.execute(query).mappings():
             of_run = found.setdefault((row["job_id"], row["scheduled_at"]), {})
             of_run.setdefault(child.name, {})[row["key"]] = {
-                metric: row[column] for metric, column in columns
+                metric: results.measured(row[column]) for metric, column in columns
             }
     return found
 
@@ -168,7 +168,11 @@ def _record(kind: str, row: Any, children: Mapping[tuple[int, dt.datetime], Any]
         clock_offset_ms=row["clock_offset_ms"],
         clock_off=is_clock_off(row["clock_offset_ms"]),
         start_error_us=row["start_error_us"],
-        metrics={column.metric.name: row[column.name] for column in results.columns(kind) if column.metric},
+        metrics={
+            column.metric.name: results.measured(row[column.name])
+            for column in results.columns(kind)
+            if column.metric
+        },
         children=children.get((row["job_id"], row["scheduled_at"]), {}),
         detail=row["detail"],
     )

@@ -18,7 +18,18 @@ from sqlalchemy.exc import OperationalError
 
 from controller.errors import DatabaseUnavailableError
 from controller.store import partitions, results, rollups
-from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source, statements
+from controller.store.rollups import (
+    DAY,
+    FIVE_MINUTES,
+    HOUR,
+    LAYERS,
+    Layer,
+    Source,
+    crowded,
+    frontiers,
+    statements,
+)
+from controller.store.rollups.frontiers import GRACE, LONGEST_STEP
 
 _log = logging.getLogger(__name__)
 
@@ -27,9 +38,6 @@ _log = logging.getLogger(__name__)
 _TOGETHER = 1000
 _LESS = 4
 _TIMED_OUT = "57014"
-#: A job's stretches of several hours are read whole; a day at a time.
-_LONGEST_STEP = dt.timedelta(days=1)
-_GRACE = dt.timedelta(seconds=rollups.GRACE_S)
 _GATEWAY = "streamswarm-gateway"
 
 
@@ -58,16 +66,22 @@ class _Portion:
 
     size: int
 
-    def less(self, error: OperationalError) -> None:
-        """Take less from now on, after a statement that took too long; any other error is raised again."""
-        if getattr(error.orig, "pgcode", None) != _TIMED_OUT or self.size == 1:
+    def less(self, error: OperationalError) -> bool:
+        """Take less from now on, after a statement that took too long; any other error is raised again.
+
+        False when it cannot be less.
+        """
+        if getattr(error.orig, "pgcode", None) != _TIMED_OUT:
             raise error
+        if self.size == 1:
+            return False
         self.size = max(1, self.size // _LESS)
         _log.warning("rolling up took too long; %s at a time now", self.size)
+        return True
 
 
 def roll_up(engine: Engine, kind: str, *, together: int = _TOGETHER) -> Rolled:
-    """Roll up everything of a kind that can be; returns when nothing is left to do.
+    """Roll up everything of a kind that could be when this was called.
 
     `together` is how many jobs, or marks, are taken into one transaction. It becomes less by itself where the
     engine's statements would take longer than they may: a day of a thousand busy jobs is many rows.
@@ -76,12 +90,14 @@ def roll_up(engine: Engine, kind: str, *, together: int = _TOGETHER) -> Rolled:
     portion = _Portion(size=together)
     horizon = horizon_of(engine)
     with engine.begin() as connection:
-        _begin(connection, kind, horizon)
-        _go_back(connection, kind, horizon)
+        frontiers.begin(connection, kind, horizon)
+        frontiers.go_back(connection, kind, horizon)
     for of in LAYERS:
         while _step(engine, kind, of, horizon, portion):
             done.steps += 1
-    while count := _work_off(engine, kind, portion):
+    # Those that come meanwhile are the next round's: a worker may bring late results faster than they are worked off.
+    last = _last_mark(engine, kind)
+    while count := _work_off(engine, kind, portion, last):
         done.marks += count
     return done
 
@@ -110,89 +126,18 @@ def horizon_of(engine: Engine) -> dt.datetime:
     return instant
 
 
-def _begin(connection: Connection, kind: str, horizon: dt.datetime) -> None:
-    """Make the frontiers of a kind that has none yet, before its oldest result."""
-    known = set(
-        connection.execute(
-            text("SELECT layer FROM rollup_frontiers WHERE kind = :kind"), {"kind": kind}
-        ).scalars()
-    )
-    missing = [of for of in LAYERS if of.name not in known]
-    if not missing:
-        return
-    first = _oldest(connection, kind) or horizon - _GRACE
-    for of in missing:
-        connection.execute(
-            text(
-                "INSERT INTO rollup_frontiers (kind, layer, done_until) VALUES (:kind, :layer, :until) "
-                "ON CONFLICT DO NOTHING"
-            ),
-            {"kind": kind, "layer": of.name, "until": rollups.floor(first, of.width)},
-        )
-
-
-def _go_back(connection: Connection, kind: str, horizon: dt.datetime) -> None:
-    """Let frontiers that lie ahead of the time go back by a day: the database's clock had jumped, and was set back.
-
-    What comes now lies behind them and yet in open buckets, so it marks nothing.
-    """
-    frontiers = _frontiers(connection, kind)
-    if max(frontiers[of.name].reached for of in LAYERS) <= horizon:
-        return
-    _log.warning("the database's clock was set back: a day of %s is rolled up again", kind)
-    for of in LAYERS:
-        back = rollups.floor(horizon - _LONGEST_STEP, of.width)
-        _update(connection, kind, of, done=min(frontiers[of.name].done_until, back), until=None, job=0)
-
-
-def _oldest(connection: Connection, kind: str) -> dt.datetime | None:
-    """Return the beginning of the first day that has results."""
-    for name in partitions.attached(connection, results.table_name(kind)):
-        if connection.execute(text(f"SELECT EXISTS (SELECT FROM {name})")).scalar_one():  # noqa: S608
-            return dt.datetime.combine(partitions.day_of(name), dt.time(), dt.UTC)
-    return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Frontier:
-    done_until: dt.datetime
-    #: None between steps.
-    step_until: dt.datetime | None
-    step_job: int
-
-    @property
-    def reached(self) -> dt.datetime:
-        """What lies behind may have been computed; what lies beyond will be."""
-        return self.step_until or self.done_until
-
-
-def _frontiers(connection: Connection, kind: str) -> dict[str, _Frontier]:
-    """Lock and return the frontiers of a kind, so that only one process rolls it up at a time."""
-    rows = connection.execute(
-        text(
-            "SELECT layer, done_until, step_until, step_job FROM rollup_frontiers WHERE kind = :kind "
-            "ORDER BY layer FOR UPDATE"
-        ),
-        {"kind": kind},
-    )
-    return {
-        row.layer: _Frontier(done_until=row.done_until, step_until=row.step_until, step_job=row.step_job)
-        for row in rows
-    }
-
-
 def _step(engine: Engine, kind: str, of: Layer, horizon: dt.datetime, portion: _Portion) -> bool:
     """Bring a layer's frontier forward by one step of a day at the most; False when it cannot go any further."""
     with engine.begin() as connection:
-        frontiers = _frontiers(connection, kind)
-        mine = frontiers[of.name]
+        standing = frontiers.locked(connection, kind)
+        mine = standing[of.name]
         start = mine.done_until
-        limit = horizon - _GRACE if of.source is None else frontiers[of.source].done_until
-        day_end = rollups.floor(start, _LONGEST_STEP) + _LONGEST_STEP
+        limit = horizon - GRACE if of.source is None else standing[of.source].done_until
+        day_end = rollups.floor(start, LONGEST_STEP) + LONGEST_STEP
         end = mine.step_until or min(rollups.floor(limit, of.width), day_end)
         if end <= start:
             return False
-        _update(connection, kind, of, done=start, until=end, job=mine.step_job)
+        frontiers.move(connection, kind, of, done=start, until=end, job=mine.step_job)
         for source in rollups.sources(kind):
             partitions.ensure_months(connection, rollups.table_name(source, of), [start])
     while True:
@@ -200,7 +145,38 @@ def _step(engine: Engine, kind: str, of: Layer, horizon: dt.datetime, portion: _
             if _advance(engine, kind, of, start, end, portion.size):
                 return True
         except OperationalError as error:
-            portion.less(error)
+            if not portion.less(error) and not _advance_past_crowd(engine, kind, of, start, end):
+                raise
+
+
+def _advance_past_crowd(engine: Engine, kind: str, of: Layer, start: dt.datetime, end: dt.datetime) -> bool:
+    """Compute the step for the next job alone, bucket by bucket, without those that are crowded; False when none is."""
+    with engine.begin() as connection:
+        mine = frontiers.locked(connection, kind)[of.name]
+        jobs = _present(connection, kind, of, start, end, mine.step_job, 1)
+    if mine.step_until != end or not jobs:
+        return True  # another process has gone on
+    [job] = jobs
+    buckets = [start + number * of.width for number in range((end - start) // of.width)]
+    with engine.connect() as connection:
+        passed_over = [bucket for bucket in buckets if crowded.is_crowded(connection, kind, of, job, bucket)]
+        wanted = not of.fast_only or bool(_fast(connection, jobs))
+    if not passed_over:
+        return False
+    for bucket in buckets:
+        if wanted and bucket not in passed_over:
+            with engine.begin() as connection:
+                frontiers.locked(connection, kind)
+                for source in rollups.sources(kind):
+                    compute(
+                        connection, source, of, [Stretch(job_id=job, start=bucket, end=bucket + of.width)]
+                    )
+    with engine.begin() as connection:
+        mine = frontiers.locked(connection, kind)[of.name]
+        if mine.step_until == end and mine.step_job < job:
+            frontiers.move(connection, kind, of, done=start, until=end, job=job)
+    crowded.tell(kind, of, job, passed_over)
+    return True
 
 
 def _advance(
@@ -208,7 +184,7 @@ def _advance(
 ) -> bool:
     """Compute the step for the next jobs; whether it is completed."""
     with engine.begin() as connection:
-        mine = _frontiers(connection, kind)[of.name]
+        mine = frontiers.locked(connection, kind)[of.name]
         if mine.step_until != end:
             return True  # another process has completed it
         jobs = _present(connection, kind, of, start, end, mine.step_job, together)
@@ -218,22 +194,10 @@ def _advance(
             compute(connection, source, of, stretches)
         completed = len(jobs) < together
         if completed:
-            _update(connection, kind, of, done=end, until=None, job=0)
+            frontiers.move(connection, kind, of, done=end, until=None, job=0)
         else:
-            _update(connection, kind, of, done=start, until=end, job=jobs[-1])
+            frontiers.move(connection, kind, of, done=start, until=end, job=jobs[-1])
     return completed
-
-
-def _update(
-    connection: Connection, kind: str, of: Layer, *, done: dt.datetime, until: dt.datetime | None, job: int
-) -> None:
-    connection.execute(
-        text(
-            "UPDATE rollup_frontiers SET done_until = :done, step_until = :until, step_job = :job "
-            "WHERE kind = :kind AND layer = :layer"
-        ),
-        {"kind": kind, "layer": of.name, "done": done, "until": until, "job": job},
-    )
 
 
 def _present(
@@ -249,8 +213,8 @@ def _present(
     if of.source is None:
         table, column = results.table_name(kind), "scheduled_at"
         # Of the whole day: the first entry of each job meets the condition.
-        start = rollups.floor(start, _LONGEST_STEP)
-        end = start + _LONGEST_STEP
+        start = rollups.floor(start, LONGEST_STEP)
+        end = start + LONGEST_STEP
     else:
         table = rollups.table_name(Source(kind=kind, child=None), rollups.layer(of.source))
         column = "bucket"
@@ -283,26 +247,62 @@ def _fast(connection: Connection, jobs: Sequence[int]) -> list[int]:
     )
 
 
-def _work_off(engine: Engine, kind: str, portion: _Portion) -> int:
-    """Work off the next marks; return how many."""
+def _last_mark(engine: Engine, kind: str) -> int:
+    """Return the newest mark of a kind; 0 when there is none."""
+    with engine.connect() as connection:
+        last: int = connection.execute(
+            text("SELECT coalesce(max(id), 0) FROM dirty_buckets WHERE kind = :kind"), {"kind": kind}
+        ).scalar_one()
+    return last
+
+
+def _work_off(engine: Engine, kind: str, portion: _Portion, last: int) -> int:
+    """Work off the next marks up to the last one; return how many."""
     while True:
         try:
-            return _recompute(engine, kind, portion.size)
+            return _recompute(engine, kind, portion.size, last)
         except OperationalError as error:
-            portion.less(error)
+            if not portion.less(error) and not _forget_crowd(engine, kind):
+                raise
 
 
-def _recompute(engine: Engine, kind: str, together: int) -> int:
+def _forget_crowd(engine: Engine, kind: str) -> bool:
+    """Remove the marks in the next one's hour where that, or its day, is crowded; False when neither is."""
+    with engine.begin() as connection:
+        frontiers.locked(connection, kind)
+        mark = connection.execute(
+            text("SELECT job_id, bucket FROM dirty_buckets WHERE kind = :kind ORDER BY id LIMIT 1"),
+            {"kind": kind},
+        ).one_or_none()
+        if mark is None:
+            return True  # another process has worked it off
+        hour = rollups.floor(mark.bucket, HOUR.width)
+        for of in (HOUR, DAY):
+            bucket = rollups.floor(mark.bucket, of.width)
+            if crowded.is_crowded(connection, kind, of, mark.job_id, bucket):
+                connection.execute(
+                    text(
+                        "DELETE FROM dirty_buckets WHERE kind = :kind AND job_id = :job "
+                        "AND bucket >= :start AND bucket < :end"
+                    ),
+                    {"kind": kind, "job": mark.job_id, "start": hour, "end": hour + HOUR.width},
+                )
+                crowded.tell(kind, of, mark.job_id, [bucket])
+                return True
+    return False
+
+
+def _recompute(engine: Engine, kind: str, together: int, last: int) -> int:
     """Compute the buckets of some marks again and remove the marks, all in one transaction; return how many."""
     with engine.begin() as connection:
-        frontiers = _frontiers(connection, kind)
+        standing = frontiers.locked(connection, kind)
         marks = connection.execute(
             text(
                 "DELETE FROM dirty_buckets WHERE id IN ("
-                "  SELECT id FROM dirty_buckets WHERE kind = :kind ORDER BY id LIMIT :most"
+                "  SELECT id FROM dirty_buckets WHERE kind = :kind AND id <= :last ORDER BY id LIMIT :most"
                 ") RETURNING job_id, bucket"
             ),
-            {"kind": kind, "most": together},
+            {"kind": kind, "last": last, "most": together},
         ).all()
         gone_before = connection.execute(
             text("SELECT gone_before FROM expiries WHERE kind = :kind AND layer = 'raw'"), {"kind": kind}
@@ -316,7 +316,7 @@ def _recompute(engine: Engine, kind: str, together: int) -> int:
             stretches = {
                 Stretch(job_id=job, start=start, end=start + of.width)
                 for job, bucket in marked
-                if (start := rollups.floor(bucket, of.width)) < frontiers[of.name].reached
+                if (start := rollups.floor(bucket, of.width)) < standing[of.name].reached
                 and (job in fast or not of.fast_only)
             }
             for source in rollups.sources(kind):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from controller.store import rollups
+from collections.abc import Mapping
+
+from controller.store import results, rollups
+from controller.store.results import ResultColumn
 from controller.store.rollups import Layer, Source, sketches
 
 
@@ -11,10 +14,19 @@ def statement(source: Source, of: Layer) -> str:
     names = [name for name, _ in rollups.columns(source)]
     if of.source is None:
         table, instant, sketch = source.table, "scheduled_at", _sketch_of_values
+        # What is no measurement is left out once, where it is read: a lot is made of each value.
+        parts = _from_results(source, {column.name: f"s.{column.name}" for column in source.metrics})
+        own = ("job_id", instant, "status" if source.child is None else "key")
+        read = ", ".join(
+            (
+                *(f"s.{name}" for name in own),
+                *(f"{value_sql(column)} AS {column.name}" for column in source.metrics),
+            )
+        )
     else:
         table, instant = rollups.table_name(source, rollups.layer(of.source)), "bucket"
         sketch = _sketch_of_sketches
-    parts = parts_of(source, rolled=of.source is not None)
+        parts, read = _from_rollups(source), "*"
     keys = ", ".join(rollups.key(source))
     child_key = ", s.key" if source.child is not None else ""
     base = (
@@ -23,9 +35,9 @@ def statement(source: Source, of: Layer) -> str:
         "FROM unnest(CAST(:jobs AS bigint[]), CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[])) "
         "AS stretch(job_id, first, last) "
         # OFFSET 0 keeps each stretch a walk down the key, whatever the statistics of a growing table say.
-        f"CROSS JOIN LATERAL (SELECT * FROM {table} t WHERE t.job_id = stretch.job_id "
-        f"AND t.{instant} >= stretch.first AND t.{instant} < stretch.last "
-        f"AND t.{instant} >= :first AND t.{instant} < :last OFFSET 0) s"
+        f"CROSS JOIN LATERAL (SELECT {read} FROM {table} s WHERE s.job_id = stretch.job_id "
+        f"AND s.{instant} >= stretch.first AND s.{instant} < stretch.last "
+        f"AND s.{instant} >= :first AND s.{instant} < :last OFFSET 0) s"
     )
     group = "1, 2" if source.child is None else "1, 2, 3"
     figures = base % ", ".join(f"{value} AS {name}" for name, value in parts.items()) + f" GROUP BY {group}"
@@ -34,7 +46,7 @@ def statement(source: Source, of: Layer) -> str:
         if rollups.is_sketched(column):
             name = f"{column.name}_sketch"
             sketched.append(name)
-            joins += f" LEFT JOIN ({sketch(base, column.name, keys)}) {name}_of USING ({keys})"
+            joins += f" LEFT JOIN ({sketch(base, column, keys)}) {name}_of USING ({keys})"
     selected = ", ".join(f"{name}_of.sketch" if name in sketched else name for name in names)
     updates = ", ".join(f"{name} = EXCLUDED.{name}" for name in names if name not in rollups.key(source))
     return (
@@ -46,47 +58,64 @@ def statement(source: Source, of: Layer) -> str:
 
 def parts_of(source: Source, *, rolled: bool) -> dict[str, str]:
     """Return the SQL of the figures of many rows `s`, results or rolled-up ones, by their columns' names."""
-    return _from_rollups(source) if rolled else _from_results(source)
+    if rolled:
+        return _from_rollups(source)
+    return _from_results(source, {column.name: value_sql(column) for column in source.metrics})
 
 
-def _from_results(source: Source) -> dict[str, str]:
+def _from_results(source: Source, values: Mapping[str, str]) -> dict[str, str]:
     parts = {}
     if source.child is None:
         for status, name in rollups.RUNS.items():
             parts[name] = f"count(*) FILTER (WHERE s.status = {status})"
-    for column in source.metrics:
-        value = value_sql(column.name, column.type)
-        parts[f"{column.name}_n"] = f"count({value})"
+    for name, value in values.items():
+        parts[f"{name}_n"] = f"count({value})"
         for part in ("sum", "min", "max"):
-            parts[f"{column.name}_{part}"] = f"{part}({value})"
+            parts[f"{name}_{part}"] = f"{part}({value})"
     return parts
 
 
 def _from_rollups(source: Source) -> dict[str, str]:
     parts = {}
     counts = [] if source.child is not None else list(rollups.RUNS.values())
-    for name in (*counts, *(f"{column.name}_n" for column in source.metrics)):
+    for name in counts:
         parts[name] = f"sum(s.{name})"
     for column in source.metrics:
+        spoilt = spoilt_sql(column)
+        parts[f"{column.name}_n"] = f"sum(CASE WHEN {spoilt} THEN 0 ELSE s.{column.name}_n END)"
         for part in ("sum", "min", "max"):
-            parts[f"{column.name}_{part}"] = f"{part}(s.{column.name}_{part})"
+            kept = f"CASE WHEN {spoilt} THEN NULL ELSE s.{column.name}_{part} END"
+            parts[f"{column.name}_{part}"] = f"{part}({kept})"
     return parts
 
 
-def value_sql(column: str, kind: str) -> str:
-    """Return the SQL of a metric of the row `s` as double precision."""
+def value_sql(column: ResultColumn) -> str:
+    """Return the SQL of a metric of the row `s` as double precision, NULL for what is no measurement."""
+    if column.type == "float8":
+        return f"CASE WHEN abs(s.{column.name}) <= {results.GREATEST!r} THEN s.{column.name} END"
     # PostgreSQL casts a boolean to an integer only.
-    return f"s.{column}::int4::float8" if kind == "bool" else f"s.{column}::float8"
+    return f"s.{column.name}::int4::float8" if column.type == "bool" else f"s.{column.name}::float8"
 
 
-def _sketch_of_values(base: str, column: str, keys: str) -> str:
-    value = f"s.{column}::float8"
-    found = base % f"{sketches.key_sql(value)} AS place" + f" WHERE s.{column} IS NOT NULL"
+def spoilt_sql(column: ResultColumn) -> str:
+    """Return the SQL of whether the bucket `s` has values of a metric that are no measurements; NULL without any values.
+
+    Its figures are of no use: what they would be without those values is not known.
+    """
+    if column.type != "float8":
+        return "false"
+    return f"s.{column.name}_max > {results.GREATEST!r} OR s.{column.name}_min < -{results.GREATEST!r}"
+
+
+def _sketch_of_values(base: str, column: ResultColumn, keys: str) -> str:
+    value = f"s.{column.name}"
+    found = base % f"{sketches.key_sql(value)} AS place" + f" WHERE {value} IS NOT NULL"
     return sketches.grouped_sql(f"SELECT {keys}, place, 1 AS count FROM ({found}) found", keys)  # noqa: S608
 
 
-def _sketch_of_sketches(base: str, column: str, keys: str) -> str:
-    found = base % f"s.{column}_sketch AS sketch" + f" WHERE s.{column}_sketch IS NOT NULL"
+def _sketch_of_sketches(base: str, column: ResultColumn, keys: str) -> str:
+    name = f"{column.name}_sketch"
+    found = base % f"s.{name} AS sketch" + f" WHERE s.{name} IS NOT NULL AND NOT ({spoilt_sql(column)})"
     return sketches.grouped_sql(
         f"SELECT {keys}, place, count FROM ({found}) found "  # noqa: S608
         f"CROSS JOIN LATERAL {sketches.pairs_sql('found.sketch')} pairs",

@@ -67,7 +67,17 @@ def test_nothing_is_wrong_where_all_is_well(well: Settings) -> None:
     findings = list(examine(well))
     assert _wrong(well) == {}
     checks = {finding.check for finding in findings if finding.verdict is Verdict.OK}
-    expected = {"settings", "data folder", "disk", "database", "schema", "queue", "partitions", "workers"}
+    expected = {
+        "settings",
+        "data folder",
+        "disk",
+        "database",
+        "schema",
+        "queue",
+        "partitions",
+        "roll-ups",
+        "workers",
+    }
     assert checks >= expected | set(health.NEEDS)
 
 
@@ -92,6 +102,22 @@ def test_nothing_is_wrong_where_all_is_well(well: Settings) -> None:
             "workers",
             "get rid of none of the results",
         ),
+        (
+            "UPDATE processes SET gauges = CAST('{\"clock_offset_ms\"\\: -7200}' AS jsonb) WHERE role = 'gateway'",
+            "gateway",
+            "is 7.2 s behind the database's",
+        ),
+        (
+            "INSERT INTO upkeep_troubles (task, kind, reason, times) VALUES ('roll_up', 'dns', 'out of range', 2)",
+            "roll-ups",
+            "dns cannot be rolled up since",
+        ),
+        (
+            "INSERT INTO rollup_frontiers (kind, layer, done_until) VALUES ('ping', '5m', now() - interval '61 min'), "
+            "('dns', '5m', now() - interval '59 min'), ('ping', '1h', now() - interval '2 h')",
+            "roll-ups",
+            "ping is rolled up until",
+        ),
         ("UPDATE alembic_version SET version_num = 'another'", "database", "newer than this release"),
     ],
 )
@@ -104,6 +130,22 @@ def test_each_trouble_is_named(well: Settings, engine: Engine, statement: str, c
     assert list(found) == [check]
     assert len(found[check]) == 1
     assert told in found[check][0]
+
+
+def test_roll_ups_that_are_behind_are_told_together(well: Settings, engine: Engine) -> None:
+    """Where no keeper has run for a day all kinds are: the one that is furthest behind is named."""
+    with engine.begin() as connection:
+        for hours, kind in enumerate(("dns", "ping", "tcp"), start=2):
+            connection.execute(
+                text(
+                    "INSERT INTO rollup_frontiers (kind, layer, done_until) "
+                    "VALUES (:kind, '5m', now() - :hours * interval '1 hour')"
+                ),
+                {"kind": kind, "hours": hours},
+            )
+    [told] = _wrong(well)["roll-ups"]
+    assert told.startswith("tcp is rolled up until ")
+    assert told.endswith(" only, and 2 more kinds are behind")
 
 
 def test_workers_are_counted_and_the_first_named(well: Settings, engine: Engine) -> None:

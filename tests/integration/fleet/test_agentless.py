@@ -206,21 +206,33 @@ def _run_once(ground: Ground, text: str, **options: Any) -> tuple[Any, list[Task
 def test_an_installed_release_is_used_and_the_policy_of_the_inventory_holds(
     ground: Ground, tmp_path: Path
 ) -> None:
-    """Nothing is brought to a host that has the release; what its host_vars forbid is not measured."""
+    """Nothing is brought to a host that has the release; what its host_vars forbid is not measured, and it gets its options."""
     host = ground.lab.hosts[1]
     release = f"/opt/streamswarm-worker/releases/{ground.bundle.version}"
     (host.root / release[1:]).mkdir(parents=True)
     subprocess.run(["tar", "xzf", ground.bundle.path, "-C", host.root / release[1:]], check=True)
     before = _state(host)
     try:
-        policy = {"streamswarm_worker_policy": {"ports": ["1-2"]}}
-        answers, events = _run_once(ground, SUITE, folder=tmp_path, variables=policy)
+        options = {
+            "databases_dir": "/usr/share/GeoIP",
+            "responder_key": f"{SECRET} and long enough to be a key",
+        }
+        variables = {"streamswarm_worker_policy": {"ports": ["1-2"]}, "streamswarm_worker_options": options}
+        answers, events = _run_once(ground, SUITE, folder=tmp_path, variables=variables)
+        assert SECRET not in repr(events)
         skipped = {event.task for event in events if event.state is TaskState.SKIPPED}
         assert {"Bring the bundle", "Check and unpack the bundle"} <= skipped
         [answer] = answers.hosts
         assert (answer.problem, answer.remark) == ("", "")
         [result] = answer.results
         assert "policy" in result.error
+        for name, value, said in (
+            ("databases_dir", "/etc/passwd", "'/etc/passwd' is a file"),
+            ("responder_key", "short", "32 characters or more"),
+        ):
+            variables["streamswarm_worker_options"] = {name: value}
+            [wrong] = _run_once(ground, SUITE, folder=tmp_path, variables=variables)[0].hosts
+            assert said in wrong.problem
         assert _state(host) == before
     finally:
         host.ssh("rm", "-rf", "/opt/streamswarm-worker")

@@ -45,6 +45,31 @@ async def test_only_what_comes_late_marks_its_bucket(deployment: Any, tools: Any
         ]
 
 
+async def test_what_is_stored_already_marks_nothing(deployment: Any, tools: Any) -> None:
+    """Late results that come again, under their numbers or new ones, alone or among others, are not rolled up again."""
+    worker = await deployment.enrol("host-a")
+    job = deployment.job(worker.worker_id)
+    early = rollups.floor(dt.datetime.now(dt.UTC) - dt.timedelta(hours=5), FIVE)
+    late = [
+        tools.make_result(job, number, at=early, error="" if number else "a text") for number in range(140)
+    ]
+    count = "SELECT count(*) FROM dirty_buckets"
+    for first_seq, again in ((1, False), (1, True), (141, True), (281, True)):
+        async with deployment.session(worker) as session:
+            await session.hello(first_unacked_seq=first_seq, next_seq=1_000)
+            await session.results(late, range(first_seq, first_seq + 140))
+            await session.expect_ack(first_seq + 139)
+            marks = deployment.sql(count)
+            assert marks == [(0,)] if again else marks > [(0,)], first_seq
+            deployment.sql("DELETE FROM dirty_buckets")
+    async with deployment.session(worker) as session:
+        await session.hello(next_seq=1_000)
+        more = tools.make_result(job, 600, at=early)
+        await session.results([late[0], more], [421, 422])
+        await session.expect_ack(422)
+    assert deployment.sql("SELECT bucket FROM dirty_buckets") == [(early + 4 * FIVE,)]
+
+
 async def test_a_transaction_that_fails_marks_nothing(deployment: Any, tools: Any) -> None:
     """Results of a session that was superseded leave neither rows nor marks."""
     worker = await deployment.enrol("host-a")
@@ -75,7 +100,7 @@ def edge(settings: Settings) -> Any:
             )
             load = Load(portions=[portion], blocks=[], singles={0: Single(packed=packed)})
         with psycopg.connect(libpq_url(settings)) as connection:
-            mark_late(connection, load, [0], now_us)
+            mark_late(connection, load, np.array([True]), now_us)
             found = connection.execute("SELECT job_id, bucket FROM dirty_buckets").fetchall()
             connection.rollback()
         return found

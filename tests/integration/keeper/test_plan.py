@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy import Engine, event, func, select, text, update
 from sqlalchemy.orm import Session
 from support.at_once import at_once
 from support.keepers import World
@@ -295,6 +295,30 @@ def test_prune_removes_what_is_old_and_keeps_the_rest(engine: Engine) -> None:
         "processes": 1,
     }
     assert set(prune.prune(engine).values()) == {0}
+
+
+def test_what_is_pruned_goes_some_at_a_time(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much has gathered, no statement takes longer than one may; all of it goes, and nothing else."""
+    monkeypatch.setattr(prune, "_ROWS_TOGETHER", 100)
+    old = "SELECT now() - interval '2 days', 'a', '::1' FROM generate_series(1, 350)"
+    with engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO login_attempts (at, account, address) {old}"))
+        connection.execute(
+            text("INSERT INTO login_attempts (at, account, address) VALUES (now(), 'a', '::1')")
+        )
+    most = 0
+
+    def count(*, cursor: Any, statement: str, **_: Any) -> None:
+        nonlocal most
+        if statement.startswith("DELETE FROM login_attempts"):
+            most = max(most, cursor.rowcount)
+
+    event.listen(engine, "after_cursor_execute", count, named=True)
+    assert prune.prune(engine)["login_attempts"] == 350
+    event.remove(engine, "after_cursor_execute", count)
+    assert most == 100
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM login_attempts")).scalar_one() == 1
 
 
 def test_a_retired_worker_id_is_no_fault(engine: Engine) -> None:

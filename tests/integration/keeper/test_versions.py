@@ -19,6 +19,7 @@ from controller.store import partitions, results
 from controller.store.entities import Job, JobVersion, Worker
 from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.queries import accounts
+from controller.store.queries.versions import read_versions
 from streamswarm.v1 import probe_pb2
 
 HOUR = dt.timedelta(hours=1)
@@ -183,7 +184,7 @@ def test_an_account_reads_the_versions_of_its_range(engine: Engine, job: int, st
     store(engine, job, 300, START + 310 * minutes, 1)
     store(engine, job, 330, START + 320 * minutes + dt.timedelta(seconds=30), 1)
     with Session(engine) as session:
-        some = accounts.read_versions(
+        some = read_versions(
             session, [job], start=START + 300 * minutes, end=START + 303 * minutes, ran={(job, 2)}
         )
     assert [version.number for version in some[job]] == [2, 301, 302, 303]

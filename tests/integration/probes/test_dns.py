@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
 import re
 import subprocess
 import time
@@ -15,7 +17,9 @@ from integration.probes.nameserver import MANY, NameServer
 from integration.probes.peers import Path3, Probe, RecordingGuard
 
 from streamswarm.v1 import probe_pb2
+from worker.probes import dns as dns_probe
 from worker.probing import ProbeFailure
+from worker.wire import dns_transport
 from worker.wire.connect import Connection, connect
 
 
@@ -215,6 +219,18 @@ async def test_one_wrong_answer_among_several_fails_the_run(server: NameServer, 
     assert "unanswered" not in caught.value.detail
 
 
+async def test_the_answers_of_a_run_are_kept_up_to_a_size(
+    server: NameServer, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many queries a test has; the first answer is looked at whatever its size."""
+    monkeypatch.setattr(dns_probe, "_MOST_KEPT_BYTES", 10)
+    await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test")
+    with pytest.raises(ProbeFailure, match="have more than 10 bytes in all") as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test", count=3, interval_ms=10)
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_TOO_MUCH
+    assert (caught.value.metrics.answered, caught.value.metrics.answers) == (3, 3)
+
+
 async def test_the_answer_must_contain_what_the_test_asks_for(server: NameServer, probe: Probe) -> None:
     """A plain substring of one record's data; a dot is a dot."""
     await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test", answer_pattern="0.2.2")
@@ -287,3 +303,61 @@ async def test_without_a_route_nothing_is_measured(path3: Path3, probe: Probe) -
         await probe("dns", "10.91.2.2", query_name="a.test")
     assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
     assert caught.value.status == probe_pb2.STATUS_ERROR
+
+
+@pytest.fixture
+def keep_back(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Numbers of queries over UDP, from 0, for which this host has no buffers."""
+    found: set[int] = set()
+    numbers = itertools.count()
+    real = dns_transport.open_exchange
+
+    def opening(*words: Any, **values: Any) -> Any:
+        if next(numbers) in found:
+            raise OSError(errno.ENOBUFS, "")
+        return real(*words, **values)
+
+    monkeypatch.setattr(dns_transport, "open_exchange", opening)
+    return found
+
+
+async def test_a_query_that_this_host_could_not_send_is_no_loss(
+    server: NameServer, probe: Probe, keep_back: set[int]
+) -> None:
+    """It counts nowhere, and the detail tells of it."""
+    keep_back.add(1)
+    outcome = await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test", count=2, interval_ms=10)
+    assert (outcome.metrics.queries, outcome.metrics.unanswered_pct) == (1, 0)
+    assert "ENOBUFS" in outcome.detail["not_sent"][0]
+    assert "unanswered" not in outcome.detail
+
+
+async def test_silence_to_what_was_sent_is_the_networks(
+    server: NameServer, probe: Probe, keep_back: set[int]
+) -> None:
+    """Whatever else could not be sent afterwards."""
+    keep_back.add(1)
+    with pytest.raises(ProbeFailure, match="gave no answer") as caught:
+        await probe(
+            "dns",
+            f"127.0.0.1:{server.port}",
+            query_name="silent.test",
+            count=2,
+            interval_ms=10,
+            timeout_ms=50,
+        )
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_NETWORK
+    assert (caught.value.metrics.queries, caught.value.metrics.unanswered_pct) == (1, 100)
+
+
+async def test_a_host_that_sends_no_query_tells_no_loss(
+    server: NameServer, probe: Probe, keep_back: set[int]
+) -> None:
+    """Its own error, with nothing about the server."""
+    keep_back.update((0, 1))
+    with pytest.raises(ProbeFailure, match="ENOBUFS") as caught:
+        await probe("dns", f"127.0.0.1:{server.port}", query_name="a.test", count=2, interval_ms=10)
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_NO_ROOM
+    for name in ("queries", "answered", "unanswered_pct"):
+        assert not caught.value.metrics.HasField(name)

@@ -13,10 +13,12 @@ import pytest
 from integration.probes.peers import Probe, RecordingGuard
 from integration.probes.webserver import FIRST_BYTE_S, TRANSFER_S, WebServer, make_certificate
 
-from streamswarm import __version__
+from streamswarm import __version__, contract
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.http_pb2 import HttpResult
-from worker.probing import Outcome, ProbeFailure
+from worker.probes import http
+from worker.probing import Outcome, ProbeContext, ProbeFailure
+from worker.resolving import system_resolver
 from worker.wire import tls
 
 
@@ -143,6 +145,16 @@ async def test_tls_is_timed_apart_and_its_certificate_read(
     assert result.tls_ms > 0
     assert result.cert_days_left == pytest.approx(30, abs=0.01)
     assert outcome.detail["hops"][0]["tls_version"] == "TLSv1.3"
+
+
+async def test_a_certificates_days_are_told_by_the_controllers_time(
+    secure: WebServer, guard: RecordingGuard
+) -> None:
+    """Five more, where this host's clock is five days ahead."""
+    context = ProbeContext(guard=guard, resolve=system_resolver(), clock_offset_ms=5 * 86_400_000)
+    target = contract.parse_target(contract.kind("http"), secure.url())
+    outcome = await http.run(target, contract.make_spec("http", {"min_cert_days": 32}).http, context)
+    assert outcome.metrics.cert_days_left == pytest.approx(35, abs=0.01)
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_the_targets_fault(
@@ -310,7 +322,7 @@ async def test_interim_answers_are_not_the_answer(server: WebServer, probe: Prob
         ("/slow", "longer than 1500 bytes", {"max_body_bytes": 1500}),
         ("/cut", "closed the connection before its answer was complete", {}),
         ("/nonsense", "did not answer in HTTP", {}),
-        ("/endless-head", "did not answer in HTTP", {}),
+        ("/endless-head", "the response header is too large: more than 65,536 bytes", {}),
         ("/hang-up", "closed the connection without an answer", {}),
     ],
 )

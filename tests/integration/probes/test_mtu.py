@@ -187,6 +187,32 @@ async def test_a_path_that_must_carry_more_is_a_failed_run(path4: Path4, probe: 
     assert caught.value.metrics.limit_hop == 2
 
 
+@only_once
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_path_that_this_host_cannot_fill_is_not_judged(
+    path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    """Whether the path carries more than this host's own link is not known, whoever says what the link carries."""
+    if not known:
+        monkeypatch.setattr(netlink, "outgoing_link", lambda *_, **__: None)
+    with path4.near.entered():
+        path4.near.run("ip", "link", "set", "sw1a", "mtu", "1400")
+        with pytest.raises(
+            ProbeFailure, match="this host sends no packets of more than 1400 bytes"
+        ) as caught:
+            await probe("mtu", FAR["ipv4"], min_mtu_bytes=1500, locate=False)
+        narrow(path4, 1300)
+        with pytest.raises(ProbeFailure, match="at most; the test wants 1500"):
+            await probe("mtu", FAR["ipv4"], min_mtu_bytes=1500, locate=False)
+        with pytest.raises(ProbeFailure, match="raise `max_size_bytes`") as invalid:
+            await probe("mtu", FAR["ipv4"], min_mtu_bytes=1500, max_size_bytes=1400)
+    assert (caught.value.source, caught.value.reason) == (
+        probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_CANNOT_SEND,
+    )  # fmt: skip
+    assert caught.value.metrics.path_mtu_bytes == 1400
+    assert invalid.value.reason == probe_pb2.FAILURE_REASON_INVALID_TEST
+
+
 async def test_hosts_that_cannot_be_reached(path4: Path4, probe: Probe, guard: RecordingGuard) -> None:
     """A router's word is the network's, no route here the vantage's, and the policy comes before any packet."""
     path4.first.run("ip", "route", "add", "unreachable", "10.99.0.0/16")
@@ -199,6 +225,9 @@ async def test_hosts_that_cannot_be_reached(path4: Path4, probe: Probe, guard: R
             await probe("mtu", "10.99.0.1")
         assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
         assert caught.value.reason == probe_pb2.FAILURE_REASON_CANNOT_SEND
+        assert caught.value.metrics.packets_sent == 0
+        for name in ("lost", "reports"):
+            assert not caught.value.metrics.HasField(name)
         guard.denied.add(FIRST["ipv4"])
         with pytest.raises(ProbeFailure, match="denied"):
             await probe("mtu", FIRST["ipv4"])

@@ -43,6 +43,17 @@ async def test_an_expired_ttl_names_the_router(
 
 
 @pytest.mark.namespaces
+@to_both("words", ipv4=("time exceeded on the way",), ipv6=("hop limit exceeded on the way",))
+async def test_errors_for_requests_in_fragments_are_attributed(
+    path3: Path3, probe: Probe, address: str, words: str
+) -> None:
+    """The router quotes the first fragment, which in IPv6 has a header of its own before the request."""
+    with path3.near.entered(), pytest.raises(ProbeFailure, match=words) as caught:
+        await probe("ping", address, count=2, interval_ms=20, timeout_ms=1000, ttl=1, size_bytes=3000)
+    assert caught.value.metrics.icmp_errors == 2
+
+
+@pytest.mark.namespaces
 @to_both("words", ipv4=("fragmentation needed",), ipv6=("packet too big",))
 async def test_packets_too_big_for_the_path_are_reported_each_time(
     path3: Path3, probe: Probe, address: str, words: str
@@ -193,6 +204,9 @@ async def test_replies_that_nobody_asked_for_are_counted_and_told(
         await vantage.look()
     assert outcome.metrics.packets_received == 40
     assert icmp.strays() - before == 120
-    assert "more than 100 echo replies within a minute answer nothing that it sent lately" in vantage.alarm
+    assert (
+        "more than 100 echo replies or ICMP errors within a minute are about nothing that it sent lately"
+        in vantage.alarm
+    )
     icmp.close_unused()
     assert icmp.strays() - before == 120, "sockets that are closed stay counted"

@@ -85,6 +85,7 @@ async def test_a_path_that_keeps_its_hands_off(
     assert result.ecn_kept
     assert result.ce_marks == 0
     assert outcome.detail["hops"]["2"] == [SECOND[family]]
+    assert outcome.detail["classes"]["EF"]["service_class"] == "telephony"
     assert result.bytes_sent > 0
     assert result.bytes_received > 0
 

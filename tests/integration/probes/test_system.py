@@ -196,6 +196,23 @@ async def test_counters_that_cannot_be_read_are_this_hosts_fault(
                 thread.join()  # it goes on reading, and must not do so in another test
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "no /proc/stat"), psutil.AccessDenied()])
+async def test_counters_that_are_forbidden_are_this_hosts_fault(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """As in a sandbox without /proc/stat; not a fault of the worker's software."""
+
+    def forbidden() -> object:
+        raise error
+
+    monkeypatch.setattr(psutil, "cpu_times", forbidden)
+    with pytest.raises(ProbeFailure, match="counters cannot be read") as caught:
+        await probe("system", window_ms=100)
+    assert (caught.value.source, caught.value.reason) == (
+        probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_NOT_AVAILABLE,
+    )  # fmt: skip
+
+
 async def test_counters_that_went_backwards_give_no_rate(
     probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import itertools
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from integration.probes.peers import Probe
 
 from streamswarm.v1 import probe_pb2
+from worker.probes import tcp
 from worker.probing import ProbeFailure
+from worker.wire.connect import failure_at_once
 
 Talk = Callable[[int, socket.socket], object]
 
@@ -175,3 +180,57 @@ async def test_a_cancelled_run_ends_at_once(server: Talker, probe: Probe, no_lea
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+@pytest.mark.parametrize(
+    ("kept_back", "attempts", "failed_pct"), [({1}, 2, 0.0), ({0, 2}, 1, 0.0), ({0, 1, 2}, None, None)]
+)
+async def test_attempts_that_this_host_could_not_make_are_no_failures(
+    server: Talker,
+    probe: Probe,
+    monkeypatch: pytest.MonkeyPatch,
+    kept_back: set[int],
+    attempts: int | None,
+    failed_pct: float | None,
+) -> None:
+    """They count nowhere; when there are no others, the run is this host's own error and tells nothing."""
+    numbers = itertools.count()
+    real = tcp.connect
+
+    async def connecting(*words: Any, **values: Any) -> Any:
+        if next(numbers) in kept_back:
+            raise failure_at_once(OSError(errno.ENOBUFS, ""), "there")
+        return await real(*words, **values)
+
+    monkeypatch.setattr(tcp, "connect", connecting)
+    try:
+        ending: Any = await probe("tcp", f"127.0.0.1:{server.port}", count=3, interval_ms=10)
+    except ProbeFailure as failure:
+        ending = failure
+        assert (failure.source, failure.reason) == (
+            probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_NO_ROOM,
+        )  # fmt: skip
+    known = {field.name: value for field, value in ending.metrics.ListFields()}
+    assert (known.get("attempts"), known.get("failed_pct")) == (attempts, failed_pct)
+    assert ("connect_class" in known) is (attempts is not None)
+    assert len(ending.detail["not_tried"]) == len(kept_back)
+    assert "failures" not in ending.detail
+
+
+async def test_refusals_are_told_whatever_else_this_host_could_not_try(
+    probe: Probe, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempts that were made decide."""
+    numbers = itertools.count()
+    real = tcp.connect
+
+    async def connecting(*words: Any, **values: Any) -> Any:
+        if next(numbers) == 1:
+            raise failure_at_once(OSError(errno.ENOBUFS, ""), "there")
+        return await real(*words, **values)
+
+    monkeypatch.setattr(tcp, "connect", connecting)
+    with pytest.raises(ProbeFailure, match="refused") as caught:
+        await probe("tcp", f"127.0.0.1:{free_port}", count=2, interval_ms=10)
+    assert caught.value.status == probe_pb2.STATUS_FAILED
+    assert (caught.value.metrics.attempts, caught.value.metrics.failed_pct) == (1, 100)

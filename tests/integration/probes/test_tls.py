@@ -22,10 +22,12 @@ from integration.probes.webserver import WebServer
 from support.certificates import Issued, issue, server_context, write
 from support.surroundings import free_port as a_free_port
 
+from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 from worker.probes import tls as tls_probe
-from worker.probing import ProbeFailure
-from worker.wire import tls_validation
+from worker.probing import ProbeContext, ProbeFailure
+from worker.resolving import system_resolver
+from worker.wire import tls, tls_validation
 
 ROOT = issue("Test Root", authority=True, days=1000)
 MIDDLE = issue("Test Middle", ROOT, authority=True, days=20)
@@ -213,6 +215,17 @@ async def test_days_are_demanded_of_the_whole_chain(serve: Serve, probe: Probe) 
         probe, f"localhost:{server.port}", "chain is good for 20.0 days; the test wants 21", min_days_left=21
     )
     assert failure.reason == probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS
+
+
+async def test_chains_are_looked_at_up_to_a_length(serve: Serve, probe: Probe) -> None:
+    """A server may send hundreds of certificates: 32 are looked at, and more are told as too many."""
+    whole = await probe("tls", f"localhost:{serve(leaf(), *[MIDDLE] * 31).port}")
+    assert whole.metrics.chain_length == len(whole.detail["chain"]) == 32
+    failure = await failed(
+        probe, f"localhost:{serve(leaf(), *[MIDDLE] * 40).port}", "shows 41 certificates, and more than 32"
+    )
+    assert failure.reason == probe_pb2.FAILURE_REASON_TOO_MUCH
+    assert failure.metrics.chain_length == 41
 
 
 async def test_names_are_asked_for_and_looked_for(serve: Serve, probe: Probe) -> None:
@@ -443,3 +456,85 @@ async def test_the_policy_is_asked(probe: Probe, guard: RecordingGuard, serve: S
     guard.denied.add(f"127.0.0.1:{server.port}")
     with pytest.raises(ProbeFailure, match="denied"):
         await probe("tls", f"127.0.0.1:{server.port}")
+
+
+@pytest.mark.parametrize(
+    ("days", "ahead_days", "words"),
+    [
+        (-1, 2, ""),
+        (1, 0, ""),
+        (1, -2, "expired: the server's certificate"),
+        (-1, None, "expired: the server's certificate"),
+    ],
+)
+async def test_certificates_are_judged_by_the_controllers_time(
+    serve: Serve, guard: RecordingGuard, days: float, ahead_days: float | None, words: str
+) -> None:
+    """A host whose clock is ahead calls none expired that is not, one that is behind none good that has expired."""
+    server = serve(leaf(days=days), MIDDLE)
+    context = ProbeContext(
+        guard=guard,
+        resolve=system_resolver(),
+        clock_offset_ms=None if ahead_days is None else ahead_days * 86_400_000,
+    )
+    target = contract.parse_target(contract.kind("tls"), f"localhost:{server.port}")
+    spec = contract.make_spec("tls", {}).tls
+    if words:
+        with pytest.raises(ProbeFailure, match=words):
+            await tls_probe.run(target, spec, context)
+        return
+    result = (await tls_probe.run(target, spec, context)).metrics
+    assert result.chain_valid
+    assert result.cert_days_left == pytest.approx(days + (ahead_days or 0), abs=0.01)
+
+
+@pytest.fixture
+def trusting_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process knows no authority, as on a host without their package."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nobody.pem"))
+    tls.client_context.cache_clear()
+    yield
+    tls.client_context.cache_clear()
+
+
+@pytest.mark.usefixtures("trusting_nobody")
+@pytest.mark.parametrize("kind", ["tls", "http"])
+async def test_a_host_without_authorities_cannot_judge(serve: Serve, probe: Probe, kind: str) -> None:
+    """Its own want, not the server's fault; what else there is to say of the chain is said."""
+    server = serve()
+    target = f"localhost:{server.port}" if kind == "tls" else f"https://localhost:{server.port}/"
+    with pytest.raises(
+        ProbeFailure, match=r"this host knows no certificate authorities; install them"
+    ) as caught:
+        await probe(kind, target)
+    assert (caught.value.status, caught.value.source, caught.value.reason) == (
+        probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_NOT_AVAILABLE,
+    )  # fmt: skip
+    if kind == "http":
+        return
+    for name in ("chain_valid", "validation_ms"):
+        assert not caught.value.metrics.HasField(name)
+    assert caught.value.metrics.name_valid
+    outcome = await probe("tls", target, verify=False)
+    assert not outcome.metrics.HasField("chain_valid")
+
+
+@pytest.mark.usefixtures("trusting_nobody")
+async def test_what_is_wrong_by_itself_is_so_without_authorities(serve: Serve, probe: Probe) -> None:
+    """A chain that is out of time."""
+    server = serve(leaf(days=-1), MIDDLE)
+    failure = await failed(probe, f"localhost:{server.port}", "expired: the server's certificate")
+    assert failure.metrics.HasField("chain_valid")
+    assert not failure.metrics.chain_valid
+
+
+def test_authorities_may_lie_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is read when one is looked for."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nobody.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "folder"))
+    tls.client_context.cache_clear()
+    (tmp_path / "folder").mkdir()
+    assert not tls.knows_authorities()
+    (tmp_path / "folder/5ed36f99.0").write_bytes(ROOT.pem)
+    assert tls.knows_authorities()
+    tls.client_context.cache_clear()

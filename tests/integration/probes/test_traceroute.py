@@ -274,10 +274,28 @@ async def test_what_this_host_drops_is_no_loss(
         except ProbeFailure as failure:
             outcome = failure
             assert failure.reason == probe_pb2.FAILURE_REASON_NO_ROOM
+            assert not failure.metrics.HasField("reached")
     assert outcome.detail["overflows"] > 0
     assert outcome.metrics.probes_answered < outcome.metrics.probes_sent
     assert not outcome.metrics.HasField("loss_pct")
     assert not any(hop.HasField("loss_pct") or hop.HasField("rate_limited") for hop in outcome.metrics.hops)
+
+
+async def test_probes_that_this_host_refuses_prove_nothing(own_path: Routed, probe: Probe) -> None:
+    """Its own firewall lets the first hop's through; that the destination is silent is not known."""
+    own_path.run(own_path.near, "nft", "add table ip t")
+    own_path.run(own_path.near, "nft", "add chain ip t o { type filter hook output priority 0; }")
+    own_path.run(own_path.near, "nft", "add rule ip t o meta l4proto udp ip ttl > 1 drop")
+    with (
+        entered(own_path.near),
+        pytest.raises(ProbeFailure, match=r"did not send all probes: .*EPERM") as caught,
+    ):
+        await probe("traceroute", own_path.target(), protocol="udp", rounds=1, timeout_ms=200)
+    assert (caught.value.source, caught.value.reason) == (
+        probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_CANNOT_SEND,
+    )  # fmt: skip
+    assert caught.value.metrics.probes_answered == 1
+    assert not caught.value.metrics.HasField("reached")
 
 
 async def test_a_host_without_a_way_measures_nothing(own_path: Routed, probe: Probe, no_leak: None) -> None:
@@ -412,7 +430,7 @@ async def test_flows_find_alternatives_and_one_flow_keeps_to_one(own_path: Route
 
 
 async def test_local_databases_tell_systems_and_places(path: Routed, tmp_path: Path) -> None:
-    """Of the operator's folder; without one nothing is said."""
+    """Of the operator's folder; with an empty one the detail says that there are none."""
     mmdb.write(
         tmp_path / "test.mmdb",
         {
@@ -423,10 +441,17 @@ async def test_local_databases_tell_systems_and_places(path: Routed, tmp_path: P
     guard = Policy.parse({}).guard(system_resolver())
     kind = contract.kind("traceroute")
     spec = contract.make_spec("traceroute", {"rounds": 1}).traceroute
-    context = ProbeContext(guard=guard, resolve=guard.resolve, databases=tmp_path)
-    with entered(path.near):
-        outcome = await traceroute.run(contract.parse_target(kind, path.target()), spec, context)
-    traceroute._databases.pop(tmp_path).close()
+    (empty := tmp_path / "empty").mkdir()
+    outcomes = []
+    for folder in (tmp_path, empty):
+        context = ProbeContext(guard=guard, resolve=guard.resolve, databases=folder)
+        with entered(path.near):
+            outcomes.append(await traceroute.run(contract.parse_target(kind, path.target()), spec, context))
+        traceroute._databases.pop(folder).close()
+    outcome, without = outcomes
+    assert without.detail["databases"] == f"none that can be read in {empty}"
+    assert not without.metrics.HasField("as_count")
+    assert "databases" not in outcome.detail
     result = outcome.metrics
     assert result.as_count == 2
     assert [row.as_number for row in result.hops if row.HasField("as_number")] == [64_500, 64_501]

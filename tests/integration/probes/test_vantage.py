@@ -249,6 +249,20 @@ async def test_name_servers_that_do_not_answer_at_all(
             assert ("not even for the root" in vantage.alarm) is not alive
 
 
+async def test_a_host_without_a_name_server(far: Path3, run: Run, vantage: Vantage, clock: Ahead) -> None:
+    """Its own want; where none is named the C library asks this host, and one that answers here is as good."""
+    with far.near.entered():
+        assert is_broken(
+            await run("tcp", "www.example.test"), "names no name server, and none answers on this host"
+        )
+        assert "names no name server" in vantage.alarm
+    clock.let_pass(2.1)
+    with name_server(far.near, dns.rcode.NOERROR, "127.0.0.1"), far.near.entered():
+        result = await run("tcp", "www.example.test")
+    assert result.failure_source == probe_pb2.FAILURE_SOURCE_RESOLVER
+    assert vantage.alarm == ""
+
+
 async def test_name_servers_behind_a_gateway_that_is_gone(
     far: Path3, run: Run, servers: list[IPAddress]
 ) -> None:
@@ -296,12 +310,12 @@ def test_the_kernel_tells_what_iproute2_tells(path3: Path3) -> None:
 
 
 @contextlib.contextmanager
-def name_server(where: Namespace, rcode: dns.rcode.Rcode) -> Iterator[None]:
+def name_server(where: Namespace, rcode: dns.rcode.Rcode, address: str = "10.91.2.2") -> Iterator[None]:
     """Answer every question on port 53 of a namespace with the same response code."""
     with where.entered():
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with sock:
-        sock.bind(("10.91.2.2", 53))
+        sock.bind((address, 53))
 
         def serve() -> None:
             while True:

@@ -146,19 +146,20 @@ class Ground:
                 )
             )
             session.execute(update(AuditEntry).where(AuditEntry.id == newest).values(at=at))
-            paused = session.get_one(Test, test_id).paused
+            test = session.get_one(Test, test_id)
             for job in session.scalars(select(Job).where(Job.test_id == test_id, ~Job.one_shot)).all():
                 latest = session.get_one(JobVersion, (job.id, job.version))
                 latest.valid_until = at
                 job.version += 1
+                job.interval_us = round((test.interval_s or 0) * 1e6)
                 session.add(
                     JobVersion(
                         job_id=job.id,
                         version=job.version,
                         valid_from=at,
-                        interval_us=latest.interval_us,
+                        interval_us=job.interval_us,
                         anchor_us=latest.anchor_us,
-                        paused=paused,
+                        paused=test.paused,
                     )
                 )
 

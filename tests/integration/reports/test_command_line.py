@@ -140,6 +140,14 @@ def test_runs_are_exported(run: Run, test_name: str, folder: Path) -> None:
         records = list(csv.DictReader(file))
     assert len(records) > 300
     assert {record["cpu_busy_pct [%]"] for record in records} == {"12.5"}
+    done = run("results", "export", "--test", test_name, "--child", "disks", "-o", path)
+    assert done.exit_code == 0, done.output
+    assert path.read_text(encoding="utf-8").startswith(
+        "test,worker,destination,target,job_id,scheduled_at,run_status,mount_point,"
+    )
+    unknown = run("results", "export", "--test", test_name, "--child", "hops", "-o", path)
+    assert unknown.exit_code == 1
+    assert "child: `hops` is not one of interfaces, disks" in unknown.output
     both = run(
         "results", "export", "--test", test_name, "--last", "2h", "--to", "2030-01-01T00:00:00Z", "-o", path
     )

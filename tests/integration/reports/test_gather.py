@@ -16,13 +16,14 @@ from support.reports import END, HOUR
 
 from controller.errors import StreamSwarmError
 from controller.reports.document import compose
-from controller.reports.gather import SETTLING, gather
+from controller.reports.gather import gather
 from controller.reports.records import Report
 from controller.settings import Settings
 from controller.store.commands import tests as test_commands
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.queries.report_rows import columns_of, query_of
+from controller.store.queries.versions import SETTLING
 from streamswarm import contract
 
 
@@ -197,6 +198,32 @@ def test_pauses_changes_and_runs_aside_are_accounted_for(engine: Engine, ground:
         (HOUR + quarter, True),
         (HOUR + 2 * quarter, False),
     ]
+
+
+def test_a_line_is_drawn_by_what_was_due_at_the_time(engine: Engine, ground: Any) -> None:
+    """An edit from 10 s to 10 min, and a pause: narrow periods, missing runs told from rests, whatever holds now."""
+    worker, place = ground.worker("alpha"), ground.destination("Router", "192.0.2.1")
+    test = ground.test("T", "ping", destinations=[place], created_at=HOUR - dt.timedelta(hours=3))
+    job = ground.job(test, worker, place)
+    minute = dt.timedelta(minutes=1)
+    fast = ground.due(job, HOUR - 180 * minute, HOUR - 60 * minute)
+    lost = (HOUR - 150 * minute, HOUR - 140 * minute)
+    ground.runs(job, [{"at": at, "rtt_avg_ms": 1.0} for at in fast if not lost[0] <= at < lost[1]])
+    ground.changed(test, HOUR - 60 * minute, lambda session: test_commands.pause(session, test, actor=SYSTEM))
+
+    def slower(session: Session) -> None:
+        seen = test_commands.resume(session, test, actor=SYSTEM).version
+        test_commands.update(session, test, {"interval_s": 600}, seen=seen, actor=SYSTEM)
+
+    ground.changed(test, HOUR, slower)
+    ground.runs(job, [{"at": at, "rtt_avg_ms": 2.0} for at in ground.due(job, HOUR, END)])
+    (found,) = read(engine, ground, test, start=HOUR - 180 * minute).tests
+    assert found.width == dt.timedelta(seconds=120)
+    (line,) = found.lines
+    first, rest = line.gaps
+    assert (first.reason, rest.reason) == ("missing", "rest")
+    assert first.end_us - first.start_us == pytest.approx(600e6, abs=120e6)
+    assert rest.end_us - rest.start_us >= 3500e6
 
 
 def test_what_has_not_settled_is_not_counted(engine: Engine, ground: Any) -> None:

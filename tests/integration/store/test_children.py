@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,9 @@ from sqlalchemy import Engine, insert, text
 from sqlalchemy.orm import Session
 
 from controller.store import partitions, results, rollups
-from controller.store.entities import Destination, Job, Test, Worker
+from controller.store.entities import Destination, Job, JobVersion, Test, Worker
 from controller.store.queries import children
-from controller.store.queries.results import Line, Series, lines
+from controller.store.queries.results import Line, Series, lines, read_plans
 from controller.store.rollups import DAY, HOUR, rolling
 from streamswarm.v1 import probe_pb2
 
@@ -39,9 +39,10 @@ class Path:
     ) -> tuple[Series, ...]:
         """Read a metric of its hops."""
         with Session(self.engine) as session:
+            plan = read_plans(session, [self.line], start=start, end=end)[self.line]
             return children.child_series(
-                session, self.line, "hops", metric, list(keys), group_size=len(KEYS), start=start, end=end
-            )
+                session, self.line, plan, "hops", metric, list(keys), group_size=len(KEYS), start=start, end=end
+            )  # fmt: skip
 
     def keys(self, start: dt.datetime, end: dt.datetime) -> list[str]:
         """Read which hops there are."""
@@ -77,9 +78,13 @@ def path(engine: Engine) -> Path:
             interval_us=120_000_000,
             anchor_us=0,
             target="192.0.2.1",
+            created_at=START,
         )
         session.add(job)
         session.flush()
+        session.add(
+            JobVersion(job_id=job.id, version=1, valid_from=START, interval_us=120_000_000, anchor_us=0)
+        )
         number, test_id = job.id, test.id
     own: list[dict[str, Any]] = []
     hops: list[dict[str, Any]] = []
@@ -152,53 +157,59 @@ def test_figures_are_the_same_from_roll_ups(path: Path) -> None:
         assert all(len(each.points) <= 500 for each in ours)
 
 
-@pytest.fixture
-def spread(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The path, as it would be if the contract said that its hops' round-trip times have a distribution."""
-
-    def is_sketched(column: results.ResultColumn) -> bool:
-        return column.name == "rtt_avg_ms"
-
-    monkeypatch.setattr(rollups, "is_sketched", is_sketched)
-    monkeypatch.setattr(rollups.tables, "is_sketched", is_sketched)
-    rollups.columns.cache_clear()
-    with path.engine.begin() as connection:
-        for layer in ("5m", "1h", "1d"):
-            connection.execute(
-                text(f"ALTER TABLE rollup_traceroute_hops_{layer} ADD rtt_avg_ms_sketch integer[]")
-            )
-    yield path
-    monkeypatch.undo()
-    rollups.columns.cache_clear()
-
-
 def percentiles(path: Path, start: dt.datetime, end: dt.datetime) -> dict[str, list[tuple[float, ...]]]:
     """Read the percentiles of each hop's round-trip times, by day."""
     with Session(path.engine) as session:
+        plan = read_plans(session, [path.line], start=start, end=end)[path.line]
         found = children.read(
-            session, path.line, "hops", ["rtt_avg_ms"], KEYS, start=start, end=end, bucket=DAY.width, percentiles=True
+            session, path.line, plan, "hops", ["rtt_avg_ms"], KEYS, start=start, end=end, bucket=DAY.width, percentiles=True
         )  # fmt: skip
     return {key: [day.percentiles for day in row["rtt_avg_ms"] if day] for key, row in found.rows.items()}
 
 
-def test_percentiles_are_each_rows_own(spread: Path) -> None:
+def test_percentiles_are_each_rows_own(path: Path) -> None:
     """Exact from results, within the sketches' error from roll-ups and where both are read."""
     ranges = [(START, END), (START + dt.timedelta(minutes=17), END - dt.timedelta(minutes=1))]
-    exact = [percentiles(spread, *span) for span in ranges]
-    with spread.engine.connect() as connection:
+    exact = [percentiles(path, *span) for span in ranges]
+    with path.engine.connect() as connection:
         values = connection.execute(
             text("SELECT rtt_avg_ms FROM result_traceroute_hops WHERE key = '03' AND rtt_avg_ms IS NOT NULL")
         ).scalars()
         assert exact[0]["03"][0][0] == pytest.approx(statistics.median(values))
     assert exact[0]["01"][0] != exact[0]["02"][0]
-    rolling.roll_up(spread.engine, "traceroute")
+    rolling.roll_up(path.engine, "traceroute")
     for span, before in zip(ranges, exact, strict=True):
-        found = percentiles(spread, *span)
+        found = percentiles(path, *span)
         assert found != before, "they come from sketches"
         for key in KEYS:
             assert len(found[key]) == len(before[key]) == (2 if key in KEYS[:2] else 1)
             for ours, theirs in zip(found[key], before[key], strict=True):
                 assert ours == pytest.approx(theirs, rel=0.0101)
+
+
+def test_what_was_rolled_up_before_has_no_percentiles(path: Path) -> None:
+    """Hours from before the contract said `distribution` have none; a day with any of them would have those of a part."""
+    span = (START, END)
+    rolling.roll_up(path.engine, "traceroute")
+    with path.engine.begin() as connection:
+        for layer in (HOUR, DAY):
+            connection.execute(
+                text(
+                    f"UPDATE rollup_traceroute_hops_{layer.name} SET rtt_avg_ms_sketch = NULL "
+                    "WHERE key = '01' AND bucket < :until"
+                ),
+                {"until": START + DAY.width},
+            )
+    found = percentiles(path, *span)
+    assert [len(day) for day in found["01"]] == [0, 3]
+    assert [len(day) for day in found["02"]] == [3, 3]
+    with path.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE rollup_traceroute_hops_1d SET rtt_avg_ms_sketch = (SELECT rtt_avg_ms_sketch "
+                 "FROM rollup_traceroute_hops_1h WHERE key = '01' AND bucket = :later) WHERE key = '01' AND bucket = :day"),
+            {"later": START + DAY.width, "day": START},
+        )  # fmt: skip
+    assert [len(day) for day in percentiles(path, *span)["01"]] == [0, 3]
 
 
 def test_hops_that_results_no_longer_know_are_shown(path: Path) -> None:
@@ -263,9 +274,10 @@ def test_runs_and_how_they_ended_come_once(path: Path) -> None:
     """A group's points count the runs of the line, not those of every row; several metrics are read at once."""
     with Session(path.engine) as session:
         span = {"start": START, "end": START + DAY.width}
-        runs = children.read(session, path.line, "hops", METRICS, KEYS, **span, bucket=None, most=1000)
-        hours = children.read(session, path.line, "hops", METRICS, KEYS, **span, bucket=HOUR.width)
-        newest = children.read(session, path.line, "hops", METRICS, KEYS, **span, bucket=None, most=5)
+        asked = (path.line, read_plans(session, [path.line], **span)[path.line], "hops", METRICS, KEYS)
+        runs = children.read(session, *asked, **span, bucket=None, most=1000)
+        hours = children.read(session, *asked, **span, bucket=HOUR.width)
+        newest = children.read(session, *asked, **span, bucket=None, most=5)
     assert len(runs.at) == 660
     assert sum(runs.failed) == sum(hours.failed) > 10
     assert len(hours.at) == 22

@@ -7,6 +7,7 @@ import os
 from sqlalchemy import Connection, Engine, text
 
 from controller.store import health
+from controller.store.upkeep import standstills
 
 
 def age(connection: Connection, process: int, seconds: float) -> None:
@@ -65,6 +66,45 @@ def test_a_worker_that_cannot_keep_results_is_not_well(engine: Engine) -> None:
         found = health.read_health(connection)
     assert (found.state, found.worker.state, found.worker.alive) == ("degraded", "degraded", 1)
     assert "1 of 1 connected cannot keep results" in found.worker.message
+
+
+def test_a_gateway_whose_clock_is_off_is_told(engine: Engine) -> None:
+    """Beyond five seconds from the database's, with its name; one that measured nothing yet is not suspected."""
+    with engine.begin() as connection:
+        gateway = health.register_process(connection, "gateway", "gateway-1")
+        other = health.register_process(connection, "gateway", "gateway-2")
+        health.register_process(connection, "keeper", "keeper-1")
+        add_worker(connection, "alpha", gateway)
+        health.heartbeat(connection, gateway, {"clock_offset_ms": -4999.0})
+        assert health.read_health(connection).state == "ok"
+        health.heartbeat(connection, other, {"clock_offset_ms": 61_500.0})
+        found = health.read_health(connection)
+    assert (found.state, found.gateway.state, found.gateway.alive) == ("degraded", "degraded", 2)
+    assert found.gateway.message.startswith(
+        "the clock of gateway-2 is 61.5 s ahead of the database's; set it"
+    )
+
+
+def test_roll_ups_that_stand_still_are_told(engine: Engine) -> None:
+    """With the kind, since when, and what to do; kinds of a newer release are none of ours."""
+    with engine.begin() as connection:
+        gateway = health.register_process(connection, "gateway", "gateway-1")
+        keeper = health.register_process(connection, "keeper", "keeper-1")
+        add_worker(connection, "alpha", gateway)
+        for kind, task in (("of a newer release", "expire"), ("dns", "expire"), ("dns", "roll_up")):
+            standstills.note(connection, task, kind, "no room")
+        assert health.read_health(connection).state == "ok", "what has failed once may go well the next time"
+        for kind, task in (("of a newer release", "expire"), ("dns", "expire"), ("dns", "roll_up")):
+            standstills.note(connection, task, kind, "no room")
+        found = health.read_health(connection)
+        assert (found.state, found.keeper.state, found.keeper.alive) == ("degraded", "degraded", 1)
+        assert found.keeper.message.startswith("dns cannot be thinned out since ")
+        assert ": no room and 1 more; see the keepers' log" in found.keeper.message
+        standstills.forget(connection, "expire", "dns")
+        standstills.forget(connection, "roll_up", "dns")
+        assert health.read_health(connection).state == "ok"
+        health.stop_process(connection, keeper)
+        assert health.read_health(connection).keeper.state == "down"
 
 
 def test_clocks_and_silent_jobs_are_told(engine: Engine) -> None:

@@ -166,7 +166,6 @@ def test_what_has_expired_is_read_from_what_is_left(engine: Engine, jobs: tuple[
             [jobs[1]],
             start=START,
             end=START + 6 * HOUR.width,
-            interval_s=120,
         )
         assert layers.narrowest(connection, "ping", START) == HOUR.width
         assert layers.narrowest(connection, "ping", START + DAY.width) is None

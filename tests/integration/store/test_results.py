@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import uuid
 from typing import Any
 
@@ -11,10 +12,12 @@ from sqlalchemy import Engine, event, func, insert, text
 from sqlalchemy.orm import Session
 
 from controller.store import partitions, results
-from controller.store.entities import Destination, Job, Test, Worker
-from controller.store.queries import pages
+from controller.store.entities import Destination, Job, JobVersion, Test, Worker
+from controller.store.queries import charts, pages, report_figures
 from controller.store.queries import results as queries
+from controller.store.queries import runs as queries_of_runs
 from streamswarm.v1 import probe_pb2
+from streamswarm.zones import to_microseconds
 
 DAY_S = 86_400
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -49,10 +52,21 @@ class Book:
                 interval_us=0 if one_shot else 10_000_000,
                 anchor_us=0,
                 one_shot=one_shot,
+                created_at=ago(90 * DAY_S),
                 retired_at=NOW if retired else None,
             )
             session.add(row)
             session.flush()
+            session.add(
+                JobVersion(
+                    job_id=row.id,
+                    version=1,
+                    valid_from=row.created_at,
+                    valid_until=row.retired_at,
+                    interval_us=row.interval_us,
+                    anchor_us=to_microseconds(row.created_at),
+                )
+            )
             return row.id
 
     def result(
@@ -215,17 +229,18 @@ def test_a_raw_series_shows_its_gaps(engine: Engine, book: Book) -> None:
     for seconds, value in ((70, 1.0), (60, 2.0), (30, 3.0), (20, None), (10, 5.0)):
         book.result(job, ago(seconds), rtt_avg_ms=value, status=OK if value else ERROR)
     with engine.connect() as connection:
-        series = queries.series(
-            connection, "ping", "rtt_avg_ms", [job], start=ago(3600), end=NOW, interval_s=10
-        )
+        span = {"start": ago(95), "end": NOW}
+        (plan,) = queries.read_plans(connection, queries.lines(connection), **span).values()
+        series = queries.series(connection, "ping", "rtt_avg_ms", [job], **span, plan=plan)
     assert series.bucket_s is None
-    assert [(point.at, point.value, point.count) for point in series.points] == [
-        (ago(70), 1.0, 1),
-        (ago(60), 2.0, 1),
-        (ago(50), None, 0),
-        (ago(30), 3.0, 1),
-        (ago(20), None, 0),
-        (ago(10), 5.0, 1),
+    assert [(point.at, point.value, point.count, point.gap) for point in series.points] == [
+        (ago(90), None, 0, "missing"),
+        (ago(70), 1.0, 1, None),
+        (ago(60), 2.0, 1, None),
+        (ago(50), None, 0, "missing"),
+        (ago(30), 3.0, 1, None),
+        (ago(20), None, 0, None),
+        (ago(10), 5.0, 1, None),
     ]
 
 
@@ -249,22 +264,59 @@ def test_a_long_series_is_binned(engine: Engine, book: Book) -> None:
                 "gap_end": ago(14_400).replace(second=0, minute=0),
             },
         )
-        start, end = ago(36_000).replace(second=0, minute=0), NOW
-        binned = queries.series(connection, "ping", "rtt_avg_ms", [job], start=start, end=end, interval_s=10)
+        start, end = (ago(age).replace(second=0, minute=0) for age in (36_000, 0))
+        (plan,) = queries.read_plans(connection, queries.lines(connection), start=start, end=end).values()
+        binned = queries.series(connection, "ping", "rtt_avg_ms", [job], start=start, end=end, plan=plan)
         share = queries.series(connection, "ping", "kernel_timestamps", [job], start=start, end=end)
-        whole = queries.series(connection, "ping", "packets_sent", [job], start=start, end=end, points=12)
+        whole = queries.series(
+            connection, "ping", "packets_sent", [job], start=start, end=end, plan=plan, points=12
+        )
     assert binned.bucket_s == 120
     assert 1 < len(binned.points) <= 500
     first = binned.points[0]
     assert (first.value, first.min, first.max, first.count) == (25.0, 0.0, 50.0, 12)
     empty = [point for point in binned.points if point.count == 0]
     assert len(empty) == 30
-    assert all(point.value is None and point.min is None for point in empty)
+    assert all(point.value is None and point.min is None and point.gap == "missing" for point in empty)
     assert share.points[0].value == 0.5
     assert whole.bucket_s == 3600
     assert {point.value for point in whole.points} == {3.0, None}
     steps = {later.at - earlier.at for earlier, later in zip(binned.points, binned.points[1:], strict=False)}
     assert steps == {dt.timedelta(seconds=120)}
+
+
+def test_what_is_no_measurement_is_read_as_not_measured(engine: Engine, book: Book) -> None:
+    """Stored by an earlier release: states, lists, trends, charts, series and reports take it for nothing."""
+    job = book.job()
+    for number, value in enumerate((3.0, 1.5e308, 1.5e308, -1.5e308, math.nan, math.inf)):
+        book.result(job, ago(60 - 10 * number), rtt_avg_ms=value, loss_pct=0.0)
+    start, end = ago(900), ago(-1)
+    span = {"start": start, "end": end}
+    with Session(engine) as session:
+        [line] = queries.lines(session, test_ids=[book.test_id])
+        [latest] = queries.latest(session, [line])
+        newest = pages.newest_runs(session, "ping", book.test_id, limit=9)
+        trend = pages.trends(session, {"ping": [book.test_id]}, since=start, slot_s=901.0)
+        runs = queries_of_runs.find(session, book.test_id, "ping").items
+        raw = queries.series(session, "ping", "rtt_avg_ms", [job], **span)
+        binned = queries.series(session, "ping", "rtt_avg_ms", [job], **span, points=3)
+        plan = queries.read_plans(session, [line], **span)[line]
+        chart = charts.chart_line(session, line, plan, ["rtt_avg_ms"], **span, bucket=None)
+        told = report_figures.statistics(session, "ping", ["rtt_avg_ms"], [job], **span)
+        [period] = report_figures.periods(
+            session, "ping", "rtt_avg_ms", None, [job], **span, width=dt.timedelta(days=1)
+        )
+    assert latest.result is not None
+    assert latest.result.metrics["rtt_avg_ms"] is None
+    assert [run.value for run in newest] == [None] * 5 + [3.0]
+    assert [run.metrics["rtt_avg_ms"] for run in runs] == [None] * 5 + [3.0]
+    assert [point.value for point in trend[book.test_id]] == [3.0]
+    assert [point.value for point in raw.points] == [3.0] + [None] * 5
+    assert {point.p99 for point in binned.points if point.count} == {3.0}
+    assert list(chart.bands["rtt_avg_ms"].mean) == [3.0] + [None] * 5
+    one = told["rtt_avg_ms"]
+    assert (one.count, one.min, one.mean, one.median, one.p95, one.max) == (1, *[3.0] * 5)
+    assert (period.mean, period.min, period.max, period.median) == (3.0,) * 4
 
 
 def test_buckets_are_never_narrower_than_the_interval() -> None:

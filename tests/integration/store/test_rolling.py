@@ -18,7 +18,18 @@ from controller.errors import DatabaseUnavailableError
 from controller.settings import Settings
 from controller.store import partitions, rollups
 from controller.store.engine import libpq_url, make_engine
-from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Layer, Source, rolling, sketches
+from controller.store.queries.figures import buckets
+from controller.store.rollups import (
+    DAY,
+    FIVE_MINUTES,
+    HOUR,
+    LAYERS,
+    Layer,
+    Source,
+    crowded,
+    rolling,
+    sketches,
+)
 
 
 @pytest.fixture
@@ -42,6 +53,59 @@ def test_buckets_are_what_the_results_give(engine: Engine, book: Book) -> None:
     again = rolling.roll_up(engine, "ping")
     assert again.marks == 0
     assert rolled(engine, HOUR).items() >= hours.items()
+
+
+def test_what_is_no_measurement_spoils_no_bucket(engine: Engine, book: Book) -> None:
+    """Stored by an earlier release: the bucket is as though those runs had not measured it."""
+    job = book.job(10)
+    book.results(job, START, MINUTE, 120)
+    wild = "UPDATE result_ping SET rtt_avg_ms = {} WHERE scheduled_at >= :start AND scheduled_at < :start + interval '5 min'"
+    with engine.begin() as connection:
+        connection.execute(text(wild.format("1.5e308")), {"start": START})
+        connection.execute(text(wild.format("-1.5e308")), {"start": START + 5 * MINUTE})
+        connection.execute(text(wild.format("'NaN'")), {"start": START + 10 * MINUTE})
+    rolling.roll_up(engine, "ping")
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE result_ping SET rtt_avg_ms = NULL WHERE NOT abs(rtt_avg_ms) <= 1e100")
+        )
+    for of in LAYERS:
+        assert rolled(engine, of) == expected(engine, of)
+    assert len(rolled(engine, FIVE_MINUTES)) == 24
+
+
+def test_buckets_that_are_spoilt_already_spoil_no_other(engine: Engine, book: Book) -> None:
+    """Rolled up by an earlier release: what they hold of the metric is left out of days, figures and percentiles."""
+    job = book.job(60)
+    book.results(job, START, MINUTE, 240)
+    rolling.roll_up(engine, "ping")
+    good = rolled(engine, HOUR)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE rollup_ping_1h SET rtt_avg_ms_sum = 1.5e308, rtt_avg_ms_max = 1.5e308, "
+                "rtt_avg_ms_sketch = ARRAY[135489, 5] WHERE bucket IN (:first, :second)"
+            ),
+            {"first": START, "second": START + HOUR.width},
+        )
+        connection.execute(
+            text("UPDATE rollup_frontiers SET done_until = :start WHERE layer = '1d'"), {"start": START}
+        )
+    rolling.roll_up(engine, "ping")
+    kept = [figures for (_, bucket), figures in good.items() if bucket >= START + 2 * HOUR.width]
+    count = len(rollups.RUNS)
+    [day] = [figures for (_, bucket), figures in rolled(engine, DAY).items() if bucket == START]
+    assert sum(day[:count]) == 240
+    assert day[count] == sum(figures[count] for figures in kept)
+    assert day[count + 3] == max(figures[count + 3] for figures in kept)
+    with engine.connect() as connection:
+        ping = Source(kind="ping", child=None)
+        [found] = buckets(
+            connection, ping, ["rtt_avg_ms"], [job], start=START, end=START + 4 * HOUR.width,
+            width=4 * HOUR.width, percentiles=True,
+        )  # fmt: skip
+    assert found.figures["rtt_avg_ms"].count == day[count]
+    assert max(found.figures["rtt_avg_ms"].percentiles) <= day[count + 3] * 1.01
 
 
 def test_open_buckets_wait(engine: Engine, book: Book) -> None:
@@ -319,6 +383,68 @@ def test_what_takes_too_long_is_taken_in_smaller_portions(
         book.late(job, START + MINUTE)
     assert rolling.roll_up(engine, "ping", together=16).marks == 7
     assert rolled(engine, HOUR) == expected(engine, HOUR)
+
+
+def test_late_results_that_come_without_end_hold_up_no_other_kind(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that brings them faster than they are worked off: a round ends with those that it found."""
+    job = book.job(60)
+    book.results(job, START, MINUTE, 10)
+    rolling.roll_up(engine, "ping")
+    recompute = rolling._recompute
+    more = iter(range(1, 20))
+
+    def late_again(*arguments: Any) -> int:
+        book.late(job, START + next(more) * dt.timedelta(seconds=1))
+        return recompute(*arguments)
+
+    monkeypatch.setattr(rolling, "_recompute", late_again)
+    for number in range(3):
+        book.late(job, START + MINUTE / 2 + number * dt.timedelta(seconds=1))
+    assert rolling.roll_up(engine, "ping", together=2).marks == 3
+    assert marks(engine) == 3
+    monkeypatch.undo()
+    assert rolling.roll_up(engine, "ping").marks == 3
+    assert rolled(engine, HOUR) == expected(engine, HOUR)
+
+
+def test_one_job_that_has_far_too_many_results_holds_up_no_other(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What no schedule brings is passed over, bucket by bucket, and told; late results of it as well."""
+    wild, *others = [book.job(10) for _ in range(4)]
+    for job in (wild, *others):
+        book.results(job, START, 10 * MINUTE, 30)
+    crowd = START + HOUR.width
+    book.results(wild, crowd + dt.timedelta(seconds=1), dt.timedelta(seconds=1), 200)
+    monkeypatch.setattr(crowded, "MOST_ROWS", 200)
+    whole = rolling.compute
+
+    def slow(connection: Any, source: Source, of: Layer, stretches: Any) -> None:
+        wanted = list(stretches)
+        if (
+            source.child is None
+            and of is not DAY
+            and any(stretch.job_id == wild and stretch.start <= crowd < stretch.end for stretch in wanted)
+        ):
+            connection.execute(text("SET LOCAL statement_timeout = 1"))
+            connection.execute(text("SELECT pg_sleep(10)"))
+        whole(connection, source, of, wanted)
+
+    monkeypatch.setattr(rolling, "compute", slow)
+    assert rolling.roll_up(engine, "ping").steps
+    for of in (HOUR, FIVE_MINUTES):
+        lacking = {key for key in expected(engine, of) if key not in rolled(engine, of)}
+        assert {job for job, _ in lacking} == {wild}
+        assert {bucket for _, bucket in lacking} == {crowd}
+    assert caplog.text.count(f"job {wild} has more than 200 rows of ping in each of 1 stretches") == 2
+    for number, job in enumerate((wild, *others, wild)):
+        book.late(job, crowd + dt.timedelta(seconds=290 + number))
+    assert rolling.roll_up(engine, "ping").marks == 3
+    assert marks(engine) == 0
+    for job in others:
+        assert rolled(engine, HOUR)[job, crowd] == expected(engine, HOUR)[job, crowd]
 
 
 def test_one_job_that_takes_too_long_is_an_error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import os
@@ -20,7 +21,12 @@ from xml.etree import ElementTree
 
 import psutil
 import pytest
+from support import mmdb
 from support.surroundings import clean_environment
+
+from worker.clock import SystemClock
+from worker.policy import Policy
+from worker.responders.marks import Answering, listening
 
 SUITE = """\
 suite: This machine
@@ -187,6 +193,45 @@ def test_loopback_needs_a_word(tmp_path: Path, site: Site) -> None:
     assert done.returncode == 2
     assert "--allow-loopback" in done.stderr
     assert site.seen == []
+
+
+KEY = "a text that all workers of a fleet share"
+GIVEN = """\
+tests:
+  - {{name: Way, kind: traceroute, destinations: 127.0.0.1, spec: {{rounds: 1}}, assert: as_count == 1}}
+  - name: Marks
+    kind: qos
+    destinations: 127.0.0.1
+    spec: {{classes: [EF], count: 2, interval_ms: 10, trace: false, ecn: false, far_end_port: {port}}}
+    assert: survived_pct == 100
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, which may send what these kinds send")
+async def test_databases_and_key_are_given_as_a_worker_has_them(tmp_path: Path) -> None:
+    """Systems of hops are told, and a worker at the destination answers; a key that is too short is refused."""
+    mmdb.write(tmp_path / "own.mmdb", {"127.0.0.0/8": {"autonomous_system_number": 64_500}})
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    (tmp_path / "short").write_text("short\n")
+    answering = Answering(KEY, Policy.parse({"allow_loopback": True}), SystemClock().steady_us)
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as free:
+        free.bind(("::", 0))
+        port = free.getsockname()[1]
+    text = GIVEN.format(port=port)
+    given = ["--allow-loopback", "--databases-dir", ".", "--responder-key-file"]
+    with listening(port, answering):
+        done = await asyncio.to_thread(run, tmp_path, text, *given, "key", "--json", "r.json")
+        wrong = await asyncio.to_thread(run, tmp_path, text, *given, "short")
+    assert done.returncode == 0, done.stdout + done.stderr
+    [told] = json.loads((tmp_path / "r.json").read_text())["suites"]
+    assert [outcome["state"] for outcome in told["outcomes"]] == ["passed", "passed"]
+    assert wrong.returncode == 2
+    assert "the responder key in" in wrong.stderr
+    assert "32 characters or more" in wrong.stderr
+    for name in ("none", "key"):
+        nothing = run(tmp_path, text, "--databases-dir", name)
+        assert nothing.returncode == 2
+        assert "--databases-dir" in nothing.stderr
 
 
 def test_a_policy_file_is_kept(tmp_path: Path, site: Site) -> None:

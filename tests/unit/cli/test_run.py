@@ -101,6 +101,12 @@ def test_what_does_not_go_together_is_refused(hosts: Hosts, tmp_path: Path) -> N
         done = _call(tmp_path, "--on", "oslo", *words)
         assert done.exit_code == 2
         assert "streamswarm_worker_policy" in done.output
+    key = tmp_path / "key"
+    key.touch()
+    for words in (["--databases-dir", str(tmp_path)], ["--responder-key-file", str(key)]):
+        done = _call(tmp_path, "--on", "oslo", *words)
+        assert done.exit_code == 2
+        assert "streamswarm_worker_options" in done.output
     assert hosts.asked == []
 
 

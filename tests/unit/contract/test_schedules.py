@@ -95,6 +95,10 @@ def test_cron_agrees_with_the_slow_model(
     schedule = cron(text, zone)
     assert list(schedule.instants(first, last)) == wanted
     assert schedule.count(first, last) == len(wanted)
+    chunks = [[base + offset for offset in offsets] for base, offsets in schedule.chunks(first, last)]
+    assert [instant for chunk in chunks for instant in chunk] == wanted
+    for chunk in chunks:
+        assert all(later - earlier <= schedule.longest_stride_us for earlier, later in pairwise(chunk))
     for earlier, later in pairwise(wanted):
         assert schedule.last_until(later - 1) == earlier
         assert schedule.last_until(later) == later
@@ -184,6 +188,40 @@ def test_a_year_is_counted_without_walking_over_it() -> None:
     assert cron("* * * * *", "Europe/Berlin", windows=office).count(first, last) == working * 8 * 60
     every_second = Schedule(anchor_us=first - 1, interval_us=1_000_000, windows=office, zone="Europe/Berlin")
     assert every_second.count(first, last) == working * 8 * 3600
+
+
+@pytest.mark.parametrize(
+    ("text", "longest_min"),
+    [
+        ("* * * * *", 1.5),
+        ("*/5 8-17 * * *", 7.5),
+        ("*/10 22-23,0-5 * * 1-5", 15),
+        ("0,5 8-17 * * *", 82.5),
+        ("0 8,17 * * *", 22.5 * 60),
+        ("0 9 * * 1-5", 36 * 60),
+        ("0 3 * * 0", 10.5 * 24 * 60),
+        ("0 0 1 * *", 46.5 * 24 * 60),
+        ("30 12 29 2 *", 1.5 * 1461 * 24 * 60),
+    ],
+)
+def test_runs_that_follow_each_other(text: str, longest_min: float) -> None:
+    """Half as much again as is usual: neither the nights of working hours count, nor how few the days are."""
+    assert cron(text).longest_stride_us == longest_min * MINUTE_US
+
+
+def test_a_long_range_is_cut_into_few_chunks() -> None:
+    """An interval is one whatever its length; cron is cut by days and rests, windows by when they are open."""
+    first, last = at("2026-03-25T00:00Z"), at("2026-04-01T00:00Z") - 1
+    every_second = Schedule(anchor_us=0, interval_us=1_000_000)
+    ((base, offsets),) = every_second.chunks(first, last)
+    assert (base, len(offsets)) == (first, 7 * 86_400)
+    office = cron("*/5 8-11,14-17 * * *", "Europe/Berlin")
+    assert [len(offsets) for _, offsets in office.chunks(first, last)] == [48] * 14
+    assert list(every_second.chunks(first, first - 1)) == []
+    mornings = (Window(days=(1, 2), from_min=8 * 60, to_min=9 * 60),)
+    opened = Schedule(anchor_us=0, interval_us=60_000_000, windows=mornings, zone="Europe/Berlin")
+    assert [len(offsets) for _, offsets in opened.chunks(first, last)] == [60, 60]
+    assert list(Schedule(anchor_us=first).chunks(first, last)) == [(first, (0,))]
 
 
 def test_the_phase_moves_cron() -> None:

@@ -20,10 +20,14 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def _once(folder: Path, *command: str, jobs: str = "") -> subprocess.CompletedProcess[str]:
+def _once(folder: Path, *command: str, jobs: str = "", key: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", "-c", (FILES / "once.sh").read_text(), "sh", str(folder), *command],
-        env={"PATH": "/usr/bin:/bin", "STREAMSWARM_ONCE_POLICY": '{"deny": ["192.0.2.0/24"]}'},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "STREAMSWARM_ONCE_POLICY": '{"deny": ["192.0.2.0/24"]}',
+            "STREAMSWARM_ONCE_RESPONDER_KEY": key,
+        },
         input=jobs,
         capture_output=True,
         text=True,
@@ -50,6 +54,16 @@ def test_jobs_go_in_and_results_come_out_and_the_folder_is_gone(folder: Path) ->
     assert done.returncode == 1, done.stderr
     assert done.stdout.splitlines() == ['{"deny": ["192.0.2.0/24"]}', "600", f"{folder} ", "{}"]
     assert not folder.exists()
+
+
+def test_the_key_of_responders_is_handed_on_as_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is added to the command; no process has the key in its environment or among its words."""
+    seen = 'shift; echo "$*"; cat "$2"; stat -c %a "$2"; env'
+    done = _once(folder, "sh", "-c", seen, "sh", "--policy", key="a key that all workers share")
+    words, key, mode, *environment = done.stdout.splitlines()
+    assert words == f"--responder-key-file {folder}/responder.key"
+    assert (key, mode) == ("a key that all workers share", "600")
+    assert not any("a key" in line for line in environment)
 
 
 def test_a_folder_that_is_gone_runs_nothing(tmp_path: Path) -> None:

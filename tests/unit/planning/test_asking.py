@@ -120,3 +120,25 @@ def test_the_schema_knows_what_the_reader_takes(values: dict[str, Any], good: bo
     """Editors and the API say the same as the commands."""
     schema = {"type": "object", "properties": SCHEDULE, "additionalProperties": False}
     assert jsonschema.Draft202012Validator(schema).is_valid(values) is good
+
+
+@pytest.mark.parametrize("name", ["from", "to"])
+def test_the_schema_knows_the_times_that_clocks_show(name: str) -> None:
+    """Of a day and no others: 24:00 ends one, and neither begins it nor goes on to 24:30; as text and as minutes."""
+    schema = {"type": "object", "properties": SCHEDULE}
+    validator = jsonschema.Draft202012Validator(schema)
+    texts: list[Any] = [
+        f"{hour}:{minute:02}" for hour in ("0", "00", "9", *range(10, 31)) for minute in (0, 1, 30, 59, 60)
+    ]
+    minutes: list[Any] = [-1, 0, 1439, 1440, 1441, 1470]
+    for value in (*texts, *minutes, "24:00 ", "١٢:00", "09:00\n9"):
+        values = {"interval_s": 60, "windows": [{"from": "08:05", "to": "08:05", name: value}]}
+        _, problems = read(values)
+        path = f"windows[0].{name}"
+        takes = path not in problems or "no length" in problems[path]
+        stripped = isinstance(value, str) and value != value.strip()
+        assert validator.is_valid(values) is (takes and not stripped), value
+        if value in ("24:30", 1470):
+            assert (
+                problems[path] == f"`{value}` is no time of day; write it as in `09:00`, from 00:00 to 24:00"
+            )

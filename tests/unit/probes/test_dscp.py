@@ -46,6 +46,16 @@ def test_what_is_no_code_point_is_refused(text: str) -> None:
         dscp.parse(text)
 
 
+def test_a_class_is_described_in_words() -> None:
+    """RFC 4594's word for what it is meant for, the RFC that defines it, Wi-Fi's category; nothing that no RFC says."""
+    assert dscp.described(dscp.parse("EF")) == {
+        "service_class": "telephony", "defined_by": "RFC 3246", "access_category": "AC_VO",
+    }  # fmt: skip
+    assert dscp.described(dscp.parse("11")) == {"access_category": "AC_BE"}
+    assert dscp.parse("AF23").service_class == "low-latency data"
+    assert dscp.parse("CS7").service_class == ""
+
+
 @pytest.mark.parametrize(
     ("names", "user_priority", "category"),
     [

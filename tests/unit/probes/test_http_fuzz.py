@@ -15,11 +15,11 @@ from worker.wire import starttls
 from worker.wire.http1 import Http1Session
 from worker.wire.http2 import Http2Session
 from worker.wire.http_body import Body, BodyTooLongError, BrokenBodyError
-from worker.wire.http_exchange import BadAnswerError, Exchange, Request
+from worker.wire.http_exchange import BadAnswerError, Exchange, HeaderTooLargeError, Request
 from worker.wire.stream import PeerClosedError
 
 REQUEST = Request(method="GET", scheme="http", authority="www.example.org", path="/")
-REFUSALS = (BadAnswerError, BodyTooLongError, BrokenBodyError, PeerClosedError)
+REFUSALS = (BadAnswerError, BodyTooLongError, BrokenBodyError, HeaderTooLargeError, PeerClosedError)
 ANSWER = (
     b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nAge: 3\r\n\r\n"
     b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"

@@ -27,6 +27,10 @@ class Stream:
     async def send(self, data: bytes) -> None:
         self.sent = data
 
+    async def send_unless(self, data: bytes, _refused: object) -> bool:
+        self.sent = data
+        return True
+
     async def receive(self) -> bytes:
         return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -53,6 +53,15 @@ def test_loss_of_an_address_is_not_told_where_it_is_not_known() -> None:
         assert [row.HasField("loss_pct") for row in rows] == [True, False]
 
 
+def test_nobody_is_called_silent_who_may_have_answered() -> None:
+    """Some were not asked, or their replies found no room here: who answered is told, and how many are not."""
+    for found in (replies(0, 1, 2, sent=4, dropped_here=1), replies(0, 1, 2, sent=3, refused=1)):
+        assert sweeps.answering(found, FIRST, 4) == {"answering": "192.0.2.1-192.0.2.3"}
+        assert not sweeps.summarise(found, FIRST, 4, 1).HasField("addresses_answering")
+    every_one = replies(0, 1, 2, 3, sent=4, dropped_here=1)
+    assert sweeps.summarise(every_one, FIRST, 4, 1).addresses_answering == 4
+
+
 def test_networks_above_the_bound_have_no_rows() -> None:
     """1,025 addresses."""
     assert not sweeps.summarise(replies(0, sent=1025), FIRST, 1025, 1).by_address

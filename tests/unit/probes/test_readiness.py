@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Coroutine
@@ -13,7 +14,7 @@ import uvloop
 
 from worker import loop as worker_loop
 from worker.wire import readiness
-from worker.wire.readiness import readable, writable
+from worker.wire.readiness import either, readable, writable
 
 
 async def _watched(main: Coroutine[Any, Any, None]) -> None:
@@ -50,6 +51,36 @@ def test_what_is_there_and_what_comes(run: Callable[..., None]) -> None:
             assert near.recv(10) == b""
 
     run(main())
+
+
+@every_run
+def test_whichever_comes_first(run: Callable[..., None]) -> None:
+    """A socket that is full: bytes from the other side end the wait, and so does room for more."""
+
+    async def main() -> None:
+        near, far = socket.socketpair()
+        with near, far:
+            near.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    near.send(bytes(10_000))
+            with pytest.raises(asyncio.TimeoutError):
+                await either(near, 0.02)
+            asyncio.get_running_loop().call_later(0.02, far.send, b"one")
+            await either(near, 5)
+            assert near.recv(10) == b"one"
+            asyncio.get_running_loop().call_later(0.02, _empty, far)
+            await either(near, 5)
+            assert near.send(b"two") == 3
+
+    run(main())
+
+
+def _empty(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(100_000):
+            pass
 
 
 @every_run

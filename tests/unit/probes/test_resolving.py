@@ -1,6 +1,7 @@
 """The default resolver and the threads below it. No query leaves this machine."""
 
 import asyncio
+import errno
 import ipaddress
 import socket
 import threading
@@ -65,6 +66,45 @@ async def test_errors_of_the_system_say_which_name_and_why(answer: Callable[[Any
     assert "`www.invalid`: no such name" in (await failure_of("www.invalid")).message
     answer(lambda: raise_it(socket.EAI_AGAIN))
     assert "name servers" in (await failure_of("www.invalid")).message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        socket.gaierror(socket.EAI_MEMORY, "Memory allocation failure"),
+    ],
+)
+async def test_a_host_without_room_to_ask_blames_no_name_server(
+    answer: Callable[[Any], None], error: Exception
+) -> None:
+    """The C library hands on what the kernel said."""
+
+    def raise_it() -> None:
+        raise error
+
+    answer(raise_it)
+    with pytest.raises(ProbeFailure, match=r"no room to resolve `www.invalid`") as caught:
+        await system_resolver()("www.invalid", "any")
+    failure = caught.value
+    assert (failure.source, failure.reason) == (
+        probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_NO_ROOM,
+    )  # fmt: skip
+
+
+async def test_a_host_without_threads_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is run in one is not run, and its slot is free again."""
+    detached = Detached("test", limit=1)
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(OSError, match="no further thread") as caught:
+            await detached.call(lambda: 1, timeout_s=1)
+        assert caught.value.errno == errno.ENOMEM
+    assert await detached.call(lambda: 1, timeout_s=1) == 1
 
 
 async def test_a_resolver_that_hangs_is_given_up_and_counted(answer: Callable[[Any], None]) -> None:

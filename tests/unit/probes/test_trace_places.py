@@ -74,11 +74,16 @@ def test_changed_files_are_opened_again(folder: Path, monkeypatch: pytest.Monkey
     found.close()
 
 
-def test_a_missing_folder_has_no_databases(tmp_path: Path) -> None:
-    """Nothing is known then."""
+def test_a_missing_folder_has_no_databases(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is known then, which is told once."""
     found = Places(tmp_path / "missing")
     found.refresh()
     assert found.of("198.51.100.7") == Place()
+    assert not found.there
+    found._looked_s = -1000
+    found.refresh()
+    [record] = caplog.records
+    assert "there is no database that can be read in" in record.getMessage()
 
 
 def test_nonsense_in_a_file_is_left_out(tmp_path: Path) -> None:

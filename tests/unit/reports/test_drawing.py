@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given, strategies
 
+from controller.planning.gaps import Gap
 from controller.reports.drawing import LEFT, RIGHT, WIDTH, chart, time_ticks, value_ticks
 from controller.store.queries.report_figures import Period
+from streamswarm.zones import to_microseconds
 
 START = dt.datetime(2026, 5, 12, tzinfo=dt.UTC)
 STEP = dt.timedelta(minutes=10)
@@ -31,20 +33,37 @@ def draw(periods: list[Period], **more: Any) -> Any:
         end=START + dt.timedelta(days=1),
         width=STEP,
         headline=("RTT", "ms"),
-        **more,
+        **{"gaps": (), **more},
     )
 
 
+def gap(index: int, end: int, reason: Any = "missing") -> Gap:
+    """A gap of some periods."""
+    start_us, end_us = (to_microseconds(START + each * STEP) for each in (index, end))
+    return Gap(start_us=start_us, end_us=end_us, reason=reason)
+
+
 def test_a_line_is_never_drawn_over_missing_runs() -> None:
-    """Where periods are missing, or nothing was measured in them, the pen is lifted: line and area alike."""
+    """Where the schedule had a gap, or nothing was measured, the pen is lifted: line and area alike."""
     whole = draw([period(index) for index in range(20)]).panels[0]
     assert whole.line.count("M") == whole.band.count("M") == 1
-    missing = draw([period(index) for index in range(20) if index not in (5, 6)]).panels[0]
-    assert missing.line.count("M") == missing.band.count("M") == 2
+    lacking = [period(index) for index in range(20) if index not in (5, 6)]
+    for reason in ("missing", "rest", "unknown"):
+        missing = draw(lacking, gaps=[gap(5, 7, reason)]).panels[0]
+        assert missing.line.count("M") == missing.band.count("M") == 2
     empty = draw([period(index, None if index == 5 else 10.0) for index in range(20)]).panels[0]
     assert empty.line.count("M") == 2
-    alone = draw([period(0), period(5), period(9), period(10)]).panels[0]
+    alone = draw([period(0), period(5), period(9), period(10)], gaps=[gap(1, 5), gap(6, 9)]).panels[0]
     assert len(alone.lone) == 2
+
+
+def test_periods_that_follow_each_other_are_joined() -> None:
+    """Runs that are rarer than periods are no gaps, and what lacks in one metric breaks no other."""
+    rare = draw([period(index) for index in (0, 3, 6, 9)]).panels[0]
+    assert (rare.line.count("M"), rare.lone) == (1, ())
+    lost = [period(index, loss=None if index == 2 else 0.0) for index in range(5)]
+    rtt, loss = draw(lost, loss=("Loss", "%")).panels
+    assert (rtt.line.count("M"), loss.line.count("M")) == (1, 2)
 
 
 def test_a_chart_without_a_value_is_still_a_chart() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies
 
-from controller.reports.sheet import header, neutral, text_of
+from controller.reports.sheet import header, header_of_rows, neutral, text_of, text_of_rows
 from controller.store import results
 from controller.store.queries.schedules import ScheduledJob
 from streamswarm import contract
@@ -96,3 +96,21 @@ def test_many_rows_come_in_pieces() -> None:
     assert len(pieces) > 20
     assert max(len(piece) for piece in pieces) < 100_000
     assert "".join(pieces).count("\r\n") == 20_001
+
+
+@pytest.mark.parametrize(
+    ("kind", "child"),
+    [(kind.name, child.name) for kind in contract.kinds().values() for child in kind.children],
+)
+def test_every_repeated_group_has_a_sheet(kind: str, child: str) -> None:
+    """Its key under its own name, every metric with its unit, each column once; keys are no formulas."""
+    known = contract.kind(kind)
+    group = next(each for each in known.children if each.name == child)
+    found: dict[str, Any] = dict.fromkeys(column.name for column in results.child_columns(kind, child))
+    found |= {"job_id": 7, "scheduled_at": NOW, "key": "=1+1", "run_status": 2}
+    names, row = read("".join(text_of_rows(known, group, "T", [(job(), found)])))
+    assert names == header_of_rows(group)
+    assert len(set(names)) == len(names) == 8 + len(group.metrics)
+    assert dict(zip(names, row, strict=True))[group.key] == "'=1+1"
+    assert row[5:7] == ["2026-05-12T06:00:00.001500Z", "failed"]
+    assert set(row[8:]) == {""}

@@ -36,7 +36,7 @@ def line(worker: str = "w", destination: str = "d", **more: Any) -> LineReport:
     values: dict[str, Any] = {
         "worker": worker, "destination": destination, "target": "192.0.2.1",
         "account": Account(expected=100, ok=100), "statistics": figures(10), "previous": figures(10),
-        "periods": (),
+        "periods": (), "gaps": (),
     }  # fmt: skip
     return LineReport(**(values | more))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import json
+import ssl
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +15,11 @@ import pytest
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 from worker.clock import ControllerTime, SystemClock
+from worker.failures import target_failure
 from worker.policy import Policy
 from worker.probing import Availability, Outcome, ProbeFailure, Resolved
 from worker.runner import Runner, asked_time_s
+from worker.vantage.health import Vantage
 
 TcpResult = contract.kind("tcp").result_class
 
@@ -100,7 +104,7 @@ async def test_a_failure_without_metrics_names_its_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("broken " * 500), MemoryError(), KeyError("x"), asyncio.TimeoutError()]
+    "error", [RuntimeError("broken " * 500), OSError(5, "x"), KeyError("x"), asyncio.TimeoutError()]
 )
 async def test_a_probe_that_breaks_is_an_internal_error(error: Exception) -> None:
     """With a short text, and the worker lives on."""
@@ -115,6 +119,63 @@ async def test_a_probe_that_breaks_is_an_internal_error(error: Exception) -> Non
     )
     assert type(error).__name__ in result.error
     assert len(result.error) <= 500
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "Too many open files")])
+async def test_a_host_without_room_is_the_vantage_points_error(error: Exception) -> None:
+    """Wherever a probe meets it."""
+
+    async def run(target: Any, spec: Any, context: Any) -> Outcome:
+        raise error
+
+    result = await _runner(run).run(_job(), 1)
+    assert (result.status, result.failure_source, result.failure_reason) == (
+        probe_pb2.STATUS_ERROR, probe_pb2.FAILURE_SOURCE_VANTAGE, probe_pb2.FAILURE_REASON_NO_ROOM,
+    )  # fmt: skip
+    assert type(error).__name__ in result.error
+
+
+@pytest.mark.parametrize(
+    ("hours", "verify_code", "source"),
+    [
+        (-3, 9, probe_pb2.FAILURE_SOURCE_VANTAGE),
+        (3, 10, probe_pb2.FAILURE_SOURCE_VANTAGE),
+        (0.5, 10, probe_pb2.FAILURE_SOURCE_TARGET),
+        (3, 62, probe_pb2.FAILURE_SOURCE_TARGET),  # for another name
+        (None, 10, probe_pb2.FAILURE_SOURCE_TARGET),
+    ],
+)
+async def test_a_wrong_clock_blames_no_certificate(
+    hours: float | None, verify_code: int, source: probe_pb2.FailureSource
+) -> None:
+    """Out of its time it is by this host's clock alone, which is hours off the controller's."""
+
+    async def run(target: Any, spec: Any, context: Any) -> Outcome:
+        cause = ssl.SSLCertVerificationError("certificate verify failed")
+        cause.verify_code = verify_code
+        raise target_failure("not valid", reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE) from cause
+
+    clock = SystemClock()
+    time = ControllerTime(clock)
+    if hours is not None:
+        steady_us = clock.steady_us()
+        controller_us = round(clock.wall_us() - hours * 3.6e9)
+        time.observe(sent_steady_us=steady_us, received_steady_us=steady_us, controller_us=controller_us)
+    probe = SimpleNamespace(run=run, availability=lambda: Availability(available=True))
+    runner = Runner(
+        policy=Policy(),
+        clock=clock,
+        controller_time=time,
+        load=lambda kind: probe,
+        resolve=_resolve,
+        vantage=Vantage(clock, Policy()),
+    )
+    result = await runner.run(_job(), 1)
+    assert result.failure_source == source
+    if source == probe_pb2.FAILURE_SOURCE_VANTAGE:
+        assert result.failure_reason == probe_pb2.FAILURE_REASON_VANTAGE_BROKEN
+        side = "ahead of" if hours and hours > 0 else "behind"
+        assert f"its clock is 3.0 h {side} the controller's (not valid)" in result.error
 
 
 @pytest.mark.parametrize("metrics", [None, contract.kind("ping").result_class(), 5])

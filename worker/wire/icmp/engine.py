@@ -86,7 +86,7 @@ class Engine:
     def strays(self) -> int:
         """How many messages came to its sockets that answer nothing they sent, or not as it was sent."""
         open_lanes = itertools.chain.from_iterable(self._lanes.values())
-        return self._strays_closed + sum(lane.unknown + lane.foreign for lane in open_lanes)
+        return self._strays_closed + sum(lane.strays for lane in open_lanes)
 
     def close_unused(self) -> None:
         """Close all sockets unless a run is under way."""
@@ -104,7 +104,8 @@ class Engine:
         if not self.sockets:
             self._ready_s = self._loop.time() + _STAMP_WARM_UP_S
         run.lanes.append(lane)
-        readiness.add_reader(self._loop, lane.sock, lane.drain)
+        for sock, read in lane.readers:
+            readiness.add_reader(self._loop, sock, read)
         if self._keeper is None:
             self._keeper = self._loop.create_task(self._keep())
         return lane
@@ -190,7 +191,7 @@ class Engine:
                     # What comes meanwhile is read by the lane itself; each packet would wake the event loop for nothing.
                     readiness.remove_reader(self._loop, lane.sock)
                     waits = not lane.flush() or waits
-                    readiness.add_reader(self._loop, lane.sock, lane.drain)
+                    readiness.add_reader(self._loop, lane.sock, lane.answers.drain)
                 elif lane.backlog:
                     waits = not lane.flush() or waits
         if waits and self._retry is None:
@@ -215,10 +216,11 @@ class Engine:
 
     def _give_up(self, run: Run) -> None:
         """Its time is over: read what has come until now, and end the run."""
-        if run.open:
+        waited = run.stamps_only
+        if run.open or run.unstamped:
             for lane in run.lanes or ():
-                lane.drain()
-            if run.over or run.stamps_only:
+                lane.read()
+            if run.over or run.stamps_only > waited:
                 return  # it was completed just now
         run.finish()
 
@@ -240,7 +242,8 @@ class Engine:
         for lanes in self._lanes.values():
             for lane in list(lanes):
                 if held or (lane.idle and lane.used_s <= unused_since_s):
-                    readiness.remove_reader(self._loop, lane.sock)
+                    for sock, _ in lane.readers:
+                        readiness.remove_reader(self._loop, sock)
                     lane.close()
                     lanes.remove(lane)
-                    self._strays_closed += lane.unknown + lane.foreign
+                    self._strays_closed += lane.strays

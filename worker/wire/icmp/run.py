@@ -18,6 +18,7 @@ from worker.wire.icmp import sockets
 from worker.wire.icmp.sockets import Sort
 
 if TYPE_CHECKING:
+    from worker.wire.icmp.errors import Error
     from worker.wire.icmp.lane import Lane
     from worker.wire.icmp.tables import SendRows
 
@@ -32,6 +33,8 @@ _NEVER_FRAGMENTED = {4: 576, 6: 1280}
 #: In the lists of a run: no stamp, no TTL.
 NO_STAMP = 0
 NO_TTL = -1
+#: What has become of a request: refused by the kernel, or an ICMP error told of it; or a reply has come.
+FAILED, REPLIED = 1, 2
 
 
 class Run:
@@ -83,13 +86,17 @@ class Run:
         # By index.
         self.sent: list[stamps.Instant | None] = [None] * self.total
         self.transmitted = [NO_STAMP] * self.total
+        #: 0 while nothing has become of a request, then FAILED or REPLIED.
         self.answered = bytearray(self.total)
-        # By arrival: indexes, when the process read them, the kernel's stamps, TTLs.
+        # First replies by arrival: indexes, when the process read them, the kernel's stamps, TTLs.
         self.indexes: list[int] = []
         self.received: list[stamps.Instant] = []
         self.stamped: list[int] = []
         self.ttls: list[int] = []
-        self.errors: list[EchoError] = []
+        #: Further replies are counted only: whoever sends them may send any number.
+        self.duplicates = 0
+        #: The first for each request, by index; and the bytes of all of them.
+        self.errors: dict[int, EchoError] = {}
         self.error_bytes = 0
         self.refused: dict[int, int] = {}
         self.sent_count = 0
@@ -99,22 +106,22 @@ class Run:
         self.refused[number] = self.refused.get(number, 0) + 1
         self.unsent -= 1
         if not self.answered[index]:
-            self.answered[index] = 1
+            self.answered[index] = FAILED
             self.open -= 1
 
-    def take_error(self, index: int, entry: stamps.QueuedError) -> None:
+    def take_error(self, index: int, error: Error) -> None:
         """Note an ICMP error for a request."""
-        header = 20 if self.plan.address.version == 4 else 40
-        self.error_bytes += 2 * header + icmp_messages.HEADER_BYTES + len(entry.quoted)
-        self.errors.append(EchoError(index=index, type=entry.type, code=entry.code, offender=entry.offender))
+        self.error_bytes += error.size
+        if index not in self.errors:
+            self.errors[index] = EchoError(
+                index=index, type=error.type, code=error.code, offender=error.offender
+            )
         if not self.answered[index]:
-            self.answered[index] = 1
+            self.answered[index] = FAILED
             self.open -= 1
 
-    def went_to(self, index: int, address: bytes) -> bool:
-        """Say whether a socket address is the one that a request was sent to, whatever its port."""
-        at = LOW_AT[self.plan.address.version]
-        low = address[at : at + 4]
+    def went_to(self, index: int, low: bytes) -> bool:
+        """Say whether a request was sent to an address with these last 32 bits."""
         return low == self.lows[index % self.hosts].to_bytes(4, sys.byteorder)
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -134,9 +141,10 @@ class Run:
             sent=self.sent_count,
             refused=self.refused,
             replies=self._replies(),
-            errors=tuple(self.errors),
+            errors=tuple(self.errors.values()),
+            duplicates=self.duplicates,
             bytes_sent=self.sent_count * self.packet_bytes,
-            bytes_received=len(self.indexes) * (header + self.length) + self.error_bytes,
+            bytes_received=(len(self.indexes) + self.duplicates) * (header + self.length) + self.error_bytes,
             dropped_here=sum(
                 options.dropped(sock) - before
                 for sock, before in self.drops_before.items()

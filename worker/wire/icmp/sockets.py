@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from streamswarm.v1 import probe_pb2
 from worker.probing import IPAddress
-from worker.wire import batches, flow_labels, icmp_messages, options, stamps
+from worker.wire import batches, flow_labels, options, stamps
 from worker.wire.addresses import set_dscp
 from worker.wire.echo import EchoPlan, EchoUnavailableError
+from worker.wire.icmp import filters
 from worker.wire.source import Source
 
 PING_GROUP_RANGE = 'sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"'
@@ -157,12 +158,12 @@ def _prepare(sock: socket.socket, sort: Sort) -> int:
     source = Source(address=sort.source, interface=sort.interface)
     options.enlarge_receiving(sock, _BUFFER_BYTES)
     options.enlarge_sending(sock, _BUFFER_BYTES)
-    stamps.enable_errors(sock)
     if sock.type != socket.SOCK_RAW:
+        stamps.enable_errors(sock)
         return _bind_random_ident(sock, source)
     source.bind(sock)
     ident = secrets.randbelow(0x10000)
-    _filter_replies(sock, sort.version, ident)
+    filters.take(sock, sort.version, ident, replies=True, errors=False)
     return ident
 
 
@@ -175,17 +176,6 @@ def _bind_random_ident(sock: socket.socket, source: Source) -> int:
     else:
         source.bind(sock, 0)
     return int(sock.getsockname()[1])
-
-
-def _filter_replies(sock: socket.socket, version: int, ident: int) -> None:
-    """Have a raw socket take echo replies with our identifier only: it is given every ICMP message of the host."""
-    # The kernel's own filter first.
-    options.take_icmp_types(sock, version, [icmp_messages.REPLY_TYPE[version]])
-    # IPv4: ldxb 4*([0]&0xf); ldh [x + 4]. IPv6, which comes without its header: ldh [4].
-    load = [(0xB1, 0, 0, 0), (0x48, 0, 0, 4)] if version == 4 else [(0x28, 0, 0, 4)]
-    # jeq #ident, take, drop; ret #262144; ret #0
-    program = [*load, (0x15, 0, 1, ident), (0x06, 0, 0, 0x40000), (0x06, 0, 0, 0)]
-    options.attach_filter(sock, options.assembled(program))
 
 
 def _release() -> tuple[int, int]:

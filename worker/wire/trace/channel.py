@@ -13,6 +13,7 @@ from worker.wire.batches import MSG_ERRQUEUE, Table
 from worker.wire.trace import decoding, sockets
 from worker.wire.trace.decoding import Seen
 from worker.wire.trace.plan import Probe
+from worker.wire.turns import Turn
 
 #: Longest probe: 40 bytes of IPv6, 8 of UDP and 1,472 of payload.
 _LONGEST_PROBE = 1_520
@@ -169,7 +170,8 @@ class RawChannel:
 
     def _receive(self, sock: socket.socket, decode: Callable[[Table, int], Iterator[Seen]]) -> None:
         table = self._incoming
-        while sock.fileno() >= 0:
+        turn = Turn()
+        while sock.fileno() >= 0 and turn.goes_on():
             if self._unstamped > 0:
                 self._read_stamps()
             try:

@@ -21,6 +21,7 @@ from worker.wire.trace import sockets
 from worker.wire.trace.channel import BUSY, Refuse, Take
 from worker.wire.trace.decoding import Seen
 from worker.wire.trace.plan import Probe, TraceUnavailableError
+from worker.wire.turns import Turn
 
 PING_GROUP_RANGE = 'sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"'
 
@@ -33,6 +34,8 @@ _REPLY = {4: 0, 6: 129}
 _MSG_ERRQUEUE = 0x2000
 _INT = struct.Struct("=i")
 _NUMBERS = 65_536
+#: So often a probe is handed to the kernel while errors come for others.
+_ATTEMPTS = 16
 
 
 class DatagramChannel:
@@ -98,13 +101,18 @@ class DatagramChannel:
             *([] if course.control is None else [course.control]),
             *([flow_labels.control(label + probe.flow & 0xFFFFF)] if label else []),
         ]
-        for attempt in (1, 2):
+        errors = 0
+        for attempt in range(_ATTEMPTS):
             sent = stamps.now()
             try:
                 self._sock.sendmsg([packet[self._header :]], ancillary, 0, course.address)
             except OSError as error:
-                # An ICMP error for an earlier probe is handed to the next call on the socket.
-                if attempt == 1 and self._read_errors():
+                # An ICMP error for an earlier probe is handed to the next call on the socket, which clears it; whoever
+                # forges errors must not win the race for each call, so that they are read but once.
+                if not attempt:
+                    errors = self._read_errors()
+                if errors and error.errno not in BUSY and attempt + 1 < _ATTEMPTS:
+                    self._begin_count()
                     continue
                 return error.errno or errno.EIO
             probe.sent = sent
@@ -117,13 +125,17 @@ class DatagramChannel:
     def _restart_numbers(self) -> None:
         """Begin a new count: whether the kernel counted a refused packet depends on its version."""
         self._read_errors()
+        self._begin_count()
+
+    def _begin_count(self) -> None:
         self._next_number = 0
         self._stamped = stamps.enable(self._sock)
 
     def _receive(self) -> None:
         # Stamps first: an answer's time needs the one of its probe.
         self._read_errors()
-        while self._sock.fileno() >= 0:
+        turn = Turn()
+        while self._sock.fileno() >= 0 and turn.goes_on():
             try:
                 data, ancillary, _flags, address = self._sock.recvmsg(2048, 512)
             except BlockingIOError:
@@ -147,9 +159,11 @@ class DatagramChannel:
         return Seen(slot, source, source, kind, code, True, size, ttl, None, None, None, stamp_ns, None)
 
     def _read_errors(self) -> int:
-        """Empty the error queue; return how many ICMP errors (not stamps) were in it."""
+        """Read the error queue, for a turn; return how many ICMP errors (not stamps) were in it."""
         errors: list[Seen] = []
-        while True:
+        count = 0
+        turn = Turn()
+        while turn.goes_on():
             try:
                 data, ancillary, _flags, address = self._sock.recvmsg(2048, 512, _MSG_ERRQUEUE)
             except OSError:  # nothing there
@@ -160,14 +174,15 @@ class DatagramChannel:
                 if probe is not None and probe.sent is not None and entry.wall_ns >= probe.sent.wall_ns:
                     probe.transmitted_ns = entry.wall_ns
                     self._numbered[entry.key & 0xFFFF] = None
-            elif entry is not None:
+            elif entry is not None and entry.origin in (2, 3):
+                count += 1
                 errors.extend(self._error(entry, ancillary, address[0] if address else ""))
         if errors:
             self._take(self.version, iter(errors), stamps.now())
-        return len(errors)
+        return count
 
     def _error(self, entry: stamps.QueuedError, ancillary: stamps.Ancillary, text: str) -> Iterator[Seen]:
-        if entry.origin not in (2, 3) or entry.offender is None or len(entry.quoted) < _ECHO.size:
+        if entry.offender is None or len(entry.quoted) < _ECHO.size:
             return
         kind, _code, _check, ident, slot = _ECHO.unpack_from(entry.quoted)
         if kind != _REQUEST[self.version] or ident != self._ident:

@@ -30,7 +30,7 @@ async def names_of(
     async def name(address: str) -> tuple[str, str]:
         try:
             return address, await _detached.call(lambda: look_up(address), timeout_s=timeout_s)
-        except (asyncio.TimeoutError, TooManyHungCallsError):
+        except (asyncio.TimeoutError, TooManyHungCallsError, OSError):
             return address, ""
 
     found = await asyncio.gather(*map(name, dict.fromkeys(addresses)))

@@ -59,7 +59,8 @@ class Places:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._looked_s = -math.inf
-        self._state: list[tuple[str, int, int]] = []
+        #: What was found at the last look; None before the first.
+        self._state: list[tuple[str, int, int]] | None = None
         self._readers: list[maxminddb.Reader] = []
 
     def refresh(self) -> None:
@@ -84,6 +85,17 @@ class Places:
                     self._readers.append(maxminddb.open_database(file, maxminddb.MODE_FILE))
                 except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
                     log.warning("%s is no database in MaxMind's format and is left out: %s", file, error)
+            if not self._readers:
+                log.warning(
+                    "there is no database that can be read in %s, so systems and places of hops are not told: put `.mmdb` "
+                    "files there, or name another folder as `databases_dir`",
+                    self._folder,
+                )
+
+    @property
+    def there(self) -> bool:
+        """Whether there is any database."""
+        return bool(self._readers)
 
     def close(self) -> None:
         """Close all databases."""

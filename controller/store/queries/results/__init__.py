@@ -4,6 +4,15 @@ Names of kinds and metrics are looked up in the contract before they come near S
 missing.
 """
 
+from controller.store.queries.results.drawn import drawn_lines
+from controller.store.queries.results.gaps import (
+    Plan,
+    Run,
+    gaps_of_buckets,
+    gaps_of_runs,
+    plans_of,
+    read_plans,
+)
 from controller.store.queries.results.records import (
     Counts,
     Line,
@@ -21,8 +30,7 @@ from controller.store.queries.results.series import (
     bucket_width,
     point_of,
     series,
-    with_empty_buckets,
-    with_empty_runs,
+    with_gaps,
 )
 
 __all__ = [
@@ -30,16 +38,22 @@ __all__ = [
     "Counts",
     "Line",
     "LineResult",
+    "Plan",
     "Point",
     "ResultRecord",
+    "Run",
     "Series",
     "bucket_width",
     "counts",
+    "drawn_lines",
+    "gaps_of_buckets",
+    "gaps_of_runs",
     "latest",
     "lines",
+    "plans_of",
     "point_of",
+    "read_plans",
     "recent",
     "series",
-    "with_empty_buckets",
-    "with_empty_runs",
+    "with_gaps",
 ]

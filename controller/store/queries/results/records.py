@@ -44,6 +44,11 @@ class Line:
     live: bool
     job_ids: tuple[int, ...]
 
+    @property
+    def retired(self) -> bool:
+        """Whether it was scheduled once and is no longer: its worker or destination has left the test."""
+        return not self.live and self.interval_s is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRecord:
@@ -133,7 +138,7 @@ def lines(
     for row in connection.execute(statement):
         groups.setdefault((row.test_id, row.worker_id, row.destination_id), []).append(row)
     found = (_line(rows) for rows in groups.values())
-    return tuple(line for line in found if retired or line.live or line.interval_s is None)
+    return tuple(line for line in found if retired or not line.retired)
 
 
 def latest(connection: Connection | Session, wanted: Iterable[Line]) -> tuple[LineResult, ...]:
@@ -237,7 +242,7 @@ def _recent_each(
             clock_offset_ms=row["clock_offset_ms"],
             clock_off=is_clock_off(row["clock_offset_ms"]),
             start_error_us=row["start_error_us"],
-            metrics={metric: row[column] for metric, column in named},
+            metrics={metric: results.measured(row[column]) for metric, column in named},
             detail=row["detail"],
         )
         for row in rows.mappings()

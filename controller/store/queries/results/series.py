@@ -1,27 +1,28 @@
 """Series of a metric for charts: runs as they are, or buckets, from roll-ups where they serve.
 
-What was not measured stays missing: a series has an empty point where runs are missing, and never a value for them.
+What was not measured stays missing: a series has an empty point where there was no run, with the reason, and never a value for it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Table, select
 from sqlalchemy.orm import Session
 
-from controller.store import results
+from controller.planning.gaps import Gap, Reason
+from controller.store import results, rollups
 from controller.store.queries import figures, layers
 from controller.store.queries.figures import Figures
+from controller.store.queries.results.gaps import Plan, Run, gaps_of_buckets, gaps_of_runs
 from controller.store.rollups import Source
+from streamswarm.zones import from_microseconds
 
 MAX_POINTS = 500
 #: Widths of buckets, seconds; people can name each of them.
 _WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
-#: Runs further apart than so many intervals have a gap between them.
-_GAP = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,9 @@ class Point:
     max: float | None
     #: Values in it: 0 where nothing was measured.
     count: int
+    #: Where there was no run: `missing` when runs were due and none came, `rest` when none was due (a night, a pause),
+    #: `unknown` when the schedule of that time is not known any more. None for a run, or runs, whatever was measured.
+    gap: Reason | None = None
     #: Percentiles of a bucket, where the metric has a distribution; from roll-ups they are off by 1 % at the most.
     p50: float | None = None
     p95: float | None = None
@@ -63,29 +67,31 @@ def series(
     *,
     start: dt.datetime,
     end: dt.datetime,
-    interval_s: float | None = None,
+    plan: Plan | None = None,
     points: int = MAX_POINTS,
 ) -> Series:
     """Return a metric of a line over [start, end): runs as they are, or buckets when there are more than `points`.
 
-    With `interval_s`, the line's interval, an empty point stands wherever runs are missing. KeyError when the
-    kind has no such metric.
+    With `plan`, what was due of the line in that range, an empty point stands wherever there is no run for longer than
+    from one to the next. KeyError when the kind has no such metric.
     """
     table = results.table(kind)
     column = table.c[results.metric_column(kind, metric).name]
     narrowest = layers.narrowest(connection, kind, start)
     if narrowest is None:
         rows = connection.execute(
-            select(table.c.scheduled_at, figures.as_number(column))
+            select(table.c.job_id, table.c.job_version, table.c.scheduled_at, figures.as_number(column))
             .where(*within(table, job_ids, start, end))
             .order_by(table.c.scheduled_at)
             .limit(points + 1)
         ).all()
         if len(rows) <= points:
-            raw = tuple(with_empty_runs((_run(at, measured) for at, measured in rows), interval_s))
+            runs = [Run(job_id=job, version=version, at=at) for job, version, at, _ in rows]
+            gaps = gaps_of_runs(connection, plan, runs) if plan else ()
+            raw = with_gaps([_run(at, measured) for _, _, at, measured in rows], gaps)
             if len(raw) <= points:
                 return Series(kind=kind, metric=metric, key=None, bucket_s=None, points=raw)
-    width = bucket_width(end - start, points=points, interval_s=interval_s)
+    width = bucket_width(end - start, points=points, interval_s=plan.pace_s if plan else None)
     width = max(width, narrowest or width)
     found = figures.buckets(
         connection,
@@ -98,12 +104,13 @@ def series(
         percentiles=True,
         counts=False,
     )
-    buckets = tuple(with_empty_buckets((point_of(each.start, each.figures[metric]) for each in found), width))
+    gaps = gaps_of_buckets(connection, plan, [each.start for each in found], width) if plan else ()
+    buckets = with_gaps([point_of(each.start, each.figures[metric]) for each in found], gaps, width)
     return Series(kind=kind, metric=metric, key=None, bucket_s=width.total_seconds(), points=buckets)
 
 
 def bucket_width(span: dt.timedelta, *, points: int, interval_s: float | None) -> dt.timedelta:
-    """Return the width of buckets with which a span has at most `points` of them, none narrower than an interval."""
+    """Return the width of buckets with which a span has at most `points` of them, none narrower than the least interval."""
     needed = max(span.total_seconds() / max(points - 1, 1), interval_s or 0)
     for width in _WIDTHS:
         if width >= needed:
@@ -129,25 +136,28 @@ def point_of(at: dt.datetime, measured: Figures | None) -> Point:
     )
 
 
-def with_empty_runs(points: Iterable[Point], interval_s: float | None) -> Iterator[Point]:
-    """Put an empty point wherever runs of a line with this interval are missing between points, which are runs."""
-    previous: dt.datetime | None = None
-    for point in points:
-        if previous is not None and interval_s and (point.at - previous).total_seconds() > _GAP * interval_s:
-            yield point_of(previous + dt.timedelta(seconds=interval_s), None)
-        yield point
-        previous = point.at
+def with_gaps(
+    points: Sequence[Point], gaps: Iterable[Gap], width: dt.timedelta | None = None
+) -> tuple[Point, ...]:
+    """Put an empty point at the beginning of each gap between runs, and for each bucket of this width that a gap has."""
+    there = {point.at for point in points}
+    empty: dict[dt.datetime, Point] = {}
+    for gap in gaps:
+        at = from_microseconds(gap.start_us)
+        if width is None:
+            empty[at] = _empty(at, gap.reason)
+            continue
+        at, end = rollups.floor(at, width), from_microseconds(gap.end_us)
+        while at < end:
+            # What lacks goes before a rest in the same bucket.
+            if at not in there and (at not in empty or gap.reason == "missing"):
+                empty[at] = _empty(at, gap.reason)
+            at += width
+    return tuple(sorted([*points, *empty.values()], key=lambda point: point.at))
 
 
-def with_empty_buckets(points: Iterable[Point], width: dt.timedelta) -> Iterator[Point]:
-    """Put an empty point for every bucket that is missing between points, which are buckets."""
-    expected: dt.datetime | None = None
-    for point in points:
-        while expected is not None and expected < point.at:
-            yield point_of(expected, None)
-            expected += width
-        yield point
-        expected = point.at + width
+def _empty(at: dt.datetime, reason: Reason) -> Point:
+    return Point(at=at, value=None, min=None, max=None, count=0, gap=reason)
 
 
 def _run(at: dt.datetime, value: float | None) -> Point:

@@ -5,7 +5,11 @@ folder=$1
 shift
 cd "$folder" || exit 120
 printf '%s\n' "$STREAMSWARM_ONCE_POLICY" > policy.yaml || exit 120
-unset STREAMSWARM_ONCE_POLICY
+if [ -n "${STREAMSWARM_ONCE_RESPONDER_KEY-}" ]; then
+    printf '%s\n' "$STREAMSWARM_ONCE_RESPONDER_KEY" > responder.key || exit 120
+    set -- "$@" --responder-key-file "$folder/responder.key"
+fi
+unset STREAMSWARM_ONCE_POLICY STREAMSWARM_ONCE_RESPONDER_KEY
 TMPDIR=$folder PYTHONUTF8=1 PYTHONDONTWRITEBYTECODE=1 "$@"
 code=$?
 cd / && rm -rf -- "$folder"

@@ -187,6 +187,34 @@ def test_runs_as_csv(api: Api, ground: Ground, monkeypatch: pytest.MonkeyPatch) 
     assert {row["loss_pct [%]"] for row in rows} == {""}
 
 
+def test_rows_of_a_repeated_group_as_csv(
+    api: Api, ground: Ground, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line for each row of each run, over pages that end in the middle of one; keys are no formulas."""
+    ground.runs(7)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO result_ping_by_address (job_id, scheduled_at, key, rtt_avg_ms) "
+                "SELECT job_id, scheduled_at, key, 1.5 FROM result_ping, unnest(ARRAY['=a', 'b', 'c']) AS k (key)"
+            )
+        )
+    monkeypatch.setattr(exports.rows_of, "__kwdefaults__", {"page": 4})
+    answer = api("GET", f"/tests/{ground.test}/results.csv?child=by_address")
+    assert answer.status_code == 200
+    name = f'attachment; filename="streamswarm-test-{ground.test}-by_address-'
+    assert answer.headers["Content-Disposition"].startswith(name)
+    rows = list(csv.DictReader(io.StringIO(answer.get_data(as_text=True), newline="")))
+    places = [(row["scheduled_at"], row["address"]) for row in rows]
+    assert len(places) == 21
+    assert [key for _, key in places] == ["'=a", "b", "c"] * 7
+    assert [at for at, _ in places[::3]] == sorted({at for at, _ in places})
+    assert {row["rtt_avg_ms [ms]"] for row in rows} == {"1.5"}
+    assert {row["run_status"] for row in rows} == {"ok"}
+    refused = api("GET", f"/tests/{ground.test}/results.csv?child=hops")
+    assert refused.json["errors"] == [{"path": "child", "message": "`hops` is not one of by_address"}]
+
+
 def test_csv_of_a_range(api: Api, ground: Ground) -> None:
     """The begin is included, the end is not; a range that cannot be is refused before anything is sent."""
     ground.runs(30)

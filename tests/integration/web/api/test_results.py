@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import Engine, text
 from support.clients import Api
 
+from controller.store.rollups import rolling
+
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 
 
@@ -40,10 +42,22 @@ class Ground:
                     self.jobs[worker, destination] = connection.execute(
                         text(
                             "INSERT INTO jobs (test_id, worker_id, destination_id, kind, target, spec, "
-                            "interval_us, anchor_us) VALUES (:t, :w, :d, 'ping', 'x', '{}', 10000000, 0) RETURNING id"
+                            "interval_us, anchor_us, created_at) "
+                            "VALUES (:t, :w, :d, 'ping', 'x', '{}', 10000000, 0, now() - interval '50 days') RETURNING id"
                         ),
                         {"t": self.test, "w": worker, "d": destination},
                     ).scalar_one()
+
+    def version(self, job: int, age_s: float) -> None:
+        """Write down that a job is due every ten seconds since so long ago."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                text(
+                    "INSERT INTO job_versions (job_id, version, valid_from, interval_us, anchor_us) "
+                    "VALUES (:j, 1, :at, 10000000, extract(epoch FROM CAST(:at AS timestamptz)) * 1000000)"
+                ),
+                {"j": job, "at": NOW - dt.timedelta(seconds=age_s)},
+            )
 
     def run(self, job: int, age_s: float, rtt: float | None, status: int = 1) -> None:
         """Store one run that was due so long ago."""
@@ -178,8 +192,8 @@ def make_system(api: Api, ground: Ground, disks: int) -> int:
     with ground.engine.begin() as connection:
         job = connection.execute(
             text(
-                "INSERT INTO jobs (test_id, worker_id, kind, spec, interval_us, anchor_us) "
-                "VALUES (:t, :w, 'system', '{}', 10000000, 0) RETURNING id"
+                "INSERT INTO jobs (test_id, worker_id, kind, spec, interval_us, anchor_us, created_at) "
+                "VALUES (:t, :w, 'system', '{}', 10000000, 0, now() - interval '50 days') RETURNING id"
             ),
             {"t": test, "w": ground.workers[0]},
         ).scalar_one()
@@ -251,22 +265,30 @@ def test_a_series_has_a_line_for_each_pair_and_gaps_where_nothing_was_measured(
     """Values as they are, null for a run without one, an empty point where runs are missing."""
     worker, destination = ground.workers[0], ground.destinations[0]
     job = ground.jobs[worker, destination]
+    ground.version(job, 90)
     ground.run(job, 60, 1.0)
     ground.run(job, 50, 2.0)
     ground.run(job, 40, None, status=2)
     ground.run(job, 10, 4.0)
     path = f"/tests/{ground.test}/series"
-    answer = api("GET", f"{path}?metric=rtt_avg_ms").json
+    metric = f"metric=rtt_avg_ms&from={(NOW - dt.timedelta(hours=1)).strftime('%Y-%m-%dT%H:%M:%SZ')}"
+    answer = api("GET", f"{path}?{metric}").json
     assert (answer["metric"], answer["unit"], len(answer["lines"])) == ("rtt_avg_ms", "ms", 4)
     (line,) = (
         item
         for item in answer["lines"]
         if (item["worker_id"], item["destination_id"]) == (worker, destination)
     )
-    values = [point["value"] for point in line["points"]]
-    assert [value for value in values if value is not None] == [1.0, 2.0, 4.0]
-    assert values[values.index(2.0) + 1] is None
-    only = api("GET", f"{path}?metric=rtt_avg_ms&worker={worker}&destination={destination}").json["lines"]
+    assert [(point["value"], point["count"], point["gap"]) for point in line["points"]] == [
+        (None, 0, "rest"),
+        (None, 0, "missing"),
+        (1.0, 1, None),
+        (2.0, 1, None),
+        (None, 0, None),
+        (None, 0, "missing"),
+        (4.0, 1, None),
+    ]
+    only = api("GET", f"{path}?{metric}&worker={worker}&destination={destination}").json["lines"]
     assert only == [line]
     assert api("GET", path).json["metric"] != ""
 
@@ -287,6 +309,55 @@ def test_a_series_that_cannot_be_is_refused(api: Api, ground: Ground) -> None:
         assert answer.json["errors"][0]["path"] == at, query
     assert api("GET", "/tests/4711/series").status_code == 404
     assert api("GET", "/tests/4711/results").status_code == 404
+
+
+def test_pairs_that_have_left_the_test_come_where_they_ran(api: Api, ground: Ground, engine: Engine) -> None:
+    """Behind the others, and not live; nowhere else, and not where only live ones are wanted. Their results may have expired."""
+    worker, destination = ground.workers[0], ground.destinations[0]
+    gone, never = ground.jobs[worker, destination], ground.jobs[worker, ground.destinations[1]]
+    ground.run(gone, 3 * 3600, 1.0)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE jobs SET retired_at = now() WHERE id = ANY(:jobs)"), {"jobs": [gone, never]}
+        )
+    path = f"/tests/{ground.test}/series"
+
+    def lines(query: str, hours: float = 5) -> list[tuple[str, int, bool]]:
+        begin = (NOW - dt.timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        answer = api("GET", f"{path}?from={begin}&{query}").json["lines"]
+        return [(line["worker"], line["destination_id"], line["live"]) for line in answer]
+
+    live = [("beta", each, True) for each in ground.destinations]
+    assert lines("") == [*live, ("alpha", destination, False)]
+    assert lines("live=false") == [("alpha", destination, False)]
+    assert lines("live=true") == live
+    assert lines("", hours=2) == live
+    rolling.roll_up(engine, "ping")
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM result_ping"))
+        connection.execute(
+            text("INSERT INTO expiries (kind, layer, gone_before) VALUES ('ping', 'raw', now())")
+        )
+    assert lines("") == [*live, ("alpha", destination, False)]
+
+
+def test_a_row_that_the_newest_runs_lack_is_not_live(api: Api, ground: Ground) -> None:
+    """A disk that was taken away has its line, for as long as there are runs with it."""
+    test = make_system(api, ground, 2)
+    with ground.engine.begin() as connection:
+        job = connection.execute(text("SELECT max(id) FROM jobs")).scalar_one()
+        for age_s in range(11, 20):
+            connection.execute(
+                text(
+                    "INSERT INTO result_system_disks (job_id, scheduled_at, key, used_pct) VALUES (:j, :at, '/data/0', 1)"
+                ),
+                {"j": job, "at": NOW - dt.timedelta(seconds=age_s)},
+            )
+    answer = api("GET", f"/tests/{test}/series?child=disks&metric=used_pct").json
+    assert [(line["key"], line["live"]) for line in answer["lines"]] == [
+        ("/data/0", True),
+        ("/data/1", False),
+    ]
 
 
 @pytest.mark.parametrize("view", ["accounts", "results?clock_off=true"])

@@ -27,7 +27,7 @@ from controller.store import results
 from controller.store.channels import RESULTS
 from controller.store.commands import destinations, tests, users
 from controller.store.commands.audit import SYSTEM
-from controller.store.entities import Destination, Job, Process, Test, Worker
+from controller.store.entities import Destination, Job, JobVersion, Process, Test, Worker
 from controller.store.queries.users import Role
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
@@ -87,7 +87,7 @@ class Rows:
             return tests.create(session, values, actor=SYSTEM).id
 
     def job(self, test_id: int, worker_id: uuid.UUID, destination_id: int | None = None) -> int:
-        """Plan a job of a test, as the keeper does."""
+        """Plan a job of a test, long ago; how it was scheduled is not known but for what `version` tells."""
         with Session(self.engine) as session, session.begin():
             test = session.get_one(Test, test_id)
             target = session.get_one(Destination, destination_id).address if destination_id else ""
@@ -100,11 +100,20 @@ class Rows:
                 spec=test.spec,
                 interval_us=round((test.interval_s or 0) * 1e6),
                 anchor_us=0,
+                created_at=func.now() - dt.timedelta(days=1000),
             )
             session.add(job)
             session.flush()
             test.planned_version = test.version
             return job.id
+
+    def version(self, job_id: int, number: int, since: dt.datetime, **schedule: Any) -> None:
+        """Write down how a job was scheduled from an instant on, as the keeper does; what was before ends there."""
+        with Session(self.engine) as session, session.begin():
+            before = update(JobVersion).where(JobVersion.job_id == job_id, JobVersion.valid_until.is_(None))
+            session.execute(before.values(valid_until=since))
+            values = {"interval_us": 0, "anchor_us": 0, **schedule}
+            session.add(JobVersion(job_id=job_id, version=number, valid_from=since, **values))
 
     def run(
         self,
@@ -116,6 +125,7 @@ class Rows:
         error: str | None = None,
         detail: dict[str, Any] | None = None,
         children: dict[str, dict[str, dict[str, Any]]] | None = None,
+        version: int = 1,
         **metrics: Any,
     ) -> None:
         """Store a run and tell of it, as a gateway does; `children` are rows by group and key."""
@@ -126,7 +136,7 @@ class Rows:
                 "scheduled_at": at,
                 "started_at": at,
                 "duration_ms": 1.0,
-                "job_version": 1,
+                "job_version": version,
                 "status": status,
                 "failure_source": source,
                 "error": error,

@@ -169,29 +169,66 @@ def test_a_path_that_changed_is_drawn_and_told(open_window: Callable[..., Any], 
 
 
 def test_gaps_are_never_bridged(open_window: Callable[..., Any]) -> None:
-    """Between runs that are further apart than the interval a line has a hole, and silence is known as such."""
+    """Where the server knows of a gap the line has a hole; only what was due and lacks in every line is told as silence."""
     window = open_window()
     page = window.log_in()
     found = page.evaluate(
         """async () => {
             const { lineOf, silences, merge } = await import('/static/js/charts/lines.js');
-            const t = [0, 2000, 4000, 20000, 22000];
-            const none = [0, 0, 0, 0, 0];
-            const series = {id: 'a', interval_ms: 2000, t, failed: none, error: none, missed: none,
-                            metrics: {m: {mean: [1, null, 3, 4, 5]}}, events: [{t: 2000, event: 'e'}, {t: 22000, event: 'e'}]};
-            const late = {...series, t: [22000, 24000], failed: [0, 1], error: [0, 0], missed: [0, 0],
-                          metrics: {m: {mean: [9, null]}}, events: [{t: 24000, event: 'e'}]};
-            return {line: lineOf(series, 'm', 0), silences: silences([series], 0, 0, 22),
-                    merged: merge([series], [late], 2000)[0]};
+            const t = [0, 2000, 4000, 20000, 22000, 90000];
+            const none = [0, 0, 0, 0, 0, 0];
+            const gaps = [{from: 6000, to: 20000, missing: true}, {from: 24000, to: 90000, missing: false}];
+            const series = {id: 'a', gaps, t, failed: none, error: none, missed: none,
+                            metrics: {m: {mean: [1, null, 3, 4, 5, 6]}}, events: [{t: 2000, event: 'e'}, {t: 22000, event: 'e'}]};
+            const late = {...series, gaps: [{from: 24000, to: 80000, missing: false}], t: [22000, 80000],
+                          failed: [0, 1], error: [0, 0], missed: [0, 0],
+                          metrics: {m: {mean: [9, null]}}, events: [{t: 80000, event: 'e'}]};
+            const two = [{from: 4000, to: 8000, missing: true}, {from: 8000, to: 15000, missing: true}];
+            return {line: lineOf(series, 'm'), silences: silences([series], 0, 100), clipped: silences([series], 7, 19),
+                    both: silences([series, {...series, gaps: two}], 0, 100), none: silences([series, {...series, gaps: []}], 0, 100),
+                    merged: merge([series], [late], 2000, 7000)[0]};
         }"""
     )
-    assert found["line"]["t"] == [0, 2, 4, 6, 20, 22]
-    assert found["line"]["value"] == [1, None, 3, None, 4, 5]
+    assert found["line"]["t"] == [0, 2, 4, 6, 20, 22, 24, 90]
+    assert found["line"]["value"] == [1, None, 3, None, 4, 5, None, 6]
     assert found["silences"] == [[6, 20]]
-    assert found["merged"]["t"] == [2000, 4000, 20000, 22000, 24000]
+    assert found["clipped"] == [[7, 19]]
+    assert found["both"] == [[6, 15]]
+    assert found["none"] == []
+    assert found["merged"]["t"] == [2000, 4000, 20000, 22000, 80000]
     assert found["merged"]["metrics"]["m"]["mean"] == [None, 3, 4, 9, None]
     assert found["merged"]["failed"] == [0, 0, 0, 0, 1]
-    assert [event["t"] for event in found["merged"]["events"]] == [2000, 24000]
+    assert [event["t"] for event in found["merged"]["events"]] == [2000, 80000]
+    assert [(gap["from"], gap["to"]) for gap in found["merged"]["gaps"]] == [(6000, 7000), (24000, 80000)]
+
+
+def test_what_lacks_is_told_and_what_was_not_due_is_not(open_window: Callable[..., Any], rows: Any) -> None:
+    """A minute of every two seconds without runs is named; a pause before it is not."""
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test("Round trip", "ping", destinations=[place])
+    job = rows.job(test, rows.worker("edge-1"), place)
+    begin = dt.datetime.now(dt.UTC).replace(microsecond=0) - dt.timedelta(seconds=270)
+    every = {"interval_us": 2_000_000, "anchor_us": round(begin.timestamp() * 1e6)}
+    rows.version(job, 1, begin, **every)
+    rows.version(job, 2, begin + dt.timedelta(seconds=20), **every, paused=True)
+    rows.version(job, 3, begin + dt.timedelta(seconds=80), **every)
+    for second in (*range(0, 20, 2), *range(80, 100, 2), *range(160, 268, 2)):
+        number = 1 if second < 20 else 3
+        rows.run(job, begin + dt.timedelta(seconds=second), rtt_avg_ms=10.0, version=number)
+    window = open_window()
+    page = window.log_in()
+    window.open(f"/tests/{test}")
+    wait_for_points(page, 70)
+    told = page.locator("[data-summary]").first
+    expect(told).to_contain_text("Runs were due and none came")
+    hole = [(begin + dt.timedelta(seconds=second)).astimezone() for second in (100, 160)]
+    clock = page.evaluate(
+        "async (times) => { const { clock } = await import('/static/js/charts/format.js');"
+        " return times.map((time) => clock(time, { withDate: true })); }",
+        [edge.timestamp() for edge in hole],
+    )
+    expect(told).to_contain_text(f"Runs were due and none came: {clock[0]} to {clock[1]}.")
+    assert window.troubles == []
 
 
 def test_live_updates_recover_by_themselves(

@@ -6,7 +6,9 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from controller.store.entities import Job
 from streamswarm.v1 import probe_pb2
 
 
@@ -50,7 +52,7 @@ def test_single_runs_come_as_they_are(operator, rows, job, begin) -> None:
     assert found["step"] == 0
     (series,) = found["series"]
     assert series["label"] == "edge-1 → Router"
-    assert series["interval_ms"] == 2000
+    assert series["gaps"] == []
     assert series["t"] == [milliseconds(begin) + offset for offset in (0, 2000, 4000)]
     assert series["metrics"]["rtt_avg_ms"] == {"mean": [10.5, None, None]}
     assert series["metrics"]["packets_sent"] == {"mean": [5.0, 5.0, None]}
@@ -111,3 +113,66 @@ def test_nonsense_is_refused(operator, job, query) -> None:
     """Instants that are none and metrics that the kind lacks are answered 422, never by a fault."""
     response = operator.client.get(f"/tests/{job[0]}/chart.json", query_string=query)
     assert response.status_code == 422
+
+
+def test_gaps_are_those_of_the_schedule_at_the_time(operator, rows, job, begin) -> None:
+    """From every 2 s to every 10 min, of single runs and of buckets: what lacks is told, what was not due is a rest."""
+    test, number = job
+    hour = begin.replace(minute=0) - dt.timedelta(hours=1)
+    changed = hour + dt.timedelta(minutes=10)
+    rows.version(number, 1, hour, interval_us=2_000_000)
+    rows.version(number, 2, changed, interval_us=600_000_000, paused=True)
+    rows.version(number, 3, hour + dt.timedelta(minutes=30), interval_us=600_000_000)
+    for index in range(300):
+        if not 100 <= index < 130:
+            rows.run(number, hour + dt.timedelta(seconds=index * 2), rtt_avg_ms=1.0)
+    for minute in (30, 50):
+        rows.run(number, hour + dt.timedelta(minutes=minute), rtt_avg_ms=2.0, version=3)
+    span = (hour - dt.timedelta(minutes=1), hour + dt.timedelta(minutes=55))
+
+    def gaps(found: Any) -> list[tuple[float, float, bool]]:
+        (series,) = found["series"]
+        start = milliseconds(hour)
+        return [
+            ((gap["from"] - start) / 60_000, (gap["to"] - start) / 60_000, gap["missing"])
+            for gap in series["gaps"]
+        ]
+
+    single = ask(operator, test, *span, "rtt_avg_ms")
+    assert single["step"] == 0
+    lacking = (200 / 60, 260 / 60, True)
+    assert gaps(single) == [(-1, 0, False), lacking, (10, 30, False), (40, 50, True)]
+    for index in range(300):
+        rows.run(number, hour + dt.timedelta(seconds=index * 2 + 1), rtt_avg_ms=1.0)
+    buckets = ask(operator, test, *span, "rtt_avg_ms")
+    assert buckets["step"] == 10_000
+    assert (40, 50, True) in gaps(buckets)
+    assert [gap for gap in gaps(buckets) if gap[2] and gap[0] < 30] == []
+
+
+def test_lines_that_have_left_the_test_are_marked(operator, rows, job, begin) -> None:
+    """They are drawn where they ran, behind the others; a row of a group that the newest runs lack is marked too."""
+    test, number = job
+    rows.run(number, begin, rtt_avg_ms=1.0)
+    rows.execute(update(Job).where(Job.id == number).values(retired_at=begin + dt.timedelta(minutes=1)))
+    other = rows.job(test, rows.worker("edge-2"), rows.destination("Other", "192.0.2.2"))
+    for index in range(12):
+        keys = {
+            "192.0.2.1": {"rtt_avg_ms": 1.0},
+            **({"192.0.2.9": {"rtt_avg_ms": 2.0}} if index == 0 else {}),
+        }
+        rows.run(other, begin + dt.timedelta(seconds=index * 2), children={"by_address": keys})
+
+    def labels(start: dt.datetime) -> list[str]:
+        found = ask(operator, test, start, begin + dt.timedelta(minutes=5), "rtt_avg_ms")
+        return [series["label"] for series in found["series"]]
+
+    gone = "edge-1 → Router (no longer part of the test)"
+    assert labels(begin) == ["edge-2 → Other", gone]
+    assert labels(begin + dt.timedelta(seconds=1)) == ["edge-2 → Other"]
+    assert gone in operator.get(f"/tests/{test}")
+    query = {"from": milliseconds(begin), "to": milliseconds(begin + dt.timedelta(minutes=5))}
+    found = operator.client.get(
+        f"/tests/{test}/rows.json", query_string={"child": "by_address", "metrics": "rtt_avg_ms", **query}
+    ).get_json()
+    assert [row["label"] for row in found["rows"]] == ["192.0.2.1", "192.0.2.9 (not in the newest runs)"]

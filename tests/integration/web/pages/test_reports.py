@@ -104,7 +104,7 @@ def test_from_a_test_to_the_pdf(
     page = window.log_in()
     window.open(f"/tests/{test}")
     with page.expect_download() as download:
-        page.get_by_role("link", name="CSV").click()
+        page.get_by_role("link", name="CSV", exact=True).click()
     assert download.value.suggested_filename.endswith(".csv")
     assert re.search(r"from=.*&to=", download.value.url)
     lines = download.value.path().read_text(encoding="utf-8").splitlines()

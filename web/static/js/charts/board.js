@@ -52,10 +52,14 @@ class Board {
     document.fonts?.ready.then(() => this.all.forEach((panel) => panel.restyle()));
     setInterval(() => this.advance(), 1000);
     // What is exported is what is shown, at the moment of the click.
-    document.querySelector("[data-csv]")?.addEventListener("click", ({ currentTarget: link }) => {
-      const span = [this.from, this.to].map((instant) => new Date(instant).toISOString());
-      link.search = String(new URLSearchParams({ from: span[0], to: span[1] }));
-    });
+    for (const shown of document.querySelectorAll("[data-csv]")) {
+      shown.addEventListener("click", ({ currentTarget: link }) => {
+        const query = new URLSearchParams(link.search);
+        query.set("from", new Date(this.from).toISOString());
+        query.set("to", new Date(this.to).toISOString());
+        link.search = String(query);
+      });
+    }
     this.load();
   }
 
@@ -121,8 +125,9 @@ class Board {
     const { from, to } = this;
     const newest = Math.max(0, ...this.series.map((one) => one.t.at(-1) ?? 0));
     const partial = onlyNew && newest > from;
+    const since = Math.floor(partial ? newest - OVERLAP_MS : from);
     const query = new URLSearchParams({
-      from: String(Math.floor(partial ? newest - OVERLAP_MS : from)),
+      from: String(since),
       to: String(Math.ceil(this.zoomed ? to : to + 5000)),
       metrics: metricsOf(this.panels),
     });
@@ -138,7 +143,7 @@ class Board {
       if (!response.ok) throw new Error(`the server answered ${response.status}`);
       const data = await response.json();
       this.skew = data.now - Date.now();
-      this.series = partial ? merge(this.series, data.series, from) : data.series;
+      this.series = partial ? merge(this.series, data.series, from, since) : data.series;
       if (partial) this.operations = joined(this.operations, data.operations);
       this.cut.hidden = data.lines <= data.series.length;
       this.cut.textContent = `${data.series.length} of ${data.lines} pairs of worker and destination are drawn, the first by name.`;

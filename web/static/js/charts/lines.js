@@ -1,11 +1,7 @@
 // Turns what the server sent into lines: null where nothing was measured, so that no gap is ever bridged.
 
-// A gap is where the next run is later than this many intervals.
-const GAP = 1.6;
-
-export function lineOf(series, metric, step) {
+export function lineOf(series, metric) {
   const measured = series.metrics[metric];
-  const spacing = Math.max(series.interval_ms, step) / 1000;
   const line = { t: [], value: [], low: [], high: [] };
   const put = (t, value, low, high) => {
     line.t.push(t);
@@ -13,35 +9,38 @@ export function lineOf(series, metric, step) {
     line.low.push(low);
     line.high.push(high);
   };
-  let last = null;
+  let next = 0;
   series.t.forEach((milliseconds, index) => {
-    const t = milliseconds / 1000;
-    if (last !== null && spacing > 0 && t - last > spacing * GAP) put(last + spacing, null, null, null);
+    // The server knows what was due: between two points it has a gap, or they follow each other.
+    const before = next;
+    while (next < series.gaps.length && series.gaps[next].from < milliseconds) next += 1;
+    if (index && next > before) put(series.gaps[next - 1].from / 1000, null, null, null);
     const value = measured?.mean?.[index] ?? null;
-    put(t, value, measured?.low?.[index] ?? value, measured?.high?.[index] ?? value);
-    last = t;
+    put(milliseconds / 1000, value, measured?.low?.[index] ?? value, measured?.high?.[index] ?? value);
   });
   return line;
 }
 
-// Spans in which none of the series has a run, in seconds, between `from` and `to`.
-export function silences(seriesList, step, from, to) {
+// Spans in which runs of every series were due and none came, in seconds, between `from` and `to`.
+export function silences(seriesList, from, to) {
   let common = null;
   for (const series of seriesList) {
-    const spacing = Math.max(series.interval_ms, step) / 1000;
-    if (spacing <= 0) return [];
-    const own = [];
-    let last = from;
-    for (const milliseconds of series.t) {
-      const t = milliseconds / 1000;
-      if (t < from) continue;
-      if (t - last > spacing * 3) own.push([last === from ? from : last + spacing, t]);
-      last = t;
-    }
-    if (to - last > Math.max(spacing * 3, 5)) own.push([last === from ? from : last + spacing, to]);
+    const own = series.gaps
+      .filter((gap) => gap.missing)
+      .map((gap) => [Math.max(from, gap.from / 1000), Math.min(to, gap.to / 1000)])
+      .filter(([begin, end]) => begin < end)
+      .reduce(touching, []);
     common = common === null ? own : intersect(common, own);
   }
   return common ?? [];
+}
+
+// Spans as before, the new one joined to the last where it goes on from there.
+function touching(spans, [begin, end]) {
+  const last = spans.at(-1);
+  if (!last || begin > last[1]) return [...spans, [begin, end]];
+  last[1] = Math.max(last[1], end);
+  return spans;
 }
 
 function intersect(one, other) {
@@ -52,8 +51,8 @@ function intersect(one, other) {
   return result;
 }
 
-// Merges new points into old ones: what the server sent again replaces what was known of that time.
-export function merge(known, fresh, from) {
+// Merges new points into old ones: what the server sent again, from `since` on, replaces what was known of that time.
+export function merge(known, fresh, from, since) {
   const byId = new Map(known.map((series) => [series.id, series]));
   return fresh.map((series) => {
     const old = byId.get(series.id);
@@ -63,6 +62,10 @@ export function merge(known, fresh, from) {
     const join = (before, after) => keep.map((index) => before?.[index] ?? null).concat(after ?? []);
     const merged = { ...series, metrics: {} };
     merged.events = (old.events ?? []).filter(({ t }) => t >= from && t < first).concat(series.events ?? []);
+    merged.gaps = old.gaps
+      .filter((gap) => gap.to > from && gap.from < since)
+      .map((gap) => ({ ...gap, to: Math.min(gap.to, since) }))
+      .concat(series.gaps);
     for (const name of ["t", "failed", "error", "missed"]) merged[name] = join(old[name], series[name]);
     for (const [metric, parts] of Object.entries(series.metrics)) {
       merged.metrics[metric] = {};

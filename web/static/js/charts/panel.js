@@ -5,6 +5,8 @@ import { lineOf, silences } from "./lines.js";
 const COLOURS = 8;
 const DASHES = [[], [6, 4], [2, 3]];
 const TABLE_ROWS = 60;
+// Times without due runs that a summary names: the latest.
+const QUIET_WORDS = 3;
 const MARKS = [
   { field: "missed", colour: "missed", word: "missed" },
   { field: "error", colour: "error", word: "could not be measured" },
@@ -62,7 +64,7 @@ export class Panel {
       for (const name of metrics) {
         const metric = this.config.metrics.find((item) => item.name === name);
         const label = series.length > 1 ? one.label : metric.label;
-        lines.push({ key: `${one.id} ${name}`, label, metric, ...lineOf(one, name, step) });
+        lines.push({ key: `${one.id} ${name}`, label, metric, ...lineOf(one, name) });
       }
     }
     // A metric that nobody measured gives no line, unless nothing at all was.
@@ -71,7 +73,7 @@ export class Panel {
     this.note.textContent = runs.some((one) => one.t.length) ? "Not measured in this range" : "No results in this range";
     const same = this.plot && measured.map((line) => line.key).join() === this.lines.map((line) => line.key).join();
     this.lines = measured.map((line, index) => ({ ...line, index }));
-    this.quiet = silences(runs, step, this.board.from / 1000, this.board.to / 1000);
+    this.quiet = silences(runs, this.board.from / 1000, this.board.to / 1000);
     this.drawLegend(same);
     if (!same) this.make();
     else this.plot.setData(this.data(), false);
@@ -339,8 +341,11 @@ export class Panel {
     const bad = MARKS.map((mark) => [this.runs.reduce((sum, one) => sum + total(one[mark.field]), 0), mark.word]);
     const trouble = bad.filter(([count]) => count).map(([count, word]) => `${count} ${word}`);
     if (trouble.length) parts.push(`Runs: ${trouble.join(", ")}.`);
+    const lacking = (this.quiet ?? []).map(([begin, end]) => `${clock(begin, { withDate: true })} to ${clock(end, { withDate: true })}`);
+    const more = lacking.length > QUIET_WORDS ? ` and ${lacking.length - QUIET_WORDS} more` : "";
+    if (lacking.length) parts.push(`Runs were due and none came: ${lacking.slice(-QUIET_WORDS).join(", ")}${more}.`);
     parts.push(...this.eventWords(this.board.from, this.board.to).map((words) => `${words}.`));
-    this.summary.textContent = runs ? parts.join(" ") : "";
+    this.summary.textContent = parts.join(" ");
   }
 
   drawTable() {

@@ -58,9 +58,9 @@ export class Rows {
     }
   }
 
-  draw({ rows, line, total, first, step, interval_ms, t, failed, error, missed }) {
+  draw({ rows, line, total, first, step, gaps, t, failed, error, missed }) {
     this.first = first;
-    const runs = { id: line, label: line, interval_ms, t, failed, error, missed };
+    const runs = { id: line, label: line, gaps, t, failed, error, missed };
     const series = rows.map((row) => ({ ...runs, ...row }));
     for (const panel of this.panels) if (panel.open) panel.draw(series, step, this.board.operations, [runs]);
     this.turns.forEach((button) => {
