@@ -86,13 +86,7 @@ class Chart:
         start = dt.datetime.combine(DAY.day, dt.time(), dt.UTC)
         with engine.connect() as connection:
             queries.series(
-                connection,
-                "ping",
-                "rtt_avg_ms",
-                [1],
-                start=start,
-                end=start + dt.timedelta(days=1),
-                interval_s=60,
+                connection, "ping", "rtt_avg_ms", [1], start=start, end=start + dt.timedelta(days=1)
             )
         event.remove(engine, "before_cursor_execute", note)
         [(self._sql, self._values)] = [each for each in sent if "sum(s.rtt_avg_ms" in each[0]]
