@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -53,12 +55,15 @@ def show() -> None:
 
 @ca.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-def web(names: tuple[str, ...]) -> None:
+@click.option("--check", is_flag=True, help="Make nothing; ends with 1 when something is to be made.")
+def web(names: tuple[str, ...], check: bool) -> None:
     """Make key and certificate for an HTTPS proxy before the dashboard, where they are missing or want renewal.
 
     NAMES are names and addresses under which people reach it. Their browsers have to trust the root.
     """
     authority = Authority(Settings.load())
+    if check:
+        sys.exit(not authority.web_is_good(names))
     made = authority.ensure_web(names)
     state = "was made" if made else "is good"
     click.echo(f"the certificate {authority.folder / 'web.pem'} {state}; its key is web.key beside it")

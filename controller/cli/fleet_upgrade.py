@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -16,14 +17,19 @@ from controller.cli.fleet_history import History
 from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED
 from controller.fleet import operations
-from controller.fleet.events import TaskEvent, TaskState
 from controller.fleet.operations import PlaybookRequest, Recap
-from controller.fleet.upgrades.plan import Plan, plan
+from controller.fleet.upgrades.plan import describe, plan
+from controller.store.operation_words import BATCH, CANARY, PATIENCE_S
+
+if TYPE_CHECKING:
+    from controller.fleet.upgrades.running import Ended
 
 #: Some host does not have the release.
 HOSTS_FAILED = 1
 #: Too little was measured to say anything.
 INCONCLUSIVE = 3
+#: A step was returned, and some host of it does not confirm that it is on the release before.
+UNCONFIRMED = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,16 +71,7 @@ class Playbooks:
         request = self._on(hosts)
 
         def run(*, on_event: operations.OnEvent, **_: object) -> Recap:
-            for host in hosts:
-                on_event(
-                    TaskEvent(
-                        host=host,
-                        task=f"Why {bad_release} is taken back",
-                        state=TaskState.OK,
-                        message="\n".join(why),
-                    )
-                )
-            return operations.roll_back(request, bad_release=bad_release, on_event=on_event)
+            return operations.roll_back(request, bad_release=bad_release, why=why, on_event=on_event)
 
         return self._follow(History("rollback", request, self._client, insists=True), run)
 
@@ -93,7 +90,7 @@ class Playbooks:
 
 def upgrade(request: PlaybookRequest, options: Options, stopped: Callable[[], bool]) -> int:
     """Do it; returns the exit code."""
-    from controller.fleet.upgrades.running import Ended, Outcome, Terms, Upgrade
+    from controller.fleet.upgrades.running import Outcome, Terms, Upgrade
 
     console = Console(stderr=True)
 
@@ -114,27 +111,33 @@ def upgrade(request: PlaybookRequest, options: Options, stopped: Callable[[], bo
         if not options.yes:
             click.confirm(f"Upgrade {len(planned.hosts)} hosts?", abort=True, err=True)
         terms = Terms(patience_s=options.patience_s, accept_inconclusive=options.accept_inconclusive)
-        ended: Ended = Upgrade(api=client, playbooks=playbooks, terms=terms, say=say, stopped=stopped).run(
-            planned
-        )
+        ended = Upgrade(api=client, playbooks=playbooks, terms=terms, say=say, stopped=stopped).run(planned)
+    for line in told(ended):
+        say(line)
+    return left_out if ended.outcome is Outcome.DONE else exit_code(ended)
+
+
+def told(ended: Ended) -> Iterator[str]:
+    """Return how an upgrade ended, a line each."""
+    if ended.outcome.value == "done":
+        yield f"Done: {len(ended.upgraded)} hosts have the release."
+        return
     have = ", ".join(ended.upgraded) or "none"
-    if ended.outcome is Outcome.DONE:
-        say(f"Done: {len(ended.upgraded)} hosts have the release.")
-        return left_out
-    say(
+    yield (
         f"{ended.outcome.value.capitalize()}. Hosts that have the release now, of those that were to get it: {have}."
     )
-    return {Outcome.PAUSED: INCONCLUSIVE, Outcome.STOPPED: STOPPED}.get(ended.outcome, HOSTS_FAILED)
+    if ended.unjudged and ended.outcome.value != "paused":
+        yield f"May have it too, which no step judged there: {', '.join(ended.unjudged)}. What to do: {ended.mend}."
 
 
-def describe(planned: Plan) -> list[str]:
-    """Return the plan, a line each."""
-    lines = [f"{host}: cannot be upgraded: {why}" for host, why in planned.left_out]
-    if planned.ready:
-        lines.append(f"has the release already: {', '.join(planned.ready)}")
-    for step in planned.steps:
-        lines += [f"{step.name}: {move.host}: {move.before} → {move.after}" for move in step.moves]
-    return lines or ["there is nothing to upgrade"]
+def exit_code(ended: Ended) -> int:
+    """Return the exit code of an upgrade that did not go through to its end."""
+    codes = {
+        "paused": INCONCLUSIVE,
+        "stopped": STOPPED,
+        "rolled back": UNCONFIRMED if ended.unjudged else HOSTS_FAILED,
+    }
+    return codes[ended.outcome.value]
 
 
 def options_of(command: Callable[..., None]) -> Callable[..., None]:
@@ -144,14 +147,14 @@ def options_of(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "--canary",
                 type=click.IntRange(0),
-                default=1,
+                default=CANARY,
                 show_default=True,
                 help="Hosts that go first, alone.",
             ),
             click.option(
                 "--batch",
                 type=click.IntRange(1),
-                default=10,
+                default=BATCH,
                 show_default=True,
                 help="Hosts in each further step.",
             ),
@@ -159,7 +162,7 @@ def options_of(command: Callable[..., None]) -> Callable[..., None]:
                 "--patience",
                 "patience_s",
                 type=click.FloatRange(0, 86_400),
-                default=900.0,
+                default=float(PATIENCE_S),
                 show_default=True,
                 help="Seconds in which a step's hosts gather runs to be compared, at the most.",
             ),

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from controller import assets
 from controller.errors import StreamSwarmError
 from controller.fleet.ansible import environment, private_folder
 from controller.fleet.desk import SOCKET_VARIABLE, AskReach, GrantFor, open_desk
-from controller.fleet.events import EventReader, HostRecap, TaskEvent
+from controller.fleet.events import EventReader, HostRecap, TaskEvent, TaskState
 from controller.fleet.inventory import load_inventory
 
 OnEvent = Callable[[TaskEvent], None]
@@ -50,11 +50,14 @@ class Recap:
     hosts: tuple[HostRecap, ...]
     #: Whether it was stopped from here before its end.
     cancelled: bool = False
+    #: Why the whole has not succeeded, whatever the single hosts say, and what to do; empty where they say it all.
+    error: str = ""
+    mend: str = ""
 
     @property
     def succeeded(self) -> bool:
         """Whether every host is as the playbook wants it."""
-        return not self.cancelled and all(host.succeeded for host in self.hosts)
+        return not self.cancelled and not self.error and all(host.succeeded for host in self.hosts)
 
 
 def provision(
@@ -161,13 +164,19 @@ def roll_back(
     request: PlaybookRequest,
     *,
     bad_release: str,
+    why: Sequence[str],
     on_event: OnEvent = lambda _: None,
-    cancelled: Callable[[], bool] = lambda: False,
 ) -> Recap:
-    """Return those of the hosts that are on the release `bad_release` to the one that they had before."""
+    """Return those of the hosts that are on the release `bad_release` to the one that they had before.
+
+    `request` names the hosts one by one; `why` is told of each of them first. Once begun it is brought to its end.
+    """
+    task = f"Why {bad_release} is taken back"
+    for host in request.limit.split(","):
+        on_event(TaskEvent(host=host, task=task, state=TaskState.OK, message="\n".join(why)))
     ours = _with(request, streamswarm_worker_bad_release=bad_release)
     with private_folder() as private:
-        return run_playbook("rollback.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
+        return run_playbook("rollback.yml", ours, private=private, on_event=on_event)
 
 
 def _with(request: PlaybookRequest, **variables: Any) -> PlaybookRequest:

@@ -10,7 +10,7 @@ import datetime as dt
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -44,7 +44,8 @@ class Recording:
         self.trouble = ""
         self.standing = Standing.GOES_ON
         self._ledger = ledger
-        self._notes: deque[TaskNote] = deque()
+        #: What is to be handed on, in its order.
+        self._notes: deque[TaskNote | HostNote] = deque()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._write, name="recording", daemon=True)
 
@@ -71,6 +72,10 @@ class Recording:
                 at=dt.datetime.now(dt.UTC),
             )
         )
+
+    def settle(self, hosts: Iterable[HostRecap]) -> None:
+        """Note how hosts came out of it, on which nothing more is to be done for now."""
+        self._notes.extend(_outcome(host) for host in hosts)
 
     @property
     def stopped(self) -> bool:
@@ -108,31 +113,23 @@ class Recording:
         state = "succeeded" if recap.succeeded else "failed"
         if recap.cancelled:
             state = "interrupted" if interrupted and not self.stopped else "cancelled"
-        outcomes = [_outcome(host) for host in recap.hosts]
-        self._end(
-            state,
-            outcomes,
-            error=interrupted if state == "interrupted" else "",
-            mend="start it again: what is done on a host is not done twice" if state == "interrupted" else "",
-        )
+        self.settle(recap.hosts)
+        again = "start it again: what is done on a host is not done twice"
+        error, mend = (interrupted, again) if state == "interrupted" else (recap.error, recap.mend)
+        self._end(state, error=error, mend=mend)
 
     def fail(self, error: StreamSwarmError) -> None:
         """Write down that it could not run at all, or broke off."""
-        self._end("failed", (), error=error.message, mend=error.mend)
+        self._end("failed", error=error.message, mend=error.mend)
 
-    def _end(self, state: str, outcomes: Sequence[HostNote], *, error: str, mend: str) -> None:
+    def _end(self, state: str, *, error: str, mend: str) -> None:
         self._over.set()
         self._thread.join()
-        left = list(outcomes)
         deadline = time.monotonic() + PATIENCE_S
         while self.standing is not Standing.LOST:
             try:
                 while self._notes:
                     self._hand_on()
-                while left:
-                    count = _portion(left)
-                    self._ledger.record((), left[:count])
-                    del left[:count]
                 self._ledger.finish(state, error=error, mend=mend)
             except StreamSwarmError as failure:
                 self.trouble = str(failure)
@@ -163,8 +160,17 @@ class Recording:
         # By index: others append meanwhile, which an iteration does not bear.
         first = [self._notes[index] for index in range(min(BATCH, len(self._notes)))]
         batch = first[: _portion(first)]
-        self.standing = self._ledger.record(batch, ())
-        for _ in batch:
+        tasks: list[TaskNote] = []
+        outcomes: list[HostNote] = []
+        for note in batch:
+            if isinstance(note, HostNote):
+                outcomes.append(note)
+            elif not outcomes:
+                tasks.append(note)
+            else:
+                break  # the ledger takes how hosts came out of it after what happened
+        self.standing = self._ledger.record(tasks, outcomes)
+        for _ in range(len(tasks) + len(outcomes)):
             self._notes.popleft()
 
 

@@ -160,23 +160,30 @@ class Authority:
     def ensure_web(self, hosts: Sequence[str]) -> bool:
         """Keep `web.key` and `web.pem`, by which an HTTPS proxy answers for the dashboard under these names.
 
-        Returns whether the certificate was made anew: it was missing, had other names, or half of its life was over.
+        Returns whether the certificate was made anew, as `web_is_good` says.
         """
-        names = host_names(hosts)
         with exclusive(self.folder):
-            key = _key_of(self.folder / "web.key")
-            path, signer = self.folder / "web.pem", _pem(self._signer.certificate)
-            certificate = _existing(path, key)
-            # The intermediate keeps its key under a new root.
-            if (
-                certificate is not None
-                and path.read_bytes().endswith(signer)
-                and self._serves(certificate, names)
-            ):
+            if self.web_is_good(hosts):
                 return False
-            certificate = self._make_server_certificate(key, names, common_name=hosts[0], life=_WEB_LIFE)
-            write_private(path, _pem(certificate) + signer)
+            key, signer = _key_of(self.folder / "web.key"), _pem(self._signer.certificate)
+            certificate = self._make_server_certificate(
+                key, host_names(hosts), common_name=hosts[0], life=_WEB_LIFE
+            )
+            write_private(self.folder / "web.pem", _pem(certificate) + signer)
             return True
+
+    def web_is_good(self, hosts: Sequence[str]) -> bool:
+        """Whether that certificate is there, for these names, under the chain of today, in the first half of its life."""
+        key_path, path = self.folder / "web.key", self.folder / "web.pem"
+        if not key_path.exists():
+            return False
+        certificate = _existing(path, _key_of(key_path))
+        # The intermediate keeps its key under a new root.
+        return (
+            certificate is not None
+            and path.read_bytes().endswith(_pem(self._signer.certificate))
+            and self._serves(certificate, host_names(hosts))
+        )
 
     def _root_file(self) -> tuple[int, int]:
         seen = (self.folder / "root.pem").stat()

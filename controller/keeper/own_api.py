@@ -2,63 +2,93 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Engine
-from sqlalchemy.orm import Session
 
+from controller.keeper.transactions import transaction
+from controller.plain import plain
 from controller.store.commands import workers as commands
 from controller.store.commands.audit import Actor
-from controller.store.queries import workers
-from controller.store.queries.workers import WorkerRecord
+from controller.store.queries import operations, results, runs, tests, workers
+from controller.store.queries.paging import Page
 
 
 class OwnApi:
-    """Workers, by the paths of the REST API, on behalf of who asked for the operation."""
+    """What operations ask for, by the paths of the REST API, on behalf of who asked for the operation."""
 
     def __init__(self, engine: Engine, actor: Actor) -> None:
         self._engine = engine
         self._actor = actor
 
     def items(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """Return every worker that a search finds."""
-        if path != "/workers":
-            raise AssertionError(path)
+        """Return everything that a list has, page by page."""
+        match path.strip("/").split("/"):
+            case ["workers"]:
+                return self._pages(
+                    workers.find, search=query.get("search", ""), connected="connected" in query or None
+                )
+            case ["workers", worker_id, "jobs"]:
+                return self._jobs(uuid.UUID(worker_id))
+            case ["tests", test_id, "results"]:
+                return self._results(int(test_id), **query)
+            case ["operations"]:
+                return self._pages(operations.find, host=query["host"])
+        raise AssertionError(path)
+
+    def _pages(self, find: Callable[..., Page[Any]], *of: Any, **query: Any) -> Iterator[dict[str, Any]]:
         cursor: str | None = None
         while True:
-            with Session(self._engine) as session:
-                page = workers.find(session, search=query.get("search", ""), cursor=cursor)
-            yield from map(_plain, page.items)
+            with transaction(self._engine) as session:
+                page = find(session, *of, cursor=cursor, **query)
+            yield from map(plain, page.items)
             cursor = page.next_cursor
             if cursor is None:
                 return
+
+    def _jobs(self, worker_id: uuid.UUID) -> Iterator[dict[str, Any]]:
+        with transaction(self._engine) as session:
+            found = results.latest(session, results.lines(session, worker_id=worker_id))
+        return iter([{**plain(item.line), "latest": plain(item.result)} for item in found])
+
+    def _results(self, test_id: int, **query: Any) -> Iterator[dict[str, Any]]:
+        with transaction(self._engine) as session:
+            kind = tests.get(session, test_id).kind
+        return self._pages(
+            runs.find,
+            test_id,
+            kind,
+            worker=uuid.UUID(query["worker"]),
+            start=_instant(query.get("from")),
+            end=_instant(query.get("to")),
+            limit=query["limit"],
+        )
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Revoke a worker."""
         _, area, worker_id, action = path.split("/")
         if (area, action, body) != ("workers", "revoke", None):
             raise AssertionError(path)
-        with Session(self._engine) as session, session.begin():
-            return _plain(commands.revoke(session, uuid.UUID(worker_id), actor=self._actor))
+        with transaction(self._engine) as session:
+            return dict(plain(commands.revoke(session, uuid.UUID(worker_id), actor=self._actor)))
 
     def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Change site, labels or groups of a worker."""
         _, area, worker_id = path.split("/")
         if area != "workers":
             raise AssertionError(path)
-        with Session(self._engine) as session, session.begin():
-            return _plain(commands.update(session, uuid.UUID(worker_id), body, actor=self._actor))
+        with transaction(self._engine) as session:
+            return dict(plain(commands.update(session, uuid.UUID(worker_id), body, actor=self._actor)))
 
     def delete(self, path: str, **query: Any) -> None:
         """Delete a worker; its results too when `with_data` is `true`."""
         _, area, worker_id = path.split("/")
         if area != "workers":
             raise AssertionError(path)
-        with Session(self._engine) as session, session.begin():
+        with transaction(self._engine) as session:
             commands.delete(
                 session,
                 uuid.UUID(worker_id),
@@ -67,11 +97,5 @@ class OwnApi:
             )
 
 
-def _plain(worker: WorkerRecord) -> dict[str, Any]:
-    return {field.name: _value(getattr(worker, field.name)) for field in dataclasses.fields(worker)}
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, dt.datetime):
-        return value.isoformat()
-    return str(value) if isinstance(value, uuid.UUID) else value
+def _instant(text: str | None) -> dt.datetime | None:
+    return dt.datetime.fromisoformat(text) if text else None

@@ -30,8 +30,9 @@ class Standing(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskNote:
-    """One task on one host that has begun or ended."""
+    """One task on one host that has begun or ended, or something that is said of the whole operation."""
 
+    #: Empty for the whole.
     host: str
     task: str
     #: One of `TASK_STATES`.

@@ -14,9 +14,13 @@ KINDS = ("provision", "upgrade", "rollback", "verify", "rotate", "remove")
 #: Kinds that a keeper runs, each with its options.
 ASKED: Mapping[str, tuple[str, ...]] = {
     "provision": (),
+    "upgrade": ("release", "canary", "batch", "patience", "accept_inconclusive"),
     "verify": (),
+    "rotate": (),
     "remove": ("on_controller", "keep_data", "discard", "wait"),
 }
+#: Options of an upgrade where none are given: hosts that go first, hosts in each further step, seconds of patience.
+CANARY, BATCH, PATIENCE_S = 1, 10, 900
 #: Kinds that change nothing on a host.
 HARMLESS = ("verify",)
 #: Kinds that are brought to their end once they have begun: they undo what went wrong.
@@ -25,10 +29,19 @@ RETIREMENTS = ("revoke", "delete", "delete-with-data", "keep")
 FIELDS = ("kind", "limit", "check", "forks", "options")
 MOST_FORKS = 200
 LONGEST_LIMIT = 1000
+MOST_IN_STEP = 10_000
 _LONGEST_WAIT_S = 86_400
+#: Options of an upgrade that are numbers, with their bounds and units.
+_UPGRADE_NUMBERS = (
+    ("canary", 0, MOST_IN_STEP, "hosts"),
+    ("batch", 1, MOST_IN_STEP, "hosts"),
+    ("patience", 0, 86_400, "seconds"),
+)
 _DEFAULT_FORKS = 10
 #: A host pattern of Ansible's without `@`, which reads a file, and `~`, which begins an expression.
 _PATTERN = re.compile(r"[A-Za-z0-9_.*!&][A-Za-z0-9_.*!&:,\[\]-]*\Z")
+#: The version of a bundle that lies ready. A wheel's path is not taken: it would be a file of the keeper's machine.
+_RELEASE = re.compile(r"[0-9][0-9A-Za-z.+]{0,99}\Z")
 
 
 def read_asked(checker: Checker) -> dict[str, Any]:
@@ -40,6 +53,8 @@ def read_asked(checker: Checker) -> dict[str, Any]:
     check = checker.flag("check") if checker.given("check") else False
     if check and kind == "verify":
         checker.add("check", "verifying changes nothing anyhow")
+    if check and kind == "rotate":
+        checker.add("check", "a rotation can only be done")
     return {
         "limit": limit,
         "check": check,
@@ -76,7 +91,7 @@ def _options(checker: Checker, kind: str) -> dict[str, Any]:
             checker.add(f"options.{shown(str(name))}", f"`{kind}` has no such option")
     inner = Checker(given, tuple(map(str, given)))
     options: dict[str, Any] = {}
-    for name in ("keep_data", "discard"):
+    for name in ("keep_data", "discard", "accept_inconclusive"):
         if inner.given(name) and inner.flag(name):
             options[name] = True
     if inner.given("on_controller"):
@@ -84,6 +99,14 @@ def _options(checker: Checker, kind: str) -> dict[str, Any]:
     wait = inner.number("wait", smallest=0, largest=_LONGEST_WAIT_S, unit="seconds")
     if wait is not None:
         options["wait"] = round(wait)
+    if release := inner.text("release", longest=100):
+        if not _RELEASE.match(release):
+            inner.add("release", "must be the version of a bundle that lies ready, such as 1.4.0")
+        options["release"] = release
+    for name, smallest, largest, unit in _UPGRADE_NUMBERS:
+        number = inner.number(name, smallest=smallest, largest=largest, unit=unit)
+        if number is not None:
+            options[name] = round(number)
     for problem in inner.problems:
         checker.add(f"options.{problem.path}", problem.message)
     return options

@@ -20,7 +20,7 @@ from lab.commands import call
 from lab.errors import LabError
 from lab.mounts import remove_tree
 
-#: What an inventory host has: systemd, sshd, python3 and sudo; the rest is for looking at it.
+#: What an inventory host has: systemd, sshd, python3 and sudo; a controller's proxy; the rest is for looking at it.
 PACKAGES = (
     "ca-certificates",
     "dbus",
@@ -28,6 +28,7 @@ PACKAGES = (
     "iputils-ping",
     "kmod",
     "nftables",
+    "nginx-light",
     "openssh-server",
     "procps",
     "python3",
@@ -47,6 +48,7 @@ MASKED_UNITS = (
     "e2scrub_reap.service",
     "fstrim.timer",
     "getty@tty1.service",
+    "nginx.service",
     "proc-sys-fs-binfmt_misc.automount",
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",

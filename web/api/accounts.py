@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from controller.plain import instant, plain
 from controller.store.queries import accounts, tests
 from controller.store.queries.accounts import JobAccount
 from controller.store.queries.due_runs import MOST_RUNS, Lines, refuse_too_many
@@ -14,7 +15,6 @@ from controller.store.queries.versions import SETTLING
 from web.api.asking import Query
 from web.api.blueprint import blueprint
 from web.api.describing import INSTANT, described, said
-from web.api.plain import instant, plain
 from web.api.schemas import closed, record
 from web.auth import requires
 from web.database import transaction

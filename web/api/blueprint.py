@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
 
+from controller.plain import plain
 from controller.store.queries.paging import Item, Page
-from web.api.plain import plain
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 

@@ -150,12 +150,27 @@ OPERATION = fields(
                         "keep_data": {"type": "boolean"},
                         "discard": {"type": "boolean"},
                         "wait": {"type": ["number", "null"], "minimum": 0, "maximum": 86_400},
+                        "release": {"type": ["string", "null"], "maxLength": 100},
+                        "canary": {
+                            "type": ["number", "null"],
+                            "minimum": 0,
+                            "maximum": operation_words.MOST_IN_STEP,
+                        },
+                        "batch": {
+                            "type": ["number", "null"],
+                            "minimum": 1,
+                            "maximum": operation_words.MOST_IN_STEP,
+                        },
+                        "patience": {"type": ["number", "null"], "minimum": 0, "maximum": 86_400},
+                        "accept_inconclusive": {"type": "boolean"},
                     }
                 ),
                 "type": ["object", "null"],
             },
             "Of `remove`: what becomes of the worker here, whether its data stay on the host, whether results that cannot "
-            "be delivered may be lost, and the seconds to deliver them in.",
+            "be delivered may be lost, and the seconds to deliver them in. Of `upgrade`: the version of a bundle that lies "
+            "ready (the controller's own release unless sent), the hosts that go first, those of each further step, the "
+            "seconds in which a step's hosts gather runs to be compared, and whether to go on where there is too little.",
         ),
     },
     "kind",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Response
 
+from controller.plain import plain
 from controller.store.commands import destinations as commands
 from controller.store.queries import destinations
 from controller.store.queries.destinations import DestinationRecord
@@ -11,7 +12,6 @@ from web.api import bodies
 from web.api.asking import Query, body, take_version
 from web.api.blueprint import blueprint, listed, shown_version
 from web.api.describing import TEXT, described
-from web.api.plain import plain
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import transaction

@@ -8,10 +8,10 @@ from typing import Any, get_args
 from flask import Response, jsonify
 
 from controller.diagnosis.verdicts.records import Command, Domain, Evidence, MetricState, Status, Verdict
+from controller.plain import plain
 from controller.store.queries import diagnosis, tests
 from web.api.blueprint import blueprint
 from web.api.describing import INSTANT, UUID, described, said
-from web.api.plain import plain
 from web.api.schemas import closed, record
 from web.auth import requires
 from web.database import transaction

@@ -8,6 +8,7 @@ from typing import Any, cast
 from flask import Response, current_app, jsonify
 
 from controller.checking import Checker
+from controller.plain import instant
 from controller.roots import trusted_roots
 from controller.settings import Settings
 from controller.store.commands.enrolment import make_enrolment_token
@@ -16,7 +17,6 @@ from web.api import bodies
 from web.api.asking import body
 from web.api.blueprint import blueprint
 from web.api.describing import INSTANT, described
-from web.api.plain import instant
 from web.api.schemas import closed
 from web.auth import principal, requires
 from web.database import transaction

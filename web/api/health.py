@@ -5,11 +5,11 @@ from __future__ import annotations
 from flask import Response, jsonify
 
 from controller.errors import DatabaseUnavailableError, SchemaError
+from controller.plain import plain
 from controller.store import health
 from controller.store.queries import health as processes
 from web.api.blueprint import blueprint
 from web.api.describing import described
-from web.api.plain import plain
 from web.api.schemas import closed, record
 from web.auth import current, public
 from web.database import transaction

@@ -8,11 +8,11 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from controller.plain import plain
 from controller.store.queries import results, tests, workers
 from controller.store.queries.results import Line, LineResult, ResultRecord
 from web.api.blueprint import blueprint
 from web.api.describing import described, said
-from web.api.plain import plain
 from web.api.schemas import kind_metrics, listed, record
 from web.auth import requires
 from web.database import transaction

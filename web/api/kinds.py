@@ -6,11 +6,11 @@ from typing import Any
 
 from flask import Response, jsonify
 
+from controller.plain import plain
 from streamswarm import contract
 from streamswarm.contract import Child, Kind, Metric, Parameter
 from web.api.blueprint import blueprint
 from web.api.describing import described
-from web.api.plain import plain
 from web.api.schemas import closed, listed, record
 from web.auth import requires
 

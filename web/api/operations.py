@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Response, jsonify
 
+from controller.plain import plain
 from controller.store.commands import operation_telling as telling
 from controller.store.commands import operations as commands
 from controller.store.operation_notes import Standing
@@ -14,7 +15,6 @@ from web.api import bodies
 from web.api.asking import Query, body
 from web.api.blueprint import blueprint, listed
 from web.api.describing import TEXT, described, said
-from web.api.plain import plain
 from web.api.schemas import closed
 from web.api.schemas import listed as whole_list
 from web.api.schemas import record as schema_of

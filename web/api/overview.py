@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Response, jsonify
 
+from controller.plain import plain
 from controller.store.queries import overview
 from web.api.blueprint import blueprint
 from web.api.describing import described
-from web.api.plain import plain
 from web.api.schemas import record
 from web.auth import requires
 from web.database import transaction

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Response
 
+from controller.plain import plain
 from controller.store.commands import reports as commands
 from controller.store.queries import reports
 from controller.store.queries.reports import ReportRecord
@@ -11,7 +12,6 @@ from web.api import bodies
 from web.api.asking import Query, body
 from web.api.blueprint import blueprint, listed
 from web.api.describing import FILE, described
-from web.api.plain import plain
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import transaction

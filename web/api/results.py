@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from flask import Response, jsonify
 from sqlalchemy.orm import Session
 
+from controller.plain import instant, plain
 from controller.store.queries import children, results, runs, tests
 from controller.store.queries.due_runs import MOST_RUNS, Lines, refuse_too_many
 from controller.store.queries.results import MAX_POINTS, Line, Plan, Point, Series
@@ -19,7 +20,6 @@ from web.api.asking import Query
 from web.api.blueprint import blueprint, listed
 from web.api.children import child_of
 from web.api.describing import FLAG, ID, INSTANT, TEXT, UUID, described, said
-from web.api.plain import instant, plain
 from web.api.schemas import closed, kind_metrics, record
 from web.auth import requires
 from web.database import transaction

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from flask import Response, jsonify
 
+from controller.plain import instant, plain
 from controller.planning.records import Skip
 from controller.store.commands import tests as commands
 from controller.store.queries import plans, tests
@@ -17,7 +18,6 @@ from web.api import bodies
 from web.api.asking import Query, body, take_version
 from web.api.blueprint import blueprint, listed, shown_version
 from web.api.describing import FLAG, ID, INSTANT, TEXT, described, said
-from web.api.plain import instant, plain
 from web.api.schemas import closed, kind_specs
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires

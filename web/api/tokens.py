@@ -6,6 +6,7 @@ from flask import Response, jsonify
 from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
+from controller.plain import plain
 from controller.store.commands import tokens as commands
 from controller.store.queries import tokens
 from controller.store.queries.tokens import TokenRecord
@@ -13,7 +14,6 @@ from web.api import bodies
 from web.api.asking import Query, body
 from web.api.blueprint import blueprint, listed
 from web.api.describing import described
-from web.api.plain import plain
 from web.api.schemas import record as schema_of
 from web.auth import Principal, principal, requires
 from web.database import transaction

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Response, jsonify
 
 from controller.checking import Checker
+from controller.plain import plain
 from controller.store.commands import login_links
 from controller.store.commands import users as commands
 from controller.store.queries import users
@@ -13,7 +14,6 @@ from web.api import bodies
 from web.api.asking import Query, body
 from web.api.blueprint import blueprint
 from web.api.describing import described
-from web.api.plain import plain
 from web.api.schemas import closed, listed
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires

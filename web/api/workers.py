@@ -6,6 +6,7 @@ import uuid
 
 from flask import Response, jsonify
 
+from controller.plain import plain
 from controller.store.commands import workers as commands
 from controller.store.queries import quarantine, workers
 from controller.store.queries.quarantine import RefusedResult
@@ -14,7 +15,6 @@ from web.api import bodies
 from web.api.asking import Query, body
 from web.api.blueprint import blueprint, listed
 from web.api.describing import FLAG, TEXT, described, said
-from web.api.plain import plain
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import transaction

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from controller.errors import ConflictError
 from controller.store.commands import operations as commands
-from controller.store.operation_words import ASKED, NEVER_CANCELLED
+from controller.store.operation_words import ASKED, BATCH, CANARY, NEVER_CANCELLED, PATIENCE_S
 from controller.store.queries import operations
 from controller.store.queries.operations import OperationRecord
 from streamswarm.contract import InvalidInputError, Problem
@@ -19,11 +19,27 @@ from web.pages.blueprint import blueprint
 from web.pages.context import actor
 from web.pages.entity_form import EntityForm, problems_of
 
-_LABELS = {"kind": "What", "limit": "Hosts", "check": "Only say what would change", "confirm": "Sure"}
+#: Fields of an upgrade only, with their labels.
+_UPGRADE = {
+    "release": "Release",
+    "canary": "Canaries",
+    "batch": "Hosts in each further step",
+    "patience": "Patience",
+    "accept_inconclusive": "Go on where there is too little to compare",
+}
+_LABELS = {
+    "kind": "What",
+    "limit": "Hosts",
+    **_UPGRADE,
+    "check": "Only say what would change",
+    "confirm": "Sure",
+}
 #: What each kind that a keeper runs does, in the words of the form.
 KINDS = {
     "provision": "Provision: install the worker, or bring it in line with the inventory",
+    "upgrade": "Upgrade: bring hosts to a release step by step, and back where their measurements say so",
     "verify": "Verify: look whether hosts are as provisioned; changes nothing",
+    "rotate": "Rotate: have workers renew their keys and certificates now, while they measure",
     "remove": "Remove: take the worker off hosts; its results stay",
 }
 if tuple(KINDS) != tuple(ASKED):
@@ -54,7 +70,8 @@ def fleet_page() -> str:
     """List operations, with the form for a new one; a fragment answers with the rows as they are now."""
     if "HX-Request" in request.headers:
         return render_template("fleet/rows.html", **_rows())
-    return _draw(EntityForm(labels=_LABELS, values={"kind": "provision"}))
+    usual = {"kind": "provision", "canary": str(CANARY), "batch": str(BATCH), "patience": str(PATIENCE_S)}
+    return _draw(EntityForm(labels=_LABELS, values=usual))
 
 
 @blueprint.post("/fleet")
@@ -62,7 +79,16 @@ def fleet_page() -> str:
 def operation_create() -> AnyResponse | tuple[str, int]:
     """Have a keeper run an operation."""
     typed = {name: request.form.get(name, "") for name in _LABELS}
-    values = {"kind": typed["kind"], "limit": typed["limit"], "check": bool(typed["check"])}
+    values: dict[str, Any] = {
+        "kind": typed["kind"],
+        "limit": typed["limit"],
+        "check": bool(typed["check"]),
+    }
+    if typed["kind"] == "upgrade":
+        given: dict[str, Any] = {name: typed[name] for name in _UPGRADE if typed[name].strip()}
+        if "accept_inconclusive" in given:
+            given["accept_inconclusive"] = True
+        values["options"] = given
     try:
         if typed["kind"] == "remove" and not typed["check"] and not typed["confirm"]:
             message = "must be ticked: a removal takes workers off their hosts"
@@ -70,7 +96,11 @@ def operation_create() -> AnyResponse | tuple[str, int]:
         with transaction() as session:
             asked = commands.ask(session, values, actor=actor())
     except (InvalidInputError, ConflictError) as error:
-        return _draw(EntityForm(labels=_LABELS, values=typed, all_problems=problems_of(error))), 422
+        found = [
+            Problem(path=problem.path.removeprefix("options."), message=problem.message)
+            for problem in problems_of(error)
+        ]
+        return _draw(EntityForm(labels=_LABELS, values=typed, all_problems=tuple(found))), 422
     return redirect(url_for("pages.operation", operation_id=asked.id))
 
 

@@ -87,6 +87,18 @@ def plan(recaps: Iterable[HostRecap], *, canary: int, batch: int) -> Plan:
     return Plan(steps=_steps(moves, canary, batch), ready=tuple(ready), left_out=tuple(left_out))
 
 
+def describe(planned: Plan) -> list[str]:
+    """Return the plan, a line each."""
+    lines = [f"{host}: cannot be upgraded: {why}" for host, why in planned.left_out]
+    if planned.ready:
+        lines.append(
+            f"has the release already, and is not judged by this upgrade: {', '.join(planned.ready)}"
+        )
+    for step in planned.steps:
+        lines += [f"{step.name}: {move.host}: {move.before} → {move.after}" for move in step.moves]
+    return lines or ["there is nothing to upgrade"]
+
+
 def _steps(moves: Sequence[Move], canary: int, batch: int) -> tuple[Step, ...]:
     rest = moves[canary:]
     batches = [rest[start : start + batch] for start in range(0, len(rest), batch)]

@@ -6,8 +6,8 @@ import datetime as dt
 import enum
 import functools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from controller.errors import StreamSwarmError
@@ -26,6 +26,12 @@ _AWAY_S = 60.0
 #: The REST API takes ten calls a second of one token; half of that is left to others.
 _CALLS_PER_S = 4.0
 _LOOK_AGAIN_S = 10.0
+#: After how long a host that does not confirm that it went back is asked again: together longer than a host's own script
+#: goes on for by itself once its connection is broken, which holds a lock meanwhile.
+_RETURN_AGAIN_S = (5.0, 15.0, 30.0, 60.0)
+#: What a host's own script says of a host that is on the release before, for certain.
+_STAYED = ("was taken back", "nothing was changed")
+_UNDER_WAY = "another upgrade of this host is under way"
 
 
 T = TypeVar("T")
@@ -35,7 +41,7 @@ class Outcome(enum.StrEnum):
     """How an upgrade ended."""
 
     DONE = "done"
-    #: A step did not pass; its hosts are on the release before, as far as they could be reached.
+    #: A step did not pass; its hosts are on the release before, but for those that do not confirm it.
     ROLLED_BACK = "rolled back"
     #: Nothing speaks against the release, and too little for it.
     PAUSED = "paused"
@@ -68,7 +74,12 @@ class Ended:
 
     outcome: Outcome
     upgraded: tuple[str, ...]
+    #: Hosts that may have the release though no step judged it there.
+    unjudged: tuple[str, ...] = ()
     judgements: tuple[Judgement, ...] = ()
+    #: Why it did not go through to its end, and what to do; empty when it did.
+    why: str = ""
+    mend: str = ""
 
 
 class Clock:
@@ -99,7 +110,10 @@ class Upgrade:
     stopped: Callable[[], bool] = lambda: False
     clock: Clock = field(default_factory=Clock)
     _upgraded: list[str] = field(default_factory=list)
+    _unjudged: tuple[str, ...] = ()
     _judgements: list[Judgement] = field(default_factory=list)
+    _why: str = ""
+    _mend: str = ""
 
     def run(self, plan: Plan) -> Ended:
         """Go through the plan until it is done, a step does not pass, or it is stopped."""
@@ -111,15 +125,29 @@ class Upgrade:
                 if outcome is not Outcome.DONE:
                     break
                 ready.update(step.hosts)
+                self._unjudged = ()
         except _StopError:
             outcome = Outcome.STOPPED
-        return Ended(outcome=outcome, upgraded=tuple(self._upgraded), judgements=tuple(self._judgements))
+            if self._unjudged:
+                self._why = (
+                    f"stopped: {', '.join(self._unjudged)} may have the release, which nobody judged there"
+                )
+                self._mend = _return_by_hand(self._unjudged)
+        return Ended(
+            outcome=outcome,
+            upgraded=tuple(self._upgraded),
+            unjudged=self._unjudged,
+            judgements=tuple(self._judgements),
+            why=self._why,
+            mend=self._mend,
+        )
 
     def _step(self, step: Step, *, first: bool, ready: set[str]) -> Outcome:
         self._look_up()
         self.say(f"{step.name}: {', '.join(step.hosts)}")
         control = self._ask(lambda: self._control(step, ready))
         started = self.clock.now()
+        self._unjudged = step.hosts
         recap = self.playbooks.upgrade(step.hosts)
         if recap.cancelled:
             raise _StopError
@@ -128,7 +156,8 @@ class Upgrade:
         failed = [host for host in recap.hosts if not host.succeeded]
         if failed or len(recap.hosts) < len(step.hosts):
             why = _failures(failed) or ["the playbook did not reach all hosts"]
-            return self._back(step, moved, why)
+            stayed = {host.host for host in failed if _stayed(host)}
+            return self._back(step, [host for host in step.hosts if host not in stayed], why)
         self._upgraded += moved
         try:
             since, faults = self._pass_gate(moved, releases, started)
@@ -163,10 +192,11 @@ class Upgrade:
             why = "what its hosts measure is worse with the release"
             return self._back(step, moved, [why], numbers=lines)
         if judgement.verdict is Verdict.INCONCLUSIVE and not self.terms.accept_inconclusive:
-            self.say(
-                f"{step.name}: inconclusive: too little to compare. {', '.join(moved)} stay on the release; let them measure "
-                "longer (--patience), or go on with --accept-inconclusive"
+            self._why = (
+                f"{step.name}: inconclusive: too little to compare. {', '.join(moved)} stay on the release"
             )
+            self._mend = "let them measure longer (--patience), or go on with --accept-inconclusive"
+            self.say(f"{self._why}; {self._mend}")
             return Outcome.PAUSED
         return Outcome.DONE
 
@@ -244,15 +274,48 @@ class Upgrade:
     ) -> Outcome:
         for line in why:
             self.say(f"{step.name}: {line}")
+        self._why = f"{step.name}: {'; '.join(why)}"
+        self._mend = "its hosts have the release before again"
+        left = self._return(step, hosts, [*why, *numbers])
+        self._upgraded = [host for host in self._upgraded if host not in hosts]
+        self._unjudged = tuple(left)
+        if left:
+            said = f"not confirmed to be on the release before: {'; '.join(_failures(left.values()))}"
+            self.say(f"{step.name}: {said}")
+            self._why = f"{self._why}; {said}"
+            self._mend = _return_by_hand(self._unjudged)
+        return Outcome.ROLLED_BACK
+
+    def _return(self, step: Step, hosts: Sequence[str], why: Sequence[str]) -> dict[str, HostRecap]:
+        """Return hosts to the release before, whether they have moved or not; returns those that do not confirm it."""
+        left: dict[str, HostRecap] = {}
         if hosts:
             self.say(f"{step.name}: returning {', '.join(hosts)} to the release before")
-            releases = {move.after for move in step.moves if move.host in hosts}
-            for release in sorted(releases):
-                recap = self.playbooks.roll_back(hosts, release, [*why, *numbers])
-                for line in _failures([host for host in recap.hosts if not host.succeeded]):
-                    self.say(f"{step.name}: not returned: {line}")
-        self._upgraded = [host for host in self._upgraded if host not in hosts]
-        return Outcome.ROLLED_BACK
+        releases = {move.host: move.after for move in step.moves}
+        for release in sorted({releases[host] for host in hosts}):
+            asked = [host for host in hosts if releases[host] == release]
+            for pause_s in (0.0, *_RETURN_AGAIN_S):
+                # Not to be stopped: what is left half-way here nobody returns.
+                self.clock.sleep(pause_s)
+                failed = self._roll_back(asked, release, why)
+                left = {host: recap for host, recap in left.items() if host not in asked} | failed
+                asked = [
+                    host for host, recap in failed.items() if recap.unreachable or _UNDER_WAY in recap.message
+                ]
+                if not asked:
+                    break
+        return left
+
+    def _roll_back(self, hosts: Sequence[str], release: str, why: Sequence[str]) -> dict[str, HostRecap]:
+        """Run the playbook once; returns those of the hosts that did not come to its end."""
+        try:
+            recap, said = self.playbooks.roll_back(hosts, release, why), "the playbook did not get to it"
+        except StreamSwarmError as error:
+            recap, said = Recap(hosts=()), str(error)
+        done = {host.host: host for host in recap.hosts}
+        missing = HostRecap(host="", ok=0, changed=0, failed=0, unreachable=True, message=said)
+        found = {host: done.get(host) or replace(missing, host=host) for host in hosts}
+        return {host: recap for host, recap in found.items() if not recap.succeeded}
 
     def _ask(self, question: Callable[[], T]) -> T:
         """Ask the controller; where it does not answer, again for a while."""
@@ -277,7 +340,19 @@ class Upgrade:
             raise _StopError
 
 
-def _failures(hosts: Sequence[HostRecap]) -> list[str]:
+def _stayed(host: HostRecap) -> bool:
+    """Whether a host on which the upgrade failed says itself that it is on the release before."""
+    return not host.unreachable and any(words in host.message for words in _STAYED)
+
+
+def _return_by_hand(hosts: Sequence[str]) -> str:
+    return (
+        "return them to the release before once SSH reaches them (ansible-playbook -i INVENTORY playbooks/rollback.yml "
+        f"--limit {','.join(hosts)}), then upgrade again: hosts that have the release are not judged a second time"
+    )
+
+
+def _failures(hosts: Iterable[HostRecap]) -> list[str]:
     return [
         f"{host.host}: {host.message or ('unreachable' if host.unreachable else 'failed')}" for host in hosts
     ]

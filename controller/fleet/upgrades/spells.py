@@ -28,7 +28,8 @@ def bad_spells(api: Api, host: str, *, since: dt.datetime, now: dt.datetime) -> 
         started = dt.datetime.fromisoformat(operation["started_at"] or operation["created_at"])
         if operation["kind"] == "rollback":
             finished = operation["finished_at"]
-            returned = dt.datetime.fromisoformat(finished) if finished else now
+            # One that is tried again is several: the host was returned by the last of them at the latest.
+            returned = returned or (dt.datetime.fromisoformat(finished) if finished else now)
         elif operation["kind"] == "upgrade" and not operation["check"] and returned is not None:
             spells.append(Spell(start=started, end=returned))
             returned = None

@@ -104,7 +104,7 @@ def _events(claim: Claim, told: Sequence[TaskNote], before: int) -> Iterable[dic
 
 def _note_hosts(session: Session, claim: Claim, notes: Sequence[TaskNote]) -> None:
     hosts: dict[str, _HostNow] = {}
-    for note in notes:
+    for note in filter(lambda note: note.host, notes):
         now = hosts.setdefault(shortened(note.host, _LONGEST_NAME), _HostNow())
         now.task, now.at = shortened(note.task, _LONGEST_NAME), note.at
         now.state = note.state if note.state in ("failed", "unreachable") else "working"

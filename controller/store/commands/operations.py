@@ -61,10 +61,13 @@ def ask(session: Session, values: Mapping[str, Any], *, actor: Actor) -> Operati
     return operations.get(session, entity.id)
 
 
-def begin(session: Session, values: Mapping[str, Any], *, actor: Actor) -> OperationRecord:
+def begin(
+    session: Session, values: Mapping[str, Any], *, actor: Actor, part_of: Claim | None = None
+) -> OperationRecord:
     """Write down an operation that begins now and is run by the caller: `FIELDS` without options, and `hosts`.
 
-    Raises ConflictError when another operation works on one of the hosts.
+    One that is `part_of` another is a keeper's, as that is, and may work on hosts of that. Raises ConflictError when
+    another operation works on one of the hosts.
     """
     checker = Checker(values, (*FIELDS, "hosts"))
     parameters = read_told(checker)
@@ -75,11 +78,11 @@ def begin(session: Session, values: Mapping[str, Any], *, actor: Actor) -> Opera
     if "" in hosts:
         checker.add(f"hosts[{hosts.index('')}]", "must be the name of a host")
     checker.done()
-    entity = _add(session, values["kind"], parameters, actor, by_keeper=False)
+    entity = _add(session, values["kind"], parameters, actor, by_keeper=part_of is not None)
     claim = take_up(session, entity.id)
     if claim is None:
         raise AssertionError("an operation that was just added waits")
-    claim_hosts(session, claim, hosts)
+    claim_hosts(session, claim, hosts, part_of=part_of)
     return operations.get(session, entity.id)
 
 
@@ -101,8 +104,13 @@ def take_up(session: Session, operation_id: int) -> Claim | None:
     )
 
 
-def claim_hosts(session: Session, claim: Claim, hosts: Collection[str]) -> None:
-    """Note on which hosts an operation works; raises ConflictError when another works on one of them."""
+def claim_hosts(
+    session: Session, claim: Claim, hosts: Collection[str], *, part_of: Claim | None = None
+) -> None:
+    """Note on which hosts an operation works; raises ConflictError when another works on one of them.
+
+    The one that it is part of may.
+    """
     interrupt_silent(session)
     _lock(session)
     taken = session.execute(
@@ -110,7 +118,7 @@ def claim_hosts(session: Session, claim: Claim, hosts: Collection[str]) -> None:
         .join(Operation, Operation.id == OperationHost.operation_id)
         .where(
             Operation.state == "running",
-            Operation.id != claim.operation_id,
+            Operation.id.not_in([each.operation_id for each in (claim, part_of) if each]),
             OperationHost.host.in_(tuple(hosts)),
         )
         .order_by(OperationHost.host)

@@ -99,11 +99,12 @@ class HostRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class EventRecord:
-    """One task that has ended on one host."""
+    """One task that has ended on one host, or something that is said of the whole operation."""
 
     #: 1, 2, 3 … within the operation; numbers may be left out.
     sequence: int
     at: dt.datetime
+    #: Empty for the whole.
     host: str
     task: str
     #: `ok`, `changed`, `failed` or `unreachable`.

@@ -28,7 +28,7 @@ LINES = {
     "late": ("clock of the host is 3600 s behind", "Set it"),
     "early": ("clock of the host is 3600 s ahead", "Set it"),
     "foreign": ("was built for", "aarch64", "streamswarm_worker_bundle"),
-    "full": ("No space left on device", "/mnt/small"),
+    "full": ("No space left on device", "Make room in /mnt/small", "streamswarm_worker_install_dir"),
 }
 
 

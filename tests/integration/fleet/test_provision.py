@@ -24,12 +24,12 @@ from controller.fleet.drift import DriftKind, FleetWorker, Releases, compare
 from controller.fleet.events import TaskEvent, TaskState
 from controller.fleet.inventory import load_inventory
 from controller.fleet.operations import OperationError, PlaybookRequest, Recap, provision
+from controller.plain import plain
 from controller.store.commands import destinations, tests
 from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Job, Worker
 from controller.store.queries.workers import find as find_workers
 from streamswarm import contract
-from web.api.plain import plain
 
 pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.timeout(300)]
 

@@ -1,11 +1,13 @@
-"""`streamswarm fleet upgrade` on real hosts that measure: what is wrong with a release stops it at the canary, the network does not."""
+"""Upgrades of real hosts that measure, by the command and by a keeper: what is wrong with a release stops it at the canary, the network does not."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from controller.cli.client import Client
 from controller.fleet import operations
 from controller.fleet.bundles import Bundle
 from controller.fleet.operations import PlaybookRequest
+from controller.keeper import operating
 from streamswarm.v1.probe_pb2 import STATUS_OK
 
 pytestmark = [pytest.mark.hosts, pytest.mark.namespaces, pytest.mark.timeout(600)]
@@ -155,7 +158,8 @@ def test_a_release_that_does_not_run_or_connect_is_returned_at_the_canary(
     [line] = [line for line in run.said.splitlines() if why in line]
     assert line.startswith(f"canary: host1: the release {bad.version} ")
     assert f"The worker runs {host_bundle.version} again" in line
-    _only_the_canary_had_it(controller, lab, host_bundle, bad, run)
+    assert "Rolled back. Hosts that have the release now, of those that were to get it: none." in run.said
+    _only_the_canary_had_it(controller, lab, host_bundle, bad)
 
 
 def test_a_release_that_measures_wrongly_is_returned_at_the_canary(
@@ -165,24 +169,31 @@ def test_a_release_that_measures_wrongly_is_returned_at_the_canary(
     api: Client,
     host_bundle: Bundle,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The report says which quantity it is, in numbers; the return is an operation of its own, and says it too."""
+    """Here a keeper does it. The log says which quantity it is, in numbers; the return is an operation, and says it too."""
     bad = releases.changed_release(host_bundle, tmp_path, "3.slow", releases.SLOW_PING)
+    monkeypatch.setenv("STREAMSWARM_BUNDLE_DIR", str(bad.path.parent))
+    settings = dataclasses.replace(controller.settings, inventory=(lab.inventory,))
     _wait_for_a_baseline(controller)
-    run = Upgrade(controller, measuring, bad, tmp_path)
-    assert run.code == 1, run.said
-    assert "canary: worse: ping, RTT average: " in run.said, run.said
-    assert "canary: returning host1 to the release before" in run.said
-    _only_the_canary_had_it(controller, lab, host_bundle, bad, run)
     with lab.inside():
+        asked = api.post(
+            "/operations", {"kind": "upgrade", "options": {"release": bad.version, "patience": 60}}
+        )
+        assert operating.operate(controller.engine, settings, asked["id"], threading.Event())
         back, there = api.get("/operations", host="host1", limit=2)["items"]
+        hosts = api.get(f"/operations/{there['id']}/hosts")["items"]
+        log = [event["task"] for event in api.items(f"/operations/{there['id']}/events") if not event["host"]]
         [event, *_] = api.get(f"/operations/{back['id']}/events")["items"]
-    assert [(each["kind"], each["state"], each["limit"]) for each in (there, back)] == [
-        ("upgrade", "succeeded", "host1"),
-        ("rollback", "succeeded", "host1"),
-    ]
+    assert (there["id"], there["state"]) == (asked["id"], "failed")
+    assert there["error"] == "canary: what its hosts measure is worse with the release"
+    assert any(line.startswith("canary: worse: ping, RTT average: ") for line in log), log
+    assert "canary: returning host1 to the release before" in log
+    assert [(host["host"], host["state"]) for host in hosts] == [("host1", "ok"), ("host2", "waiting")]
+    assert (back["kind"], back["state"], back["by_keeper"]) == ("rollback", "succeeded", True)
     assert (event["host"], event["task"]) == ("host1", f"Why {bad.version} is taken back")
     assert "worse: ping, RTT average: " in event["message"]
+    _only_the_canary_had_it(controller, lab, host_bundle, bad)
 
 
 def test_a_network_that_changes_does_not_return_a_good_release(
@@ -207,9 +218,8 @@ def _wait_for_a_baseline(controller: Any) -> None:
     controller.wait_for(f"SELECT count(*) FROM ({rich}) AS rich", [(2,)], seconds=60)
 
 
-def _only_the_canary_had_it(controller: Any, lab: Lab, before: Bundle, bad: Bundle, run: Upgrade) -> None:
+def _only_the_canary_had_it(controller: Any, lab: Lab, before: Bundle, bad: Bundle) -> None:
     """Both hosts run the release before, nothing half-done lies about, and the bad one never came to the other host."""
-    assert "Rolled back. Hosts that have the release now, of those that were to get it: none." in run.said
     controller.wait_for(ON_RELEASE.format(before.version), [("host1",), ("host2",)], seconds=60)
     canary, other = lab.hosts
     assert canary.ssh("readlink", f"{FOLDER}/current") == f"releases/{before.version}\n"

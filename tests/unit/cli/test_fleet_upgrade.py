@@ -23,11 +23,12 @@ def returned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What is returned: the hosts, and the release that is taken back."""
     calls: list[tuple[str, str]] = []
 
-    def roll_back(request: PlaybookRequest, *, bad_release: str, on_event: Any) -> Recap:
-        calls.append((request.limit, bad_release))
+    def run_playbook(playbook: str, request: PlaybookRequest, **_: Any) -> Recap:
+        assert playbook == "rollback.yml"
+        calls.append((request.limit, request.variables["streamswarm_worker_bad_release"]))
         return DONE
 
-    monkeypatch.setattr(operations, "roll_back", roll_back)
+    monkeypatch.setattr(operations, "run_playbook", run_playbook)
     return calls
 
 

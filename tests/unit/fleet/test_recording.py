@@ -110,6 +110,23 @@ def test_long_messages_make_small_batches() -> None:
     )
 
 
+def test_hosts_that_are_settled_are_told_between_what_happens() -> None:
+    """So that progress is seen while others are still to come; in the ledger's order, whatever a batch takes."""
+    book = Book()
+
+    def operation(on_event: Callable[[TaskEvent], None], cancelled: Callable[[], bool]) -> Recap:
+        on_event(event("first"))
+        recording.settle([WELL])
+        on_event(event("second"))
+        return Recap(hosts=(WELL, GONE), error="the second step went wrong", mend="look at it")
+
+    recording = Recording(book)
+    recording.follow(operation, cancelled=lambda: False)
+    assert [[note.task for note in batch] for batch in book.batches if batch] == [["first"], ["second"]]
+    assert [note.host for note in book.outcomes] == ["a", "a", "b"]
+    assert book.ends == [("failed", "the second step went wrong")]
+
+
 def test_signs_of_life_come_while_nothing_happens() -> None:
     """So that it is not taken for dead."""
     book = Book()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,11 @@ class Fleet(Clock):
         #: What the host-side gate does with the new release; hosts that never deliver again.
         self.host_gate: set[str] = set()
         self.silent: set[str] = set()
+        #: Hosts whose SSH breaks while their own script brings the switch to its end, that never get so far, and how often
+        #: a rollback does not reach a host.
+        self.cut: set[str] = set()
+        self.unreached: set[str] = set()
+        self.deaf: dict[str, int] = {}
         self.interval_s = INTERVAL_S
         self._runs: list[dict[str, Any]] = []
         self._measured = START
@@ -138,10 +144,17 @@ class Fleet(Clock):
         started = self._now
         recaps = []
         for host in hosts:
+            if host in self.unreached:
+                continue
             bad = host in self.host_gate
-            recaps.append(_recap(host, "it ended 2 times" if bad else ""))
+            recap = _recap(host, f"the release {NEW} was taken back: it ended 2 times" if bad else "")
             if not bad:
                 self._set(host, NEW)
+            if host in self.cut:
+                recap = dataclasses.replace(
+                    recap, unreachable=True, message="Timeout, server not responding", notes=()
+                )
+            recaps.append(recap)
         self._upgraded_at = min(self._upgraded_at, self._now)
         self._note("upgrade", hosts, started)
         return Recap(hosts=tuple(recaps))
@@ -151,10 +164,17 @@ class Fleet(Clock):
         self.why = list(why)
         self._measure()
         started = self._now
+        recaps = []
         for host in hosts:
-            self._set(host, OLD)
+            deaf = self.deaf.get(host, 0)
+            self.deaf[host] = max(0, deaf - 1)
+            if not deaf and self.release[host] == NEW:
+                self._set(host, OLD)
+            recaps.append(
+                dataclasses.replace(_recap(host, "no route" if deaf else ""), unreachable=bool(deaf))
+            )
         self._note("rollback", hosts, started)
-        return Recap(hosts=tuple(_recap(host) for host in hosts))
+        return Recap(hosts=tuple(recaps))
 
     def _note(self, kind: str, hosts: Sequence[str], started: dt.datetime) -> None:
         self.operations.append(
@@ -265,9 +285,42 @@ def test_a_host_that_the_playbook_returned_ends_the_upgrade_and_returns_its_batc
     ended = fleet.run()
     assert ended.outcome is Outcome.ROLLED_BACK
     assert (ended.upgraded, fleet.on_new) == (("host1",), ["host1"])
-    assert "batch 1 of 2: host3: it ended 2 times" in fleet.said
+    reason = f"host3: the release {NEW} was taken back: it ended 2 times"
+    assert f"batch 1 of 2: {reason}" in fleet.said
     assert "batch 1 of 2: returning host2 to the release before" in fleet.said
-    assert fleet.why == ["host3: it ended 2 times"]
+    assert fleet.why == [reason]
+    assert ended.unjudged == ()
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_a_host_whose_connection_breaks_in_the_middle_is_returned_too(times: int) -> None:
+    """Its own script goes on: it has the release though nobody heard so. It is tried again where it cannot be reached."""
+    fleet = Fleet(worse=1.5)
+    fleet.cut, fleet.deaf = {"host1"}, {"host1": times}
+    ended = fleet.run()
+    assert (ended.outcome, ended.upgraded, ended.unjudged, fleet.on_new) == (Outcome.ROLLED_BACK, (), (), [])
+    assert "canary: returning host1 to the release before" in fleet.said
+    assert ended.mend == "its hosts have the release before again"
+
+
+def test_a_host_that_cannot_be_returned_is_named() -> None:
+    """In what is said, in why it ended, and in what to do; the others of its step are returned."""
+    fleet = Fleet()
+    fleet.cut, fleet.deaf = {"host3"}, {"host3": 1000}
+    ended = fleet.run()
+    assert (ended.outcome, ended.upgraded, ended.unjudged) == (Outcome.ROLLED_BACK, ("host1",), ("host3",))
+    assert fleet.on_new == ["host1", "host3"]
+    assert "batch 1 of 2: not confirmed to be on the release before: host3: no route" in fleet.said
+    assert "not confirmed to be on the release before: host3" in ended.why
+    assert "--limit host3" in ended.mend
+
+
+def test_a_host_that_the_playbook_says_nothing_of_is_returned_too() -> None:
+    """Nobody knows how far it came."""
+    fleet = Fleet()
+    fleet.unreached = {"host3"}
+    assert fleet.run().unjudged == ()
+    assert "batch 1 of 2: returning host2, host3 to the release before" in fleet.said
 
 
 def test_a_worker_that_delivers_nothing_is_returned() -> None:
@@ -305,7 +358,8 @@ def test_it_stops_where_it_is_told_to(moment: str) -> None:
     fleet.stop_after = moment
     ended = fleet.run()
     assert ended.outcome is Outcome.STOPPED
-    assert ended.upgraded == tuple(fleet.on_new) == ("host1",)
+    assert ended.upgraded == tuple(fleet.on_new) == ended.unjudged == ("host1",)
+    assert "host1 may have the release, which nobody judged there" in ended.why
 
 
 @pytest.mark.parametrize("moment", ["canary: host1", "delivering"])

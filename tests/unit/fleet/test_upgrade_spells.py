@@ -53,6 +53,8 @@ def test_a_bad_spell_is_from_the_upgrade_to_the_end_of_its_rollback() -> None:
         Spell(start=at(70), end=at(49)),
     )
     assert history.read == 8
+    again = History(("rollback", 10, 9), ("rollback", 14, 12), ("upgrade", 30, 29))
+    assert bad_spells(again, "a", since=at(60), now=NOON) == (Spell(start=at(30), end=at(9)),)
     running = History(("rollback", 2, None), ("upgrade", 4, 3))
     assert bad_spells(running, "a", since=at(60), now=NOON) == (Spell(start=at(4), end=NOON),)
 

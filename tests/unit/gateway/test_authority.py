@@ -148,6 +148,8 @@ def test_the_dashboards_certificate_is_made_anew_when_it_has_to_be(settings: Set
     clock = _Clock()
     authority = Authority(settings, now=clock)
     folder = settings.data_dir / "ca"
+    assert not authority.web_is_good(["monitor.example.org"])
+    assert not (folder / "web.key").exists()
     assert authority.ensure_web(["monitor.example.org", "192.0.2.1"])
     key = (folder / "web.key").read_bytes()
     leaf, intermediate = x509.load_pem_x509_certificates((folder / "web.pem").read_bytes())
@@ -161,7 +163,9 @@ def test_the_dashboards_certificate_is_made_anew_when_it_has_to_be(settings: Set
     assert not authority.ensure_web(["monitor.example.org", "192.0.2.1"])
     assert authority.ensure_web(["monitor.example.org"])
     assert not authority.ensure_web(["monitor.example.org"])
+    assert authority.web_is_good(["monitor.example.org"])
     clock.now += dt.timedelta(days=184)
+    assert not authority.web_is_good(["monitor.example.org"])
     assert Authority(settings, now=clock).ensure_web(["monitor.example.org"])
     assert (folder / "web.key").read_bytes() == key
 

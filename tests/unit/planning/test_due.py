@@ -39,7 +39,7 @@ schedules = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     schedule=schedules,
     begin=st.integers(0, 40 * DAY_US),

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, strategies
 
 from controller.checking import Checker
+from controller.plain import plain
 from controller.store.commands import passwords
 from controller.store.queries.paging import decode_cursor, encode_cursor
 from controller.store.queries.users import allows, lesser
 from streamswarm.contract import InvalidInputError
-from web.api.plain import plain
 
 BERLIN = dt.timezone(dt.timedelta(hours=1))
 

@@ -74,6 +74,9 @@ def test_the_first_one_is_started_with_the_form(visit: Callable[[str], Any], eng
         ({"kind": "format"}, "must be one of"),
         ({"kind": "provision", "limit": "@/etc/passwd"}, "must be names of hosts"),
         ({"kind": "verify", "check": "yes"}, "changes nothing anyhow"),
+        ({"kind": "rotate", "check": "yes"}, "can only be done"),
+        ({"kind": "upgrade", "release": "/tmp/own.whl"}, "must be the version of a bundle"),
+        ({"kind": "upgrade", "batch": "none"}, "must be a number"),
         ({"kind": "remove"}, "must be ticked"),
     ],
 )
@@ -86,6 +89,24 @@ def test_a_form_that_is_not_right_says_where(
     assert problem in answer.get_data(as_text=True)
     with Session(engine) as session:
         assert operations.find(session).items == ()
+
+
+def test_an_upgrade_is_asked_for_with_its_options(visit: Callable[[str], Any], engine: Engine) -> None:
+    """What is typed in its fields goes with it; with another kind they say nothing."""
+    admin = visit("admin")
+    typed = {"release": "1.4.0", "canary": "2", "batch": "20", "patience": "", "accept_inconclusive": "yes"}
+    answer = admin.post("/fleet", {"kind": "upgrade", "limit": "oslo", **typed}, form="/fleet")
+    assert answer.status_code == 302
+    assert "accept inconclusive" in admin.get(answer.location)
+    assert admin.post("/fleet", {"kind": "rotate", **typed}, form="/fleet").status_code == 302
+    with Session(engine) as session:
+        rotation, upgrade = operations.find(session).items
+    assert (upgrade.kind, upgrade.limit, upgrade.options) == (
+        "upgrade",
+        "oslo",
+        {"release": "1.4.0", "canary": 2, "batch": 20, "accept_inconclusive": True},
+    )
+    assert (rotation.kind, rotation.options) == ("rotate", {})
 
 
 def test_others_watch(operator: Any, viewer: Any, engine: Engine) -> None:
