@@ -89,7 +89,7 @@ class Chart:
                 connection, "ping", "rtt_avg_ms", [1], start=start, end=start + dt.timedelta(days=1)
             )
         event.remove(engine, "before_cursor_execute", note)
-        [(self._sql, self._values)] = [each for each in sent if "sum(s.rtt_avg_ms" in each[0]]
+        [(self._sql, self._values)] = [each for each in sent if " AS rtt_avg_ms_sum" in each[0]]
         assert self._sql.count(f"FROM {DAY.table} s") == 1
 
     def of(self, table: str, job: int) -> tuple[bytes, dict[str, Any]]:
