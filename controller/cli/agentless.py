@@ -14,6 +14,7 @@ from controller.cli.on_hosts import stop_by_signal, usual_inventories
 from controller.errors import StreamSwarmError
 from controller.fleet.agentless import HostAnswer, run_once
 from controller.fleet.operations import PlaybookRequest
+from controller.printable import printable
 from controller.suites.execution import Judge
 from controller.suites.outcome import SuiteRun
 from controller.suites.suite import Suite
@@ -46,7 +47,8 @@ def run_on_hosts(
         )
     if answers.cancelled:
         for host in answers.hosts:
-            click.echo(f"{host.host}: what was brought there could not be removed: {host.problem}", err=True)
+            problem = f"{host.host}: what was brought there could not be removed: {host.problem}"
+            click.echo(printable(problem), err=True)
         return None
     return tuple(run for host in answers.hosts for run in _judged(suites, host))
 

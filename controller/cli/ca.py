@@ -9,13 +9,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from sqlalchemy.orm import Session
 
+from controller.errors import StreamSwarmError
 from controller.gateway import rotation
 from controller.gateway.authority import Authority, open_root
+from controller.local import account
 from controller.settings import Settings
 from controller.store import schema
 from controller.store.commands.enrolment import revoke_worker
 from controller.store.engine import make_engine
 
+#: Exit code of `rotate` when workers still need what the next step would take away: try again later (EX_TEMPFAIL).
+NOT_YET = 75
 #: What was reached, and what comes next.
 NEXT = {
     rotation.Stage.TRUSTED: "a new root is trusted beside the old one; workers learn of it with their next certificate\n"
@@ -79,9 +83,30 @@ def rotate(leave_behind: bool) -> None:
     """Replace the root by a new one, step by step: each call takes the next step and says what comes then.
 
     Both roots are trusted until every worker has a certificate under the new one, so nobody is cut off.
+    Ends with 75 when workers still need what the next step would take away.
     `streamswarm fleet rotate --ca` does all of it in one go. With several gateways keep the folders `ca` of all alike.
     """
-    click.echo(NEXT[take_step(Settings.load(), leave_behind=leave_behind)])
+    try:
+        reached = take_step(Settings.load(), leave_behind=leave_behind)
+    except rotation.NotYetError as error:
+        click.echo(f"streamswarm: {error}", err=True)
+        sys.exit(NOT_YET)
+    click.echo(NEXT[reached])
+
+
+def take_step_as_owner(settings: Settings) -> rotation.Stage:
+    """Take the next step within a command that root calls: what it makes is the data folder's owner's, as the gateway is.
+
+    Raises as `take_step` does.
+    """
+    done = account.run_as_owner(settings, ["ca", "rotate"])
+    if done is None:
+        return take_step(settings)
+    if done.returncode:
+        message = done.stderr.strip().removeprefix("streamswarm: ")
+        kind = rotation.NotYetError if done.returncode == NOT_YET else StreamSwarmError
+        raise kind(message or f"the step of the rotation ended with {done.returncode} and said nothing")
+    return rotation.stage(settings)
 
 
 def take_step(settings: Settings, *, leave_behind: bool = False) -> rotation.Stage:

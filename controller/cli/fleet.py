@@ -36,6 +36,7 @@ from controller.fleet.parts import PARTS
 from controller.fleet.platforms import Platform
 from controller.fleet.retirement import Retirement, retire
 from controller.fleet.verification import faults
+from controller.printable import printable
 from controller.settings import Settings
 
 #: Some host is not as it should be.
@@ -198,7 +199,7 @@ def rotate(root: bool, **on_hosts: Any) -> None:
     With --ca, on the controller's own machine, a new root takes the place of the old one meanwhile; both are trusted until
     every worker has a certificate under the new one. Exit codes are those of `provision`.
     """
-    from controller.cli.ca import take_step
+    from controller.cli.ca import take_step_as_owner
     from controller.fleet.rotating import rotate_root
     from controller.gateway import rotation
 
@@ -214,7 +215,10 @@ def rotate(root: bool, **on_hosts: Any) -> None:
         if not root:
             return renew()
         return rotate_root(
-            at=rotation.stage(settings), step=lambda: take_step(settings), renew=renew, cancelled=cancelled
+            at=rotation.stage(settings),
+            step=lambda: take_step_as_owner(settings),
+            renew=renew,
+            cancelled=cancelled,
         )
 
     _play(
@@ -271,8 +275,9 @@ def upgrade(
     """Bring hosts to another release, canaries first, and back when it does not do.
 
     Each step must connect and deliver; then what it measures is held against its own past and against the hosts that do
-    not have the release yet. Ends with 0 when every host has it, 1 when some do not or a step was returned, 3 when there was too
-    little to compare and the upgrade pauses, 2 and 130 as `provision` does. Running it again goes on where it was.
+    not have the release yet. Ends with 0 when every host has it, 1 when some do not or a step was returned, 4 when a
+    host of such a step does not confirm that it was, 3 when there was too little to compare and the upgrade pauses, 2 and 130 as
+    `provision` does. Running it again goes on where it was.
     """
     request = _request(**on_hosts)
     if release:
@@ -374,9 +379,9 @@ def drift(inventories: tuple[Path, ...], as_json: bool, mends: bool) -> None:
         click.echo(json.dumps(found.as_plain(), indent=2))
     else:
         for item in found.drift:
-            click.echo(str(item))
+            click.echo(printable(str(item)))
         for note in found.notes:
-            click.echo(note, err=True)
+            click.echo(printable(note), err=True)
         if not found.drift:
             click.echo(f"{found.hosts} hosts are as the inventory wants them")
     sys.exit(HOSTS_FAILED if found.drift else 0)
@@ -430,7 +435,7 @@ def mesh(
         planned = meshes.plan(wanted, hosts, state)
         console = show(planned.changes)
         for note in planned.notes:
-            click.echo(note, err=True)
+            click.echo(printable(note), err=True)
         if planned.changes.conflicts:
             sys.exit(HOSTS_FAILED)
         if planned.changes.effective and not check:
@@ -484,7 +489,9 @@ def _play(
             recap = follow(on_event=progress.take, cancelled=stopped.is_set)
     finally:
         if history is not None and history.trouble:
-            console.print(Text(f"The controller's history lacks this run or its end: {history.trouble}"))
+            console.print(
+                Text(printable(f"The controller's history lacks this run or its end: {history.trouble}"))
+            )
     progress.show(recap, verdict)
     if recap.cancelled:
         console.print(f"Stopped. {again}")

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from controller.cli.client import Client
+from controller.printable import printable
 from controller.store.operation_words import KINDS
 
 
@@ -27,7 +28,7 @@ def history(host: str, kind: str | None, most: int) -> None:
     query = {name: value for name, value in (("host", host), ("kind", kind)) if value}
     with closing(Client.from_environment()) as client:
         for found in itertools.islice(client.items("/operations", **query), most):
-            table.add_row(*(Text(word) for word in _row(found)))
+            table.add_row(*(Text(printable(word)) for word in _row(found)))
     if not table.row_count:
         click.echo("Nothing was done to hosts yet that the controller knows of.", err=True)
         return

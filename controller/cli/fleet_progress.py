@@ -11,6 +11,7 @@ from rich.text import Text
 
 from controller.fleet.events import TaskEvent, TaskState
 from controller.fleet.operations import Recap
+from controller.printable import printable
 
 _STYLES = {TaskState.CHANGED: "yellow", TaskState.FAILED: "red", TaskState.UNREACHABLE: "red"}
 
@@ -50,7 +51,7 @@ class FleetProgress:
         if event.state in _STYLES and not (self._quiet and event.state is TaskState.CHANGED):
             line = Text.assemble(
                 (f"{event.state.value:12}", _STYLES[event.state]),
-                f"{_plain(event.host)}: {_plain(event.task)}",
+                f"{printable(event.host)}: {printable(event.task)}",
             )
             self._progress.console.print(line)
 
@@ -63,19 +64,14 @@ class FleetProgress:
             outcome = Text(verdict, "green")
             if not host.succeeded:
                 outcome = Text("unreachable" if host.unreachable else "failed", "red")
-            table.add_row(Text(_plain(host.host)), outcome, str(host.changed), str(host.failed))
+            table.add_row(Text(printable(host.host)), outcome, str(host.changed), str(host.failed))
         self._console.print(table)
         for host in recap.hosts:
             for said in (*host.notes, host.message):
                 if said:
-                    self._console.print(Text(f"{_plain(host.host)}: {_plain(said)}"))
+                    self._console.print(Text(f"{printable(host.host)}: {printable(said)}"))
 
     def _update(self, event: TaskEvent) -> None:
         if event.host not in self._lines:
-            self._lines[event.host] = self._progress.add_task(_plain(event.host), total=None, doing="")
-        self._progress.update(self._lines[event.host], doing=_plain(event.task))
-
-
-def _plain(text: str) -> str:
-    """Return text without control characters other than line ends: what hosts say must not steer the terminal."""
-    return "".join(sign if sign == "\n" or sign.isprintable() else "�" for sign in text)
+            self._lines[event.host] = self._progress.add_task(printable(event.host), total=None, doing="")
+        self._progress.update(self._lines[event.host], doing=printable(event.task))

@@ -19,6 +19,7 @@ from controller.cli.on_hosts import STOPPED
 from controller.fleet import operations
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.upgrades.plan import describe, plan
+from controller.printable import printable
 from controller.store.operation_words import BATCH, CANARY, PATIENCE_S
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Playbooks:
             recap = history.follow(operation, on_event=progress.take, cancelled=self._stopped)
         if history.trouble:
             self._console.print(
-                Text(f"The controller's history lacks this step or its end: {history.trouble}")
+                Text(printable(f"The controller's history lacks this step or its end: {history.trouble}"))
             )
         return recap
 
@@ -95,7 +96,7 @@ def upgrade(request: PlaybookRequest, options: Options, stopped: Callable[[], bo
     console = Console(stderr=True)
 
     def say(line: str) -> None:
-        console.print(Text(line))
+        console.print(Text(printable(line)))
 
     with closing(Client.from_environment()) as client:
         playbooks = Playbooks(request, client, console, stopped)

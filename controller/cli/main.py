@@ -11,6 +11,7 @@ import click
 
 from controller.cli.commands import COMMANDS
 from controller.errors import StreamSwarmError
+from controller.printable import printable
 from streamswarm import __version__
 
 #: Our packages: when one of these is missing, no installation mends it.
@@ -51,7 +52,7 @@ class _Lazy(click.Group):
         try:
             return super().invoke(ctx)
         except StreamSwarmError as error:
-            click.echo(f"streamswarm: {error}", err=True)
+            click.echo(f"streamswarm: {printable(str(error))}", err=True)
             sys.exit(error.exit_code)
 
 
@@ -63,7 +64,8 @@ def _not_installed(name: str, package: str = "the extra `controller`") -> click.
 
 
 #: Commands that work in the data folder. Root runs them as the account that owns it: what lies there is that
-#: account's, and could be a link to anywhere. (So does `doctor`, which does not stop at settings that are wrong.)
+#: account's, and could be a link to anywhere. (So does `doctor`, which does not stop at settings that are wrong, and
+#: the step of `fleet rotate --ca` that works there, while the rest needs root's own keys for its hosts.)
 _AS_OWNER = {"down", "status", "user", "token", "db", "ca"}
 
 

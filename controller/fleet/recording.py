@@ -27,6 +27,10 @@ BATCH = 500
 BATCH_CHARACTERS = 40_000
 #: How long the end is tried to be written down where the controller is away.
 PATIENCE_S = 10.0
+_LOST = (
+    "the controller has ended the record, as it heard nothing for too long or somebody removed it; what happened since "
+    "then is not in it"
+)
 
 
 class Ledger(Protocol):
@@ -39,11 +43,17 @@ class Ledger(Protocol):
 class Recording:
     """One operation that is written down. Used as a context manager around the run."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, ends_when_lost: bool = False) -> None:
+        """`ends_when_lost` ends the work too where the record is lost.
+
+        A keeper wants that: somebody else may be asked for the same by then. A command in a terminal goes on, for its record
+        is lost also when the controller was merely away, and hosts are not to be left half-way because of that.
+        """
         #: Why the last try to write failed; empty when it did not.
         self.trouble = ""
         self.standing = Standing.GOES_ON
         self._ledger = ledger
+        self._ends_when_lost = ends_when_lost
         #: What is to be handed on, in its order.
         self._notes: deque[TaskNote | HostNote] = deque()
         self._over = threading.Event()
@@ -79,8 +89,11 @@ class Recording:
 
     @property
     def stopped(self) -> bool:
-        """Whether the run is to end: somebody cancelled it, or it is taken for dead."""
-        return self.standing is not Standing.GOES_ON
+        """Whether the run is to end: somebody cancelled it, or it is taken for dead where that ends it."""
+        return self.standing is Standing.CANCELLED or (self._lost() and self._ends_when_lost)
+
+    def _lost(self) -> bool:
+        return self.standing is Standing.LOST
 
     def follow(
         self,
@@ -126,10 +139,12 @@ class Recording:
         self._over.set()
         self._thread.join()
         deadline = time.monotonic() + PATIENCE_S
-        while self.standing is not Standing.LOST:
+        while not self._lost():
             try:
-                while self._notes:
+                while self._notes and not self._lost():
                     self._hand_on()
+                if self._lost():
+                    return
                 self._ledger.finish(state, error=error, mend=mend)
             except StreamSwarmError as failure:
                 self.trouble = str(failure)
@@ -142,17 +157,18 @@ class Recording:
 
     def _write(self) -> None:
         heard = time.monotonic()
-        while not self._over.wait(EVERY_S) and self.standing is not Standing.LOST:
+        while not self._over.wait(EVERY_S) and not self._lost():
             if not self._notes and time.monotonic() - heard < BEAT_S:
                 continue
             try:
                 self._hand_on()
-                while self._notes and not self._over.is_set():
+                while self._notes and not (self._over.is_set() or self._lost()):
                     self._hand_on()
             except StreamSwarmError as failure:
                 self.trouble = str(failure)
             else:
-                self.trouble = ""
+                if not self._lost():
+                    self.trouble = ""
                 heard = time.monotonic()
 
     def _hand_on(self) -> None:
@@ -170,6 +186,9 @@ class Recording:
             else:
                 break  # the ledger takes how hosts came out of it after what happened
         self.standing = self._ledger.record(tasks, outcomes)
+        if self._lost():
+            self.trouble = _LOST
+            return
         for _ in range(len(tasks) + len(outcomes)):
             self._notes.popleft()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.gateway.database import Connection
+from controller.gateway.facts import version_and_facts
 from controller.gateway.identity import Peer
 from controller.gateway.plain import check_depth, clipped, storable_json
 from controller.store.queue import plan_worker_async
@@ -136,30 +137,21 @@ async def _replan(connection: Connection, worker_ids: Sequence[uuid.UUID]) -> No
 
 def _arrival_row(arrival: Arrival) -> dict[str, Any]:
     peer, hello = arrival.peer, arrival.hello
+    version, facts = version_and_facts(peer.worker_id, hello)
     return {
         "id": str(peer.worker_id),
         "serial": peer.serial,
-        "version": clipped(hello.worker_version, 100),
+        "version": version,
         "contract": hello.contract_version,
         "instance": clipped(hello.instance_id, 100),
         "boot": clipped(hello.boot_id, 100),
-        "facts": _facts(hello),
+        "facts": facts,
         "policy": _policy(hello.policy_json),
         "kinds": _kinds(hello),
         "spool": hello.spool_id,
         "next": hello.next_seq,
         "first": hello.first_unacked_seq or hello.next_seq,
     }
-
-
-def _facts(hello: gateway_pb2.Hello) -> dict[str, Any]:
-    if hello.facts.ByteSize() > _MOST_JSON:
-        return {}
-    facts = {}
-    for field in hello.facts.DESCRIPTOR.fields:
-        value = getattr(hello.facts, field.name)
-        facts[field.name] = list(value) if field.is_repeated else value
-    return facts
 
 
 def _kinds(hello: gateway_pb2.Hello) -> dict[str, Any]:

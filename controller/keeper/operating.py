@@ -75,7 +75,7 @@ def operate(engine: Engine, settings: Settings, operation_id: int, stopping: thr
         )
         return _KINDS[asked.kind](order, **watching)
 
-    recording = Recording(StoreLedger(engine, claim))
+    recording = Recording(StoreLedger(engine, claim), ends_when_lost=True)
     try:
         recording.follow(run, cancelled=stopping.is_set, interrupted="the keeper that ran it was stopped")
     except StreamSwarmError as error:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from controller.keeper.transactions import transaction
 from controller.plain import plain
+from controller.plain_lines import planned_lines
 from controller.store.commands import workers as commands
 from controller.store.commands.audit import Actor
 from controller.store.queries import operations, results, runs, tests, workers
@@ -51,8 +52,7 @@ class OwnApi:
 
     def _jobs(self, worker_id: uuid.UUID) -> Iterator[dict[str, Any]]:
         with transaction(self._engine) as session:
-            found = results.latest(session, results.lines(session, worker_id=worker_id))
-        return iter([{**plain(item.line), "latest": plain(item.result)} for item in found])
+            return iter(planned_lines(session, results.lines(session, worker_id=worker_id)))
 
     def _results(self, test_id: int, **query: Any) -> Iterator[dict[str, Any]]:
         with transaction(self._engine) as session:

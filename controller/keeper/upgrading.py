@@ -34,6 +34,8 @@ class Steps:
     def __init__(self, order: Order, on_event: OnEvent, cancelled: Callable[[], bool]) -> None:
         #: How each host came out of the last step that it was in.
         self.hosts: dict[str, HostRecap] = {}
+        #: Why hosts did not get the release; that they were returned afterwards makes nothing of it good.
+        self._failures: dict[str, HostRecap] = {}
         self._order = order
         self._on_event = on_event
         self._cancelled = cancelled
@@ -45,9 +47,9 @@ class Steps:
 
     def upgrade(self, hosts: Sequence[str]) -> Recap:
         """Bring hosts to the release."""
-        return self._settled(
-            playbooks.upgrade(self._on(hosts), on_event=self._on_event, cancelled=self._cancelled)
-        )
+        recap = playbooks.upgrade(self._on(hosts), on_event=self._on_event, cancelled=self._cancelled)
+        self._failures = {host.host: host for host in recap.hosts if not host.succeeded}
+        return self._settled(recap)
 
     def roll_back(self, hosts: Sequence[str], bad_release: str, why: Sequence[str]) -> Recap:
         """Return hosts to the release before; once begun it is not stopped, whatever else is under way."""
@@ -61,7 +63,7 @@ class Steps:
         except StreamSwarmError as error:
             _log.warning("the history lacks the rollback of %s: %s", ", ".join(hosts), error)
             return self._settled(run(on_event=self._on_event))
-        recording = Recording(StoreLedger(self._order.engine, claim))
+        recording = Recording(StoreLedger(self._order.engine, claim), ends_when_lost=True)
         return self._settled(recording.follow(run, on_event=self._on_event, cancelled=lambda: False))
 
     def _begin_rollback(self, hosts: Sequence[str]) -> Claim:
@@ -74,8 +76,9 @@ class Steps:
         return dataclasses.replace(self._order.request, limit=",".join(hosts))
 
     def _settled(self, recap: Recap) -> Recap:
-        self._order.settle(recap.hosts)
-        self.hosts.update({host.host: host for host in recap.hosts})
+        hosts = [self._failures.get(host.host, host) if host.succeeded else host for host in recap.hosts]
+        self._order.settle(hosts)
+        self.hosts.update({host.host: host for host in hosts})
         return recap
 
 

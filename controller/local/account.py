@@ -158,6 +158,20 @@ def become_owner(settings: Settings) -> None:
         os.execve(argv[0], argv, environment(settings, owner))  # noqa: S606  no shell wanted
 
 
+def run_as_owner(settings: Settings, words: list[str]) -> subprocess.CompletedProcess[str] | None:
+    """Run `streamswarm` with `words` under the account that owns the data folder, as a part of a command that stays root's.
+
+    None when somebody else than root calls, or the folder is root's or missing: then nothing was run.
+    """
+    owner = owner_of(settings.data_dir) if is_root() else None
+    if owner is None:
+        return None
+    return subprocess.run(
+        command(settings, words, owner), env=environment(settings, owner), cwd="/",
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
 def _as(account: Account, argv: list[str]) -> bool:
     """Whether a command succeeds under the account."""
     try:

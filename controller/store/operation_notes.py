@@ -6,6 +6,8 @@ import datetime as dt
 import enum
 from dataclasses import dataclass
 
+from controller.printable import printable
+
 #: How a task ended, or that it has begun.
 TASK_STATES = ("started", "ok", "changed", "skipped", "failed", "unreachable")
 #: How a host came out of an operation.
@@ -55,7 +57,7 @@ class HostNote:
 
 def shortened(text: str, longest: int = LONGEST_MESSAGE) -> str:
     """Return text that the database can keep, with its middle left out when it is too long."""
-    plain = "".join(sign if sign == "\n" or sign.isprintable() else "�" for sign in text)
+    plain = printable(text)
     if len(plain) <= longest:
         return plain
     begin = (longest - len(_CUT)) // 3

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import re
 import time
@@ -37,7 +38,9 @@ description:
     never was), C(streamswarm_addresses) (what the host tells of itself; the first is also C(streamswarm_address) when
     it is the only one), and C(streamswarm_facts).
   - What workers tell is data, which Ansible never takes for a template; C(ansible-inventory --list) marks it as
-    C(__ansible_unsafe).
+    C(__ansible_unsafe). Addresses and versions that are none are left out, and texts have no control characters.
+  - Nothing that a worker tells of itself says where Ansible is to log in - a host in other hands could name the address
+    of another one. Keep C(ansible_host) in an inventory of your own.
 options:
   plugin:
     description: Says that the file is for this plug-in.
@@ -78,12 +81,10 @@ EXAMPLES = r"""
 # streamswarm.yml, with STREAMSWARM_URL and STREAMSWARM_TOKEN in the environment
 plugin: streamswarm
 
-# Log in at the first address that the host told of, and group by operating system
+# Group by architecture, and by whether the worker is heard of
 plugin: streamswarm
 url: https://monitoring.example.org
 token_file: /etc/streamswarm/token
-compose:
-  ansible_host: streamswarm_addresses | first
 keyed_groups:
   - key: streamswarm_facts.architecture
     prefix: architecture
@@ -98,6 +99,7 @@ LONGEST_TOKEN = 200
 #: Seconds to wait at the most when the controller says that there were too many calls.
 LONGEST_WAIT = 65
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
+VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!_-]{0,99}", re.ASCII)
 #: What the controller calls a worker's state → the group that it is in.
 STATES = {"connected": "online", "offline": "offline", "pending": "pending", "revoked": "revoked"}
 
@@ -178,15 +180,15 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
 def variables_of(worker: dict[str, Any]) -> dict[str, Any]:
     """Return the host variables of a worker as the API shows it."""
-    facts = dict(worker["facts"])
-    addresses = list(facts.get("addresses") or [])
+    facts = plain(worker["facts"])
+    addresses = facts["addresses"] = [*literals(worker["facts"].get("addresses"))]
     variables = {
         "streamswarm_worker_id": worker["id"],
         "streamswarm_worker_name": worker["name"],
         "streamswarm_site": worker["site"],
         "streamswarm_labels": dict(worker["labels"]),
         "streamswarm_groups": list(worker["groups"]),
-        "streamswarm_version": worker["version"],
+        "streamswarm_version": version_of(worker),
         "streamswarm_state": worker["state"],
         "streamswarm_status": "online" if worker["state"] == "connected" else "offline",
         "streamswarm_last_seen": worker["last_seen_at"],
@@ -197,13 +199,40 @@ def variables_of(worker: dict[str, Any]) -> dict[str, Any]:
     return variables | ({"streamswarm_address": addresses[0]} if len(addresses) == 1 else {})
 
 
+def version_of(worker: dict[str, Any]) -> str:
+    """Return the version that a worker tells; nothing where it is none."""
+    version = worker["version"]
+    return version if VERSION.fullmatch(version) else ""
+
+
+def literals(values: Any) -> Iterator[str]:
+    """Yield those of a worker's addresses that are IP addresses. A zone, which may be any text, is no part of one."""
+    for value in values if isinstance(values, list) else []:
+        try:
+            if "%" not in str(value):
+                yield str(ipaddress.ip_address(str(value)))
+        except ValueError:
+            continue
+
+
+def plain(value: Any) -> Any:
+    """Return what a worker tells without control characters in it: it goes to terminals."""
+    if isinstance(value, str):
+        return "".join(sign if sign.isprintable() else "�" for sign in value)
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    if isinstance(value, dict):
+        return {plain(str(name)): plain(inner) for name, inner in value.items()}
+    return value
+
+
 def groups_of(worker: dict[str, Any]) -> Iterator[str]:
     """Yield the groups made of what the controller knows of a worker."""
     yield STATES.get(worker["state"], worker["state"])
     if worker["site"]:
         yield f"site_{worker['site']}"
-    if worker["version"]:
-        yield f"version_{worker['version']}"
+    if version := version_of(worker):
+        yield f"version_{version}"
     for label, value in worker["labels"].items():
         yield f"label_{label}_{value}"
 

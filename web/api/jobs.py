@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
 
 from flask import Response, jsonify
+from sqlalchemy.orm import Session
 
-from controller.plain import plain
+from controller.plain_lines import planned_lines
 from controller.store.queries import results, tests, workers
-from controller.store.queries.results import Line, LineResult, ResultRecord
+from controller.store.queries.results import Line, ResultRecord
 from web.api.blueprint import blueprint
 from web.api.describing import described, said
 from web.api.schemas import kind_metrics, listed, record
@@ -18,7 +18,18 @@ from web.auth import requires
 from web.database import transaction
 
 _RUN = record(ResultRecord, metrics=kind_metrics())
-_SHOWN = listed(record(Line, latest=said({"anyOf": [_RUN, {"type": "null"}]}, "Null before the first run.")))
+_INSTANT = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}
+_SHOWN = listed(
+    record(
+        Line,
+        latest=said({"anyOf": [_RUN, {"type": "null"}]}, "Null before the first run."),
+        first_due_at=said(
+            _INSTANT,
+            "The first due instant since the worker connected last and the job was changed last; it may lie ahead. Null where "
+            "nothing is due any more, while it is paused, and before the worker's first session.",
+        ),
+    )
+)
 
 
 @blueprint.get("/tests/<id:test_id>/jobs")
@@ -28,8 +39,7 @@ def list_jobs_of_test(test_id: int) -> Response:
     """List the pairs of worker and destination that a test is planned for, each with its latest run."""
     with transaction() as database:
         tests.get(database, test_id)
-        found = results.latest(database, results.lines(database, test_ids=[test_id]))
-    return _listed(found)
+        return _listed(database, results.lines(database, test_ids=[test_id]))
 
 
 @blueprint.get("/workers/<uuid:worker_id>/jobs")
@@ -39,10 +49,8 @@ def list_jobs_of_worker(worker_id: uuid.UUID) -> Response:
     """List what a worker measures, each with its latest run."""
     with transaction() as database:
         workers.get(database, worker_id)
-        found = results.latest(database, results.lines(database, worker_id=worker_id))
-    return _listed(found)
+        return _listed(database, results.lines(database, worker_id=worker_id))
 
 
-def _listed(found: Iterable[LineResult]) -> Response:
-    items: list[dict[str, Any]] = [{**plain(item.line), "latest": plain(item.result)} for item in found]
-    return jsonify({"items": items, "next_cursor": None})
+def _listed(database: Session, lines: Sequence[Line]) -> Response:
+    return jsonify({"items": planned_lines(database, lines), "next_cursor": None})

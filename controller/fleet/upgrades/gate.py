@@ -12,7 +12,8 @@ from controller.fleet.verification import faults
 
 #: How long after its time a result may take to be seen, seconds.
 SLACK_S = 15.0
-#: Jobs that run less often are not waited for.
+#: Jobs that run less often are not waited for, nor those that are not due within this time: outside their windows, before
+#: their start, after their end, or paused.
 LONGEST_INTERVAL_S = 300.0
 
 
@@ -40,7 +41,7 @@ def passage(
     """Return how far a host has come whose worker was restarted after `after`.
 
     `workers` is what the API says of the workers of that host, `jobs` what its worker is planned to measure. A job is waited
-    for until its next run was due and `SLACK_S` more, the session for `patience_s`.
+    for until its first run in the session was due and an interval and `SLACK_S` more, the session for `patience_s`.
     """
     valid = [worker for worker in workers if worker["state"] != "revoked"]
     if not valid:
@@ -53,8 +54,8 @@ def passage(
         return Passage(failed=f"{said} within {patience_s:g} s") if late else Passage(waiting=said)
     if worker["version"] != release:
         return Passage(failed=f"its worker connected with the release {worker['version']}, not {release}")
-    silent = [job for job in jobs if _awaited(job) and (job.latest is None or job.latest < since)]
-    overdue = [job for job in silent if now > since + dt.timedelta(seconds=(job.interval_s or 0.0) + SLACK_S)]
+    silent = [job for job in jobs if _awaited(job, since) and (job.latest is None or job.latest < since)]
+    overdue = [job for job in silent if _late(job, now)]
     if overdue:
         worst = overdue[0]
         return Passage(
@@ -67,5 +68,16 @@ def passage(
     return Passage(since=since)
 
 
-def _awaited(job: Job) -> bool:
-    return job.interval_s is not None and job.interval_s <= LONGEST_INTERVAL_S
+def _awaited(job: Job, since: dt.datetime) -> bool:
+    return (
+        job.interval_s is not None
+        and job.interval_s <= LONGEST_INTERVAL_S
+        and job.first_due is not None
+        and job.first_due <= since + dt.timedelta(seconds=LONGEST_INTERVAL_S)
+    )
+
+
+def _late(job: Job, now: dt.datetime) -> bool:
+    """Whether a result should be there; the first due instant may have been before the worker had its jobs."""
+    patience = dt.timedelta(seconds=(job.interval_s or 0.0) + SLACK_S)
+    return job.first_due is not None and now > job.first_due + patience

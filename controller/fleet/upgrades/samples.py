@@ -62,6 +62,8 @@ class Job:
     interval_s: float | None
     #: When its newest run was due; None when there is none.
     latest: dt.datetime | None
+    #: When it is first due in its worker's session; None when nothing is due any more, or it is paused.
+    first_due: dt.datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +94,7 @@ def jobs_of(api: Api, worker_id: str) -> tuple[Job, ...]:
             else item["kind"],
             interval_s=item["interval_s"],
             latest=instant(item["latest"]["scheduled_at"]) if item["latest"] else None,
+            first_due=instant(item["first_due_at"]) if item["first_due_at"] else None,
         )
         for item in api.items(f"/workers/{worker_id}/jobs")
         if item["live"]

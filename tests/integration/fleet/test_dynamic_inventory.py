@@ -155,6 +155,34 @@ def test_what_workers_tell_is_never_a_template(served: Dashboard, source: Path) 
     assert "42" not in done.stdout
 
 
+def test_what_a_worker_tells_is_of_its_form_and_no_template(
+    engine: Engine, served: Dashboard, source: Path
+) -> None:
+    """Addresses, versions and texts as one in other hands tells them, kept by a controller that did not look."""
+    facts = {
+        "addresses": ["-oProxyCommand=touch /tmp/x", "fe80::1%{{ 7 * 6 }}", "192.0.2.31", "host"],
+        "os": "a\x1b[2J{{ 7 * 6 }}",
+    }
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO workers (name, host_name, version, facts, enrolled_at) "
+                "VALUES ('Evil', 'evil', '{{ 7 * 6 }}', cast(:facts AS jsonb), now())"
+            ),
+            {"facts": json.dumps(facts)},
+        )
+    source.write_text(
+        "plugin: streamswarm\ncompose:\n  told: streamswarm_addresses | first\n  of: streamswarm_facts.os\n"
+    )
+    listed = _listed(source, **served.environment)
+    evil = listed["_meta"]["hostvars"]["evil"]
+    assert evil["streamswarm_addresses"] == evil["streamswarm_facts"]["addresses"] == ["192.0.2.31"]
+    assert (evil["told"], evil["streamswarm_address"]) == ("192.0.2.31", "192.0.2.31")
+    assert evil["streamswarm_version"] == ""
+    assert not [name for name in listed if name.startswith("version_") and "evil" in listed[name]["hosts"]]
+    assert evil["streamswarm_facts"]["os"] == evil["of"] == "a�[2J{{ 7 * 6 }}"
+
+
 def test_options_of_ansibles_own_make_more_groups_and_variables(served: Dashboard, source: Path) -> None:
     """`compose`, `groups` and `keyed_groups` work on the variables; `url` may stand in the file."""
     environment = served.environment
@@ -165,7 +193,7 @@ plugin: streamswarm
 url: {url}
 strict: false
 compose:
-  ansible_host: streamswarm_addresses | first
+  first_address: streamswarm_addresses | first
 groups:
   silent: streamswarm_state == 'offline'
 keyed_groups:
@@ -174,7 +202,7 @@ keyed_groups:
 """
     )
     listed = _listed(source, **environment)
-    assert listed["_meta"]["hostvars"]["edge-oslo-1"]["ansible_host"] == "192.0.2.21"
+    assert listed["_meta"]["hostvars"]["edge-oslo-1"]["first_address"] == "192.0.2.21"
     assert listed["silent"]["hosts"] == ["edge-oslo-1"]
     assert listed["architecture_x86_64"]["hosts"] == ["edge-berlin-1"]
 

@@ -38,6 +38,7 @@ class Hosts:
         self.broken: set[str] = set()
         self.mute: set[str] = set()
         self.returned: list[tuple[str, str]] = []
+        self.reason = f"the release {NEW} was taken back: no"
         self._engine = world.engine
         with Session(self._engine) as session, session.begin():
             gateway = Process(role="gateway", name="gateway", host_name="here", pid=1, version=OLD)
@@ -66,7 +67,7 @@ class Hosts:
                 self.releases[host] = NEW
                 if host not in self.mute:
                     self._connect(host)
-            recaps.append(recap(host, note, failed=broken))
+            recaps.append(recap(host, note, why=self.reason if broken else ""))
         return Recap(hosts=tuple(recaps), cancelled=cancelled())
 
     def roll_back(self, request: PlaybookRequest, *, bad_release: str, **_: Any) -> Recap:
@@ -86,15 +87,15 @@ class Hosts:
             )
 
 
-def recap(host: str, note: str, *, failed: bool = False) -> HostRecap:
+def recap(host: str, note: str, *, why: str = "") -> HostRecap:
     """Say how a host came out of it."""
     return HostRecap(
         host=host,
         ok=1,
         changed=1,
-        failed=int(failed),
+        failed=int(bool(why)),
         unreachable=False,
-        message="no" * failed,
+        message=why,
         notes=(note,),
     )
 
@@ -148,7 +149,7 @@ def test_it_goes_through_the_plan(engine: Engine, its: Settings, hosts: Hosts) -
     assert (again.state, states, log) == (
         "succeeded",
         dict.fromkeys("abc", "ok"),
-        ["has the release already: a, b, c"],
+        ["has the release already, and is not judged by this upgrade: a, b, c"],
     )
 
 
@@ -189,15 +190,20 @@ def test_what_is_returned_is_an_operation_of_its_own(engine: Engine, its: Settin
     assert newest.id > found.id
 
 
-def test_a_host_that_fails_stops_it(engine: Engine, its: Settings, hosts: Hosts) -> None:
-    """The playbook has moved it back itself, so there is nothing to return; the reason stands in both places."""
-    hosts.broken = {"b"}
+@pytest.mark.parametrize(
+    ("reason", "returned"), [(f"the release {NEW} was taken back: no", []), ("broken off", [("b", NEW)])]
+)
+def test_a_host_that_fails_stops_it(
+    engine: Engine, its: Settings, hosts: Hosts, reason: str, returned: list[tuple[str, str]]
+) -> None:
+    """It is returned unless it says that it moved back itself; it has failed all the same, and the reason stands in both places."""
+    hosts.broken, hosts.reason = {"b"}, reason
     found, states, _ = ran(
         engine, its, options={"canary": 1, "batch": 1, "patience": 0, "accept_inconclusive": True}
     )
-    assert (found.state, found.error) == ("failed", "batch 1 of 2: b: no")
+    assert (found.state, found.error) == ("failed", f"batch 1 of 2: b: {reason}")
     assert states == {"a": "ok", "b": "failed", "c": "waiting"}
-    assert (hosts.returned, hosts.releases) == ([], {"a": NEW, "b": OLD, "c": OLD})
+    assert (hosts.returned, hosts.releases) == (returned, {"a": NEW, "b": OLD, "c": OLD})
 
 
 def test_its_hosts_are_its_own(engine: Engine, its: Settings, hosts: Hosts) -> None:

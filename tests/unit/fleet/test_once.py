@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -36,10 +37,12 @@ def _once(folder: Path, *command: str, jobs: str = "", key: str = "") -> subproc
     )
 
 
-def _end(folder: Path) -> subprocess.CompletedProcess[str]:
+def _end(folder: Path, account: int | None = None) -> subprocess.CompletedProcess[str]:
     start = folder.parent / "streamswarm-once-ab-"
+    whose = str(os.getuid() if account is None else account)
     return subprocess.run(
-        ["sh", "-c", (FILES / "end_once.sh").read_text(), "sh", str(start)],
+        ["sh", "-c", (FILES / "end_once.sh").read_text(), "sh", str(start), whose],
+        cwd=folder.parent,
         capture_output=True,
         text=True,
         timeout=20,
@@ -117,3 +120,55 @@ def test_where_there_is_nothing_clearing_does_nothing(tmp_path: Path) -> None:
     """As on a host that the run never came to."""
     assert _end(tmp_path / "streamswarm-once-ab-none").returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["||;1e touch ran;#", "$(touch ran)", "[a-z]* .\\", "a b\n"])
+def test_names_of_folders_are_text(tmp_path: Path, name: str) -> None:
+    """Whoever may write beside the run's folder names theirs as a program, of sed's or the shell's: nothing runs."""
+    folder = tmp_path / f"streamswarm-once-ab-{name}"
+    folder.mkdir()
+    working = subprocess.Popen(["sleep", "60"], cwd=folder)
+    try:
+        done = _end(folder)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert working.wait(5) == -15
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        working.kill()
+        working.wait()
+
+
+def test_processes_are_in_a_folder_only_by_its_exact_path(folder: Path) -> None:
+    """Neither in one whose name goes on, nor in one whose name has the other's path after a line's end."""
+    others = [
+        folder.with_name(f"{folder.name}2"),
+        folder.with_name(f"{folder.name}\n"),
+        folder.parent / f"a\nl 0 /proc/1/cwd -> {str(folder)[1:]}",
+    ]
+    for other in others:
+        other.mkdir(parents=True)
+    beside = [subprocess.Popen(["sleep", "60"], cwd=other) for other in others]
+    within = subprocess.Popen(["sleep", "60"], cwd=folder)
+    try:
+        # The other two begin as the run's do, so only this one is asked for.
+        program = (FILES / "end_once.sh").read_text().replace('"$1"*', '"$1"')
+        done = subprocess.run(["sh", "-c", program, "sh", folder, str(os.getuid())], check=False, timeout=20)
+        assert done.returncode == 0
+        assert within.wait(5) == -15
+        assert [process.poll() for process in beside] == [None, None, None]
+    finally:
+        for process in (*beside, within):
+            process.kill()
+            process.wait()
+
+
+def test_folders_of_other_accounts_are_left_alone(folder: Path) -> None:
+    """Of that name, but made by somebody else: it stays, and what works there goes on."""
+    working = subprocess.Popen(["sleep", "60"], cwd=folder)
+    try:
+        assert _end(folder, account=os.getuid() + 1).returncode == 0
+        assert folder.exists()
+        assert working.poll() is None
+    finally:
+        working.kill()
+        working.wait()

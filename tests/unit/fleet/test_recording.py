@@ -147,8 +147,30 @@ def test_somebody_else_ends_it(standing: Standing, ends: list[tuple[str, str]]) 
         wait_for(cancelled)
         return Recap(hosts=(), cancelled=True)
 
-    Recording(book).follow(operation, cancelled=lambda: False, interrupted="the keeper was stopped")
+    keeper = Recording(book, ends_when_lost=True)
+    keeper.follow(operation, cancelled=lambda: False, interrupted="the keeper was stopped")
     assert book.ends == ends
+
+
+def test_a_command_whose_record_is_lost_goes_on_and_says_so() -> None:
+    """A controller that was away ends the record, not the work; whoever cancels it ends it still."""
+    book = Book()
+    book.standing = Standing.LOST
+
+    def operation(on_event: Callable[[TaskEvent], None], cancelled: Callable[[], bool]) -> Recap:
+        wait_for(lambda: recording.standing is Standing.LOST)
+        on_event(event("after"))
+        assert not cancelled()
+        return Recap(hosts=(WELL,))
+
+    recording = Recording(book)
+    assert recording.follow(operation, cancelled=lambda: False).succeeded
+    assert (book.ends, told(book)) == ([], [])
+    assert "the controller has ended the record" in recording.trouble
+    book.standing = Standing.CANCELLED
+    cancelled = Recording(book)
+    with cancelled:
+        wait_for(lambda: cancelled.stopped)
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,20 @@ def _worker(**values: Any) -> dict[str, Any]:
     return {**usual, **values}
 
 
-def _job(interval_s: float | None, latest: dt.datetime | None) -> Job:
+SOON = AGAIN + dt.timedelta(seconds=3)
+
+
+def _job(
+    interval_s: float | None, latest: dt.datetime | None, *, first_due: dt.datetime | None = SOON
+) -> Job:
     return Job(
-        kind="ping", test_id=1, destination_id=2, name="ping to office", interval_s=interval_s, latest=latest
+        kind="ping",
+        test_id=1,
+        destination_id=2,
+        name="ping to office",
+        interval_s=interval_s,
+        latest=latest,
+        first_due=first_due,
     )
 
 
@@ -64,7 +75,23 @@ def test_a_job_is_waited_for_until_its_interval_and_the_slack_are_over() -> None
     """What it delivered before the restart does not count."""
     jobs = [_job(5, AGAIN - dt.timedelta(seconds=1)), _job(5, AGAIN + dt.timedelta(seconds=2))]
     assert _passage([_worker()], jobs).waiting == "results of 1 of 2 jobs"
-    late = 8 + 5 + SLACK_S + 0.1
+    late = 8 + 3 + 5 + SLACK_S + 0.1
+    assert _passage([_worker()], jobs, seconds=late - 0.2).waiting
     failed = _passage([_worker()], jobs, seconds=late).failed
     assert failed.startswith("1 of its 2 jobs delivered nothing within their interval and 15 s")
     assert "ping to office every 5 s" in failed
+
+
+@pytest.mark.parametrize("first_due", [None, AGAIN + dt.timedelta(hours=10)])
+def test_a_job_that_is_not_due_is_not_waited_for(first_due: dt.datetime | None) -> None:
+    """Outside its windows, before its start, after its end, or paused: nothing of it is missing."""
+    job = _job(60, AGAIN - dt.timedelta(hours=4), first_due=first_due)
+    assert _passage([_worker()], [job]) == Passage(since=AGAIN)
+    assert _passage([_worker()], [job], seconds=1000) == Passage(since=AGAIN)
+
+
+def test_a_job_whose_window_opens_is_late_only_an_interval_after_that() -> None:
+    """However long the session has been there by then."""
+    job = _job(60, AGAIN - dt.timedelta(hours=14), first_due=AGAIN + dt.timedelta(seconds=200))
+    assert _passage([_worker()], [job], seconds=8 + 201).waiting == "results of 1 of 1 jobs"
+    assert "delivered nothing" in _passage([_worker()], [job], seconds=8 + 200 + 60 + SLACK_S + 1).failed

@@ -78,7 +78,7 @@ class Fleet(Clock):
         if path.startswith("/workers/"):
             host = path.split("/")[2]
             mine = [run for run in self._runs if run["worker"] == host]
-            return iter([self._job(mine[-1] if mine else None)])
+            return iter([self._job(host, mine[-1] if mine else None)])
         start, end = query.get("from", ""), query.get("to", "9999")
         found = [
             run
@@ -103,7 +103,7 @@ class Fleet(Clock):
             "jobs": 1,
         }
 
-    def _job(self, latest: dict[str, Any] | None) -> dict[str, Any]:
+    def _job(self, host: str, latest: dict[str, Any] | None) -> dict[str, Any]:
         return {
             "kind": "ping",
             "test_id": 1,
@@ -112,6 +112,7 @@ class Fleet(Clock):
             "interval_s": self.interval_s,
             "live": True,
             "latest": latest,
+            "first_due_at": (self.connected[host] + dt.timedelta(seconds=self.interval_s)).isoformat(),
         }
 
     def _measure(self) -> None:

@@ -113,6 +113,41 @@ def test_runs_come_newest_first_and_each_once(api: Api, ground: Ground) -> None:
     assert (first["destination"], first["job_version"], first["children"]) == ("Two", 1, {})
 
 
+def test_jobs_tell_when_they_are_first_due_in_the_session(api: Api, ground: Ground) -> None:
+    """Not while paused, not before the job's start, and not where no worker has been: nothing is missing then."""
+    worker, (first, second) = ground.workers[0], ground.destinations
+    for job in ground.jobs.values():
+        ground.version(job, 100)
+    later = NOW + dt.timedelta(hours=3)
+
+    def due() -> list[str | None]:
+        return [item["first_due_at"] for item in api("GET", f"/workers/{worker}/jobs").json["items"]]
+
+    assert due() == [None, None]
+    session = NOW.replace(second=3) - dt.timedelta(minutes=1)
+    with ground.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE job_versions SET valid_from = :at"), {"at": session - dt.timedelta(hours=1)}
+        )
+        connection.execute(
+            text("UPDATE workers SET connected_at = :at WHERE id = :w"), {"at": session, "w": worker}
+        )
+        connection.execute(
+            text("UPDATE jobs SET starts_at = :at WHERE id = :j"),
+            {"at": later, "j": ground.jobs[worker, second]},
+        )
+    by_grid = dt.datetime.fromtimestamp((later.timestamp() + 9) // 10 * 10, dt.UTC)
+    expected = [session.replace(second=10), by_grid]
+    assert due() == [f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in expected]
+    of_test = api("GET", f"/tests/{ground.test}/jobs").json["items"]
+    assert [item["first_due_at"] is None for item in of_test] == [False, False, True, True]
+    with ground.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE jobs SET paused = true WHERE id = :j"), {"j": ground.jobs[worker, first]}
+        )
+    assert due()[0] is None
+
+
 def test_runs_are_filtered_by_worker_destination_and_time(api: Api, ground: Ground) -> None:
     """`from` is included, `to` is not."""
     for age in (0, 10, 20):

@@ -166,6 +166,15 @@ def test_an_operation_is_watched_live(open_window: Callable[..., Any], rows: Any
     window.open("/fleet")
     expect(page.get_by_text("No operations yet")).to_be_visible()
     found = {"/fleet empty": violations(page)}
+    canaries, sure = page.get_by_label("Canaries"), page.get_by_label("Yes, take the workers off these hosts")
+    expect(canaries).to_be_hidden()
+    page.get_by_role("radio", name="Upgrade").check()
+    expect(canaries).to_be_visible()
+    expect(sure).to_be_hidden()
+    found["/fleet upgrade"] = violations(page)
+    page.get_by_role("radio", name="Remove").check()
+    expect(sure).to_be_visible()
+    expect(canaries).to_be_hidden()
     expect(page.locator("[data-live-state]")).to_have_text("Live", timeout=15_000)
 
     runner = Runner(engine, "edge-1", "edge-2")
