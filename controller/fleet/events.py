@@ -65,6 +65,11 @@ _STATES = {
     "runner_on_unreachable": TaskState.UNREACHABLE,
 }
 
+#: What is said of a host that is well as far as it came.
+_ENDED = (
+    "it did not come to the end, as the playbook ended when another host of its batch failed; call it again"
+)
+
 #: Tasks that only say something.
 _SAYING = ("debug", "ansible.builtin.debug")
 
@@ -80,6 +85,9 @@ class EventReader:
         self._item_messages: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         self._notes: dict[str, list[str]] = {}
+        #: Hosts of the batch under way, and those whose batch was ended before its time.
+        self._batch: set[str] = set()
+        self._ended: set[str] = set()
 
     def read(self, raw: Mapping[str, Any]) -> TaskEvent | None:
         """Take one raw event; returns ours when it is about a task on a host."""
@@ -87,12 +95,18 @@ class EventReader:
         host = str(data.get("host", ""))
         if name == "playbook_on_stats":
             self.recaps = self._recaps(data)
+        elif name == "playbook_on_play_start":
+            self._batch = set()
+        elif name == "playbook_on_no_hosts_remaining":
+            # Also hosts that are well go no further then, without a failure of their own.
+            self._ended |= self._batch
         elif name in ("error", "warning", "verbose", "playbook_on_no_hosts_matched"):
             self._remark(str(raw.get("stdout", "")))
         elif name == "runner_item_on_failed":
             self._item_messages[host] = failure_message(data.get("res"))
         if name not in _STATES or not host:
             return None
+        self._batch.add(host)
         return self._task_event(_STATES[name], host, data)
 
     def _task_event(self, state: TaskState, host: str, data: Mapping[str, Any]) -> TaskEvent:
@@ -123,6 +137,9 @@ class EventReader:
         recaps = []
         for host in sorted(data.get("processed") or {}):
             failed, unreachable = count("failures", host), count("dark", host) > 0
+            message = self._failures.get(host, "") if failed or unreachable else ""
+            if host in self._ended and not failed and not unreachable:
+                failed, message = 1, _ENDED
             recaps.append(
                 HostRecap(
                     host=host,
@@ -130,7 +147,7 @@ class EventReader:
                     changed=count("changed", host),
                     failed=failed,
                     unreachable=unreachable,
-                    message=self._failures.get(host, "") if failed or unreachable else "",
+                    message=message,
                     notes=tuple(self._notes.get(host, ())),
                 )
             )

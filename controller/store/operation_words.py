@@ -23,7 +23,7 @@ ASKED: Mapping[str, tuple[str, ...]] = {
 CANARY, BATCH, PATIENCE_S = 1, 10, 900
 #: Kinds that change nothing on a host.
 HARMLESS = ("verify",)
-#: Kinds that are brought to their end once they have begun: they undo what went wrong.
+#: Kinds that a keeper brings to their end once they have begun: they undo what went wrong.
 NEVER_CANCELLED = ("rollback",)
 RETIREMENTS = ("revoke", "delete", "delete-with-data", "keep")
 FIELDS = ("kind", "limit", "check", "forks", "options")

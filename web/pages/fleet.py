@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from controller.errors import ConflictError
 from controller.store.commands import operations as commands
-from controller.store.operation_words import ASKED, BATCH, CANARY, NEVER_CANCELLED, PATIENCE_S
+from controller.store.operation_words import ASKED, BATCH, CANARY, PATIENCE_S
 from controller.store.queries import operations
 from controller.store.queries.operations import OperationRecord
 from streamswarm.contract import InvalidInputError, Problem
@@ -132,7 +132,11 @@ def operation_cancel(operation_id: int) -> AnyResponse:
     except ConflictError as error:
         flash(f"{error.message}.", "info")
     else:
-        over = "is cancelled" if found.over else "ends within seconds; what is done on hosts stays done"
+        over = (
+            "is cancelled"
+            if found.over
+            else "ends within seconds, or is given up after half a minute; what is done on hosts stays done"
+        )
         flash(f"Operation {operation_id} {over}.", "success")
     return redirect(url_for("pages.operation", operation_id=operation_id))
 
@@ -161,7 +165,7 @@ def _operation(operation_id: int) -> dict[str, Any]:
         word = "being cancelled"
     return {
         "operation": found,
-        "cancellable": not found.over and found.kind not in NEVER_CANCELLED,
+        "cancellable": found.cancellable,
         "state": state,
         "word": word,
         "where": where,

@@ -14,7 +14,7 @@ from sqlalchemy import func, insert, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from controller.store.commands.operations import Claim, tell_listeners
+from controller.store.commands.operations import Claim, beat, tell_listeners
 from controller.store.entities import Operation, OperationEvent, OperationHost
 from controller.store.operation_notes import HostNote, Standing, TaskNote, shortened
 
@@ -48,7 +48,7 @@ def record(
             Operation.version == claim.version,
             Operation.state == "running",
         )
-        .values(event_count=Operation.event_count + len(told), beat_at=func.now())
+        .values(event_count=Operation.event_count + len(told), beat_at=beat())
         .returning(Operation.event_count, Operation.cancelled_by)
     ).one_or_none()
     if found is None:

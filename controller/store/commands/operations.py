@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ColumnElement, and_, case, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from controller.checking import Checker
@@ -22,7 +22,7 @@ from controller.store.channels import OPERATIONS
 from controller.store.commands import audit
 from controller.store.commands.audit import SYSTEM, Actor
 from controller.store.entities import Operation, OperationHost
-from controller.store.operation_words import FIELDS, KINDS, NEVER_CANCELLED, read_asked, read_told
+from controller.store.operation_words import FIELDS, KINDS, read_asked, read_told
 from controller.store.queries import operations
 from controller.store.queries.operations import OperationRecord
 
@@ -138,10 +138,11 @@ def claim_hosts(
 def cancel(session: Session, operation_id: int, *, actor: Actor) -> OperationRecord:
     """End an operation: one that waits at once, one that runs as soon as who runs it hears of it.
 
-    Raises ConflictError when it is over, or of a kind that is brought to its end.
+    One that is run elsewhere is given up when that has not ended it within `SILENT_S`, whatever is told of it. Raises
+    ConflictError when it is over, or a keeper's that is brought to its end.
     """
     found = operations.get(session, operation_id)
-    if found.kind in NEVER_CANCELLED and not found.over:
+    if not found.over and not found.cancellable:
         raise ConflictError(
             f"operation {operation_id} is a {found.kind}, which is brought to its end once it has begun"
         )
@@ -152,7 +153,10 @@ def cancel(session: Session, operation_id: int, *, actor: Actor) -> OperationRec
         asked = session.execute(
             update(Operation)
             .where(Operation.id == operation_id, Operation.state == "running")
-            .values(cancelled_by=actor.name)
+            .values(
+                cancelled_by=actor.name,
+                beat_at=beat(),
+            )
             .returning(Operation.id)
         ).scalar_one_or_none()
         if asked is None:
@@ -185,8 +189,8 @@ def interrupt(session: Session, operation_id: int, *, error: str) -> bool:
 
 def interrupt_silent(session: Session, *, silent_s: float = SILENT_S) -> int:
     """Note which operations are run by nobody: who ran them was not heard of any more; return how many."""
-    silent = session.scalars(
-        select(Operation.id)
+    silent = session.execute(
+        select(Operation.id, _ignores_signs())
         .where(
             Operation.state == "running",
             Operation.beat_at < func.now() - dt.timedelta(seconds=silent_s),
@@ -194,14 +198,30 @@ def interrupt_silent(session: Session, *, silent_s: float = SILENT_S) -> int:
         .with_for_update(skip_locked=True)
     ).all()
     return sum(
-        interrupt(session, operation_id, error="who ran it was not heard of any more")
-        for operation_id in silent
+        interrupt(
+            session,
+            operation_id,
+            error="it was cancelled, and who ran it did not end it"
+            if cancelled
+            else "who ran it was not heard of any more",
+        )
+        for operation_id, cancelled in silent
     )
+
+
+def beat() -> ColumnElement[dt.datetime]:
+    """Return when who runs an operation counts as heard of, at a sign of life: now, unless such signs count no more."""
+    return case((_ignores_signs(), Operation.beat_at), else_=func.now())
 
 
 def tell_listeners(session: Session, operation_id: int) -> None:
     """Hint at the commit to pages that show operations that there is something new."""
     session.execute(select(func.pg_notify(OPERATIONS, str(operation_id))))
+
+
+def _ignores_signs() -> ColumnElement[bool]:
+    """Whether it is run elsewhere, and cancelled: whoever goes on with it could tell of it without end."""
+    return and_(Operation.cancelled_by != "", ~Operation.by_keeper)
 
 
 def _add(

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
 from controller.store.entities import Job, Operation, OperationEvent, OperationHost, Worker
-from controller.store.operation_words import HARMLESS
+from controller.store.operation_words import HARMLESS, NEVER_CANCELLED
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
 
 #: Operations that are marked on one chart.
@@ -78,6 +78,11 @@ class OperationRecord:
     def over(self) -> bool:
         """Whether nothing more happens."""
         return self.state not in ("queued", "running")
+
+    @property
+    def cancellable(self) -> bool:
+        """Whether it can be cancelled. One that is run elsewhere always can: its kind is what somebody says it is."""
+        return not self.over and not (self.by_keeper and self.kind in NEVER_CANCELLED)
 
 
 @dataclass(frozen=True, kw_only=True)

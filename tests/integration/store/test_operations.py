@@ -252,6 +252,59 @@ def test_one_that_runs_hears_that_it_is_cancelled(session: Session) -> None:
     assert read(session, claim.operation_id).state == "cancelled"
 
 
+def test_a_keepers_rollback_is_brought_to_its_end(session: Session) -> None:
+    """It undoes what went wrong, so nobody ends it half-way."""
+    number = ask(session, kind="upgrade")
+    claim = take_up(session, number, "a")
+    with session.begin():
+        made = commands.begin(session, {"kind": "rollback", "hosts": ["a"]}, actor=SHE, part_of=claim)
+    with pytest.raises(ConflictError, match="brought to its end"), session.begin():
+        commands.cancel(session, made.id, actor=SHE)
+    assert not made.cancellable
+
+
+@pytest.mark.parametrize("kind", ["rollback", "provision"])
+def test_one_that_is_run_elsewhere_is_given_up(session: Session, kind: str) -> None:
+    """Whatever it is said to be: who tells of it and goes on, once cancelled, holds the hosts for half a minute more."""
+    with session.begin():
+        made = commands.begin(session, {"kind": kind, "hosts": ["a"]}, actor=SHE)
+        claim = commands.claimed(session, made.id, made.version, actor=SHE)
+        # Heard of last so long ago that it would be silent soon: it is given its time from the cancellation on.
+        session.execute(update(Operation).values(beat_at=func.now() - dt.timedelta(seconds=25)))
+    assert made.cancellable
+    with session.begin():
+        assert commands.cancel(session, made.id, actor=SHE).state == "running"
+    _pass(session, 20)
+    assert tell(session, claim) is Standing.CANCELLED
+    with session.begin():
+        commands.cancel(session, made.id, actor=SHE)
+        assert commands.interrupt_silent(session) == 0
+    _pass(session, 20)
+    begin(session, "a")
+    found = read(session, made.id)
+    assert (found.state, found.cancelled_by) == ("interrupted", "user:ada")
+    assert found.error == "it was cancelled, and who ran it did not end it"
+    assert tell(session, claim, note("a", "late", "changed")) is Standing.LOST
+
+
+def test_one_of_a_keepers_that_is_cancelled_ends_in_its_own_time(session: Session) -> None:
+    """Keepers are trusted: each of their signs of life counts."""
+    claim = take_up(session, ask(session), "a")
+    with session.begin():
+        commands.cancel(session, claim.operation_id, actor=SHE)
+    for _ in range(2):
+        _pass(session, 20)
+        assert tell(session, claim) is Standing.CANCELLED
+    with session.begin():
+        assert commands.interrupt_silent(session) == 0
+
+
+def _pass(session: Session, seconds: float) -> None:
+    """Let time pass: what was, was so much earlier."""
+    with session.begin():
+        session.execute(update(Operation).values(beat_at=Operation.beat_at - dt.timedelta(seconds=seconds)))
+
+
 def test_one_whose_runner_died_is_found(session: Session) -> None:
     """It is interrupted, its hosts are free again, and whoever comes back too late changes nothing."""
     claim = begin(session, "a")

@@ -117,3 +117,28 @@ def test_what_a_playbook_only_says_stands_in_the_recap() -> None:
     reader.read(_raw("runner_on_ok", res={"msg": "done"}, task_action="ansible.builtin.file"))
     reader.read({"event": "playbook_on_stats", "event_data": {"processed": {"a": 1}, "ok": {"a": 2}}})
     assert [recap.notes for recap in reader.recaps] == [("3 results wait",)]
+
+
+def test_a_host_counts_as_well_only_if_it_came_to_the_end() -> None:
+    """Where too many of a batch fail, Ansible ends it for all; batches that were over by then are as they were."""
+    reader = EventReader()
+    for batch in ("a", "bcd"):
+        reader.read({"event": "playbook_on_play_start", "event_data": {}})
+        for host in batch:
+            reader.read(_raw("runner_on_ok", host=host, res={}))
+    reader.read(_raw("runner_on_failed", host="b", res={"msg": "no"}))
+    reader.read(_raw("runner_on_unreachable", host="d", res={"msg": "gone"}))
+    reader.read({"event": "playbook_on_no_hosts_remaining", "event_data": {}})
+    stats = {
+        "processed": dict.fromkeys("abcd", 1),
+        "ok": dict.fromkeys("abcd", 1),
+        "failures": {"b": 1},
+        "dark": {"d": 1},
+    }
+    reader.read({"event": "playbook_on_stats", "event_data": stats})
+    assert [(recap.succeeded, recap.message[:26]) for recap in reader.recaps] == [
+        (True, ""),
+        (False, "no"),
+        (False, "it did not come to the end"),
+        (False, "gone"),
+    ]

@@ -1,0 +1,75 @@
+"""Hosts of several platforms in one run: what cannot be built for one keeps no other host from anything."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller.fleet import operations
+from controller.fleet.operations import PlaybookRequest
+
+_BUILDER = """#!/bin/sh
+echo "$*" >> {log}
+case "$*" in *riscv64*) echo "Error: there are no wheels for riscv64" >&2; exit 1;; esac
+echo '{{"path": "{path}", "python": "3.11.2", "architecture": "x86_64", "libc": "glibc-2.36", "version": "1.0", "sha256": "00"}}'
+"""
+
+
+def _program(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    """Three hosts, all of them this machine; the first says that it is of a platform for which nothing can be built."""
+    lines = ["[workers]"]
+    for host, architecture in (("a", "riscv64"), ("b", "x86_64"), ("c", "x86_64")):
+        said = {
+            "python": "3.11.2",
+            "architecture": architecture,
+            "libc": "glibc-2.36",
+            "clock_ahead_s": 0,
+            "systemd": True,
+            "releases": [],
+            "account": None,
+        }
+        python = _program(tmp_path / f"python-{host}", f"#!/bin/sh\necho '{json.dumps(said)}'\n")
+        lines.append(f"{host} ansible_connection=local streamswarm_worker_python={python}")
+    text = _BUILDER.format(log=tmp_path / "built", path=tmp_path / "bundle.tar.gz")
+    builder = _program(tmp_path / "builder", text)
+    lines += [
+        "[workers:vars]",
+        "ansible_become=false",
+        f"ansible_python_interpreter={sys.executable}",
+        f"streamswarm_worker_install_dir={tmp_path / 'opt'}",
+        f"streamswarm_worker_bundle_command={json.dumps([str(builder)])}",
+    ]
+    path = tmp_path / "hosts.ini"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_platform_without_a_bundle_fails_its_own_hosts(inventory: Path, tmp_path: Path) -> None:
+    """The others come to where they would without it, in a check run as well, after one build of each platform."""
+    recap = operations.upgrade(PlaybookRequest(inventories=(inventory,), check=True))
+    provision = "The host has no worker that could be upgraded. Provision it."
+    assert {host.host: host.message for host in recap.hosts} == {
+        "a": "Error: there are no wheels for riscv64",
+        "b": provision,
+        "c": provision,
+    }
+    assert not any(host.succeeded for host in recap.hosts)
+    assert len((tmp_path / "built").read_text().splitlines()) == 2
+
+
+def test_a_batch_that_ends_before_its_time_is_no_success(inventory: Path) -> None:
+    """An upgrade by the playbook stops where a host fails; the hosts that were well until then have not got it."""
+    recap = operations.upgrade(PlaybookRequest(inventories=(inventory,)))
+    said = {host.host: (host.succeeded, host.message.split(",")[0]) for host in recap.hosts}
+    ended = (False, "it did not come to the end")
+    assert said == {"a": (False, "Error: there are no wheels for riscv64"), "b": ended, "c": ended}
