@@ -2,7 +2,7 @@
 
 Both hold the same rows under the same key. The plain table is filled in the order of time, as results arrive; the day
 was too, and then rewritten by the keeper's own code. What is read is what a chart reads: the runs in buckets, with mean,
-minimum and maximum.
+minimum and maximum, by the statement that the product sends.
 
 Warm: the server has run for a while, the kernel holds the files, and each chart is that of a job that nobody has looked at
 just now; PostgreSQL's own buffers hold a few hundredths of the tables, as they do on a server that stores results. `again`
@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from sqlalchemy import Engine, event
 from support.deployment import Deployment, deployed
 
 from controller.store import partitions, results
 from controller.store.engine import libpq_url, make_engine
+from controller.store.queries import results as queries
 from controller.store.upkeep import rewriting
 from controller.store.upkeep.rewriting import Day
 
@@ -71,28 +73,48 @@ def fill_sql(table: str, first_minute: int, last_minute: int, jobs: int, start: 
     )
 
 
-def chart_sql(table: str, job: int | str) -> str:
-    """Return what a chart of the day asks for; `job` may be a placeholder."""
-    return (
-        "SELECT date_bin('5 minutes', scheduled_at, timestamptz '2000-01-01 00:00:00+00') AS begin, count(*), "
-        "count(*) FILTER (WHERE status <> 1), avg(rtt_avg_ms), min(rtt_avg_ms), max(rtt_avg_ms), avg(loss_pct) "
-        f"FROM {table} WHERE job_id = {job} AND scheduled_at >= '{DAY.day} 00:00:00+00' "
-        f"AND scheduled_at < '{DAY.day + dt.timedelta(days=1)} 00:00:00+00' GROUP BY begin ORDER BY begin"
-    )
+class Chart:
+    """The statement by which a chart's mean, minimum and maximum are asked for, as the product sends it."""
+
+    def __init__(self, engine: Engine) -> None:
+        sent: list[tuple[str, dict[str, Any]]] = []
+
+        def note(_: object, __: object, statement: str, values: dict[str, Any], *more: object) -> None:
+            sent.append((statement, values))
+
+        event.listen(engine, "before_cursor_execute", note)
+        start = dt.datetime.combine(DAY.day, dt.time(), dt.UTC)
+        with engine.connect() as connection:
+            queries.series(
+                connection, "ping", "rtt_avg_ms", [1], start=start, end=start + dt.timedelta(days=1)
+            )
+        event.remove(engine, "before_cursor_execute", note)
+        [(self._sql, self._values)] = [each for each in sent if " AS rtt_avg_ms_sum" in each[0]]
+        assert self._sql.count(f"FROM {DAY.table} s") == 1
+
+    def of(self, table: str, job: int) -> tuple[bytes, dict[str, Any]]:
+        """Return the statement for a job in a table, and its values."""
+        return (
+            self._sql.replace(f"FROM {DAY.table} s", f"FROM {table} s").encode(),
+            {**self._values, "jobs_0": [job]},
+        )
 
 
-def answer_ms(connection: psycopg.Connection[Any], table: str, job: int) -> tuple[float, list[Any]]:
+def answer_ms(
+    connection: psycopg.Connection[Any], chart: Chart, table: str, job: int
+) -> tuple[float, list[Any]]:
     """Return how long the answer took, and what it was."""
-    statement = chart_sql(table, "%s").encode()
+    statement, values = chart.of(table, job)
     started = time.perf_counter()
-    cursor = connection.execute(statement, (job,), prepare=True, binary=True)
+    cursor = connection.execute(statement, values, prepare=True, binary=True)
     return (time.perf_counter() - started) * 1000, cursor.fetchall()
 
 
-def read_ms(connection: psycopg.Connection[Any], table: str, job: int) -> float:
+def read_ms(connection: psycopg.Connection[Any], chart: Chart, table: str, job: int) -> float:
     """Return how long a chart takes with everything around it."""
+    statement, values = chart.of(table, job)
     started = time.perf_counter()
-    connection.execute(chart_sql(table, job).encode()).fetchall()
+    connection.execute(statement, values, prepare=False).fetchall()
     return (time.perf_counter() - started) * 1000
 
 
@@ -108,7 +130,7 @@ def drop_cache(folder: Path) -> None:
                 os.close(descriptor)
 
 
-def _fill(deployment: Deployment, jobs: int) -> dict[str, float]:
+def _fill(deployment: Deployment, jobs: int) -> tuple[Chart, dict[str, float]]:
     engine = make_engine(deployment.settings, application="bench", statement_timeout_s=3600)
     with engine.begin() as connection:
         partitions.ensure_partitions(connection, "ping", [DAY.day])
@@ -121,11 +143,12 @@ def _fill(deployment: Deployment, jobs: int) -> dict[str, float]:
                 )
         connection.execute("VACUUM (FREEZE, ANALYZE) plain")
     done = rewriting.rewrite(engine, DAY)
+    chart = Chart(engine)
     engine.dispose()
-    return {"rows": done.rows, "rewrite_s": round(done.copy_s, 1), "swap_ms": round(done.swap_ms, 1)}
+    return chart, {"rows": done.rows, "rewrite_s": round(done.copy_s, 1), "swap_ms": round(done.swap_ms, 1)}
 
 
-def _warm(deployment: Deployment, jobs: int) -> dict[str, dict[str, float]]:
+def _warm(deployment: Deployment, chart: Chart, jobs: int) -> dict[str, dict[str, float]]:
     """Return the median times of first and second looks, and of first looks with everything around them, by table."""
     tables = ("result_ping", "plain")
     times: dict[str, dict[str, list[float]]] = {
@@ -135,15 +158,15 @@ def _warm(deployment: Deployment, jobs: int) -> dict[str, dict[str, float]]:
         for table in tables:
             # Through the whole table once: the kernel has it then, and what is compared is not its luck.
             connection.execute(f"SELECT count(*), count(rtt_avg_ms) FROM {table}".encode())
-            answer_ms(connection, table, jobs)
+            answer_ms(connection, chart, table, jobs)
         for number in range(WARM_ROUNDS):
             job, other = 1 + number * 7919 % jobs, 1 + (number * 7919 + jobs // 2) % jobs
             found = []
             for table in tables if number % 2 else reversed(tables):
-                milliseconds, rows = answer_ms(connection, table, job)
+                milliseconds, rows = answer_ms(connection, chart, table, job)
                 times["first"][table].append(milliseconds)
-                times["again"][table].append(answer_ms(connection, table, job)[0])
-                times["read"][table].append(read_ms(connection, table, other))
+                times["again"][table].append(answer_ms(connection, chart, table, job)[0])
+                times["read"][table].append(read_ms(connection, chart, table, other))
                 found.append(rows)
             assert len(found[0]) == 288
             assert found[0] == found[1]
@@ -153,7 +176,7 @@ def _warm(deployment: Deployment, jobs: int) -> dict[str, dict[str, float]]:
     }
 
 
-def _cold(deployment: Deployment, jobs: int) -> dict[str, float]:
+def _cold(deployment: Deployment, chart: Chart, jobs: int) -> dict[str, float]:
     times: dict[str, list[float]] = {"result_ping": [], "plain": []}
     for number in range(COLD_ROUNDS):
         job = 1 + (number * 104_729 + 17) % jobs
@@ -164,8 +187,9 @@ def _cold(deployment: Deployment, jobs: int) -> dict[str, float]:
             deployment.server.start()
             with psycopg.connect(libpq_url(deployment.settings), autocommit=True) as connection:
                 # The catalogue is not what is compared; every connection reads it.
-                connection.execute(f"EXPLAIN {chart_sql(table, job)}".encode())
-                milliseconds, rows = answer_ms(connection, table, job)
+                statement, values = chart.of(table, job)
+                connection.execute(b"EXPLAIN " + statement, values)
+                milliseconds, rows = answer_ms(connection, chart, table, job)
                 taken.append(milliseconds)
                 found.append(rows)
         assert found[0] == found[1]
@@ -176,9 +200,9 @@ def measure() -> dict[str, Any]:
     """Fill, rewrite, read."""
     jobs = ROWS // RUNS
     with deployed() as deployment:
-        filled = _fill(deployment, jobs)
-        found = _warm(deployment, jobs)
-        cold = _cold(deployment, jobs)
+        chart, filled = _fill(deployment, jobs)
+        found = _warm(deployment, chart, jobs)
+        cold = _cold(deployment, chart, jobs)
     warm = found["first"]
     ratio = warm["plain"] / warm["result_ping"]
     cold_ratio = cold["plain"] / cold["result_ping"]

@@ -50,7 +50,7 @@ class Bucket:
     """The runs due in one stretch of time, of which there is at least one."""
 
     start: dt.datetime
-    #: Counts of runs by how they ended; 0 for metrics of a repeated group.
+    #: Counts of runs by how they ended; 0 for metrics of a repeated group, and where they were not asked for.
     ok: int
     failed: int
     error: int
@@ -69,13 +69,22 @@ def buckets(
     end: dt.datetime,
     width: dt.timedelta,
     percentiles: bool = False,
+    counts: bool = True,
 ) -> tuple[Bucket, ...]:
     """Return the buckets in which there are runs, in order of time; they begin at whole multiples since 2000.
 
     KeyError when the source has no such metric.
     """
     found = _read(
-        connection, source, metrics, job_ids, (start, end), width, keys=None, percentiles=percentiles
+        connection,
+        source,
+        metrics,
+        job_ids,
+        (start, end),
+        width,
+        keys=None,
+        percentiles=percentiles,
+        counts=counts,
     )
     return found.get("", ())
 
@@ -137,6 +146,7 @@ def _read(
     *,
     keys: Sequence[str] | None,
     percentiles: bool,
+    counts: bool = False,
 ) -> dict[str, tuple[Bucket, ...]]:
     """Return buckets by key, all under an empty one where `keys` is None."""
     columns = [column_of(source, metric) for metric in metrics]
@@ -146,7 +156,7 @@ def _read(
         return {}
     values: dict[str, Any] = {"width": width, "keys": keys}
     keyed = keys is not None
-    query = _figures_sql(source, columns, parts, values, keyed=keyed)
+    query = _figures_sql(source, columns, parts, values, keyed=keyed, counts=counts)
     figures = connection.execute(text(query), values).all()
     sketched = _sketches(connection, source, columns, parts, width, keys) if percentiles else {}
     found: dict[str, list[Bucket]] = {}
@@ -191,10 +201,14 @@ def _figures_sql(
     values: dict[str, Any],
     *,
     keyed: bool,
+    counts: bool,
 ) -> str:
-    """Return the SQL of key, beginning, runs by how they ended (own metrics only), and figures, in order of time."""
-    counts = list(rollups.RUNS.values()) if source.child is None else []
-    names = [*counts, *(f"{column.name}_{part}" for column in columns for part in ("n", "sum", "min", "max"))]
+    """Return the SQL of key, beginning, runs by how they ended if asked (own metrics only), and figures, in order of time."""
+    of_runs = list(rollups.RUNS.values()) if counts and source.child is None else []
+    names = [
+        *of_runs,
+        *(f"{column.name}_{part}" for column in columns for part in ("n", "sum", "min", "max")),
+    ]
     by = _gathered_by(keyed=keyed)
     selects = []
     for number, (jobs, piece) in enumerate(parts):
@@ -203,15 +217,18 @@ def _figures_sql(
         _, instant = _place(source, piece)
         origin = _from(source, piece, jobs, number, values, keyed=keyed)
         selects.append(f"SELECT {_begin(instant, keyed=keyed)}{chosen} {origin} GROUP BY {by}")
-    sums = "".join(
-        f", {'min' if name.endswith('_min') else 'max' if name.endswith('_max') else 'sum'}({name})"
-        for name in names
-    )
-    key = "key" if keyed else "''"
+    # The usual chart is from one place only: nothing is to be gathered once more.
+    gathered = names if len(selects) == 1 else [_gather(name) for name in names]
+    key, again = "key" if keyed else "''", "" if len(selects) == 1 else f"GROUP BY {by} "
     return (
-        f"SELECT {key}, begin{sums} FROM ({' UNION ALL '.join(selects)}) parts "  # noqa: S608
-        f"GROUP BY {by} ORDER BY {by}"
+        f"SELECT {', '.join([key, 'begin', *gathered])} FROM ({' UNION ALL '.join(selects)}) parts "  # noqa: S608
+        f"{again}ORDER BY {by}"
     )
+
+
+def _gather(name: str) -> str:
+    """Return the SQL that makes one figure of the figures of several places."""
+    return f"{'min' if name.endswith('_min') else 'max' if name.endswith('_max') else 'sum'}({name})"
 
 
 def _sketches(

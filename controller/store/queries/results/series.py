@@ -102,6 +102,7 @@ def series(
         end=end,
         width=width,
         percentiles=True,
+        counts=False,
     )
     gaps = gaps_of_buckets(connection, plan, [each.start for each in found], width) if plan else ()
     buckets = with_gaps([point_of(each.start, each.figures[metric]) for each in found], gaps, width)
