@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from controller import assets
 from controller.errors import StreamSwarmError
 from controller.fleet import operations
 from controller.fleet.desk import Grant, Reach
@@ -96,3 +99,35 @@ def test_a_controller_that_refuses_is_told_of_every_host(inventory: Path, tmp_pa
     for host in "bc":
         assert said[host].startswith("No addresses for ")
         assert "403 the token may not ask for that" in said[host]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [("describe", "The controller was not brought"), ("retire", "The worker is off the host, and")],
+)
+def test_plain_playbooks_tell_why_the_controller_was_not_told(
+    inventory: Path, tmp_path: Path, tasks: str, said: str
+) -> None:
+    """The request, which holds the API token, stays hidden."""
+    role = {"name": str(assets.playbooks() / "roles/worker"), "tasks_from": tasks}
+    play = {"hosts": "b", "gather_facts": False, "tasks": [{"ansible.builtin.import_role": role}]}
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(json.dumps([play]))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, playbook],
+        env={
+            **os.environ,
+            "LC_ALL": "C.UTF-8",
+            "ANSIBLE_HOME": str(tmp_path / "home"),
+            "STREAMSWARM_URL": "http://127.0.0.1:9",
+            "STREAMSWARM_TOKEN": "ssw_secret",
+            "no_proxy": "*",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    [line] = [line for line in done.stdout.splitlines() if said in line and "fatal" in line]
+    assert "Connection refused" in line
+    assert "ssw_secret" not in done.stdout + done.stderr
