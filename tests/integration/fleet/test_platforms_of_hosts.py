@@ -1,4 +1,4 @@
-"""Hosts of several platforms in one run: what cannot be built for one keeps no other host from anything."""
+"""What fails for one platform, or for all hosts at once, told of each host that it is about and of no other. Needs no laboratory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from controller.errors import StreamSwarmError
 from controller.fleet import operations
+from controller.fleet.desk import Grant, Reach
+from controller.fleet.inventory import InventoryHost
 from controller.fleet.operations import PlaybookRequest
 
 _BUILDER = """#!/bin/sh
@@ -73,3 +76,23 @@ def test_a_batch_that_ends_before_its_time_is_no_success(inventory: Path) -> Non
     said = {host.host: (host.succeeded, host.message.split(",")[0]) for host in recap.hosts}
     ended = (False, "it did not come to the end")
     assert said == {"a": (False, "Error: there are no wheels for riscv64"), "b": ended, "c": ended}
+
+
+def test_a_controller_that_refuses_is_told_of_every_host(inventory: Path, tmp_path: Path) -> None:
+    """Ansible hides the task that asks, and its reason with it; the reason holds no secret."""
+    (tmp_path / "bundle.tar.gz").touch()
+
+    def refuse() -> Reach:
+        raise StreamSwarmError("403 the token may not ask for that")
+
+    def grant_for(host: InventoryHost) -> Grant:
+        raise AssertionError(host)
+
+    recap = operations.provision(
+        PlaybookRequest(inventories=(inventory,), check=True), grant_for=grant_for, ask_reach=refuse
+    )
+    said = {host.host: host.message for host in recap.hosts}
+    assert not any(host.succeeded for host in recap.hosts)
+    for host in "bc":
+        assert said[host].startswith("No addresses for ")
+        assert "403 the token may not ask for that" in said[host]

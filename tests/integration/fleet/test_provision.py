@@ -18,11 +18,13 @@ from lab.laboratory import Lab
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from controller.errors import StreamSwarmError
 from controller.fleet import archive, distribution
 from controller.fleet.bundles import Bundle, ready_bundles
+from controller.fleet.desk import Grant
 from controller.fleet.drift import DriftKind, FleetWorker, Releases, compare
 from controller.fleet.events import TaskEvent, TaskState
-from controller.fleet.inventory import load_inventory
+from controller.fleet.inventory import InventoryHost, load_inventory
 from controller.fleet.operations import OperationError, PlaybookRequest, Recap, provision
 from controller.plain import plain
 from controller.store.commands import destinations, tests
@@ -416,6 +418,20 @@ def test_an_unknown_host_key_is_refused(controller: Any, lab: Lab, tmp_path: Pat
         )
     assert recap.hosts[0].unreachable
     assert "Host key verification failed" in recap.hosts[0].message
+
+
+def test_a_refused_token_is_told_with_its_reason(controller: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ansible hides what happens to the token, and with it why there is none."""
+
+    def refuse(_: InventoryHost) -> Grant:
+        raise StreamSwarmError("403 the role viewer may not make enrolment tokens")
+
+    monkeypatch.setattr(controller, "grant_for", refuse)
+    run = Run(controller, limit="host2")
+    assert not run.recap.succeeded
+    assert run.message().startswith("No enrolment token for host2: 403 the role viewer may not make"), (
+        run.message()
+    )
 
 
 def test_a_worker_that_cannot_enrol_is_told_with_its_own_words(controller: Any) -> None:

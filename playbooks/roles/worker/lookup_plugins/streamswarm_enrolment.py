@@ -32,6 +32,12 @@ options:
     description: Whether the host needs a token. Without it only the addresses and the CA are asked for; nothing is made.
     type: bool
     default: true
+  refusal:
+    description:
+      - Whether to return a dictionary with C(refused), the reason, where it cannot be had, instead of failing. A task with
+        C(no_log=true) that fails does not say why; the reason holds no secret.
+    type: bool
+    default: false
   site:
     description: Where the host stands; shown in the dashboard.
     type: str
@@ -83,7 +89,12 @@ class LookupModule(LookupBase):
             "groups": list(self.get_option("groups")),
         }
         with_token = self.get_option("token")
-        return [grant({"host": str(term), **about}, with_token=with_token) for term in terms]
+        try:
+            return [grant({"host": str(term), **about}, with_token=with_token) for term in terms]
+        except AnsibleError as error:
+            if not self.get_option("refusal"):
+                raise
+            return [{"refused": error.message}] * len(terms)
 
 
 def grant(request: dict[str, Any], *, with_token: bool = True) -> dict[str, Any]:
