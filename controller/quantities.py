@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 #: What a value that was not measured looks like.
 NOTHING = "\N{EN DASH}"
@@ -10,6 +11,8 @@ THIN = "\N{NARROW NO-BREAK SPACE}"
 SPACE = "\N{NO-BREAK SPACE}"
 #: Seconds and word of the units of time, the largest first.
 SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+#: What is larger is written with its power of ten, also whole numbers that no double holds.
+_READABLE = 1e100
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -32,6 +35,8 @@ def quantity(value: float | bool | None, unit: str = "1") -> str:
 def number(value: float) -> str:
     """Return a number to three significant digits, thousands set apart; whole numbers stay whole."""
     size = abs(value)
+    if size > _READABLE:
+        return f"{Decimal(value):.2e}"
     decimals = 0
     if not float(value).is_integer():
         decimals = min(4, max(0, 2 - math.floor(math.log10(size)))) if size >= 1e-3 else 4

@@ -49,6 +49,8 @@ _DRAIN_S = 10.0
 _MOST_SHORT_S = 300.0
 _GOODBYE_S = 2.0
 _RENEWAL_PAUSE_S = 10.0
+#: What a heartbeat tells beyond these is not believed: results on a disk, milliseconds of a clock.
+_MOST_RECORDS, _MOST_OFFSET_MS = 2**40, 1e13
 
 
 class Stream(Protocol):
@@ -344,10 +346,11 @@ class Session:
                 worker_id=self.worker_id,
                 epoch=self.epoch,
                 jobs_revision=heartbeat.jobs_revision,
-                spool_records=heartbeat.spool_records,
+                spool_records=min(max(heartbeat.spool_records, 0), _MOST_RECORDS),
                 spool_alarm=heartbeat.spool_alarm,
                 vantage_alarm=heartbeat.vantage_alarm,
-                clock_offset_ms=offset if offset is not None and math.isfinite(offset) else None,
+                # NaN compares with nothing.
+                clock_offset_ms=offset if offset is not None and abs(offset) <= _MOST_OFFSET_MS else None,
             )
         )
         self._outbox.heartbeat(

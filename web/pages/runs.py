@@ -38,13 +38,11 @@ def test_run_of_job(test_id: int, job_id: int, at_us: int) -> str:
         )
     run = page.items[0]
     detail = dict(run.detail or {})
-    histograms = {
-        name.removesuffix(_HISTOGRAM).upper(): steps
-        for name, found in list(detail.items())
-        if name.endswith(_HISTOGRAM) and (steps := _steps(found))
-    }
-    for name in histograms:
-        del detail[name.lower() + _HISTOGRAM]
+    histograms = {}
+    for name in [name for name in detail if name.endswith(_HISTOGRAM)]:
+        if steps := _steps(detail[name]):
+            histograms[name.removesuffix(_HISTOGRAM).upper()] = steps
+            del detail[name]
     state, word = run_state(run.status)
     return render_template(
         "tests/run.html",

@@ -40,6 +40,8 @@ _IP_PKTINFO = 8
 _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 49, 50
 #: struct in_pktinfo: interface, the address of this host that was asked, the address in the packet.
 _PKTINFO4 = struct.Struct("=i4s4s")
+#: struct in6_pktinfo: the address in the packet, interface.
+_PKTINFO6 = struct.Struct("=16si")
 
 
 class Answering:
@@ -177,19 +179,29 @@ def _serve(sock: socket.socket, answering: Answering) -> None:
             data, ancillary, _, address = sock.recvmsg(mark_messages.SIZE + 1, _ANCILLARY_BYTES)
         except OSError:  # nothing more, or an error of an answer sent before
             return
+        back = _way_back(ancillary)
+        if back is None:
+            continue
         sender = ipaddress.ip_address(address[0])
         answer = answering.answer(data, options.octet_in(ancillary), sender, address[1])
         if answer is not None:
             with contextlib.suppress(OSError):  # no way back there: the asker hears nothing
-                sock.sendmsg([answer], _way_back(ancillary), 0, address)
+                sock.sendmsg([answer], back, 0, address)
 
 
-def _way_back(ancillary: Iterable[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
-    """Return the control message that makes an answer leave from the address that was asked."""
+def _way_back(ancillary: Iterable[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]] | None:
+    """Return the control message that makes an answer leave from the address that was asked, by the route of that way.
+
+    None when many were asked at once, by broadcast or multicast: one request would bring an answer of each of them.
+    """
     for level, sort, data in ancillary:
         if (level, sort) == (socket.IPPROTO_IP, _IP_PKTINFO):
-            _, asked, _ = _PKTINFO4.unpack(data)
-            return [(level, sort, _PKTINFO4.pack(0, asked, bytes(4)))]
+            _, own, asked = _PKTINFO4.unpack(data)
+            return [(level, sort, _PKTINFO4.pack(0, own, bytes(4)))] if own == asked else None
         if (level, sort) == (socket.IPPROTO_IPV6, _IPV6_PKTINFO):
-            return [(level, sort, data)]
-    return []
+            packed, interface = _PKTINFO6.unpack(data)
+            asked6 = ipaddress.IPv6Address(packed)
+            if asked6.is_multicast:
+                return None
+            return [(level, sort, _PKTINFO6.pack(packed, interface if asked6.is_link_local else 0))]
+    return None

@@ -14,11 +14,18 @@ from streamswarm.v1 import gateway_pb2
 
 
 async def test_heartbeats_are_written_together(deployment: Any) -> None:
-    """What heartbeats tell is in the database soon after; a clock offset that is no number is left out."""
-    worker, other = await deployment.enrol("host-a"), await deployment.enrol("host-b")
-    async with deployment.session(worker) as session, deployment.session(other) as second:
-        await session.hello()
-        await second.hello()
+    """What heartbeats tell is in the database soon after; a clock offset that is no number, or none of a clock, is left out."""
+    worker, other, liar = [await deployment.enrol(f"host-{name}") for name in "abc"]
+    async with (
+        deployment.session(worker) as session,
+        deployment.session(other) as second,
+        deployment.session(liar) as third,
+    ):
+        for each in (session, second, third):
+            await each.hello()
+        await third.send(
+            heartbeat={"spool_records": -(2**63), "clock_offset_ms": 1e308, "vantage_alarm": "lies"}
+        )
         await session.send(heartbeat={"jobs_revision": 3, "spool_records": 7, "clock_offset_ms": 1.5})
         await second.send(
             heartbeat={
@@ -28,11 +35,13 @@ async def test_heartbeats_are_written_together(deployment: Any) -> None:
             }
         )
         async with asyncio.timeout(5):
-            while not deployment.sql("SELECT 1 FROM workers WHERE spool_alarm = 'disk full'"):
+            while deployment.sql(
+                "SELECT count(*) FROM workers WHERE vantage_alarm <> '' OR spool_records = 7"
+            ) != [(3,)]:
                 await asyncio.sleep(0.05)
     assert deployment.sql(
         "SELECT host_name, jobs_applied, spool_records, vantage_alarm, clock_offset_ms FROM workers ORDER BY host_name"
-    ) == [("host-a", 3, 7, "", 1.5), ("host-b", 0, 0, "no carrier", None)]
+    ) == [("host-a", 3, 7, "", 1.5), ("host-b", 0, 0, "no carrier", None), ("host-c", 0, 0, "lies", None)]
 
 
 async def test_the_more_workers_the_rarer_their_heartbeats(deployment: Any) -> None:

@@ -27,9 +27,8 @@ def _once(folder: Path, *command: str, jobs: str = "", key: str = "") -> subproc
         env={
             "PATH": "/usr/bin:/bin",
             "STREAMSWARM_ONCE_POLICY": '{"deny": ["192.0.2.0/24"]}',
-            "STREAMSWARM_ONCE_RESPONDER_KEY": key,
         },
-        input=jobs,
+        input=f"{key}\n{jobs}",
         capture_output=True,
         text=True,
         timeout=20,

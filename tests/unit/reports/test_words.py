@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies
 
 from controller.planning.accounts import Account
-from controller.quantities import share
+from controller.quantities import number, share
 from controller.reports.accounting import Stretch
 from controller.reports.document import compose
 from controller.reports.records import ARROW, LineReport, Report, TestReport
@@ -200,3 +200,11 @@ def test_names_are_never_markup() -> None:
 
     assert markup(evil).tags == markup("plain").tags
     assert markup(evil).references == []
+
+
+def test_numbers_that_nobody_reads_have_their_power_of_ten() -> None:
+    """Whole ones too that no double holds: workers tell what they like."""
+    assert number(10**310) == "1.00e+310"
+    assert number(-(10**4200)) == "-1.00e+4200"
+    assert number(2e200) == "2.00e+200"
+    assert number(10**15) == "1\u202f000\u202f000\u202f000\u202f000\u202f000"

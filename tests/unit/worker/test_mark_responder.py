@@ -7,6 +7,7 @@ import dataclasses
 import hmac
 import ipaddress
 import socket
+import struct
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from worker.concurrency import cancel
 from worker.config import WorkerConfig
 from worker.errors import ConfigurationError
 from worker.policy import Policy, PolicyError
-from worker.responders.marks import MOST_PER_S, Answering, respond
+from worker.responders.marks import MOST_PER_S, Answering, _way_back, listening, respond
 from worker.wire import mark_messages
 from worker.wire.mark_messages import MarkMessage, Sort
 
@@ -211,3 +212,35 @@ def free_udp_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("0.0.0.0", 0))  # noqa: S104  as the responder does
         return int(taken.getsockname()[1])
+
+
+async def test_what_was_sent_to_many_at_once_is_not_answered() -> None:
+    """Otherwise one request to a broadcast address would bring an answer of every worker of the link."""
+    answering = Answering(SECRET, Policy.parse({"allow_loopback": True}), SystemClock().steady_us)
+    request = mark_messages.packed(MarkMessage(sort=Sort.OPEN, nonce=NONCE), KEY)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.bind(("127.0.0.1", 0))
+        asker.setblocking(False)
+        asker.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as free:
+            free.bind(("::", 0))
+            port = free.getsockname()[1]
+        with listening(port, answering):
+            for address in ("127.255.255.255", "127.0.0.1"):
+                asker.sendto(request, (address, port))
+            loop = asyncio.get_running_loop()
+            _, sender = await asyncio.wait_for(loop.sock_recvfrom(asker, 2000), 5)
+            assert sender == ("127.0.0.1", port)
+            await asyncio.sleep(0.1)
+            with pytest.raises(BlockingIOError):
+                asker.recvfrom(2000)
+
+
+def test_an_answer_takes_the_route_of_its_way() -> None:
+    """From the address that was asked, over whatever interface leads back, except where an address is of one link only."""
+    for address, kept in (("2001:db8::7", 0), ("fe80::7", 3)):
+        asked = ipaddress.IPv6Address(address).packed
+        [(_, _, data)] = _way_back([(socket.IPPROTO_IPV6, 50, asked + struct.pack("=i", 3))]) or []
+        assert data == asked + struct.pack("=i", kept)
+    many = ipaddress.IPv6Address("ff02::1").packed
+    assert _way_back([(socket.IPPROTO_IPV6, 50, many + struct.pack("=i", 3))]) is None

@@ -158,6 +158,20 @@ def test_a_detail_that_is_no_histogram_is_shown_as_it_is(
     assert "Histogram of" not in page
 
 
+@pytest.mark.parametrize(
+    "odd", [{"RTT_histogram": {"1": 2}}, {"\u00df_histogram": {"1": 2}}, {"x_histogram": {"1": 10**400}}]
+)
+def test_a_histogram_of_any_name_and_size_is_drawn(operator, rows, begin, odd: dict[str, object]) -> None:
+    """Names in capitals or with letters that have no capital of their own; counts that no double holds."""
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test("Alpha", "ping", destinations=[place])
+    job = rows.job(test, rows.worker("edge-1"), place)
+    rows.run(job, begin, rtt_avg_ms=1.25, detail=odd)
+    answer = operator.client.get(f"/tests/{test}/jobs/{job}/runs/{to_microseconds(begin)}")
+    assert answer.status_code == 200
+    assert "Histogram of" in answer.get_data(as_text=True)
+
+
 def test_the_page_of_a_traceroute_shows_its_hops(operator, traced, begin) -> None:
     """Runs without rows and without detail have a page too."""
     test, first, _second = traced
