@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import and_, select, tuple_
+from sqlalchemy import Select, Table, and_, select, tuple_
 from sqlalchemy.orm import Session
 
 from controller.store import results
@@ -34,24 +34,8 @@ def runs_of(
 ) -> Iterator[tuple[ScheduledJob, Any]]:
     """Yield each run due in [start, end) with its job, jobs one after another, each in order of time."""
     table = results.table(kind)
-    columns = [column for column in table.c if column.name != "detail"]
-    for job in jobs:
-        after: dt.datetime | None = None
-        while True:
-            begin = table.c.scheduled_at >= start if after is None else table.c.scheduled_at > after
-            query = (
-                select(*columns)
-                .where(table.c.job_id == job.id, begin, table.c.scheduled_at < end)
-                .order_by(table.c.scheduled_at)
-                .limit(page)
-            )
-            with transaction() as session:
-                rows = session.execute(query).mappings().all()
-            for row in rows:
-                yield job, row
-            if len(rows) < page:
-                break
-            after = rows[-1]["scheduled_at"]
+    runs = select(*(column for column in table.c if column.name != "detail"))
+    return _walk(transaction, runs, table, ("scheduled_at",), jobs, start=start, end=end, page=page)
 
 
 def rows_of(
@@ -70,18 +54,32 @@ def rows_of(
     """
     table, own = results.child_table(kind, child), results.table(kind)
     run = and_(own.c.job_id == table.c.job_id, own.c.scheduled_at == table.c.scheduled_at)
-    place = tuple_(table.c.scheduled_at, table.c.key)
+    rows = select(*table.c, own.c.status.label(RUN_STATUS)).join(own, run)
+    return _walk(transaction, rows, table, ("scheduled_at", "key"), jobs, start=start, end=end, page=page)
+
+
+def _walk(
+    transaction: Callable[[], AbstractContextManager[Session]],
+    wanted: Select[Any],
+    table: Table,
+    order: Sequence[str],
+    jobs: Sequence[ScheduledJob],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    page: int,
+) -> Iterator[tuple[ScheduledJob, Any]]:
+    """Yield the wanted rows of jobs that were due in [start, end); `order` is the rest of the table's key, time first."""
+    place = [table.c[name] for name in order]
     for job in jobs:
-        after: tuple[dt.datetime, str] | None = None
+        after: tuple[Any, ...] | None = None
         while True:
             begin = table.c.scheduled_at >= start
             if after is not None:
-                begin = and_(table.c.scheduled_at >= after[0], place > after)
+                begin = and_(table.c.scheduled_at >= after[0], tuple_(*place) > after)
             query = (
-                select(*table.c, own.c.status.label(RUN_STATUS))
-                .join(own, run)
-                .where(table.c.job_id == job.id, begin, table.c.scheduled_at < end)
-                .order_by(table.c.scheduled_at, table.c.key)
+                wanted.where(table.c.job_id == job.id, begin, table.c.scheduled_at < end)
+                .order_by(*place)
                 .limit(page)
             )
             with transaction() as session:
@@ -90,4 +88,4 @@ def rows_of(
                 yield job, row
             if len(rows) < page:
                 break
-            after = (rows[-1]["scheduled_at"], rows[-1]["key"])
+            after = tuple(rows[-1][name] for name in order)
