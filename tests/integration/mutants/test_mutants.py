@@ -76,7 +76,7 @@ MUTANTS = {
                 "        wire = []\n"
                 "        for text in [text for portion in portions for text in portion.wire]:\n"
                 "            arrived = probe_pb2.Result.FromString(text)\n"
-                "            arrived.scheduled_at_us = int(utc_now().timestamp() * 1e6) + len(wire)\n"
+                "            arrived.scheduled_at_us = self._now_us() + len(wire)\n"
                 "            wire.append(arrived.SerializeToString())\n",
             ),
         ),
