@@ -169,6 +169,7 @@ def test_nothing_is_left_and_a_second_run_changes_nothing(
     run = Removal(controller, api, limit="host1")
     assert run.recap.succeeded, run.said()
     assert _left(provisioned) == []
+    assert provisioned.ssh("ls -d /root/.ansible /home/*/.ansible 2>/dev/null || true") == ""
     assert "sleep 600" not in provisioned.ssh("ps", "-eo", "args")
     assert "End the processes of the account" in run.changed()
     assert "revoked at the controller" in run.said()
