@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, cast
 
 from worker.wire.trace.plan import Probe
@@ -28,7 +29,7 @@ def test_slots_are_drawn_by_chance() -> None:
     """Two engines begin otherwise, and neither counts."""
     first, second = drawn(Slots(), 100), drawn(Slots(), 100)
     assert first != second
-    steps = [later - earlier for earlier, later in zip(first, first[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(first)]
     assert len(set(steps)) > 50
     assert max(first) > 32_768 > min(first)
 
