@@ -223,7 +223,7 @@ def test_a_new_major_version_of_the_embedded_server_is_reached_by_a_backup(own: 
     (old / "postgres" / "PG_VERSION").write_text("17\n")
     before = {path: path.stat().st_mtime_ns for path in (old / "postgres").rglob("*")}
     for words in (
-        ("db", "upgrade"),
+        ("db", "serve"),
         ("backup", str(own / "late.tar")),
         ("restore", "--replace", str(own / "backup.tar")),
     ):
