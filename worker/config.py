@@ -145,7 +145,7 @@ def read_responder_keys(path: Path) -> tuple[str, ...]:
     Raises ConfigurationError.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").strip().splitlines()] or [""]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()] or [""]
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"the file of the responder key, {path}, cannot be read: {error}",
