@@ -72,13 +72,13 @@ async def test_late_replies_are_a_sign_of_the_destination(path4: Path4, probe: P
     """They count as lost, and still the destination was reached: a firewall that keeps packets out is something else."""
     with path4.near.entered():
         path4.first.limit("sw2a", "100kbit", burst="200", queue="5s")
-        # 15 ms a packet, and one every 10 ms: the queue grows.
+        # 15 ms a packet: more than a second of them waits there, and one more comes every 10 ms, for two seconds.
         path4.near.run(
-            "fping", "-c", "30", "-p", "10", "-t", "10", "-b", "150", "-q", FAR["ipv4"], check=False
+            "fping", "-c", "80", "-p", "1", "-t", "10", "-b", "150", "-q", FAR["ipv4"], check=False
         )
         with pytest.raises(ProbeFailure, match="answered none") as caught:
             await probe(
-                "qos", FAR["ipv4"], classes=["EF"], count=30, interval_ms=10, timeout_ms=20, size_bytes=150
+                "qos", FAR["ipv4"], classes=["EF"], count=200, interval_ms=10, timeout_ms=20, size_bytes=150
             )
     assert caught.value.detail["late"] >= 1
     assert reached(contract.kind("qos"), caught.value)
