@@ -270,7 +270,13 @@ def test_there_may_be_a_previous_key(tmp_path: Path) -> None:
     for text, keys in ((f"{SECRET}\n", (SECRET,)), (f"{SECRET}\n{SECRET}!\n", (SECRET, SECRET + "!"))):
         file.write_text(text)
         assert read_responder_keys(file) == keys
-    for text in ("", f"\n{SECRET}\n", f"{SECRET}\nshort\n", f"{SECRET}\n\n{SECRET}!", f"{SECRET}\n{SECRET}1\n{SECRET}2"):
+    for text in (
+        "",
+        f"\n{SECRET}\n",
+        f"{SECRET}\nshort\n",
+        f"{SECRET}\n\n{SECRET}!",
+        f"{SECRET}\n{SECRET}1\n{SECRET}2",
+    ):
         file.write_text(text)
         with pytest.raises(ConfigurationError):
             read_responder_keys(file)
