@@ -310,16 +310,21 @@ def test_another_release_takes_over_and_the_first_one_comes_back(
     assert [task for _, task in there.changed()] == [
         "Bring the bundle",
         "Check and unpack the bundle",
+        "Remember the release to go back to",
         "Release, service, folders and policy",
         "Restart the worker",
     ]
+    links = f"readlink {RELEASES}/../current {RELEASES}/../previous"
+    assert host.ssh(links).split() == [f"releases/{newer.version}", f"releases/{host_bundle.version}"]
     assert sorted(host.ssh("ls", RELEASES).split()) == sorted([host_bundle.version, newer.version])
     controller.wait_for(CONNECTED, [("host1", newer.version)], seconds=30)
     back = Run(controller, limit="host1", variables={"streamswarm_worker_bundle": str(host_bundle.path)})
     assert [task for _, task in back.changed()] == [
+        "Remember the release to go back to",
         "Release, service, folders and policy",
         "Restart the worker",
     ]
+    assert host.ssh(links).split() == [f"releases/{host_bundle.version}", f"releases/{newer.version}"]
     controller.wait_for(CONNECTED, [("host1", host_bundle.version)], seconds=30)
 
 
