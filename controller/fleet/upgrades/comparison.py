@@ -156,18 +156,40 @@ def _notes(upgraded: Sequence[Line], judged: Sequence[Line], control: Sequence[L
     return tuple(notes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """A line's values of one quantity, in the order of time."""
+
+    line: Line
+    before: Sequence[float]
+    after: Sequence[float]
+
+    def series(self, scale: Callable[[float], float]) -> Series:
+        """Return them on a scale."""
+        before, after = (np.array([scale(value) for value in side]) for side in (self.before, self.after))
+        return Series(destination=self.line.destination, host=self.line.host, before=before, after=after)
+
+
+def _measured(lines: Iterable[Line], quantity: Quantity) -> list[_Measured]:
+    """Return the values of those lines that have enough of them."""
+    found = []
+    for line in lines:
+        before, after = (
+            [value for run in reversed(runs) if (value := quantity.read(run)) is not None]
+            for runs in (line.before, line.after)
+        )
+        if min(len(before), len(after)) >= FEWEST_RUNS:
+            found.append(_Measured(line=line, before=before, after=after))
+    return found
+
+
 def _findings(quantity: Quantity, upgraded: Sequence[Line], control: Sequence[Line]) -> Iterator[Finding]:
-    ours = [line for line in upgraded if _measured(line, quantity)]
-    others = [line for line in control if _measured(line, quantity)]
+    ours, others = _measured(upgraded, quantity), _measured(control, quantity)
     if not ours:
         return
     middle = Middle.SHARE if quantity.is_share else Middle.MEDIAN
     first, *further = (
-        effects(
-            [_series(line, quantity, scale) for line in ours],
-            [_series(line, quantity, scale) for line in others],
-            middle=middle,
-        )
+        effects([each.series(scale) for each in ours], [each.series(scale) for each in others], middle=middle)
         for scale in quantity.scales
     )
     for number, found in enumerate(first):
@@ -176,11 +198,14 @@ def _findings(quantity: Quantity, upgraded: Sequence[Line], control: Sequence[Li
         yield _finding(quantity, replace(found, probability=probability), lines, others)
 
 
-def _finding(quantity: Quantity, found: Effect, lines: Sequence[Line], control: Sequence[Line]) -> Finding:
+def _finding(
+    quantity: Quantity, found: Effect, measured: Sequence[_Measured], control: Sequence[_Measured]
+) -> Finding:
     sign = -1.0 if quantity.falling else 1.0
+    lines = [each.line for each in measured]
     destinations = {line.destination for line in lines}
-    same = [line for line in control if line.destination in destinations]
-    sizes = [len(_values(line, quantity)[side]) for line in lines for side in (0, 1)]
+    same = [each for each in control if each.line.destination in destinations]
+    sizes = [len(side) for each in measured for side in (each.before, each.after)]
 
     def told(size: float) -> float:
         return size if quantity.is_share else math.expm1(sign * size)
@@ -196,7 +221,7 @@ def _finding(quantity: Quantity, found: Effect, lines: Sequence[Line], control: 
         where=names[found.level],
         quantity=quantity.name,
         unit=quantity.unit,
-        upgraded=_side(lines, quantity),
+        upgraded=_side(measured, quantity),
         control=_side(same or control, quantity),
         effect=told(found.size),
         common=told(found.common),
@@ -225,31 +250,14 @@ def _corrected(tried: Sequence[Finding]) -> list[Finding]:
     return found
 
 
-def _values(line: Line, quantity: Quantity) -> tuple[list[float], list[float]]:
-    """Return a line's values before and after, in the order of time."""
-    before, after = (
-        [value for run in reversed(runs) if (value := quantity.read(run)) is not None]
-        for runs in (line.before, line.after)
-    )
-    return before, after
-
-
-def _measured(line: Line, quantity: Quantity) -> bool:
-    before, after = _values(line, quantity)
-    return min(len(before), len(after)) >= FEWEST_RUNS
-
-
-def _series(line: Line, quantity: Quantity, scale: Callable[[float], float]) -> Series:
-    before, after = (np.array([scale(value) for value in values]) for values in _values(line, quantity))
-    return Series(destination=line.destination, host=line.host, before=before, after=after)
-
-
-def _side(lines: Sequence[Line], quantity: Quantity) -> Side:
-    centre = np.mean if quantity.is_share else np.median
-    middles = [
-        [float(centre(values)) for line in lines if (values := _values(line, quantity)[side])]
-        for side in (0, 1)
-    ]
+def _side(measured: Sequence[_Measured], quantity: Quantity) -> Side:
     # Of shares the mean over the lines: the middle of many that are well would hide those that are not.
-    before, after = (float(centre(each)) if each else math.nan for each in middles)
-    return Side(hosts=tuple(dict.fromkeys(line.host for line in lines)), before=before, after=after)
+    centre = np.mean if quantity.is_share else np.median
+    hosts = tuple(dict.fromkeys(each.line.host for each in measured))
+    if not measured:
+        return Side(hosts=(), before=math.nan, after=math.nan)
+    return Side(
+        hosts=hosts,
+        before=float(centre([centre(each.before) for each in measured])),
+        after=float(centre([centre(each.after) for each in measured])),
+    )
