@@ -16,6 +16,7 @@ from controller.store.entities.upkeep import (
     Expiry,
     RewrittenPartition,
     RollupFrontier,
+    UpkeepClock,
     UpkeepTrouble,
 )
 from controller.store.entities.workers import Certificate, EnrolmentToken, Process, Worker
@@ -47,6 +48,7 @@ __all__ = [
     "RewrittenPartition",
     "RollupFrontier",
     "Test",
+    "UpkeepClock",
     "UpkeepTrouble",
     "User",
     "WebSession",
