@@ -1,4 +1,4 @@
-"""What provisioning said last that a worker's policy shall be."""
+"""The key of every result table carries the headline, whose chart then reads the key alone."""
 
 from __future__ import annotations
 
