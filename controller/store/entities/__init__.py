@@ -18,7 +18,7 @@ from controller.store.entities.upkeep import (
     RollupFrontier,
     UpkeepTrouble,
 )
-from controller.store.entities.workers import Certificate, EnrolmentToken, Process, Worker
+from controller.store.entities.workers import Certificate, EnrolmentToken, Process, TrustedRoot, Worker
 
 __all__ = [
     "ApiToken",
@@ -47,6 +47,7 @@ __all__ = [
     "RewrittenPartition",
     "RollupFrontier",
     "Test",
+    "TrustedRoot",
     "UpkeepTrouble",
     "User",
     "WebSession",

@@ -87,6 +87,18 @@ class Certificate(Base):
     revoked_at: Mapped[dt.datetime | None]
 
 
+class TrustedRoot(Base):
+    """A root certificate of this installation. Workers trust no other, so no process works with another."""
+
+    __tablename__ = "trusted_roots"
+
+    #: SHA-256 of the certificate, in lower-case hexadecimal.
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
+    #: Host whose data folder has it.
+    host_name: Mapped[str]
+    registered_at: Mapped[dt.datetime] = now_column()
+
+
 class EnrolmentToken(Base):
     """A one-time token that lets one host enrol."""
 
