@@ -32,7 +32,7 @@ def examine(running: Sequence[ProcessRecord]) -> Iterator[Finding]:
                 yield wrong(
                     role,
                     f"the clock of {_named([process])} is {off_by(offset_ms)} the database's",
-                    "set the clock of the one that is wrong (NTP); workers' clocks are judged by the gateway's",
+                    "set the clock of the one that is wrong (NTP); workers follow the database's, certificates are judged by the gateway's",
                 )
         others = [process for process in alive if process.version != __version__]
         if others:

@@ -154,6 +154,7 @@ class RunningGateway:
             reception=self.reception,
             ingest=self.ingest,
             registry=self.sessions,
+            now_us=self.clock.now_us,
         )
 
     async def _make_partitions(self, days: Collection[tuple[str, int]]) -> None:

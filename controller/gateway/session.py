@@ -13,6 +13,7 @@ import math
 import random
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from controller.gateway import greeting, renewing
@@ -97,6 +98,7 @@ class Session:
         "_heard_at",
         "_ingest",
         "_last_seq",
+        "_now_us",
         "_outbox",
         "_reception",
         "_registry",
@@ -118,6 +120,7 @@ class Session:
         reception: Reception,
         ingest: Ingest,
         registry: Registry,
+        now_us: Callable[[], int],
     ) -> None:
         self.peer = peer
         self.epoch = 0
@@ -128,6 +131,8 @@ class Session:
         self._reception = reception
         self._ingest = ingest
         self._registry = registry
+        #: The controller's time as workers are told it: the database's, which all gateways share.
+        self._now_us = now_us
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._outbox = Outbox("")
         self._allowance = Allowance()
@@ -260,7 +265,9 @@ class Session:
         self.epoch, self.spool_id = opened.epoch, hello.spool_id
         self._outbox = Outbox(hello.spool_id)
         _log.info("worker %s (%s) has session %s", self.worker_id, opened.worker_name, self.epoch)
-        welcome = greeting.welcome(self.peer, hello, opened, heartbeat_s=self._registry.heartbeat_s())
+        welcome = greeting.welcome(
+            self.peer, hello, opened, heartbeat_s=self._registry.heartbeat_s(), now_us=self._now_us()
+        )
         if not await self._write_last(welcome):
             self.end(Why.GONE, "the worker did not take the Welcome")
             return False
@@ -355,7 +362,7 @@ class Session:
         )
         self._outbox.heartbeat(
             gateway_pb2.HeartbeatReply(
-                clock_us=greeting.wall_us(),
+                clock_us=self._now_us(),
                 heartbeat_clock_us=heartbeat.clock_us,
                 heartbeat_s=self._registry.heartbeat_s(),
             )
