@@ -48,12 +48,13 @@ class Intake:
         count, size = len(results.results), results.ByteSize()
         if not count or len(results.seqs) != count:
             raise RuleBrokenError("a batch must have as many sequence numbers as results, and at least one")
-        if not self._credit.take(results=count, size=size):
+        if not self._credit.allows(results=count, size=size):
             raise RuleBrokenError("more was sent than the credit allows")
         for seq in results.seqs:
             if seq <= self._last_seq:
                 raise RuleBrokenError(f"sequence number {seq} does not follow {self._last_seq}")
             self._last_seq = seq
+        self._credit.take(results=count, size=size)
         return Batch(source=source, seqs=list(results.seqs), wire=list(results.results), size=size)
 
     def stored(self, batch: Batch) -> None:
