@@ -43,7 +43,9 @@ _END_AGAIN_S = 5.0
 class RunningGateway:
     """A gateway that serves; made by `running`."""
 
-    def __init__(self, settings: Settings, engine: Engine, authority: Authority, *, interval_s: float) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, authority: Authority, *, interval_s: float
+    ) -> None:
         self.authority = authority
         self.database = Database(libpq_url(settings))
         self.sessions = Sessions(self.database, interval_s=interval_s)

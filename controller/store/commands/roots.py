@@ -78,7 +78,7 @@ def _check(session: Session, data_dir: Path, ours: Collection[str]) -> None:
     here, *_ = roots.fingerprints(data_dir)
     if here not in ours:
         raise ForeignRootError(
-            f"the root certificate {data_dir / 'ca' / 'root.pem'} (SHA-256 {here[:16]}…) is not this installation's, "
+            f"the root certificate {data_dir / 'ca' / 'root.pem'} (SHA-256 {_short(here)}) is not this installation's, "
             f"{_shown(session)}: workers that trust the one refuse the other",
             mend=_MEND,
         )
@@ -88,6 +88,11 @@ def _shown(session: Session) -> str:
     """Return which roots there are, since when and from where, the newest last."""
     rows = session.scalars(select(TrustedRoot).order_by(TrustedRoot.registered_at, TrustedRoot.fingerprint))
     return " and ".join(
-        f"SHA-256 {row.fingerprint[:16]}… of host {row.host_name}, noted {row.registered_at:%Y-%m-%d %H:%M} UTC"
+        f"SHA-256 {_short(row.fingerprint)} of host {row.host_name}, noted {row.registered_at:%Y-%m-%d %H:%M} UTC"
         for row in rows
     )
+
+
+def _short(fingerprint: str) -> str:
+    """Return the beginning of a fingerprint as `streamswarm ca show` writes it."""
+    return ":".join(fingerprint[at : at + 2] for at in range(0, 16, 2)) + "…"

@@ -118,6 +118,11 @@ def test_nothing_is_wrong_where_all_is_well(well: Settings) -> None:
             "roll-ups",
             "ping is rolled up until",
         ),
+        (
+            "INSERT INTO trusted_roots (fingerprint, host_name) VALUES ('00', 'elsewhere')",
+            "CA",
+            "is not this installation's, SHA-256 00",
+        ),
         ("UPDATE alembic_version SET version_num = 'another'", "database", "newer than this release"),
     ],
 )

@@ -92,9 +92,7 @@ async def test_a_gateway_whose_clock_is_wrong_neither_drops_nor_sets_aside(
 
 
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S], ids=["ahead", "behind"])
-async def test_workers_are_told_the_database_s_time_at_every_gateway(
-    deployment: Any, ahead_s: float
-) -> None:
+async def test_workers_are_told_the_database_s_time_at_every_gateway(deployment: Any, ahead_s: float) -> None:
     """In the Welcome and in every answer to a heartbeat: who goes to another gateway keeps its time and its offset."""
     worker = await deployment.enrol("host-a")
     clock = deployment.gateway.clock

@@ -306,9 +306,7 @@ def test_a_series_has_a_line_for_each_pair_and_gaps_where_nothing_was_measured(
     ground.run(job, 40, None, status=2)
     ground.run(job, 10, 4.0)
     path = f"/tests/{ground.test}/series"
-    start, end = (
-        (NOW - dt.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ") for age in (3600, 5)
-    )
+    start, end = ((NOW - dt.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ") for age in (3600, 5))
     metric = f"metric=rtt_avg_ms&from={start}&to={end}"
     answer = api("GET", f"{path}?{metric}").json
     assert (answer["metric"], answer["unit"], len(answer["lines"])) == ("rtt_avg_ms", "ms", 4)
