@@ -59,6 +59,12 @@ class Worker(Base):
     jobs_applied: Mapped[int] = mapped_column(server_default="0")
     #: When its jobs were last planned because it announced other kinds.
     replanned_at: Mapped[dt.datetime | None]
+    #: What its jobs are planned by: `{contract, kinds}` with the kinds that it can run, as it announced them when that was last
+    #: taken over; NULL before the first time.
+    ability: Mapped[dict[str, Any] | None]
+    ability_at: Mapped[dt.datetime | None]
+    #: How often that has changed since it last stood for a day.
+    ability_changes: Mapped[int] = mapped_column(Integer, server_default="0")
     created_at: Mapped[dt.datetime] = now_column()
     enrolled_at: Mapped[dt.datetime | None]
     revoked_at: Mapped[dt.datetime | None]
