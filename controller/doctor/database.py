@@ -12,11 +12,13 @@ from controller.settings import Settings
 from controller.store import partitions, results, schema
 from controller.store.engine import shown_address
 from controller.store.queries import tasks
-from controller.store.upkeep import standstills
+from controller.store.upkeep import believed, standstills
 from streamswarm.findings import Finding, ok, wrong
 
 #: A task that is due waits for seconds; one that waits for so long waits for a keeper that does not come.
 _PATIENCE_S = 300.0
+#: So far removal may be behind: rounds come each hour, and keepers are away for an upgrade or a night.
+_BEHIND = dt.timedelta(days=1)
 
 
 def server(engine: Engine, settings: Settings) -> Iterator[Finding]:
@@ -68,6 +70,21 @@ def roll_ups(connection: Connection) -> Iterator[Finding]:
         yield wrong(name, behind[0].text + more, "see that a keeper runs, and its log for what holds it up")
     if not still:
         yield ok(name, "no kind stands still")
+
+
+def retention(connection: Connection) -> Finding:
+    """Say whether removal goes by the time that it is."""
+    name = "retention"
+    time = believed.read(connection)
+    behind = connection.execute(text("SELECT now()")).scalar_one() - time
+    if behind > _BEHIND:
+        return wrong(
+            name,
+            f"what is too old goes by {time:%Y-%m-%d %H:%M} UTC, and the database's clock is {behind.days} days ahead of that",
+            "set the clocks of database and keepers if they have leapt (NTP); after a time without keepers it catches up by "
+            "itself, an hour each hour",
+        )
+    return ok(name, "what is too old goes by the time that it is")
 
 
 def partitions_ahead(connection: Connection, settings: Settings) -> Finding:

@@ -38,6 +38,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
                 yield from database.queue(session)
                 yield database.partitions_ahead(session.connection(), settings)
                 yield from database.roll_ups(session.connection())
+                yield database.retention(session.connection())
                 yield from workers.examine(session)
         except StreamSwarmError as error:
             yield wrong("database", error.message, error.mend)
@@ -53,6 +54,6 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _not_seen() -> Finding:
     return unknown(
-        "processes, queue, partitions, roll-ups, workers",
+        "processes, queue, partitions, roll-ups, retention, workers",
         "they can be looked at only when the database can be used",
     )

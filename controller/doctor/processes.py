@@ -6,8 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from controller.store.health import NEEDS, is_clock_off, off_by
 from controller.store.queries.health import ProcessRecord
+from controller.store.upkeep import believed
 from streamswarm import __version__
 from streamswarm.findings import Finding, ok, wrong
+
+#: What goes by the clock of a process.
+_JUDGED = {
+    "gateway": "certificates are judged by the gateway's",
+    "keeper": f"nothing is removed for its age while they are more than {believed.AGREEMENT.total_seconds() / 60:.0f} "
+    "minutes apart",
+}
 
 
 def examine(running: Sequence[ProcessRecord]) -> Iterator[Finding]:
@@ -32,7 +40,7 @@ def examine(running: Sequence[ProcessRecord]) -> Iterator[Finding]:
                 yield wrong(
                     role,
                     f"the clock of {_named([process])} is {off_by(offset_ms)} the database's",
-                    "set the clock of the one that is wrong (NTP); workers follow the database's, certificates are judged by the gateway's",
+                    f"set the clock of the one that is wrong (NTP); {_JUDGED[process.role]}",
                 )
         others = [process for process in alive if process.version != __version__]
         if others:

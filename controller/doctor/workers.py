@@ -17,6 +17,8 @@ _MENDS = {
     troubles.Trouble.STUCK: "see the gateway's log for why results of it are not stored",
     troubles.Trouble.NETWORK: "see the worker's page; its host has lost its own access to the network",
     troubles.Trouble.REFUSED: "see what was refused and why: its page, or /api/v1/workers/ID/quarantine",
+    troubles.Trouble.EXPIRED: "they were not stored, and its page counts them; a worker that is away for longer needs a longer "
+    "STREAMSWARM_RETENTION_DAYS, on gateways and keepers",
     troubles.Trouble.NEWER: "bring the controller to the workers' release, or the workers back to the controller's",
 }
 

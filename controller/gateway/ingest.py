@@ -325,7 +325,8 @@ class Lane:
         self._tally.repeated += counts.repeated
         self._tally.quarantined += counts.asides.total()
         self._asides.tell(counts.asides)
-        self._tally.expired += counts.expired
+        self._tally.expired += counts.expired.total()
+        self._asides.tell_expired(counts.expired)
         self._tally.deleted += counts.deleted
         self._on_stored(counts.tests, counts.one_shots)
 

@@ -38,6 +38,8 @@ class Single:
     packed: PackedResult | None
     #: Why it can never be stored; empty for one that nobody wants any more.
     fault: str = ""
+    #: Whether nobody wants it because its time is over.
+    expired: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,10 @@ class Load:
             for single in self.singles.values()
             if single.packed is not None
         }
+
+    def worker_id(self, place: int) -> uuid.UUID:
+        """Return whose result lies at a place."""
+        return self.portions[int(self.owners[place])].worker_id
 
     def places(self, position: int) -> range:
         """Return the places of a portion's results."""

@@ -28,10 +28,18 @@ class OwnedJob:
     one_shot: bool
     #: Results due before then are not its, in microseconds.
     oldest_us: int
-    #: Results due before then have expired: keepers have removed those of its kind.
+    #: Keepers have removed what was due before then of its kind.
     gone_us: int
     #: Its test or its worker was deleted with its data: nothing more of it is stored.
     deleted: bool = False
+
+    def expired_us(self, expiry_us: int) -> int:
+        """Return the instant before which its results are not stored: keepers have removed them, and they are too old.
+
+        `expiry_us` is where the retention ends by the time of now. Either alone may come from a clock that has leapt, and
+        what was acknowledged is on no disk any more.
+        """
+        return min(self.gone_us, expiry_us)
 
 
 class Ownership:
@@ -68,13 +76,10 @@ class Ownership:
         known = self._jobs
         return {job_id for job_id in job_ids if job_id in known and known[job_id].deleted}
 
-    def oldest_us(self, job_ids: Iterable[int]) -> int:
+    def oldest_us(self, job_ids: Iterable[int], expiry_us: int) -> int:
         """Return an instant before which results of some of these jobs may be too old or expired, and of none after."""
-        known = self._jobs
-        return max(
-            (max(known[job_id].oldest_us, known[job_id].gone_us) for job_id in job_ids if job_id in known),
-            default=_LONG_AGO_US,
-        )
+        known = (self._jobs[job_id] for job_id in job_ids if job_id in self._jobs)
+        return max((max(job.oldest_us, job.expired_us(expiry_us)) for job in known), default=_LONG_AGO_US)
 
     def load(self, connection: BlockingConnection, job_ids: Iterable[int]) -> None:
         """Read these jobs from the database; those that do not exist are simply not there afterwards."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ _log = logging.getLogger(__name__)
 _NEWEST_US = DAY_US
 _NO_RESULT = "it is no Result message"
 #: Acknowledged and counted, not stored and not set aside.
-_EXPIRED, _DELETED = Single(packed=None), Single(packed=None)
+_EXPIRED, _DELETED = Single(packed=None, expired=True), Single(packed=None)
 
 
 @dataclass(kw_only=True)
@@ -38,8 +39,9 @@ class Counts:
     repeated: int = 0
     #: Set aside, by worker and reason.
     asides: Counter[Aside] = field(default_factory=Counter)
-    #: Older than the retention, or of tests or workers that were deleted with their data.
-    expired: int = 0
+    #: Older than the retention, by worker.
+    expired: Counter[uuid.UUID] = field(default_factory=Counter)
+    #: Of tests or workers that were deleted with their data.
     deleted: int = 0
     #: Tests that got results, and one-shot jobs that have run.
     tests: set[int] = field(default_factory=set)
@@ -85,7 +87,7 @@ class Preparation:
         job_ids = {job_id for _, job_id, _ in claims}
         unwanted = self._ownership.deleted(job_ids)
         # Later ones are of none of these jobs too old; each of the others is judged by itself.
-        oldest_us = max(expiry_us, self._ownership.oldest_us(job_ids))
+        oldest_us = self._ownership.oldest_us(job_ids, expiry_us)
         kept = []
         for block in blocks:
             good: Flags = (block.scheduled_at_us >= oldest_us) & (block.scheduled_at_us < now_us + _NEWEST_US)
@@ -128,10 +130,11 @@ class Preparation:
             elif single.fault:
                 faults[place] = single.fault
             else:
-                counts.expired += single is _EXPIRED
+                if single.expired:
+                    counts.expired[load.worker_id(place)] += 1
                 counts.deleted += single is _DELETED
         for place, fault in faults.items():
-            counts.asides[load.portions[int(load.owners[place])].worker_id, fault] += 1
+            counts.asides[load.worker_id(place), fault] += 1
         for job_id in jobs:
             job = self._ownership.job(job_id)
             counts.tests.add(job.test_id)
@@ -159,7 +162,7 @@ class Preparation:
         fault = faults.get((position, result.job_id, kind_name(result)), "")
         if result.job_id in unwanted:
             return _DELETED  # whoever brings it: a successor on the same host may have the old spool
-        if not fault and result.scheduled_at_us < max(expiry_us, self._ownership.job(result.job_id).gone_us):
+        if not fault and result.scheduled_at_us < self._ownership.job(result.job_id).expired_us(expiry_us):
             return _EXPIRED
         if not fault and result.scheduled_at_us < self._ownership.job(result.job_id).oldest_us:
             fault = f"scheduled_at lies more than {OLDEST_DAYS} days before the job was made"

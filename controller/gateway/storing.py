@@ -10,13 +10,14 @@ All of it blocks: it runs in the threads of the pipeline, never on the event loo
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import psycopg
 
-from controller.gateway.alike import Integers
+from controller.gateway.alike import Flags, Integers
 from controller.gateway.database import BlockingConnection, is_in_vain, is_transient
 from controller.gateway.late import mark_late
 from controller.gateway.loads import Entry, Load, Portion
@@ -85,6 +86,7 @@ def store_copied(
             _copy(connection, target.table, target, parts)
             _copy_children(connection, kind, singles.get(kind, ()))
         _set_aside(connection, [(portion, entry) for portion, entry in entries if entry.fault])
+        _note_expired(connection, load, keep)
         mark_late(connection, load, keep, now_us)
     return Stored(
         claimed=frozenset(watermarks),
@@ -98,11 +100,13 @@ def store_singly(connection: BlockingConnection, load: Load, position: int) -> S
     with connection.transaction():
         watermarks, now_us = _claim(connection, load, [position])
         stored = np.zeros(len(load.seqs), dtype=np.bool_)
+        new = stored.copy()
         asides = []
         refused: dict[int, str] = {}
         repeated = set(load.places(position)) if watermarks else set()
         for place, portion, entry in _survivors(load, watermarks):
             repeated.remove(place)
+            new[place] = True
             fault = entry.fault
             if entry.packed is not None:
                 try:
@@ -133,6 +137,7 @@ def store_singly(connection: BlockingConnection, load: Load, position: int) -> S
                 refused[place] = fault
             asides.append((portion, Entry(seq=entry.seq, packed=None, fault=fault, payload=entry.payload)))
         _set_aside(connection, asides)
+        _note_expired(connection, load, new)
         mark_late(connection, load, stored, now_us)
     return Stored(
         claimed=frozenset(watermarks),
@@ -217,6 +222,19 @@ def _raise_for_partition(error: psycopg.Error) -> None:
     """A row without a partition is a check violation without a constraint's name."""
     if isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None:
         raise MissingPartitionError from error
+
+
+def _note_expired(connection: BlockingConnection, load: Load, new: Flags) -> None:
+    """Count what nobody will find any more, with the workers that brought it; their rows are held since the claim."""
+    counts = Counter(
+        load.worker_id(place) for place, single in load.singles.items() if single.expired and new[place]
+    )
+    if counts:
+        connection.execute(
+            "UPDATE workers w SET results_expired = w.results_expired + c.count, results_expired_at = now() "
+            "FROM unnest(%s::uuid[], %s::bigint[]) AS c(worker_id, count) WHERE w.id = c.worker_id",
+            (list(counts), list(counts.values())),
+        )
 
 
 def _set_aside(connection: BlockingConnection, refused: Sequence[tuple[Portion, Entry]]) -> None:

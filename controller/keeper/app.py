@@ -30,6 +30,7 @@ from controller.settings import Settings
 from controller.store import health, schema
 from controller.store.commands import operations, roots
 from controller.store.engine import libpq_url, make_engine
+from controller.store.upkeep import believed
 
 _log = logging.getLogger(__name__)
 
@@ -169,7 +170,9 @@ async def _keep_pulse(engine: Engine, stop: asyncio.Event) -> None:
 
 def _beat(engine: Engine, process_id: int | None) -> int:
     with engine.begin() as connection:
-        if process_id is None or not health.heartbeat(connection, process_id):
+        ahead = believed.read_clocks(connection).offset
+        gauges = {"clock_offset_ms": round(ahead.total_seconds() * 1000, 3)}
+        if process_id is None or not health.heartbeat(connection, process_id, gauges):
             process_id = health.register_process(connection, "keeper", f"keeper@{socket.gethostname()}")
         orphans = health.disconnect_orphans(connection)
     if orphans:

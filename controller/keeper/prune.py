@@ -18,32 +18,33 @@ from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Job, Test
 from controller.store.queries.expiries import results_gone
 from controller.store.queries.tests import runs_once
+from controller.store.upkeep import believed
 
 _DAY_S = 86_400.0
 #: Tests that are deleted in one transaction.
 _TOGETHER = 500
 #: Rows that are deleted in one.
 _ROWS_TOGETHER = 10_000
-#: What is deleted, by table, with its condition.
+#: What is deleted, by table, with its condition; `:now` is the time that removal goes by.
 _RULES = {
-    "login_attempts": "at < now() - interval '1 day'",
-    "login_links": "expires_at < now() - interval '1 day'",
+    "login_attempts": "at < :now - interval '1 day'",
+    "login_links": "expires_at < :now - interval '1 day'",
     # None lives so long, whatever has become of it.
-    "web_sessions": "created_at < now() - interval '1 day'",
+    "web_sessions": "created_at < :now - interval '1 day'",
     # Expired ones are refused for that alone; who held which is looked up for as long as other traces are kept.
-    "certificates": "not_after < now() - interval '90 days'",
-    "enrolment_tokens": "expires_at < now() - interval '7 days'",
-    "reports": "expires_at < now()",
+    "certificates": "not_after < :now - interval '90 days'",
+    "enrolment_tokens": "expires_at < :now - interval '7 days'",
+    "reports": "expires_at < :now",
     # What happened in detail is wanted for a while; that it happened, as long as charts may show the time.
-    "operation_events": "operation_id IN (SELECT id FROM operations WHERE finished_at < now() - interval '30 days')",
-    "operations": "finished_at < now() - interval '400 days'",
-    "quarantine": "received_at < now() - interval '30 days'",
-    "api_tokens": "expires_at < now() - interval '30 days'",
-    "diagnosis_states": "job_id IN (SELECT id FROM jobs WHERE retired_at < now() - interval '7 days')",
-    "diagnosis_seasons": "job_id IN (SELECT id FROM jobs WHERE retired_at < now() - interval '7 days')",
+    "operation_events": "operation_id IN (SELECT id FROM operations WHERE finished_at < :now - interval '30 days')",
+    "operations": "finished_at < :now - interval '400 days'",
+    "quarantine": "received_at < :now - interval '30 days'",
+    "api_tokens": "expires_at < :now - interval '30 days'",
+    "diagnosis_states": "job_id IN (SELECT id FROM jobs WHERE retired_at < :now - interval '7 days')",
+    "diagnosis_seasons": "job_id IN (SELECT id FROM jobs WHERE retired_at < :now - interval '7 days')",
     "procrastinate_jobs": (
         "status IN ('succeeded', 'failed', 'cancelled', 'aborted') AND NOT EXISTS (SELECT FROM "
-        "procrastinate_events e WHERE e.job_id = procrastinate_jobs.id AND e.at > now() - interval '7 days')"
+        "procrastinate_events e WHERE e.job_id = procrastinate_jobs.id AND e.at > :now - interval '7 days')"
     ),
 }
 #: After its expiry a one-shot job stays for a while: a run that began in time may still go on.
@@ -56,7 +57,9 @@ def prune(engine: Engine) -> dict[str, int]:
 
     Reports and operations that wait in vain are among it: they end, and go when their time comes.
     """
-    done = {table: _delete(engine, table, condition) for table, condition in _RULES.items()}
+    with engine.connect() as connection:
+        now = believed.read(connection)
+    done = {table: _delete(engine, table, condition, now) for table, condition in _RULES.items()}
     done["tests"] = delete_expired_runs(engine)
     done["job_versions"] = prune_versions(engine)
     done["abandoned"] = give_up_abandoned(engine)
@@ -65,7 +68,7 @@ def prune(engine: Engine) -> dict[str, int]:
     return done
 
 
-def _delete(engine: Engine, table: str, condition: str) -> int:
+def _delete(engine: Engine, table: str, condition: str, now: dt.datetime) -> int:
     """Delete rows some at a time, for all of them may take longer than a statement may; return how many."""
     some = f"SELECT ctid FROM {table} WHERE {condition} LIMIT :most"  # noqa: S608  fixed text
     deleted = 0
@@ -73,7 +76,7 @@ def _delete(engine: Engine, table: str, condition: str) -> int:
         with engine.begin() as connection:
             part = connection.execute(
                 text(f"DELETE FROM {table} WHERE ctid = ANY(ARRAY({some}))"),  # noqa: S608
-                {"most": _ROWS_TOGETHER},
+                {"most": _ROWS_TOGETHER, "now": now},
             ).rowcount
         deleted += part
         if part < _ROWS_TOGETHER:

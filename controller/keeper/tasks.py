@@ -179,7 +179,10 @@ def purge_task(context: JobContext, timestamp: int) -> None:
 def expire_task(context: JobContext, timestamp: int) -> None:
     """Remove results and roll-ups that are too old."""
     tools = _tools(context)
-    removed = _persistently(lambda: upkeep.expire(tools.settings, tools.stopping))
+    now = _persistently(lambda: upkeep.believe(tools.engine))
+    if now is None:
+        return
+    removed = _persistently(lambda: upkeep.expire(tools.settings, tools.stopping, now=now))
     if removed.dropped:
         _log.info("removed %s partitions for their age (due at %s)", len(removed.dropped), timestamp)
     if removed.left:

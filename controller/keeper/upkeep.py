@@ -6,13 +6,14 @@ What takes long runs over connections of its own, whose limits suit it, and whic
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import Engine, event, func, select
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from controller.logs import reason
@@ -21,7 +22,7 @@ from controller.store import results
 from controller.store.engine import make_engine
 from controller.store.rollups import rolling
 from controller.store.rollups.rolling import Rolled
-from controller.store.upkeep import purging, retention, rewriting, standstills
+from controller.store.upkeep import believed, purging, retention, rewriting, standstills
 from controller.store.upkeep.retention import Removed, Retention
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ _ROUND_S = 900.0
 def roll_up(engine: Engine) -> Rolled:
     """Roll up what can be of all kinds; a kind that fails holds up no other, and is raised at the end."""
     done, failures = Rolled(), _Failures(engine, "roll_up", "rolled up")
+    with engine.begin() as connection:
+        believed.bring_back(connection)
     for kind in results.kinds():
         with failures.of(kind):
             rolled = rolling.roll_up(engine, kind)
@@ -44,13 +47,16 @@ def roll_up(engine: Engine) -> Rolled:
     return done
 
 
-def expire(settings: Settings, stopping: threading.Event) -> Removed:
+def believe(engine: Engine) -> dt.datetime | None:
+    """Let the time that removal goes by go on, once in each round, and return it; None while clocks disagree."""
+    with engine.begin() as connection:
+        return believed.advance(connection, believed.read_clocks(connection))
+
+
+def expire(settings: Settings, stopping: threading.Event, *, now: dt.datetime) -> Removed:
     """Remove what is too old of all kinds; a kind that fails holds up no other, and is raised at the end."""
     removed = Removed()
     with patient_engine(settings, stopping) as engine:
-        # Not this host's clock: one that is wrong would remove what is to be kept.
-        with engine.connect() as connection:
-            now = connection.execute(select(func.now())).scalar_one()
         failures = _Failures(engine, "expire", "thinned out", stopped=stopping.is_set)
         for kind in results.kinds():
             if stopping.is_set():

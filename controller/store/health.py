@@ -17,7 +17,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from controller.store.upkeep import standstills
+from controller.store.upkeep import believed, standstills
 from controller.store.upkeep.standstills import Standstill
 
 Role = Literal["gateway", "keeper", "web"]
@@ -150,10 +150,11 @@ def read_health(connection: Connection) -> Health:
         ),
         {"limit": CLOCK_LIMIT_MS},
     ).one()
+    astray = _astray(connection)
     return Health(
         database=Component(state="ok", message="PostgreSQL answers", alive=1),
-        gateway=_gateways(alive.get("gateway", 0), _astray(connection)),
-        keeper=_keepers(alive.get("keeper", 0), standstills.read(connection)),
+        gateway=_gateways(alive.get("gateway", 0), astray.get("gateway", ())),
+        keeper=_keepers(alive.get("keeper", 0), astray.get("keeper", ()), standstills.read(connection)),
         worker=_workers(**workers._asdict()),
     )
 
@@ -166,28 +167,31 @@ def _process(alive: int, role: Role) -> Component:
     )
 
 
-def _astray(connection: Connection) -> Sequence[Any]:
-    """Return name and offset of the gateways whose clock is far away from the database's."""
-    return connection.execute(
+def _astray(connection: Connection) -> dict[str, list[Any]]:
+    """Return name and offset of the processes whose clock is far away from the database's, by role."""
+    rows = connection.execute(
         text(
-            "SELECT name, (gauges->>'clock_offset_ms')::float8 AS offset_ms FROM processes "
-            "WHERE role = 'gateway' AND stopped_at IS NULL "
-            "AND heartbeat_at >= clock_timestamp() - :stale * interval '1 s' "
+            "SELECT role, name, (gauges->>'clock_offset_ms')::float8 AS offset_ms FROM processes "
+            "WHERE stopped_at IS NULL AND heartbeat_at >= clock_timestamp() - :stale * interval '1 s' "
             "AND abs((gauges->>'clock_offset_ms')::float8) > :limit ORDER BY name"
         ),
         {"stale": STALE_S, "limit": CLOCK_LIMIT_MS},
-    ).all()
+    )
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row.role, []).append(row)
+    return found
+
+
+def _off(astray: Sequence[Any]) -> str:
+    first, more = astray[0], f" (and {len(astray) - 1} more)" if len(astray) > 1 else ""
+    return f"the clock of {first.name}{more} is {off_by(first.offset_ms)} the database's; set the one that is wrong (NTP)"
 
 
 def _gateways(alive: int, astray: Sequence[Any]) -> Component:
     if not alive or not astray:
         return _process(alive, "gateway")
-    first, more = astray[0], f" (and {len(astray) - 1} more)" if len(astray) > 1 else ""
-    return Component(
-        state="degraded",
-        message=f"the clock of {first.name}{more} is {off_by(first.offset_ms)} the database's; set it there (NTP)",
-        alive=alive,
-    )
+    return Component(state="degraded", message=_off(astray), alive=alive)
 
 
 def off_by(offset_ms: float) -> str:
@@ -195,11 +199,17 @@ def off_by(offset_ms: float) -> str:
     return f"{abs(offset_ms) / 1000:,.1f} s {'ahead of' if offset_ms > 0 else 'behind'}"
 
 
-def _keepers(alive: int, still: Sequence[Standstill]) -> Component:
-    if not alive or not still:
+def _keepers(alive: int, astray: Sequence[Any], still: Sequence[Standstill]) -> Component:
+    if not alive or not (astray or still):
         return _process(alive, "keeper")
-    more = f" and {len(still) - 1} more" if len(still) > 1 else ""
-    return Component(state="degraded", message=f"{still[0].text}{more}; {standstills.MEND}", alive=alive)
+    told = []
+    if astray:
+        minutes = believed.AGREEMENT.total_seconds() / 60
+        told.append(f"{_off(astray)}: beyond {minutes:.0f} minutes nothing is removed for its age")
+    if still:
+        more = f" and {len(still) - 1} more" if len(still) > 1 else ""
+        told.append(f"{still[0].text}{more}; {standstills.MEND}")
+    return Component(state="degraded", message="; ".join(told), alive=alive)
 
 
 def _workers(*, connected: int, known: int, alarmed: int, astray: int, overdue: int) -> Component:

@@ -16,6 +16,7 @@ from controller.store.entities.upkeep import (
     Expiry,
     RewrittenPartition,
     RollupFrontier,
+    UpkeepClock,
     UpkeepTrouble,
 )
 from controller.store.entities.workers import Certificate, EnrolmentToken, Process, TrustedRoot, Worker
@@ -48,6 +49,7 @@ __all__ = [
     "RollupFrontier",
     "Test",
     "TrustedRoot",
+    "UpkeepClock",
     "UpkeepTrouble",
     "User",
     "WebSession",

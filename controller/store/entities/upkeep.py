@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from sqlalchemy import BigInteger, Identity, Index, Integer
+from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, Integer, SmallInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
 from controller.store.entities.base import Base, now_column
@@ -63,6 +63,17 @@ class UpkeepTrouble(Base):
     times: Mapped[int] = mapped_column(Integer, server_default="1")
 
 
+class UpkeepClock(Base):
+    """The time that removal goes by, in the one row that there is."""
+
+    __tablename__ = "upkeep_clock"
+    __table_args__ = (CheckConstraint("id = 1", name="one"),)
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    #: The latest time that is believed to have come.
+    reached: Mapped[dt.datetime]
+
+
 class Expiry(Base):
     """What of a kind was removed for its age."""
 
@@ -71,7 +82,7 @@ class Expiry(Base):
     kind: Mapped[str] = mapped_column(primary_key=True)
     #: `raw` or the name of a roll-up layer.
     layer: Mapped[str] = mapped_column(primary_key=True)
-    #: Nothing due before then is there, and nothing is stored any more.
+    #: Nothing due before then is sure to be there; of results, what comes of it is stored only where it is still to be kept.
     gone_before: Mapped[dt.datetime]
 
 

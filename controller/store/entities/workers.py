@@ -53,6 +53,9 @@ class Worker(Base):
     #: What the worker said last is wrong with its host's access to the network.
     vantage_alarm: Mapped[str] = mapped_column(server_default="")
     clock_offset_ms: Mapped[float | None]
+    #: Results that came when they were to be kept no longer, and were not stored; and when the last did.
+    results_expired: Mapped[int] = mapped_column(server_default="0")
+    results_expired_at: Mapped[dt.datetime | None]
     #: Grows in the transaction that changes this worker's jobs.
     jobs_revision: Mapped[int] = mapped_column(server_default="0")
     #: The revision that the worker last said it runs.

@@ -28,6 +28,7 @@ class Trouble(Enum):
     STUCK = "get rid of none of the results on their disk"
     NETWORK = "have lost their access to the network"
     REFUSED = "have delivered results within a day that could not be stored"
+    EXPIRED = "have delivered results within a day that are older than results are kept"
     NEWER = "speak a newer contract than this release"
 
 
@@ -67,6 +68,7 @@ def read(session: Session) -> tuple[TroubleRecord, ...]:
         Trouble.REFUSED: select(Quarantine.id)
         .where(Quarantine.worker_id == Worker.id, refused_lately())
         .exists(),
+        Trouble.EXPIRED: Worker.results_expired_at > func.now() - _DAY,
         Trouble.NEWER: Worker.contract_version > CONTRACT_VERSION,
     }
     enrolled = (Worker.deleted_at.is_(None), Worker.revoked_at.is_(None), Worker.enrolled_at.is_not(None))

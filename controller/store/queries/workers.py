@@ -55,6 +55,9 @@ class WorkerRecord:
     vantage_alarm: str = ""
     #: Since when it is connected and gets rid of none of the results on its disk; None while all is well.
     spool_stuck_since: dt.datetime | None = None
+    #: Results that came when they were to be kept no longer, and were not stored; and when the last of them came.
+    results_expired: int = 0
+    results_expired_at: dt.datetime | None = None
     clock_offset_ms: float | None
     #: Whether its clock is more than five seconds away from the controller's.
     clock_off: bool = False
@@ -213,6 +216,8 @@ def _record(row: Any) -> WorkerRecord:
         spool_alarm=entity.spool_alarm,
         vantage_alarm=entity.vantage_alarm,
         spool_stuck_since=row.stuck_since,
+        results_expired=entity.results_expired,
+        results_expired_at=entity.results_expired_at,
         clock_offset_ms=entity.clock_offset_ms,
         clock_off=is_clock_off(entity.clock_offset_ms),
         jobs=row.jobs,

@@ -189,7 +189,8 @@ def _advance(
             return True  # another process has completed it
         jobs = _present(connection, kind, of, start, end, mine.step_job, together)
         wanted = _fast(connection, jobs) if of.fast_only else jobs
-        stretches = [Stretch(job_id=job, start=start, end=end) for job in wanted]
+        begin = _whole_from(connection, kind, of, start)
+        stretches = [Stretch(job_id=job, start=begin, end=end) for job in wanted if begin < end]
         for source in rollups.sources(kind):
             compute(connection, source, of, stretches)
         completed = len(jobs) < together
@@ -198,6 +199,19 @@ def _advance(
         else:
             frontiers.move(connection, kind, of, done=start, until=end, job=jobs[-1])
     return completed
+
+
+def _results_gone_before(connection: Connection, kind: str) -> dt.datetime | None:
+    gone_before: dt.datetime | None = connection.execute(
+        text("SELECT gone_before FROM expiries WHERE kind = :kind AND layer = 'raw'"), {"kind": kind}
+    ).scalar_one_or_none()
+    return gone_before
+
+
+def _whole_from(connection: Connection, kind: str, of: Layer, start: dt.datetime) -> dt.datetime:
+    """Return from where on, not before `start`, the source of a layer's buckets is whole: a frontier may have gone back."""
+    gone_before = None if of.source is not None else _results_gone_before(connection, kind)
+    return start if gone_before is None else max(start, rollups.ceil(gone_before, of.width))
 
 
 def _present(
@@ -304,9 +318,7 @@ def _recompute(engine: Engine, kind: str, together: int, last: int) -> int:
             ),
             {"kind": kind, "last": last, "most": together},
         ).all()
-        gone_before = connection.execute(
-            text("SELECT gone_before FROM expiries WHERE kind = :kind AND layer = 'raw'"), {"kind": kind}
-        ).scalar_one_or_none()
+        gone_before = _results_gone_before(connection, kind)
         # Results that have expired are no source any more: what was computed from all of them stands.
         marked = {
             (mark.job_id, mark.bucket) for mark in marks if gone_before is None or mark.bucket >= gone_before
@@ -317,6 +329,7 @@ def _recompute(engine: Engine, kind: str, together: int, last: int) -> int:
                 Stretch(job_id=job, start=start, end=start + of.width)
                 for job, bucket in marked
                 if (start := rollups.floor(bucket, of.width)) < standing[of.name].reached
+                and (gone_before is None or of.source is not None or start >= gone_before)
                 and (job in fast or not of.fast_only)
             }
             for source in rollups.sources(kind):

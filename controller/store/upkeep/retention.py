@@ -68,7 +68,7 @@ def expire(engine: Engine, kind: str, retention: Retention, *, now: dt.datetime)
         if before is None:
             continue
         for table in _tables(kind, layer):
-            for name in _overdue(engine, table, layer, before):
+            for name in _overdue(engine, table, layer, *before):
                 if not remove(engine, table, name):
                     removed.left.append(name)
                     break  # of one table only one can be half detached
@@ -101,9 +101,12 @@ def remove(engine: Engine, table: str, name: str) -> bool:
     return True
 
 
-def _gone_before(connection: Connection, kind: str, layer: str, cutoff: dt.datetime) -> dt.datetime | None:
-    """Write down and return before which instant a layer is gone; None when nothing may go yet.
+def _gone_before(
+    connection: Connection, kind: str, layer: str, cutoff: dt.datetime
+) -> tuple[dt.datetime, dt.datetime] | None:
+    """Return before which instant a layer is to go, and before which it is written down as gone; None for nothing yet.
 
+    The second may be later: of a shorter retention, or of a clock that had leapt. What came since of that time is kept.
     No layer goes before all are rolled up beyond it: days are made from hours, and hours from results.
     """
     # Locked as the roll-ups do, so that none of them is reading what is now called gone.
@@ -130,8 +133,7 @@ def _gone_before(connection: Connection, kind: str, layer: str, cutoff: dt.datet
         ),
         {"kind": kind, "layer": layer, "before": before},
     ).scalar_one()
-    gone: dt.datetime = known
-    return gone
+    return before, known
 
 
 def _tables(kind: str, layer: str) -> tuple[str, ...]:
@@ -140,23 +142,24 @@ def _tables(kind: str, layer: str) -> tuple[str, ...]:
     return tuple(rollups.table_name(source, rollups.layer(layer)) for source in rollups.sources(kind))
 
 
-def _overdue(engine: Engine, table: str, layer: str, before: dt.datetime) -> Iterator[str]:
-    """Return the partitions of a table that end by then, half detached and detached ones first: they block others."""
+def _overdue(
+    engine: Engine, table: str, layer: str, before: dt.datetime, gone_before: dt.datetime
+) -> Iterator[str]:
+    """Return the partitions of a table that end by then, half detached and detached ones first: they block others.
+
+    Those are finished wherever they are written down as gone.
+    """
     with engine.connect() as connection:
-        names = (
-            connection.execute(
-                text(
-                    "SELECT c.relname FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid "
-                    "WHERE c.relkind = 'r' AND c.relname ~ :pattern "
-                    "ORDER BY coalesce(NOT i.inhdetachpending, false), c.relname"
-                ),
-                {"pattern": f"^{table}_[0-9]{{4}}_[0-9]{{2}}{'_[0-9]{2}' if layer == RAW else ''}$"},
-            )
-            .scalars()
-            .all()
-        )
-    for name in names:
-        if _end_of(name, layer) <= before:
+        found = connection.execute(
+            text(
+                "SELECT c.relname, coalesce(NOT i.inhdetachpending, false) AS attached "
+                "FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid "
+                "WHERE c.relkind = 'r' AND c.relname ~ :pattern ORDER BY attached, c.relname"
+            ),
+            {"pattern": f"^{table}_[0-9]{{4}}_[0-9]{{2}}{'_[0-9]{2}' if layer == RAW else ''}$"},
+        ).all()
+    for name, attached in found:
+        if _end_of(name, layer) <= (before if attached else gone_before):
             yield name
 
 

@@ -108,6 +108,21 @@ def test_nothing_is_wrong_where_all_is_well(well: Settings) -> None:
             "is 7.2 s behind the database's",
         ),
         (
+            "UPDATE processes SET gauges = CAST('{\"clock_offset_ms\"\\: 7200}' AS jsonb) WHERE role = 'keeper'",
+            "keeper",
+            "is 7.2 s ahead of the database's",
+        ),
+        (
+            "INSERT INTO upkeep_clock (id, reached) VALUES (1, now() - interval '50 hours')",
+            "retention",
+            "the database's clock is 2 days ahead of that",
+        ),
+        (
+            "UPDATE workers SET results_expired = 7, results_expired_at = now() - interval '1 hour'",
+            "workers",
+            "that are older than results are kept: alpha",
+        ),
+        (
             "INSERT INTO upkeep_troubles (task, kind, reason, times) VALUES ('roll_up', 'dns', 'out of range', 2)",
             "roll-ups",
             "dns cannot be rolled up since",

@@ -6,12 +6,13 @@ import asyncio
 import ipaddress
 import re
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.probes.peers import Probe
+from integration.probes.peers import Probe, checksum
 from support import mmdb
 from support.routed import Routed, entered, routed
 
@@ -458,3 +459,65 @@ async def test_local_databases_tell_systems_and_places(path: Routed, tmp_path: P
     assert 850 < result.distance_km < 900
     assert result.geographic_efficiency_pct == pytest.approx(100)
     assert outcome.detail["hops"][0]["as_number"] == 64_500
+
+
+#: All blocks of ports that an engine may have, and as many probes as a short trace sends.
+BLOCKS = range(61_008, 65_505, 16)
+FORGED_SLOTS = range(1, 41)
+
+
+def forged(version: int, protocol: str, here: bytes, there: bytes) -> Iterator[bytes]:
+    """Yield the errors of somebody who cannot see the probes: for each block of ports and slot, as if they were counted."""
+    number = {"icmp": 1 if version == 4 else 58, "udp": 17, "tcp": 6}[protocol]
+    kind = bytes([3, 1] if version == 4 else [1, 3])
+    for block in BLOCKS:
+        for slot in FORGED_SLOTS:
+            body = {
+                "icmp": struct.pack("!BBHHH", 8 if version == 4 else 128, 0, 0, block, slot),
+                "udp": struct.pack("!HHHH", block, 33_434, 40, slot),
+                "tcp": struct.pack("!HHI", block, 443, 0x5D3A << 16 | slot),
+            }[protocol]
+            if version == 4:
+                header = struct.pack("!BBHHHBBH", 0x45, 0, 60, slot, 0, 1, number, 0)
+            else:
+                header = struct.pack("!IHBB", 6 << 28, 40, number, 1)
+            message = kind + bytes(6) + header + here + there + body
+            check = checksum(message).to_bytes(2, "big")
+            yield message[:2] + check + message[4:] if version == 4 else message
+
+
+@FAMILIES
+@PROTOCOLS
+async def test_whoever_cannot_see_the_probes_cannot_answer_for_them(
+    own_path: Routed, probe: Probe, protocol: str, version: int
+) -> None:
+    """A host floods errors for every block of ports that there is, while a silent hop's probes wait for an answer."""
+    kind = "icmp type" if version == 4 else "icmpv6 type"
+    own_path.firewall(own_path.routers[1], "output", f"{kind} time-exceeded drop")
+    here, there = (
+        ipaddress.ip_address(text).packed
+        for text in (own_path.hop(1, version).removesuffix("2") + "1", own_path.target(version))
+    )
+    messages = list(forged(version, protocol, here, there))
+    assert len(messages) == 282 * len(FORGED_SLOTS)
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+
+    def forge() -> None:
+        with entered(own_path.routers[2]):
+            sock = socket.socket(
+                family, socket.SOCK_RAW, socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
+            )
+        with sock:
+            for message in messages:
+                sock.sendto(message, (socket.inet_ntop(family, here), 0))
+
+    with entered(own_path.near):
+        running = asyncio.ensure_future(
+            probe("traceroute", own_path.target(version), protocol=protocol, rounds=1, timeout_ms=3000)
+        )
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(forge)
+        assert not running.done(), "the flood came too late to show anything"
+        outcome = await running
+    assert [row.addresses for row in outcome.metrics.hops] == [1, 0, 1, 1]
+    assert outcome.metrics.hop_count == 4

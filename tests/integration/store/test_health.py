@@ -81,7 +81,7 @@ def test_a_gateway_whose_clock_is_off_is_told(engine: Engine) -> None:
         found = health.read_health(connection)
     assert (found.state, found.gateway.state, found.gateway.alive) == ("degraded", "degraded", 2)
     assert found.gateway.message.startswith(
-        "the clock of gateway-2 is 61.5 s ahead of the database's; set it"
+        "the clock of gateway-2 is 61.5 s ahead of the database's; set the one"
     )
 
 

@@ -166,6 +166,20 @@ async def test_rounds_are_an_interval_apart() -> None:
     assert world.asked[1:] == [[1, 2, 3, 1, 2, 3]] * 2
 
 
+async def test_an_error_from_nearer_does_not_shorten_the_rounds() -> None:
+    """Whichever comes first: what reaches the destination is asked on."""
+    error = Answer("10.0.0.2", False, 3, 1, 1_000_000, True, 56, 60, 1, 0, 60, None, True)
+    final = Answer("192.0.2.1", True, 0, 0, 1_000_000, True, 60, 60, None, None, None, None, False)
+    for order in ((1, 3), (3, 1)):
+        world = World(replace(PLAN, rounds=2), distance=4, silent=frozenset(range(1, 6)))
+        world.course.start(world.now_s)
+        for index in order:
+            probe = world.course.probes[index]
+            world.course.answered(probe, error if index == 1 else final, now_s=world.now_s)
+        (strand,) = world.course.strands
+        assert strand.end == 4
+
+
 async def test_an_answer_after_its_time_out_is_none() -> None:
     """The probe stays unanswered, whenever the answer was read."""
     world = World(PLAN, distance=2, silent=frozenset({1, 2, 3, 4, 5}))

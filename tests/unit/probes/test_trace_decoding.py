@@ -81,17 +81,28 @@ def test_time_exceeded_for_each_protocol() -> None:
         packet = ip4(ROUTER, OWN, 1, bytes([11, 0, 0, 0, 0, 0, 0, 0]) + quoted, ttl=250)
         (seen,) = decoding.icmp4(Received((packet, stamp(7, 8), b"")), 1)
         assert seen == decoding.Seen(
-            0x1234, TARGET, ROUTER, 11, 0, False, 56, 250, 1, 0x88, 28, 7_000_000_008, None
-        )
+            0x1234, protocol, int.from_bytes(body, "big"), None, TARGET, ROUTER, 11, 0, False, 56, 250, 1, 0x88, 28,
+            7_000_000_008, None,
+        )  # fmt: skip
+
+
+def test_an_error_about_somebody_elses_packet_says_nothing() -> None:
+    """It came to this address, and quotes a packet of another: no router sends it here."""
+    body = struct.pack("!BBHHH", 8, 0, 1, 61_008, 0x1234)
+    quoted = ip4(TARGET, TARGET, 1, body, ttl=1)
+    packet = ip4(ROUTER, OWN, 1, bytes([11, 0, 0, 0, 0, 0, 0, 0]) + quoted, ttl=250)
+    assert list(decoding.icmp4(Received((packet, b"", b"")), 1)) == []
 
 
 def test_echo_replies() -> None:
     """From the destination itself, nothing quoted."""
     packet = ip4(TARGET, OWN, 1, struct.pack("!BBHHH", 0, 0, 0, 61_008, 77) + bytes(32), ttl=60)
     (seen,) = decoding.icmp4(Received((packet, stamp(1, 2), b"")), 1)
+    request = struct.pack("!BBHHH", 8, 0, 0, 61_008, 77)
     assert seen == decoding.Seen(
-        77, TARGET, TARGET, 0, 0, True, 60, 60, None, None, None, 1_000_000_002, None
-    )
+        77, 1, int.from_bytes(request, "big"), None, TARGET, TARGET, 0, 0, True, 60, 60, None, None, None,
+        1_000_000_002, None,
+    )  # fmt: skip
 
 
 def test_options_of_the_outer_header_are_skipped() -> None:
@@ -127,9 +138,10 @@ def test_icmpv6() -> None:
     hops = control_message(41, 52, struct.pack("=i", 253))
     address = struct.pack("=HHI", 10, 0, 0) + ROUTER6 + bytes(4)
     (seen,) = decoding.icmp6(Received((message, stamp(3, 4) + hops, address)), 1)
+    head = int.from_bytes(quoted[40:48], "big")
     assert seen == decoding.Seen(
-        0x1234, TARGET6, ROUTER6, 3, 0, False, 40 + len(message), 253, 1, 0xB8, 80, 3_000_000_004, None
-    )
+        0x1234, 17, head, OWN6, TARGET6, ROUTER6, 3, 0, False, 40 + len(message), 253, 1, 0xB8, 80, 3_000_000_004, None
+    )  # fmt: skip
 
 
 def test_segments_answer_a_syn() -> None:
@@ -138,7 +150,9 @@ def test_segments_answer_a_syn() -> None:
         segment = struct.pack("!HHIIBBHHH", 443, 61_008, 99, (0x5D3A << 16) + 0x1235, 5 << 4, flags, 0, 0, 0)
         found = list(decoding.tcp4(Received((ip4(TARGET, OWN, 6, segment, ttl=62), stamp(1, 1), b"")), 1))
         assert len(found) == answers
+        syn = int.from_bytes(struct.pack("!HHI", 61_008, 443, (0x5D3A << 16) + 0x1234), "big")
         for seen in found:
+            assert (seen.protocol, seen.head) == (6, syn)
             assert (seen.slot, seen.source, seen.reply, seen.type, seen.ttl) == (
                 0x1234,
                 TARGET,
@@ -148,7 +162,7 @@ def test_segments_answer_a_syn() -> None:
             )
         address = struct.pack("=HHI", 10, 0, 0) + TARGET6 + bytes(4)
         found = list(decoding.tcp6(Received((segment, stamp(1, 1), address)), 1))
-        assert [seen.slot for seen in found] == [0x1234] * answers
+        assert [(seen.slot, seen.head) for seen in found] == [(0x1234, syn)] * answers
 
 
 def test_transmit_stamps_carry_their_number() -> None:

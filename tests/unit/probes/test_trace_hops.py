@@ -48,6 +48,18 @@ def test_an_error_that_ends_the_path_ends_it() -> None:
     assert destination(hops) is None
 
 
+def test_an_error_from_nearer_does_not_end_a_path_that_goes_on() -> None:
+    """The flow reaches its destination, whatever a router says; only of another flow the error is the end."""
+    probes = [probe(1, "a"), probe(2, "a", unreachable=True), probe(3, "c"), probe(4, TARGET)]
+    hops = sort(probes)
+    assert [hop.ttl for hop in hops] == [1, 2, 3, 4]
+    found = destination(hops)
+    assert found is not None
+    assert found.ttl == 4
+    other = [probe(1, "a", flow=1), probe(2, "a", flow=1, unreachable=True), probe(3, "c", flow=1)]
+    assert [hop.sent for hop in sort(probes + other)] == [2, 2, 1, 1]
+
+
 def test_the_first_ttl_that_was_asked_tells_no_distance() -> None:
     """The destination may be nearer; only at the first hop of all it cannot."""
     assert path(sort([probe(6, TARGET), probe(7, TARGET)])).distance is None

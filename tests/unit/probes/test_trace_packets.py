@@ -115,3 +115,27 @@ def test_headers_say_what_was_asked(version: int, protocol: Protocol) -> None:
         assert data[8:40] == source + destination
     if protocol == "tcp":
         assert data[-20:][13] == 0x02, "a SYN and nothing else"
+
+
+@SORTS
+def test_an_answer_is_known_by_what_it_quotes(version: int, protocol: Protocol) -> None:
+    """Each bit of ports, identifier or sequence number counts, of checksums, lengths and the slot none."""
+    flow = Flow(
+        version=version, protocol=protocol, number=0, ident=61_008, port=33_434, size=33, dscp=0, sequence_high=0xBEEF
+    )  # fmt: skip
+    addresses = b"".join(ipaddress.ip_address(text).packed for text in ADDRESSES[version])
+    template = Template(shape(flow), addresses)
+    assert (template.protocol, template.origin) == (
+        NUMBERS[protocol][version],
+        addresses[: len(addresses) // 2],
+    )
+    buffer = bytearray(template.length)
+    template.write(buffer, 0, 9, 0x1234)
+    header = 20 if version == 4 else 40
+    head = int.from_bytes(buffer[header : header + 8], "big")
+    counting = {"icmp": {0, 1, 4, 5}, "udp": {0, 1, 2, 3}, "tcp": {0, 1, 2, 3, 4, 5}}[protocol]
+    assert not (head ^ template.head) & template.flow_bits
+    for byte in range(8):
+        for bit in range(8):
+            other = head ^ 1 << (63 - 8 * byte - bit)
+            assert bool((other ^ template.head) & template.flow_bits) is (byte in counting)

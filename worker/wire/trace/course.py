@@ -28,11 +28,13 @@ _NO_MTUS: Mapping[str, int] = {}
 class Strand:
     """The exploration of one flow's path."""
 
-    __slots__ = ("end", "heard", "horizon")
+    __slots__ = ("end", "heard", "horizon", "reached")
 
     def __init__(self) -> None:
         #: The smallest TTL behind which there is nothing more to ask: the destination, or an error that ends the path.
         self.end = _TOO_FAR
+        #: It is the destination: an error that came from nearer did not end the path.
+        self.reached = False
         #: The largest TTL that a router answered.
         self.heard = 0
         #: The largest TTL that was asked.
@@ -145,7 +147,10 @@ class Course:
         if answer.final or answer.unreachable:
             if self.plan.dont_fragment and self._go_on_shorter(probe, answer, now_s):
                 return
-            if ttl < strand.end:
+            if answer.final and not strand.reached:
+                strand.reached = True
+                strand.end = ttl
+            elif ttl < strand.end and (answer.final or not strand.reached):
                 strand.end = ttl
         elif ttl > strand.heard:
             strand.heard = ttl

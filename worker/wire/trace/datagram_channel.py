@@ -31,6 +31,7 @@ _CLASS = {4: (socket.IPPROTO_IP, 1), 6: (socket.IPPROTO_IPV6, 67)}
 _ECHO = struct.Struct("!BBHHH")
 _REQUEST = {4: 8, 6: 128}
 _REPLY = {4: 0, 6: 129}
+_PROTOCOL = {4: 1, 6: 58}
 _MSG_ERRQUEUE = 0x2000
 _INT = struct.Struct("=i")
 _NUMBERS = 65_536
@@ -150,13 +151,17 @@ class DatagramChannel:
 
     def _reply(self, data: bytes, ancillary: stamps.Ancillary, text: str) -> Seen:
         source = ipaddress.ip_address(text.partition("%")[0]).packed
-        kind, code, _check, _ident, slot = _ECHO.unpack_from(data)
+        kind, code, _check, ident, slot = _ECHO.unpack_from(data)
         stamp_ns = stamps.stamp_in(ancillary)
         ttl = next(
             (_INT.unpack_from(each[2])[0] for each in ancillary if each[:2] == _TTL[self.version]), None
         )
         size = self._header + len(data)
-        return Seen(slot, source, source, kind, code, True, size, ttl, None, None, None, stamp_ns, None)
+        head = _REQUEST[self.version] << 56 | ident << 16 | slot
+        return Seen(
+            slot, _PROTOCOL[self.version], head, None, source, source, kind, code, True, size, ttl, None, None, None,
+            stamp_ns, None,
+        )  # fmt: skip
 
     def _read_errors(self) -> int:
         """Read the error queue, for a turn; return how many ICMP errors (not stamps) were in it."""
@@ -184,9 +189,8 @@ class DatagramChannel:
     def _error(self, entry: stamps.QueuedError, ancillary: stamps.Ancillary, text: str) -> Iterator[Seen]:
         if entry.offender is None or len(entry.quoted) < _ECHO.size:
             return
-        kind, _code, _check, ident, slot = _ECHO.unpack_from(entry.quoted)
-        if kind != _REQUEST[self.version] or ident != self._ident:
-            return
+        slot = _ECHO.unpack_from(entry.quoted)[-1]
+        head = int.from_bytes(entry.quoted[: _ECHO.size], "big")
         with contextlib.suppress(ValueError):  # an address of another family says nothing
             # The address of such a message is whom the probe was sent to.
             destination = ipaddress.ip_address(text.partition("%")[0]).packed
@@ -194,8 +198,8 @@ class DatagramChannel:
             # Header of the error, ICMP header, quoted IP header, quoted message.
             size = 2 * self._header + 8 + len(entry.quoted)
             yield Seen(
-                slot, destination, source, entry.type, entry.code, False, size, None, None, None, None,
-                stamps.stamp_in(ancillary), None,
+                slot, _PROTOCOL[self.version], head, None, destination, source, entry.type, entry.code, False, size,
+                None, None, None, None, stamps.stamp_in(ancillary), None,
             )  # fmt: skip
 
 

@@ -20,13 +20,20 @@ _SOL_SOCKET, _SO_TIMESTAMPING = 1, 37
 _IPV6_HOPLIMIT = (41, 52)
 _ORIGIN_TIMESTAMPING = 4
 _ERRORS = ((0, 11), (41, 25))
-_UDP = 17
+_ICMP, _TCP, _UDP, _ICMP6_NUMBER = 1, 6, 17, 58
+#: How the requests begin that echo replies answer.
+_REQUEST4, _REQUEST6 = 8 << 56, 128 << 56
 
 
 class Seen(NamedTuple):
     """One message that is, by its numbers, about a probe."""
 
     slot: int
+    #: Protocol of the probe, and the eight bytes behind its IP header: as quoted, or as the reply lets conclude.
+    protocol: int
+    head: int
+    #: Who sent the probe, as quoted; None where nothing is quoted, or the message came to that address and no other.
+    origin: bytes | None
     #: Whom the probe was sent to: as quoted, or who replied.
     destination: bytes
     source: bytes
@@ -60,14 +67,14 @@ def _row(order: str, at: int, fields: str) -> struct.Struct:
     return struct.Struct(f"{order}{at}x{fields}{_LAYOUT.stride - at - size}x")
 
 
-# IP: version and header length, total length, TTL, source. ICMP: type, code, two words. Quoted: TOS, length,
-# identification, TTL, protocol, destination; the fourth word behind its header.
-_ICMP4 = _row("!", 0, "BxH4xBxxx4s4xBBxxHHxBHHxxBBxx4x4s6xH")
+# IP: version and header length, total length, TTL, source, destination. ICMP: type, code, two words. Quoted: TOS,
+# length, identification, TTL, protocol, source, destination; the eight bytes behind its header.
+_ICMP4 = _row("!", 0, "BxH4xBxxx4s4sBBxxHHxBHHxxBBxx4s4sQ")
 # The same of IPv6, from the ICMP header on; version, class and label are one word.
-_ICMP6 = _row("!", 0, "BBxxHHIHBB16x16s6xH")
-# IP as above; TCP: acknowledgement number, flags.
-_TCP4 = _row("!", 0, "BxH4xBxxx4s4x8xIxB")
-_TCP6 = _row("!", 0, "8xIxB")
+_ICMP6 = _row("!", 0, "BBxxHHIHBB16s16sQ")
+# IP as above, without destination; TCP: ports, acknowledgement number, flags.
+_TCP4 = _row("!", 0, "BxH4xBxxx4s4xHH4xIxB")
+_TCP6 = _row("!", 0, "HH4xIxB")
 _SOURCE6 = _row("!", _LAYOUT.address_at + 8, "16s")
 # Level and type of a control message; seconds and nanoseconds of the first of three stamps.
 _STAMP = _row("=", _LAYOUT.control_at, "8xiiqq")
@@ -94,6 +101,7 @@ def icmp4(rows: Table, count: int) -> Iterator[Seen]:
             total,
             ttl,
             source,
+            here,
             kind,
             code,
             word,
@@ -103,24 +111,33 @@ def icmp4(rows: Table, count: int) -> Iterator[Seen]:
             ident,
             left,
             protocol,
+            origin,
             to,
-            other,
+            head,
         ) = fields
         if kind == 0:
             if length >= 28:
+                request = _REQUEST4 | word << 16 | slot
                 yield new(
                     Seen,
-                    (slot, source, source, kind, code, True, total, ttl, None, None, None, stamped_ns, None),
-                )
+                    (
+                        slot, _ICMP, request, None, source, source, kind, code, True, total, ttl, None, None, None,
+                        stamped_ns, None,
+                    ),
+                )  # fmt: skip
             continue
-        if length < 56:
+        # Routers send an error to the sender of what they quote.
+        if length < 56 or origin != here:
             continue
         message = rows.payload(number)[header:] if word & 0xFF or length >= 168 or code == 4 else None
-        slot = ident if protocol == _UDP else other
+        slot = ident if protocol == _UDP else head & 0xFFFF
         yield new(
             Seen,
-            (slot, to, source, kind, code, False, total, ttl, left, tos, quoted_length, stamped_ns, message),
-        )
+            (
+                slot, protocol, head, None, to, source, kind, code, False, total, ttl, left, tos, quoted_length,
+                stamped_ns, message,
+            ),
+        )  # fmt: skip
 
 
 def icmp6(rows: Table, count: int) -> Iterator[Seen]:
@@ -137,27 +154,17 @@ def icmp6(rows: Table, count: int) -> Iterator[Seen]:
             strict=True,
         )
     ):
-        kind, code, word, slot, first, quoted_length, _next, left, to, other = fields
+        kind, code, word, slot, first, quoted_length, protocol, left, origin, to, head = fields
         if kind == 129:
             if length >= 8:
+                request = _REQUEST6 | word << 16 | slot
                 yield new(
                     Seen,
                     (
-                        slot,
-                        source,
-                        source,
-                        kind,
-                        code,
-                        True,
-                        40 + length,
-                        ttl,
-                        None,
-                        None,
-                        None,
-                        stamped_ns,
-                        None,
+                        slot, _ICMP6_NUMBER, request, None, source, source, kind, code, True, 40 + length, ttl, None,
+                        None, None, stamped_ns, None,
                     ),
-                )
+                )  # fmt: skip
             continue
         if length < 56:
             continue
@@ -166,7 +173,8 @@ def icmp6(rows: Table, count: int) -> Iterator[Seen]:
         yield new(
             Seen,
             (
-                other, to, source, kind, code, False, 40 + length, ttl, left, tos, 40 + quoted_length, stamped_ns, message,
+                head & 0xFFFF, protocol, head, origin, to, source, kind, code, False, 40 + length, ttl, left, tos,
+                40 + quoted_length, stamped_ns, message,
             ),
         )  # fmt: skip
 
@@ -179,9 +187,9 @@ def tcp4(rows: Table, count: int) -> Iterator[Seen]:
     ):
         if fields[0] != 0x45:
             fields, length = _without_options(rows.payload(number), _TCP4)
-        _, total, ttl, source, acknowledged, flags = fields
+        _, total, ttl, source, there, here, acknowledged, flags = fields
         if length >= 40:
-            yield from _segment(source, total, ttl, acknowledged, flags, stamped_ns)
+            yield from _segment(source, total, ttl, (here, there), acknowledged, flags, stamped_ns)
 
 
 def tcp6(rows: Table, count: int) -> Iterator[Seen]:
@@ -195,9 +203,9 @@ def tcp6(rows: Table, count: int) -> Iterator[Seen]:
         rows.lengths(count),
         strict=True,
     ):
-        acknowledged, flags = fields
+        there, here, acknowledged, flags = fields
         if length >= 20:
-            yield from _segment(source, 40 + length, ttl, acknowledged, flags, stamped_ns)
+            yield from _segment(source, 40 + length, ttl, (here, there), acknowledged, flags, stamped_ns)
 
 
 def transmit_stamps(rows: Table, count: int) -> Iterator[tuple[int, int]]:
@@ -217,12 +225,22 @@ def transmit_stamps(rows: Table, count: int) -> Iterator[tuple[int, int]]:
 
 
 def _segment(
-    source: bytes, size: int, ttl: int | None, acknowledged: int, flags: int, stamped_ns: int | None
+    source: bytes,
+    size: int,
+    ttl: int | None,
+    ports: tuple[int, int],
+    acknowledged: int,
+    flags: int,
+    stamped_ns: int | None,
 ) -> Iterator[Seen]:
     """A segment is an answer when it acknowledges a SYN: SYN-ACK or RST with ACK (RFC 9293, section 3.5.2)."""
     if flags & 0x10 and flags & 0x06:
-        slot = (acknowledged - 1) & 0xFFFF
-        yield Seen(slot, source, source, None, flags, True, size, ttl, None, None, None, stamped_ns, None)
+        sequence = (acknowledged - 1) & 0xFFFFFFFF
+        head = ports[0] << 48 | ports[1] << 32 | sequence
+        yield Seen(
+            sequence & 0xFFFF, _TCP, head, None, source, source, None, flags, True, size, ttl, None, None, None,
+            stamped_ns, None,
+        )  # fmt: skip
 
 
 def _stamps(rows: Table, count: int) -> list[int | None]:

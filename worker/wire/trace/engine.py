@@ -10,6 +10,7 @@ import errno
 import heapq
 import itertools
 import os
+import secrets
 import socket
 import time
 from collections.abc import Hashable, Iterator
@@ -34,8 +35,8 @@ from worker.wire.trace.plan import (
     TraceUnavailableError,
 )
 from worker.wire.trace.routes import Routes
+from worker.wire.trace.slots import Slots
 
-_SLOTS = 65_536
 #: Seconds between two looks at probes that wait for their router's pace, and after the kernel had no room.
 _TICK_S = 0.005
 #: The kernel switches receive stamps on from a work queue; the first packets must not outrun it.
@@ -65,8 +66,8 @@ class Engine:
         self._warm: asyncio.Future[None] | None = None
         self._pacing = Pacing()
         self._counted: dict[int, tuple[float, int]] = {}
-        self._slots: list[Probe | None] = [None] * _SLOTS
-        self._next_slot = 1
+        self._slots = Slots()
+        self._sequence_high = secrets.randbelow(0x10000)
         self._shapes: dict[tuple[Hashable, ...], Shape] = {}
         #: Those of the flows of a plan, at the size that it asks for.
         self._planned: dict[tuple[TracePlan, RawChannel | DatagramChannel], list[Shape]] = {}
@@ -118,11 +119,10 @@ class Engine:
     def _release(self, course: Course) -> None:
         """Have nothing wait for the answers of a run any more."""
         self._waking.pop(course.look, None)
-        slots = self._slots
         for probe in course.probes:
-            slots[probe.slot] = None
+            self._slots.give_back(probe)
         for probe in course.withdrawn:
-            slots[probe.slot] = None
+            self._slots.give_back(probe)
 
     def _overflows(self, channel: RawChannel | DatagramChannel) -> int:
         """Return what the channel has counted, as it was a moment ago at most."""
@@ -238,6 +238,7 @@ class Engine:
                     number=number,
                     ident=channel.ident(number),
                     port=plan.port,
+                    sequence_high=self._sequence_high,
                     size=size,
                     dscp=plan.dscp,
                     ecn=plan.ecn,
@@ -325,34 +326,21 @@ class Engine:
 
     def _admitted(self, probes: list[Probe]) -> list[Probe]:
         """Return those whose run is not over, each with a slot that nobody else uses."""
-        slots = self._slots
         admitted = []
         for probe in probes:
             if probe.course.done.done():
-                slots[probe.slot] = None
+                self._slots.give_back(probe)
                 continue
-            if not probe.slot:  # otherwise the kernel had no room the first time
-                slot = self._next_slot
-                if slot >= _SLOTS or slots[slot] is not None:
-                    slot = self._free_slot()
-                    if not slot:
-                        probe.course.not_sent(probe, errno.ENOBUFS, time.monotonic())
-                        continue
-                slots[slot] = probe
-                probe.slot = slot
-                self._next_slot = slot + 1
+            # With one already, the kernel had no room the first time.
+            if not probe.slot and not self._slots.assign(probe):
+                probe.course.not_sent(probe, errno.ENOBUFS, time.monotonic())
+                continue
             admitted.append(probe)
         return admitted
 
-    def _free_slot(self) -> int:
-        """Return the next slot that nobody uses, 0 when there is none."""
-        slots = self._slots
-        following = itertools.chain(range(self._next_slot, _SLOTS), range(1, self._next_slot))
-        return next((slot for slot in following if slots[slot] is None), 0)
-
     def _refuse(self, probe: Probe, number: int) -> None:
         """Tell a course that the kernel refused a probe."""
-        self._slots[probe.slot] = None
+        self._slots.give_back(probe)
         course = probe.course
         # What a firewall of this host refuses says nothing about the next probe; no route there says all.
         if number != errno.EPERM and not course.probes:
@@ -364,19 +352,25 @@ class Engine:
     def _take(self, version: int, seen: Iterator[Seen], received: stamps.Instant) -> None:
         """Give what was received to the probes that it is about."""
         unreachable = _UNREACHABLE[version]
-        slots = self._slots
+        slots = self._slots.probes
         texts = self._texts
         now_s = received.monotonic_ns / 1e9
         new = tuple.__new__
         for (
-            slot, destination, source, kind, code, reply, size, ttl, quoted_ttl, quoted_tos, quoted_length, stamped_ns, message,
+            slot, protocol, head, origin, destination, source, kind, code, reply, size, ttl, quoted_ttl, quoted_tos,
+            quoted_length, stamped_ns, message,
         ) in seen:  # fmt: skip
             probe = slots[slot]
             if probe is None or probe.answer is not None or probe.sent is None:
                 continue
             course = probe.course
-            if destination != course.destination or (
-                reply and (kind is None) != (course.plan.protocol == "tcp")
+            template = course.templates[probe.flow]
+            # Anybody may send such a message: it is an answer if all that it quotes is what was sent.
+            if (
+                destination != course.destination
+                or (head ^ template.head) & template.flow_bits
+                or protocol != template.protocol
+                or (origin is not None and origin != template.origin)
             ):
                 continue
             rtt_ns, kernel = stamps.elapsed(probe.sent, probe.transmitted_ns, received, stamped_ns)

@@ -57,7 +57,7 @@ class Hop:
 def sort(probes: list[Probe]) -> list[Hop]:
     """Return the hops from the first that was asked to the destination, or to the last that answered.
 
-    Probes of a flow beyond its end, which is the destination or an error that ends the path, are left out.
+    Probes of a flow beyond its end, which is the destination or an error that ends the path before it, are left out.
     """
     by_ttl, ends = _gathered(probes)
     if len(ends) != 1 or ends.get(0) != max(by_ttl):  # unlike most traces, which ask nothing beyond their end
@@ -71,9 +71,13 @@ def sort(probes: list[Probe]) -> list[Hop]:
 
 
 def _gathered(probes: list[Probe]) -> tuple[dict[int, Hop], dict[int, int]]:
-    """Return the hops by TTL, and the TTL at which the path of each flow ends, where it does."""
+    """Return the hops by TTL, and the TTL at which the path of each flow ends, where it does.
+
+    That is where it reaches the destination; an error ends only a path that does not.
+    """
     by_ttl: dict[int, Hop] = {}
-    ends: dict[int, int] = {}
+    reached: dict[int, int] = {}
+    ended: dict[int, int] = {}
     for probe in probes:
         ttl = probe.ttl
         hop = by_ttl.get(ttl)
@@ -86,12 +90,13 @@ def _gathered(probes: list[Probe]) -> tuple[dict[int, Hop], dict[int, int]]:
         hop.answers.append(answer)
         if answer.source not in hop.addresses:
             hop.addresses += (answer.source,)
-        final = answer.final
-        if final:
+        if answer.final:
             hop.final = True
-        if (final or answer.unreachable) and ttl < ends.get(probe.flow, _NO_END):
-            ends[probe.flow] = ttl
-    return by_ttl, ends
+            if ttl < reached.get(probe.flow, _NO_END):
+                reached[probe.flow] = ttl
+        elif answer.unreachable and ttl < ended.get(probe.flow, _NO_END):
+            ended[probe.flow] = ttl
+    return by_ttl, ended | reached
 
 
 def _judge(hops: list[Hop]) -> None:

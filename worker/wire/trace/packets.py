@@ -2,7 +2,8 @@
 
 All packets of a flow have the same addresses, ports, ICMP identifier and checksum, flow label and length: whatever a
 router spreads load by, it sends them the same way (Paris traceroute). A 16-bit slot tells the probes apart. It stands
-where a router that quotes no more than 8 bytes behind the IP header (RFC 792) still quotes it:
+where a router that quotes no more than 8 bytes behind the IP header (RFC 792) still quotes it, and nobody else can
+know it: slots are drawn by chance.
 
 | protocol | IPv4 | IPv6 |
 |---|---|---|
@@ -28,10 +29,12 @@ FLOWS = 16
 _ICMP_ECHO = {4: 8, 6: 128}
 _PROTOCOL = {4: {"icmp": 1, "udp": 17, "tcp": 6}, 6: {"icmp": 58, "udp": 17, "tcp": 6}}
 _HEADER = {4: 20, 6: 40}
+#: Which of the eight bytes behind the IP header say whose packet it is, beside the slot: type, code and identifier;
+#: ports; ports and half of the sequence number. Checksums are left out: address translation spoils quoted ones.
+_FLOW_BITS = {"icmp": 0xFFFF_0000_FFFF_0000, "udp": 0xFFFF_FFFF_0000_0000, "tcp": 0xFFFF_FFFF_FFFF_0000}
+_HEAD = struct.Struct("!Q")
 _SYN = 0x02
 _DONT_FRAGMENT = 0x4000
-#: High half of every TCP sequence number; a random constant of no meaning, so that numbers do not look like a count.
-_SEQUENCE_HIGH = 0x5D3A
 _WORD = struct.Struct("!H")
 
 
@@ -47,6 +50,8 @@ class Flow:
     ident: int
     #: Destination port of UDP and TCP.
     port: int
+    #: High half of TCP's sequence numbers.
+    sequence_high: int = 0
     size: int
     dscp: int
     ecn: int = 0
@@ -69,12 +74,17 @@ class Shape:
     balance_at: int
     #: The word that makes up for the addresses; 0 for none, as the checksum of ICMP does not cover them over IPv4.
     covered_at: int
+    #: Number of the protocol, and the bits of the eight bytes behind the IP header by which it is known again.
+    protocol: int
+    flow_bits: int
 
 
 class Template:
     """A packet of a flow between two addresses, to be completed by TTL and slot."""
 
-    __slots__ = ("_balance", "_balance_at", "_slot_at", "_ttl_at", "data", "length")
+    __slots__ = (
+        "_balance", "_balance_at", "_slot_at", "_ttl_at", "data", "flow_bits", "head", "length", "origin", "protocol",
+    )  # fmt: skip
 
     def __init__(self, shape: Shape, addresses: bytes) -> None:
         """`addresses` are source and destination; over IPv4 the kernel fills in a source of zeros for ICMP."""
@@ -87,6 +97,11 @@ class Template:
         #: The packet with TTL 0 and slot 0.
         self.data = data
         self.length = len(data)
+        #: What an answer is known by: see Seen. Of `head` the bits of `flow_bits` are the same for all slots.
+        self.protocol = shape.protocol
+        self.origin = addresses[: len(addresses) // 2]
+        self.head: int = _HEAD.unpack_from(data, shape.addresses_end)[0]
+        self.flow_bits = shape.flow_bits
         self._ttl_at = shape.ttl_at
         self._slot_at = shape.slot_at
         self._balance_at = shape.balance_at
@@ -115,6 +130,8 @@ def shape(flow: Flow) -> Shape:
         slot_at=4 if slot_in_ip else header + 6,
         balance_at=0 if slot_in_ip else word_at,
         covered_at=0 if (flow.version, flow.protocol) == (4, "icmp") else word_at,
+        protocol=_PROTOCOL[flow.version][flow.protocol],
+        flow_bits=_FLOW_BITS[flow.protocol],
     )
 
 
@@ -140,7 +157,7 @@ def _body(flow: Flow) -> tuple[bytes, int]:
     """Return what follows the IP header, for slot 0 and addresses 0, and where in it the balancing word is."""
     if flow.protocol == "tcp":
         segment = struct.pack(
-            "!HHHHIBBHHH", flow.ident, flow.port, _SEQUENCE_HIGH, 0, 0, 5 << 4, _SYN, 65_535, 0, 0
+            "!HHHHIBBHHH", flow.ident, flow.port, flow.sequence_high, 0, 0, 5 << 4, _SYN, 65_535, 0, 0
         )
         return _balanced(flow, segment, 16), 16
     payload = (bytes(2) + bytes(range(2, 256)) * (flow.size // 254 + 1))[: flow.size]

@@ -120,6 +120,8 @@ def test_a_worker_page_tells_facts_kinds_jobs_and_policy(operator, rows) -> None
             clock_offset_ms=-7210.0,
             spool_alarm="the disk is full",
             vantage_alarm="the interface eth0 has no carrier",
+            results_expired=1234,
+            results_expired_at=dt.datetime.now(dt.UTC),
         )
     )
     place = rows.destination("router", "192.0.2.1")
@@ -135,6 +137,7 @@ def test_a_worker_page_tells_facts_kinds_jobs_and_policy(operator, rows) -> None
         "the disk is full",
         "the interface eth0 has no carrier",
         "more than 5 s off",
+        "1\u202f234\u00a0results of the worker came when they were older than results are kept",
     ):
         assert text in page, text
     assert "Revoke" not in page

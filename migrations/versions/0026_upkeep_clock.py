@@ -1,4 +1,4 @@
-"""By what of a worker its jobs are planned."""
+"""The time that removal goes by, and results that came after theirs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0027"
-down_revision = "0026"
+revision = "0026"
+down_revision = "0025"
 
 
 def upgrade() -> None:

@@ -1,4 +1,4 @@
-"""The roots of the installation's certificate authority."""
+"""By what of a worker its jobs are planned."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0026"
-down_revision = "0025"
+revision = "0028"
+down_revision = "0027"
 
 
 def upgrade() -> None:
