@@ -98,7 +98,6 @@ def refuse_too_many(
     session: Session, lines: Lines, *, start: dt.datetime, end: dt.datetime, most: int = MOST_RUNS
 ) -> None:
     """Raise InvalidInputError, which says where the range can begin, when more was due in it than can be read at once."""
-
     # A range may go on for years that are to come, of which there are no results.
     end = max(start, min(end, dt.datetime.now(dt.UTC) + _AHEAD))
 
