@@ -115,7 +115,7 @@ def test_a_test_lives_its_life(api: Api, engine: Engine) -> None:
     assert [item["test_id"] for item in deferred(engine, "run_now")] == [made["id"]]
     past = api("PATCH", path, {"version": 4, "ends_at": "2020-01-01T00:00:00+01:00"})
     assert past.status_code == 422
-    assert [problem["path"] for problem in past.json["problems"]] == ["ends_at"]
+    assert [fault["path"] for fault in past.json["errors"]] == ["ends_at"]
     end = dt.datetime.now(dt.UTC).isoformat()
     assert api("PATCH", path, {"version": 4, "ends_at": end}).json["state"] == "ended"
     assert api("PATCH", path, {"version": 5, "ends_at": end, "interval_s": 20}).json["version"] == 6
