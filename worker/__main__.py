@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from streamswarm import __version__
-from worker.config import DEFAULT_PATH, DEFAULT_POLICY, WorkerConfig, read_responder_key
+from worker.config import DEFAULT_PATH, DEFAULT_POLICY, WorkerConfig, read_responder_keys
 from worker.errors import ConfigurationError, WorkerError
 from worker.logs import set_up_logs
 
@@ -84,7 +84,7 @@ def cli(
             policy=policy,
             all_or_none=all_or_none,
             databases=databases_dir,
-            responder_key="" if responder_key_file is None else read_responder_key(responder_key_file),
+            responder_keys=() if responder_key_file is None else read_responder_keys(responder_key_file),
         )
     )
 

@@ -22,6 +22,10 @@ DEFAULT_DATA = Path("/var/lib/streamswarm-worker")
 _CHOICES = {"log_level": ("debug", "info", "warning", "error"), "log_format": FORMATS}
 
 
+#: The responder's key in force and the one before it.
+_MOST_KEYS = 2
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
     """What a worker daemon is told by its host."""
@@ -52,6 +56,8 @@ class WorkerConfig:
     concurrent_runs: int = 256
     #: Text that the workers share: who has it is told by their responders how packets came. Empty asks and answers nobody.
     responder_key: str = field(default="", repr=False)
+    #: The text that was `responder_key` before, taken beside it while not all workers have the new one.
+    responder_key_previous: str = field(default="", repr=False)
     #: `debug`, `info`, `warning` or `error`.
     log_level: str = "info"
     #: `plain` lines, or `json`: one object a line.
@@ -71,7 +77,20 @@ class WorkerConfig:
                 raise ConfigurationError(
                     f"{where}: unknown key `{shown(str(key))}`", mend=f"known keys are {', '.join(known)}"
                 )
-        return cls(**{key: _convert(key, value, where) for key, value in values.items() if value is not None})
+        config = cls(
+            **{key: _convert(key, value, where) for key, value in values.items() if value is not None}
+        )
+        if config.responder_key_previous and not config.responder_key:
+            raise ConfigurationError(
+                f"{where}: there is a `responder_key_previous` and no `responder_key`",
+                mend="a single key is the `responder_key`",
+            )
+        return config
+
+    @property
+    def responder_keys(self) -> tuple[str, ...]:
+        """The keys that responders may have, the one in force first; none asks and answers nobody."""
+        return tuple(filter(None, dict.fromkeys((self.responder_key, self.responder_key_previous))))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -109,7 +128,7 @@ def _convert(key: str, value: Any, where: str) -> Any:
         return value
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{where}: `{key}` must be text", mend="mend the value or leave the key out")
-    if key == "responder_key":
+    if key.startswith("responder_key"):
         return _key(value, f"{where}: `{key}`")
     if key.endswith(("_file", "_dir")):
         return Path(value).expanduser().absolute()
@@ -120,16 +139,25 @@ def _convert(key: str, value: Any, where: str) -> Any:
     return value
 
 
-def read_responder_key(path: Path) -> str:
-    """Return the text that workers share, from a file that holds nothing else; raises ConfigurationError."""
+def read_responder_keys(path: Path) -> tuple[str, ...]:
+    """Return the texts that workers share: a file's first line and, where there is one, the previous key in its second.
+
+    Raises ConfigurationError.
+    """
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()] or [""]
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"the file of the responder key, {path}, cannot be read: {error}",
             mend="name a file with the workers' `responder_key` in it",
         ) from error
-    return _key(text, f"the responder key in {path}")
+    if len(lines) > _MOST_KEYS:
+        raise ConfigurationError(
+            f"the file of the responder key, {path}, has {len(lines)} lines",
+            mend="write the workers' `responder_key` into its first line and, while it is being replaced, "
+            "their `responder_key_previous` into the second",
+        )
+    return tuple(_key(line, f"the responder key in {path}") for line in lines)
 
 
 def _key(text: str, what: str) -> str:

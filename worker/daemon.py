@@ -119,7 +119,7 @@ class Daemon:
             places=self._config.concurrent_runs,
             vantage=self._vantage,
             databases=self._config.databases_dir,
-            responder_key=self._config.responder_key,
+            responder_keys=self._config.responder_keys,
         )
         self._scheduler = Scheduler(
             clock=self._clock,
@@ -152,7 +152,9 @@ class Daemon:
         connection = asyncio.ensure_future(uplink.run())
         housekeeping = asyncio.ensure_future(self._keep_time())
         watching = asyncio.ensure_future(self._vantage.watch())
-        responding = asyncio.ensure_future(respond(self._policy, self._config.responder_key, self._clock))
+        responding = asyncio.ensure_future(
+            respond(self._policy, self._config.responder_keys, self._clock, self._time.now_us)
+        )
         try:
             await first_of(
                 stop.wait(),

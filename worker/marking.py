@@ -12,12 +12,14 @@ from worker.evaluation.dscp import CodePoint
 from worker.evaluation.qos_verdict import Hindrance, Look
 from worker.failures import NO_ROOM, refusals
 from worker.probing import IPAddress
-from worker.wire.far_end import FarEnd, NoFarEndError, far_end
+from worker.wire.far_end import TURNS, FarEnd, NoFarEndError, far_end
 from worker.wire.source import Source
 from worker.wire.trace.marks import MarkRecord, trace_marks
 from worker.wire.trace.plan import TraceUnavailableError
 
 _SILENT = probe_pb2.FAILURE_REASON_TIMED_OUT
+#: A far end that answers so many packets of one class answers those of others, too, that reach it.
+_HEARD = TURNS - 1
 
 
 class Marking:
@@ -33,7 +35,8 @@ class Marking:
         metrics: QosResult,
         detail: dict[str, Any],
         source: Source,
-        responder_key: str,
+        responder_keys: Sequence[str],
+        clock_offset_ms: float | None,
     ) -> None:
         self._address = address
         self._spec = spec
@@ -43,7 +46,8 @@ class Marking:
         self._metrics = metrics
         self._detail = detail
         self._source = source
-        self._responder_key = responder_key
+        self._responder_keys = responder_keys
+        self._clock_offset_ms = clock_offset_ms
         #: By traces the destination tells of the marks that it quotes, by its worker of how they came.
         self._traced, self._told = Look(), Look()
         #: The destination quoted packets that were sent as ECN-capable.
@@ -95,9 +99,10 @@ class Marking:
             with far_end(
                 self._address,
                 spec.far_end_port,
-                secret=self._responder_key,
+                responder_keys=self._responder_keys,
                 source=self._source,
                 timeout_s=spec.timeout_ms / 1000,
+                clock_offset_ms=self._clock_offset_ms,
             ) as end:
                 try:
                     await end.find()
@@ -112,12 +117,15 @@ class Marking:
 
     async def _ask_marks(self, end: FarEnd, silent: list[str]) -> None:
         """Ask for the marks of each class, then, as ECN-capable, for its ECN; `silent` is told what had no answer."""
+        quiet: list[CodePoint] = []
         for point, row in zip(self._points, self._rows, strict=True):
             octets = await end.octets(point.octet())
-            self._told.asked.append(point.name)
-            marks.fill_far_end(row, point, octets)
             if octets:
-                self._told.told.append(point.name)
+                self._take(row, point, octets)
+            else:
+                quiet.append(point)
+        if quiet and self._told.told:
+            await self._ask_beside(end, quiet)
         lost = [point.name for point in self._points if point.name not in self._told.told]
         if lost:
             silent.append(f"no packet of {', '.join(lost)} was answered")
@@ -129,6 +137,31 @@ class Marking:
             lost = [point.name for point, seen in zip(self._points, capable, strict=True) if not seen]
             if lost:
                 silent.append(f"no ECN-capable packet of {', '.join(lost)} was answered")
+
+    def _take(self, row: QosClass, point: CodePoint, octets: Sequence[int]) -> None:
+        """Note how packets of a class came to the far end, some at least."""
+        marks.fill_far_end(row, point, octets)
+        self._told.asked.append(point.name)
+        self._told.told.append(point.name)
+
+    async def _ask_beside(self, end: FarEnd, quiet: Sequence[CodePoint]) -> None:
+        """Ask once more for classes that had no answer, in turn with one that had: silence must be theirs alone.
+
+        A worker that answers nobody for a while has lost no class of the path.
+        """
+        known = next(point for point in self._points if point.name in self._told.told)
+        heard, *found = await end.in_turn([point.octet() for point in (known, *quiet)])
+        for point, octets in zip(quiet, found, strict=True):
+            if octets:
+                self._take(self._rows[self._points.index(point)], point, octets)
+        if len(heard) >= _HEARD:
+            self._told.asked += [point.name for point, octets in zip(quiet, found, strict=True) if not octets]
+        else:
+            self._hinder(
+                f"the destination's worker answered only {len(heard)} of {TURNS} packets of {known.name} that were sent in "
+                "turn with them",
+                _SILENT,
+            )
 
     def _hinder(self, text: str, reason: probe_pb2.FailureReason) -> None:
         self.hindrances.append(Hindrance(text=text, reason=reason))

@@ -36,12 +36,12 @@ def run_lines(
     all_or_none: bool = False,
     places: int = 64,
     databases: Path | None = None,
-    responder_key: str = "",
+    responder_keys: tuple[str, ...] = (),
 ) -> int:
     """Run the job on each line and write results in the order in which runs end; returns the exit code.
 
     With `all_or_none` nothing is run unless everything may be: the results say then what may not, and why. `databases`
-    and `responder_key` are what a daemon's configuration has as `databases_dir` and `responder_key`.
+    and `responder_keys` are what a daemon's configuration has as `databases_dir` and as the keys of responders.
     """
     jobs: list[probe_pb2.Job] = []
     code = EXIT_OK
@@ -71,7 +71,7 @@ def run_lines(
         places=places,
         vantage=Vantage(clock, policy),
         databases=databases,
-        responder_key=responder_key,
+        responder_keys=responder_keys,
     )
     all_ran = loop.run(_run_all(jobs, write, runner, clock, all_or_none=all_or_none, places=places))
     return code or (EXIT_OK if all_ran else EXIT_NOT_RUN)

@@ -123,9 +123,21 @@ class Policy:
             source=json.dumps(values, default=str, sort_keys=True),
         )
 
+    @property
+    def responder_silence(self) -> str:
+        """Why the responder can answer nobody, for people; empty where it can, and without one."""
+        if self.responder is None or self.allow or not self.names:
+            return ""
+        return "`allow` has names of hosts only, and who asks is known by address alone"
+
     def as_json(self) -> str:
-        """Return the policy in force, for the controller to show."""
-        return json.dumps({"error": self.broken}) if self.broken else self.source
+        """Return the policy in force, for the controller to show, with what does not work of it."""
+        if self.broken:
+            return json.dumps({"error": self.broken})
+        if self.responder_silence:
+            warning = f"the responder answers nobody: {self.responder_silence}"
+            return json.dumps({"warning": warning, **json.loads(self.source)})
+        return self.source
 
     def with_loopback(self) -> Policy:
         """Return this policy with loopback addresses allowed."""

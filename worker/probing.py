@@ -105,8 +105,8 @@ class ProbeContext:
     resolve: Resolver
     #: Folder with databases about addresses that the operator gives; None without.
     databases: Path | None = None
-    #: What the workers share to be told by each other's responders; empty without.
-    responder_key: str = ""
+    #: What the workers share to be told by each other's responders, and what they shared before; empty without.
+    responder_keys: tuple[str, ...] = ()
     #: How far this host's clock is ahead of the controller's, milliseconds; None while that is not known.
     clock_offset_ms: float | None = None
 

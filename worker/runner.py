@@ -71,7 +71,7 @@ class Runner:
         places: int = 256,
         vantage: Vantage | None = None,
         databases: Path | None = None,
-        responder_key: str = "",
+        responder_keys: tuple[str, ...] = (),
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -81,7 +81,7 @@ class Runner:
         self._places = places
         self._vantage = vantage
         self._databases = databases
-        self._responder_key = responder_key
+        self._responder_keys = responder_keys
         self._budget = Budget(policy, clock)
         self._known: dict[str, tuple[Availability, int]] = {}
         #: Runs under way.
@@ -236,7 +236,7 @@ class Runner:
             guard=guard,
             resolve=guard.resolve,
             databases=self._databases,
-            responder_key=self._responder_key,
+            responder_keys=self._responder_keys,
             clock_offset_ms=self._time.offset_ms(),
         )
         probe = asyncio.ensure_future(checked.module.run(checked.target, checked.spec, context))

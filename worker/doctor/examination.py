@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamswarm.findings import Finding, ok, unknown, wrong
 from worker.config import WorkerConfig
-from worker.doctor import clock, daemon, kinds, storage, surroundings, trust, ways
+from worker.doctor import clock, daemon, kinds, responder, storage, surroundings, trust, ways
 from worker.errors import ConfigurationError, WorkerError
 
 
@@ -45,4 +45,5 @@ def examine(config_path: Path) -> Iterator[Finding]:
     yield from findings
     yield from trust.refusal(waiting)
     yield from held.findings
+    yield from responder.look(config, policy)
     yield from kinds.available(policy)

@@ -18,9 +18,8 @@ from worker.evaluation.treatment import Burst, Policy, Seen
 from worker.failures import internal_failure, network_failure, nothing_sent, unsent, vantage_failure
 from worker.marking import Marking, count
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
+from worker.wire import far_end
 from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError, echo_availability
-from worker.wire.far_end import PACKET_BYTES as FAR_END_PACKET_BYTES
-from worker.wire.far_end import PACKETS, TRIES
 from worker.wire.source import Source
 from worker.wire.trace.marks import PACKET_BYTES, longest_s, most_packets
 
@@ -69,7 +68,7 @@ async def run(target: Target, spec: QosSpec, context: ProbeContext) -> Outcome:
         source.check(address.version)
         if spec.far_end_port:
             context.guard.check(address, spec.far_end_port)
-        run = _Run(address, spec, points, detail, source, context.responder_key)
+        run = _Run(address, spec, points, detail, source, context)
         try:
             await run.measure()
         except EchoUnavailableError as error:
@@ -97,7 +96,7 @@ def duration_s(spec: QosSpec) -> float:
     paced_s = spec.count * spec.interval_ms / 1000 + timeout_s
     traces = (classes if spec.trace else 0) + spec.ecn
     traced_s = traces * longest_s(spec.max_ttl, timeout_s)
-    asked_s = TRIES * (1 + classes * (1 + spec.ecn)) * timeout_s if spec.far_end_port else 0.0
+    asked_s = far_end.longest_s(classes, ecn=spec.ecn, timeout_s=timeout_s) if spec.far_end_port else 0.0
     return paced_s + classes * ((1 + _REPLY_TRIES) * timeout_s + 1) + traced_s + asked_s
 
 
@@ -108,8 +107,9 @@ def need(spec: QosSpec) -> Need:
     traced = traces * most_packets(spec.max_ttl)
     paced, burst = classes * (spec.count + _REPLY_TRIES), classes * spec.burst
     size = paced * (spec.size_bytes + _HEADERS_BYTES) + burst * (spec.burst_size_bytes + _HEADERS_BYTES)
-    asked = TRIES * (1 + PACKETS * classes * (1 + spec.ecn)) if spec.far_end_port else 0
-    size += traced * PACKET_BYTES + asked * FAR_END_PACKET_BYTES
+    timeout_s = spec.timeout_ms / 1000
+    asked = far_end.most_packets(classes, ecn=spec.ecn, timeout_s=timeout_s) if spec.far_end_port else 0
+    size += traced * PACKET_BYTES + asked * far_end.PACKET_BYTES
     return Need(packets=paced + burst + traced + asked, size=2 * size)
 
 
@@ -123,7 +123,7 @@ class _Run:
         points: Sequence[CodePoint],
         detail: dict[str, Any],
         source: Source,
-        responder_key: str,
+        context: ProbeContext,
     ) -> None:
         self._address = address
         self._spec = spec
@@ -147,7 +147,8 @@ class _Run:
             metrics=self.metrics,
             detail=detail,
             source=source,
-            responder_key=responder_key,
+            responder_keys=context.responder_keys,
+            clock_offset_ms=context.clock_offset_ms,
         )
 
     async def measure(self) -> None:

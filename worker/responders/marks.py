@@ -1,7 +1,6 @@
-"""Tells other workers with which DSCP and ECN their packets came here (RFC 2474, RFC 3168); see `worker.wire.mark_messages`.
+"""Tells other workers with which DSCP and ECN their packets came here (RFC 2474, RFC 3168).
 
-It keeps nothing of whom it answers: the challenge that every request but the first has to show is computed anew from
-the address that it came from.
+`worker.wire.mark_messages` has the form of what is said, `answering` decides what is answered.
 """
 
 from __future__ import annotations
@@ -9,31 +8,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import hmac
 import ipaddress
 import logging
-import secrets
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from worker.clock import Clock
 from worker.failures import error_text
 from worker.policy import Policy
-from worker.probing import IPAddress, ProbeFailure
+from worker.responders.answering import Answering
 from worker.wire import mark_messages, options
-from worker.wire.mark_messages import MarkMessage, Sort
 from worker.wire.turns import Turn
 
 log = logging.getLogger(__name__)
 
-#: Answers per second to everybody together, and as many at once.
-MOST_PER_S = 500
-#: A challenge is good for this long at least, and twice as long at most.
-_CHALLENGE_S = 60
 #: So many datagrams are read before other work of the worker may go on.
 _TURN = 64
+#: Asked for, so that what comes at once is not lost while other work goes on.
+_BUFFER_BYTES = 1 << 20
 _BIND_AGAIN_S = 30.0
 _ANCILLARY_BYTES = 256
 _IP_PKTINFO = 8
@@ -44,64 +38,13 @@ _PKTINFO4 = struct.Struct("=i4s4s")
 _PKTINFO6 = struct.Struct("=16si")
 
 
-class Answering:
-    """Decides what is answered to whom; without sockets, so that tests can ask it."""
+async def respond(
+    policy: Policy, responder_keys: Sequence[str], clock: Clock, now_us: Callable[[], int]
+) -> None:
+    """Answer on the port that the policy names, in both address families, until cancelled; off without one.
 
-    def __init__(self, secret: str, policy: Policy, steady_us: Callable[[], int]) -> None:
-        self._key = mark_messages.derived(secret)
-        self._policy = policy
-        self._steady_us = steady_us
-        #: Known to nobody else; challenges are made with it.
-        self._own = secrets.token_bytes(32)
-        self._room = float(MOST_PER_S)
-        self._room_at_us = steady_us()
-
-    def answer(self, data: bytes, octet: int | None, sender: IPAddress, port: int) -> bytes | None:
-        """Return the answer to a datagram that came with that octet; None when there is none."""
-        request = mark_messages.read(data, self._key)
-        if request is None or not self._allowed(sender):
-            return None
-        now = self._steady_us() // (_CHALLENGE_S * 1_000_000)
-        if request.sort is Sort.OPEN:
-            reply = MarkMessage(
-                sort=Sort.OPENED,
-                nonce=request.nonce,
-                sequence=request.sequence,
-                challenge=self._challenge(request.nonce, sender, port, now),
-            )
-        elif request.sort is Sort.MARKED and octet is not None:
-            good = (self._challenge(request.nonce, sender, port, period) for period in (now, now - 1))
-            if not any(hmac.compare_digest(request.challenge, each) for each in good):
-                return None
-            reply = MarkMessage(sort=Sort.SEEN, nonce=request.nonce, sequence=request.sequence, octet=octet)
-        else:
-            return None
-        return mark_messages.packed(reply, self._key) if self._has_room() else None
-
-    def _challenge(self, nonce: bytes, sender: IPAddress, port: int, period: int) -> bytes:
-        said = nonce + sender.packed + struct.pack("!HQ", port, period)
-        return hmac.digest(self._own, said, "sha256")[: mark_messages.CHALLENGE_BYTES]
-
-    def _allowed(self, sender: IPAddress) -> bool:
-        """Say whether the policy lets this host send to the sender."""
-        try:
-            self._policy.check(sender)
-        except ProbeFailure:
-            return False
-        return True
-
-    def _has_room(self) -> bool:
-        now_us = self._steady_us()
-        self._room = min(MOST_PER_S, self._room + (now_us - self._room_at_us) * MOST_PER_S / 1e6)
-        self._room_at_us = now_us
-        if self._room < 1:
-            return False
-        self._room -= 1
-        return True
-
-
-async def respond(policy: Policy, secret: str, clock: Clock) -> None:
-    """Answer on the port that the policy names, in both address families, until cancelled; off without one."""
+    `now_us` is the time, microseconds since 1970-01-01 UTC.
+    """
     if policy.responder is None:
         await asyncio.Event().wait()
         return
@@ -111,14 +54,21 @@ async def respond(policy: Policy, secret: str, clock: Clock) -> None:
         )
         await asyncio.Event().wait()
         return
-    if not secret:
+    if not responder_keys:
         log.error(
             "the responder that this host's policy allows does not answer, because there is no key: set `responder_key` "
             "in the worker's configuration to the text that the workers share"
         )
         await asyncio.Event().wait()
         return
-    answering = Answering(secret, policy, clock.steady_us)
+    if policy.responder_silence:
+        log.error(
+            "the responder that this host's policy allows answers nobody: %s; add the networks of those who ask to `allow`",
+            policy.responder_silence,
+        )
+        await asyncio.Event().wait()
+        return
+    answering = Answering(responder_keys, policy, steady_us=clock.steady_us, now_us=now_us)
     told = ""
     while True:
         try:
@@ -159,6 +109,7 @@ def _bound(family: socket.AddressFamily, port: int) -> socket.socket:
     try:
         sock.setblocking(False)
         options.receive_octets(sock)
+        options.enlarge_receiving(sock, _BUFFER_BYTES)
         if family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
             sock.bind(("0.0.0.0", port))  # noqa: S104  whoever has the key may ask at any address

@@ -216,6 +216,7 @@ def test_an_installed_release_is_used_and_the_policy_of_the_inventory_holds(
         options = {
             "databases_dir": "/usr/share/GeoIP",
             "responder_key": f"{SECRET} and long enough to be a key",
+            "responder_key_previous": f"{SECRET} as it was, and long enough",
         }
         variables = {"streamswarm_worker_policy": {"ports": ["1-2"]}, "streamswarm_worker_options": options}
         answers, events = _run_once(ground, SUITE, folder=tmp_path, variables=variables)
@@ -229,6 +230,7 @@ def test_an_installed_release_is_used_and_the_policy_of_the_inventory_holds(
         for name, value, said in (
             ("databases_dir", "/etc/passwd", "'/etc/passwd' is a file"),
             ("responder_key", "short", "32 characters or more"),
+            ("responder_key_previous", "a previous key without another one", "32 characters or more"),
         ):
             variables["streamswarm_worker_options"] = {name: value}
             [wrong] = _run_once(ground, SUITE, folder=tmp_path, variables=variables)[0].hosts

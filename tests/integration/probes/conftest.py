@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from integration.probes.longer import Path4, longer_path
+from integration.probes.marked import KEY
 from integration.probes.peers import (
     Path3,
     Probe,
@@ -26,6 +28,7 @@ from support import surroundings
 
 from streamswarm import contract
 from worker import probes
+from worker.probes import qos
 from worker.probing import Outcome, ProbeContext, Resolved
 from worker.resolving import system_resolver
 from worker.wire import icmp
@@ -62,6 +65,18 @@ def probe(guard: RecordingGuard, names: dict[str, str]) -> Probe:
 
 
 @pytest.fixture
+def keyed_probe(guard: RecordingGuard) -> Probe:
+    """Return a function that runs `qos` as a worker does that has the key of responders."""
+    context = ProbeContext(guard=guard, resolve=system_resolver(), responder_keys=(KEY,))
+
+    async def run(kind: str, target: str = "", **values: Any) -> Outcome:
+        spec = contract.make_spec(kind, values).qos
+        return await qos.run(contract.parse_target(contract.kind(kind), target), spec, context)
+
+    return run
+
+
+@pytest.fixture
 async def no_leak() -> AsyncIterator[None]:
     """Fail a test that leaves a file descriptor open."""
     before = _descriptors()
@@ -91,6 +106,14 @@ def _root() -> None:
 def sort_of_socket(request: pytest.FixtureRequest) -> str:
     """Both sorts of ICMP socket, by what the namespace allows."""
     return str(request.param)
+
+
+@pytest.fixture
+def path4(_root: None) -> Iterator[Path4]:
+    """A routed path of three links, both families, whose end reports every packet to a closed port."""
+    with longer_path() as path:
+        path.far.run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
+        yield path
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ from support.surroundings import clean_environment
 
 from worker.clock import SystemClock
 from worker.policy import Policy
-from worker.responders.marks import Answering, listening
+from worker.responders.answering import Answering
+from worker.responders.marks import listening
 
 SUITE = """\
 suite: This machine
@@ -213,7 +214,10 @@ async def test_databases_and_key_are_given_as_a_worker_has_them(tmp_path: Path) 
     mmdb.write(tmp_path / "own.mmdb", {"127.0.0.0/8": {"autonomous_system_number": 64_500}})
     (tmp_path / "key").write_text(f"{KEY}\n")
     (tmp_path / "short").write_text("short\n")
-    answering = Answering(KEY, Policy.parse({"allow_loopback": True}), SystemClock().steady_us)
+    clock = SystemClock()
+    answering = Answering(
+        (KEY,), Policy.parse({"allow_loopback": True}), steady_us=clock.steady_us, now_us=clock.wall_us
+    )
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as free:
         free.bind(("::", 0))
         port = free.getsockname()[1]

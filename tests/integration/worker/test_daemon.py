@@ -74,8 +74,8 @@ async def test_a_worker_tells_others_how_their_packets_come(
     here = ipaddress.ip_address("127.0.0.1")
     async with run_worker():
         await until(lambda: gateway.hellos)
-        secret = configuration["responder_key"]
-        with far_end(here, port, secret=secret, source=BY_ROUTES, timeout_s=5) as end:
+        keys = (configuration["responder_key"],)
+        with far_end(here, port, responder_keys=keys, source=BY_ROUTES, timeout_s=5) as end:
             await end.find()
             assert await end.octets(46 << 2 | 1) == [46 << 2 | 1] * 3
     assert json.loads(gateway.hellos[0].policy_json)["responder"] == port

@@ -21,14 +21,16 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def _once(folder: Path, *command: str, jobs: str = "", key: str = "") -> subprocess.CompletedProcess[str]:
+def _once(
+    folder: Path, *command: str, jobs: str = "", key: str = "", previous: str = ""
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", "-c", (FILES / "once.sh").read_text(), "sh", str(folder), *command],
         env={
             "PATH": "/usr/bin:/bin",
             "STREAMSWARM_ONCE_POLICY": '{"deny": ["192.0.2.0/24"]}',
         },
-        input=f"{key}\n{jobs}",
+        input=f"{key}\n{previous}\n{jobs}",
         capture_output=True,
         text=True,
         timeout=20,
@@ -66,6 +68,14 @@ def test_the_key_of_responders_is_handed_on_as_a_file(folder: Path, monkeypatch:
     assert words == f"--responder-key-file {folder}/responder.key"
     assert (key, mode) == ("a key that all workers share", "600")
     assert not any("a key" in line for line in environment)
+
+
+def test_the_previous_key_stands_below_it(folder: Path) -> None:
+    """While a key is being replaced; the jobs begin after both."""
+    done = _once(
+        folder, "sh", "-c", 'shift; cat "$2"; cat', "sh", "-", jobs="{}\n", key="new", previous="old"
+    )
+    assert done.stdout.splitlines() == ["new", "old", "{}"]
 
 
 def test_a_folder_that_is_gone_runs_nothing(tmp_path: Path) -> None:
