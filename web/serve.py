@@ -16,7 +16,6 @@ from typing import Any, NoReturn, cast
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
-from sqlalchemy.orm import Session
 
 from controller.errors import ConfigurationError, DatabaseUnavailableError, PortInUseError
 from controller.settings import Settings, split_address
@@ -84,8 +83,7 @@ def _check_database(settings: Settings) -> None:
     engine = make_engine(settings, application="streamswarm-web-start", pool_size=1)
     try:
         schema.check(engine)
-        with Session(engine) as session:
-            roots.check(session, settings.data_dir)
+        roots.check_at_start(engine, settings.data_dir)
     except DatabaseUnavailableError as error:
         log.warning("%s", error)
     finally:

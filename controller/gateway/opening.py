@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from controller.gateway.authority import Authority, open_root
 from controller.settings import Settings
+from controller.store import schema
 from controller.store.commands import roots
 
 
 def open_authority(settings: Settings, engine: Engine, *, replace: bool = False) -> Authority:
     """Return this gateway's authority, made where the installation has none yet.
 
-    Raises ForeignRootError where the installation has another root than the data folder; with `replace` the folder's takes the
-    place of those that it had.
+    Raises ForeignRootError where the installation has another root than the data folder, DatabaseUnavailableError while that
+    cannot be known; with `replace` the folder's takes the place of those that it had.
     """
-    with Session(engine) as session, session.begin():
-        if replace:
-            open_root(settings)
-            roots.keep(session, settings.data_dir)
-        else:
-            settle(session, settings)
+    try:
+        with Session(engine) as session, session.begin():
+            if replace:
+                open_root(settings)
+                roots.keep(session, settings.data_dir)
+            else:
+                settle(session, settings)
+    except OperationalError as error:
+        raise schema.unavailable(engine, error) from error
     return Authority(settings)
 
 

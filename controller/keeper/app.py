@@ -84,8 +84,7 @@ async def serve(settings: Settings) -> None:
 
 def _check(settings: Settings, engine: Engine) -> None:
     schema.check(engine)
-    with Session(engine) as session:
-        roots.check(session, settings.data_dir)
+    roots.check_at_start(engine, settings.data_dir)
 
 
 async def run(settings: Settings, engine: Engine, stop: asyncio.Event) -> None:

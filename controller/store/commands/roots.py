@@ -10,12 +10,14 @@ import socket
 from collections.abc import Collection
 from pathlib import Path
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import Engine, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from controller import roots
 from controller.errors import ForeignRootError
+from controller.store import schema
 from controller.store.entities import Certificate, TrustedRoot
 
 
@@ -31,6 +33,15 @@ def check(session: Session, data_dir: Path) -> None:
     """
     if roots.has_root(data_dir) and (ours := known(session)):
         _check(session, data_dir, ours)
+
+
+def check_at_start(engine: Engine, data_dir: Path) -> None:
+    """Do the same at the start of a process; raises DatabaseUnavailableError too."""
+    try:
+        with Session(engine) as session:
+            check(session, data_dir)
+    except OperationalError as error:
+        raise schema.unavailable(engine, error) from error
 
 
 def check_before_use(session: Session, data_dir: Path) -> bool:
