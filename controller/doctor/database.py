@@ -19,6 +19,8 @@ from streamswarm.findings import Finding, ok, wrong
 _PATIENCE_S = 300.0
 #: So far removal may be behind: rounds come each hour, and keepers are away for an upgrade or a night.
 _BEHIND = dt.timedelta(days=1)
+#: Jobs that are told of one by one.
+_MOST_JOBS = 5
 
 
 def server(engine: Engine, settings: Settings) -> Iterator[Finding]:
@@ -63,12 +65,19 @@ def roll_ups(connection: Connection) -> Iterator[Finding]:
     still = standstills.read(connection)
     for one in still:
         if one.reason:
-            yield wrong(name, one.text, standstills.MEND)
+            yield wrong(name, one.text, one.mend)
     behind = sorted((one for one in still if not one.reason), key=lambda one: one.since)
     if behind:
         more = f", and {len(behind) - 1} more kinds are behind" if len(behind) > 1 else ""
         yield wrong(name, behind[0].text + more, "see that a keeper runs, and its log for what holds it up")
-    if not still:
+    jobs = standstills.read_jobs(connection)
+    for job in jobs[:_MOST_JOBS]:
+        yield wrong(name, job.text, job.mend)
+    if len(jobs) > _MOST_JOBS:
+        yield wrong(
+            name, f"{len(jobs) - _MOST_JOBS} more jobs have stretches that are not rolled up", jobs[0].mend
+        )
+    if not still and not jobs:
         yield ok(name, "no kind stands still")
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from controller.store.upkeep import believed, standstills
-from controller.store.upkeep.standstills import Standstill
+from controller.store.upkeep.standstills import JobStandstill, Standstill
 
 Role = Literal["gateway", "keeper", "web"]
 State = Literal["ok", "degraded", "down"]
@@ -154,7 +154,11 @@ def read_health(connection: Connection) -> Health:
     return Health(
         database=Component(state="ok", message="PostgreSQL answers", alive=1),
         gateway=_gateways(alive.get("gateway", 0), astray.get("gateway", ())),
-        keeper=_keepers(alive.get("keeper", 0), astray.get("keeper", ()), standstills.read(connection)),
+        keeper=_keepers(
+            alive.get("keeper", 0),
+            astray.get("keeper", ()),
+            [*standstills.read(connection), *standstills.read_jobs(connection)],
+        ),
         worker=_workers(**workers._asdict()),
     )
 
@@ -199,7 +203,7 @@ def off_by(offset_ms: float) -> str:
     return f"{abs(offset_ms) / 1000:,.1f} s {'ahead of' if offset_ms > 0 else 'behind'}"
 
 
-def _keepers(alive: int, astray: Sequence[Any], still: Sequence[Standstill]) -> Component:
+def _keepers(alive: int, astray: Sequence[Any], still: Sequence[Standstill | JobStandstill]) -> Component:
     if not alive or not (astray or still):
         return _process(alive, "keeper")
     told = []
@@ -208,7 +212,7 @@ def _keepers(alive: int, astray: Sequence[Any], still: Sequence[Standstill]) -> 
         told.append(f"{_off(astray)}: beyond {minutes:.0f} minutes nothing is removed for its age")
     if still:
         more = f" and {len(still) - 1} more" if len(still) > 1 else ""
-        told.append(f"{still[0].text}{more}; {standstills.MEND}")
+        told.append(f"{still[0].text}{more}; {still[0].mend}")
     return Component(state="degraded", message="; ".join(told), alive=alive)
 
 

@@ -14,6 +14,7 @@ from controller.store.entities.tests import Destination, Test, test_destinations
 from controller.store.entities.upkeep import (
     DirtyBucket,
     Expiry,
+    PassedOver,
     RewrittenPartition,
     RollupFrontier,
     UpkeepClock,
@@ -42,6 +43,7 @@ __all__ = [
     "OperationEvent",
     "OperationHost",
     "OverdueJob",
+    "PassedOver",
     "Process",
     "Quarantine",
     "Report",

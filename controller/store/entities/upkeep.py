@@ -47,6 +47,23 @@ class RollupFrontier(Base):
     step_job: Mapped[int] = mapped_column(server_default="0")
 
 
+class PassedOver(Base):
+    """A stretch of one job that is not rolled up into a layer, as it takes longer than a statement may."""
+
+    __tablename__ = "passed_over"
+    __table_args__ = (Index(None, "kind", "job_id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    kind: Mapped[str]
+    layer: Mapped[str]
+    job_id: Mapped[int]
+    #: Whole buckets: [start, end).
+    start: Mapped[dt.datetime]
+    end: Mapped[dt.datetime]
+    #: When it was tried last.
+    tried_at: Mapped[dt.datetime] = now_column()
+
+
 class UpkeepTrouble(Base):
     """A task of the upkeep that the database refuses for one kind, while the others go on."""
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from itertools import takewhile
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
@@ -19,16 +20,15 @@ from sqlalchemy.exc import OperationalError
 from controller.errors import DatabaseUnavailableError
 from controller.store import partitions, results, rollups
 from controller.store.rollups import (
-    DAY,
-    FIVE_MINUTES,
-    HOUR,
     LAYERS,
     Layer,
     Source,
-    crowded,
+    computing,
     frontiers,
-    statements,
+    marks,
+    passed_over,
 )
+from controller.store.rollups.computing import Stretch
 from controller.store.rollups.frontiers import GRACE, LONGEST_STEP
 
 _log = logging.getLogger(__name__)
@@ -37,17 +37,7 @@ _log = logging.getLogger(__name__)
 #: than a statement may.
 _TOGETHER = 1000
 _LESS = 4
-_TIMED_OUT = "57014"
 _GATEWAY = "streamswarm-gateway"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stretch:
-    """What of one job is computed: whole buckets of a layer."""
-
-    job_id: int
-    start: dt.datetime
-    end: dt.datetime
 
 
 @dataclass(kw_only=True)
@@ -58,6 +48,16 @@ class Rolled:
     steps: int = 0
     #: Marks of late results that were worked off.
     marks: int = 0
+
+
+class _Advanced(Enum):
+    """How far a step has come."""
+
+    COMPLETED = "completed"
+    #: There are more jobs.
+    SOME = "some"
+    #: There are more, and the next goes apart from others.
+    ONE_APART = "one apart"
 
 
 @dataclass(kw_only=True)
@@ -71,7 +71,7 @@ class _Portion:
 
         False when it cannot be less.
         """
-        if getattr(error.orig, "pgcode", None) != _TIMED_OUT:
+        if not computing.timed_out(error):
             raise error
         if self.size == 1:
             return False
@@ -96,9 +96,11 @@ def roll_up(engine: Engine, kind: str, *, together: int = _TOGETHER) -> Rolled:
         while _step(engine, kind, of, horizon, portion):
             done.steps += 1
     # Those that come meanwhile are the next round's: a worker may bring late results faster than they are worked off.
-    last = _last_mark(engine, kind)
+    last = marks.last(engine, kind)
     while count := _work_off(engine, kind, portion, last):
         done.marks += count
+    done.marks += marks.recompute_apart(engine, kind, last)
+    passed_over.try_again(engine, kind)
     return done
 
 
@@ -142,75 +144,61 @@ def _step(engine: Engine, kind: str, of: Layer, horizon: dt.datetime, portion: _
             partitions.ensure_months(connection, rollups.table_name(source, of), [start])
     while True:
         try:
-            if _advance(engine, kind, of, start, end, portion.size):
+            advanced = _advance(engine, kind, of, start, end, portion.size)
+            if advanced is _Advanced.COMPLETED:
                 return True
+            if advanced is _Advanced.ONE_APART:
+                _advance_alone(engine, kind, of, start, end)
         except OperationalError as error:
-            if not portion.less(error) and not _advance_past_crowd(engine, kind, of, start, end):
-                raise
+            if not portion.less(error):
+                _advance_alone(engine, kind, of, start, end)
 
 
-def _advance_past_crowd(engine: Engine, kind: str, of: Layer, start: dt.datetime, end: dt.datetime) -> bool:
-    """Compute the step for the next job alone, bucket by bucket, without those that are crowded; False when none is."""
+def _advance_alone(engine: Engine, kind: str, of: Layer, start: dt.datetime, end: dt.datetime) -> None:
+    """Compute the step for the next job apart from others, without what takes too long even so."""
     with engine.begin() as connection:
         mine = frontiers.locked(connection, kind)[of.name]
         jobs = _present(connection, kind, of, start, end, mine.step_job, 1)
+        wanted = computing.fast(connection, jobs) if of.fast_only else jobs
+        begin = _whole_from(connection, kind, of, start)
     if mine.step_until != end or not jobs:
-        return True  # another process has gone on
-    [job] = jobs
-    buckets = [start + number * of.width for number in range((end - start) // of.width)]
-    with engine.connect() as connection:
-        passed_over = [bucket for bucket in buckets if crowded.is_crowded(connection, kind, of, job, bucket)]
-        wanted = not of.fast_only or bool(_fast(connection, jobs))
-    if not passed_over:
-        return False
-    for bucket in buckets:
-        if wanted and bucket not in passed_over:
-            with engine.begin() as connection:
-                frontiers.locked(connection, kind)
-                for source in rollups.sources(kind):
-                    compute(
-                        connection, source, of, [Stretch(job_id=job, start=bucket, end=bucket + of.width)]
-                    )
+        return  # another process has gone on, or nothing is left
+    stretch = Stretch(job_id=jobs[0], start=begin, end=end)
+    lost = computing.compute_halving(engine, kind, of, stretch) if wanted and begin < end else []
     with engine.begin() as connection:
         mine = frontiers.locked(connection, kind)[of.name]
-        if mine.step_until == end and mine.step_job < job:
-            frontiers.move(connection, kind, of, done=start, until=end, job=job)
-    crowded.tell(kind, of, job, passed_over)
-    return True
+        if mine.step_until == end and mine.step_job < stretch.job_id:
+            frontiers.move(connection, kind, of, done=start, until=end, job=stretch.job_id)
+            passed_over.note(connection, kind, of, stretch, lost)
 
 
 def _advance(
     engine: Engine, kind: str, of: Layer, start: dt.datetime, end: dt.datetime, together: int
-) -> bool:
-    """Compute the step for the next jobs; whether it is completed."""
+) -> _Advanced:
+    """Compute the step for the next jobs, up to one that goes apart from others."""
     with engine.begin() as connection:
         mine = frontiers.locked(connection, kind)[of.name]
         if mine.step_until != end:
-            return True  # another process has completed it
-        jobs = _present(connection, kind, of, start, end, mine.step_job, together)
-        wanted = _fast(connection, jobs) if of.fast_only else jobs
+            return _Advanced.COMPLETED  # by another process
+        present = _present(connection, kind, of, start, end, mine.step_job, together)
+        apart = passed_over.jobs(connection, kind)
+        jobs = list(takewhile(lambda job: job not in apart, present))
+        wanted = computing.fast(connection, jobs) if of.fast_only else jobs
         begin = _whole_from(connection, kind, of, start)
         stretches = [Stretch(job_id=job, start=begin, end=end) for job in wanted if begin < end]
         for source in rollups.sources(kind):
-            compute(connection, source, of, stretches)
-        completed = len(jobs) < together
-        if completed:
+            computing.compute(connection, source, of, stretches)
+        if len(jobs) == len(present) < together:
             frontiers.move(connection, kind, of, done=end, until=None, job=0)
-        else:
+            return _Advanced.COMPLETED
+        if jobs:
             frontiers.move(connection, kind, of, done=start, until=end, job=jobs[-1])
-    return completed
-
-
-def _results_gone_before(connection: Connection, kind: str) -> dt.datetime | None:
-    gone_before: dt.datetime | None = connection.execute(
-        text("SELECT gone_before FROM expiries WHERE kind = :kind AND layer = 'raw'"), {"kind": kind}
-    ).scalar_one_or_none()
-    return gone_before
+    return _Advanced.SOME if len(jobs) == len(present) else _Advanced.ONE_APART
 
 
 def _whole_from(connection: Connection, kind: str, of: Layer, start: dt.datetime) -> dt.datetime:
     """Return from where on, not before `start`, the source of a layer's buckets is whole: a frontier may have gone back."""
-    gone_before = None if of.source is not None else _results_gone_before(connection, kind)
+    gone_before = None if of.source is not None else computing.results_gone_before(connection, kind)
     return start if gone_before is None else max(start, rollups.ceil(gone_before, of.width))
 
 
@@ -249,114 +237,11 @@ def _present(
     )
 
 
-def _fast(connection: Connection, jobs: Sequence[int]) -> list[int]:
-    """Return those jobs that run more often than once a minute."""
-    return list(
-        connection.execute(
-            text(
-                "SELECT id FROM jobs WHERE id = ANY(:jobs) AND interval_us > 0 AND interval_us < :most ORDER BY id"
-            ),
-            {"jobs": list(jobs), "most": rollups.FAST_S * 1_000_000},
-        ).scalars()
-    )
-
-
-def _last_mark(engine: Engine, kind: str) -> int:
-    """Return the newest mark of a kind; 0 when there is none."""
-    with engine.connect() as connection:
-        last: int = connection.execute(
-            text("SELECT coalesce(max(id), 0) FROM dirty_buckets WHERE kind = :kind"), {"kind": kind}
-        ).scalar_one()
-    return last
-
-
 def _work_off(engine: Engine, kind: str, portion: _Portion, last: int) -> int:
     """Work off the next marks up to the last one; return how many."""
     while True:
         try:
-            return _recompute(engine, kind, portion.size, last)
+            return marks.recompute(engine, kind, portion.size, last)
         except OperationalError as error:
-            if not portion.less(error) and not _forget_crowd(engine, kind):
-                raise
-
-
-def _forget_crowd(engine: Engine, kind: str) -> bool:
-    """Remove the marks in the next one's hour where that, or its day, is crowded; False when neither is."""
-    with engine.begin() as connection:
-        frontiers.locked(connection, kind)
-        mark = connection.execute(
-            text("SELECT job_id, bucket FROM dirty_buckets WHERE kind = :kind ORDER BY id LIMIT 1"),
-            {"kind": kind},
-        ).one_or_none()
-        if mark is None:
-            return True  # another process has worked it off
-        hour = rollups.floor(mark.bucket, HOUR.width)
-        for of in (HOUR, DAY):
-            bucket = rollups.floor(mark.bucket, of.width)
-            if crowded.is_crowded(connection, kind, of, mark.job_id, bucket):
-                connection.execute(
-                    text(
-                        "DELETE FROM dirty_buckets WHERE kind = :kind AND job_id = :job "
-                        "AND bucket >= :start AND bucket < :end"
-                    ),
-                    {"kind": kind, "job": mark.job_id, "start": hour, "end": hour + HOUR.width},
-                )
-                crowded.tell(kind, of, mark.job_id, [bucket])
-                return True
-    return False
-
-
-def _recompute(engine: Engine, kind: str, together: int, last: int) -> int:
-    """Compute the buckets of some marks again and remove the marks, all in one transaction; return how many."""
-    with engine.begin() as connection:
-        standing = frontiers.locked(connection, kind)
-        marks = connection.execute(
-            text(
-                "DELETE FROM dirty_buckets WHERE id IN ("
-                "  SELECT id FROM dirty_buckets WHERE kind = :kind AND id <= :last ORDER BY id LIMIT :most"
-                ") RETURNING job_id, bucket"
-            ),
-            {"kind": kind, "last": last, "most": together},
-        ).all()
-        gone_before = _results_gone_before(connection, kind)
-        # Results that have expired are no source any more: what was computed from all of them stands.
-        marked = {
-            (mark.job_id, mark.bucket) for mark in marks if gone_before is None or mark.bucket >= gone_before
-        }
-        fast = set(_fast(connection, sorted({job for job, _ in marked})))
-        for of in (FIVE_MINUTES, HOUR, DAY):
-            stretches = {
-                Stretch(job_id=job, start=start, end=start + of.width)
-                for job, bucket in marked
-                if (start := rollups.floor(bucket, of.width)) < standing[of.name].reached
-                and (gone_before is None or of.source is not None or start >= gone_before)
-                and (job in fast or not of.fast_only)
-            }
-            for source in rollups.sources(kind):
-                partitions.ensure_months(
-                    connection, rollups.table_name(source, of), {stretch.start for stretch in stretches}
-                )
-                compute(connection, source, of, sorted(stretches, key=lambda item: (item.job_id, item.start)))
-    return len(marks)
-
-
-def compute(connection: Connection, source: Source, of: Layer, stretches: Iterable[Stretch]) -> None:
-    """Compute whole buckets of these stretches from their source and write them over what was there."""
-    wanted = list(stretches)
-    if not wanted:
-        return
-    # Figures and sketches are joined by their keys. PostgreSQL takes both for a single row and would make the sketches
-    # anew for each bucket of the figures: over a minute for a thousand jobs' hour that is half a second otherwise.
-    # What is walked down the key is a nested loop all the same, at a price that would have every statement compiled.
-    connection.execute(text("SET LOCAL enable_nestloop = off; SET LOCAL jit = off"))
-    connection.execute(
-        text(statements.statement(source, of)),
-        {
-            "jobs": [stretch.job_id for stretch in wanted],
-            "starts": [stretch.start for stretch in wanted],
-            "ends": [stretch.end for stretch in wanted],
-            "first": min(stretch.start for stretch in wanted),
-            "last": max(stretch.end for stretch in wanted),
-            "width": of.width,
-        },
-    )
+            if not portion.less(error):
+                return marks.recompute_next(engine, kind, last)

@@ -1,4 +1,4 @@
-"""What of the upkeep stands still: kinds whose results cannot be rolled up or thinned out, and since when.
+"""What of the upkeep stands still: kinds whose results cannot be rolled up or thinned out, since when, and single jobs.
 
 Keepers note a task that the database refuses for a kind, and remove the note when it succeeds; what has failed once may
 go well the next time. Whatever else holds roll-ups up shows in how far they have come.
@@ -14,19 +14,24 @@ from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from controller.store import results
-from controller.store.entities.upkeep import RollupFrontier, UpkeepTrouble
+from controller.store.entities.upkeep import PassedOver, RollupFrontier, UpkeepTrouble
 from controller.store.rollups import FIVE_MINUTES
 
 Task = Literal["roll_up", "expire"]
 
 #: Roll-ups come some minutes after the results; when they are so far behind, something holds them up.
 BEHIND = dt.timedelta(hours=1)
-#: What is to be done about any of them.
-MEND = (
+#: What is to be done about a kind that stands still.
+_MEND = (
     "see the keepers' log for what PostgreSQL refuses; until it is mended, results are kept beyond their time"
 )
 #: Characters that are kept of what the database says: it may quote whole rows.
 _LONGEST_REASON = 300
+#: And about jobs of which stretches are passed over.
+_MEND_OF_JOB = (
+    "see what its worker does, whose results are far too many, or whether PostgreSQL is too busy; each is tried again after an "
+    "hour, and the other jobs are rolled up"
+)
 _WORDS: dict[Task, str] = {"roll_up": "rolled up", "expire": "thinned out"}
 
 
@@ -39,6 +44,7 @@ class Standstill:
     since: dt.datetime
     #: What the database says; empty when nothing is known but how far the task has come.
     reason: str
+    mend: str = _MEND
 
     @property
     def text(self) -> str:
@@ -49,8 +55,45 @@ class Standstill:
         return f"{self.kind} is rolled up until {at} only"
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobStandstill:
+    """A job of which stretches are not rolled up, while the others of its kind are."""
+
+    kind: str
+    job_id: int
+    stretches: int
+    start: dt.datetime
+    end: dt.datetime
+    mend: str = _MEND_OF_JOB
+
+    @property
+    def text(self) -> str:
+        """What is so, in one line."""
+        count = "a stretch" if self.stretches == 1 else f"{self.stretches} stretches"
+        return (
+            f"{self.kind} of job {self.job_id} is not rolled up in {count} between {self.start:%Y-%m-%d %H:%M} and "
+            f"{self.end:%Y-%m-%d %H:%M} UTC: it takes longer than a statement may"
+        )
+
+
+def read_jobs(connection: Connection) -> tuple[JobStandstill, ...]:
+    """Return the jobs of which stretches are passed over, by kind."""
+    rows = connection.execute(
+        select(
+            PassedOver.kind,
+            PassedOver.job_id,
+            func.count().label("stretches"),
+            func.min(PassedOver.start).label("start"),
+            func.max(PassedOver.end).label("end"),
+        )
+        .group_by(PassedOver.kind, PassedOver.job_id)
+        .order_by(PassedOver.kind, PassedOver.job_id)
+    )
+    return tuple(JobStandstill(**row._mapping) for row in rows)
+
+
 def read(connection: Connection) -> tuple[Standstill, ...]:
-    """Return what stands still, by kind."""
+    """Return the kinds that stand still."""
     found = {
         (row.kind, row.task): Standstill(task=row.task, kind=row.kind, since=row.since, reason=row.reason)
         for row in connection.execute(select(UpkeepTrouble.__table__).where(UpkeepTrouble.times > 1))

@@ -129,6 +129,12 @@ def test_nothing_is_wrong_where_all_is_well(well: Settings) -> None:
             "dns cannot be rolled up since",
         ),
         (
+            'INSERT INTO passed_over (kind, layer, job_id, start, "end") '
+            "VALUES ('ping', '1h', 7, '2026-03-01 10\\:00Z', '2026-03-01 11\\:00Z')",
+            "roll-ups",
+            "ping of job 7 is not rolled up in a stretch between 2026-03-01 10:00 and 2026-03-01 11:00 UTC",
+        ),
+        (
             "INSERT INTO rollup_frontiers (kind, layer, done_until) VALUES ('ping', '5m', now() - interval '61 min'), "
             "('dns', '5m', now() - interval '59 min'), ('ping', '1h', now() - interval '2 h')",
             "roll-ups",

@@ -26,10 +26,12 @@ from controller.store.rollups import (
     LAYERS,
     Layer,
     Source,
-    crowded,
+    computing,
     rolling,
     sketches,
 )
+from controller.store.rollups import marks as marking
+from controller.store.upkeep import standstills
 
 
 @pytest.fixture
@@ -267,7 +269,7 @@ def test_what_was_cut_short_is_done_by_the_next(
     for job in jobs:
         book.results(job, START, 10 * MINUTE, 200)
     calls = 0
-    plainly = rolling.compute
+    plainly = computing.compute
 
     def fail(*arguments: Any) -> None:
         nonlocal calls
@@ -276,7 +278,7 @@ def test_what_was_cut_short_is_done_by_the_next(
             raise InterruptedError
         plainly(*arguments)
 
-    monkeypatch.setattr(rolling, "compute", fail)
+    monkeypatch.setattr(computing, "compute", fail)
     with pytest.raises(InterruptedError):
         rolling.roll_up(engine, "ping", together=1)
     for job in jobs:
@@ -364,7 +366,7 @@ def test_what_takes_too_long_is_taken_in_smaller_portions(
     for job in jobs:
         book.results(job, START, 10 * MINUTE, 30)
     sizes: list[int] = []
-    whole = rolling.compute
+    whole = computing.compute
 
     def slow(connection: Any, source: Source, of: Layer, stretches: Any) -> None:
         wanted = list(stretches)
@@ -374,7 +376,7 @@ def test_what_takes_too_long_is_taken_in_smaller_portions(
             connection.execute(text("SELECT pg_sleep(10)"))
         whole(connection, source, of, wanted)
 
-    monkeypatch.setattr(rolling, "compute", slow)
+    monkeypatch.setattr(computing, "compute", slow)
     assert rolling.roll_up(engine, "ping", together=16).steps
     assert max(sizes) == 7
     assert rolled(engine, HOUR) == expected(engine, HOUR)
@@ -392,14 +394,14 @@ def test_late_results_that_come_without_end_hold_up_no_other_kind(
     job = book.job(60)
     book.results(job, START, MINUTE, 10)
     rolling.roll_up(engine, "ping")
-    recompute = rolling._recompute
+    recompute = marking.recompute
     more = iter(range(1, 20))
 
     def late_again(*arguments: Any) -> int:
         book.late(job, START + next(more) * dt.timedelta(seconds=1))
         return recompute(*arguments)
 
-    monkeypatch.setattr(rolling, "_recompute", late_again)
+    monkeypatch.setattr(marking, "recompute", late_again)
     for number in range(3):
         book.late(job, START + MINUTE / 2 + number * dt.timedelta(seconds=1))
     assert rolling.roll_up(engine, "ping", together=2).marks == 3
@@ -409,54 +411,168 @@ def test_late_results_that_come_without_end_hold_up_no_other_kind(
     assert rolled(engine, HOUR) == expected(engine, HOUR)
 
 
-def test_one_job_that_has_far_too_many_results_holds_up_no_other(
-    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """What no schedule brings is passed over, bucket by bucket, and told; late results of it as well."""
-    wild, *others = [book.job(10) for _ in range(4)]
-    for job in (wild, *others):
-        book.results(job, START, 10 * MINUTE, 30)
-    crowd = START + HOUR.width
-    book.results(wild, crowd + dt.timedelta(seconds=1), dt.timedelta(seconds=1), 200)
-    monkeypatch.setattr(crowded, "MOST_ROWS", 200)
-    whole = rolling.compute
+def slowly(monkeypatch: pytest.MonkeyPatch, is_slow: Any) -> list[int]:
+    """Let what holds a slow stretch of own metrics run out of its time; return the list that counts how often it does."""
+    whole = computing.compute
+    times: list[int] = []
 
     def slow(connection: Any, source: Source, of: Layer, stretches: Any) -> None:
         wanted = list(stretches)
-        if (
-            source.child is None
-            and of is not DAY
-            and any(stretch.job_id == wild and stretch.start <= crowd < stretch.end for stretch in wanted)
-        ):
+        if source.child is None and any(is_slow(of, stretch) for stretch in wanted):
+            times.append(len(wanted))
             connection.execute(text("SET LOCAL statement_timeout = 1"))
             connection.execute(text("SELECT pg_sleep(10)"))
         whole(connection, source, of, wanted)
 
-    monkeypatch.setattr(rolling, "compute", slow)
+    monkeypatch.setattr(computing, "compute", slow)
+    return times
+
+
+def noted(engine: Engine) -> list[Any]:
+    """Return what is passed over."""
+    with engine.connect() as connection:
+        return list(
+            connection.execute(
+                text('SELECT layer, job_id, start, "end" FROM passed_over ORDER BY layer, start')
+            )
+        )
+
+
+def wait_out(engine: Engine) -> None:
+    """Let the time until the next try pass."""
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE passed_over SET tried_at = tried_at - interval '2 hours'"))
+
+
+def test_one_job_of_which_a_bucket_takes_too_long_holds_up_no_other(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However few rows it has: it is passed over and told, late results of it as well; once it can be, it is made up for."""
+    wild, *others = [book.job(10) for _ in range(4)]
+    for job in (wild, *others):
+        book.results(job, START, 10 * MINUTE, 30)
+    bad = START + HOUR.width
+    times = slowly(
+        monkeypatch,
+        lambda of, stretch: of is not DAY and stretch.job_id == wild and stretch.start <= bad < stretch.end,
+    )
     assert rolling.roll_up(engine, "ping").steps
     for of in (HOUR, FIVE_MINUTES):
         lacking = {key for key in expected(engine, of) if key not in rolled(engine, of)}
-        assert {job for job, _ in lacking} == {wild}
-        assert {bucket for _, bucket in lacking} == {crowd}
-    assert caplog.text.count(f"job {wild} has more than 200 rows of ping in each of 1 stretches") == 2
+        assert lacking == {(wild, bad)}
+    assert noted(engine) == [(of.name, wild, bad, bad + of.width) for of in (HOUR, FIVE_MINUTES)]
+    assert (
+        caplog.text.count(f"job {wild}: ping takes longer to roll up than a statement may, in 1 stretches")
+        == 2
+    )
+    with engine.connect() as connection:
+        [told] = standstills.read_jobs(connection)
+        assert (told.kind, told.job_id, told.stretches, told.start) == ("ping", wild, 2, bad)
+        assert not [one for one in standstills.read(connection) if one.reason]
+
+    tried = len(times)
     for number, job in enumerate((wild, *others, wild)):
-        book.late(job, crowd + dt.timedelta(seconds=290 + number))
-    assert rolling.roll_up(engine, "ping").marks == 3
+        book.late(job, bad + dt.timedelta(seconds=290 + number))
+    book.late(wild, START + 4 * HOUR.width + MINUTE)
+    assert rolling.roll_up(engine, "ping").marks == 6
     assert marks(engine) == 0
+    assert len(times) == tried, "what is known to take too long is tried again in its own time only"
     for job in others:
-        assert rolled(engine, HOUR)[job, crowd] == expected(engine, HOUR)[job, crowd]
+        assert rolled(engine, HOUR)[job, bad] == expected(engine, HOUR)[job, bad]
+    other_hour = (wild, START + 4 * HOUR.width)
+    assert rolled(engine, HOUR)[other_hour] == expected(engine, HOUR)[other_hour]
+
+    monkeypatch.undo()
+    wait_out(engine)
+    rolling.roll_up(engine, "ping")
+    rolling.roll_up(engine, "ping")
+    assert noted(engine) == []
+    for of, some in ((HOUR, None), (DAY, None), (FIVE_MINUTES, {wild, *others})):
+        assert rolled(engine, of) == expected(engine, of, some)
 
 
-def test_one_job_that_takes_too_long_is_an_error(
+def test_a_late_result_whose_bucket_takes_too_long_is_passed_over(
     engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is tried for ever: what cannot be divided any more is told."""
+    """Nothing was noted of its job before; the marks of others are worked off, and the frontiers go on."""
+    wild, other = book.job(60), book.job(60)
+    for job in (wild, other):
+        book.results(job, START, 10 * MINUTE, 30)
+    rolling.roll_up(engine, "ping")
+    bad = START + HOUR.width
+    times = slowly(
+        monkeypatch, lambda of, stretch: of is HOUR and stretch.job_id == wild and stretch.start == bad
+    )
+    for job in (wild, other):
+        for number in range(3):
+            book.late(job, bad + MINUTE / 2 + number * MINUTE)
+    assert rolling.roll_up(engine, "ping").marks == 6
+    assert marks(engine) == 0
+    assert noted(engine) == [("1h", wild, bad, bad + HOUR.width)]
+    assert rolled(engine, HOUR)[other, bad] == expected(engine, HOUR)[other, bad]
+    assert times
+    monkeypatch.undo()
+    wait_out(engine)
+    rolling.roll_up(engine, "ping")
+    for of in (HOUR, DAY):
+        assert rolled(engine, of) == expected(engine, of)
+
+
+def test_a_job_whose_every_bucket_takes_too_long_costs_little(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After five buckets the rest of the day is not tried; nor are its late results, one by one."""
+    wild, other = book.job(60), book.job(60)
+    for job in (wild, other):
+        book.results(job, START, 10 * MINUTE, 144)
+    times = slowly(monkeypatch, lambda of, stretch: of is HOUR and stretch.job_id == wild)
+    rolling.roll_up(engine, "ping")
+    assert len(times) < 20
+    assert {row.job_id for row in noted(engine)} == {wild}
+    assert {job for job, _ in rolled(engine, HOUR)} == {other}
+    covered = sum((row.end - row.start for row in noted(engine)), dt.timedelta(0))
+    assert covered == 24 * HOUR.width
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM passed_over WHERE start > :first"), {"first": START})
+    times.clear()
+    for number in range(24):
+        book.late(wild, START + number * HOUR.width + MINUTE / 2)
+    assert rolling.roll_up(engine, "ping").marks == 24
+    assert len(times) <= computing.MOST_TRIED
+    assert marks(engine) == 0
+
+
+def test_what_is_passed_over_is_forgotten_with_its_results(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is computed from what has gone, nor told of any more."""
+    wild = book.job(60)
+    book.results(wild, START, 10 * MINUTE, 30)
+    slowly(monkeypatch, lambda of, stretch: of is HOUR and stretch.start == START)
+    rolling.roll_up(engine, "ping")
+    assert len(noted(engine)) == 1
+    monkeypatch.undo()
+    wait_out(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO expiries (kind, layer, gone_before) VALUES ('ping', 'raw', :at)"),
+            {"at": START + DAY.width},
+        )
+    rolling.roll_up(engine, "ping")
+    assert noted(engine) == []
+    assert (wild, START) not in rolled(engine, HOUR)
+
+
+def test_a_step_that_fails_for_another_reason_is_an_error(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what takes too long is passed over."""
     book.results(book.job(60), START, MINUTE, 3)
 
     def never(connection: Any, *_: Any) -> None:
-        connection.execute(text("SET LOCAL statement_timeout = 1"))
-        connection.execute(text("SELECT pg_sleep(10)"))
+        connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
-    monkeypatch.setattr(rolling, "compute", never)
-    with pytest.raises(OperationalError, match="statement timeout"):
-        rolling.roll_up(engine, "ping", together=4)
+    monkeypatch.setattr(computing, "compute", never)
+    with pytest.raises(OperationalError):
+        rolling.roll_up(engine, "ping")
+    assert noted(engine) == []

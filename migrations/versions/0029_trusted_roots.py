@@ -1,4 +1,4 @@
-"""By what of a worker its jobs are planned."""
+"""The roots of the installation's certificate authority."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0028"
-down_revision = "0027"
+revision = "0029"
+down_revision = "0028"
 
 
 def upgrade() -> None:
