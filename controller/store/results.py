@@ -175,6 +175,11 @@ def reading_order(names: Sequence[str]) -> tuple[str, ...]:
     return (*first, *(name for name in names if name not in first))
 
 
+def carried(name: str) -> tuple[str, ...]:
+    """Return the columns that a result table's key carries beside its own: the headline, whose chart reads the key alone."""
+    return tuple(described(name).primary_key.dialect_options["postgresql"]["include"] or ())
+
+
 def all_table_names() -> tuple[str, ...]:
     """Return the names of all result tables."""
     return tuple(name for kind in contract.kinds() for name in table_names(kind))
@@ -183,9 +188,9 @@ def all_table_names() -> tuple[str, ...]:
 def add_tables(kind: Kind, metadata: MetaData) -> tuple[Table, ...]:
     """Describe the tables of a kind in `metadata` and return them, the kind's own first."""
     name = table_name(kind.name)
-    made = [
-        _make_table(metadata, name, _arrange(kind.name, _ENVELOPE, kind.metrics), ("job_id", "scheduled_at"))
-    ]
+    described = _arrange(kind.name, _ENVELOPE, kind.metrics)
+    headline = [column.name for column in described if column.metric == kind.headline]
+    made = [_make_table(metadata, name, described, ("job_id", "scheduled_at"), carried=headline)]
     for child in kind.children:
         name = child_table_name(kind.name, child.name)
         made.append(
@@ -200,7 +205,12 @@ def add_tables(kind: Kind, metadata: MetaData) -> tuple[Table, ...]:
 
 
 def _make_table(
-    metadata: MetaData, name: str, described: tuple[ResultColumn, ...], key: tuple[str, ...]
+    metadata: MetaData,
+    name: str,
+    described: tuple[ResultColumn, ...],
+    key: tuple[str, ...],
+    *,
+    carried: Sequence[str] = (),
 ) -> Table:
     if len(name) > _LONGEST_NAME:
         raise ContractError(f"the table name {name} is longer than {_LONGEST_NAME} characters")
@@ -208,7 +218,7 @@ def _make_table(
         name,
         metadata,
         *(Column(column.name, _SQL_TYPES[column.type], nullable=column.nullable) for column in described),
-        PrimaryKeyConstraint(*key),
+        PrimaryKeyConstraint(*key, postgresql_include=list(carried)),
         postgresql_partition_by="RANGE (scheduled_at)",
     )
 

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from controller.fleet.upgrades.samples import Line, Run
-from controller.fleet.upgrades.statistics import SHUFFLES, Series, adjusted, effect
-from streamswarm import contract
-from streamswarm.contract import Metric
+from controller.fleet.upgrades.breakages import Breakage, breakages, overdue
+from controller.fleet.upgrades.quantities import Quantity, quantities
+from controller.fleet.upgrades.samples import Line
+from controller.fleet.upgrades.statistics import (
+    FEWEST_RUNS,
+    Effect,
+    Level,
+    Middle,
+    Series,
+    adjusted,
+    effects,
+)
 
-#: Runs that a line must have on each side to be judged.
-FEWEST_RUNS = 10
-#: A good release is taken for a bad one in so many of all comparisons, over all its quantities together.
+#: A good release is taken for a bad one in so many of all comparisons, over all that is looked at together.
 FALSE_ALARMS = 0.01
 #: What is worse by less than this is left alone, however certain it is: for latency and throughput a share of what it was,
 #: for loss and runs that did not end well percentage points.
 LEAST_SHARE = 0.05
 LEAST_POINTS = 1.0
-#: Latencies are compared as if each were longer by this, so that microseconds on the shortest ways do not count.
-_FLOOR_S = 100e-6
-_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
-_MOST_SHUFFLES = 20_000
-#: The same runs give the same answer.
-_SEED = 20_300_101
 
 
 class Verdict(enum.StrEnum):
@@ -40,18 +41,21 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One group's middle before and after, in the metric's own unit."""
+    """One group's middle before and after, in the metric's own unit; nan where it measured nothing."""
 
-    hosts: int
+    hosts: tuple[str, ...]
     before: float
     after: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One quantity of one kind."""
+    """One quantity of one kind: over all its lines, those of one host, or one line."""
 
     kind: str
+    level: Level
+    #: The host's name, or the line's: `host1: ping to office`; empty over all.
+    where: str
     #: For people: `RTT average`, `runs that did not end well`.
     quantity: str
     unit: str
@@ -62,7 +66,7 @@ class Finding:
     common: float
     #: Whether both are shares of the value before.
     relative: bool
-    #: Chance of so large a change for the worse when the release changes nothing, corrected for all quantities.
+    #: Chance of so large a change for the worse when the release changes nothing, corrected for all that is looked at.
     probability: float
     #: Fewest and most runs of a line, before and after.
     runs: tuple[int, int]
@@ -74,24 +78,14 @@ class Judgement:
     """What came of a comparison."""
 
     verdict: Verdict
+    #: Every quantity of every kind over all its lines; of single hosts and lines, what is worse.
     findings: tuple[Finding, ...]
+    #: What does not work at all any more.
+    broken: tuple[Breakage, ...] = ()
     #: Why it is inconclusive, and what could not be judged.
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Quantity:
-    name: str
-    unit: str
-    #: A run's value on a scale on which differences count and more is worse; None when it was not measured.
-    read: Callable[[Run], float | None]
-    #: A run's value as people know it.
-    plain: Callable[[Run], float | None]
-    middle: str
-    #: Whether the scale is logarithmic, so that differences are shares.
-    relative: bool
-    #: Whether smaller values are worse.
-    falling: bool = False
+    #: Looks that were taken: quantities, over all lines, of each host, of each line.
+    looks: int = 0
 
 
 def needed_s(interval_s: float | None) -> float:
@@ -100,9 +94,9 @@ def needed_s(interval_s: float | None) -> float:
 
 
 def enough(lines: Iterable[Line], *, within_s: float) -> bool:
-    """Whether every line that has a baseline, and that can run often enough within so many seconds, has."""
+    """Whether every line that has a baseline, and that can run often enough within so many seconds, has, or never will."""
     return all(
-        len(line.after) >= FEWEST_RUNS
+        len(line.after) >= FEWEST_RUNS or overdue(line)
         for line in lines
         if len(line.before) >= FEWEST_RUNS and needed_s(line.interval_s) <= within_s
     )
@@ -112,41 +106,31 @@ def compare(upgraded: Sequence[Line], control: Sequence[Line]) -> Judgement:
     """Hold the upgraded hosts' lines against their own past and against the control group's."""
     judged = [line for line in upgraded if _ready(line)]
     others = [line for line in control if _ready(line)]
-    notes = _notes(upgraded, judged, others)
-    rng = np.random.default_rng(_SEED)
-    asked = [
-        (kind, quantity)
-        for kind in dict.fromkeys(line.kind for line in judged)
-        for quantity in _quantities(kind)
-    ]
-    # The more is asked, the rarer must be what counts.
-    shuffles = min(_MOST_SHUFFLES, SHUFFLES * max(1, math.ceil(len(asked) / 4)))
     tried = [
-        found
-        for kind, quantity in asked
-        if (
-            found := _find(
-                quantity,
-                [line for line in judged if line.kind == kind],
-                [line for line in others if line.kind == kind],
-                rng=rng,
-                shuffles=shuffles,
-            )
+        finding
+        for kind in dict.fromkeys(line.kind for line in judged)
+        for quantity in quantities(kind)
+        for finding in _findings(
+            quantity,
+            [line for line in judged if line.kind == kind],
+            [line for line in others if line.kind == kind],
         )
     ]
-    findings = [
-        _corrected(finding, probability)
-        for finding, probability in zip(tried, adjusted([each.probability for each in tried]), strict=True)
-    ]
-    kinds = {finding.kind for finding in findings}
-    compared = [line for line in judged if line.kind in kinds]
-    if any(finding.worse for finding in findings):
+    findings = _corrected(tried)
+    broken = breakages(upgraded, control)
+    if broken or any(finding.worse for finding in findings):
         verdict = Verdict.WORSE
-    elif 2 * len(compared) < len(upgraded) or not compared:
+    elif 2 * len(judged) < len(upgraded) or not judged:
         verdict = Verdict.INCONCLUSIVE
     else:
         verdict = Verdict.NOT_WORSE
-    return Judgement(verdict=verdict, findings=tuple(findings), notes=notes)
+    return Judgement(
+        verdict=verdict,
+        findings=tuple(each for each in findings if each.worse or each.level is Level.ALL),
+        broken=broken,
+        notes=_notes(upgraded, judged, others),
+        looks=len(tried),
+    )
 
 
 def _ready(line: Line) -> bool:
@@ -165,120 +149,115 @@ def _notes(upgraded: Sequence[Line], judged: Sequence[Line], control: Sequence[L
         )
     alone = {line.kind for line in judged} - {line.kind for line in control}
     if alone:
-        notes.append(f"no host of the control group has enough runs of: {', '.join(sorted(alone))}")
+        notes.append(
+            f"no host to compare with has enough runs of: {', '.join(sorted(alone))}; compared with the time before alone, "
+            "which cannot tell the release from a network that changes at the same time"
+        )
     return tuple(notes)
 
 
-def _find(
-    quantity: _Quantity,
-    upgraded: Sequence[Line],
-    control: Sequence[Line],
-    *,
-    rng: np.random.Generator,
-    shuffles: int,
-) -> Finding | None:
-    ours = [series for line in upgraded if (series := _series(line, quantity))]
-    others = [series for line in control if (series := _series(line, quantity))]
-    if not ours or not others:
-        return None
-    found = effect(ours, others, middle=quantity.middle, rng=rng, shuffles=shuffles)
-    sizes = [len(side) for series in ours for side in (series.before, series.after)]
-    sign = -1.0 if quantity.falling else 1.0
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """A line's values of one quantity, in the order of time."""
 
-    def told(size: float) -> float:
-        return math.expm1(sign * size) if quantity.relative else size
+    line: Line
+    before: Sequence[float]
+    after: Sequence[float]
 
-    return Finding(
-        kind=upgraded[0].kind,
-        quantity=quantity.name,
-        unit=quantity.unit,
-        upgraded=_side(upgraded, quantity),
-        control=_side(control, quantity),
-        effect=told(found.size),
-        common=told(found.common),
-        relative=quantity.relative,
-        probability=found.probability,
-        runs=(min(sizes), max(sizes)),
-        worse=found.size >= (math.log1p(LEAST_SHARE) if quantity.relative else LEAST_POINTS),
-    )
+    def series(self, scale: Callable[[float], float]) -> Series:
+        """Return them on a scale."""
+        before, after = (np.array([scale(value) for value in side]) for side in (self.before, self.after))
+        return Series(destination=self.line.destination, host=self.line.host, before=before, after=after)
 
 
-def _corrected(finding: Finding, probability: float) -> Finding:
-    return replace(finding, probability=probability, worse=finding.worse and probability <= FALSE_ALARMS)
-
-
-def _series(line: Line, quantity: _Quantity) -> Series | None:
-    before, after = (
-        np.array([value for run in runs if (value := quantity.read(run)) is not None])
-        for runs in (line.before, line.after)
-    )
-    if min(before.size, after.size) < FEWEST_RUNS:
-        return None
-    return Series(destination=line.destination, host=line.host, before=before, after=after)
-
-
-def _side(lines: Sequence[Line], quantity: _Quantity) -> Side:
-    def centre(name: str) -> float:
-        middles = []
-        for line in lines:
-            values = [value for run in getattr(line, name) if (value := quantity.plain(run)) is not None]
-            if values:
-                middles.append(float(np.median(values) if quantity.middle == "median" else np.mean(values)))
-        return float(np.median(middles)) if middles else math.nan
-
-    return Side(hosts=len({line.host for line in lines}), before=centre("before"), after=centre("after"))
-
-
-def _quantities(kind: str) -> list[_Quantity]:
-    """Return what is compared of a kind: whether runs end well, loss, and its headline and layers by the contract's roles."""
-    found = [
-        _Quantity(
-            name="runs that did not end well",
-            unit="%",
-            read=lambda run: 0.0 if run.ok else 100.0,
-            plain=lambda run: 0.0 if run.ok else 100.0,
-            middle="mean",
-            relative=False,
+def _measured(lines: Iterable[Line], quantity: Quantity) -> list[_Measured]:
+    """Return the values of those lines that have enough of them."""
+    found = []
+    for line in lines:
+        before, after = (
+            [value for run in reversed(runs) if (value := quantity.read(run)) is not None]
+            for runs in (line.before, line.after)
         )
-    ]
-    for metric in contract.kind(kind).metrics:
-        if metric.better == "neither" or metric.type == "boolean":
-            continue
-        if metric.role == "loss" and metric.unit == "%":
-            found.append(_share(metric))
-        elif metric.role in ("latency", "throughput") and (metric.headline or metric.layer != "none"):
-            found.append(_scaled(metric))
+        if min(len(before), len(after)) >= FEWEST_RUNS:
+            found.append(_Measured(line=line, before=before, after=after))
     return found
 
 
-def _share(metric: Metric) -> _Quantity:
-    def value(run: Run) -> float | None:
-        return run.metrics.get(metric.name)
+def _findings(quantity: Quantity, upgraded: Sequence[Line], control: Sequence[Line]) -> Iterator[Finding]:
+    ours, others = _measured(upgraded, quantity), _measured(control, quantity)
+    if not ours:
+        return
+    middle = Middle.SHARE if quantity.is_share else Middle.MEDIAN
+    first, *further = (
+        effects([each.series(scale) for each in ours], [each.series(scale) for each in others], middle=middle)
+        for scale in quantity.scales
+    )
+    for number, found in enumerate(first):
+        lines = [ours[at] for at in found.lines]
+        probability = max(found.probability, *(each[number].probability for each in further), 0.0)
+        yield _finding(quantity, replace(found, probability=probability), lines, others)
 
-    return _Quantity(
-        name=metric.label, unit=metric.unit, read=value, plain=value, middle="mean", relative=False
+
+def _finding(
+    quantity: Quantity, found: Effect, measured: Sequence[_Measured], control: Sequence[_Measured]
+) -> Finding:
+    sign = -1.0 if quantity.falling else 1.0
+    lines = [each.line for each in measured]
+    destinations = {line.destination for line in lines}
+    same = [each for each in control if each.line.destination in destinations]
+    sizes = [len(side) for each in measured for side in (each.before, each.after)]
+
+    def told(size: float) -> float:
+        return size if quantity.is_share else math.expm1(sign * size)
+
+    names = {
+        Level.ALL: "",
+        Level.HOST: lines[0].host,
+        Level.LINE: f"{lines[0].host}: {lines[0].name}",
+    }
+    return Finding(
+        kind=lines[0].kind,
+        level=found.level,
+        where=names[found.level],
+        quantity=quantity.name,
+        unit=quantity.unit,
+        upgraded=_side(measured, quantity),
+        control=_side(same or control, quantity),
+        effect=told(found.size),
+        common=told(found.common),
+        relative=not quantity.is_share,
+        probability=found.probability,
+        runs=(min(sizes), max(sizes)),
+        worse=found.size >= (LEAST_POINTS if quantity.is_share else math.log1p(LEAST_SHARE)),
     )
 
 
-def _scaled(metric: Metric) -> _Quantity:
-    falling = metric.better == "higher"
-    floor = 1.0 if falling else _FLOOR_S / _SECONDS.get(metric.unit, 1.0)
+def _corrected(tried: Sequence[Finding]) -> list[Finding]:
+    """Correct for there being several, on each level by itself: the few looks at all lines are not to pay for the many at one."""
+    levels = Counter(finding.level for finding in tried)
+    found = []
+    for level in levels:
+        here = [finding for finding in tried if finding.level is level]
+        for finding, probability in zip(here, adjusted([each.probability for each in here]), strict=True):
+            corrected = min(1.0, probability * len(levels))
+            found.append(
+                replace(
+                    finding,
+                    probability=corrected,
+                    worse=finding.worse and corrected <= FALSE_ALARMS,
+                )
+            )
+    return found
 
-    def plain(run: Run) -> float | None:
-        return run.metrics.get(metric.name)
 
-    def read(run: Run) -> float | None:
-        value = run.metrics.get(metric.name)
-        if value is None:
-            return None
-        return math.log(max(0.0, value) + floor) * (-1.0 if falling else 1.0)
-
-    return _Quantity(
-        name=metric.label,
-        unit=metric.unit,
-        read=read,
-        plain=plain,
-        middle="median",
-        relative=True,
-        falling=falling,
+def _side(measured: Sequence[_Measured], quantity: Quantity) -> Side:
+    # Of shares the mean over the lines: the middle of many that are well would hide those that are not.
+    centre = np.mean if quantity.is_share else np.median
+    hosts = tuple(dict.fromkeys(each.line.host for each in measured))
+    if not measured:
+        return Side(hosts=(), before=math.nan, after=math.nan)
+    return Side(
+        hosts=hosts,
+        before=float(centre([centre(each.before) for each in measured])),
+        after=float(centre([centre(each.after) for each in measured])),
     )

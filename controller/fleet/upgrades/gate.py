@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controller.fleet.upgrades.samples import Job, instant
+from controller.fleet.upgrades.samples import SLACK_S, Job, instant
 from controller.fleet.verification import faults
 
-#: How long after its time a result may take to be seen, seconds.
-SLACK_S = 15.0
 #: Jobs that run less often are not waited for, nor those that are not due within this time: outside their windows, before
 #: their start, after their end, or paused.
 LONGEST_INTERVAL_S = 300.0

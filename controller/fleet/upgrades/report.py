@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from controller.fleet.upgrades.breakages import Breakage
 from controller.fleet.upgrades.comparison import FALSE_ALARMS, Finding, Judgement, Verdict
+from controller.fleet.upgrades.statistics import Level
 
 #: Quantities that are named when nothing is worse.
 _SHOWN = 4
+#: Lines of one sort that are told one by one; hosts that are named.
+_MOST_LINES, _MOST_HOSTS = 20, 4
 
 
 def lines(judgement: Judgement) -> Iterator[str]:
     """Return the report of one comparison, a line each; what decided comes first."""
+    yield from _few([f"broken: {breakage(each)}" for each in judgement.broken], "jobs that are broken")
     worse = [finding for finding in judgement.findings if finding.worse]
     if worse:
-        for finding in worse:
-            yield f"worse: {sentence(finding)}"
-    else:
+        for level in Level:
+            found = sorted((each for each in worse if each.level is level), key=lambda each: each.probability)
+            yield from _few([f"worse: {sentence(each)}" for each in found], "that are worse")
+    elif not judgement.broken:
         largest = sorted(judgement.findings, key=lambda finding: finding.probability)[:_SHOWN]
         for finding in largest:
             yield f"not worse: {sentence(finding)}"
@@ -30,24 +36,46 @@ def lines(judgement: Judgement) -> Iterator[str]:
     yield from judgement.notes
     if judgement.verdict is Verdict.NOT_WORSE:
         yield (
-            f"{len(judgement.findings)} quantities compared; a good release would be taken for a bad one in "
-            f"{FALSE_ALARMS:.0%} of such comparisons"
+            f"{judgement.looks} comparisons; a good release would be taken for a bad one in about {FALSE_ALARMS:.0%} of "
+            "such upgrades, where the network does not change for these hosts alone"
         )
 
 
 def sentence(finding: Finding) -> str:
     """Return what was found of one quantity."""
     ours, others = finding.upgraded, finding.control
+    where = f" ({finding.where})" if finding.where else ""
+    without = (
+        f"{_value(finding, others.before)} and {_value(finding, others.after)} on {_hosts(others.hosts)} without"
+        if others.hosts
+        else "nobody without it measured that"
+    )
     return (
-        f"{finding.kind}, {finding.quantity}: {_value(finding, ours.before)} before, {_value(finding, ours.after)} after "
-        f"on {_hosts(ours.hosts)} with the release; {_value(finding, others.before)} and "
-        f"{_value(finding, others.after)} on {_hosts(others.hosts)} without; difference {_size(finding, finding.effect)}, "
+        f"{finding.kind}{where}, {finding.quantity}: {_value(finding, ours.before)} before, "
+        f"{_value(finding, ours.after)} after on {_hosts(ours.hosts)} with the release; {without}; "
+        f"difference {_size(finding, finding.effect)}, "
         f"{_chance(finding.probability)} by chance, {finding.runs[0]} runs or more on each side"
     )
 
 
+def breakage(found: Breakage) -> str:
+    """Return what does not work any more."""
+    others = (
+        f"not so on {_hosts(found.well)} without the release"
+        if found.well
+        else "nobody without the release measures it"
+    )
+    return f"{found.host}: {found.job} {found.fault}: {found.before} before, {found.after} since; {others}"
+
+
+def _few(told: Sequence[str], what: str) -> Iterator[str]:
+    yield from told[:_MOST_LINES]
+    if len(told) > _MOST_LINES:
+        yield f"and {len(told) - _MOST_LINES} more {what}"
+
+
 def _everywhere(finding: Finding) -> bool:
-    return abs(finding.common) >= (0.2 if finding.relative else 5.0)
+    return bool(finding.control.hosts) and abs(finding.common) >= (0.2 if finding.relative else 5.0)
 
 
 def _value(finding: Finding, value: float) -> str:
@@ -58,8 +86,10 @@ def _size(finding: Finding, size: float) -> str:
     return f"{100 * size:+.1f} %" if finding.relative else f"{size:+.1f} points"
 
 
-def _hosts(count: int) -> str:
-    return f"{count} host" if count == 1 else f"{count} hosts"
+def _hosts(names: Sequence[str]) -> str:
+    count = "1 host" if len(names) == 1 else f"{len(names)} hosts"
+    more = ", …" if len(names) > _MOST_HOSTS else ""
+    return f"{count} ({', '.join(names[:_MOST_HOSTS])}{more})"
 
 
 def _chance(probability: float) -> str:

@@ -6,7 +6,7 @@ import datetime as dt
 import enum
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -18,7 +18,7 @@ from controller.fleet.upgrades import report
 from controller.fleet.upgrades.comparison import Judgement, Verdict, compare, enough, needed_s
 from controller.fleet.upgrades.gate import passage
 from controller.fleet.upgrades.plan import Plan, Step
-from controller.fleet.upgrades.samples import Job, Member, jobs_of, read
+from controller.fleet.upgrades.samples import Job, Member, instant, jobs_of, read
 
 _LOOK_S = 1.0
 #: How long a controller that does not answer is asked again.
@@ -121,7 +121,7 @@ class Upgrade:
         ready = set(plan.ready)
         try:
             for step in plan.steps:
-                outcome = self._step(step, first=step is plan.steps[0], ready=ready)
+                outcome = self._step(step, ready)
                 if outcome is not Outcome.DONE:
                     break
                 ready.update(step.hosts)
@@ -142,7 +142,7 @@ class Upgrade:
             mend=self._mend,
         )
 
-    def _step(self, step: Step, *, first: bool, ready: set[str]) -> Outcome:
+    def _step(self, step: Step, ready: set[str]) -> Outcome:
         self._look_up()
         self.say(f"{step.name}: {', '.join(step.hosts)}")
         control = self._ask(lambda: self._control(step, ready))
@@ -164,9 +164,6 @@ class Upgrade:
             if faults:
                 return self._back(step, moved, faults)
             self.say(f"{step.name}: connected again with the release, and delivering")
-            if not control and not first:
-                self.say(f"{step.name}: no host is left without the release, so nothing is compared")
-                return Outcome.DONE
             return self._judge(step, moved, started, since, control)
         except StreamSwarmError as error:
             return self._back(step, moved, [f"the controller cannot be asked about its hosts: {error}"])
@@ -177,11 +174,19 @@ class Upgrade:
         moved: Sequence[str],
         started: dt.datetime,
         since: dict[str, Member],
-        control: Sequence[tuple[str, str]],
+        control: Sequence[Mapping[str, Any]],
     ) -> Outcome:
         after = max(member.after for member in since.values())
+        releases = {move.after for move in step.moves}
         others = [
-            Member(host=host, worker_id=worker_id, before=started, after=after) for host, worker_id in control
+            Member(
+                host=worker["host_name"],
+                worker_id=worker["id"],
+                before=started,
+                after=after,
+                since=instant(worker["connected_at"]) if worker["version"] in releases else None,
+            )
+            for worker in control
         ]
         judgement = self._compared(step, list(since.values()), others)
         self._judgements.append(judgement)
@@ -200,15 +205,24 @@ class Upgrade:
             return Outcome.PAUSED
         return Outcome.DONE
 
-    def _control(self, step: Step, ready: set[str]) -> list[tuple[str, str]]:
-        """Return the hosts, with their workers' ids, that measure and will be without the release during this step."""
+    def _control(self, step: Step, ready: set[str]) -> list[dict[str, Any]]:
+        """Return the workers that measure and do not change during this step: of hosts without the release.
+
+        Where none is left, of those that have it already: they know what the network does as well.
+        """
         releases = {move.after for move in step.moves}
         apart = {*ready, *step.hosts}
-        return [
-            (worker["host_name"], worker["id"])
+        measuring = [
+            worker
             for worker in self.api.items("/workers", connected="true")
-            if worker["host_name"] not in apart and worker["version"] not in releases and worker["jobs"]
+            if worker["jobs"] and worker["host_name"] not in step.hosts
         ]
+        without = [
+            worker
+            for worker in measuring
+            if worker["host_name"] not in apart and worker["version"] not in releases
+        ]
+        return without or [worker for worker in measuring if worker["host_name"] in ready]
 
     def _pass_gate(
         self, hosts: Sequence[str], releases: dict[str, str], started: dt.datetime
@@ -258,7 +272,7 @@ class Upgrade:
             self.say(f"{step.name}: measuring for {needed:.0f} s")
         self._wait(needed)
         while True:
-            upgraded, control = self._ask(lambda: read(self.api, ours, others))
+            upgraded, control = self._ask(lambda: read(self.api, ours, others, now=self.clock.now()))
             if enough(upgraded, within_s=patience_s) or self.clock.now() >= end:
                 return compare(upgraded, control)
             self._wait(_LOOK_AGAIN_S)

@@ -11,11 +11,13 @@ from controller.fleet.api import Api
 from controller.fleet.upgrades.spells import bad_spells, windows
 
 #: Runs before the upgrade that are looked at, for each line: the previous release's baseline.
-BASELINE_RUNS = 50
+BASELINE_RUNS = 100
 #: How far back they may lie.
 BASELINE = dt.timedelta(days=1)
 #: Runs in one page of the API.
 _PAGE = 500
+#: How long after its time a result may take to be seen, seconds.
+SLACK_S = 15.0
 #: Hosts of the control group that are asked for their runs.
 _MOST_CONTROL = 16
 
@@ -38,10 +40,15 @@ class Line:
     test_id: int
     destination_id: int | None
     host: str
+    #: For people: `ping to office`.
+    name: str = ""
     #: Seconds between runs; None for schedules by cron and single runs.
     interval_s: float | None = None
+    #: The newest first.
     before: Sequence[Run] = field(default=())
     after: Sequence[Run] = field(default=())
+    #: Seconds since the upgrade in which runs were due and could arrive; 0 where nothing is due.
+    watched_s: float = 0.0
 
     @property
     def destination(self) -> tuple[int, int | None]:
@@ -76,6 +83,8 @@ class Member:
     before: dt.datetime
     #: Runs due after this are judged.
     after: dt.datetime
+    #: Its baseline does not reach back beyond this; None where only `BASELINE` limits it.
+    since: dt.datetime | None = None
 
 
 #: Runs by destination, the newest first.
@@ -101,11 +110,13 @@ def jobs_of(api: Api, worker_id: str) -> tuple[Job, ...]:
     )
 
 
-def read(api: Api, upgraded: Iterable[Member], control: Iterable[Member]) -> tuple[list[Line], list[Line]]:
+def read(
+    api: Api, upgraded: Iterable[Member], control: Iterable[Member], *, now: dt.datetime
+) -> tuple[list[Line], list[Line]]:
     """Return the lines of both groups with their runs; of the control group those whose tests the upgraded hosts run."""
-    ours = [line for member in upgraded for line in _lines(api, member, None)]
+    ours = [line for member in upgraded for line in _lines(api, member, None, now)]
     tests = {line.test_id for line in ours}
-    others = [line for member in list(control)[:_MOST_CONTROL] for line in _lines(api, member, tests)]
+    others = [line for member in list(control)[:_MOST_CONTROL] for line in _lines(api, member, tests, now)]
     return ours, others
 
 
@@ -114,7 +125,7 @@ def instant(text: str) -> dt.datetime:
     return dt.datetime.fromisoformat(text)
 
 
-def _lines(api: Api, member: Member, tests: set[int] | None) -> list[Line]:
+def _lines(api: Api, member: Member, tests: set[int] | None, now: dt.datetime) -> list[Line]:
     """Return a worker's lines with their runs; of these tests, or of all."""
     jobs = [job for job in jobs_of(api, member.worker_id) if tests is None or job.test_id in tests]
     bad = bad_spells(api, member.host, since=member.before - BASELINE, now=member.after)
@@ -123,6 +134,8 @@ def _lines(api: Api, member: Member, tests: set[int] | None) -> list[Line]:
         mine = [job for job in jobs if job.test_id == test_id]
         longest = max((job.interval_s or 0.0 for job in mine), default=0.0)
         reach = min(BASELINE, dt.timedelta(seconds=longest * BASELINE_RUNS) if longest else BASELINE)
+        if member.since is not None:
+            reach = min(reach, max(dt.timedelta(), member.before - member.since))
         query = {"worker": member.worker_id, "limit": _PAGE}
         before: _Runs = {}
         for window in windows(member.before, reach, bad):
@@ -141,13 +154,21 @@ def _lines(api: Api, member: Member, tests: set[int] | None) -> list[Line]:
                 test_id=test_id,
                 destination_id=job.destination_id,
                 host=member.host,
+                name=job.name,
                 interval_s=job.interval_s,
                 before=before.get(job.destination_id, [])[:BASELINE_RUNS],
                 after=after.get(job.destination_id, []),
+                watched_s=_watched_s(job, member, now),
             )
             for job in mine
         ]
     return lines
+
+
+def _watched_s(job: Job, member: Member, now: dt.datetime) -> float:
+    if job.first_due is None:
+        return 0.0
+    return max(0.0, (now - max(member.after, job.first_due)).total_seconds() - SLACK_S)
 
 
 def _add_runs(found: _Runs, api: Api, test_id: int, **query: Any) -> None:

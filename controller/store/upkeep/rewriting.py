@@ -90,6 +90,12 @@ class Day:
         """The columns of the key."""
         return ", ".join(column.name for column in results.described(self.table).primary_key)
 
+    @property
+    def key_clause(self) -> str:
+        """The key as a table is given it, with what it carries."""
+        carried = results.carried(self.table)
+        return f"({self.key}) INCLUDE ({', '.join(carried)})" if carried else f"({self.key})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rewritten:
@@ -265,7 +271,7 @@ def _copy(engine: Engine, day: Day, attempt: int) -> None:
         connection.execute(
             text(f"INSERT INTO {day.new} SELECT {columns} FROM {day.name} ORDER BY {day.key}")  # noqa: S608
         )
-        connection.execute(text(f"ALTER TABLE {day.new} ADD PRIMARY KEY ({day.key})"))
+        connection.execute(text(f"ALTER TABLE {day.new} ADD PRIMARY KEY {day.key_clause}"))
         connection.execute(
             text(
                 f"ALTER TABLE {day.new} ADD CONSTRAINT {_CHECK} "

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from support.later_release import install_later_release
@@ -15,6 +16,8 @@ from support.later_release import install_later_release
 from controller.settings import Settings
 from controller.store import partitions, results, schema
 from controller.store.engine import make_engine
+from controller.store.queries.figures import buckets
+from controller.store.rollups import Source
 from controller.store.upkeep import rewriting
 from controller.store.upkeep.rewriting import Day, OvertakenError, rewrite
 
@@ -137,6 +140,34 @@ def test_what_is_always_read_stands_first(filled: Engine) -> None:
     rewrite(filled, DAY)
     with filled.connect() as connection:
         assert [tuple(row) for row in connection.execute(text(come))] == [(77, 2, 4.5, 12.5, 100.0, "silent")]
+
+
+def test_the_chart_of_the_headline_reads_the_key_alone(filled: Engine) -> None:
+    """By the statement that the product sends: of a rewritten day no row is fetched from the table."""
+    rewrite(filled, DAY)
+    sent: list[tuple[str, object]] = []
+
+    def note(_: object, __: object, statement: str, values: object, *more: object) -> None:
+        sent.append((statement, values))
+
+    event.listen(filled, "before_cursor_execute", note)
+    with filled.connect() as connection:
+        answer = buckets(
+            connection, Source(kind="ping", child=None), ["rtt_avg_ms"], [3], start=START,
+            end=START + dt.timedelta(days=1), width=dt.timedelta(minutes=5), counts=False,
+        )  # fmt: skip
+    event.remove(filled, "before_cursor_execute", note)
+    assert [bucket.figures["rtt_avg_ms"].count for bucket in answer] == [5] * (RUNS // 5)
+    [(statement, values)] = [each for each in sent if " AS rtt_avg_ms_sum" in each[0]]
+    with filled.connect() as connection:
+        # The table is so small that reading all of it would cost less.
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        connection.execute(text("SET LOCAL enable_bitmapscan = off"))
+        plan = "\n".join(
+            connection.exec_driver_sql(f"EXPLAIN (ANALYZE, TIMING OFF) {statement}", values).scalars()  # type: ignore[arg-type]
+        )
+    assert f"Index Only Scan using {DAY.name}_pkey" in plan
+    assert "Heap Fetches: 0" in plan
 
 
 def test_child_tables_are_rewritten_alike(engine: Engine) -> None:
@@ -470,3 +501,27 @@ def test_an_upgrade_leaves_an_attempt_that_still_fits(given_up: Engine, settings
     steps: list[str] = []
     assert rewrite(given_up, DAY, told=steps.append).rows == JOBS * RUNS
     assert "copied" not in steps
+
+
+def test_an_upgrade_that_builds_the_keys_anew_makes_kept_copies_of_no_use(empty_postgres_url: str) -> None:
+    """They have the key as it was, with which they could not take the day's place."""
+    settings = Settings(database_url=empty_postgres_url)
+    engine = make_engine(settings, application="test")
+    with engine.begin() as connection:
+        command.upgrade(schema._config(connection), "0026")
+        partitions.ensure_partitions(connection, "ping", [DAY.day])
+        for number in range(9):
+            insert(connection, 9 - number, number)
+        for statement in (
+            f"INSERT INTO rewritten_partitions (name, attempt) VALUES ('{DAY.name}', 4)",
+            f"CREATE TABLE {DAY.late} (LIKE {DAY.name})",
+            f"CREATE TABLE {DAY.new} AS SELECT * FROM {DAY.name}",
+            f"ALTER TABLE {DAY.new} ADD PRIMARY KEY (job_id, scheduled_at)",
+            f"COMMENT ON TABLE {DAY.new} IS 'complete, of attempt 4'",
+        ):
+            connection.execute(text(statement))
+    schema.upgrade(settings)
+    assert rewrite(engine, DAY).rows == 9
+    assert stored(engine) == [(9 - number, number) for number in reversed(range(9))]
+    assert beside(engine) == []
+    engine.dispose()

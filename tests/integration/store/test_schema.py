@@ -24,6 +24,7 @@ from controller.settings import Settings
 from controller.store import results, rollups, schema
 from controller.store.engine import make_engine
 from controller.store.entities import Base
+from streamswarm import contract
 
 PING = (
     "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, failure_source) "
@@ -78,7 +79,7 @@ def test_a_difference_would_be_seen(engine: Engine, change: str) -> None:
 
 
 def test_constraints_that_alembic_does_not_compare(engine: Engine) -> None:
-    """Check constraints, partial index predicates and partitioning stand in the database as in the models."""
+    """Check constraints, partial index predicates, partitioning and what keys carry are in the database as in the models."""
     with engine.connect() as connection:
         checks = set(
             connection.execute(
@@ -93,6 +94,21 @@ def test_constraints_that_alembic_does_not_compare(engine: Engine) -> None:
                 text("SELECT indexrelid::regclass::text FROM pg_index WHERE indpred IS NOT NULL")
             ).scalars()
         )
+        carried = {
+            str(table): list(columns)
+            for table, columns in connection.execute(
+                text(
+                    "SELECT i.indrelid::regclass::text, array_agg(a.attname::text ORDER BY a.attnum) "
+                    "FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid AND c.relkind = 'p' "
+                    "JOIN pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum > i.indnkeyatts "
+                    "WHERE i.indisprimary GROUP BY i.indrelid"
+                )
+            )
+        }
+    assert carried == {
+        results.table_name(kind): [results.metric_column(kind, contract.kind(kind).headline.name).name]
+        for kind in results.kinds()
+    }
     assert len(checks) == sum(
         type(constraint).__name__ == "CheckConstraint"
         for table in Base.metadata.tables.values()

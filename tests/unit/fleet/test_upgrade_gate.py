@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from controller.fleet.upgrades.gate import SLACK_S, Passage, passage
-from controller.fleet.upgrades.samples import Job
+from controller.fleet.upgrades.gate import Passage, passage
+from controller.fleet.upgrades.samples import SLACK_S, Job
 
 START = dt.datetime(2030, 1, 1, 12, tzinfo=dt.UTC)
 AGAIN = START + dt.timedelta(seconds=8)

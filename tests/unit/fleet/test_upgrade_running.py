@@ -33,6 +33,7 @@ class Fleet(Clock):
         self.release = {f"host{number}": OLD for number in range(1, hosts + 1)}
         self.connected = dict.fromkeys(self.release, START)
         self.worse, self.network, self.fails = worse, network, fails
+        self.worse_on: dict[str, float] = {}
         #: What the host-side gate does with the new release; hosts that never deliver again.
         self.host_gate: set[str] = set()
         self.silent: set[str] = set()
@@ -121,7 +122,7 @@ class Fleet(Clock):
             for host, release in self.release.items():
                 if host in self.silent or self._measured < self.connected[host]:
                     continue
-                slower = self.worse if release == NEW else 1.0
+                slower = self.worse_on.get(host, self.worse) if release == NEW else 1.0
                 changed = self.network if self._measured > self._upgraded_at else 1.0
                 value = 10.0 * slower * changed * self._chance.uniform(0.95, 1.05)
                 failed = self.fails and release == NEW
@@ -227,13 +228,15 @@ def _recap(host: str, message: str = "", *, moved: bool = True) -> HostRecap:
 
 
 def test_a_good_release_gets_everywhere() -> None:
-    """Canary, then the batches; the last one has nobody left to be compared with."""
+    """Canary, then the batches; the last one is compared with those that had the release before."""
     fleet = Fleet()
     ended = fleet.run()
     assert ended.outcome is Outcome.DONE
     assert ended.upgraded == ("host1", "host2", "host3", "host4")
-    assert [judgement.verdict for judgement in ended.judgements] == [Verdict.NOT_WORSE] * 2
-    assert any("no host is left without the release" in line for line in fleet.said)
+    assert [judgement.verdict for judgement in ended.judgements] == [Verdict.NOT_WORSE] * 3
+    assert any(
+        "batch 2 of 2: not worse: ping" in line and "(host1, host2, host3)" in line for line in fleet.said
+    )
     assert any("not worse: ping, RTT average: 1" in line for line in fleet.said)
 
 
@@ -244,8 +247,8 @@ def test_a_release_that_measures_a_fifth_more_is_returned_at_the_canary() -> Non
     assert (ended.outcome, ended.upgraded, fleet.on_new) == (Outcome.ROLLED_BACK, (), [])
     [line] = [line for line in fleet.said if "worse: ping, RTT average" in line]
     assert line == (
-        "canary: worse: ping, RTT average: 10.1 ms before, 12.2 ms after on 1 host with the release; 10 ms and 9.99 ms on 3 "
-        "hosts without; difference +21.2 %, less than 0.001 by chance, 12 runs or more on each side"
+        "canary: worse: ping, RTT average: 10.1 ms before, 12.2 ms after on 1 host (host1) with the release; 10 ms and 9.99 ms "
+        "on 3 hosts (host2, host3, host4) without; difference +21.4 %, less than 0.001 by chance, 12 runs or more on each side"
     )
     assert "canary: returning host1 to the release before" in fleet.said
     assert fleet.why[0] == "what its hosts measure is worse with the release"
@@ -346,10 +349,21 @@ def test_too_few_runs_pause_it_and_may_be_accepted() -> None:
 
 
 def test_a_fleet_of_one_has_no_control_group() -> None:
-    """Nothing can be said then, which is said."""
+    """Its past decides, and the report says what that cannot tell apart."""
     fleet = Fleet(1)
-    assert fleet.run().outcome is Outcome.PAUSED
-    assert any("no host of the control group has enough runs of: ping" in line for line in fleet.said)
+    assert fleet.run().outcome is Outcome.DONE
+    assert any("no host to compare with has enough runs of: ping" in line for line in fleet.said)
+    bad = Fleet(1, worse=1.5)
+    assert (bad.run().outcome, bad.on_new) == (Outcome.ROLLED_BACK, [])
+
+
+def test_the_last_batch_is_judged_too() -> None:
+    """A release that measures wrongly on one host only is returned there, though nobody is left without it."""
+    fleet = Fleet(2, worse=1.0)
+    fleet.worse_on = {"host2": 1.5}
+    ended = fleet.run()
+    assert (ended.outcome, fleet.on_new) == (Outcome.ROLLED_BACK, ["host1"])
+    assert any(line.startswith("batch 1 of 1: worse: ping, RTT average") for line in fleet.said)
 
 
 @pytest.mark.parametrize("moment", ["canary: host1", "measuring for"])

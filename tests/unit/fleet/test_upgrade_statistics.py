@@ -1,123 +1,99 @@
-"""Difference in differences: what it finds, and how seldom it finds what is not there. Every simulation has its seed."""
+"""Effects and their probabilities: single numbers by hand. How often they are right is in `test_upgrade_comparison`."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 
-from controller.fleet.upgrades.comparison import FALSE_ALARMS
-from controller.fleet.upgrades.statistics import Series, adjusted, effect
-
-#: Simulated upgrades of each sort.
-SEEDS = 60
+from controller.fleet.upgrades.statistics import Effect, Level, Middle, Series, adjusted, beyond, effects
 
 
-def _groups(
-    seed: int,
-    *,
-    runs: int = 10,
-    hosts: int = 3,
-    destinations: int = 3,
-    release: float = 0.0,
-    network: float = 0.0,
-    host_scatter: float = 0.0,
-    noise: float = 0.1,
-) -> tuple[list[Series], list[Series]]:
-    """Make up one upgraded host and a control group: latencies of some ms with noise and now and then an outlier."""
+def _line(
+    host: str, seed: int, *, change: float = 0.0, destination: object = 1, runs: int = 12, before: int = 96
+) -> Series:
+    """Make up a line whose values scatter by a tenth, and change at the upgrade."""
     chance = np.random.default_rng(seed)
-
-    def some(middle: float) -> np.ndarray[Any, np.dtype[np.float64]]:
-        outliers = (chance.random(runs) < 0.05) * chance.exponential(0.5, runs)
-        return middle + chance.normal(0.0, noise, runs) + outliers
-
-    def lines(host: str, change: float) -> list[Series]:
-        own = chance.normal(0.0, host_scatter) if host_scatter else 0.0
-        return [
-            Series(
-                destination=number,
-                host=host,
-                before=some(math.log(5.0 + number)),
-                after=some(math.log(5.0 + number) + change + network + own),
-            )
-            for number in range(destinations)
-        ]
-
-    control = [line for number in range(hosts) for line in lines(f"control{number}", 0.0)]
-    return lines("canary", release), control
+    middle = chance.uniform(1.0, 3.0)
+    return Series(
+        destination=destination,
+        host=host,
+        before=chance.normal(middle, 0.1, before),
+        after=chance.normal(middle + change, 0.1, runs),
+    )
 
 
-def _probabilities(**world: Any) -> list[float]:
-    return [
-        effect(*_groups(seed, **world), middle="median", rng=np.random.default_rng(seed)).probability
-        for seed in range(SEEDS)
-    ]
-
-
-def test_chance_is_not_taken_for_a_worse_release_more_often_than_is_said() -> None:
-    """Over quiet networks, small fleets, networks that get twice as slow and hosts that differ by themselves."""
-    worlds: list[dict[str, Any]] = [
-        {},
-        {"hosts": 1, "destinations": 2},
-        {"network": math.log(2.0)},
-        {"hosts": 6, "destinations": 1, "host_scatter": 0.03},
-    ]
-    found = [each for world in worlds for each in _probabilities(**world)]
-    alarms = sum(each <= FALSE_ALARMS for each in found)
-    # Of 240 comparisons 2.4 are to be expected; more than 6 would come by chance once in 100 such tests.
-    assert alarms <= 6
-    # Not by never finding anything: probabilities are spread as they should be.
-    assert 0.35 <= np.mean(np.array(found) <= 0.5) <= 0.65
-
-
-@pytest.mark.parametrize(
-    ("world", "share"), [({"destinations": 3}, 0.85), ({"destinations": 3, "network": 0.7}, 0.85)]
-)
-def test_a_fifth_more_is_found_with_ten_runs(world: dict[str, Any], share: float) -> None:
-    """Latency that scatters by a tenth, one canary, three destinations: 20 % more is found, also while the network changes."""
-    found = _probabilities(release=math.log(1.2), **world)
-    assert np.mean(np.array(found) <= FALSE_ALARMS) >= share
+def _judged(upgraded: list[Series], control: list[Series]) -> dict[Level, list[Effect]]:
+    found: dict[Level, list[Effect]] = {level: [] for level in Level}
+    for each in effects(upgraded, control, middle=Middle.MEDIAN):
+        found[each.level].append(each)
+    return found
 
 
 def test_the_effect_is_what_the_release_did_and_the_common_change_what_the_network_did() -> None:
     """Both in the middle of what was put in."""
-    upgraded, control = _groups(1, runs=40, release=math.log(1.5), network=math.log(3.0))
-    found = effect(upgraded, control, middle="median", rng=np.random.default_rng(1))
-    assert found.size == pytest.approx(math.log(1.5), abs=0.06)
-    assert found.common == pytest.approx(math.log(3.0), abs=0.06)
+    control = [_line(f"old{number}", number, change=1.1) for number in range(5)]
+    [found] = effects([_line("new", 9, change=1.5)], control, middle=Middle.MEDIAN)
+    assert found.size == pytest.approx(0.4, abs=0.1)
+    assert found.common == pytest.approx(1.1, abs=0.1)
     assert found.probability < 0.001
-    assert found.matched == 3
+
+
+def test_hosts_and_lines_are_looked_at_by_themselves_where_there_are_several() -> None:
+    """One line alone is all there is; of two hosts with two lines each, everything is looked at."""
+    control = [_line(f"old{number}", number) for number in range(3)]
+    assert [each.level for each in effects(control[:1], control[1:], middle=Middle.MEDIAN)] == [Level.ALL]
+    ours = [
+        _line(host, seed, change=change, destination=destination)
+        for host, seed, change, destination in (("a", 11, 0, 1), ("a", 12, 0, 2), ("b", 13, 1, 1), ("b", 14, 1, 2))
+    ]  # fmt: skip
+    others = [
+        _line(f"old{number}", 20 + 2 * number + at, destination=at) for number in range(3) for at in (1, 2)
+    ]
+    found = _judged(ours, others)
+    assert [each.lines for each in found[Level.HOST]] == [(0, 1), (2, 3)]
+    assert [each.lines for each in found[Level.LINE]] == [(0,), (1,), (2,), (3,)]
+    assert found[Level.HOST][0].probability > 0.01 > found[Level.HOST][1].probability
+    assert [each.probability < 0.01 for each in found[Level.LINE]] == [False, False, True, True]
 
 
 def test_a_change_at_one_destination_is_held_against_those_who_measure_it() -> None:
-    """One destination gets slow for everybody; lines to others do not hide that it is the network."""
-    upgraded, control = _groups(2, runs=20)
-    slow = [
-        Series(
-            destination=each.destination,
-            host=each.host,
-            before=each.before,
-            after=each.after + (each.destination == 0),
-        )
-        for each in (*upgraded, *control)
-    ]
-    ours, others = slow[: len(upgraded)], slow[len(upgraded) :]
-    assert effect(ours[:1], others, middle="median", rng=np.random.default_rng(2)).probability > 0.05
-    alone = [Series(destination="own", host="canary", before=ours[0].before, after=ours[0].after)]
-    unmatched = effect(alone, others, middle="median", rng=np.random.default_rng(2))
-    assert unmatched.matched == 0
-    assert unmatched.probability < 0.01
+    """One destination gets slow for everybody; a line that nobody else measures is held against its past."""
+    control = [_line("old0", 1, change=2.0), _line("old1", 2, change=2.0), _line("old2", 3, destination=2)]
+    [same] = effects([_line("new", 4, change=2.0)], control, middle=Middle.MEDIAN)
+    assert same.probability > 0.05
+    [alone] = effects([_line("new", 4, change=2.0, destination="own")], control[2:], middle=Middle.MEDIAN)
+    assert alone.probability < 0.001
 
 
 def test_hosts_that_change_by_themselves_make_it_less_sure() -> None:
     """What is certain among hosts that stay as they are is not among hosts that come and go by as much."""
-    quiet = effect(*_groups(3, hosts=6, release=0.15), middle="median", rng=np.random.default_rng(3))
-    restless = effect(
-        *_groups(3, hosts=6, release=0.15, host_scatter=0.15), middle="median", rng=np.random.default_rng(3)
-    )
-    assert quiet.probability < 0.01 < restless.probability
+    quiet = [_line(f"old{number}", number) for number in range(6)]
+    restless = [_line(f"old{number}", number, change=(-1) ** number * 0.4) for number in range(6)]
+    ours = [_line("new", 9, change=0.4)]
+    [sure] = effects(ours, quiet, middle=Middle.MEDIAN)
+    [unsure] = effects(ours, restless, middle=Middle.MEDIAN)
+    assert sure.probability < 0.01 < unsure.probability
+
+
+def test_ways_that_wandered_as_far_before_make_it_less_sure() -> None:
+    """Without anybody to compare with the past says how far a line goes by itself."""
+    steady = _line("new", 5, change=0.4)
+    waves = 0.4 * np.sign(np.sin(np.arange(96) / 12 * math.pi))
+    restless = Series(destination=1, host="new", before=steady.before + waves, after=steady.after)
+    [sure] = effects([steady], [], middle=Middle.MEDIAN)
+    [unsure] = effects([restless], [], middle=Middle.MEDIAN)
+    assert sure.probability < 0.01 < unsure.probability
+
+
+def test_of_two_control_hosts_the_one_that_changed_less_is_believed() -> None:
+    """In both directions, so that one that lies neither hides a release nor accuses one."""
+    for lie in (3.0, -3.0):
+        control = [_line("old0", 1, change=lie), _line("old1", 2)]
+        [good] = effects([_line("new", 3)], control, middle=Middle.MEDIAN)
+        [bad] = effects([_line("new", 3, change=1.0)], control, middle=Middle.MEDIAN)
+        assert bad.probability < 0.01 < good.probability
 
 
 def test_runs_that_fail_are_compared_by_their_share() -> None:
@@ -125,12 +101,21 @@ def test_runs_that_fail_are_compared_by_their_share() -> None:
 
     def line(host: str, failures: int) -> Series:
         after = np.array([100.0] * failures + [0.0] * (10 - failures))
-        return Series(destination=1, host=host, before=np.zeros(10), after=after)
+        return Series(destination=1, host=host, before=np.zeros(100), after=after)
 
-    control = [line("control", 0)]
-    chance = np.random.default_rng(4)
-    assert effect([line("canary", 10)], control, middle="mean", rng=chance).probability < 0.01
-    assert effect([line("canary", 1)], control, middle="mean", rng=chance).probability > 0.1
+    control = [line("old", 0)]
+    [all_fail] = effects([line("new", 10)], control, middle=Middle.SHARE)
+    [one_fails] = effects([line("new", 1)], control, middle=Middle.SHARE)
+    assert all_fail.probability < 0.001 < 0.02 < one_fails.probability
+
+
+@pytest.mark.parametrize(
+    ("score", "freedom", "chance"),
+    [(0.0, 4, 0.5), (3.747, 4, 0.01), (-3.747, 4, 0.99), (6.965, 2, 0.01), (2.583, 16, 0.01), (3.686, 16, 0.001)],
+)  # fmt: skip
+def test_chances_are_those_of_students_tables(score: float, freedom: int, chance: float) -> None:
+    """As printed in any of them, to their digits."""
+    assert beyond(score, freedom) == pytest.approx(chance, rel=1e-3)
 
 
 def test_probabilities_are_corrected_for_being_several() -> None:
