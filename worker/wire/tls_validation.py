@@ -10,7 +10,7 @@ from datetime import datetime
 
 from OpenSSL import crypto
 
-from worker.wire.tls import knows_authorities
+from worker.wire.tls import apart, knows_authorities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,12 @@ def validate(chain: tuple[bytes, ...], now: datetime) -> Validation | None:
     except crypto.X509StoreContextError as error:
         return Validation(elapsed_ns=time.perf_counter_ns() - started_ns, error=str(error))
     return Validation(elapsed_ns=time.perf_counter_ns() - started_ns, error=None)
+
+
+async def prepare() -> None:
+    """Have the host's authorities read before anything is timed, in a thread; see `worker.wire.tls.prepare`."""
+    if not authorities.cache_info().currsize:
+        await apart(authorities)
 
 
 @functools.cache
