@@ -29,6 +29,9 @@ from controller.store.queries.workers import spool_stuck_since
 from streamswarm.outcomes import status_name
 from streamswarm.zones import to_microseconds
 
+#: Stands for versions of a job that are not known; they begin with 1.
+_NO_VERSION = 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobAccount:
@@ -224,13 +227,15 @@ def _received(
     session: Session, kind: str, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
 ) -> dict[int, list[Received]]:
     table, grid = results.table(kind), grids(job_ids)
-    keys = (table.c.job_id, table.c.job_version, table.c.status, on_grid(table.c.scheduled_at, grid))
+    # Of versions that are not known all together: a worker may name as many as it brings results.
+    version = func.coalesce(grid.c.version, _NO_VERSION)
+    keys = (table.c.job_id, version, table.c.status, on_grid(table.c.scheduled_at, grid))
     first, last = func.min(table.c.scheduled_at), func.max(table.c.scheduled_at)
     known = table.outerjoin(
         grid, and_(grid.c.job_id == table.c.job_id, grid.c.version == table.c.job_version)
     )
     found: dict[int, list[Received]] = {}
-    for job_id, version, status, regular, count, first_at, last_at in session.execute(
+    for job_id, number, status, regular, count, first_at, last_at in session.execute(
         select(*keys, func.count(), first, last)
         .select_from(known)
         .where(*within(table, job_ids, start, end))
@@ -238,7 +243,7 @@ def _received(
     ):
         found.setdefault(job_id, []).append(
             Received(
-                version=version,
+                version=number,
                 status=status_name(status),
                 on_grid=regular,
                 count=count,

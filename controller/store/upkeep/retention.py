@@ -1,7 +1,7 @@
 """Removes results and roll-ups for their age: whole partitions, detached beside everything that goes on, then dropped.
 
 Results go by days, roll-ups by months, and only once every layer is rolled up beyond them and no late bucket of theirs
-is marked. What has gone is written down first (`expiries`), so that nothing is computed again from what is missing.
+is marked, for which three days are waited at the most. What has gone is written down first (`expiries`), so that nothing is computed again from what is missing.
 A detachment that was cut short is finished by the next round; a partition that is detached and still there is dropped.
 """
 
@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 
 #: Longest wait for a lock, or for those who still read a partition; what is not had is left for the next round.
 LOCK_MS = 2000
+#: A late bucket that waits to be rolled up keeps what is too old for so long at the most. Until a day is gone its results
+#: are still taken: a worker that brings some of it again and again would keep everything for ever.
+HELD = dt.timedelta(days=3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +126,7 @@ def _gone_before(
     ).scalar_one()
     if len(done) < len(LAYERS):
         return None
-    limits = [cutoff, *done, *([marked] if marked is not None else [])]
+    limits = [cutoff, *done, *([max(marked, cutoff - HELD)] if marked is not None else [])]
     before = rollups.floor(min(limits), DAY.width)
     known = connection.execute(
         text(

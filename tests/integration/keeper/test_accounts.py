@@ -105,6 +105,18 @@ def test_results_of_no_version_are_beyond(engine: Engine, job: int) -> None:
     assert (found.expected, found.received, found.beyond, found.undelivered) == (960, 67, 7, 900)
 
 
+def test_versions_that_are_not_known_are_counted_together(engine: Engine, job: int) -> None:
+    """However many a worker names: each would be a line of its own, and thousands of them too much to read."""
+    store(engine, job, 1, START, 900)
+    for number in range(3, 23):
+        store_at(engine, job, number, [START + dt.timedelta(seconds=2 * number + 1)], probe_pb2.STATUS_OK)
+    with Session(engine) as session:
+        received = accounts._received(session, "ping", [job], start=START, end=START + HOUR)
+    assert [(runs.version, runs.count) for runs in received[job]] == [(0, 20), (1, 900)]
+    found = account(engine, job, START, START + HOUR)
+    assert (found.expected, found.received, found.beyond, found.undelivered) == (1800, 920, 20, 900)
+
+
 def store_at(engine: Engine, job: int, version: int, instants: Iterable[dt.datetime], status: int) -> None:
     """Store a result of a version at each of these instants."""
     rows = [

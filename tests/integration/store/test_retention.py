@@ -107,6 +107,23 @@ def test_late_results_that_are_not_rolled_up_yet_keep_their_day(filled: Engine) 
         assert connection.execute(text("SELECT sum(runs_ok) FROM rollup_ping_1d")).scalar_one() == 5
 
 
+def test_results_that_come_too_late_again_and_again_hold_nothing_up_for_long(filled: Engine) -> None:
+    """A worker that brings a result of the oldest day before each round keeps what is too old for three days, not for ever."""
+    rolling.roll_up(filled, "ping")
+    left = []
+    for number in range(5):
+        oldest = partitions.day_of(days(filled)[0])
+        with filled.begin() as connection:
+            insert(connection, oldest, job=2 + number)
+            connection.execute(
+                text("INSERT INTO dirty_buckets (kind, job_id, bucket) VALUES ('ping', :job, :bucket)"),
+                {"job": 2 + number, "bucket": dt.datetime.combine(oldest, dt.time(7), dt.UTC)},
+            )
+        expire(filled, "ping", RETENTION, now=NOW + dt.timedelta(days=number - 1))
+        left.append(len(days(filled)))
+    assert left == [4, 4, 4, 3, 2]
+
+
 def test_a_mark_of_what_has_expired_does_not_spoil_its_roll_up(filled: Engine) -> None:
     """A result that comes for a day that is gone is no reason to compute its hour from it alone."""
     rolling.roll_up(filled, "ping")
