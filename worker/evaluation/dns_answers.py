@@ -1,4 +1,4 @@
-"""What the answers of one run say together: times, flags, sections, cache hits. Pure."""
+"""What the answers of one run say together: times, flags, sections. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import dns.rrset
 
 from streamswarm.targets import shown
 from streamswarm.v1.probes.dns_pb2 import DnsResult
-from worker.evaluation import statistics
+from worker.evaluation import dns_caches, statistics
 
 #: Records of each section that the detail shows.
 _SHOWN_RECORDS = 20
@@ -56,7 +56,7 @@ def fill(
     repeated = statistics.mean(times[1:])
     if repeated is not None:
         metrics.repeated_ms = repeated
-    hits = cache_hit_pct(answers)
+    hits = dns_caches.hit_pct([(answer.message, answer.at_s) for answer in answers])
     if hits is not None:
         metrics.cache_hit_pct = hits
     metrics.answer_bytes = told.size
@@ -105,33 +105,9 @@ def extended_errors(message: dns.message.Message) -> list[dns.edns.EDEOption]:
     return [option for option in message.options if isinstance(option, dns.edns.EDEOption)]
 
 
-def cache_hit_pct(answers: Sequence[Answer]) -> float | None:
-    """Return the share of repeated answers that came from a cache, by the rule that the contract states."""
-    told = [from_cache(answers[0], answer) for answer in answers[1:]]
-    decided = [hit for hit in told if hit is not None]
-    return 100.0 * sum(decided) / len(decided) if decided else None
-
-
-def from_cache(first: Answer, later: Answer) -> bool | None:
-    """Return whether a repeated answer came from a cache; None when that cannot be told."""
-    if not first.message.answer or not later.message.answer:
-        return None
-    if later.message.flags & dns.flags.AA:
-        return False
-    fallen = _smallest_ttl(first) - _smallest_ttl(later)
-    passed_s = later.at_s - first.at_s
-    if 0 < fallen <= passed_s + 1:
-        return True
-    return None if fallen == 0 and passed_s <= 1 else False
-
-
 def data_of(section: Sequence[dns.rrset.RRset]) -> list[str]:
     """Return the data of each record of a section as text."""
     return [record.to_text() for rrset in section for record in rrset]
-
-
-def _smallest_ttl(answer: Answer) -> int:
-    return min(int(rrset.ttl) for rrset in answer.message.answer)
 
 
 def _records(section: Sequence[dns.rrset.RRset]) -> int:

@@ -162,7 +162,7 @@ def _text(exchange: Exchange, body: Body) -> str:
 
 def _json(demands: Demands, body: Body) -> list[Unmet]:
     try:
-        document: Any = json.loads(body.content)
+        document: Any = json.loads(body.content, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         return [_wrong(f"has a body that is not JSON: {shown(str(error), 120)}")]
     return [
@@ -170,6 +170,11 @@ def _json(demands: Demands, body: Body) -> list[Unmet]:
         for condition in demands.json
         if (problem := condition.problem(document))
     ]
+
+
+def _no_number(name: str) -> None:
+    """Refuse NaN and the infinities, which Python's reader takes and JSON does not have (RFC 8259, section 6)."""
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _wrong(text: str) -> Unmet:

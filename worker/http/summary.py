@@ -14,6 +14,7 @@ from worker.wire.http_body import Body
 from worker.wire.http_caches import age_s, came_from_cache
 from worker.wire.http_client import HttpLine
 from worker.wire.http_exchange import Exchange
+from worker.wire.volume import Volume
 
 _SHOWN_HOPS = 10
 
@@ -45,13 +46,13 @@ class Hop:
         return (self.exchange.end_ns - self.started_ns) / 1e6 if self.exchange.end_ns else None
 
 
-def metrics(hops: Sequence[Hop], repeats: Sequence[Hop], lines: Sequence[HttpLine]) -> HttpResult:
+def metrics(hops: Sequence[Hop], repeats: Sequence[Hop], volume: Volume) -> HttpResult:
     """Return what is known of a first request with its redirects, of further requests and of all connections."""
     last = hops[-1]
     result = HttpResult(
         redirects=len(hops) - 1,
-        bytes_sent=sum(line.bytes_sent for line in lines),
-        bytes_received=sum(line.bytes_received for line in lines),
+        bytes_sent=volume.sent,
+        bytes_received=volume.received,
         **_phases(last),
     )
     if last.exchange.status is not None:

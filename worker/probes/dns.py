@@ -25,11 +25,19 @@ from worker.probing import Availability, FailingWith, Need, Outcome, ProbeContex
 from worker.wire.dns_https import HttpsTransport
 from worker.wire.dns_transport import Server, StreamTransport, Traffic, Transport, UdpTransport
 from worker.wire.source import Source
+from worker.wire.stream import UNREAD_BYTES
 from worker.wire.tls import expected_name
+from worker.wire.volume import Volume
 
 #: What fits everywhere without fragments (DNS flag day 2020).
 _UDP_PAYLOAD_BYTES = 1232
 _PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
+#: A query, and the longest answer (RFC 1035, section 4.2.2); over UDP a first one that was cut short, too.
+_MESSAGES_BYTES = 512 + 65_537
+#: What a transport adds to each exchange of messages, at most in practice: heads and frames of HTTP, records of TLS.
+_TRANSPORT_BYTES = {"udp": _MESSAGES_BYTES, "tls": 4_096, "https": 32_768}
+#: A TLS handshake: OpenSSL takes chains of certificates of 100 KiB.
+_HANDSHAKE_BYTES = 131_072
 #: Bytes of messages of one run that are kept to be looked at in the end, read: they take many times as much then.
 _MOST_KEPT_BYTES = 1_048_576
 #: Queries without an answer to them that the detail tells of.
@@ -60,7 +68,7 @@ async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
         keep=spec.keep_connection,
     )
     detail: dict[str, Any] = {"address": str(server.address), "port": server.port}
-    traffic = Traffic()
+    traffic = Traffic(volume=Volume(_most_bytes(spec)))
     metrics = DnsResult()
     with FailingWith(detail):
         context.guard.check(server.address, server.port)
@@ -96,9 +104,19 @@ def duration_s(spec: DnsSpec) -> float:
 
 
 def need(spec: DnsSpec) -> Need:
-    """Return the most that a run may need: a query and the longest message for each (RFC 1035, section 4.2.2)."""
+    """Return the most that a run may need, with what the last connection may have brought that is not read."""
+    return Need(packets=max(1, spec.count), size=_most_bytes(spec) + UNREAD_BYTES)
+
+
+def _most_bytes(spec: DnsSpec) -> int:
+    """Return the most bytes that are sent and read: for each query the longest message and what its transport adds."""
     queries = max(1, spec.count)
-    return Need(packets=queries, size=queries * (65_535 + 512))
+    # One connection for all, and one more; or one for each.
+    connections = min(2, queries) if spec.keep_connection else queries
+    size = queries * (_MESSAGES_BYTES + _TRANSPORT_BYTES.get(spec.transport, 0))
+    if spec.transport in ("tls", "https"):
+        size += connections * _HANDSHAKE_BYTES
+    return size
 
 
 def availability() -> Availability:
@@ -179,7 +197,7 @@ async def _ask_all(
 
 
 def _count(metrics: DnsResult, traffic: Traffic) -> None:
-    metrics.bytes_sent, metrics.bytes_received = traffic.bytes_sent, traffic.bytes_received
+    metrics.bytes_sent, metrics.bytes_received = traffic.volume.sent, traffic.volume.received
     for name in ("connect_ms", "tls_ms", "truncated", "http_status"):
         value = getattr(traffic, name)
         if value is not None:

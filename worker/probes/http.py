@@ -15,12 +15,14 @@ from worker.http.demands import Demands, Unmet
 from worker.http.requests import Order
 from worker.http.summary import Hop
 from worker.probing import Availability, Need, Outcome, ProbeContext, ProbeFailure
+from worker.wire import options
 from worker.wire.deadline import time_limit
 from worker.wire.http_body import Body
 from worker.wire.http_client import HttpLine
 from worker.wire.http_exchange import Exchange
 from worker.wire.source import Source
-from worker.wire.stream import PeerClosedError
+from worker.wire.stream import UNREAD_BYTES, PeerClosedError
+from worker.wire.volume import Volume
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 #: Asking for these a second time does no harm (RFC 9110, section 9.2.2).
@@ -36,6 +38,7 @@ class _Run:
     spec: HttpSpec
     context: ProbeContext
     demands: Demands
+    volume: Volume
     #: The first request and what it was redirected to.
     hops: list[Hop] = field(default_factory=list)
     #: Further requests of the URL at which the first one ended.
@@ -49,16 +52,18 @@ class _Run:
             self.lines[-1].close()
 
     def outcome(self) -> Outcome:
-        """Return what was measured until now."""
+        """Return what was measured until now; the connections are closed by it."""
+        self.close()
         return Outcome(
-            metrics=summary.metrics(self.hops, self.repeats, self.lines),
+            metrics=summary.metrics(self.hops, self.repeats, self.volume),
             detail=summary.detail(self.hops, self.repeats),
         )
 
 
 async def run(target: Target, spec: HttpSpec, context: ProbeContext) -> Outcome:
     """Request the URL; all requests together take no longer than the time-out."""
-    this = _Run(spec=spec, context=context, demands=demands.demands(spec))
+    volume = Volume(_most_bytes(spec))
+    this = _Run(spec=spec, context=context, demands=demands.demands(spec), volume=volume)
     order = requests.order(target, spec)
     ends_ns = time.perf_counter_ns() + spec.timeout_ms * 1_000_000
     try:
@@ -69,7 +74,8 @@ async def run(target: Target, spec: HttpSpec, context: ProbeContext) -> Outcome:
             async with time_limit(max(0.0, (ends_ns - time.perf_counter_ns()) / 1e9)):
                 await _further_requests(this, order)
     except asyncio.TimeoutError:
-        raise _with(this.outcome(), _timed_out(this)) from None
+        late = _timed_out(this)
+        raise _with(this.outcome(), late) from None
     except ProbeFailure as failed:
         _with(this.outcome(), failed)
         raise
@@ -84,10 +90,19 @@ def availability() -> Availability:
 
 
 def need(spec: HttpSpec) -> Need:
-    """Return the most that a run may need: each body whole, and what is sent and read beside bodies."""
-    order_bytes = len(spec.headers.encode()) + len(spec.body.encode()) + _BESIDE_BODY_BYTES
-    size = spec.requests * (spec.max_body_bytes + order_bytes) + spec.max_redirects * order_bytes
-    return Need(packets=spec.requests + spec.max_redirects, size=size)
+    """Return the most that a run may need; when it ends, more may have come than was read."""
+    packets = spec.requests + spec.max_redirects
+    return Need(packets=packets, size=_most_bytes(spec) + options.most_received_ahead())
+
+
+def _most_bytes(spec: HttpSpec) -> int:
+    """Return the most bytes that are sent and read: each body whole, and what goes beside bodies.
+
+    TLS and chunks add to a body, the more the smaller its pieces are; of one that is not read a part may have come.
+    """
+    order_bytes = len(spec.headers.encode()) + len(spec.body.encode()) + _BESIDE_BODY_BYTES + UNREAD_BYTES
+    body_bytes = spec.max_body_bytes + spec.max_body_bytes // 16
+    return spec.requests * (body_bytes + order_bytes) + spec.max_redirects * order_bytes
 
 
 def _with(outcome: Outcome, failed: ProbeFailure) -> ProbeFailure:
@@ -98,7 +113,19 @@ def _with(outcome: Outcome, failed: ProbeFailure) -> ProbeFailure:
 def _timed_out(this: _Run) -> ProbeFailure:
     hop = (this.repeats or this.hops)[-1]
     phase = "resolving the name" if hop.line is None else hop.line.phase
-    text = f"{shown(hop.url)}: not finished within {this.spec.timeout_ms} ms, while {phase}"
+    text = f"{shown(hop.url)}: not finished within {this.spec.timeout_ms} ms"
+    if hop.line is not None and hop.exchange.begun_ns:
+        info = hop.line.kernels_view()
+        if not hop.exchange.sent_ns or (info is not None and info.notsent_bytes):
+            text += f", while sending the request to {hop.line.where}"
+            if info is None or info.unacked:
+                return network_failure(text)
+            # Nothing is under way: the far end gives no room for more, by its window or that of HTTP/2.
+            return target_failure(
+                f"{text}, which has acknowledged what came and has taken nothing more for {info.last_data_sent_ms} ms",
+                reason=probe_pb2.FAILURE_REASON_TIMED_OUT,
+            )
+    text += f", while {phase}"
     return resolver_failure(text) if hop.address is None else network_failure(text)
 
 
@@ -188,7 +215,7 @@ async def _connect(this: _Run, order: Order, hop: Hop) -> HttpLine:
     hop.dns_ms = resolved.elapsed_ms
     hop.address = resolved.addresses[0]
     this.context.guard.check(hop.address, order.port)
-    line = hop.line = HttpLine(hop.address, order.port)
+    line = hop.line = HttpLine(hop.address, order.port, this.volume)
     this.lines.append(line)
     await line.open(
         url=order.url,

@@ -14,15 +14,18 @@ from worker import escapes
 from worker.evaluation import handshakes
 from worker.evaluation.handshakes import Handshake
 from worker.failures import target_failure
-from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext, ProbeFailure
+from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext, ProbeFailure
 from worker.wire import handshake_capture, tcp_info
 from worker.wire.addresses import endpoint
 from worker.wire.connect import Connection, connect, failure_of
 from worker.wire.handshake_capture import CaptureUnavailableError, HandshakeCapture, Split
 from worker.wire.source import Source
-from worker.wire.stream import ByteStream
+from worker.wire.stream import UNREAD_BYTES, ByteStream
+from worker.wire.volume import Volume
 
 _LONGEST_EXPECTED_BYTES = 65_536
+#: Packets of a connection without data, both ways: SYN, SYN-ACK, ACK, two FINs and their ACKs, with IPv6's headers.
+_HANDSHAKE_BYTES = 7 * 80
 #: Failed attempts that the detail tells of.
 _TOLD_FAILURES = 10
 
@@ -55,6 +58,16 @@ def duration_s(spec: TcpSpec) -> float:
     """Return the longest time that a run may take by its parameters."""
     waits = 2 if spec.expect else 1
     return max(1, spec.count) * max(waits * spec.timeout_ms, spec.interval_ms) / 1000
+
+
+def need(spec: TcpSpec) -> Need:
+    """Return the most that a run may need: of each connection what is sent, read, and has come and is not read."""
+    attempts = max(1, spec.count)
+    talk = len(escapes.to_bytes(spec.send)) + (_LONGEST_EXPECTED_BYTES if spec.expect else 0)
+    return Need(
+        packets=attempts,
+        size=attempts * (talk + UNREAD_BYTES if spec.send or spec.expect else _HANDSHAKE_BYTES),
+    )
 
 
 def availability() -> Availability:
@@ -156,7 +169,8 @@ def _look_at(connection: Connection, split: Split | None) -> Handshake:
 async def _talk(connection: Connection, spec: TcpSpec, metrics: TcpResult, where: str) -> float | None:
     """Send and expect what the test says; return the milliseconds until the first byte came."""
     sent, wanted = escapes.to_bytes(spec.send), escapes.to_bytes(spec.expect)
-    stream = ByteStream(connection.sock)
+    volume = Volume(len(sent) + _LONGEST_EXPECTED_BYTES)
+    stream = ByteStream(connection.sock, volume)
     talk = _Talk(ready_ns=connection.connected_ns)
     try:
         await asyncio.wait_for(_exchange(stream, sent, wanted, talk), spec.timeout_ms / 1000)
@@ -165,8 +179,9 @@ async def _talk(connection: Connection, spec: TcpSpec, metrics: TcpResult, where
     except OSError as error:
         raise failure_of(error, where) from error
     finally:
-        metrics.bytes_sent += talk.sent
-        metrics.bytes_received += len(talk.received)
+        stream.count_unread()
+        metrics.bytes_sent += volume.sent
+        metrics.bytes_received += volume.received
     if wanted not in talk.received:
         closed = "before it closed the connection"
         if len(talk.received) >= _LONGEST_EXPECTED_BYTES:
@@ -181,17 +196,15 @@ class _Talk:
 
     ready_ns: int
     first_ns: int = 0
-    sent: int = 0
     received: bytearray = field(default_factory=bytearray)
 
 
 async def _exchange(stream: ByteStream, sent: bytes, wanted: bytes, talk: _Talk) -> None:
     if sent:
         await stream.send(sent)
-        talk.sent = len(sent)
         talk.ready_ns = time.perf_counter_ns()
     while wanted not in talk.received and len(talk.received) < _LONGEST_EXPECTED_BYTES:
-        data = await stream.receive()
+        data = await stream.receive(_LONGEST_EXPECTED_BYTES - len(talk.received))
         if not data:
             return
         talk.first_ns = talk.first_ns or stream.received_ns

@@ -18,14 +18,15 @@ from streamswarm.v1.probes.tcp_window_pb2 import TcpWindowResult, TcpWindowSpec
 from worker.evaluation import bottleneck, flows
 from worker.failures import network_failure, target_failure
 from worker.probing import Availability, FailingWith, Need, Outcome, ProbeContext
-from worker.wire import tcp_info, tls
+from worker.wire import options, tcp_info, tls
 from worker.wire.addresses import endpoint
-from worker.wire.connect import Connection, connect, failure_of
+from worker.wire.connect import Connection, connect, failure_of, spent
 from worker.wire.http_exchange import HeaderTooLargeError
 from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
 from worker.wire.tcp_sampling import Sampler, sampling
 from worker.wire.transfer import HttpTransfer, Transfer
+from worker.wire.volume import SpentError, Volume
 
 T = TypeVar("T")
 
@@ -77,8 +78,19 @@ def duration_s(spec: TcpWindowSpec) -> float:
 
 
 def need(spec: TcpWindowSpec) -> Need:
-    """Return the most that a run may need: a full segment or its acknowledgement for each 1,220 bytes, IPv6's least."""
-    return Need(packets=-(-spec.max_bytes // 1220) + 10, size=spec.max_bytes + _BESIDE_BODY_BYTES)
+    """Return the most that a run may need: a full segment or its acknowledgement for each 1,220 bytes, IPv6's least.
+
+    When the last byte is read, as much more may have come as this host lets a connection receive ahead.
+    """
+    return Need(
+        packets=-(-spec.max_bytes // 1220) + 10,
+        size=_most_bytes(spec) + options.most_received_ahead(),
+    )
+
+
+def _most_bytes(spec: TcpWindowSpec) -> int:
+    """Return the most bytes that are read and sent; TLS and chunks add to a body, the more the smaller its pieces are."""
+    return spec.max_bytes + spec.max_bytes // 16 + _BESIDE_BODY_BYTES
 
 
 class _Run:
@@ -99,7 +111,7 @@ class _Run:
         self._where = where
         self._metrics = metrics
         self._detail = detail
-        self._stream = ByteStream(connection.sock)
+        self._stream = ByteStream(connection.sock, Volume(_most_bytes(spec)))
         self._transfer = Transfer()
         self._http = HttpTransfer(self._stream, self._transfer)
         self._deadline = time.monotonic() + spec.timeout_ms / 1000
@@ -132,6 +144,8 @@ class _Run:
             raise target_failure(
                 f"{self._where} {error}", self._metrics, reason=probe_pb2.FAILURE_REASON_BROKEN_OFF
             ) from error
+        except SpentError as error:
+            raise spent(error, self._where, self._metrics) from error
         except ssl.SSLError as error:
             raise target_failure(
                 f"{self._where} broke the TLS connection: {tls.reason_of(error)}",
@@ -181,8 +195,8 @@ class _Run:
                     self._spec.duration_ms / 1000,
                 )
             except asyncio.TimeoutError:
-                # The body is not complete, so no answer is waited for; one that has come is a refusal.
-                if not self._http.answered():
+                # The body is not complete, so no answer is waited for; unless one has come that refuses the rest.
+                if not self._http.refused():
                     self._out_of_time = True
                     return
         self._deadline = time.monotonic() + self._spec.timeout_ms / 1000

@@ -16,13 +16,15 @@ from worker.failures import network_failure, target_failure
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext, ProbeFailure
 from worker.wire import starttls, tls_handshake, tls_validation
 from worker.wire.addresses import endpoint
-from worker.wire.connect import connect, failure_of
+from worker.wire.connect import connect, failure_of, spent
 from worker.wire.deadline import time_limit
 from worker.wire.source import Source
-from worker.wire.stream import ByteStream, PeerClosedError
+from worker.wire.stream import UNREAD_BYTES, ByteStream, PeerClosedError
 from worker.wire.tls import expected_name, no_authorities
 from worker.wire.tls_handshake import Handshake, HandshakeError
+from worker.wire.volume import SpentError, Volume
 
+_MOST_BYTES = 131_072
 _MOST_REMEMBERED = 16_384
 #: Certificates of a chain that are looked at; those of the public web have two to five.
 _LONGEST_CHAIN = 32
@@ -57,8 +59,8 @@ async def run(target: Target, spec: TlsSpec, context: ProbeContext) -> Outcome:
 
 
 def need(spec: TlsSpec) -> Need:
-    """Return the most that a run may need: OpenSSL takes chains of certificates of 100 KiB."""
-    return Need(packets=1, size=131_072)
+    """Return the most that a run may need: OpenSSL takes chains of certificates of 100 KiB; and what is not read."""
+    return Need(packets=1, size=_MOST_BYTES + UNREAD_BYTES)
 
 
 def availability() -> Availability:
@@ -79,24 +81,29 @@ async def _shake_hands(
             )
             with connection.sock as sock:
                 metrics.connect_ms = connection.connect_ms
-                stream = ByteStream(sock)
+                stream = ByteStream(sock, Volume(_MOST_BYTES))
                 if spec.starttls not in ("", "none"):
                     phase = f"waiting for {spec.starttls.upper()} to begin TLS"
                     await starttls.start(stream, spec.starttls)
                     metrics.starttls_ms = (stream.received_ns - connection.connected_ns) / 1e6
                 phase = "waiting for the TLS handshake"
-                handshake = await tls_handshake.shake_hands(
-                    stream,
-                    server_name=name,
-                    min_version=spec.min_version or "1.2",
-                    alpn=tuple(spec.alpn),
-                )
+                try:
+                    handshake = await tls_handshake.shake_hands(
+                        stream,
+                        server_name=name,
+                        min_version=spec.min_version or "1.2",
+                        alpn=tuple(spec.alpn),
+                    )
+                finally:
+                    stream.count_unread()
     except asyncio.TimeoutError:
         raise network_failure(
             f"{where}: not finished within {spec.timeout_ms} ms, while {phase}", metrics
         ) from None
     except (HandshakeError, starttls.StartTlsError, PeerClosedError) as error:
         raise _refused(error, where, metrics) from error
+    except SpentError as error:
+        raise spent(error, where, metrics) from error
     except OSError as error:
         raise failure_of(error, where, metrics) from error
     finally:

@@ -25,6 +25,7 @@ from worker.probing import IPAddress, ProbeFailure
 from worker.wire.addresses import endpoint, family_of, set_dscp, socket_address
 from worker.wire.readiness import writable
 from worker.wire.source import BY_ROUTES, Source
+from worker.wire.volume import SpentError
 
 _REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ENOPROTOOPT, errno.ECONNABORTED}
 
@@ -112,6 +113,11 @@ def _open(address: IPAddress, metrics: Any) -> socket.socket:
             metrics,
             reason=probe_pb2.FAILURE_REASON_NO_ROOM,
         ) from error
+
+
+def spent(error: SpentError, where: str, metrics: Any = None) -> ProbeFailure:
+    """Return the failure of a run that the far end had move all that it may."""
+    return target_failure(f"{where}: {error}", metrics, reason=probe_pb2.FAILURE_REASON_TOO_MUCH)
 
 
 def failure_of(error: OSError, where: str, metrics: Any = None) -> ProbeFailure:

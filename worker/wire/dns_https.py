@@ -12,13 +12,14 @@ from streamswarm.v1 import probe_pb2
 from worker.failures import target_failure
 from worker.probing import ProbeFailure
 from worker.wire import tls
-from worker.wire.connect import failure_of
+from worker.wire.connect import failure_of, spent
 from worker.wire.dns_transport import OpenStream, Reply, Server, Traffic, answer_to
 from worker.wire.http1 import Http1Session
 from worker.wire.http2 import Http2Session
 from worker.wire.http_body import Body, BodyTooLongError, BrokenBodyError
 from worker.wire.http_exchange import BadAnswerError, Exchange, HeaderTooLargeError, Request, Session
 from worker.wire.stream import ByteStream, PeerClosedError
+from worker.wire.volume import SpentError
 
 _MEDIA_TYPE = "application/dns-message"
 #: A DNS message has no more; neither may the body that carries one.
@@ -58,6 +59,8 @@ class HttpsTransport:
                 f"{where} broke the TLS connection: {tls.reason_of(error)}",
                 reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
             ) from error
+        except SpentError as error:
+            raise spent(error, where) from error
         except OSError as error:
             raise failure_of(error, where) from error
         finally:
@@ -72,14 +75,9 @@ class HttpsTransport:
     async def _exchange(self, query: dns.message.QueryMessage, session: Session, started_ns: int) -> Reply:
         data = query.to_wire()
         exchange, body = Exchange(), Body(longest=_LONGEST_MESSAGE, keep=True)
-        try:
-            await session.converse(
-                self._request(data), exchange, body, last=not self._server.keep, wants_body=lambda _: True
-            )
-        finally:
-            # Sent is sent, also where no answer came.
-            if exchange.sent_ns:
-                self._traffic.bytes_sent += len(data)
+        await session.converse(
+            self._request(data), exchange, body, last=not self._server.keep, wants_body=lambda _: True
+        )
         self._traffic.http_status = exchange.status
         content = body.content
         if exchange.status != 200:
@@ -91,7 +89,6 @@ class HttpsTransport:
             raise _bad_answer(
                 f"{self._server.where} did not answer with `{_MEDIA_TYPE}`; look at the test's path"
             )
-        self._traffic.bytes_received += len(content)
         answer = answer_to(query, content, self._server.where)
         if session.reusable and self._server.keep:
             self._session = session

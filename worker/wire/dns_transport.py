@@ -1,7 +1,7 @@
 """Ways to ask a name server: over UDP, over TCP (RFC 7766) and over TLS (RFC 7858).
 
-A transport asks one query after the other; its holder closes it. Each counts the bytes of messages and the times of its
-first connection in a Traffic, so that what was measured is known however the run ends.
+A transport asks one query after the other; its holder closes it. Each counts what it moves and the times of its first
+connection in a Traffic, so that what was measured is known however the run ends.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from worker.failures import network_failure, target_failure
 from worker.probing import IPAddress, ProbeFailure
 from worker.wire import dns_limits, icmp_messages, stamps, tls
 from worker.wire.addresses import endpoint
-from worker.wire.connect import connect, failure_at_once, failure_of
+from worker.wire.connect import connect, failure_at_once, failure_of, spent
 from worker.wire.datagram import Datagram, open_exchange
 from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
+from worker.wire.volume import SpentError, Volume
 
 _HEADER_BYTES = 12
 #: Errors whose answers may leave the question out.
@@ -59,9 +60,7 @@ class Server:
 class Traffic:
     """What a run's queries have moved and shown so far; None for what did not happen."""
 
-    #: Bytes of DNS messages.
-    bytes_sent: int = 0
-    bytes_received: int = 0
+    volume: Volume
     #: Of the first connection.
     connect_ms: float | None = None
     tls_ms: float | None = None
@@ -107,20 +106,24 @@ class UdpTransport:
             with open_exchange(
                 server.address, server.port, dscp=server.dscp, source=server.source
             ) as exchange:
+                traffic.volume.room(len(data))
                 exchange.send(data)
-                traffic.bytes_sent += len(data)
+                traffic.volume.sent += len(data)
                 while True:
                     received = await exchange.receive()
                     if not isinstance(received, Datagram):
                         raise _icmp_failure(received, server)
+                    traffic.volume.received += len(received.data)
                     if fits(received.data, data):
-                        traffic.bytes_received += len(received.data)
                         answer = parse(received.data, server.where)
                         if query.is_response(answer):
                             elapsed_ms = exchange.elapsed_ms(received)
                             break
                     # While more wait, receiving does not: a flood must stop neither other runs nor the time-out.
                     await asyncio.sleep(0)
+                    traffic.volume.room(1)
+        except SpentError as error:
+            raise spent(error, server.where) from error
         except OSError as error:
             raise failure_at_once(error, server.where) from error
         truncated = bool(answer.flags & dns.flags.TC)
@@ -147,23 +150,28 @@ class OpenStream:
         self._secure = secure
         self._alpn = alpn
         self._sock: socket.socket | None = None
+        self._stream: ByteStream | None = None
 
     async def open(self) -> tuple[ByteStream, int]:
-        """Return a new stream and the instant at which its connection was begun; raises ProbeFailure."""
+        """Return a new stream and the instant at which its connection was begun; raises ProbeFailure or SpentError."""
         server, traffic = self._server, self._traffic
+        traffic.volume.room(1)
         connection = await connect(
             server.address, server.port, timeout_s=None, dscp=server.dscp, source=server.source
         )
         self._sock = connection.sock
         if traffic.connect_ms is None:
             traffic.connect_ms = connection.connect_ms
-        stream = ByteStream(connection.sock)
+        stream = self._stream = ByteStream(connection.sock, traffic.volume)
         if self._secure:
             await self._shake_hands(stream)
         return stream, connection.started_ns
 
     def close(self) -> None:
         """Close the connection, if there is one."""
+        if self._stream is not None:
+            self._stream.count_unread()
+            self._stream = None
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -210,6 +218,8 @@ class StreamTransport:
                 f"{self._server.where} broke the TLS connection: {tls.reason_of(error)}",
                 reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
             ) from error
+        except SpentError as error:
+            raise spent(error, self._server.where) from error
         except OSError as error:
             raise failure_of(error, self._server.where) from error
         finally:
@@ -224,11 +234,9 @@ class StreamTransport:
     async def _exchange(self, query: dns.message.QueryMessage, stream: ByteStream, started_ns: int) -> Reply:
         data = query.to_wire()
         await stream.send(len(data).to_bytes(2, "big") + data)
-        self._traffic.bytes_sent += len(data)
         length = int.from_bytes(await stream.receive_exactly(2), "big")
         received = await stream.receive_exactly(length)
         elapsed_ms = (stream.received_ns - started_ns) / 1e6
-        self._traffic.bytes_received += len(received)
         answer = answer_to(query, received, self._server.where)
         if self._server.keep:
             self._stream = stream

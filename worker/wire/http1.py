@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import re
 import time
 from collections.abc import Callable
 
 import h11
 
 from worker.wire import http1_plain
+from worker.wire.http1_early import BEGINNING, EarlyAnswer
 from worker.wire.http_body import Body
 from worker.wire.http_exchange import (
     LONGEST_HEAD,
@@ -23,9 +23,6 @@ from worker.wire.http_exchange import (
 )
 from worker.wire.stream import ByteStream, PeerClosedError
 
-_BEGINNING = b"HTTP/1."
-_STATUS = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})")
-_HEAD_END = re.compile(rb"\n\r?\n")
 #: What the library hints at where a section of header fields is longer than it may be (RFC 6585, section 5).
 _TOO_LARGE = 431
 
@@ -55,7 +52,7 @@ class Http1Session:
         try:
             if not request.body:
                 await stream.send(head)
-            elif not await stream.send_unless(head + request.body, _Refusal().said_in):
+            elif not await stream.send_unless(head + request.body, EarlyAnswer().refuses):
                 last = True
         except (ConnectionResetError, BrokenPipeError):
             # Who refuses a body may answer, and close before all of it has come (RFC 9112, section 9.6).
@@ -137,36 +134,9 @@ class Http1Session:
             raise BadAnswerError(str(error)) from error
 
 
-class _Refusal:
-    """Finds in what comes while a request is being sent whether the rest of it is not wanted (RFC 9112, section 9.5).
-
-    A server may answer well and read on meanwhile, and interim answers say nothing: any other status ends the request.
-    """
-
-    def __init__(self) -> None:
-        self._head = b""
-        self._read_on = False
-
-    def said_in(self, data: bytes) -> bool:
-        """Take the next bytes."""
-        if self._read_on:
-            return False
-        self._head += data
-        while status := _STATUS.match(self._head):
-            if not status[1].startswith(b"1"):
-                self._read_on = status[1].startswith(b"2")
-                return not self._read_on
-            end = _HEAD_END.search(self._head)
-            if end is None:
-                break
-            self._head = self._head[end.end() :]
-        begun = self._head.startswith(_BEGINNING[: len(self._head)])
-        return not begun or len(self._head) > LONGEST_HEAD
-
-
 def _check_beginning(data: bytes) -> None:
     """Raise BadAnswerError for what is no answer in HTTP/1, without waiting for the rest of it."""
-    if not data.startswith(_BEGINNING[: len(data)]):
+    if not data.startswith(BEGINNING[: len(data)]):
         raise BadAnswerError(f"the answer begins with {data[:20]!r}")
 
 

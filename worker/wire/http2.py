@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +33,10 @@ _FIRST_WINDOW = 65_535
 _FRAME_HEAD_BYTES = 9
 #: What we have not allowed a peer to exceed (RFC 9113, section 4.2).
 _LONGEST_FRAME = 16_384
-_GOAWAY = 7
+_DATA, _HEADERS, _RST_STREAM, _GOAWAY = 0, 1, 3, 7
+_END_STREAM = 1
+#: What GOAWAY begins with: the last request that was taken, and the error.
+_LEAVE = struct.Struct("!II")
 #: Events that bring sections of header fields.
 _HEADS = (
     h2.events.InformationalResponseReceived,
@@ -82,9 +86,10 @@ class Http2Session:
             self._connection.send_headers(number, _head(request), end_stream=not request.body)
             one = _One(number=number, exchange=exchange, body=body, wants_body=wants_body)
             await self._send(one, request.body)
+            exchange.sent_ns = time.perf_counter_ns()
             while not one.ended:
                 await self._receive(one)
-            self.reusable = one.complete and not self._leave_takings.seen
+            self.reusable = one.complete and not one.cut_off and not self._leave_takings.seen
         except h2.exceptions.DenialOfServiceError as error:
             raise HeaderTooLargeError.by_bytes() from error
         except h2.exceptions.ProtocolError as error:
@@ -93,9 +98,8 @@ class Http2Session:
     async def _send(self, one: _One, body: bytes) -> None:
         """Send the request, as much of its body at a time as the peer gives room for."""
         left = memoryview(body)
-        await self._stream.send(self._connection.data_to_send())
-        one.exchange.sent_ns = time.perf_counter_ns()
-        while left and not one.ended:
+        await self._hand_over(one)
+        while left and not one.ended and not one.cut_off:
             room = min(
                 self._connection.local_flow_control_window(one.number),
                 self._connection.max_outbound_frame_size,
@@ -106,8 +110,23 @@ class Http2Session:
                 continue
             piece, left = left[:room], left[room:]
             self._connection.send_data(one.number, bytes(piece), end_stream=not left)
-            await self._stream.send(self._connection.data_to_send())
-            one.exchange.sent_ns = time.perf_counter_ns()
+            await self._hand_over(one)
+
+    async def _hand_over(self, one: _One) -> None:
+        """Send what the library has ready; a peer that has answered, and takes no more, ends the sending."""
+        ending = _Ending(one.number, self._leave_takings.unread)
+        try:
+            one.cut_off = not await self._stream.send_unless(
+                self._connection.data_to_send(), ending.stands_in
+            )
+        except (ConnectionResetError, BrokenPipeError):
+            # Who refuses a body may answer, and close before all of it has come.
+            self._stream.overhears(ending.stands_in)
+            if not self._stream.heard:
+                raise
+            one.cut_off = True
+        while self._stream.heard and not one.ended:
+            await self._receive(one)
 
     async def _receive(self, one: _One) -> None:
         data = await self._stream.receive()
@@ -122,7 +141,7 @@ class Http2Session:
         if self._leave_takings.seen and not one.ended:
             self._leave_takings.check(one.number)
         answer = self._connection.data_to_send()
-        if answer and not one.ended:
+        if answer and not one.ended and not one.cut_off:
             await self._stream.send(answer)
 
     async def _take(self, event: Any, one: _One) -> None:
@@ -159,7 +178,8 @@ class _LeaveTakings:
     """
 
     def __init__(self) -> None:
-        self._unread = b""
+        #: The beginning of a frame of which more is to come.
+        self.unread = b""
         #: Whether one came.
         self.seen = False
         self._last_number = 0
@@ -167,7 +187,7 @@ class _LeaveTakings:
 
     def without(self, data: bytes) -> list[bytes]:
         """Return what else has come, in whole frames."""
-        unread = self._unread + data
+        unread = self.unread + data
         kept: list[bytes] = []
         start = 0
         while len(unread) - start >= _FRAME_HEAD_BYTES:
@@ -182,17 +202,49 @@ class _LeaveTakings:
             frame, start = unread[start:end], end
             if frame[3] == _GOAWAY and length >= 8:
                 self.seen = True
-                self._last_number = int.from_bytes(frame[9:13], "big") & 0x7FFFFFFF
-                self._error = int.from_bytes(frame[13:17], "big")
+                taken, self._error = _LEAVE.unpack_from(frame, _FRAME_HEAD_BYTES)
+                self._last_number = taken & 0x7FFFFFFF
             else:
                 kept.append(frame)
-        self._unread = unread[start:]
+        self.unread = unread[start:]
         return kept
 
     def check(self, number: int) -> None:
         """Raise PeerClosedError unless the peer still answers that request."""
         if self._error or self._last_number < number:
             raise PeerClosedError(f"ended the HTTP/2 connection ({_error_name(self._error)})")
+
+
+class _Ending:
+    """Finds in frames that come while a request is being sent whether its stream has ended.
+
+    The library reads them afterwards (RFC 9113, section 4.1).
+    """
+
+    def __init__(self, number: int, unread: bytes) -> None:
+        self._number = number
+        self._unread = unread
+
+    def stands_in(self, data: bytes) -> bool:
+        """Take the next bytes."""
+        self._unread += data
+        while len(self._unread) >= _FRAME_HEAD_BYTES:
+            length = int.from_bytes(self._unread[:3], "big")
+            kind, flags = self._unread[3:5]
+            number = int.from_bytes(self._unread[5:9], "big") & 0x7FFFFFFF
+            last = kind == _RST_STREAM or (kind in (_DATA, _HEADERS) and flags & _END_STREAM)
+            if length > _LONGEST_FRAME or (last and number == self._number):
+                return True
+            if len(self._unread) < _FRAME_HEAD_BYTES + length:
+                break
+            if kind == _GOAWAY:  # the other requests are given up, or all
+                taken, error = _LEAVE.unpack_from(
+                    self._unread.ljust(_FRAME_HEAD_BYTES + _LEAVE.size, b"\0"), 9
+                )
+                if error or taken & 0x7FFFFFFF < self._number:
+                    return True
+            self._unread = self._unread[_FRAME_HEAD_BYTES + length :]
+        return False
 
 
 class _One:
@@ -210,6 +262,8 @@ class _One:
         self.ended = False
         #: The answer was read to its end.
         self.complete = False
+        #: The rest of the request was not wanted; nothing more can be sent over the connection.
+        self.cut_off = False
 
 
 def _head(request: Request) -> list[tuple[str, str]]:

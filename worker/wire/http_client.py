@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -11,14 +12,16 @@ from streamswarm.targets import shown
 from streamswarm.v1 import probe_pb2
 from worker.failures import target_failure
 from worker.probing import IPAddress
-from worker.wire import tls
+from worker.wire import tcp_info, tls
 from worker.wire.addresses import endpoint
-from worker.wire.connect import connect, failure_of
+from worker.wire.connect import connect, failure_of, spent
 from worker.wire.http1 import Http1Session
 from worker.wire.http_body import Body, BodyTooLongError, BrokenBodyError
 from worker.wire.http_exchange import BadAnswerError, Exchange, HeaderTooLargeError, Request, Session
 from worker.wire.source import BY_ROUTES, Source
 from worker.wire.stream import ByteStream, PeerClosedError
+from worker.wire.tcp_info import TcpInfo
+from worker.wire.volume import SpentError, Volume
 
 #: What is offered by ALPN (RFC 7301) for each choice of version.
 _OFFERS = {"auto": ("h2", "http/1.1"), "1.1": ("http/1.1",), "2": ("h2",)}
@@ -27,8 +30,9 @@ _OFFERS = {"auto": ("h2", "http/1.1"), "1.1": ("http/1.1",), "2": ("h2",)}
 class HttpLine:
     """One connection to one server; whoever holds it closes it. Its faults are raised as ProbeFailure."""
 
-    def __init__(self, address: IPAddress, port: int) -> None:
+    def __init__(self, address: IPAddress, port: int, volume: Volume) -> None:
         self.address = address
+        self._volume = volume
         self._port = port
         #: What is being done, for the message of a time-out; `where` comes after it.
         self.doing = "connecting to"
@@ -38,7 +42,7 @@ class HttpLine:
         self.cert_days_left: float | None = None
         self._stream: ByteStream | None = None
         self._session: Session | None = None
-        self._close: Callable[[], None] | None = None
+        self._sock: socket.socket | None = None
 
     @property
     def where(self) -> str:
@@ -50,15 +54,9 @@ class HttpLine:
         """What is being done."""
         return f"{self.doing} {self.where}"
 
-    @property
-    def bytes_sent(self) -> int:
-        """Bytes of payload that went out over the connection, TLS included."""
-        return 0 if self._stream is None else self._stream.bytes_sent
-
-    @property
-    def bytes_received(self) -> int:
-        """Bytes of payload that came in over the connection, TLS included."""
-        return 0 if self._stream is None else self._stream.bytes_received
+    def kernels_view(self) -> TcpInfo | None:
+        """Return what the kernel says of the connection while it is open; None where it says nothing."""
+        return None if self._sock is None else tcp_info.read(self._sock)
 
     @property
     def reusable(self) -> bool:
@@ -80,9 +78,9 @@ class HttpLine:
         `version` is `auto`, `1.1` or `2`; `url` is for messages.
         """
         connection = await connect(self.address, self._port, timeout_s=None, dscp=dscp, source=source)
-        self._close = connection.sock.close
+        self._sock = connection.sock
         self.connect_ms = connection.connect_ms
-        stream = self._stream = ByteStream(connection.sock)
+        stream = self._stream = ByteStream(connection.sock, self._volume)
         agreed = version == "2"
         if server_name is not None:
             self.doing = "waiting for the TLS handshake with"
@@ -113,9 +111,11 @@ class HttpLine:
 
     def close(self) -> None:
         """Close the connection; again does nothing."""
-        if self._close is not None:
-            self._close()
-            self._close = None
+        if self._sock is not None:
+            if self._stream is not None:
+                self._stream.count_unread()
+            self._sock.close()
+            self._sock = None
         if self._session is not None:
             self._session.reusable = False
 
@@ -162,6 +162,8 @@ class HttpLine:
                 f"{self.where} broke the TLS connection: {tls.reason_of(error)}",
                 reason=probe_pb2.FAILURE_REASON_BROKEN_OFF,
             ) from error
+        except SpentError as error:
+            raise spent(error, self.where) from error
         except OSError as error:
             raise failure_of(error, self.where) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,16 +28,20 @@ class HeaderTooLargeError(Exception):
 
 
 class FieldLimit:
-    """Counts the header fields of one answer."""
+    """Counts the header fields of one answer and their bytes, those of its interim answers and its trailer among them."""
 
     def __init__(self) -> None:
         self._left = MOST_FIELDS
+        self._bytes_left = LONGEST_HEAD
 
-    def take(self, fields: Sized) -> None:
+    def take(self, fields: Collection[tuple[bytes, bytes]]) -> None:
         """Take one section of fields, or an interim answer without any; raises HeaderTooLargeError."""
         self._left -= max(1, len(fields))
         if self._left < 0:
             raise HeaderTooLargeError(f"the response header is too large: more than {MOST_FIELDS:,} fields")
+        self._bytes_left -= sum(len(name) + len(value) for name, value in fields)
+        if self._bytes_left < 0:
+            raise HeaderTooLargeError.by_bytes()
 
 
 @dataclass(frozen=True, kw_only=True)

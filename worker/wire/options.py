@@ -10,6 +10,7 @@ import ctypes
 import socket
 import struct
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TypeAlias
 
 #: Code, jump when true, jump when false, operand.
@@ -32,6 +33,17 @@ _OCTETS = {
 _PMTUDISC_DONT, _PMTUDISC_WANT = 0, 1
 #: Sets "don't fragment" and does not hold packets back that exceed a path MTU learnt earlier: each one is tried.
 _PMTUDISC_PROBE = 3
+_TCP_RMEM = Path("/proc/sys/net/ipv4/tcp_rmem")
+#: Linux' own third number there.
+_MOST_AHEAD = 6_291_456
+
+
+def most_received_ahead() -> int:
+    """Return the bytes that the kernel lets a TCP connection receive before they are read, at most. All systems."""
+    try:
+        return int(_TCP_RMEM.read_text().split()[2])
+    except (OSError, ValueError, IndexError):  # another system
+        return _MOST_AHEAD
 
 
 def assembled(program: Iterable[Instruction]) -> bytes:

@@ -6,17 +6,23 @@ nothing behind but a socket to close.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import fcntl
 import socket
 import ssl
+import termios
 import time
 from collections import deque
 from collections.abc import Callable
 
 from worker.wire.readiness import either, readable, writable
+from worker.wire.volume import Volume
 
 _CHUNK_BYTES = 16_384
+#: What a peer can have sent that is not read, at most as systems begin (Linux: the second of `net.ipv4.tcp_rmem`).
+UNREAD_BYTES = 131_072
 #: What is taken in of an answer while its request is still being sent.
 _MOST_EARLY_BYTES = 1_048_576
 #: A peer that always has more to say must not keep every other run from being served: so long it may in a row.
@@ -28,10 +34,14 @@ class PeerClosedError(Exception):
 
 
 class ByteStream:
-    """Sends and receives on a non-blocking connected socket; the holder closes it."""
+    """Sends and receives on a non-blocking connected socket, within the volume of a run; the holder closes it.
 
-    def __init__(self, sock: socket.socket) -> None:
+    Whatever moves bytes raises SpentError when the run has moved all that it may.
+    """
+
+    def __init__(self, sock: socket.socket, volume: Volume) -> None:
         self._sock = sock
+        self._volume = volume
         self._tls: ssl.SSLObject | None = None
         self._turn_began_ns = time.perf_counter_ns()
         #: What came while something was being sent, each with its instant; and its bytes.
@@ -74,32 +84,51 @@ class ByteStream:
         self._tls.write(data)
         await self._flush()
 
+    @property
+    def heard(self) -> bool:
+        """Whether something came while something was being sent, and was not received yet."""
+        return bool(self._early)
+
+    def count_unread(self) -> None:
+        """Count what has come and will not be read; to be called before the socket is closed."""
+        waiting = array.array("i", [0])
+        with contextlib.suppress(OSError, ValueError):  # it is closed already
+            fcntl.ioctl(self._sock.fileno(), termios.FIONREAD, waiting)
+        self._count_received(waiting[0])
+
+    def overhears(self, refused: Callable[[bytes], bool]) -> bool:
+        """Take in what has come, for `receive`; True when it was refused by it, or the peer has closed its side."""
+        if self._early_bytes >= _MOST_EARLY_BYTES:
+            return False
+        said = self._take_now()
+        if said is None:
+            return False
+        self._early.append((self.received_ns, said))
+        self._early_bytes += len(said)
+        return not said or refused(said)
+
     async def send_unless(self, data: bytes, refused: Callable[[bytes], bool]) -> bool:
-        """Send everything; False when the peer, while it took no more, said something by which it was refused.
+        """Send everything; False when the peer said something by which it was refused, before or while it took no more.
 
         What it says meanwhile is left for `receive`; of a peer that closes its side nothing more is to be expected.
         """
+        if self.overhears(refused):
+            return False
         if self._tls is not None:
             self._tls.write(data)
             data = self._outgoing.read()
         left = memoryview(data)
         while True:
             try:
-                count = self._sock.send(left)
+                count = self._send(left)
             except BlockingIOError:
                 if self._early_bytes >= _MOST_EARLY_BYTES:
                     await writable(self._sock)
                     continue
                 await either(self._sock)
-                said = self.receive_now()
-                if said is None:
-                    continue
-                self._early.append((self.received_ns, said))
-                self._early_bytes += len(said)
-                if not said or refused(said):
+                if self.overhears(refused):
                     return False
                 continue
-            self.bytes_sent += count
             if count == len(left):
                 break
             left = left[count:]
@@ -133,13 +162,14 @@ class ByteStream:
 
     def receive_now(self) -> bytes | None:
         """Return what has come already, empty at the end of the stream, None when nothing has."""
+        return self._heard(_CHUNK_BYTES) if self._early else self._take_now()
+
+    def _take_now(self) -> bytes | None:
         data: bytes | None = None
-        if self._early:
-            return self._heard(_CHUNK_BYTES)
         with contextlib.suppress(BlockingIOError):
-            data = self._sock.recv(_CHUNK_BYTES)
+            data = self._sock.recv(self._volume.room(_CHUNK_BYTES))
             self.received_ns = time.perf_counter_ns()
-            self.bytes_received += len(data)
+            self._count_received(len(data))
         if self._tls is None:
             return data
         if data:
@@ -188,16 +218,26 @@ class ByteStream:
         left = memoryview(data)
         while True:
             try:
-                count = self._sock.send(left)
+                count = self._send(left)
             except BlockingIOError:
                 await writable(self._sock)
                 continue
-            self.bytes_sent += count
             if count == len(left):
                 return
             left = left[count:]
 
+    def _send(self, data: memoryview) -> int:
+        count = self._sock.send(data[: self._volume.room(len(data))])
+        self.bytes_sent += count
+        self._volume.sent += count
+        return count
+
+    def _count_received(self, count: int) -> None:
+        self.bytes_received += count
+        self._volume.received += count
+
     async def _read(self, limit: int = _CHUNK_BYTES) -> bytes:
+        limit = self._volume.room(limit)
         try:
             data = self._sock.recv(limit)
             self.received_ns = time.perf_counter_ns()
@@ -205,7 +245,7 @@ class ByteStream:
             data = await self._wait_and_read(limit)
         else:
             await self.give_way()
-        self.bytes_received += len(data)
+        self._count_received(len(data))
         return data
 
     async def _wait_and_read(self, limit: int) -> bytes:

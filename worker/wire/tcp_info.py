@@ -60,6 +60,8 @@ class TcpInfo:
     rcv_mss = _Field(20, "I", none=_ZERO)
     #: Segments sent and not acknowledged.
     unacked = _Field(24, "I")
+    #: Milliseconds since data were last sent.
+    last_data_sent_ms = _Field(44, "I")
     #: Path MTU, bytes.
     pmtu = _Field(60, "I")
     #: Smoothed round-trip time, microseconds; None before the first sample.

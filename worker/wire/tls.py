@@ -17,7 +17,9 @@ from streamswarm.targets import TargetError, parse_host, shown
 from streamswarm.v1 import probe_pb2
 from worker.failures import internal_failure, target_failure, vantage_failure
 from worker.probing import ProbeFailure
+from worker.wire.connect import spent
 from worker.wire.stream import PeerClosedError
+from worker.wire.volume import SpentError
 
 #: OpenSSL's numbers for a chain that leads to nobody whom this host knows (X509_V_ERR_…).
 _NO_ISSUER = {2, 18, 19, 20, 21}
@@ -97,6 +99,8 @@ def handshake_failures(peer: str, metrics: Any = None, *, name: str = "") -> Ite
             metrics,
             reason=probe_pb2.FAILURE_REASON_TLS_FAILED,
         ) from error
+    except SpentError as error:
+        raise spent(error, peer, metrics) from error
 
 
 def reason_of(error: ssl.SSLError) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import h11
 
+from worker.wire.http1_early import EarlyAnswer
 from worker.wire.http_exchange import LONGEST_HEAD, FieldLimit, HeaderTooLargeError
 from worker.wire.stream import ByteStream, PeerClosedError
 from worker.wire.tcp_sampling import Sampler
@@ -45,6 +46,7 @@ class HttpTransfer:
     def __init__(self, stream: ByteStream, transfer: Transfer) -> None:
         self._stream = stream
         self._transfer = transfer
+        self._early = EarlyAnswer()
         # Long header sections are refused well before they cost memory.
         self._http = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=LONGEST_HEAD)
 
@@ -59,6 +61,7 @@ class HttpTransfer:
     async def head(self) -> None:
         """Read the head of the answer."""
         fields = FieldLimit()
+        interim = False
         while True:
             try:
                 event = self._http.next_event()
@@ -75,10 +78,13 @@ class HttpTransfer:
                 await self._feed()
             elif isinstance(event, h11.InformationalResponse):
                 fields.take(event.headers)
+                interim = True
                 await self._stream.give_way()
             elif isinstance(event, h11.Response):
                 fields.take(event.headers)
                 self._transfer.status = event.status_code
+                if interim:  # what came before is not the answer
+                    self._transfer.first_byte_ns = self._stream.received_ns
                 for name, value in event.headers:
                     if name == b"location":
                         self._transfer.location = value.decode("latin-1")
@@ -99,18 +105,14 @@ class HttpTransfer:
                 return
 
     async def upload(self, body_bytes: int, sampler: Sampler, interval_s: float) -> None:
-        """Send a body and wait until it is acknowledged; end early when the server answers meanwhile."""
+        """Send a body and wait until it is acknowledged; end early when the server refuses the rest, or answers all."""
         transfer = self._transfer
         piece = os.urandom(_PIECE_BYTES)
         while transfer.body_bytes < body_bytes:
-            if self.answered():
-                return
             data = piece[: body_bytes - transfer.body_bytes]
             try:
                 content = self._http.send(h11.Data(data=data)) or b""
-                # Whatever the server says while it takes no more: it is an answer.
-                if not await self._stream.send_unless(content, bool):
-                    self.answered()
+                if not await self._stream.send_unless(content, self._early.refuses):
                     return
             except OSError:
                 # Who refuses a body may answer and then break the connection: the answer says more.
@@ -136,11 +138,9 @@ class HttpTransfer:
         await asyncio.sleep(0)
 
     def answered(self) -> bool:
-        """Take in what has come; whether anything has, or the connection has ended."""
-        data = self._stream.receive_now()
-        if data is None:
-            return False
-        if data:
-            self._transfer.first_byte_ns = self._transfer.first_byte_ns or self._stream.received_ns
-        self._http.receive_data(data)
-        return True
+        """Take in what has come; whether an answer has begun that is not interim, or the connection has ended."""
+        return self.refused() or self._early.begun
+
+    def refused(self) -> bool:
+        """Take in what has come; whether the rest of the body is not wanted, or the connection has ended."""
+        return self._stream.overhears(self._early.refuses)

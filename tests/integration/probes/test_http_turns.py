@@ -19,6 +19,7 @@ from worker.wire.http2 import Http2Session
 from worker.wire.http_body import Body
 from worker.wire.http_exchange import Exchange, HeaderTooLargeError, Request
 from worker.wire.stream import ByteStream, PeerClosedError
+from worker.wire.volume import Volume
 
 REQUEST = Request(method="GET", scheme="http", authority="www.example.org", path="/")
 #: Seconds of a processor, for others may keep this process waiting; what a run does in a row is a small part of it.
@@ -92,7 +93,7 @@ async def test_small_things_in_great_number(name: str) -> None:
     await asyncio.sleep(0.1)  # much is there already, and the other run is under way
     try:
         with contextlib.suppress(PeerClosedError, HeaderTooLargeError):  # most of the answers have no end
-            await kind(ByteStream(ours)).converse(
+            await kind(ByteStream(ours, Volume(1_000_000_000))).converse(
                 REQUEST, Exchange(), Body(longest=2_000_000), last=True, wants_body=lambda _: True
             )
         await asyncio.sleep(0.002)

@@ -161,6 +161,24 @@ async def test_an_upload_that_ends_by_itself(server: TransferServer, probe: Prob
     assert not result.HasField("out_of_order_pct")
 
 
+async def test_interim_answers_do_not_end_an_upload(
+    server: TransferServer, probe: Probe, no_leak: None
+) -> None:
+    """A server that says 100 and 103 is read on by, and its answer is the one that comes after the body."""
+    outcome = await probe(
+        "tcp_window", server.url("/continue"), direction="upload", max_bytes=8_000_000, sample_ms=5
+    )
+    result = outcome.metrics
+    assert server.bodies == [8_000_000]
+    assert (result.status, result.body_bytes) == (200, 8_000_000)
+    assert outcome.detail["ended"] == "by itself"
+    outcome = await probe(
+        "tcp_window", server.url("/continue"), direction="upload", max_bytes=1_000_000_000, duration_ms=300
+    )
+    assert outcome.detail["ended"] == "by a limit"
+    assert not outcome.metrics.HasField("status"), "there was no answer yet"
+
+
 async def test_a_limit_ends_a_transfer(server: TransferServer, probe: Probe) -> None:
     """By bytes, or by time; both are good runs."""
     outcome = await probe("tcp_window", server.url("/50000000"), max_bytes=1_000_000)

@@ -16,7 +16,7 @@ class TransferServer:
     """Serves at one address, a thread for each connection.
 
     GET /N sends N bytes; /pauses/N sends them in pieces with 200 ms between; /cut/N announces N and sends half;
-    /stalled/N announces N and sends nothing; /moved redirects. POST / reads everything; /slow reads 64 KiB every 100 ms; /refused answers 413 and breaks off.
+    /stalled/N announces N and sends nothing; /moved redirects. POST / reads everything; /continue says so first; /slow reads 64 KiB every 100 ms; /refused answers 413 and breaks off.
     """
 
     def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
@@ -92,6 +92,10 @@ class TransferServer:
             time.sleep(0.2)  # until the client waits for room
             connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
             return  # with unread data: the connection is reset
+        if path == "/continue":
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            time.sleep(0.05)
+            connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
         wanted = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
         if path == "/slow":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)

@@ -37,41 +37,6 @@ def at(seconds: float, ttl: int, flags: int = 0) -> Answer:
     )
 
 
-@pytest.mark.parametrize(
-    ("passed_s", "fallen", "flags", "hit"),
-    [
-        (1.1, 1, 0, True),
-        (1.1, 2, 0, True),  # the seconds of both clocks begin at other instants
-        (5.0, 5, 0, True),
-        (5.0, 3, 0, True),
-        (1.1, 0, 0, False),  # time went by, the TTL did not fall: fetched anew, or never cached
-        (0.5, 0, 0, None),  # within a second that is not told
-        (0.5, 1, 0, True),
-        (5.0, -295, 0, False),  # fetched anew
-        (1.1, 200, 0, False),  # another cache behind the same address
-        (1.1, 1, dns.flags.AA, False),
-    ],
-)
-def test_cache_hits_are_told_by_the_ttl(passed_s: float, fallen: int, flags: int, hit: bool | None) -> None:
-    """By the rule that the contract states."""
-    assert dns_answers.from_cache(at(10.0, 300), at(10.0 + passed_s, 300 - fallen, flags)) is hit
-
-
-def test_the_share_is_of_those_that_can_be_told() -> None:
-    """Two hits, one miss, one that is not told; nothing told is no share."""
-    answers = [at(0, 300), at(0.2, 300), at(2, 298), at(3, 297), at(4, 300)]
-    assert dns_answers.cache_hit_pct(answers) == pytest.approx(200 / 3)
-    assert dns_answers.cache_hit_pct([at(0, 300), at(0.2, 300)]) is None
-    assert dns_answers.cache_hit_pct([at(0, 300)]) is None
-
-
-def test_an_answer_without_records_tells_nothing_of_caches() -> None:
-    """There is no TTL to fall."""
-    empty = Answer(message=message(), size=24, elapsed_ms=1.0, at_s=5.0)
-    assert dns_answers.from_cache(at(0, 300), empty) is None
-    assert dns_answers.from_cache(empty, at(9, 300)) is None
-
-
 def test_times_of_several_answers() -> None:
     """The first stands for the run; the repeated ones have a mean of their own."""
     metrics = DnsResult()

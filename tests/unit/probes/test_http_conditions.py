@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.http import conditions
+from streamswarm import contract
+from worker.http import conditions, demands
 from worker.http.conditions import ConditionError
+from worker.wire.http_body import Body
+from worker.wire.http_exchange import Exchange
 
 DOCUMENT = {
     "status": "ok",
@@ -140,3 +143,14 @@ def test_a_value_nested_too_deeply_is_not_shown() -> None:
         document = [document]
     (condition,) = conditions.parse("$.a == 1")
     assert "nested too deeply" in condition.problem({"a": document})
+
+
+@pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
+async def test_what_json_has_no_number_for_is_no_json(name: str) -> None:
+    """Python's reader takes them (RFC 8259, section 6): wherever they stand, the body is not JSON."""
+    body = Body(longest=100, keep=True)
+    body.begin("")
+    await body.feed(f'{{"a": 1, "b": [{name}]}}'.encode())
+    demanded = demands.demands(contract.make_spec("http", {"json_matches": "$.a == 1"}).http)
+    (unmet,) = await demands.unmet_on_examination(demanded, Exchange(), body)
+    assert unmet.text == f"has a body that is not JSON: {name} is no number of JSON"

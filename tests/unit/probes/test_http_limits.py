@@ -31,12 +31,17 @@ class Answers:
     """A stream with an answer, of which the library may read as much at a time as from a socket."""
 
     received_ns = 1
+    heard = False
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
     async def send(self, data: bytes) -> None:
         """Take the request."""
+
+    async def send_unless(self, data: bytes, refused: object) -> bool:
+        await self.send(data)
+        return True
 
     async def give_way(self) -> None:
         """Nobody else is there."""
@@ -119,6 +124,15 @@ async def test_interim_answers_and_trailers_count() -> None:
         await ask(http1((), interim=MOST_FIELDS + 1))
     with pytest.raises(HeaderTooLargeError):
         await ask(http1((), trailer=some(MOST_FIELDS)))
+    early = "HTTP/1.1 103 Early Hints\r\nlink: " + "b" * 8_000 + "\r\n\r\n"
+    answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    for count, too_large in ((8, False), (9, True)):
+        session = Http1Session(Answers((early * count + answer).encode()))  # type: ignore[arg-type]  # as above
+        if too_large:
+            with pytest.raises(HeaderTooLargeError, match="more than 65,536 bytes"):
+                await ask(session)
+        else:
+            assert (await ask(session)).status == 200
 
 
 async def test_transfers_have_the_same_limits() -> None:
