@@ -55,7 +55,9 @@ class CertificateFacts:
 
     subject: str
     issuer: str
-    self_issued: bool
+    #: The whole names, DER.
+    subject_name: bytes
+    issuer_name: bytes
     not_before: datetime
     not_after: datetime
     #: `rsa`, `ec (secp256r1)`, `ed25519`, …
@@ -72,6 +74,15 @@ class CertificateFacts:
     for_servers: bool
     #: SHA-256 of the certificate, hexadecimal.
     fingerprint: str
+
+    @property
+    def self_issued(self) -> bool:
+        """It vouches for itself."""
+        return self.subject_name == self.issuer_name
+
+    def in_time(self, now: datetime) -> bool:
+        """Whether it is good now, by its time alone."""
+        return self.not_before <= now <= self.not_after
 
     def days_left(self, now: datetime) -> float:
         """Days until it expires, negative after."""
@@ -92,7 +103,8 @@ def _facts(certificate: x509.Certificate, der: bytes) -> CertificateFacts:
     return CertificateFacts(
         subject=_name(certificate.subject),
         issuer=_name(certificate.issuer),
-        self_issued=certificate.subject == certificate.issuer,
+        subject_name=certificate.subject.public_bytes(),
+        issuer_name=certificate.issuer.public_bytes(),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         key_type=key_type,
@@ -122,18 +134,51 @@ def is_for(certificate: CertificateFacts, host: str) -> bool:
         return any(_fits(pattern, host) for pattern in certificate.dns_names)
 
 
-def problems(
-    chain: Sequence[CertificateFacts], *, host: str, now: datetime, validation_error: str | None
-) -> list[CertificateProblem]:
-    """Return what is wrong, the weightiest first.
+def path_of(chain: Sequence[CertificateFacts], now: datetime) -> list[CertificateFacts]:
+    """Return those of a chain that lead away from the server's own certificate, by their names, whoever is trusted.
 
-    `validation_error` is what validating the chain ended with, or None when it went well.
+    Of several with one name the first that is in its time is taken, as validation does.
     """
-    own, *others = chain
-    found = [*_validity(chain, now)]
+    found = [chain[0]]
+    left = list(chain[1:])
+    while not found[-1].self_issued:
+        issuers = [one for one in left if one.subject_name == found[-1].issuer_name]
+        if not issuers:
+            break
+        found.append(next((one for one in issuers if one.in_time(now)), issuers[0]))
+        left.remove(found[-1])
+    return found
+
+
+def notes(chain: Sequence[CertificateFacts], path: Sequence[CertificateFacts], now: datetime) -> list[str]:
+    """Return what there is to say of certificates that the server sends and no path needs: no problem of the chain."""
+    needed = {one.fingerprint for one in path}
+    found = []
+    for certificate in chain:
+        if certificate.fingerprint in needed:
+            continue
+        text = f"not needed: the certificate of {shown(certificate.subject)}, issued by {shown(certificate.issuer)}"
+        if now > certificate.not_after:
+            text += f", which was good until {_instant(certificate.not_after)}"
+        elif now < certificate.not_before:
+            text += f", which is good from {_instant(certificate.not_before)} on"
+        found.append(text)
+    return found
+
+
+def problems(
+    path: Sequence[CertificateFacts], *, sent: int, host: str, now: datetime, validation_error: str | None
+) -> list[CertificateProblem]:
+    """Return what is wrong with the certificates of a path, the weightiest first; the server's own is the first of them.
+
+    `sent` is how many the server sends. `validation_error` is what validating its chain ended with, or None when it
+    went well.
+    """
+    own = path[0]
+    found = [*_validity(path, now)]
     in_time = not found
     if validation_error is not None:
-        text = _trust(own, chain[-1], len(chain), validation_error)
+        text = _trust(own, path[-1], sent, validation_error)
         # Being out of time is told by itself; validation ends at the first fault that it meets.
         if text or in_time:
             found.append(_chain(text or f"the chain is not valid: {shown(validation_error)}"))
@@ -147,7 +192,7 @@ def problems(
                 text=f"host name mismatch: the certificate is for {names or 'no name at all'}, not for {shown(host)}",
             )
         )
-    for number, certificate in enumerate((own, *others)):
+    for number, certificate in enumerate(path):
         found += _strength(certificate, number)
     return found
 

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Sequence
 from typing import Any
 
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.qos_pb2 import QosClass, QosResult, QosSpec
+from worker.concurrency import cancel
 from worker.evaluation import dscp, marks
 from worker.evaluation.dscp import CodePoint
+from worker.evaluation.marks import Mark
 from worker.evaluation.qos_verdict import Hindrance, Look
 from worker.failures import NO_ROOM, refusals
 from worker.probing import IPAddress
 from worker.wire.far_end import TURNS, FarEnd, NoFarEndError, far_end
 from worker.wire.source import Source
-from worker.wire.trace.marks import MarkRecord, trace_marks
+from worker.wire.trace.marks import ROUND_S, MarkRecord, trace_marks
 from worker.wire.trace.plan import TraceUnavailableError
 
 _SILENT = probe_pb2.FAILURE_REASON_TIMED_OUT
+#: How often a class is looked for again, pauses being up to so much longer than a destination's between two reports.
+_AGAIN = 2
+_LONGER = 1.4
+#: Seconds between the turns of traces that are sent in turn.
+_TURN_S = 0.02
+_ALL_PCT = 100.0
 #: A far end that answers so many packets of one class answers those of others, too, that reach it.
 _HEARD = TURNS - 1
 
@@ -69,13 +79,7 @@ class Marking:
         """Read the marks that hops quote, where the test wants that."""
         try:
             if self._spec.trace:
-                for point, row in zip(self._points, self._rows, strict=True):
-                    seen = await self._trace(point, dscp.NOT_ECT)
-                    marks.fill_class(self._metrics, row, point, seen.marks)
-                    if seen.final:
-                        self._traced.told.append(point.name)
-                    if seen.whole:
-                        self._traced.asked.append(point.name)
+                await self._trace_classes()
             if self._spec.ecn:
                 seen = await self._trace(self._points[0], dscp.ECT0)
                 self._ecn_quoted = seen.final
@@ -88,6 +92,88 @@ class Marking:
             self._detail["not_traced"] = str(error)
             if self._spec.trace:
                 self._hinder(f"this host cannot trace: {error}", error.failure_reason)
+
+    async def _trace_classes(self) -> None:
+        seen: dict[str, Sequence[Mark]] = {}
+        quiet: list[CodePoint] = []
+        try:
+            for point in self._points:
+                record = await self._trace(point, dscp.NOT_ECT)
+                seen[point.name] = record.marks
+                if record.final:
+                    self._traced.told.append(point.name)
+                elif record.whole:
+                    quiet.append(point)
+            if quiet and self._traced.told:
+                await self._look_again(quiet, seen)
+        finally:
+            for point, row in zip(self._points, self._rows, strict=True):
+                marks.fill_class(self._metrics, row, point, seen.get(point.name, ()))
+
+    async def _look_again(self, quiet: Sequence[CodePoint], seen: dict[str, Sequence[Mark]]) -> None:
+        """Look once more for classes that the destination did not quote while it quoted another.
+
+        It may report closed ports once a second only, to all who ask from here. So silence is a class's own where its
+        echo requests were lost, too, or where the destination reports all of many packets of the other class that are
+        sent in turn with its.
+        """
+        known = next(point for point in self._points if point.name in self._traced.told)
+        hop = seen[known.name][-1].hop
+        rows = dict(zip(self._points, self._rows, strict=True))
+        left: list[CodePoint] = []
+        for point in quiet:
+            if rows[point].loss_pct == _ALL_PCT and rows[known].loss_pct < _ALL_PCT:
+                self._traced.asked.append(point.name)
+            elif not await self._is_quoted(point, hop, seen):
+                left.append(point)
+        if not left:
+            return
+        told, *found = await self._in_turn([known, *left], hop)
+        for point, ends in zip(left, found, strict=True):
+            if ends:
+                self._end(point, ends[0], seen)
+            elif len(told) >= _HEARD:
+                self._traced.asked.append(point.name)
+        if len(told) < _HEARD:
+            self._hinder(
+                f"the destination reports closed ports too rarely: it quoted {len(told)} of {TURNS} packets of {known.name} that "
+                "were sent in turn with them",
+                _SILENT,
+            )
+
+    async def _is_quoted(self, point: CodePoint, hop: int, seen: dict[str, Sequence[Mark]]) -> bool:
+        """Ask the destination alone, now and then, until it quotes a class; False when it does not."""
+        for _ in range(_AGAIN):
+            # At random, for others who ask may have the same rhythm.
+            await asyncio.sleep(ROUND_S * random.uniform(1, _LONGER))  # noqa: S311  no secret
+            record = await self._trace(point, dscp.NOT_ECT, end=hop)
+            if record.final:
+                self._end(point, record.marks[-1], seen)
+                return True
+        return False
+
+    async def _in_turn(self, points: Sequence[CodePoint], hop: int) -> list[list[Mark]]:
+        """Ask the destination alone for several classes in turn; return for each the marks that it quoted."""
+        tracing: list[asyncio.Future[MarkRecord]] = []
+        try:
+            for turn in range(TURNS):
+                if turn:
+                    await asyncio.sleep(_TURN_S)
+                tracing += [
+                    asyncio.ensure_future(self._trace(point, dscp.NOT_ECT, end=hop)) for point in points
+                ]
+            records = await asyncio.gather(*tracing)
+        finally:
+            await cancel(*tracing)
+        return [
+            [record.marks[-1] for record in records[place :: len(points)] if record.final]
+            for place in range(len(points))
+        ]
+
+    def _end(self, point: CodePoint, mark: Mark, seen: dict[str, Sequence[Mark]]) -> None:
+        """Note with which mark a class came to the destination."""
+        seen[point.name] = [*(each for each in seen[point.name] if each.hop < mark.hop), mark]
+        self._traced.told.append(point.name)
 
     async def ask_far_end(self) -> None:
         """Have the worker at the destination tell how packets of each class come to it, where the test wants that."""
@@ -166,16 +252,18 @@ class Marking:
     def _hinder(self, text: str, reason: probe_pb2.FailureReason) -> None:
         self.hindrances.append(Hindrance(text=text, reason=reason))
 
-    async def _trace(self, point: CodePoint, ecn: int) -> MarkRecord:
+    async def _trace(self, point: CodePoint, ecn: int, *, end: int | None = None) -> MarkRecord:
+        """Trace a class's packets, or one to the hop `end` alone."""
         spec = self._spec
         record = await trace_marks(
             self._address,
             dscp=point.number,
             ecn=ecn,
             port=spec.port,
-            max_ttl=spec.max_ttl,
+            max_ttl=end or spec.max_ttl,
             timeout_s=spec.timeout_ms / 1000,
             source=self._source,
+            end_alone=end is not None,
         )
         count(self._metrics, record.packets_sent, record.bytes_sent, record.bytes_received)
         self._detail.setdefault("hops", {}).update(
@@ -187,6 +275,16 @@ class Marking:
         if ecn == dscp.NOT_ECT:
             self.hindrances += gaps
         return record
+
+
+def longest_s(classes: int, *, timeout_s: float) -> float:
+    """Return the longest time that looking again at so many classes may take."""
+    return classes * _AGAIN * (ROUND_S * _LONGER + timeout_s) + TURNS * _TURN_S + timeout_s
+
+
+def most_packets(classes: int) -> int:
+    """Return how many packets that may send."""
+    return classes * (_AGAIN + TURNS)
 
 
 def _gaps(record: MarkRecord, what: str) -> list[Hindrance]:

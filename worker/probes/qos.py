@@ -11,6 +11,7 @@ from typing import Any
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.qos_pb2 import QosClass, QosResult, QosSpec
+from worker import marking
 from worker.concurrency import cancel
 from worker.evaluation import dscp, marks, qos_verdict, statistics, treatment
 from worker.evaluation.dscp import CodePoint
@@ -96,6 +97,8 @@ def duration_s(spec: QosSpec) -> float:
     paced_s = spec.count * spec.interval_ms / 1000 + timeout_s
     traces = (classes if spec.trace else 0) + spec.ecn
     traced_s = traces * longest_s(spec.max_ttl, timeout_s)
+    if spec.trace:
+        traced_s += marking.longest_s(classes, timeout_s=timeout_s)
     asked_s = far_end.longest_s(classes, ecn=spec.ecn, timeout_s=timeout_s) if spec.far_end_port else 0.0
     return paced_s + classes * ((1 + _REPLY_TRIES) * timeout_s + 1) + traced_s + asked_s
 
@@ -104,7 +107,7 @@ def need(spec: QosSpec) -> Need:
     """Return the most that a run may need: paced requests, bursts, traces, each packet being answered."""
     classes = max(1, len(spec.classes))
     traces = (classes if spec.trace else 0) + spec.ecn
-    traced = traces * most_packets(spec.max_ttl)
+    traced = traces * most_packets(spec.max_ttl) + (marking.most_packets(classes) if spec.trace else 0)
     paced, burst = classes * (spec.count + _REPLY_TRIES), classes * spec.burst
     size = paced * (spec.size_bytes + _HEADERS_BYTES) + burst * (spec.burst_size_bytes + _HEADERS_BYTES)
     timeout_s = spec.timeout_ms / 1000

@@ -22,6 +22,7 @@ from worker.wire.source import Source
 from worker.wire.stream import UNREAD_BYTES, ByteStream, PeerClosedError
 from worker.wire.tls import expected_name, no_authorities
 from worker.wire.tls_handshake import Handshake, HandshakeError
+from worker.wire.tls_validation import Validation
 from worker.wire.volume import SpentError, Volume
 
 _MOST_BYTES = 131_072
@@ -162,13 +163,18 @@ def _judge(
             "the server shows no certificate", metrics, reason=probe_pb2.FAILURE_REASON_BAD_CERTIFICATE
         )
     validation = tls_validation.validate(handshake.chain, now)
+    path = _path(chain, validation, now)
     found = certificates.problems(
-        chain, host=name, now=now, validation_error=None if validation is None else validation.error
+        path,
+        sent=len(chain),
+        host=name,
+        now=now,
+        validation_error=None if validation is None else validation.error,
     )
     if validation is not None:
         metrics.validation_ms = validation.elapsed_ns / 1e6
     metrics.cert_days_left = chain[0].days_left(now)
-    metrics.chain_days_left = min(certificate.days_left(now) for certificate in chain)
+    metrics.chain_days_left = min(certificate.days_left(now) for certificate in path)
     if chain[0].key_bits is not None:
         metrics.key_bits = chain[0].key_bits
     invalid = any(problem.matter == Matter.CHAIN for problem in found)
@@ -178,7 +184,20 @@ def _judge(
     metrics.problems = len(found)
     detail["chain"] = [_shown_certificate(certificate) for certificate in chain]
     detail["problems"] = [problem.text for problem in found]
+    notes = certificates.notes(chain, path, now)
+    if notes:
+        detail["notes"] = notes
     return found
+
+
+def _path(
+    chain: list[CertificateFacts], validation: Validation | None, now: datetime
+) -> list[CertificateFacts]:
+    """Return those of a chain that are needed: of the valid path those that the server sent; else what leads farthest."""
+    if validation is None or validation.path is None:
+        return certificates.path_of(chain, now)
+    needed = {certificates.fingerprint(der) for der in validation.path}
+    return [certificate for certificate in chain if certificate.fingerprint in needed]
 
 
 def _shown_certificate(certificate: CertificateFacts) -> dict[str, Any]:

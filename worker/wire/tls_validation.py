@@ -20,6 +20,8 @@ class Validation:
     elapsed_ns: int
     #: OpenSSL's word for what is wrong, or None when the chain is valid.
     error: str | None
+    #: The certificates of the valid chain from the server's own to an authority's, DER; None when none was found.
+    path: tuple[bytes, ...] | None = None
 
 
 def validate(chain: tuple[bytes, ...], now: datetime) -> Validation | None:
@@ -34,10 +36,17 @@ def validate(chain: tuple[bytes, ...], now: datetime) -> Validation | None:
     store.set_time(now)
     started_ns = time.perf_counter_ns()
     try:
-        crypto.X509StoreContext(store, own, others).verify_certificate()
+        path = crypto.X509StoreContext(store, own, others).get_verified_chain()
     except crypto.X509StoreContextError as error:
-        return Validation(elapsed_ns=time.perf_counter_ns() - started_ns, error=str(error))
-    return Validation(elapsed_ns=time.perf_counter_ns() - started_ns, error=None)
+        elapsed_ns = time.perf_counter_ns() - started_ns
+        about = crypto.dump_certificate(crypto.FILETYPE_ASN1, error.certificate)
+        # Of what the server sent the words are found elsewhere; of this host's own authorities it is told which.
+        subject = error.certificate.to_cryptography().subject.rfc4514_string()
+        whose = "" if about in chain else f" ({subject}, as this host has it)"
+        return Validation(elapsed_ns=elapsed_ns, error=f"{error}{whose}")
+    elapsed_ns = time.perf_counter_ns() - started_ns
+    ders = tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, one) for one in path)
+    return Validation(elapsed_ns=elapsed_ns, error=None, path=ders)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import errno
 import socket
@@ -265,3 +266,75 @@ async def test_a_host_without_ipv4_may_do_it_over_ipv6(monkeypatch: pytest.Monke
     found = qos.availability()
     assert found.available
     assert "IPv6 only: an ICMP socket (IPv4) could not be opened" in found.reason
+
+
+def limit_reports(path4: Path4, pause_ms: int) -> None:
+    """Have the destination report closed ports no more often to one address, but for six at once."""
+    path4.far.run(
+        "sysctl", "-qw", f"net.ipv4.icmp_ratelimit={pause_ms}", f"net.ipv6.icmp.ratelimit={pause_ms}"
+    )
+
+
+async def test_several_tests_of_a_destination_that_reports_rarely_break_no_policy(
+    path4: Path4, probe: Probe
+) -> None:
+    """It reports closed ports to all of them together: a class that it does not quote is not lost for that."""
+    limit_reports(path4, 5_000)
+    names = ("EF", "AF41", "AF21", "CS0")
+    demanded = [f"{name}={name}" for name in names]
+    with path4.near.entered():
+        endings = await asyncio.gather(
+            *(
+                probe("qos", FAR["ipv4"], classes=list(names), expected=demanded, ecn=False, **QUICK)
+                for _ in range(3)
+            ),
+            return_exceptions=True,
+        )
+    assert any(isinstance(ending, ProbeFailure) for ending in endings), "reports were lost"
+    for ending in endings:
+        if isinstance(ending, ProbeFailure):
+            assert (
+                "cannot be judged, because the destination reports closed ports too rarely" in ending.message
+            )
+            assert ending.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+            assert not ending.metrics.HasField("breaches")
+        else:
+            assert not isinstance(ending, BaseException)
+
+
+async def test_a_class_that_is_not_quoted_at_first_is_looked_for_again(
+    path4: Path4, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next packet shows how it comes to the destination; each hop is told once."""
+    traces: list[int] = []
+
+    async def forgetful(address: IPAddress, *, dscp: int, **values: Any) -> MarkRecord:
+        record = await trace_marks(address, dscp=dscp, **values)
+        traces.append(dscp)
+        return dataclasses.replace(record, marks=record.marks[:-1], final=False) if traces == [46] else record
+
+    monkeypatch.setattr(marking, "trace_marks", forgetful)
+    with path4.near.entered():
+        outcome = await probe(
+            "qos", FAR["ipv4"], classes=["EF", "CS0"], expected=["EF=EF", "CS0=CS0"], ecn=False, **QUICK
+        )
+    assert traces == [46, 0, 46]
+    assert outcome.metrics.breaches == 0
+    assert outcome.metrics.end_seen
+    assert [hop.name for hop in outcome.metrics.hops] == [
+        "01 EF", "02 EF", "03 EF", "01 CS0", "02 CS0", "03 CS0",
+    ]  # fmt: skip
+
+
+async def test_a_class_that_is_lost_altogether_is_told_of_a_usual_destination(
+    path4: Path4, probe: Probe
+) -> None:
+    """Its echo requests are lost as well, which no limit of reports explains."""
+    limit_reports(path4, 1_000)
+    path4.second.firewall("forward", "ip dscp ef drop")
+    with path4.near.entered(), pytest.raises(ProbeFailure, match="EF was not seen to arrive as EF") as caught:
+        await probe(
+            "qos", FAR["ipv4"], classes=["EF", "CS0"], expected=["EF=EF", "CS0=CS0"], ecn=False, **QUICK
+        )
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS
+    assert caught.value.metrics.breaches == 1

@@ -26,9 +26,8 @@ def problems(
     *chain: Issued, host: str = "www.example.org", error: str | None = None
 ) -> list[tuple[Matter, str]]:
     """Return what is wrong with a chain."""
-    found = certificates.problems(
-        [certificates.read(one.der) for one in chain], host=host, now=NOW, validation_error=error
-    )
+    path = certificates.path_of([certificates.read(one.der) for one in chain], NOW)
+    found = certificates.problems(path, sent=len(chain), host=host, now=NOW, validation_error=error)
     return [(problem.matter, problem.text) for problem in found]
 
 
@@ -53,7 +52,7 @@ def test_what_a_certificate_says() -> None:
     ("chain", "error", "words"),
     [
         ([issue("a", MIDDLE, names=("www.example.org",), days=-1), MIDDLE], "certificate has expired", "expired: the server's certificate"),
-        ([LEAF, issue("Old Middle", ROOT, authority=True, days=-1)], "certificate has expired", "expired: the certificate of Old Middle"),
+        ([LEAF, issue("Test Middle", ROOT, authority=True, days=-1, key=MIDDLE.key)], "certificate has expired", "expired: the certificate of Test Middle"),
         ([issue("a", MIDDLE, names=("www.example.org",), since_days=-1), MIDDLE], "certificate is not yet valid", "not yet valid: the server's certificate"),
         ([issue("a", names=("www.example.org",))], "self-signed certificate", "self-signed: the server's certificate vouches for itself"),
         ([LEAF, MIDDLE, ROOT], "self-signed certificate in certificate chain", "unknown authority: the chain ends at Test Root"),
@@ -71,6 +70,26 @@ def test_each_problem_of_the_chain_is_one_sentence(
     [(matter, text)] = problems(*chain, error=error)
     assert matter == Matter.CHAIN
     assert words in text
+
+
+def test_the_path_is_found_whatever_else_is_sent() -> None:
+    """In any order, past strangers; of two with one name the one that is in its time."""
+    old = issue("Test Middle", ROOT, authority=True, days=-1, key=MIDDLE.key)
+    early = issue("Test Middle", ROOT, authority=True, since_days=-5, key=MIDDLE.key)
+    stranger = issue("Stranger", authority=True, days=-1)
+    sent = [certificates.read(one.der) for one in (LEAF, stranger, ROOT, early, old, MIDDLE)]
+    path = certificates.path_of(sent, NOW)
+    assert path == [sent[0], sent[5], sent[2]]
+    assert [note.split(",")[0] for note in certificates.notes(sent, path, NOW)] == [
+        "not needed: the certificate of Stranger",
+        "not needed: the certificate of Test Middle",
+        "not needed: the certificate of Test Middle",
+    ]
+    told = certificates.notes(sent, path, NOW)
+    assert ["which was good until" in note for note in told] == [True, False, True]
+    assert "which is good from" in told[1]
+    assert certificates.path_of(sent[:5], NOW)[1] == sent[3]
+    assert certificates.path_of(sent[:1], NOW) == sent[:1]
 
 
 def test_problems_do_not_hide_each_other() -> None:
@@ -100,7 +119,9 @@ def test_weak_signatures_are_told() -> None:
         replace(certificates.read(one.der), signature="ecdsa with sha1", signature_hash="sha1")
         for one in (LEAF, ROOT)
     )
-    [problem] = certificates.problems([own, root], host="www.example.org", now=NOW, validation_error=None)
+    [problem] = certificates.problems(
+        [own, root], sent=2, host="www.example.org", now=NOW, validation_error=None
+    )
     assert problem.text == "weak signature: the server's certificate is signed by ecdsa with sha1"
 
 
@@ -152,5 +173,5 @@ def test_spoiled_certificates_are_read_or_refused(changes: list[tuple[int, int]]
         facts = certificates.read(bytes(data[:length]))
     except ValueError:
         return
-    found = certificates.problems([facts], host="www.example.org", now=NOW, validation_error=None)
+    found = certificates.problems([facts], sent=1, host="www.example.org", now=NOW, validation_error=None)
     assert all(problem.text.isprintable() for problem in found)

@@ -22,7 +22,7 @@ if sys.platform.startswith("linux"):
 PACKET_BYTES = 128
 
 #: Seconds between the rounds of a trace: a destination may report a closed port once a second only.
-_ROUND_S = 1.1
+ROUND_S = 1.1
 _ROUNDS = 2
 #: Silent hops in a row after which a trace goes no farther.
 _GAP = 5
@@ -52,16 +52,27 @@ class MarkRecord:
 
 
 async def trace_marks(
-    address: IPAddress, *, dscp: int, ecn: int, port: int, max_ttl: int, timeout_s: float, source: Source
+    address: IPAddress,
+    *,
+    dscp: int,
+    ecn: int,
+    port: int,
+    max_ttl: int,
+    timeout_s: float,
+    source: Source,
+    end_alone: bool = False,
 ) -> MarkRecord:
-    """Trace packets of one mark. Raises TraceUnavailableError without permission, OSError when nothing can be sent."""
+    """Trace packets of one mark. Raises TraceUnavailableError without permission, OSError when nothing can be sent.
+
+    With `end_alone`, one packet goes to the hop `max_ttl`.
+    """
     plan = TracePlan(
         protocol="udp",
         port=port,
-        rounds=_ROUNDS,
-        interval_s=_ROUND_S,
+        rounds=1 if end_alone else _ROUNDS,
+        interval_s=ROUND_S,
         timeout_s=timeout_s,
-        first_ttl=1,
+        first_ttl=max_ttl if end_alone else 1,
         max_ttl=max_ttl,
         gap_limit=_GAP,
         probes_per_hop=1,
@@ -95,7 +106,7 @@ async def trace_marks(
 
 def longest_s(max_ttl: int, timeout_s: float) -> float:
     """Return the longest time that one trace may take."""
-    return (max_ttl + _ROUNDS) * timeout_s + _ROUNDS * _ROUND_S
+    return (max_ttl + _ROUNDS) * timeout_s + _ROUNDS * ROUND_S
 
 
 def most_packets(max_ttl: int) -> int:
