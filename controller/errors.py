@@ -43,6 +43,10 @@ class SchemaError(StreamSwarmError):
     """The schema of the database is not the one that this release works with."""
 
 
+class ForeignRootError(StreamSwarmError):
+    """The certificate authority in the data folder is not this installation's, so workers would refuse it."""
+
+
 class PortInUseError(StreamSwarmError):
     """A port that a process must listen on is taken."""
 

@@ -20,6 +20,7 @@ from gunicorn.arbiter import Arbiter
 from controller.errors import ConfigurationError, DatabaseUnavailableError, PortInUseError
 from controller.settings import Settings, split_address
 from controller.store import schema
+from controller.store.commands import roots
 from controller.store.engine import make_engine
 from web import create_app, logs
 from web.auth import read_key
@@ -36,8 +37,8 @@ _BACKLOG = 512
 def serve(settings: Settings) -> NoReturn:
     """Serve until SIGTERM or SIGINT.
 
-    Raises PortInUseError, ConfigurationError, UnsafeDatabaseError or SchemaError before anything is served. A
-    database that is away is waited for while pages say so.
+    Raises PortInUseError, ConfigurationError, UnsafeDatabaseError, SchemaError or ForeignRootError before anything is
+    served. A database that is away is waited for while pages say so.
     """
     logging.config.dictConfig(logs.configuration(settings.log_level, settings.log_format))
     read_key(settings)
@@ -82,6 +83,7 @@ def _check_database(settings: Settings) -> None:
     engine = make_engine(settings, application="streamswarm-web-start", pool_size=1)
     try:
         schema.check(engine)
+        roots.check_at_start(engine, settings.data_dir)
     except DatabaseUnavailableError as error:
         log.warning("%s", error)
     finally:

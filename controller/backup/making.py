@@ -36,6 +36,14 @@ def make(settings: Settings, target: IO[bytes], *, folder: Path | None = None) -
         tempfile.TemporaryDirectory(prefix="backup-", dir=settings.data_dir) as temporary,
     ):
         revision, major = _versions(settings)
+        files: dict[str, Path] = {}
+        # Before the database, which knows a root before it is in use: of later ones it would know nothing.
+        for name in ("ca", "secrets"):
+            for path in sorted((settings.data_dir / name).glob("*")):
+                if path.is_file() and not path.name.startswith(".") and path.name not in _NOT_KEPT:
+                    copy = Path(temporary) / f"{name}-{path.name}"  # or it may change while it is written
+                    copy.write_bytes(path.read_bytes())
+                    files[f"{name}/{path.name}"] = copy
         dump = Path(temporary) / archive.DATABASE
         words = ["--format=custom", "--no-owner", "--no-privileges", "--file", str(dump)]
         programs.run(
@@ -46,13 +54,7 @@ def make(settings: Settings, target: IO[bytes], *, folder: Path | None = None) -
         )
         kept = Path(temporary) / archive.SETTINGS
         kept.write_text(yaml.safe_dump(changed(settings)), encoding="utf-8")
-        files = {archive.DATABASE: dump, archive.SETTINGS: kept}
-        for name in ("ca", "secrets"):
-            for path in sorted((settings.data_dir / name).glob("*")):
-                if path.is_file() and not path.name.startswith(".") and path.name not in _NOT_KEPT:
-                    copy = Path(temporary) / f"{name}-{path.name}"  # or it may change while it is written
-                    copy.write_bytes(path.read_bytes())
-                    files[f"{name}/{path.name}"] = copy
+        files |= {archive.DATABASE: dump, archive.SETTINGS: kept}
         manifest = Manifest(
             release=__version__,
             schema=revision,

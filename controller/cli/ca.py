@@ -11,8 +11,10 @@ from sqlalchemy.orm import Session
 
 from controller.errors import StreamSwarmError
 from controller.gateway import rotation
-from controller.gateway.authority import Authority, open_root
+from controller.gateway.authority import Authority
+from controller.gateway.opening import open_authority
 from controller.local import account
+from controller.roots import has_root
 from controller.settings import Settings
 from controller.store import schema
 from controller.store.commands.enrolment import revoke_worker
@@ -37,11 +39,23 @@ def ca() -> None:
 
 
 @ca.command()
-def init() -> None:
-    """Make the root and this gateway's intermediate certificate where they are missing. Safe to call again."""
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Give up the roots that the installation had: for when they are lost. All workers have to be enrolled anew.",
+)
+def init(replace: bool) -> None:
+    """Make the root and this gateway's intermediate certificate where they are missing. Safe to call again.
+
+    The root is made once for an installation; where another has been made elsewhere, its files are to be copied.
+    """
     settings = Settings.load()
-    open_root(settings)
-    authority = Authority(settings)
+    engine = make_engine(settings, application="streamswarm-ca", pool_size=1)
+    try:
+        schema.check(engine)
+        authority = open_authority(settings, engine, replace=replace)
+    finally:
+        engine.dispose()
     click.echo(f"the certificate authority is in {authority.folder}")
     _show(authority)
 
@@ -49,12 +63,7 @@ def init() -> None:
 @ca.command()
 def show() -> None:
     """Show the roots that workers trust, and until when this gateway's certificates hold."""
-    settings = Settings.load()
-    if not (settings.data_dir / "ca" / "root.pem").exists():
-        raise click.ClickException(
-            f"there is no certificate authority in {settings.data_dir / 'ca'}\n  → streamswarm ca init"
-        )
-    _show(Authority(settings))
+    _show(_present())
 
 
 @ca.command()
@@ -65,7 +74,7 @@ def web(names: tuple[str, ...], check: bool) -> None:
 
     NAMES are names and addresses under which people reach it. Their browsers have to trust the root.
     """
-    authority = Authority(Settings.load())
+    authority = _present()
     if check:
         sys.exit(not authority.web_is_good(names))
     made = authority.ensure_web(names)
@@ -132,6 +141,16 @@ def revoke(worker: str) -> None:
     finally:
         engine.dispose()
     click.echo(f"worker {worker_id} is revoked; a new enrolment token for its host lets it back in")
+
+
+def _present() -> Authority:
+    """Return the authority that is in the data folder; nothing is asked of the database, and no root is made."""
+    settings = Settings.load()
+    if not has_root(settings.data_dir):
+        raise click.ClickException(
+            f"there is no certificate authority in {settings.data_dir / 'ca'}\n  → streamswarm ca init"
+        )
+    return Authority(settings)
 
 
 def _show(authority: Authority) -> None:

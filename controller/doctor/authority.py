@@ -1,4 +1,4 @@
-"""The files of the certificate authority: only read here, never made or renewed."""
+"""The files of the certificate authority, and whether they are this installation's: only read here, never made or renewed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from sqlalchemy.orm import Session
 
+from controller.errors import StreamSwarmError
+from controller.roots import has_root
 from controller.settings import Settings
+from controller.store.commands import roots
 from streamswarm.findings import Finding, ok, unknown, wrong
 
 #: A root that ends is replaced by hand, on every host: that takes its time.
@@ -44,6 +48,16 @@ def examine(settings: Settings) -> Iterator[Finding]:
         )
     yield from _intermediate(settings, folder, root, now)
     yield _keys(folder)
+
+
+def known(session: Session, settings: Settings) -> Iterator[Finding]:
+    """Yield whether the root here is this installation's, where there is one."""
+    if not has_root(settings.data_dir):
+        return
+    try:
+        roots.check(session, settings.data_dir)
+    except StreamSwarmError as error:
+        yield wrong("CA", error.message, error.mend)
 
 
 def _intermediate(

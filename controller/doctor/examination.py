@@ -32,6 +32,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield from database.server(engine, settings)
             with Session(engine) as session:
                 schema.check_schema(session.connection())
+                yield from authority.known(session, settings)
                 running = health.processes(session)
                 yield from processes.examine(running)
                 yield from database.queue(session)

@@ -12,7 +12,7 @@ from streamswarm.findings import Finding, ok, wrong
 
 #: What goes by the clock of a process.
 _JUDGED = {
-    "gateway": "workers' clocks are judged by the gateway's",
+    "gateway": "certificates are judged by the gateway's",
     "keeper": f"nothing is removed for its age while they are more than {believed.AGREEMENT.total_seconds() / 60:.0f} "
     "minutes apart",
 }

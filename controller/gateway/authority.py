@@ -225,7 +225,8 @@ class Authority:
                 raise AuthorityError(
                     f"gateway {self._settings.gateway_name} has no valid intermediate certificate, and "
                     f"{root_key_path} is not there to sign one",
-                    mend="bring root.key back for one start of the gateway",
+                    mend="bring root.key back for one start of the gateway, or make the certificate where that is "
+                    "(docs/how-to/gateways.md)",
                 )
             root_key = _key_of(root_key_path)
             root = self.root_certificate

@@ -100,7 +100,7 @@ class DatabaseClock:
         off = abs(offset_ms) - within_ms > CLOCK_LIMIT_MS
         if off and not self._off:
             _log.warning(
-                "this host's clock is %.1f s %s the database's: workers' clocks are judged by it, and certificates; "
+                "this host's clock is %.1f s %s the database's: workers follow that one, certificates are judged by this; "
                 "set it (NTP) here or there",
                 abs(offset_ms) / 1000,
                 "ahead of" if offset_ms > 0 else "behind",

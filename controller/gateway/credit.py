@@ -22,15 +22,16 @@ class Credit:
         self._settled = asyncio.Event()
         self._settled.set()
 
-    def take(self, *, results: int, size: int) -> bool:
-        """Count a batch; False when it is more than the credit allows. A single batch may be larger than all of it."""
+    def allows(self, *, results: int, size: int) -> bool:
+        """Whether a batch is within the credit. A single one may have more bytes than all of it."""
+        too_large = self._bytes + size > CREDIT_BYTES + _SLACK_BYTES and self._bytes > 0
+        return self._results + results <= CREDIT_RESULTS and not too_large
+
+    def take(self, *, results: int, size: int) -> None:
+        """Count a batch."""
         self._results += results
         self._bytes += size
-        too_large = self._bytes > CREDIT_BYTES + _SLACK_BYTES and self._bytes > size
-        if self._results > CREDIT_RESULTS or too_large:
-            return False
         self._settled.clear()
-        return True
 
     def give_back(self, *, results: int, size: int) -> None:
         """Note that a batch is stored."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from controller.gateway.arrivals import NotListedError, OpenedSession
 from controller.gateway.credit import CREDIT_BYTES, CREDIT_RESULTS
@@ -59,8 +58,10 @@ async def opened(reception: Reception, peer: Peer, hello: Hello) -> OpenedSessio
         ) from error
 
 
-def welcome(peer: Peer, hello: Hello, session: OpenedSession, *, heartbeat_s: int) -> GatewayMessage:
-    """Return the answer to a Hello; it tells the time of this instant."""
+def welcome(
+    peer: Peer, hello: Hello, session: OpenedSession, *, heartbeat_s: int, now_us: int
+) -> GatewayMessage:
+    """Return the answer to a Hello; `now_us` is the controller's time, microseconds since 1970-01-01 UTC."""
     return GatewayMessage(
         welcome=Welcome(
             session_epoch=session.epoch,
@@ -68,15 +69,10 @@ def welcome(peer: Peer, hello: Hello, session: OpenedSession, *, heartbeat_s: in
             acked_seq=session.acked_seq,
             credit_results=CREDIT_RESULTS,
             credit_bytes=CREDIT_BYTES,
-            clock_us=wall_us(),
+            clock_us=now_us,
             hello_clock_us=hello.clock_us,
             worker_id=str(peer.worker_id),
             worker_name=session.worker_name,
             heartbeat_s=heartbeat_s,
         )
     )
-
-
-def wall_us() -> int:
-    """Return what a gateway tells of the time, in microseconds since 1970-01-01 UTC."""
-    return time.time_ns() // 1000

@@ -7,15 +7,17 @@
 3. Once all workers have a certificate under the new root, the old one is no longer trusted and is removed.
 
 Each step can be called again after a crash at any instant. The folder is the only memory: what lies in it tells the
-stage, and the age of its file since when.
+stage, and the age of its file since when. The database follows: before and after each step its list of this installation's
+roots becomes what lies in the folder.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import func, or_, select
@@ -24,7 +26,9 @@ from sqlalchemy.orm import Session
 from controller.errors import StreamSwarmError
 from controller.gateway.authority import make_root, open_root
 from controller.gateway.files import exclusive, write_private
+from controller.gateway.opening import settle
 from controller.settings import Settings
+from controller.store.commands import roots
 from controller.store.entities import Certificate, Worker
 
 #: Gateways notice within ten seconds what has changed in the folder; what they issued until then does not count.
@@ -82,16 +86,30 @@ def stage(settings: Settings) -> Stage:
 
 
 def advance(session: Session, settings: Settings, *, leave_behind: bool = False) -> Stage:
-    """Take the next step, and return the stage that is reached by it.
+    """Take the next step, and return the stage that is reached by it. The session's transaction is committed.
 
     Raises NotYetError, naming workers, when some still need what the step would take away; with `leave_behind` those
-    are cut off and have to be enrolled anew.
+    are cut off and have to be enrolled anew. Raises ForeignRootError where the folder is not this installation's.
     """
+    settle(session, settings)
+    # Before a root can be in use the installation knows it, also where the last step ended before it had said so.
+    roots.keep(session, settings.data_dir)
+    session.commit()
+    reached = take_step(settings, partial(waiting_for, session), leave_behind=leave_behind)
+    roots.keep(session, settings.data_dir)
+    session.commit()
+    return reached
+
+
+def take_step(
+    settings: Settings, waiting: Callable[[dt.datetime], Sequence[str]], *, leave_behind: bool = False
+) -> Stage:
+    """Take the next step in the folder alone; `waiting` names the workers without a certificate newer than an instant."""
     at = stage(settings)
     files = _files(settings)
     if at is not Stage.SINGLE and not _is_broken_off(files):
         since = files.next if at is Stage.TRUSTED else files.old
-        missing = waiting_for(session, since=_changed_at(since) + NOTICED)
+        missing = waiting(_changed_at(since) + NOTICED)
         if missing and not leave_behind:
             more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
             raise NotYetError(
@@ -103,7 +121,7 @@ def advance(session: Session, settings: Settings, *, leave_behind: bool = False)
     return {Stage.SINGLE: _trust_next, Stage.TRUSTED: _switch, Stage.SWITCHED: _drop_old}[at](settings)
 
 
-def waiting_for(session: Session, *, since: dt.datetime) -> Sequence[str]:
+def waiting_for(session: Session, since: dt.datetime) -> Sequence[str]:
     """Return the hosts of workers, by name, whose certificates in force are all older than an instant.
 
     Workers whose certificates have expired do not count: they enrol anew in any case.

@@ -21,6 +21,7 @@ from controller.gateway.ingest import Ingest
 from controller.gateway.limits import RateLimit
 from controller.gateway.listeners import Listener
 from controller.gateway.notices import Notices
+from controller.gateway.opening import open_authority
 from controller.gateway.reception import Reception
 from controller.gateway.service import SESSIONS_AT_ONCE, SESSIONS_PER_S, Gateway
 from controller.gateway.session import Session, Stream
@@ -42,8 +43,10 @@ _END_AGAIN_S = 5.0
 class RunningGateway:
     """A gateway that serves; made by `running`."""
 
-    def __init__(self, settings: Settings, engine: Engine, *, interval_s: float) -> None:
-        self.authority = Authority(settings)
+    def __init__(
+        self, settings: Settings, engine: Engine, authority: Authority, *, interval_s: float
+    ) -> None:
+        self.authority = authority
         self.database = Database(libpq_url(settings))
         self.sessions = Sessions(self.database, interval_s=interval_s)
         self.reception = Reception(self.database, self.sessions.deserted)
@@ -153,6 +156,7 @@ class RunningGateway:
             reception=self.reception,
             ingest=self.ingest,
             registry=self.sessions,
+            now_us=self.clock.now_us,
         )
 
     async def _make_partitions(self, days: Collection[tuple[str, int]]) -> None:
@@ -182,7 +186,8 @@ async def running(settings: Settings, *, interval_s: float = 1.0) -> AsyncIterat
     engine = make_engine(settings, application="streamswarm-gateway", pool_size=1, max_overflow=1)
     try:
         await asyncio.to_thread(schema.check, engine)
-        gateway = RunningGateway(settings, engine, interval_s=interval_s)
+        authority = await asyncio.to_thread(open_authority, settings, engine)
+        gateway = RunningGateway(settings, engine, authority, interval_s=interval_s)
         try:
             await gateway.start()
             yield gateway

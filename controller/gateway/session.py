@@ -13,23 +13,23 @@ import math
 import random
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from controller.gateway import greeting, renewing
 from controller.gateway.authority import Authority
 from controller.gateway.batches import Batch
-from controller.gateway.credit import Credit
 from controller.gateway.database import Database
 from controller.gateway.ending import REASONS, Ending, Why, goodbye
 from controller.gateway.identity import Peer
 from controller.gateway.ingest import Ingest
+from controller.gateway.intake import Intake, RuleBrokenError
 from controller.gateway.jobs import Change, Jobs
-from controller.gateway.limits import Allowance
 from controller.gateway.outbox import Outbox, Outgoing
 from controller.gateway.reception import Reception
 from controller.gateway.roster import Pulse
 from streamswarm.v1 import gateway_pb2
-from streamswarm.v1.gateway_pb2 import GatewayMessage, ResultBatch, WorkerMessage
+from streamswarm.v1.gateway_pb2 import GatewayMessage, WorkerMessage
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +45,6 @@ _AGAIN_MS = 100
 _WRITE_S = 30.0
 #: Results that were read before a drain are stored and acknowledged within this time, or left to the spool.
 _DRAIN_S = 10.0
-#: A session that says more than it may is read more slowly; one that goes on so for this long is ended.
-_MOST_SHORT_S = 300.0
 _GOODBYE_S = 2.0
 _RENEWAL_PAUSE_S = 10.0
 #: What a heartbeat tells beyond these is not believed: results on a disk, milliseconds of a clock.
@@ -88,15 +86,14 @@ class Session:
     __slots__ = (
         "__weakref__",
         "_aged_at",
-        "_allowance",
         "_authority",
-        "_credit",
         "_database",
         "_ended",
         "_expires_at",
         "_heard_at",
         "_ingest",
-        "_last_seq",
+        "_intake",
+        "_now_us",
         "_outbox",
         "_reception",
         "_registry",
@@ -118,6 +115,7 @@ class Session:
         reception: Reception,
         ingest: Ingest,
         registry: Registry,
+        now_us: Callable[[], int],
     ) -> None:
         self.peer = peer
         self.epoch = 0
@@ -128,11 +126,11 @@ class Session:
         self._reception = reception
         self._ingest = ingest
         self._registry = registry
+        #: The controller's time as workers are told it: the database's, which all gateways share.
+        self._now_us = now_us
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._outbox = Outbox("")
-        self._allowance = Allowance()
-        self._credit = Credit()
-        self._last_seq = 0
+        self._intake = Intake()
         #: By the monotonic clock: when the last message came, and since when one is being written.
         self._heard_at = time.monotonic()
         self._writing_since = math.inf
@@ -180,7 +178,7 @@ class Session:
 
     def stored(self, batch: Batch) -> None:
         """Acknowledge a committed batch and give its credit back."""
-        self._credit.give_back(results=len(batch.seqs), size=batch.size)
+        self._intake.stored(batch)
         self._outbox.acknowledge(batch.seqs[-1])
 
     def look(self, now: float) -> None:
@@ -200,12 +198,12 @@ class Session:
     def refused(self) -> None:
         """End the session: the database no longer takes results under its epoch."""
         self.end(Why.SUPERSEDED, "a newer session of this worker exists, or the worker has been revoked")
-        self._credit.settle()
+        self._intake.settle()
 
     def broken(self) -> None:
         """End the session: the gateway trips over what it has sent; the worker's spool keeps it."""
         self.end(Why.UNAVAILABLE, "what was sent cannot be stored; the gateway's log tells why")
-        self._credit.settle()
+        self._intake.settle()
 
     async def run(self) -> Ending:
         """Hold the session until it ends."""
@@ -232,7 +230,7 @@ class Session:
             if ending.why in (Why.DRAINING, Why.AGED):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_DRAIN_S):
-                        await self._credit.settled()
+                        await self._intake.settled()
             _abandon(reader)
             self._outbox.finish(goodbye(ending) if ending.why in REASONS else None)
             await asyncio.wait([writer], timeout=_GOODBYE_S)
@@ -260,7 +258,9 @@ class Session:
         self.epoch, self.spool_id = opened.epoch, hello.spool_id
         self._outbox = Outbox(hello.spool_id)
         _log.info("worker %s (%s) has session %s", self.worker_id, opened.worker_name, self.epoch)
-        welcome = greeting.welcome(self.peer, hello, opened, heartbeat_s=self._registry.heartbeat_s())
+        welcome = greeting.welcome(
+            self.peer, hello, opened, heartbeat_s=self._registry.heartbeat_s(), now_us=self._now_us()
+        )
         if not await self._write_last(welcome):
             self.end(Why.GONE, "the worker did not take the Welcome")
             return False
@@ -270,10 +270,16 @@ class Session:
         """Take messages until the session ends."""
         while (message := await self._next()) is not None:
             kind = message.WhichOneof("message")
-            if not await self._afford(message.results if kind == "results" else None):
+            try:
+                wait_s = self._intake.pay(message.results if kind == "results" else None)
+                if wait_s:
+                    await asyncio.sleep(wait_s)
+                batch = self._intake.batch(self, message.results) if kind == "results" else None
+            except RuleBrokenError as error:
+                self.end(Why.PROTOCOL, str(error))
                 return
-            if kind == "results":
-                await self._take_results(message.results)
+            if batch is not None:
+                await self._ingest.submit(batch)
             elif kind == "heartbeat":
                 self._take_heartbeat(message.heartbeat)
             elif kind == "renew":
@@ -297,48 +303,6 @@ class Session:
             self.end(Why.GONE, "the worker closed the stream")
         return None if self._ended.done() else message
 
-    async def _afford(self, results: ResultBatch | None) -> bool:
-        """Pay for a message, and read nothing for a while where it is one too many; False when it never relents."""
-        wait_s = self._allowance.take(
-            results=0 if results is None else len(results.results),
-            size=0 if results is None else results.ByteSize(),
-        )
-        if self._allowance.short_s > _MOST_SHORT_S:
-            self.end(
-                Why.PROTOCOL,
-                f"more messages were sent than any worker sends, for {_MOST_SHORT_S:g} s without a rest",
-            )
-            return False
-        if wait_s:
-            await asyncio.sleep(wait_s)
-        return True
-
-    async def _take_results(self, results: ResultBatch) -> None:
-        fault = self._batch_fault(results)
-        if fault:
-            self.end(Why.PROTOCOL, fault)
-            return
-        batch = Batch(
-            source=self, seqs=list(results.seqs), wire=list(results.results), size=results.ByteSize()
-        )
-        if not self._credit.take(results=len(batch.seqs), size=batch.size):
-            self.end(Why.PROTOCOL, "more was sent than the credit allows")
-            return
-        self._last_seq = batch.seqs[-1]
-        await self._ingest.submit(batch)
-
-    def _batch_fault(self, results: ResultBatch) -> str:
-        if results.spool_id != self.spool_id:
-            return "results came from another spool than the one that Hello named"
-        if not results.seqs or len(results.seqs) != len(results.results):
-            return "a batch must have as many sequence numbers as results, and at least one"
-        before = self._last_seq
-        for seq in results.seqs:
-            if seq <= before:
-                return f"sequence number {seq} does not follow {before}"
-            before = seq
-        return ""
-
     def _take_heartbeat(self, heartbeat: gateway_pb2.Heartbeat) -> None:
         offset = heartbeat.clock_offset_ms if heartbeat.HasField("clock_offset_ms") else None
         self._registry.pulse(
@@ -355,7 +319,7 @@ class Session:
         )
         self._outbox.heartbeat(
             gateway_pb2.HeartbeatReply(
-                clock_us=greeting.wall_us(),
+                clock_us=self._now_us(),
                 heartbeat_clock_us=heartbeat.clock_us,
                 heartbeat_s=self._registry.heartbeat_s(),
             )

@@ -28,7 +28,7 @@ from controller.keeper.tasks import Tools, add_tasks
 from controller.logs import Trouble, reason
 from controller.settings import Settings
 from controller.store import health, schema
-from controller.store.commands import operations
+from controller.store.commands import operations, roots
 from controller.store.engine import libpq_url, make_engine
 from controller.store.upkeep import believed
 
@@ -74,12 +74,17 @@ async def serve(settings: Settings) -> None:
         idle_in_transaction_s=_IDLE_IN_TRANSACTION_S,
     )
     try:
-        await asyncio.to_thread(schema.check, engine)
+        await asyncio.to_thread(_check, settings, engine)
         await run(settings, engine, stop)
     finally:
         engine.dispose()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _check(settings: Settings, engine: Engine) -> None:
+    schema.check(engine)
+    roots.check_at_start(engine, settings.data_dir)
 
 
 async def run(settings: Settings, engine: Engine, stop: asyncio.Event) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, bindparam, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
+from controller.keeper import abilities
 from controller.keeper.precedence import Precedence
 from controller.planning.difference import difference
 from controller.planning.jobs import plan, plan_run_now
@@ -170,6 +171,7 @@ def _why_none(made: Plan, requested_at: dt.datetime, now: dt.datetime) -> str:
 
 def _plan_found(engine: Engine, *, workers: Sequence[uuid.UUID] | None) -> int:
     """Look for differences without locking anything, then plan only the tests that have some."""
+    abilities.take_over(engine, workers=workers)
     with Session(engine) as session:
         found = plans.read_workers(session, ids=workers)
         ids = plans.ids_to_look_at(session, workers=workers)

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from controller import assets
 from controller.errors import ConfigurationError, PortInUseError, StreamSwarmError
+from controller.gateway.opening import open_authority
 from controller.local import examples, localworker
 from controller.local.environment import inherited
 from controller.local.lock import only_one
@@ -89,6 +90,7 @@ class Supervisor:
         engine = make_engine(settings, application="streamswarm-up", pool_size=1)
         try:
             schema.check(engine)
+            open_authority(settings, engine)
             sessions = session_factory(engine)
             with sessions.begin() as session:
                 first = ensure_first_admin(session)

@@ -28,6 +28,8 @@ MOST_RUNS = 1_000_000
 #: Seconds between two tests that a test makes: about a hundred a day, which people can still look through.
 SHORTEST_RENEWAL_S = 900.0
 LONGEST_CRON = 200
+#: An end that lies back no further than this is meant to be now: forms and clocks are not so exact.
+_NOW = dt.timedelta(minutes=1)
 _SOME_DAY = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 
 
@@ -72,6 +74,15 @@ def read_schedule(
         if len(checker.problems) == faults and any(values[name] != old.get(name) for name in given):
             _check_course(checker, values, created_at=old.get("created_at") or now or _SOME_DAY, now=now)
     return values
+
+
+def check_end(
+    checker: Checker, values: Mapping[str, Any], *, before: dt.datetime | None, now: dt.datetime
+) -> None:
+    """Note an end that has passed, unless it is the one from `before`, which whoever edits something else sends along."""
+    end = values["ends_at"]
+    if end is not None and end != before and end <= now - _NOW:
+        checker.add("ends_at", "lies in the past, so nothing would ever be due; set a later end, or none")
 
 
 def schedule_of_values(values: Mapping[str, Any], *, created_at: dt.datetime) -> Schedule:

@@ -79,7 +79,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
         "description": "Hours of the week outside of which nothing is due.",
     },
     "starts_at": _instant("Not before this instant."),
-    "ends_at": _instant("Not from this instant on."),
+    "ends_at": _instant("Not from this instant on; a new end must not lie in the past."),
     "max_runs": {
         "type": ["integer", "null"],
         "minimum": 1,

@@ -21,8 +21,8 @@ from web.api.describing import Schema, current_description
 #: Largest body of a call, bytes.
 MAX_BODY = 256 * 1024
 _DEEPEST = 12
-#: Longest range of time that one call may ask for.
-LONGEST_RANGE = dt.timedelta(days=3 * 366)
+#: Longest range of time that one call may ask for: longer than anything was measured, and still reckoned at once.
+LONGEST_RANGE = dt.timedelta(days=50 * 366)
 
 
 class IdConverter(IntegerConverter):

@@ -22,7 +22,16 @@ from web.forms import UNIT_WORDS
 from web.pages.blueprint import blueprint
 
 #: Seconds and words of the range buttons; the first is chosen at first.
-RANGES = ((300, "5 min"), (3600, "1 h"), (21600, "6 h"), (86400, "24 h"), (604800, "7 d"))
+RANGES = (
+    (300, "5 min"),
+    (3600, "1 h"),
+    (21600, "6 h"),
+    (86400, "24 h"),
+    (604800, "7 d"),
+    (2592000, "30 d"),
+    (31536000, "1 y"),
+    (315360000, "10 y"),
+)
 #: Lines that one board draws; more could not be told apart.
 MOST_LINES = 24
 #: Digits of a time in milliseconds, up to the year 2286.

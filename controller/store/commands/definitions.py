@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from controller.checking import Checker, read_selection
 from controller.planning.asking import FIELDS as SCHEDULE_FIELDS
-from controller.planning.asking import read_schedule
+from controller.planning.asking import check_end, read_schedule
 from controller.store.entities import Destination, Worker
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, UnknownKindError
@@ -57,6 +57,7 @@ def check_definition(
     }
     now: dt.datetime = session.execute(select(func.now())).scalar_one()
     result |= read_schedule(checker, result["spec"], before=before, now=now)
+    check_end(checker, result, before=old.get("ends_at"), now=now)
     checker.done()
     return result
 

@@ -20,7 +20,7 @@ from controller.store.entities.upkeep import (
     UpkeepClock,
     UpkeepTrouble,
 )
-from controller.store.entities.workers import Certificate, EnrolmentToken, Process, Worker
+from controller.store.entities.workers import Certificate, EnrolmentToken, Process, TrustedRoot, Worker
 
 __all__ = [
     "ApiToken",
@@ -50,6 +50,7 @@ __all__ = [
     "RewrittenPartition",
     "RollupFrontier",
     "Test",
+    "TrustedRoot",
     "UpkeepClock",
     "UpkeepTrouble",
     "User",

@@ -62,6 +62,12 @@ class Worker(Base):
     jobs_applied: Mapped[int] = mapped_column(server_default="0")
     #: When its jobs were last planned because it announced other kinds.
     replanned_at: Mapped[dt.datetime | None]
+    #: What its jobs are planned by: `{contract, kinds}` with the kinds that it can run, as it announced them when that was last
+    #: taken over; NULL before the first time.
+    ability: Mapped[dict[str, Any] | None]
+    ability_at: Mapped[dt.datetime | None]
+    #: How often that has changed since it last stood for a day.
+    ability_changes: Mapped[int] = mapped_column(Integer, server_default="0")
     created_at: Mapped[dt.datetime] = now_column()
     enrolled_at: Mapped[dt.datetime | None]
     revoked_at: Mapped[dt.datetime | None]
@@ -88,6 +94,18 @@ class Certificate(Base):
     first_used_at: Mapped[dt.datetime | None]
     superseded_at: Mapped[dt.datetime | None]
     revoked_at: Mapped[dt.datetime | None]
+
+
+class TrustedRoot(Base):
+    """A root certificate of this installation. Workers trust no other, so no process works with another."""
+
+    __tablename__ = "trusted_roots"
+
+    #: SHA-256 of the certificate, in lower-case hexadecimal.
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
+    #: Host whose data folder has it.
+    host_name: Mapped[str]
+    registered_at: Mapped[dt.datetime] = now_column()
 
 
 class EnrolmentToken(Base):

@@ -26,7 +26,7 @@ from controller.store.queries.results import (
     gaps_of_buckets,
     gaps_of_runs,
 )
-from controller.store.queries.results.series import within
+from controller.store.queries.results.series import may_show_runs, within
 from controller.store.rollups import Source
 from streamswarm.v1 import probe_pb2
 
@@ -70,6 +70,8 @@ def bucket_for(
     most, narrowest = 0, dt.timedelta(0)
     for line in plans:
         narrowest = max(narrowest, layers.narrowest(session, line.kind, start) or narrowest)
+        if not may_show_runs(start, end):
+            continue
         table = results.table(line.kind)
         newest = (
             select(table.c.scheduled_at)
@@ -78,7 +80,7 @@ def bucket_for(
             .subquery()
         )
         most = max(most, session.execute(select(func.count()).select_from(newest)).scalar_one())
-    if most <= points and not narrowest:
+    if most <= points and not narrowest and may_show_runs(start, end):
         return None
     paces = [plan.pace_s for plan in plans.values() if plan.pace_s]
     return max(narrowest, bucket_width(end - start, points=points, interval_s=min(paces, default=None)))

@@ -31,6 +31,8 @@ MOST_RUNS = 5_000_000
 _MINUTE, _HOUR = dt.timedelta(minutes=1), dt.timedelta(hours=1)
 #: Ranges up to this are short.
 _SHORT = dt.timedelta(days=1)
+#: Results due further ahead are never stored.
+_AHEAD = dt.timedelta(days=1)
 #: What is said to work does so for a while: ranges up to now grow.
 _SLACK = 0.99
 
@@ -96,6 +98,8 @@ def refuse_too_many(
     session: Session, lines: Lines, *, start: dt.datetime, end: dt.datetime, most: int = MOST_RUNS
 ) -> None:
     """Raise InvalidInputError, which says where the range can begin, when more was due in it than can be read at once."""
+    # A range may go on for years that are to come, of which there are no results.
+    end = max(start, min(end, dt.datetime.now(dt.UTC) + _AHEAD))
 
     def due(since: dt.datetime) -> int:
         return total_due(session, lines, start=since, end=end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Text, and_, cast, false, func, or_, select
@@ -28,6 +28,9 @@ from streamswarm import windows
 #: Stands between the reason of a skip and what mends it.
 MENDS = "; mend it with: "
 
+#: Why a worker gets no job of a kind that it announces.
+NOT_YET = "what it can run has changed so often of late that its jobs follow within the hour only"
+
 #: Of workers and jobs there are thousands, and planning reads them all: only the columns it looks at, no entities, and
 #: JSON as text, for most of it is the same everywhere and is decoded once.
 _WORKER = (
@@ -41,6 +44,7 @@ _WORKER = (
     Worker.revoked_at,
     Worker.deleted_at,
     Worker.contract_version,
+    cast(Worker.ability, Text).label("ability"),
 )
 _JOB = (
     Job.id,
@@ -223,18 +227,32 @@ class _Decoded(dict[str, Any]):
 
 
 def _worker(row: Any, decoded: _Decoded) -> PlannedWorker:
+    kinds, contract_version = decoded[row.kinds], row.contract_version
+    if row.ability is not None:
+        ability = decoded[row.ability]
+        kinds, contract_version = _by_ability(kinds, ability["kinds"]), ability["contract"]
     return PlannedWorker(
         id=row.id,
         name=row.name,
         site=row.site,
         groups=tuple(str(group) for group in decoded[row.groups]),
         labels={str(key): str(value) for key, value in decoded[row.labels].items()},
-        kinds=decoded[row.kinds],
+        kinds=kinds,
         enrolled=row.enrolled_at is not None,
         revoked=row.revoked_at is not None,
         deleted=row.deleted_at is not None,
-        contract_version=row.contract_version,
+        contract_version=contract_version,
     )
+
+
+def _by_ability(announced: Mapping[str, Any], able: Sequence[str]) -> Mapping[str, Any]:
+    """Return what a worker has announced, but with those kinds available that its jobs are planned by."""
+    says = [kind for kind, said in announced.items() if said.get("available")]
+    if sorted(says) == sorted(able):
+        return announced
+    held = {kind: {"available": True} for kind in able}
+    not_yet = {kind: {"available": False, "reason": NOT_YET} for kind in says if kind not in held}
+    return {**announced, **held, **not_yet}
 
 
 def _job(row: Any, decoded: _Decoded) -> ExistingJob:

@@ -23,8 +23,9 @@ from support.surroundings import clean_environment
 from controller.backup import archive, make, restore
 from controller.backup.making import changed
 from controller.cli.main import cli
-from controller.errors import ConfigurationError, ConflictError, StreamSwarmError
+from controller.errors import ConfigurationError, ConflictError, ForeignRootError, StreamSwarmError
 from controller.gateway.authority import Authority
+from controller.gateway.opening import open_authority
 from controller.settings import Settings
 from controller.store import schema
 from controller.store.embedded import EmbeddedPostgres
@@ -76,6 +77,23 @@ def test_what_was_saved_comes_back(source: Settings, target: Settings) -> None:
     assert (restored.trust_domain, restored.retention_days) == ("source.example", 30)
     assert changed(restored) == changed(source)
     assert not (target.data_dir / "restore.partial").exists()
+
+
+def test_a_gateway_works_with_the_restored_authority_and_with_no_other(
+    source: Settings, engine: Engine, target: Settings
+) -> None:
+    """The restored database knows the restored root; without its files nothing is started in their place."""
+    open_authority(source, engine)
+    restore(target, _backup(source), replace=False)
+    restored = make_engine(target, application="test")
+    try:
+        assert open_authority(target, restored).bundle_pem == Authority(source).bundle_pem
+        (target.data_dir / "ca").rename(target.data_dir / "lost")
+        with pytest.raises(ForeignRootError, match="there is no root certificate"):
+            open_authority(target, restored)
+        assert not (target.data_dir / "ca").exists()
+    finally:
+        restored.dispose()
 
 
 def test_an_installation_that_is_not_empty_is_left_alone(source: Settings, target: Settings) -> None:
@@ -205,11 +223,11 @@ def test_the_embedded_database_moves_to_another_folder(own: Path) -> None:
     server.start()
     schema.upgrade(_settings_of(server))
     query(_settings_of(server), "INSERT INTO workers (name, host_name) VALUES ('alpha', 'alpha')")
-    server.stop()
     if os.geteuid() == 0:
         for item in [own / "data-1", *(own / "data-1").rglob("*")]:
             shutil.chown(item, "nobody", "nogroup")
     assert _run(own, 1, "ca", "init").returncode == 0
+    server.stop()
     saved = _run(own, 1, "backup", str(own / "backup.tar"))
     assert saved.returncode == 0, saved.stderr
     assert not server.status().running

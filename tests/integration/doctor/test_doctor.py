@@ -19,6 +19,7 @@ from support.surroundings import clean_environment, free_addresses, wait_for
 
 from controller.cli.main import cli
 from controller.doctor import examine
+from controller.gateway.authority import Authority
 from controller.settings import Settings
 from controller.store import health, partitions
 from controller.store.queue import defer
@@ -151,6 +152,19 @@ def test_each_trouble_is_named(well: Settings, engine: Engine, statement: str, c
     assert list(found) == [check]
     assert len(found[check]) == 1
     assert told in found[check][0]
+
+
+def test_a_root_that_is_not_the_installation_s_is_told(well: Settings, engine: Engine) -> None:
+    """A gateway with it would not start; until the database knows any, the one that is here is as good as another."""
+    Authority(well)
+    assert _wrong(well) == {}
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO trusted_roots (fingerprint, host_name) VALUES ('0011', 'elsewhere')")
+        )
+    [told] = _wrong(well)["CA"]
+    assert "is not this installation's, SHA-256 00:11" in told
+    assert "host elsewhere" in told
 
 
 def test_roll_ups_that_are_behind_are_told_together(well: Settings, engine: Engine) -> None:

@@ -89,3 +89,21 @@ async def test_a_gateway_whose_clock_is_wrong_neither_drops_nor_sets_aside(
         await session.expect_ack(3)
     assert deployment.sql("SELECT count(*) FROM result_ping") == [(3,)]
     assert deployment.sql("SELECT count(*) FROM quarantine") == [(0,)]
+
+
+@pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S], ids=["ahead", "behind"])
+async def test_workers_are_told_the_database_s_time_at_every_gateway(deployment: Any, ahead_s: float) -> None:
+    """In the Welcome and in every answer to a heartbeat: who goes to another gateway keeps its time and its offset."""
+    worker = await deployment.enrol("host-a")
+    clock = deployment.gateway.clock
+    told, at = clock._known
+    clock._known = (told + ahead_s, at)  # what the database says, and this host's clock does not
+    async with deployment.session(worker) as session:
+        for answer in ("welcome", "heartbeat"):
+            if answer == "welcome":
+                await session.hello(clock_us=123)
+                message = session.welcome
+            else:
+                await session.send(heartbeat={"clock_us": 456})
+                message = (await session.expect("heartbeat")).heartbeat
+            assert abs(message.clock_us / 1_000_000 - time.time() - ahead_s) < 5, answer

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from controller.gateway import limits, service
+from controller.gateway import intake, limits, service
 from controller.gateway import session as session_module
 from streamswarm.v1 import gateway_pb2, gateway_pb2_grpc
 
@@ -20,7 +20,7 @@ async def test_an_endless_loop_of_heartbeats_is_slowed_down_and_then_ended(
 ) -> None:
     """An honest neighbour's results are stored meanwhile; the log says once why the loud session has ended."""
     monkeypatch.setattr(limits, "MESSAGES_AT_ONCE", 20.0)
-    monkeypatch.setattr(session_module, "_MOST_SHORT_S", 3.0)
+    monkeypatch.setattr(intake, "_MOST_SHORT_S", 3.0)
     hostile, honest = await deployment.enrol("host-a"), await deployment.enrol("host-b")
     job = deployment.job(honest.worker_id)
     heard = 0

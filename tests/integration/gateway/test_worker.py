@@ -18,7 +18,7 @@ from cryptography import x509
 from sqlalchemy.orm import Session
 from support.surroundings import free_port
 
-from controller.gateway import greeting, rotation
+from controller.gateway import rotation
 from controller.gateway.server import running
 from controller.settings import Settings
 from controller.store.commands.enrolment import revoke_worker
@@ -288,15 +288,21 @@ async def test_a_wall_clock_that_is_set_misfiles_nothing_and_is_flagged(
     assert 3590 < least < 3610
 
 
+def _clock_ahead(deployment: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Set the controller's clock as the gateway tells it; return by how much it is ahead, in `us`."""
+    clock, ahead = deployment.gateway.clock, {"us": 0}
+    really = clock.now_us
+    monkeypatch.setattr(clock, "now_us", lambda: really() + ahead["us"])
+    return ahead
+
+
 @pytest.mark.parametrize("step_s", [3600, -3600])
 async def test_a_controllers_clock_that_is_set_repeats_nothing(
     deployment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_s: int
 ) -> None:
     """Workers follow it on one grid: back, over instants that nobody has used; forward, with the jump told as missed."""
     monkeypatch.setattr("controller.gateway.sessions._LEAST_HEARTBEAT_S", 1)
-    real = greeting.wall_us
-    ahead = {"us": 0}
-    monkeypatch.setattr("controller.gateway.greeting.wall_us", lambda: real() + ahead["us"])
+    ahead = _clock_ahead(deployment, monkeypatch)
     async with _working(deployment, tmp_path / "worker"):
         await _until(lambda: deployment.sql("SELECT 1 FROM workers WHERE connected_at IS NOT NULL"))
         _plan(deployment)
@@ -332,9 +338,7 @@ async def test_what_a_jump_of_the_controllers_clock_has_passed_over_is_measured_
     """Fifteen seconds ahead, told as missed, and back: only what went by until the repair stays missed."""
     monkeypatch.setattr("controller.gateway.sessions._LEAST_HEARTBEAT_S", 1)
     monkeypatch.setattr("worker.clock._SAMPLES", 1)  # the worker believes the latest answer
-    real = greeting.wall_us
-    ahead = {"us": 0}
-    monkeypatch.setattr("controller.gateway.greeting.wall_us", lambda: real() + ahead["us"])
+    ahead = _clock_ahead(deployment, monkeypatch)
     missed = "SELECT scheduled_at FROM result_tcp WHERE status = 4 ORDER BY 1"
     async with _working(deployment, tmp_path / "worker"):
         await _until(lambda: deployment.sql("SELECT 1 FROM workers WHERE connected_at IS NOT NULL"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import uuid
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from controller.store import partitions, results, rollups
 from controller.store.entities import Job, Test, Worker
-from controller.store.queries import figures, layers
-from controller.store.queries.results import series
+from controller.store.queries import charts, figures, layers
+from controller.store.queries.results import Line, Plan, series
 from controller.store.rollups import DAY, FIVE_MINUTES, HOUR, LAYERS, Source, rolling
 from streamswarm.v1 import probe_pb2
 
@@ -209,3 +210,41 @@ def test_wide_buckets_come_from_wide_layers(engine: Engine, jobs: tuple[int, int
         for piece in layers.cover(START, START + 3 * DAY.width, [HOUR, DAY], standing)
     ] == [(DAY, 3 * DAY.width)]
     assert layers.cover(START, START + HOUR.width, [FIVE_MINUTES], standing)[0].layer == FIVE_MINUTES
+
+
+def test_years_are_read_from_days_and_the_days_of_results_are_left_alone(
+    engine: Engine, jobs: tuple[int, int]
+) -> None:
+    """Ten years of a job, all results kept: at most 500 points that add up, and only the newest day of results is opened."""
+    job, today = jobs[0], rollups.floor(dt.datetime.now(dt.UTC), DAY.width)
+    days = [today - number * DAY.width for number in range(4, 3650)]
+    table = rollups.table(PING, DAY)
+    row = {column.name: None if column.nullable else 0 for column in table.columns}
+    row |= {"job_id": job, "runs_ok": 10, "rtt_avg_ms_n": 10, "rtt_avg_ms_sum": 50.0, "rtt_avg_ms_min": 4.0}
+    with engine.begin() as connection:
+        partitions.ensure_months(connection, table.name, days)
+        partitions.ensure_partitions(connection, "ping", [day.date() for day in days[600:630]])
+        connection.execute(insert(table), [row | {"bucket": day, "rtt_avg_ms_max": 6.0} for day in days])
+    rolling.roll_up(engine, "ping")
+    start, end = today - 3650 * DAY.width, dt.datetime.now(dt.UTC)
+    plan = Plan(kind="ping", start=start, end=end, versions={}, unknown=())
+    line = Line(
+        test_id=1, kind="ping", worker_id=uuid.uuid4(), worker_name="", destination_id=None, destination_name="",
+        target="", interval_s=30.0, live=True, job_ids=(job,),
+    )  # fmt: skip
+    with Session(engine) as session:
+        shown = series(session, "ping", "rtt_avg_ms", [job], start=start, end=end, plan=plan)
+        drawn = charts.bucket_for(session, {line: plan}, start=start, end=end)
+        opened = session.execute(
+            text(
+                "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation "
+                "WHERE l.pid = pg_backend_pid() AND c.relkind = 'r' AND c.relname LIKE 'result_ping_2%'"
+            )
+        ).scalar_one()
+    assert shown.bucket_s == 8 * 86_400
+    assert drawn == 8 * DAY.width
+    assert 450 <= len(shown.points) <= 500
+    old = [point for point in shown.points if point.at < today - 12 * DAY.width]
+    assert {point.value for point in old} == {5.0}
+    assert sum(point.count for point in old) >= 10 * 3600
+    assert opened <= 2

@@ -32,18 +32,15 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def waiting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def waiting() -> list[str]:
     """The workers that have not come along; none unless a test puts some there."""
-    hosts: list[str] = []
-    monkeypatch.setattr(rotation, "waiting_for", lambda session, since: hosts)
-    return hosts
+    return []
 
 
 @pytest.fixture
 def step(settings: Settings, waiting: list[str]) -> Callable[..., Stage]:
     """Take a step."""
-    session: Any = None  # who waits is told by the list
-    return lambda **more: rotation.advance(session, settings, **more)
+    return lambda **more: rotation.take_step(settings, lambda since: waiting, **more)
 
 
 def _roots(settings: Settings) -> list[bytes]:

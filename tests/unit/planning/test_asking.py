@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from controller.checking import Checker
-from controller.planning.asking import FIELDS, SHORTEST_RENEWAL_S, read_schedule
+from controller.planning.asking import FIELDS, SHORTEST_RENEWAL_S, check_end, read_schedule
 from controller.planning.schedule_schema import SCHEDULE
 
 NOW = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.timezone.utc)
@@ -99,6 +99,27 @@ def test_what_is_over_may_still_be_renamed_and_stand_in_a_file() -> None:
     assert read({}, before={**stored, "created_at": NOW})[1] == {}
     assert read({"max_runs": 5}, before={**stored, "created_at": NOW})[1] == {}
     assert "max_runs" in read({"max_runs": 6}, before={**stored, "created_at": NOW})[1]
+
+
+@pytest.mark.parametrize(
+    ("age_s", "before_age_s", "is_fault"),
+    [
+        (61, None, True),
+        (86_400, 86_401, True),
+        (86_400, 86_400, False),
+        (59, None, False),
+        (-1, None, False),
+        (None, 86_400, False),
+    ],
+)
+def test_an_end_that_has_passed_is_a_fault_unless_it_was_there(
+    age_s: float | None, before_age_s: float | None, is_fault: bool
+) -> None:
+    """Whoever edits something else sends the old one along; one of a moment ago is meant to be now."""
+    end, before = (None if age is None else NOW - dt.timedelta(seconds=age) for age in (age_s, before_age_s))
+    checker = Checker({}, FIELDS)
+    check_end(checker, {"ends_at": end}, before=before, now=NOW)
+    assert [problem.path for problem in checker.problems] == ["ends_at"] * is_fault
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ from controller.store.rollups import Source
 from streamswarm.zones import from_microseconds
 
 MAX_POINTS = 500
+#: Ranges up to this are looked through for single runs. In longer ones 500 points lie a day apart or more, whatever ran, and a
+#: table may have thousands of days.
+_RUNS_WITHIN = dt.timedelta(days=400)
 #: Widths of buckets, seconds; people can name each of them.
 _WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 
@@ -78,7 +81,7 @@ def series(
     table = results.table(kind)
     column = table.c[results.metric_column(kind, metric).name]
     narrowest = layers.narrowest(connection, kind, start)
-    if narrowest is None:
+    if narrowest is None and may_show_runs(start, end):
         rows = connection.execute(
             select(table.c.job_id, table.c.job_version, table.c.scheduled_at, figures.as_number(column))
             .where(*within(table, job_ids, start, end))
@@ -107,6 +110,11 @@ def series(
     gaps = gaps_of_buckets(connection, plan, [each.start for each in found], width) if plan else ()
     buckets = with_gaps([point_of(each.start, each.figures[metric]) for each in found], gaps, width)
     return Series(kind=kind, metric=metric, key=None, bucket_s=width.total_seconds(), points=buckets)
+
+
+def may_show_runs(start: dt.datetime, end: dt.datetime) -> bool:
+    """Whether a range is so short that its runs may be shown one by one, if they are few enough."""
+    return end - start <= _RUNS_WITHIN
 
 
 def bucket_width(span: dt.timedelta, *, points: int, interval_s: float | None) -> dt.timedelta:

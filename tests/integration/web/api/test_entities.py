@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from typing import Any
 
@@ -112,14 +113,19 @@ def test_a_test_lives_its_life(api: Api, engine: Engine) -> None:
     run = api("POST", f"{path}/run")
     assert (run.status_code, run.json["requested_at"][-1]) == (202, "Z")
     assert [item["test_id"] for item in deferred(engine, "run_now")] == [made["id"]]
-    assert api("PATCH", path, {"version": 4, "ends_at": "2020-01-01T00:00:00+01:00"}).json["state"] == "ended"
+    past = api("PATCH", path, {"version": 4, "ends_at": "2020-01-01T00:00:00+01:00"})
+    assert past.status_code == 422
+    assert [fault["path"] for fault in past.json["errors"]] == ["ends_at"]
+    end = dt.datetime.now(dt.UTC).isoformat()
+    assert api("PATCH", path, {"version": 4, "ends_at": end}).json["state"] == "ended"
+    assert api("PATCH", path, {"version": 5, "ends_at": end, "interval_s": 20}).json["version"] == 6
     assert api("POST", f"{path}/run").status_code == 409
     assert api("DELETE", path).status_code == 204
     assert api("GET", path).status_code == 404
     assert deferred(engine) == [{"test_id": made["id"]}]  # merged: no keeper has run meanwhile
     with engine.connect() as connection:
         row = connection.execute(text("SELECT deleted_at IS NOT NULL, version FROM tests")).one()
-    assert tuple(row) == (True, 6)
+    assert tuple(row) == (True, 7)
 
 
 def test_a_test_is_deleted_with_its_data_when_asked(api: Api, engine: Engine) -> None:

@@ -34,19 +34,26 @@ const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "
 export function clock(seconds, { withSeconds = true, withDate = false } = {}) {
   const at = new Date(seconds * 1000);
   const time = `${two(at.getHours())}:${two(at.getMinutes())}${withSeconds ? `:${two(at.getSeconds())}` : ""}`;
-  return withDate ? `${at.getDate()} ${MONTHS[at.getMonth()]} ${time}` : time;
+  return withDate ? `${dateOf(at)} ${time}` : time;
+}
+
+// Charts reach back for years: without one it is this year's.
+function dateOf(at) {
+  const date = `${at.getDate()} ${MONTHS[at.getMonth()]}`;
+  return at.getFullYear() === new Date().getFullYear() ? date : `${date} ${at.getFullYear()}`;
 }
 
 export function timeTicks(splits, increment) {
   let day = null;
   return splits.map((split) => {
     const at = new Date(split * 1000);
-    if (increment >= 86400) return `${at.getDate()} ${MONTHS[at.getMonth()]}`;
+    if (increment >= 28 * 86400) return `${MONTHS[at.getMonth()]} ${at.getFullYear()}`;
+    if (increment >= 86400) return dateOf(at);
     const text = clock(split, { withSeconds: increment < 60 });
     const today = at.toDateString();
     const turned = day !== null && day !== today;
     day = today;
-    return turned ? `${at.getDate()} ${MONTHS[at.getMonth()]}` : text;
+    return turned ? dateOf(at) : text;
   });
 }
 
