@@ -9,7 +9,7 @@ arrival that fell to nobody are due and not delivered.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamswarm.schedules import Schedule
 
@@ -33,6 +33,8 @@ class Received:
     version: int
     #: `ok`, `failed`, `error` or `missed`.
     status: str
+    #: Whether they lie on the grid of the version's schedule, whatever its windows and hours are.
+    on_grid: bool = True
     count: int
     #: The first and the last of their due instants.
     first_us: int
@@ -54,6 +56,24 @@ class Span:
             return 0
         return self.version.schedule.count(self.start_us, self.end_us - 1)
 
+    @property
+    def edges_us(self) -> tuple[int, int]:
+        """Where its instants can lie: [first, last)."""
+        schedule = self.version.schedule
+        first = self.start_us if schedule.cron else max(self.start_us, schedule.anchor_us)
+        if schedule.starts_us is not None:
+            first = max(first, schedule.starts_us)
+        return first, self.end_us if schedule.ends_us is None else min(self.end_us, schedule.ends_us)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPlan:
+    """Of the results of a job, those at instants that were due by its versions."""
+
+    runs: int = 0
+    #: Those that say something about the destination.
+    measured: int = 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
@@ -66,8 +86,10 @@ class Account:
     error: int = 0
     #: Due and not started, as the worker told with its reason.
     missed: int = 0
-    #: Received although the known plan did not have them.
+    #: Received although the known plan did not have them: by no version, or at instants that its schedule lacks.
     beyond: int = 0
+    #: Those of them that say something about the destination.
+    beyond_measured: int = 0
     #: "Run now" runs, which are in nothing else here.
     aside: int = 0
 
@@ -92,9 +114,14 @@ class Account:
         return self.ok / self.measured if self.measured else None
 
     @property
+    def covered(self) -> int:
+        """Expected runs that were measured."""
+        return self.measured - self.beyond_measured
+
+    @property
     def coverage(self) -> float | None:
         """Share of expected runs that were measured; None when none was expected."""
-        return min(1.0, self.measured / self.expected) if self.expected else None
+        return self.covered / self.expected if self.expected else None
 
     def __add__(self, other: Account) -> Account:
         return Account(**{name: getattr(self, name) + getattr(other, name) for name in self.__dict__})
@@ -106,6 +133,8 @@ def spans(
     """Return when each version of a job counts within [start, end); they do not overlap."""
     last: dict[int, int] = {}
     for runs in received:
+        if not runs.on_grid:
+            continue  # it tells of no run of the version
         last[runs.version] = max(last.get(runs.version, runs.last_us), runs.last_us)
     return spans_until(versions, last, start_us=start_us, end_us=end_us)
 
@@ -132,20 +161,29 @@ def spans_until(
     return tuple(found)
 
 
-def account(known: Iterable[Span], received: Iterable[Received], *, beyond: int, aside: int = 0) -> Account:
-    """Return the account of one job. `beyond` counts results that lie outside of their version's span."""
+def account(known: Iterable[Span], received: Iterable[Received], *, on_plan: OnPlan | None = None) -> Account:
+    """Return the account of one job, all of whose results are on plan unless it is told how many are."""
     counts = dict.fromkeys(("ok", "failed", "error", "missed"), 0)
     for runs in received:
         counts[runs.status] += runs.count
-    return Account(expected=sum(span.due for span in known), beyond=beyond, aside=aside, **counts)
+    made = Account(expected=sum(span.due for span in known), **counts)
+    if on_plan is None:
+        return made
+    return replace(
+        made, beyond=made.received - on_plan.runs, beyond_measured=made.measured - on_plan.measured
+    )
 
 
 def may_stray(known: Sequence[Span], received: Iterable[Received]) -> bool:
-    """Whether some result may lie outside of its version's span."""
+    """Whether some result may be none of its version's: outside of its span, or at an instant that was not due."""
     within = {span.version.number: span for span in known if not span.version.paused}
-    return any(
-        (span := within.get(runs.version)) is None
-        or runs.first_us < span.start_us
-        or runs.last_us >= span.end_us
-        for runs in received
-    )
+
+    def strays(runs: Received) -> bool:
+        span = within.get(runs.version)
+        if span is None or not runs.on_grid:
+            return True
+        first_us, end_us = span.edges_us
+        schedule = span.version.schedule
+        return bool(schedule.cron or schedule.windows) or runs.first_us < first_us or runs.last_us >= end_us
+
+    return any(strays(runs) for runs in received)

@@ -111,7 +111,7 @@ def _how(test: TestReport) -> Iterable[str]:
     else:
         yield f"All {plural(account.measured, 'measured run')} were ok."
     if account.expected:
-        lacking = account.expected - min(account.measured, account.expected)
+        lacking = account.expected - account.covered
         if lacking:
             parts = [
                 text
@@ -124,7 +124,7 @@ def _how(test: TestReport) -> Iterable[str]:
                 for text in (f"{plural(count, 'run')} {text}",)
             ]
             yield (
-                f"{share(min(account.measured, account.expected), account.expected)} of "
+                f"{share(account.covered, account.expected)} of "
                 f"{plural(account.expected, 'expected run')} were measured"
                 + (f": {_listed(parts)}." if parts else ".")
             )

@@ -27,7 +27,8 @@ _COUNTS = {
     "error": "Could not be measured.",
     "missed": "Due and not started, as the worker told.",
     "undelivered": "Due, and nothing has come of it.",
-    "beyond": "Received although the known plan did not have it.",
+    "beyond": "Received although the known plan did not have it: at an instant that was not due, or by no known version.",
+    "beyond_measured": "Of `beyond`, those that are `ok` or `failed`.",
 }
 _ITEM = record(
     JobAccount,

@@ -57,4 +57,4 @@ def test_accounts(test_id: int) -> str:
 
 def covered(account: Account) -> str:
     """Return the share of expected runs that were measured."""
-    return share(min(account.measured, account.expected), account.expected)
+    return share(account.covered, account.expected)

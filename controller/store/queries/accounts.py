@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from controller.planning.accounts import Account, Received, Span, account, may_stray, spans
+from controller.planning.accounts import Account, Received, account, may_stray, spans
 from controller.store import results
 from controller.store.entities import Destination, Job, OverdueJob, Test, Worker
 from controller.store.queries.due_runs import Lines, count_due
 from controller.store.queries.expiries import counted_from
+from controller.store.queries.on_plan import count_on_plan, grids, on_grid
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
 from controller.store.queries.versions import read_versions
 from controller.store.queries.workers import spool_stuck_since
 from streamswarm.outcomes import status_name
-from streamswarm.zones import from_microseconds, to_microseconds
+from streamswarm.zones import to_microseconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +147,11 @@ def _read(
         for job_id, versions in read_versions(session, job_ids, start=start, end=end, ran=ran).items()
     }
     straying = [job_id for job_id, found in known.items() if may_stray(found, received.get(job_id, ()))]
-    on_plan = _on_plan(session, kind, {job_id: known[job_id] for job_id in straying}, start=start, end=end)
-    made = {}
-    for job_id, found in known.items():
-        runs = received.get(job_id, [])
-        beyond = sum(of.count for of in runs) - on_plan.get(job_id, 0) if job_id in straying else 0
-        made[job_id] = account(found, runs, beyond=beyond)
-    return made
+    on_plan = count_on_plan(session, kind, {job_id: known[job_id] for job_id in straying})
+    return {
+        job_id: account(found, received.get(job_id, ()), on_plan=on_plan.get(job_id))
+        for job_id, found in known.items()
+    }
 
 
 def of_test(
@@ -224,17 +223,24 @@ def of_test(
 def _received(
     session: Session, kind: str, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
 ) -> dict[int, list[Received]]:
-    table = results.table(kind)
-    keys = (table.c.job_id, table.c.job_version, table.c.status)
+    table, grid = results.table(kind), grids(job_ids)
+    keys = (table.c.job_id, table.c.job_version, table.c.status, on_grid(table.c.scheduled_at, grid))
     first, last = func.min(table.c.scheduled_at), func.max(table.c.scheduled_at)
+    known = table.outerjoin(
+        grid, and_(grid.c.job_id == table.c.job_id, grid.c.version == table.c.job_version)
+    )
     found: dict[int, list[Received]] = {}
-    for job_id, version, status, count, first_at, last_at in session.execute(
-        select(*keys, func.count(), first, last).where(*within(table, job_ids, start, end)).group_by(*keys)
+    for job_id, version, status, regular, count, first_at, last_at in session.execute(
+        select(*keys, func.count(), first, last)
+        .select_from(known)
+        .where(*within(table, job_ids, start, end))
+        .group_by(*keys)
     ):
         found.setdefault(job_id, []).append(
             Received(
                 version=version,
                 status=status_name(status),
+                on_grid=regular,
                 count=count,
                 first_us=to_microseconds(first_at),
                 last_us=to_microseconds(last_at),
@@ -245,41 +251,3 @@ def _received(
 
 def _retired(row: Any) -> bool:
     return row.retired_at is not None
-
-
-_ON_PLAN = """
-    SELECT r.job_id, count(*) AS runs
-    FROM unnest(
-        CAST(:jobs AS bigint[]), CAST(:versions AS integer[]), CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[])
-    ) AS s (job_id, version, start, until)
-    JOIN {table} r ON r.job_id = s.job_id AND r.job_version = s.version
-        AND r.scheduled_at >= s.start AND r.scheduled_at < s.until
-    WHERE r.job_id = ANY(:jobs) AND r.scheduled_at >= :start AND r.scheduled_at < :end
-    GROUP BY r.job_id
-"""
-
-
-def _on_plan(
-    session: Session,
-    kind: str,
-    known: Mapping[int, Sequence[Span]],
-    *,
-    start: dt.datetime,
-    end: dt.datetime,
-) -> dict[int, int]:
-    """Count by job the results that lie within their version's span."""
-    plan = [(job_id, span) for job_id, of in known.items() for span in of if not span.version.paused]
-    if not plan:
-        return {}
-    rows = session.execute(
-        text(_ON_PLAN.format(table=results.table_name(kind))),
-        {
-            "jobs": [job_id for job_id, _ in plan],
-            "versions": [span.version.number for _, span in plan],
-            "starts": [from_microseconds(span.start_us) for _, span in plan],
-            "ends": [from_microseconds(span.end_us) for _, span in plan],
-            "start": start,
-            "end": end,
-        },
-    )
-    return {row.job_id: row.runs for row in rows}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -16,8 +18,10 @@ from controller.store import partitions, results
 from controller.store.entities import JobVersion
 from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.queries import accounts
+from controller.store.schedules import schedule_of
+from streamswarm import windows
 from streamswarm.v1 import probe_pb2
-from streamswarm.zones import to_microseconds
+from streamswarm.zones import from_microseconds, to_microseconds
 
 HOUR = dt.timedelta(hours=1)
 START = (dt.datetime.now(dt.UTC) - 12 * HOUR).replace(minute=0, second=0, microsecond=0)
@@ -99,6 +103,108 @@ def test_results_of_no_version_are_beyond(engine: Engine, job: int) -> None:
     store(engine, job, 2, START + HOUR / 2, 7)
     found = account(engine, job, START + HOUR / 2, START + 2 * HOUR)
     assert (found.expected, found.received, found.beyond, found.undelivered) == (960, 67, 7, 900)
+
+
+def store_at(engine: Engine, job: int, version: int, instants: Iterable[dt.datetime], status: int) -> None:
+    """Store a result of a version at each of these instants."""
+    rows = [
+        {
+            "job_id": job,
+            "job_version": version,
+            "scheduled_at": at,
+            "started_at": at,
+            "duration_ms": 1.0,
+            "failure_source": 0,
+            "status": status,
+        }
+        for at in instants
+    ]
+    with Session(engine) as session, session.begin():
+        partitions.ensure_partitions(
+            session.connection(), "ping", {row["scheduled_at"].date() for row in rows}
+        )
+        session.execute(insert(results.table("ping")), rows)
+
+
+def test_results_off_the_grid_are_beyond_and_hide_no_gap(engine: Engine, job: int) -> None:
+    """A worker that brings more than was due, most of it at other instants: each run that was due is judged by itself."""
+    store(engine, job, 1, START, 900)
+    off = [START + dt.timedelta(seconds=2 * number, microseconds=7) for number in range(1500)]
+    store_at(engine, job, 1, off, probe_pb2.STATUS_OK)
+    store_at(
+        engine, job, 2, [START + 2 * HOUR - dt.timedelta(seconds=1, microseconds=3)], probe_pb2.STATUS_MISSED
+    )
+    found = account(engine, job, START, START + HOUR)
+    assert (found.expected, found.received, found.undelivered) == (1800, 2400, 900)
+    assert (found.beyond, found.beyond_measured, found.covered) == (1500, 1500, 900)
+    assert found.coverage == 0.5
+    assert found.expected - found.undelivered + found.beyond == found.received
+    whole = account(engine, job, START, START + 2 * HOUR)
+    assert (whole.expected, whole.undelivered, whole.beyond, whole.missed) == (1860, 960, 1501, 1)
+
+
+def test_a_result_off_the_grid_does_not_make_an_old_version_count_on(engine: Engine, job: int) -> None:
+    """It says nothing of what its worker has heard of: the next version counts from its beginning."""
+    store(engine, job, 2, START + HOUR, 60)
+    store_at(engine, job, 1, [START + 1.5 * HOUR + dt.timedelta(microseconds=5)], probe_pb2.STATUS_OK)
+    found = account(engine, job, START + HOUR, START + 2 * HOUR)
+    assert (found.expected, found.received, found.undelivered, found.beyond) == (60, 61, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"interval_us": 7_000_000},
+        {"interval_us": 7_000_000, "windows": [{"from": "00:40", "to": "01:50"}]},
+        {"interval_us": 7_000_000, "starts": 20, "ends": 50},
+        {"interval_us": 0, "cron": "*/7 * * * *", "anchor_us": 13_000_000},
+        {"interval_us": 0, "cron": "5-40 * * * *", "zone": "Asia/Kathmandu", "anchor_us": 0},
+        {
+            "interval_us": 0,
+            "cron": "* * * * *",
+            "anchor_us": 1_000_000,
+            "windows": [{"from": "11:20", "to": "12:55"}],
+            "zone": "Australia/Lord_Howe",
+        },
+    ],
+    ids=["interval", "windows", "start and end", "cron", "cron in a zone", "cron in windows"],
+)
+def test_what_was_due_is_what_the_schedule_says(engine: Engine, job: int, change: dict[str, Any]) -> None:
+    """Whatever the schedule: of results at any instants, those at its own are judged and the others are beyond."""
+    begin = dt.datetime(2026, 3, 10, tzinfo=dt.UTC)
+    change = {"anchor_us": to_microseconds(begin) + 100_500_000, **change}
+    edges = {"starts": "starts_at", "ends": "ends_at"}
+    values = {
+        edges.get(name, name): begin + dt.timedelta(minutes=value) if name in edges else value
+        for name, value in change.items()
+    }
+    if "windows" in values:
+        values["windows"] = [window.plain() for window in windows.read(values["windows"])]
+    with Session(engine) as session, session.begin():
+        session.execute(
+            update(JobVersion)
+            .where(JobVersion.job_id == job, JobVersion.version == 2)
+            .values(valid_from=begin, **values)
+        )
+        session.execute(
+            update(JobVersion)
+            .where(JobVersion.job_id == job, JobVersion.version == 1)
+            .values(valid_from=begin - 9 * HOUR, valid_until=begin)
+        )
+        schedule = schedule_of(session.get_one(JobVersion, (job, 2)))
+    end = begin + 3 * HOUR
+    due = [
+        from_microseconds(at) for at in schedule.instants(to_microseconds(begin), to_microseconds(end) - 1)
+    ]
+    chance = random.Random(4)
+    came = set(chance.sample(due, len(due) // 2))
+    odd = {begin + dt.timedelta(seconds=chance.randrange(3 * 3600)) for _ in range(400)} - set(due)
+    odd |= {at + dt.timedelta(microseconds=1) for at in due[:50]}
+    store_at(engine, job, 2, came, probe_pb2.STATUS_FAILED)
+    store_at(engine, job, 2, odd, probe_pb2.STATUS_OK)
+    found = account(engine, job, begin, end)
+    assert (found.expected, found.beyond, found.undelivered) == (len(due), len(odd), len(due) - len(came))
+    assert (found.failed, found.ok, found.covered) == (len(came), len(odd), len(came))
 
 
 def test_runs_whose_results_have_expired_are_not_called_undelivered(engine: Engine, job: int) -> None:

@@ -40,7 +40,7 @@ def account_of(
 ) -> Account:
     """Return the account over a range of minutes, nothing astray."""
     known = spans(versions, received, start_us=start * MINUTE, end_us=end * MINUTE)
-    return account(known, received, beyond=0)
+    return account(known, received)
 
 
 def test_the_sum_over_versions() -> None:
