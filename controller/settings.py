@@ -33,6 +33,7 @@ _OTHERS = {
         "URL",
         "TOKEN",
         "TOKEN_FILE",
+        "CA_FILE",
         "ENROLMENT_SOCKET",
         "ANSIBLE_STRATEGY",
     )

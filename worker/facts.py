@@ -13,6 +13,8 @@ import psutil
 from streamswarm.v1 import gateway_pb2
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_GROUP = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def boot_id() -> str:
@@ -35,7 +37,31 @@ def facts(host_name: str) -> gateway_pb2.Facts:
         memory_bytes=psutil.virtual_memory().total,
         boot_time_us=int(psutil.boot_time() * 1_000_000),
         addresses=_addresses(),
+        started_at_us=int(psutil.Process().create_time() * 1_000_000),
+        memory_max_bytes=_limit("memory.max", largest=2**63 - 1),
+        tasks_max=_limit("pids.max", largest=2**31 - 1),
+        open_files_max=_open_files(),
     )
+
+
+def _limit(name: str, *, largest: int) -> int:
+    """Return a limit of this process's control group; 0 where there is none or it is not known."""
+    try:
+        [path] = [
+            line[3:] for line in _GROUP.read_text(encoding="utf-8").splitlines() if line.startswith("0::")
+        ]
+        return min(int((_GROUPS / path.lstrip("/") / name).read_text(encoding="ascii")), largest)
+    except (OSError, ValueError):  # `max` is no number
+        return 0
+
+
+def _open_files() -> int:
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return 0
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 0 if limit == resource.RLIM_INFINITY else min(limit, 2**31 - 1)
 
 
 def _system_name() -> str:

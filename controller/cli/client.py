@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ from streamswarm.targets import shown
 
 #: Where a controller keeps the token of its own machine's command line, below its data folder.
 LOCAL_TOKEN = Path("secrets") / "local.token"
+#: The variable that names certificates of authorities, PEM, by which the controller's is verified.
+CA_FILE = "STREAMSWARM_CA_FILE"
 _TIMEOUT_S = 30.0
 _LONGEST_WAIT_S = 65.0
 _MOST_PROBLEMS = 20
@@ -39,7 +42,8 @@ class Client:
     It may be used by several threads at once.
     """
 
-    def __init__(self, url: str, token: str, *, through_proxies: bool = True) -> None:
+    def __init__(self, url: str, token: str, *, through_proxies: bool = True, ca_file: str = "") -> None:
+        """`ca_file` holds the certificates of the authorities that are believed instead of the system's, in PEM."""
         self.url = url.rstrip("/")
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1",
@@ -48,14 +52,15 @@ class Client:
             # A redirect would carry the token elsewhere.
             follow_redirects=False,
             trust_env=through_proxies,
+            verify=_trusting(ca_file) if ca_file else True,
         )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Client:
         """Return a client of the controller that the environment names, or else of the one on this machine.
 
-        Reads STREAMSWARM_URL and STREAMSWARM_TOKEN (or STREAMSWARM_TOKEN_FILE); without a URL, the settings and the
-        token that the local controller keeps in its data folder.
+        Reads STREAMSWARM_URL, STREAMSWARM_TOKEN (or STREAMSWARM_TOKEN_FILE) and STREAMSWARM_CA_FILE; without a URL, the
+        settings and the token that the local controller keeps in its data folder.
         """
         env = os.environ if environment is None else environment
         url, token = env.get("STREAMSWARM_URL", ""), _token(env)
@@ -79,7 +84,7 @@ class Client:
             raise ConfigurationError(
                 "STREAMSWARM_TOKEN has characters that no token has", mend="copy the token again"
             )
-        return cls(url, token, through_proxies=not is_local)
+        return cls(url, token, through_proxies=not is_local, ca_file=env.get(CA_FILE, ""))
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """Return an object."""
@@ -150,6 +155,13 @@ class Client:
         try:
             return self._http.request(method, path, params=query, json=body)
         except httpx.HTTPError as error:
+            if distrust := _distrust(error):
+                raise ConfigurationError(
+                    f"the certificate of {self.url} cannot be verified: {distrust}",
+                    mend=f"where its authority is not one of the system's, name a file with that authority's certificates, as "
+                    f"{CA_FILE} or --ca-file; the controller's own is `ca/root.pem` in its data folder. An address "
+                    "that is not in the certificate has to be another",
+                ) from error
             raise UnreachableError(
                 f"the controller at {self.url} does not answer: {error or type(error).__name__}",
                 mend="start it (`streamswarm up`, `streamswarm web`), or set STREAMSWARM_URL to where it is",
@@ -188,6 +200,25 @@ class Client:
         if answer.status_code == httpx.codes.CONFLICT:
             return ConflictError(message, mend=mend)
         return RefusedError(message, mend=mend)
+
+
+def _trusting(path: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:  # of which errors of TLS are
+        raise ConfigurationError(
+            f"{CA_FILE} (or --ca-file) names {path}, which cannot be used: {error}",
+            mend="name a file with certificates in PEM",
+        ) from error
+
+
+def _distrust(error: BaseException | None) -> str:
+    """Return why a certificate was not believed; empty where something else went wrong."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _token(env: Mapping[str, str]) -> str:

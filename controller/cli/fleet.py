@@ -5,24 +5,25 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import yaml
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from controller.cli import fleet_upgrade
+from controller.cli import fleet_upgrade, permission
+from controller.cli.client import CA_FILE
 from controller.cli.fleet_history import History
 from controller.cli.fleet_past import history
-from controller.cli.fleet_progress import FleetProgress
-from controller.cli.on_hosts import STOPPED, stop_by_signal, usual_inventories, variables_of
+from controller.cli.fleet_playing import CHECK, HOSTS_FAILED, INVENTORY, on_hosts, play, request_of
+from controller.cli.fleet_service import SERVICE
+from controller.cli.on_hosts import stop_by_signal, usual_inventories
 from controller.errors import ConfigurationError
 from controller.fleet import operations
 from controller.fleet.api import workers_of
@@ -31,7 +32,7 @@ from controller.fleet.description import describe
 from controller.fleet.desk import Grant, Reach
 from controller.fleet.events import TaskEvent
 from controller.fleet.inventory import InventoryHost, load_inventory
-from controller.fleet.operations import PlaybookRequest, Recap
+from controller.fleet.operations import Recap
 from controller.fleet.parts import PARTS
 from controller.fleet.platforms import Platform
 from controller.fleet.retirement import Retirement, retire
@@ -39,64 +40,28 @@ from controller.fleet.verification import faults
 from controller.printable import printable
 from controller.settings import Settings
 
-#: Some host is not as it should be.
-HOSTS_FAILED = 1
-
-_INVENTORY = click.option(
-    "-i",
-    "--inventory",
-    "inventories",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="Inventory file or folder; may be given again. "
-    "[default: STREAMSWARM_INVENTORY, else inventory/hosts.ini or hosts.yml]",
-)
-
-
-def _on_hosts(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of everything that runs a playbook on hosts; `_request` takes their values."""
-    for option in reversed(
-        (
-            _INVENTORY,
-            click.option(
-                "-l", "--limit", default="", help="Only these hosts or groups (an Ansible host pattern)."
-            ),
-            click.option(
-                "--forks",
-                type=click.IntRange(1, 200),
-                default=10,
-                show_default=True,
-                help="Hosts at the same time.",
-            ),
-            click.option(
-                "-e",
-                "--variables",
-                "variable_files",
-                type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                multiple=True,
-                help="YAML file with further variables; may be given again.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-_CHECK = click.option("--check", is_flag=True, help="Only say what would change.")
-
 
 @click.group()
-def fleet() -> None:
+@click.option(
+    "--ca-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Certificates, in PEM, by which the controller's is verified. [default: STREAMSWARM_CA_FILE, else the system's]",
+)
+def fleet(ca_file: Path | None) -> None:
     """Hosts of the inventory and the workers on them."""
+    if ca_file is not None:
+        # The playbooks' own look-ups read it there too.
+        os.environ[CA_FILE] = str(ca_file.absolute())
 
 
-fleet.add_command(history)
+for each in (history, *SERVICE):
+    fleet.add_command(each)
 
 
 @fleet.command()
-@_on_hosts
-@_CHECK
-def provision(**on_hosts: Any) -> None:
+@on_hosts
+@CHECK
+def provision(**chosen: Any) -> None:
     """Install the worker on hosts and let it enrol.
 
     Enrolment tokens come from the controller of this machine, or from the one that STREAMSWARM_URL and
@@ -116,9 +81,10 @@ def provision(**on_hosts: Any) -> None:
         }
         return Grant.from_answer(client.post("/enrolment-tokens", about))
 
-    request = _request(**on_hosts)
-    hosts = {host.name: host for host in load_inventory(request.inventories)}
-    _play(
+    request = request_of(**chosen)
+    permission.require(client, "operator", "to provision hosts")
+    hosts = operations.hosts_of(request)
+    play(
         lambda **watching: operations.provision(
             request,
             grant_for=grant_for,
@@ -132,8 +98,8 @@ def provision(**on_hosts: Any) -> None:
 
 
 @fleet.command()
-@_on_hosts
-@_CHECK
+@on_hosts
+@CHECK
 @click.option(
     "--on-controller",
     type=click.Choice([each.value for each in Retirement if each is not Retirement.DELETE_WITH_DATA]),
@@ -155,7 +121,7 @@ def remove(
     discard: bool,
     wait: int | None,
     yes: bool,
-    **on_hosts: Any,
+    **chosen: Any,
 ) -> None:
     """Take the worker off hosts, with everything that provisioning put there.
 
@@ -168,19 +134,21 @@ def remove(
         raise click.UsageError("--with-data deletes the worker at the controller; leave --on-controller away")
     how = Retirement.DELETE_WITH_DATA if with_data else Retirement(on_controller or Retirement.REVOKE)
     client = Client.from_environment()
-    request = _request(**on_hosts)
-    chosen = {"streamswarm_worker_keep_data": keep_data, "streamswarm_worker_discard": discard}
-    variables: dict[str, Any] = {name: True for name, value in chosen.items() if value}
+    request = request_of(**chosen)
+    flags = {"streamswarm_worker_keep_data": keep_data, "streamswarm_worker_discard": discard}
+    variables: dict[str, Any] = {name: True for name, value in flags.items() if value}
     if wait is not None:
         variables["streamswarm_worker_drain_timeout"] = wait
     request = dataclasses.replace(request, variables={**request.variables, **variables})
+    if not request.check and how is not Retirement.KEEP:
+        permission.require(client, "admin", "to revoke or delete the workers of removed hosts")
     if not yes and not request.check:
         where = f"the hosts `{request.limit}`" if request.limit else "ALL hosts of the group `workers`"
         sources = ", ".join(map(str, request.inventories))
         also = " and delete all their results at the controller" if with_data else ""
         click.confirm(f"Take the worker off {where} of {click.unstyle(sources)}{also}?", abort=True, err=True)
     with closing(client):
-        _play(
+        play(
             lambda **watching: operations.remove(
                 request, retire=lambda host: retire(client, host, how), **watching
             ),
@@ -191,9 +159,9 @@ def remove(
 
 
 @fleet.command()
-@_on_hosts
+@on_hosts
 @click.option("--ca", "root", is_flag=True, help="Replace the root of the certificate authority too.")
-def rotate(root: bool, **on_hosts: Any) -> None:
+def rotate(root: bool, **chosen: Any) -> None:
     """Have the workers renew their keys and certificates now, while they measure.
 
     With --ca, on the controller's own machine, a new root takes the place of the old one meanwhile; both are trusted until
@@ -203,7 +171,7 @@ def rotate(root: bool, **on_hosts: Any) -> None:
     from controller.fleet.rotating import rotate_root
     from controller.gateway import rotation
 
-    request = _request(**on_hosts)
+    request = request_of(**chosen)
     if root and request.limit:
         raise click.UsageError("--ca is about all workers; leave --limit away")
     settings = Settings.load()
@@ -221,7 +189,7 @@ def rotate(root: bool, **on_hosts: Any) -> None:
             cancelled=cancelled,
         )
 
-    _play(
+    play(
         operation,
         history=History("rotate", request),
         again="Rotating again goes on where it was.",
@@ -230,22 +198,25 @@ def rotate(root: bool, **on_hosts: Any) -> None:
 
 
 @fleet.command()
-@_on_hosts
-def verify(**on_hosts: Any) -> None:
+@on_hosts
+def verify(**chosen: Any) -> None:
     """Say of each host whether it is as provisioned; changes nothing.
 
-    Looks at the service, the release, the identity, policy and configuration on the host, and at whether its worker is
-    connected and delivers as the controller sees it. Exit codes are those of `provision`.
+    Looks at the service, the release, the identity, policy and configuration on the host and whether they are in force, and
+    at whether its worker is connected, delivers and keeps to the intended policy as the controller sees it. Exit codes are those of `provision`.
     """
     from controller.cli.client import Client
 
     client = Client.from_environment()
 
-    def examine(host: str) -> str:
-        return "; ".join(faults(workers_of(client, host), now=dt.datetime.now(dt.UTC)))
+    request = request_of(**chosen)
+    hosts = operations.hosts_of(request)
 
-    request = _request(**on_hosts)
-    _play(
+    def examine(host: str) -> str:
+        now = dt.datetime.now(dt.UTC)
+        return "; ".join(faults(workers_of(client, host), now=now, policy=hosts[host].policy))
+
+    play(
         lambda **watching: operations.verify(request, examine=examine, **watching),
         history=History("verify", request, client),
         again="Nothing was changed.",
@@ -254,8 +225,8 @@ def verify(**on_hosts: Any) -> None:
 
 
 @fleet.command()
-@_on_hosts
-@_CHECK
+@on_hosts
+@CHECK
 @click.option(
     "--to",
     "release",
@@ -270,7 +241,7 @@ def upgrade(
     patience_s: float,
     accept_inconclusive: bool,
     yes: bool,
-    **on_hosts: Any,
+    **chosen: Any,
 ) -> None:
     """Bring hosts to another release, canaries first, and back when it does not do.
 
@@ -279,7 +250,7 @@ def upgrade(
     host of such a step does not confirm that it was, 3 when there was too little to compare and the upgrade pauses, 2 and 130 as
     `provision` does. Running it again goes on where it was.
     """
-    request = _request(**on_hosts)
+    request = request_of(**chosen)
     if release:
         named = str(Path(release).absolute()) if release.endswith(".whl") else release
         request = dataclasses.replace(
@@ -322,7 +293,7 @@ def bundle(python: str, architecture: str, libc: str, part: str, release: str, a
 
 
 @fleet.command()
-@_INVENTORY
+@INVENTORY
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def inventory(inventories: tuple[Path, ...], as_json: bool) -> None:
     """Show the hosts of the inventory as StreamSwarm sees them."""
@@ -343,7 +314,7 @@ def inventory(inventories: tuple[Path, ...], as_json: bool) -> None:
 
 
 @fleet.command()
-@_INVENTORY
+@INVENTORY
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 @click.option(
     "--mend", "mends", is_flag=True, help="Bring site, labels and groups in line with the inventory."
@@ -389,7 +360,7 @@ def drift(inventories: tuple[Path, ...], as_json: bool, mends: bool) -> None:
 
 @fleet.command()
 @click.argument("group")
-@_INVENTORY
+@INVENTORY
 @click.option("--kind", default="ping", show_default=True, help="Kind of the tests.")
 @click.option(
     "-p",
@@ -455,45 +426,3 @@ def _parameters(given: tuple[str, ...]) -> dict[str, Any] | None:
         except yaml.YAMLError as error:
             raise ConfigurationError(f"the value in `{word}` is not YAML", mend="quote it") from error
     return values or None
-
-
-def _request(
-    *,
-    inventories: tuple[Path, ...],
-    limit: str,
-    forks: int,
-    variable_files: tuple[Path, ...],
-    check: bool = False,
-) -> PlaybookRequest:
-    """Turn the options of `_on_hosts` into a request."""
-    return PlaybookRequest(
-        inventories=usual_inventories(inventories),
-        limit=limit,
-        check=check,
-        forks=forks,
-        variables=variables_of(variable_files),
-    )
-
-
-def _play(
-    operation: Callable[..., Recap], *, again: str, verdict: str = "ready", history: History | None = None
-) -> NoReturn:
-    """Run an operation with its progress shown, print how each host came out of it, and end with its exit code.
-
-    With `history` the controller writes it down too, and may end it from there.
-    """
-    console = Console(stderr=True)
-    follow = operation if history is None else partial(history.follow, operation)
-    try:
-        with stop_by_signal() as stopped, FleetProgress(console) as progress:
-            recap = follow(on_event=progress.take, cancelled=stopped.is_set)
-    finally:
-        if history is not None and history.trouble:
-            console.print(
-                Text(printable(f"The controller's history lacks this run or its end: {history.trouble}"))
-            )
-    progress.show(recap, verdict)
-    if recap.cancelled:
-        console.print(f"Stopped. {again}")
-        sys.exit(STOPPED)
-    sys.exit(0 if recap.succeeded else HOSTS_FAILED)

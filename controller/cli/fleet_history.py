@@ -6,6 +6,7 @@ The command works without: where the controller is away, or the token does not s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 
 from controller.cli.client import Client
 from controller.errors import ConflictError, StreamSwarmError
@@ -38,8 +39,8 @@ class History:
         """Why it is not written down, or not to its end; empty when all is well."""
         return self._refused or (self._recording.trouble if self._recording else "")
 
-    def _begin(self) -> Recording | None:
-        """Write down that it begins; None where that is not possible.
+    def _begin(self, stack: ExitStack) -> Recording | None:
+        """Write down that it begins; None where that is not possible. A client made for it is closed with `stack`.
 
         Raises ConflictError when another operation works on one of the hosts, and ConfigurationError for an inventory
         that cannot be read.
@@ -50,7 +51,7 @@ class History:
         # Steps of an upgrade name each of their hosts.
         limit = request.limit if len(request.limit) <= LONGEST_LIMIT else f"{len(hosts)} hosts"
         try:
-            client = self._client or Client.from_environment()
+            client = self._client or stack.enter_context(closing(Client.from_environment()))
             made = client.post(
                 "/operations/begun",
                 {
@@ -77,10 +78,11 @@ class History:
         cancelled: Callable[[], bool],
     ) -> Recap:
         """Run an operation to its end, written down as far as that is possible; the controller may end it."""
-        recording = self._begin()
-        if recording is None:
-            return operation(on_event=on_event, cancelled=cancelled)
-        return recording.follow(operation, on_event=on_event, cancelled=cancelled)
+        with ExitStack() as stack:
+            recording = self._begin(stack)
+            if recording is None:
+                return operation(on_event=on_event, cancelled=cancelled)
+            return recording.follow(operation, on_event=on_event, cancelled=cancelled)
 
 
 class RestLedger:

@@ -68,6 +68,8 @@ def environment(private: Path) -> dict[str, str]:
         "LC_ALL": "C.UTF-8",
         "ANSIBLE_HOME": str(private / "home"),
         "ANSIBLE_LOCAL_TEMP": str(private / "tmp"),
+        # Its own place would be a folder in the account's home on each host, which stays there.
+        "ANSIBLE_REMOTE_TEMP": "/tmp",  # noqa: S108  what Ansible makes there is for its account alone
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "cp"),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_PIPELINING": "True",

@@ -24,6 +24,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -37,6 +38,8 @@ from controller.fleet.platforms import Platform
 
 #: Goes up when the layout of a release changes.
 LAYOUT = 2
+#: Bundles of each part and platform that are kept: the release in use, the one before, and some that were tried.
+KEPT = 5
 #: What installers write about themselves: it names this machine's paths, and nothing reads it on a host.
 _TRACES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")
 
@@ -104,8 +107,11 @@ def _ensure(platform: Platform, source: Source, folder: Path, report: Report) ->
             known = _load(path, platform, source.part)
             if known is not None:
                 report(f"the bundle {known.version} for {platform.tag} lies ready")
+                os.utime(path)
                 return known
-            return _build(platform, source, path, report)
+            built = _build(platform, source, path, report)
+            _prune(folder, platform, source.part)
+            return built
     except OSError as error:
         full = error.errno == errno.ENOSPC
         raise BundleError(
@@ -124,12 +130,24 @@ def ready_bundles(folder: Path) -> tuple[Bundle, ...]:
     return tuple({bundle.path: bundle for bundle in ready if bundle is not None}.values())
 
 
+def _prune(folder: Path, platform: Platform, part: Part) -> None:
+    """Remove the bundles of a part and platform that were given out last before `KEPT` others were."""
+    lying = [
+        bundle.path for bundle in _lying(part, folder) if bundle.platform == platform and bundle.path.exists()
+    ]
+    for path in sorted(lying, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+        # The description first, as it promises the archive.
+        _description_of(path).unlink()
+        path.unlink()
+
+
 def _of_version(platform: Platform, part: Part, version: str, folder: Path) -> Bundle:
     """Return the bundle of a version that lies ready for a platform."""
     _make_own(folder)
     lying = [bundle for bundle in _lying(part, folder) if bundle.platform == platform]
     for bundle in lying:
         if bundle.version == version and archive.file_hash(bundle.path) == bundle.sha256:
+            os.utime(bundle.path)
             return bundle
     known = ", ".join(sorted(bundle.version for bundle in lying)) or "none"
     raise BundleError(
@@ -224,6 +242,7 @@ def _load(path: Path, platform: Platform, part: Part) -> Bundle | None:
 
 
 def _build(platform: Platform, source: Source, path: Path, report: Report) -> Bundle:
+    started = time.monotonic()
     report(f"building the {source.part.name} bundle for {platform.tag}")
     with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as name:
         workshop = Path(name)
@@ -254,7 +273,8 @@ def _build(platform: Platform, source: Source, path: Path, report: Report) -> Bu
         description = workshop / "description.json"
         description.write_text(json.dumps(bundle.description(), indent=2) + "\n", encoding="utf-8")
         description.rename(_description_of(path))
-    report(f"bundle {version}: {path.stat().st_size / 1e6:.1f} MB")
+    took_s = time.monotonic() - started
+    report(f"bundle {version}: {path.stat().st_size / 1e6:.1f} MB, built in {took_s:.1f} s")
     return bundle
 
 

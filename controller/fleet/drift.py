@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from controller.errors import ConfigurationError
 from controller.fleet.bundles import Bundle
 from controller.fleet.inventory import InventoryHost
+from controller.policies import comparable, same_policy
 from streamswarm.targets import shown
 
 #: The group whose hosts get a worker, as in the playbooks.
@@ -253,8 +254,9 @@ def _differences(host: InventoryHost, worker: FleetWorker, releases: Releases) -
         if right and not any(_is_version(worker.version, version) for version in right):
             wanted = " or ".join(version.rstrip("+") for version in right)
             yield drift(DriftKind.VERSION, again, wanted=wanted, found=worker.version)
-        if host.policy is not None and _plain(host.policy) != _plain(worker.policy):
-            yield drift(DriftKind.POLICY, again, wanted=_plain(host.policy), found=_plain(worker.policy))
+        if host.policy is not None and not same_policy(host.policy, worker.policy):
+            intended, kept = comparable(host.policy), comparable(worker.policy)
+            yield drift(DriftKind.POLICY, again, wanted=intended, found=kept)
     if host.site != worker.site:
         yield drift(DriftKind.SITE, here, wanted=host.site, found=worker.site)
     if dict(host.labels) != dict(worker.labels):
@@ -272,15 +274,6 @@ def _not_compared(host: InventoryHost, worker: FleetWorker, releases: Releases) 
 
 def _is_version(version: str, wanted: str) -> bool:
     return version.startswith(wanted) or version == wanted[:-1] if wanted.endswith("+") else version == wanted
-
-
-def _plain(policy: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a policy so that what means the same is the same: unset, empty and off are the defaults."""
-    return {
-        key: sorted(map(str, value)) if isinstance(value, list | tuple) else value
-        for key, value in policy.items()
-        if value is not None and value is not False and value != []
-    }
 
 
 def _words(value: Any) -> str:

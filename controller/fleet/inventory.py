@@ -17,6 +17,8 @@ from controller.programs import module_command
 
 #: What a worker may be called; the role checks the same.
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
+#: What a host shall let its worker do.
+POLICY_VARIABLE = "streamswarm_worker_policy"
 #: Seconds that reading may take; dynamic inventories ask other systems.
 TIMEOUT = 120
 
@@ -98,7 +100,7 @@ def _host(name: str, variables: Mapping[str, Any], groups: set[str]) -> Inventor
         measured_address=_text(variables, "streamswarm_address", name) or address,
         site=_text(variables, "streamswarm_site", name),
         labels={str(key): str(value) for key, value in labels.items()},
-        policy=_policy(variables.get("streamswarm_worker_policy")),
+        policy=policy_of(variables.get(POLICY_VARIABLE)),
         bundle=_text(variables, "streamswarm_worker_bundle", name),
     )
 
@@ -114,7 +116,7 @@ def _unmarked(value: Any) -> Any:
     return {key: _unmarked(item) for key, item in value.items()}
 
 
-def _policy(value: Any) -> Mapping[str, Any] | None:
+def policy_of(value: Any) -> Mapping[str, Any] | None:
     """Return a policy that stands in the inventory as it is; templates and vaulted values are Ansible's to read."""
     if value is None:
         return {}

@@ -16,7 +16,7 @@ from controller.errors import StreamSwarmError
 from controller.fleet.ansible import environment, private_folder
 from controller.fleet.desk import SOCKET_VARIABLE, AskReach, GrantFor, open_desk
 from controller.fleet.events import EventReader, HostRecap, TaskEvent, TaskState
-from controller.fleet.inventory import load_inventory
+from controller.fleet.inventory import POLICY_VARIABLE, InventoryHost, load_inventory, policy_of
 
 OnEvent = Callable[[TaskEvent], None]
 #: Does what is left to do here for a host, by its name; returns what there is to say about it.
@@ -122,6 +122,39 @@ def rotate(
         return run_playbook("rotate.yml", request, private=private, on_event=on_event, cancelled=cancelled)
 
 
+def restart(
+    request: PlaybookRequest,
+    *,
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Recap:
+    """Start the workers anew; returns which of them are connected again."""
+    with private_folder() as private:
+        return run_playbook("restart.yml", request, private=private, on_event=on_event, cancelled=cancelled)
+
+
+def drain(
+    request: PlaybookRequest,
+    *,
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Recap:
+    """Take the workers out of service until they are resumed; what they have measured is delivered first."""
+    with private_folder() as private:
+        return run_playbook("drain.yml", request, private=private, on_event=on_event, cancelled=cancelled)
+
+
+def resume(
+    request: PlaybookRequest,
+    *,
+    on_event: OnEvent = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Recap:
+    """Put workers that were drained into service again; returns which of them are connected."""
+    with private_folder() as private:
+        return run_playbook("resume.yml", request, private=private, on_event=on_event, cancelled=cancelled)
+
+
 def verify(
     request: PlaybookRequest,
     *,
@@ -177,6 +210,15 @@ def roll_back(
     ours = _with(request, streamswarm_worker_bad_release=bad_release)
     with private_folder() as private:
         return run_playbook("rollback.yml", ours, private=private, on_event=on_event)
+
+
+def hosts_of(request: PlaybookRequest) -> dict[str, InventoryHost]:
+    """Return the hosts of a request's inventories by name, with the policy that its further variables give them."""
+    hosts = load_inventory(request.inventories)
+    if POLICY_VARIABLE in request.variables:
+        policy = policy_of(request.variables[POLICY_VARIABLE])
+        hosts = tuple(dataclasses.replace(host, policy=policy) for host in hosts)
+    return {host.name: host for host in hosts}
 
 
 def _with(request: PlaybookRequest, **variables: Any) -> PlaybookRequest:

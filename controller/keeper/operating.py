@@ -47,6 +47,7 @@ _VARIABLES = {
     "discard": "streamswarm_worker_discard",
     "wait": "streamswarm_worker_drain_timeout",
     "release": "streamswarm_worker_to",
+    "force": "streamswarm_worker_force",
 }
 
 
@@ -129,7 +130,7 @@ def _provision(order: Order, **watching: Any) -> Recap:
         return Grant(token=token, ca_pem=found.ca_pem, enrolment=found.enrolment, gateways=found.gateways)
 
     api = OwnApi(order.engine, order.actor)
-    hosts = {host.name: host for host in load_inventory(request.inventories)}
+    hosts = playbooks.hosts_of(request)
     return playbooks.provision(
         request,
         grant_for=grant_for,
@@ -147,22 +148,32 @@ def _remove(order: Order, **watching: Any) -> Recap:
 
 def _verify(order: Order, **watching: Any) -> Recap:
     api = OwnApi(order.engine, order.actor)
+    hosts = playbooks.hosts_of(order.request)
 
     def examine(host: str) -> str:
-        return "; ".join(faults(workers_of(api, host), now=dt.datetime.now(dt.UTC)))
+        now = dt.datetime.now(dt.UTC)
+        return "; ".join(faults(workers_of(api, host), now=now, policy=hosts[host].policy))
 
     return playbooks.verify(order.request, examine=examine, **watching)
 
 
-def _rotate(order: Order, **watching: Any) -> Recap:
-    return playbooks.rotate(order.request, **watching)
+def _plainly(play: Callable[..., Recap]) -> Callable[..., Recap]:
+    """Return what runs a playbook that needs nothing of the controller."""
+
+    def run(order: Order, **watching: Any) -> Recap:
+        return play(order.request, **watching)
+
+    return run
 
 
 _KINDS: Mapping[str, Callable[..., Recap]] = {
     "provision": _provision,
     "upgrade": upgrade,
     "verify": _verify,
-    "rotate": _rotate,
+    "restart": _plainly(playbooks.restart),
+    "drain": _plainly(playbooks.drain),
+    "resume": _plainly(playbooks.resume),
+    "rotate": _plainly(playbooks.rotate),
     "remove": _remove,
 }
 if set(_KINDS) != set(ASKED):

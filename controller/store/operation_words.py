@@ -10,12 +10,15 @@ from controller.checking import Checker
 from streamswarm.targets import shown
 
 #: Every kind of operation, by the name of its command.
-KINDS = ("provision", "upgrade", "rollback", "verify", "rotate", "remove")
+KINDS = ("provision", "upgrade", "rollback", "verify", "restart", "drain", "resume", "rotate", "remove")
 #: Kinds that a keeper runs, each with its options.
 ASKED: Mapping[str, tuple[str, ...]] = {
     "provision": (),
     "upgrade": ("release", "canary", "batch", "patience", "accept_inconclusive"),
     "verify": (),
+    "restart": ("force",),
+    "drain": ("wait",),
+    "resume": (),
     "rotate": (),
     "remove": ("on_controller", "keep_data", "discard", "wait"),
 }
@@ -25,6 +28,8 @@ CANARY, BATCH, PATIENCE_S = 1, 10, 900
 HARMLESS = ("verify",)
 #: Kinds that a keeper brings to their end once they have begun: they undo what went wrong.
 NEVER_CANCELLED = ("rollback",)
+#: Kinds that want the hosts named: they were hardly ever meant for all.
+NAMED = ("restart", "drain", "resume")
 RETIREMENTS = ("revoke", "delete", "delete-with-data", "keep")
 FIELDS = ("kind", "limit", "check", "forks", "options")
 MOST_FORKS = 200
@@ -50,6 +55,8 @@ def read_asked(checker: Checker) -> dict[str, Any]:
     limit = checker.text("limit", longest=LONGEST_LIMIT)
     if limit and not _PATTERN.match(limit):
         checker.add("limit", "must be names of hosts or groups with `:`, `,`, `!`, `&` or `*` between them")
+    if kind in NAMED and not limit:
+        checker.add("limit", "must name hosts or groups; `workers` names them all")
     check = checker.flag("check") if checker.given("check") else False
     if check and kind == "verify":
         checker.add("check", "verifying changes nothing anyhow")
@@ -91,7 +98,7 @@ def _options(checker: Checker, kind: str) -> dict[str, Any]:
             checker.add(f"options.{shown(str(name))}", f"`{kind}` has no such option")
     inner = Checker(given, tuple(map(str, given)))
     options: dict[str, Any] = {}
-    for name in ("keep_data", "discard", "accept_inconclusive"):
+    for name in ("keep_data", "discard", "accept_inconclusive", "force"):
         if inner.given(name) and inner.flag(name):
             options[name] = True
     if inner.given("on_controller"):

@@ -69,6 +69,8 @@ options:
       - Certificates, in PEM, by which the dashboard's certificate is verified; those of the system unless given.
         There is no way to leave that out.
     type: path
+    env:
+      - name: STREAMSWARM_CA_FILE
   timeout:
     description: Seconds to wait for an answer.
     type: int

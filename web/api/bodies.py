@@ -99,6 +99,10 @@ WORKER = fields(
         "site": {"type": ["string", "null"], "maxLength": 63},
         "labels": _LABELS,
         "groups": _WORDS,
+        "intended_policy": said(
+            {"type": ["object", "null"]},
+            "What the inventory wants its policy to be, as provisioning tells it.",
+        ),
     }
 )
 
@@ -163,6 +167,7 @@ OPERATION = fields(
                         },
                         "patience": {"type": ["number", "null"], "minimum": 0, "maximum": 86_400},
                         "accept_inconclusive": {"type": "boolean"},
+                        "force": {"type": "boolean"},
                     }
                 ),
                 "type": ["object", "null"],
@@ -170,7 +175,8 @@ OPERATION = fields(
             "Of `remove`: what becomes of the worker here, whether its data stay on the host, whether results that cannot "
             "be delivered may be lost, and the seconds to deliver them in. Of `upgrade`: the version of a bundle that lies "
             "ready (the controller's own release unless sent), the hosts that go first, those of each further step, the "
-            "seconds in which a step's hosts gather runs to be compared, and whether to go on where there is too little.",
+            "seconds in which a step's hosts gather runs to be compared, and whether to go on where there is too little. Of "
+            "`drain`: the seconds to deliver in. Of `restart`: whether to kill the worker.",
         ),
     },
     "kind",

@@ -11,7 +11,7 @@ from controller.checking import Checker
 from controller.plain import instant
 from controller.roots import trusted_roots
 from controller.settings import Settings
-from controller.store.commands.enrolment import make_enrolment_token
+from controller.store.commands.enrolment import RevokedError, make_enrolment_token
 from streamswarm.contract import InvalidInputError, Problem
 from web.api import bodies
 from web.api.asking import body
@@ -20,6 +20,7 @@ from web.api.describing import INSTANT, described
 from web.api.schemas import closed
 from web.auth import principal, requires
 from web.database import transaction
+from web.errors import ForbiddenError
 
 _TEXT = {"type": "string"}
 _REACH: dict[str, Any] = {
@@ -50,7 +51,10 @@ def show_enrolment() -> Response:
 @requires("operator")
 @described(body=bodies.ENROLMENT, answers=_GRANT, status=201)
 def create_enrolment_token() -> tuple[Response, int]:
-    """Make a one-time token for one host of the inventory, and tell where to enrol with it."""
+    """Make a one-time token for one host of the inventory, and tell where to enrol with it.
+
+    For a host whose worker was revoked it takes the role `admin`, as revoking does.
+    """
     checker = Checker(body(), ("host", "site", "labels", "groups"))
     host = checker.text("host", longest=253, required=True)
     site = "".join(checker.words_of("site", [checker.value("site")])) if checker.value("site") else ""
@@ -68,7 +72,10 @@ def create_enrolment_token() -> tuple[Response, int]:
                 site=site,
                 labels=labels,
                 groups=groups,
+                may_revoke=principal().allows("admin"),
             )
+        except RevokedError as error:
+            raise ForbiddenError(error.message, mend=error.mend) from error
         except InvalidInputError as error:
             raise InvalidInputError(
                 [

@@ -78,7 +78,7 @@ def list_refused_results(worker_id: uuid.UUID) -> Response:
 @requires("operator")
 @described(body=bodies.WORKER, answers=_SHOWN, conflicts=True)
 def update_worker(worker_id: uuid.UUID) -> Response:
-    """Change name, site, labels or groups."""
+    """Change name, site, labels, groups or the policy that is intended for it."""
     values = body()
     with transaction() as database:
         record = commands.update(database, worker_id, values, actor=principal().actor)

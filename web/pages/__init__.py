@@ -24,7 +24,7 @@ from web.pages import (
     workers,
 )
 from web.pages.blueprint import blueprint
-from web.pages.formatting import filters, icon, time_tag
+from web.pages.formatting import fact, filters, icon, time_tag
 from web.pages.states import ICONS
 
 __all__ = [
@@ -60,7 +60,7 @@ def init_app(app: Flask) -> None:
     """Give the application its pages, and templates what they call."""
     app.register_blueprint(blueprint)
     app.jinja_env.filters.update(filters())
-    app.jinja_env.globals.update(icon=icon, time_tag=time_tag, state_icons=ICONS)
+    app.jinja_env.globals.update(fact=fact, icon=icon, time_tag=time_tag, state_icons=ICONS)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.context_processor(_context)

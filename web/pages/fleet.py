@@ -39,6 +39,9 @@ KINDS = {
     "provision": "Provision: install the worker, or bring it in line with the inventory",
     "upgrade": "Upgrade: bring hosts to a release step by step, and back where their measurements say so",
     "verify": "Verify: look whether hosts are as provisioned; changes nothing",
+    "restart": "Restart: start workers anew, in order",
+    "drain": "Drain: take workers out of service until they are resumed; what they have measured is delivered first",
+    "resume": "Resume: put workers that were drained into service again",
     "rotate": "Rotate: have workers renew their keys and certificates now, while they measure",
     "remove": "Remove: take the worker off hosts; its results stay",
 }

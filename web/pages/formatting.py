@@ -19,6 +19,7 @@ __all__ = [
     "NOTHING",
     "ago",
     "exact",
+    "fact",
     "filters",
     "icon",
     "marked",
@@ -31,6 +32,8 @@ __all__ = [
     "time_tag",
 ]
 
+#: Instants after the year 2099 are none, microseconds since 1970.
+_LATEST_US = 4_102_444_800_000_000
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -64,6 +67,15 @@ def time_tag(instant: dt.datetime | None, *, empty: str = "never") -> Markup:
         exact(instant),
         ago(instant),
     )
+
+
+def fact(key: str, value: Any) -> Any:
+    """Return a fact of a worker's as people read it, by the unit in its name; a limit of 0 is none."""
+    if key in ("memory_max_bytes", "tasks_max", "open_files_max") and not value:
+        return "no limit"
+    if key.endswith("_us") and isinstance(value, int) and 0 < value < _LATEST_US:
+        return time_tag(dt.datetime.fromtimestamp(value / 1_000_000, dt.UTC))
+    return quantity(value, "By") if key.endswith("_bytes") else shown(value)
 
 
 def icon(name: str, css: str = "") -> Markup:

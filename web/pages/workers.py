@@ -7,17 +7,24 @@ import uuid
 from flask import flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from controller.errors import ConflictError
+from controller.store.commands import operations
 from controller.store.commands import workers as commands
+from controller.store.operation_words import NAMED
 from controller.store.queries import pages, quarantine, workers
 from streamswarm import contract
+from streamswarm.contract import InvalidInputError
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
 from web.pages.context import actor, list_template
+from web.pages.entity_form import problems_of
 from web.pages.states import worker_state
 
 #: Refused results that are listed.
 _MOST_REFUSED = 50
+#: Host of the worker that `streamswarm up` runs beside the controller and looks after: no inventory has it.
+_LOCAL = "localhost"
 
 
 @blueprint.get("/workers", endpoint="workers")
@@ -57,6 +64,23 @@ def worker_live(worker_id: uuid.UUID) -> str:
     return render_template("workers/live.html", **_worker(worker_id))
 
 
+@blueprint.post("/workers/<uuid:worker_id>/operate")
+@requires("admin")
+def worker_operate(worker_id: uuid.UUID) -> Response:
+    """Have a keeper do something to the worker's host: `kind` says what."""
+    with transaction() as session:
+        found = workers.get(session, worker_id)
+    try:
+        with transaction() as session:
+            kind = request.form.get("kind", "")
+            values = {"kind": kind if kind in NAMED else "", "limit": found.host_name}
+            asked = operations.ask(session, values, actor=actor())
+    except (InvalidInputError, ConflictError) as error:
+        flash("; ".join(problem.message for problem in problems_of(error)), "info")
+        return redirect(url_for("pages.worker", worker_id=worker_id))
+    return redirect(url_for("pages.operation", operation_id=asked.id))
+
+
 @blueprint.post("/workers/<uuid:worker_id>/revoke")
 @requires("admin")
 def worker_revoke(worker_id: uuid.UUID) -> Response:
@@ -92,4 +116,5 @@ def _worker(worker_id: uuid.UUID) -> dict[str, object]:
         "word": word,
         "announced": announced,
         "jobs": jobs,
+        "operable": found.host_name != _LOCAL and found.state not in ("revoked", "pending"),
     }

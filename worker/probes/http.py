@@ -18,7 +18,7 @@ from worker.probing import Availability, Need, Outcome, ProbeContext, ProbeFailu
 from worker.wire import options
 from worker.wire.deadline import time_limit
 from worker.wire.http_body import Body
-from worker.wire.http_client import HttpLine
+from worker.wire.http_client import HttpLine, prepare_tls
 from worker.wire.http_exchange import Exchange
 from worker.wire.source import Source
 from worker.wire.stream import UNREAD_BYTES, PeerClosedError
@@ -65,6 +65,8 @@ async def run(target: Target, spec: HttpSpec, context: ProbeContext) -> Outcome:
     volume = Volume(_most_bytes(spec))
     this = _Run(spec=spec, context=context, demands=demands.demands(spec), volume=volume)
     order = requests.order(target, spec)
+    if order.scheme == "https":
+        await prepare_tls(spec.version or "auto", verify=spec.verify_tls)
     ends_ns = time.perf_counter_ns() + spec.timeout_ms * 1_000_000
     try:
         async with time_limit(spec.timeout_ms / 1000):

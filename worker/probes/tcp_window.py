@@ -41,6 +41,8 @@ async def run(target: Target, spec: TcpWindowSpec, context: ProbeContext) -> Out
     """Transfer once; a transfer that a limit ended is as good as one that ended by itself."""
     parts = urlsplit(target.url or "")
     port = target.port or _DEFAULT_PORTS[parts.scheme]
+    if parts.scheme == "https":
+        await tls.prepare(verify=spec.verify_tls, alpn=tls.HTTP1)
     source = Source.parse(spec.source)
     resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
@@ -162,7 +164,7 @@ class _Run:
         if urlsplit(self._target.url or "").scheme != "https":
             return
         started_ns = time.perf_counter_ns()
-        context = tls.client_context(verify=self._spec.verify_tls)
+        context = tls.client_context(verify=self._spec.verify_tls, alpn=tls.HTTP1)
         with tls.handshake_failures(self._where, self._metrics):
             await self._within(
                 self._stream.start_tls(context, self._target.host), "the TLS handshake did not end"

@@ -39,6 +39,7 @@ async def run(target: Target, spec: TlsSpec, context: ProbeContext) -> Outcome:
     """Connect, shake hands, look at what came, and close."""
     source = Source.parse(spec.source)
     name = expected_name(spec.server_name, target.host)
+    await tls_validation.prepare()
     resolved = await context.resolve(target.host, source.family(target.host, spec.address_family))
     address = resolved.addresses[0]
     port = target.port or spec.port

@@ -156,6 +156,8 @@ class OpenStream:
         """Return a new stream and the instant at which its connection was begun; raises ProbeFailure or SpentError."""
         server, traffic = self._server, self._traffic
         traffic.volume.room(1)
+        if self._secure:
+            await tls.prepare(verify=server.verify, alpn=self._alpn)
         connection = await connect(
             server.address, server.port, timeout_s=None, dscp=server.dscp, source=server.source
         )

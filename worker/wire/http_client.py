@@ -27,6 +27,11 @@ from worker.wire.volume import SpentError, Volume
 _OFFERS = {"auto": ("h2", "http/1.1"), "1.1": ("http/1.1",), "2": ("h2",)}
 
 
+async def prepare_tls(version: str, *, verify: bool) -> None:
+    """Have made, before anything is timed, what connections under TLS need for a version of HTTP."""
+    await tls.prepare(verify=verify, alpn=_OFFERS[version])
+
+
 class HttpLine:
     """One connection to one server; whoever holds it closes it. Its faults are raised as ProbeFailure."""
 
@@ -77,6 +82,8 @@ class HttpLine:
 
         `version` is `auto`, `1.1` or `2`; `url` is for messages.
         """
+        if server_name is not None:
+            await prepare_tls(version, verify=verify)
         connection = await connect(self.address, self._port, timeout_s=None, dscp=dscp, source=source)
         self._sock = connection.sock
         self.connect_ms = connection.connect_ms

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import re
 import ssl
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,16 @@ _KEPT_BYTES = 8_192
 _PYTHONS_OWN = re.compile(r"^\[[^]]*\] *| *\(_ssl\.c:\d+\)$")
 
 
+#: What is offered where only HTTP/1.1 is spoken.
+HTTP1 = ("http/1.1",)
+#: Contexts that were prepared; what is made for several runs at once is made for the first of them.
+_prepared: set[tuple[bool, tuple[str, ...]]] = set()
+_making = threading.Lock()
+
+
 @functools.cache
-def client_context(*, verify: bool, alpn: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLContext:
-    """Return the context for probes; loading the host's authorities takes 20 ms, so it is made once."""
+def client_context(*, verify: bool, alpn: tuple[str, ...]) -> ssl.SSLContext:
+    """Return the context for probes; loading the host's authorities takes tens of milliseconds, so it is made once."""
     context = ssl.create_default_context()
     context.set_alpn_protocols(list(alpn))
     if not verify:
@@ -40,10 +49,28 @@ def client_context(*, verify: bool, alpn: tuple[str, ...] = ("http/1.1",)) -> ss
     return context
 
 
+async def prepare(*, verify: bool, alpn: tuple[str, ...]) -> None:
+    """Have a context made before anything is timed, in a thread, so that its making is in nobody's measurement."""
+    if (verify, alpn) not in _prepared:
+        await apart(lambda: client_context(verify=verify, alpn=alpn))
+        _prepared.add((verify, alpn))
+
+
+async def apart(make: Callable[[], object]) -> None:
+    """Have something made in a thread, one after another; where none can be started, whoever needs it makes it."""
+
+    def work() -> None:
+        with _making:
+            make()
+
+    with contextlib.suppress(RuntimeError):  # no thread can be started
+        await asyncio.to_thread(work)
+
+
 def knows_authorities() -> bool:
     """Whether this host knows any certificate authority; without one no certificate can be found to be valid."""
     folder = ssl.get_default_verify_paths().capath
-    if client_context(verify=True).cert_store_stats()["x509"]:
+    if client_context(verify=True, alpn=HTTP1).cert_store_stats()["x509"]:
         return True
     return folder is not None and any(Path(folder).iterdir())
 

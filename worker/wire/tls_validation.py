@@ -10,7 +10,7 @@ from datetime import datetime
 
 from OpenSSL import crypto
 
-from worker.wire.tls import knows_authorities
+from worker.wire.tls import apart, knows_authorities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,12 @@ def validate(chain: tuple[bytes, ...], now: datetime) -> Validation | None:
     elapsed_ns = time.perf_counter_ns() - started_ns
     ders = tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, one) for one in path)
     return Validation(elapsed_ns=elapsed_ns, error=None, path=ders)
+
+
+async def prepare() -> None:
+    """Have the host's authorities read before anything is timed, in a thread; see `worker.wire.tls.prepare`."""
+    if not authorities.cache_info().currsize:
+        await apart(authorities)
 
 
 @functools.cache

@@ -13,13 +13,17 @@ from typing import Any
 from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from controller.errors import NotFoundError
+from controller.errors import NotFoundError, StreamSwarmError
 from controller.store.commands.audit import SYSTEM, Actor, record
 from controller.store.entities import Certificate, EnrolmentToken, Worker
 from streamswarm.contract import InvalidInputError, Problem
 from streamswarm.targets import shown
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
+
+
+class RevokedError(StreamSwarmError):
+    """The worker was revoked, and who asks may not undo that."""
 
 
 def hash_token(token: str) -> bytes:
@@ -36,10 +40,12 @@ def make_enrolment_token(
     site: str = "",
     labels: Mapping[str, Any] | None = None,
     groups: Sequence[str] = (),
+    may_revoke: bool = True,
 ) -> str:
     """Make a token with which the inventory host `host_name` can enrol once within `minutes`.
 
-    The token is returned this once; the store keeps its hash. Raises InvalidInputError for an odd name or life.
+    The token is returned this once; the store keeps its hash. Raises InvalidInputError for an odd name or life, and
+    RevokedError where the host's worker was revoked and who asks may not revoke: it would take that back.
     """
     problems = []
     if not _HOST_NAME.match(host_name):
@@ -53,6 +59,11 @@ def make_enrolment_token(
         problems.append(Problem(path="minutes", message="must be above 0 and at most a week (10080)"))
     if problems:
         raise InvalidInputError(problems)
+    if not may_revoke and _is_revoked(session, host_name):
+        raise RevokedError(
+            f"the worker of the host {host_name} was revoked, and only who may revoke can let it enrol again",
+            mend="have an administrator provision the host, or delete the worker",
+        )
     token = secrets.token_urlsafe(32)
     row = EnrolmentToken(
         token_hash=hash_token(token),
@@ -67,6 +78,16 @@ def make_enrolment_token(
     session.flush()
     record(session, actor, "enrolment_token.create", "enrolment_token", row.id, {"host_name": host_name})
     return token
+
+
+def _is_revoked(session: Session, host_name: str) -> bool:
+    """Whether the host's worker is revoked. One who revokes it now waits, and ends the token that is being made."""
+    revoked_at = session.scalar(
+        select(Worker.revoked_at)
+        .where(Worker.host_name == host_name, Worker.deleted_at.is_(None))
+        .with_for_update(read=True)
+    )
+    return revoked_at is not None
 
 
 def revoke_worker(session: Session, name: str, *, actor: Actor = SYSTEM) -> uuid.UUID:

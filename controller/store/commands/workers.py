@@ -17,14 +17,19 @@ from controller.store.commands.audit import Actor
 from controller.store.entities import Worker
 from controller.store.queries import workers
 from controller.store.queries.workers import WorkerRecord
+from streamswarm.targets import shown
 
-FIELDS = ("name", "site", "labels", "groups")
+FIELDS = ("name", "site", "labels", "groups", "intended_policy")
+#: By these no test chooses its workers.
+_OF_NO_PLAN = {"name", "intended_policy"}
+#: Keys of a policy, entries of one, characters of an entry.
+_MOST_KEYS, _MOST_ENTRIES, _LONGEST_ENTRY = 50, 1000, 300
 
 
 def update(
     session: Session, worker_id: uuid.UUID, values: Mapping[str, Any], *, actor: Actor
 ) -> WorkerRecord:
-    """Change the name, site, labels or groups of a worker; tests that select by them are planned anew."""
+    """Change the name, site, labels, groups or intended policy of a worker; tests that select by them are planned anew."""
     entity = _locked(session, worker_id)
     checker = Checker(values, FIELDS)
     readers: dict[str, Callable[[], Any]] = {
@@ -32,6 +37,7 @@ def update(
         "site": lambda: _site(checker),
         "labels": lambda: checker.labels("labels"),
         "groups": lambda: checker.words("groups"),
+        "intended_policy": lambda: _policy(checker),
     }
     checked = {name: readers[name]() for name in FIELDS if name in values}
     checker.done()
@@ -43,7 +49,7 @@ def update(
             session, actor, "worker.update", "worker", entity.id, {"host_name": entity.host_name, **changed}
         )
         session.flush()
-        if changed.keys() - {"name"}:
+        if changed.keys() - _OF_NO_PLAN:
             queue.plan_worker(session.connection(), entity.id)
     return workers.get(session, worker_id)
 
@@ -97,3 +103,31 @@ def _site(checker: Checker) -> str:
     if checker.value("site") in ("", None):
         return ""
     return "".join(checker.words_of("site", [checker.value("site")], most=1)[:1])
+
+
+def _policy(checker: Checker) -> dict[str, Any] | None:
+    """Return the policy that is intended, as the worker's own host takes it: keys with plain values or lists of them."""
+    value = checker.value("intended_policy")
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or len(value) > _MOST_KEYS:
+        checker.add("intended_policy", f"must be null, or a mapping of at most {_MOST_KEYS} keys to values")
+        return None
+    for key, inner in value.items():
+        items = (
+            checker.items(f"intended_policy.{shown(str(key))}", inner, most=_MOST_ENTRIES)
+            if isinstance(inner, list)
+            else [inner]
+        )
+        if not all(_is_plain(item) for item in (key, *items)):
+            checker.add(
+                f"intended_policy.{shown(str(key))}",
+                "must be a text, number or truth value, or a list of such",
+            )
+    return dict(value)
+
+
+def _is_plain(item: Any) -> bool:
+    if isinstance(item, str):
+        return len(item) <= _LONGEST_ENTRY and item.isprintable()
+    return item is None or isinstance(item, bool) or (isinstance(item, int) and abs(item) < 2**63)

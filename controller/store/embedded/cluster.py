@@ -108,8 +108,9 @@ class Cluster:
             raise ConfigurationError(
                 f"the database in {self.path} was written by PostgreSQL {found}; this release brings "
                 f"PostgreSQL {MAJOR_VERSION}",
-                mend="dump it with the release that wrote it and restore the dump here, or set "
-                "STREAMSWARM_DATABASE_URL to a server of that version",
+                mend="with the release that wrote it: streamswarm backup FILE, streamswarm down; then move "
+                f"{self.path.parent} away, and with this release: streamswarm restore FILE (docs/how-to/backup.md). Or set "
+                f"STREAMSWARM_DATABASE_URL to a server of version {found}",
             )
 
     def write_configuration(self, socket_dir: Path) -> None:

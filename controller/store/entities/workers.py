@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from controller.store.entities.base import Base, id_column, now_column
@@ -36,6 +37,8 @@ class Worker(Base):
     boot_id: Mapped[str] = mapped_column(server_default="")
     facts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     policy: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    #: What provisioning said last that its policy shall be; NULL where nobody ever did.
+    intended_policy: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     #: `{kind: {available, reason, mend}}` as announced.
     kinds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     #: Grows with each Hello; the newest stream wins.

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
+from controller.policies import same_policy
 from controller.store.entities import Backlog, Certificate, Job, OverdueJob, Process, Worker
 from controller.store.health import BACKLOG, PATIENCE, STALE_S, is_clock_off
 from controller.store.queries.destinations import contains
@@ -42,6 +43,10 @@ class WorkerRecord:
     facts: Mapping[str, Any]
     #: What its local policy allows.
     policy: Mapping[str, Any]
+    #: What provisioning said last that its policy shall be; null where nobody ever did.
+    intended_policy: Mapping[str, Any] | None = None
+    #: Whether it keeps to another policy than that, as far as it has said.
+    policy_differs: bool = False
     #: `{kind: {available, reason, mend}}`.
     kinds: Mapping[str, Any]
     connected_at: dt.datetime | None
@@ -208,6 +213,10 @@ def _record(row: Any) -> WorkerRecord:
         contract_version=entity.contract_version,
         facts=entity.facts,
         policy=entity.policy,
+        intended_policy=entity.intended_policy,
+        policy_differs=entity.connected_at is not None
+        and entity.intended_policy is not None
+        and not same_policy(entity.intended_policy, entity.policy),
         kinds=entity.kinds,
         connected_at=entity.connected_at,
         disconnected_at=entity.disconnected_at,

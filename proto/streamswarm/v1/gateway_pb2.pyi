@@ -101,7 +101,7 @@ class KindAvailability(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., available: _Optional[bool] = ..., reason: _Optional[str] = ..., mend: _Optional[str] = ...) -> None: ...
 
 class Facts(_message.Message):
-    __slots__ = ("host_name", "os", "kernel", "architecture", "python", "cpu_count", "memory_bytes", "boot_time_us", "addresses")
+    __slots__ = ("host_name", "os", "kernel", "architecture", "python", "cpu_count", "memory_bytes", "boot_time_us", "addresses", "started_at_us", "memory_max_bytes", "tasks_max", "open_files_max")
     HOST_NAME_FIELD_NUMBER: _ClassVar[int]
     OS_FIELD_NUMBER: _ClassVar[int]
     KERNEL_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +111,10 @@ class Facts(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     BOOT_TIME_US_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TASKS_MAX_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FILES_MAX_FIELD_NUMBER: _ClassVar[int]
     host_name: str
     os: str
     kernel: str
@@ -120,7 +124,11 @@ class Facts(_message.Message):
     memory_bytes: int
     boot_time_us: int
     addresses: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, host_name: _Optional[str] = ..., os: _Optional[str] = ..., kernel: _Optional[str] = ..., architecture: _Optional[str] = ..., python: _Optional[str] = ..., cpu_count: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., boot_time_us: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+    started_at_us: int
+    memory_max_bytes: int
+    tasks_max: int
+    open_files_max: int
+    def __init__(self, host_name: _Optional[str] = ..., os: _Optional[str] = ..., kernel: _Optional[str] = ..., architecture: _Optional[str] = ..., python: _Optional[str] = ..., cpu_count: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., boot_time_us: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., started_at_us: _Optional[int] = ..., memory_max_bytes: _Optional[int] = ..., tasks_max: _Optional[int] = ..., open_files_max: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("session_epoch", "spool_id", "acked_seq", "credit_results", "credit_bytes", "clock_us", "hello_clock_us", "worker_id", "worker_name", "heartbeat_s")

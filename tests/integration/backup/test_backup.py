@@ -217,8 +217,8 @@ def _settings_of(server: EmbeddedPostgres) -> Settings:
     return Settings(database_url=server.url())
 
 
-def test_the_embedded_database_moves_to_another_folder(own: Path) -> None:
-    """It need not run; restored a second time, with --replace, what was there is kept under another name."""
+def _save(own: Path) -> EmbeddedPostgres:
+    """Make an installation with a worker and a CA in the first data folder, and save it as `backup.tar`; it does not run."""
     server = _embedded(own, 1)
     server.start()
     schema.upgrade(_settings_of(server))
@@ -231,7 +231,47 @@ def test_the_embedded_database_moves_to_another_folder(own: Path) -> None:
     saved = _run(own, 1, "backup", str(own / "backup.tar"))
     assert saved.returncode == 0, saved.stderr
     assert not server.status().running
+    return server
 
+
+def test_a_new_major_version_of_the_embedded_server_is_reached_by_a_backup(own: Path) -> None:
+    """Its data are refused with the road; moved away and restored, everything is there, and the old data are untouched."""
+    _save(own)
+    old = own / "data-1"
+    (old / "postgres" / "PG_VERSION").write_text("17\n")
+    before = {path: path.stat().st_mtime_ns for path in (old / "postgres").rglob("*")}
+    for words in (
+        ("db", "serve"),
+        ("backup", str(own / "late.tar")),
+        ("restore", "--replace", str(own / "backup.tar")),
+    ):
+        refused = _run(own, 1, *words)
+        assert refused.returncode == 2, words
+        said = " ".join(refused.stderr.split())
+        assert "was written by PostgreSQL 17; this release brings PostgreSQL 18" in said
+        road = [
+            "with the release that wrote it",
+            "streamswarm backup FILE",
+            f"move {old} away",
+            "streamswarm restore FILE",
+        ]
+        places = [said.find(step) for step in road]
+        assert -1 not in places, said
+        assert places == sorted(places)
+    assert {path: path.stat().st_mtime_ns for path in (old / "postgres").rglob("*")} == before
+    old.rename(own / "data-1.old")
+    restored = _run(own, 1, "restore", str(own / "backup.tar"))
+    assert restored.returncode == 0, restored.stderr
+    server = _embedded(own, 1)
+    server.start()
+    assert query(_settings_of(server), "SELECT name FROM workers") == [("alpha",)]
+    assert (old / "ca" / "root.pem").read_bytes() == (own / "data-1.old" / "ca" / "root.pem").read_bytes()
+    shutil.rmtree(own / "data-1.old")
+
+
+def test_the_embedded_database_moves_to_another_folder(own: Path) -> None:
+    """It need not run; restored a second time, with --replace, what was there is kept under another name."""
+    _save(own)
     first = _run(own, 2, "restore", str(own / "backup.tar"))
     assert first.returncode == 0, first.stderr
     refused = _run(own, 2, "restore", str(own / "backup.tar"))

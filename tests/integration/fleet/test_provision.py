@@ -154,6 +154,18 @@ def test_the_worker_runs_with_least_privilege(host: Host) -> None:
     assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {net_raw}
     assert status["NoNewPrivs"] == "1"
     host.ssh("systemd-analyze", "security", "--threshold=20", "streamswarm-worker")
+    # Whatever systemd does not understand in a unit it leaves out, and says so only there.
+    assert host.ssh("systemd-analyze verify streamswarm-worker.service 2>&1") == ""
+    assert host.ssh("journalctl -b _PID=1 -o cat | grep -iE 'unknown|failed to parse|ignoring' || true") == ""
+    kept = host.ssh(
+        "systemctl show -p SystemCallErrorNumber -p SystemCallArchitectures -p MemoryMax -p TasksMax streamswarm-worker"
+    )
+    assert set(kept.split()) == {
+        "SystemCallErrorNumber=1",
+        "SystemCallArchitectures=native",
+        "MemoryMax=536870912",
+        "TasksMax=256",
+    }
 
 
 def test_every_kind_measures_under_the_hardened_unit(
@@ -298,16 +310,21 @@ def test_another_release_takes_over_and_the_first_one_comes_back(
     assert [task for _, task in there.changed()] == [
         "Bring the bundle",
         "Check and unpack the bundle",
+        "Remember the release to go back to",
         "Release, service, folders and policy",
         "Restart the worker",
     ]
+    links = f"readlink {RELEASES}/../current {RELEASES}/../previous"
+    assert host.ssh(links).split() == [f"releases/{newer.version}", f"releases/{host_bundle.version}"]
     assert sorted(host.ssh("ls", RELEASES).split()) == sorted([host_bundle.version, newer.version])
     controller.wait_for(CONNECTED, [("host1", newer.version)], seconds=30)
     back = Run(controller, limit="host1", variables={"streamswarm_worker_bundle": str(host_bundle.path)})
     assert [task for _, task in back.changed()] == [
+        "Remember the release to go back to",
         "Release, service, folders and policy",
         "Restart the worker",
     ]
+    assert host.ssh(links).split() == [f"releases/{host_bundle.version}", f"releases/{newer.version}"]
     controller.wait_for(CONNECTED, [("host1", host_bundle.version)], seconds=30)
 
 

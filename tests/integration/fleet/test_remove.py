@@ -10,18 +10,21 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from lab.errors import LabError
 from lab.hosts import Host
 from lab.laboratory import Lab
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controller.cli.client import Client
+from controller.cli.client import Client, RefusedError
 from controller.cli.fleet import fleet
 from controller.fleet import operations
 from controller.fleet.events import TaskEvent, TaskState
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.retirement import Retirement, retire
 from controller.keeper import upkeep
+from controller.store.commands import tokens
+from controller.store.commands.audit import SYSTEM
 from controller.store.entities import Job, Test, Worker
 from streamswarm.v1 import probe_pb2
 from worker.spool.file import SpoolFile
@@ -169,6 +172,7 @@ def test_nothing_is_left_and_a_second_run_changes_nothing(
     run = Removal(controller, api, limit="host1")
     assert run.recap.succeeded, run.said()
     assert _left(provisioned) == []
+    assert provisioned.ssh("ls -d /root/.ansible /home/*/.ansible 2>/dev/null || true") == ""
     assert "sleep 600" not in provisioned.ssh("ps", "-eo", "args")
     assert "End the processes of the account" in run.changed()
     assert "revoked at the controller" in run.said()
@@ -297,6 +301,32 @@ def test_an_unreachable_host_does_not_stop_the_others(
     assert outcomes == {"absent": (False, True), "host1": (True, False), "host2": (True, False)}
     assert "192.0.2.1" in run.said()
     assert _left(provisioned) == []
+
+
+def test_a_token_that_may_not_revoke_removes_nothing(
+    controller: Any, lab: Lab, web: tuple[str, str], provisioned: Host
+) -> None:
+    """It is asked first, by the command and by the playbook alone: the worker goes on, and both say what is missing."""
+    url, _ = web
+    with Session(controller.engine) as session, session.begin():
+        values = {"name": "operators", "scope": "operator"}
+        _, operator = tokens.create(session, values, actor=SYSTEM, user_id=None, role="admin")
+    before = _left(provisioned)
+    refused = _call(controller, (url, operator), "--yes", "--limit", "host1")
+    assert isinstance(refused.exception, RefusedError)
+    assert "needs the role admin" in str(refused.exception)
+    program = Path(sys.executable).with_name("ansible-playbook")
+    environment = {
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(lab.folder / "cp"),
+        "ANSIBLE_NOCOLOR": "1",
+        "STREAMSWARM_URL": url,
+        "STREAMSWARM_TOKEN": operator,
+        "no_proxy": "*",
+    }
+    with pytest.raises(LabError, match="needs the role admin, and the token is of the role operator"):
+        lab.exec([program, "-i", lab.inventory, "--limit", "host1", PLAYBOOK], extra_environment=environment)
+    assert _left(provisioned) == before
+    assert provisioned.ssh("systemctl", "is-active", UNIT) == "active\n"
 
 
 def test_plain_ansible_playbook_revokes_too(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,11 +39,21 @@ def _request(controller: Any, **options: Any) -> PlaybookRequest:
 
 
 def _verify(controller: Any, api: Client, **options: Any) -> Recap:
+    request = _request(controller, **options)
+    hosts = operations.hosts_of(request)
+
     def examine(host: str) -> str:
-        return "; ".join(faults(workers_of(api, host), now=dt.datetime.now(dt.UTC)))
+        now = dt.datetime.now(dt.UTC)
+        return "; ".join(faults(workers_of(api, host), now=now, policy=hosts[host].policy))
 
     with controller.lab.inside():
-        return operations.verify(_request(controller, **options), examine=examine)
+        return operations.verify(request, examine=examine)
+
+
+def _provision(controller: Any, **variables: Any) -> Recap:
+    with controller.lab.inside():
+        request = _request(controller, limit="host1", variables=variables)
+        return operations.provision(request, grant_for=controller.grant_for)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +145,71 @@ def test_another_release_that_still_runs_is_named(
     assert not recap.succeeded
     assert f"another release runs than {version}" in recap.message
     assert "systemd has not read the changed unit" in recap.message
+
+
+def test_a_policy_of_a_run_that_broke_off_is_told_and_mended(
+    controller: Any, api: Client, host: Host
+) -> None:
+    """It was written and is not in force: verification says so by host and by controller, and provisioning restarts the worker."""
+    other = {"streamswarm_worker_policy": {"deny": ["198.51.100.0/24"]}}
+    host.ssh("cd /etc/streamswarm && mv ca.pem kept && mkdir ca.pem")
+    broken = _provision(controller, **other)
+    host.ssh("cd /etc/streamswarm && rmdir ca.pem && mv kept ca.pem")
+    assert not broken.succeeded
+    assert "/etc/streamswarm/ca.pem is a folder and shall be a file" in broken.hosts[0].message
+    assert "198.51.100.0/24" in host.ssh("cat /etc/streamswarm/policy.yaml")
+    [recap] = _verify(controller, api, limit="host1", variables=other).hosts
+    assert "not in force: /etc/streamswarm/policy.yaml" in recap.message
+    kept = 'the policy that it keeps to is {"deny": ["192.0.2.0/24"]}, not {"deny": ["198.51.100.0/24"]}'
+    assert kept in recap.message
+    assert _provision(controller, **other).succeeded
+    announced = "SELECT policy->>'deny' FROM workers WHERE host_name = 'host1' AND gateway_id IS NOT NULL"
+    controller.wait_for(announced, [('["198.51.100.0/24"]',)])
+    [recap] = _verify(controller, api, limit="host1", variables=other).hosts
+    assert recap.succeeded, recap.message
+    assert [each.changed for each in _provision(controller, **other).hosts] == [0]
+    assert _provision(controller).succeeded
+    controller.wait_for(announced, [('["192.0.2.0/24"]',)])
+
+
+def test_a_host_that_was_left_in_the_middle_of_an_upgrade_is_taken_up(
+    controller: Any, host: Host, host_bundle: Bundle
+) -> None:
+    """Provisioning decides for the controller's release, keeps the way back to where the upgrade began, and forgets the upgrade."""
+    version = host_bundle.version
+    host.ssh(f"cp -a {INSTALLED}/releases/{version} {INSTALLED}/releases/{version}.trial")
+    host.ssh(f"cp -a {INSTALLED}/releases/{version} {INSTALLED}/releases/{version}.before")
+    host.ssh(f"ln -sfn releases/{version}.trial {INSTALLED}/current; systemctl restart {UNIT}")
+    host.ssh(f"printf %s {version}.before > {INSTALLED}/switching")
+    [recap] = _provision(controller).hosts
+    assert recap.succeeded, recap.message
+    links = host.ssh(f"readlink {INSTALLED}/current {INSTALLED}/previous; ls {INSTALLED}")
+    assert links.split() == [
+        f"releases/{version}",
+        f"releases/{version}.before",
+        "current",
+        "previous",
+        "releases",
+    ]
+    assert [each.changed for each in _provision(controller).hosts] == [0]
+    host.ssh(
+        f"printf %s {version} > {INSTALLED}/switching; ln -sfn releases/{version}.trial {INSTALLED}/current"
+    )
+    handle = os.open(host.root / INSTALLED[1:], os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    [busy] = _provision(controller).hosts
+    os.close(handle)
+    assert "An upgrade of this host is under way" in busy.message
+    [recap] = _provision(controller).hosts
+    assert recap.succeeded, recap.message
+    links = host.ssh(f"readlink {INSTALLED}/current {INSTALLED}/previous; ls {INSTALLED}")
+    assert links.split() == [
+        f"releases/{version}",
+        f"releases/{version}.before",
+        "current",
+        "previous",
+        "releases",
+    ]
 
 
 def test_plain_ansible_playbook_asks_the_controller_too(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from controller.cli.client import Client
+from controller.cli.client import Client, RefusedError
 from controller.cli.fleet import fleet
 from controller.errors import ConflictError
 from controller.fleet import operations
@@ -39,7 +39,7 @@ class Asked:
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """The operations, replaced."""
     stand_in = Asked()
-    for name in ("remove", "verify", "rotate"):
+    for name in ("remove", "verify", "rotate", "restart", "drain", "resume"):
         monkeypatch.setattr(operations, name, stand_in)
     monkeypatch.setenv("STREAMSWARM_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("STREAMSWARM_TOKEN", "ssw_test")
@@ -106,12 +106,52 @@ def test_the_exit_code_tells_how_the_hosts_came_out_of_it(asked: Asked, call: Ca
     assert call(name, *words).exit_code == 130
 
 
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [
+        (("restart",), {}),
+        (("restart", "--force"), {"streamswarm_worker_force": True}),
+        (("drain", "--wait", "5"), {"streamswarm_worker_drain_timeout": 5}),
+        (("resume",), {}),
+    ],
+)
+def test_hosts_in_and_out_of_service_are_named(
+    asked: Asked, call: Call, words: tuple[str, ...], variables: dict[str, Any]
+) -> None:
+    """One or several; without any, nothing is done."""
+    assert call(*words).exit_code == 2
+    assert asked.requests == []
+    assert call(*words, "a", "oslo:!b").exit_code == 0
+    [request] = asked.requests
+    assert (request.limit, dict(request.variables)) == ("a,oslo:!b", variables)
+    assert "would be" in call(*words, "a", "--check").output
+
+
 def test_a_controller_that_is_away_keeps_nobody_from_it(asked: Asked, call: Call) -> None:
     """The run goes on, and it is said that the history lacks it."""
     said = call("remove", "--yes")
     assert said.exit_code == 0
     assert "history lacks this run" in said.output
     assert len(asked.requests) == 1
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
+def test_removal_asks_first_whether_the_token_may_revoke(
+    asked: Asked, call: Call, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """Before anything is changed; what leaves the worker as it is at the controller, or only says what would be, needs no such right."""
+    monkeypatch.setattr(Client, "get", lambda *_, **__: {"name": "ci", "role": role, "by_token": True})
+    said = call("remove", "--yes")
+    if role == "admin":
+        assert said.exit_code == 0
+    else:
+        assert isinstance(said.exception, RefusedError)
+        assert f"needs the role admin, and the token `ci` is of the role {role}; nothing was changed" in str(
+            said.exception
+        )
+    assert len(asked.requests) == (role == "admin")
+    assert call("remove", "--yes", "--on-controller", "keep").exit_code == 0
+    assert call("remove", "--check").exit_code == 0
 
 
 def test_a_host_that_is_being_worked_on_is_left_alone(

@@ -17,6 +17,7 @@ WORKER = {
     "site": "oslo",
     "labels": {"rack": "7"},
     "groups": ["workers", "edge"],
+    "intended_policy": {"deny": ["192.0.2.0/24"]},
 }
 
 
@@ -47,7 +48,8 @@ class Api:
 
 def host(**more: Any) -> InventoryHost:
     """Return edge-1 as WORKER describes it, but for what is given."""
-    about = {"site": "oslo", "labels": {"rack": "7"}, "groups": ("edge", "workers")} | more
+    about = {"site": "oslo", "labels": {"rack": "7"}, "groups": ("edge", "workers")}
+    about |= {"policy": WORKER["intended_policy"]} | more
     return InventoryHost(name="edge-1", address="192.0.2.1", measured_address="192.0.2.1", **about)
 
 
@@ -64,6 +66,7 @@ def test_a_worker_as_described_is_left_alone() -> None:
         ({"site": ""}, "site"),
         ({"labels": {}}, "labels"),
         ({"groups": ("workers",), "labels": {"rack": "8"}}, "groups, labels"),
+        ({"policy": {}}, "intended policy"),
     ],
 )
 def test_only_what_differs_is_brought(changed: dict[str, Any], said: str) -> None:
@@ -71,6 +74,8 @@ def test_only_what_differs_is_brought(changed: dict[str, Any], said: str) -> Non
     api = Api(WORKER)
     assert describe(api, host(**changed)) == f"{said} brought to the controller"
     wanted = {name: sorted(value) if name == "groups" else value for name, value in changed.items()}
+    if "policy" in wanted:
+        wanted["intended_policy"] = wanted.pop("policy")
     assert api.changes == [("/workers/a", wanted)]
 
 
@@ -78,4 +83,14 @@ def test_a_revoked_worker_is_not_described() -> None:
     """It speaks for no host any more."""
     api = Api({**WORKER, "state": "revoked"})
     assert describe(api, host(site="bergen")) == ""
+    assert api.changes == []
+
+
+def test_a_policy_that_the_worker_was_never_told_is_brought_without_a_word() -> None:
+    """Every worker is told once; one that only a run of Ansible can read is not."""
+    api = Api({**WORKER, "intended_policy": None})
+    assert describe(api, host()) == ""
+    assert api.changes == [("/workers/a", {"intended_policy": WORKER["intended_policy"]})]
+    api = Api(WORKER)
+    assert describe(api, host(policy=None)) == ""
     assert api.changes == []

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleError
-from support import programs
+from support import certificates, programs
 
 from controller.errors import StreamSwarmError
 from controller.fleet.ansible import private_folder
@@ -184,6 +184,31 @@ def test_a_refused_api_token_is_told(plugin: Any, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(AnsibleError, match="401 the token is not known") as caught:
         plugin.grant({"host": "a"})
     assert "s3cret" not in str(caught.value)
+
+
+def test_plain_playbooks_believe_the_authority_that_is_named(
+    plugin: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that the system does not know; without it nothing is sent."""
+    authority = certificates.issue("Our own", authority=True)
+    shown = certificates.issue("monitor", authority, names=("127.0.0.1",))
+    monkeypatch.setenv("STREAMSWARM_TOKEN", "good")
+    monkeypatch.setenv("no_proxy", "*")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Api) as server:
+        context = certificates.server_context(tmp_path, shown, authority)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        monkeypatch.setenv("STREAMSWARM_URL", f"https://127.0.0.1:{server.server_port}")
+        with pytest.raises(AnsibleError, match="certificate verify failed"):
+            plugin.grant({"host": "a"})
+        monkeypatch.setenv("STREAMSWARM_CA_FILE", str(certificates.write(tmp_path, authority)[0]))
+        assert plugin.grant({"host": "a"})["seen"][0] == "/api/v1/enrolment-tokens"
+        server.shutdown()
+        thread.join()
+    monkeypatch.setenv("STREAMSWARM_CA_FILE", str(tmp_path / "missing.pem"))
+    with pytest.raises(AnsibleError, match="which cannot be used"):
+        plugin.grant({"host": "a"})
 
 
 @pytest.mark.usefixtures("api")

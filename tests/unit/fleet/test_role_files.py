@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -113,3 +114,37 @@ def test_a_difference_shows_text_owner_and_mode(files: ModuleType, tmp_path: Pat
     assert shown["before"] == ""
     assert shown["after"].endswith("mode: 0640\ndeny: []\n")
     assert shown["after_header"] == str(file)
+
+
+def test_what_a_service_did_not_start_with_is_not_in_force(files: ModuleType, tmp_path: Path) -> None:
+    """A file that is right on the disk and that the service read as it was before, or never; of a link, the release behind it."""
+    policy, link, notes = tmp_path / "policy.yaml", tmp_path / "current", tmp_path / "started-with"
+    for version in ("1", "2"):
+        (tmp_path / "releases" / version).mkdir(parents=True)
+        (tmp_path / "releases" / version / "release.json").write_text(version)
+    entries = [_entry(policy, "deny: []\n"), _entry(link, target="releases/1"), _entry(tmp_path)]
+    for entry in entries[:2]:
+        _bring(files, entry)
+    meant = {entry["path"]: files.wanted(entry, check=False) for entry in entries}
+
+    def outdated() -> list[str]:
+        started = files.digests(str(notes))
+        return [Path(path).name for path in meant if not files.in_force(path, meant[path], started)]
+
+    assert outdated() == ["policy.yaml", "current"]
+    noted = subprocess.run(["sha256sum", policy, link / "release.json"], capture_output=True, check=True)
+    notes.write_bytes(noted.stdout)
+    assert outdated() == []
+    meant[str(policy)]["content"] = "deny: [all]\n"
+    meant[str(link)]["target"] = "releases/2"
+    assert outdated() == ["policy.yaml", "current"]
+
+
+def test_what_stands_for_a_services_notes_is_not_followed(files: ModuleType, tmp_path: Path) -> None:
+    """They lie in a folder of the service's account."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(files.Refused, match="is no file"):
+        files.digests(str(tmp_path / "pipe"))
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    with pytest.raises(OSError, match="symbolic links"):
+        files.digests(str(tmp_path / "link"))

@@ -176,6 +176,46 @@ def test_wherever_the_power_is_cut_there_is_a_release_and_the_next_run_decides(
     assert not (folder / "switching").exists()
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_disk_that_fails_leaves_no_worker_stopped(
+    program: Any, folder: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the link was moved or not, the worker is started with what it leads to, and the next run decides."""
+    service = Service(program, folder, OLD, NEW)
+    point = program.Installation.point
+
+    def pointing(installation: Any, name: str, release: str) -> None:
+        if moment == "after":
+            point(installation, name, release)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(program.Installation, "point", pointing)
+    with pytest.raises(OSError, match="No space left"):
+        _switch(program, folder, service)
+    assert service.running == _links(folder)["current"] == (OLD if moment == "before" else NEW)
+    assert (folder / "switching").read_text() == OLD
+    if moment == "after":
+        with pytest.raises(OSError, match="No space left"):
+            program.roll_back(program.Installation(folder), service, bad=NEW, trial=_trial(program))
+        assert service.running == _links(folder)["current"] == OLD
+    monkeypatch.undo()
+    assert _switch(program, folder, service)["changed"] is True
+    assert _links(folder) == {"current": NEW, "previous": OLD}
+
+
+def test_a_release_whose_trial_was_cut_off_can_be_left_though_it_is_bad(program: Any, folder: Path) -> None:
+    """The host is on it only because nobody could move it back; the release before is the one wanted."""
+    installation = program.Installation(folder)
+    installation.begin(OLD)
+    installation.point("current", NEW)
+    service = Service(program, folder, OLD)
+    service.running = NEW
+    assert _switch(program, folder, service, OLD)["changed"] is True
+    assert _links(folder) == {"current": OLD}
+    assert service.running == OLD
+    assert not (folder / "switching").exists()
+
+
 def _cut_watch(watch: Callable[..., str]) -> Callable[..., str]:
     def cut(service: Any, release: str, trial: Any) -> str:
         if release == NEW:

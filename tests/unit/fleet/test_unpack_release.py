@@ -165,6 +165,18 @@ def test_old_releases_go_but_never_the_current_one(
     assert sorted(path.name for path in releases.iterdir()) == ["1.0", "1.3", "2.0"]
 
 
+def test_what_a_host_may_go_back_to_stays(program: ModuleType, releases: Path, tmp_path: Path) -> None:
+    """The release before and that of an upgrade which was cut off, old as they are; they count among those that stay."""
+    for number in range(5):
+        release = _unpack(program, _bundle(tmp_path, f"1.{number}"), releases, version=f"1.{number}", keep=9)
+        os.utime(release, (number, number))
+    (releases.parent / "current").symlink_to("releases/1.3")
+    (releases.parent / "previous").symlink_to("releases/1.0")
+    (releases.parent / "switching").write_text("1.1")
+    _unpack(program, _bundle(tmp_path, "2.0"), releases, version="2.0", keep=2)
+    assert sorted(path.name for path in releases.iterdir()) == ["1.0", "1.1", "1.3", "2.0"]
+
+
 def test_a_broken_release_of_the_same_version_is_replaced(
     program: ModuleType, releases: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import certificates
 
-from controller.cli.client import Client, RefusedError, UnreachableError
+from controller.cli.client import CA_FILE, Client, RefusedError, UnreachableError
 from controller.errors import ConfigurationError, ConflictError, NotFoundError
 
 
@@ -199,3 +201,43 @@ def test_what_is_no_token_of_the_data_folders_owner_is_never_sent(tmp_path: Path
         token.write_text(f"ssw_{'s' * 43}\n")
         os.chown(tmp_path / "data", 65534, 65534)
         refused()
+
+
+@pytest.fixture
+def own_authority(server: Server, tmp_path: Path) -> Path:
+    """The server speaks TLS, with a certificate of an authority that this system does not know; returns the authority's."""
+    authority = certificates.issue("Our own", authority=True)
+    shown = certificates.issue("monitor", authority, names=("127.0.0.1",))
+    context = certificates.server_context(tmp_path, shown, authority)
+    server.server.socket = context.wrap_socket(server.server.socket, server_side=True)
+    server.url = server.url.replace("http:", "https:")
+    return certificates.write(tmp_path, authority)[0]
+
+
+def test_an_authority_of_ones_own_is_named_by_a_variable(server: Server, own_authority: Path) -> None:
+    """Without it the certificate is not believed, and the message says how it could be; another is not believed either."""
+    environment = {"STREAMSWARM_URL": server.url, "STREAMSWARM_TOKEN": "ssw_x", "no_proxy": "*"}
+
+    def ask(**more: str) -> dict[str, Any]:
+        with contextlib.closing(Client.from_environment(environment | more)) as client:
+            return client.get("/workers")
+
+    with pytest.raises(ConfigurationError, match="cannot be verified: ") as told:
+        ask()
+    assert CA_FILE in told.value.mend
+    assert "--ca-file" in told.value.mend
+    server.lay(200, {"items": []})
+    assert ask(**{CA_FILE: str(own_authority)}) == {"items": []}
+    other = certificates.write(own_authority.parent, certificates.issue("Another", authority=True))[0]
+    with pytest.raises(ConfigurationError, match="cannot be verified"):
+        ask(**{CA_FILE: str(other)})
+
+
+def test_a_file_of_authorities_that_is_none_is_told(server: Server, tmp_path: Path) -> None:
+    """It is missing, or holds no certificate."""
+    empty = tmp_path / "empty.pem"
+    empty.write_text("")
+    for path in (tmp_path / "missing.pem", empty):
+        environment = {"STREAMSWARM_URL": server.url, "STREAMSWARM_TOKEN": "ssw_x", CA_FILE: str(path)}
+        with pytest.raises(ConfigurationError, match=f"names {path}, which cannot be used"):
+            Client.from_environment(environment)

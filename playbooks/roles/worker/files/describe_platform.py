@@ -5,6 +5,7 @@ Given a folder and an account after that, it also says what of the worker is the
 each question.
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -40,6 +41,42 @@ def comment(account):
         return None
 
 
+def link(folder, name):
+    """Return the whole release that a link leads to; empty when there is none."""
+    try:
+        release = os.path.basename(os.readlink(os.path.join(folder, name)))  # noqa: PTH115, PTH118, PTH119
+    except OSError:
+        return ""
+    return release if release in releases(os.path.join(folder, "releases")) else ""  # noqa: PTH118
+
+
+def cut_off(folder):
+    """Return the whole release that a switch which was cut off began with, empty for one that is not there; else None."""
+    try:
+        with open(os.path.join(folder, "switching")) as file:  # noqa: PTH118, PTH123
+            release = file.read(200).strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return ""
+    return release if release in releases(os.path.join(folder, "releases")) else ""  # noqa: PTH118
+
+
+def switches(folder):
+    """Return whether a switch from one release to another is under way."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (IOError, OSError):  # noqa: UP024  two things in an old Python
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 said = {
     "python": ".".join(str(part) for part in sys.version_info[:3]),
     "architecture": platform.machine(),
@@ -50,5 +87,9 @@ if len(sys.argv) > 1:
 if len(sys.argv) > 3:
     said["systemd"] = os.path.isdir("/run/systemd/system")  # noqa: PTH112
     said["releases"] = releases(os.path.join(sys.argv[2], "releases"))  # noqa: PTH118
+    said["current"] = link(sys.argv[2], "current")
+    said["previous"] = link(sys.argv[2], "previous")
+    said["cut_off"] = cut_off(sys.argv[2])
+    said["switches"] = switches(sys.argv[2])
     said["account"] = comment(sys.argv[3])
 sys.stdout.write(json.dumps(said) + "\n")

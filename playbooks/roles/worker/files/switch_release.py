@@ -91,6 +91,8 @@ class Installation:
         with fresh.open("w", encoding="utf-8") as sink:
             sink.write(before)
             sink.flush()
+            # Whoever asks what the host has, asks without being root.
+            os.fchmod(sink.fileno(), 0o644)
             os.fsync(sink.fileno())
         fresh.replace(self._switching)
         self._sync()
@@ -224,17 +226,19 @@ def switch(
     note = ""
     if current != wanted:
         service.start()
-        # A release that does not connect cannot be told from a network that does not let it.
-        if wrong := watch(service, current, Trial(trial.timeout_s, 0)):
+        # A release that does not connect cannot be told from a network that does not let it. One whose own trial was cut off
+        # need not do: it is left anyhow.
+        if current == before and (wrong := watch(service, current, Trial(trial.timeout_s, 0))):
             raise SwitchError(
                 f"nothing was changed: the worker is not well before the upgrade: {wrong}. Mend that first "
                 f"(`streamswarm-worker doctor` on the host), or provision the host, which does not ask"
             )
         installation.begin(before)
-        service.stop()
-        note = deliver(drain)
-        installation.point("current", wanted)
-    service.start()
+        with stopped(service):
+            note = deliver(drain)
+            installation.point("current", wanted)
+    else:
+        service.start()
     if wrong := watch(service, wanted, trial):
         raise SwitchError(
             f"the release {wanted} was taken back: {wrong}. {back(installation, service, before, trial)}"
@@ -245,11 +249,20 @@ def switch(
     return {"changed": True, "before": before, "note": note}
 
 
+@contextlib.contextmanager
+def stopped(service: Service) -> Iterator[None]:
+    """Have the worker stopped meanwhile. Whatever goes wrong, it is started again: `current` leads to a whole release."""
+    try:
+        service.stop()
+        yield
+    finally:
+        service.start()
+
+
 def back(installation: Installation, service: Service, before: str, trial: Trial) -> str:
     """Return to the release before; says how its worker is."""
-    service.stop()
-    installation.point("current", before)
-    service.start()
+    with stopped(service):
+        installation.point("current", before)
     installation.end()
     wrong = watch(service, before, trial)
     if wrong:
@@ -320,7 +333,11 @@ def main() -> int:
         sys.stderr.write(f"{error}.\n")
         return 1
     except OSError as error:
-        sys.stderr.write(f"The release could not be changed below {arguments.install_dir}: {error}\n")
+        sys.stderr.write(
+            f"The release could not be changed below {arguments.install_dir}: {error}. The worker was started with the "
+            f"release {installation.link('current') or 'that is current'}; mend the disk, and run this again, which goes "
+            "on from there.\n"
+        )
         return 1
     sys.stdout.write(json.dumps(done) + "\n")
     return 0

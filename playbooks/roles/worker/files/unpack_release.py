@@ -140,14 +140,19 @@ def name_interpreter(programs: Path) -> None:
 
 
 def prune(releases: Path, release: Path, keep: int) -> None:
-    """Remove all but the newest `keep` releases beside this one and the one in use, and what others left half-made."""
-    current = releases.parent / "current"
-    stays = {release.resolve(), current.resolve()}
+    """Remove all but the newest `keep` releases beside this one, and what others left half-made.
+
+    Those stay that the host may go back to: the one in use, the one before, and that of an upgrade which was cut off.
+    """
+    home = releases.parent
+    begun = home / "switching"
+    names = [(home / name).resolve().name for name in ("current", "previous")]
+    names += [begun.read_text(encoding="utf-8", errors="replace").strip()] if begun.is_file() else []
+    stays = {release.resolve(), *(path.resolve() for path in releases.iterdir() if path.name in names)}
     others = [path for path in releases.iterdir() if path.resolve() not in stays]
     whole = [path for path in others if not path.name.startswith(".")]
     whole.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    # The one in use becomes the first to go back to.
-    spare = max(0, keep - (current.resolve() != release.resolve() and current.exists()))
+    spare = max(0, keep - len(stays) + 1)
     for path in [*whole[spare:], *(path for path in others if path.name.startswith("."))]:
         shutil.rmtree(path)
 

@@ -8,6 +8,7 @@ nobody but root can write in, and follows no link.
 from __future__ import annotations
 
 import grp
+import hashlib
 import os
 import pwd
 import stat
@@ -33,6 +34,12 @@ options:
       owner: {description: Name of its owner., type: str, default: root}
       group: {description: Name of its group., type: str, default: root}
       mode: {description: "Permissions, as an octal number in quotes; not of links.", type: str}
+  started_with:
+    description:
+      - Lines of sha256sum(1) that a service wrote when it started. Entries of which it has another content, or none, are
+        told in the list C(outdated), and the task has changed something, for the service is to be restarted. Of a link
+        it is the file C(release.json) behind it; folders are not looked at.
+    type: path
   look_for:
     description: Paths of which is told whether they are there, in the returned list C(there).
     type: list
@@ -49,6 +56,10 @@ _FILE = {
     "target": {"type": "str"},
     "mode": {"type": "str"},
 }
+
+
+#: More of what a service noted is not read, bytes.
+LONGEST = 65_536
 
 
 class Refused(Exception):  # noqa: N818  what it says is what happened
@@ -147,6 +158,31 @@ def _own(handle: int, meant: dict[str, Any]) -> None:
     os.fchmod(handle, int(meant["mode"], 8))
 
 
+def digests(path: str) -> dict[str, str]:
+    """Return what a service started with: path → SHA-256. The file is the service's own, which may be in other hands."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return {}
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise Refused(f"{path} is no file. Stop the service, see what runs under its account, and try again.")
+        lines = file.read(LONGEST).decode("utf-8", "replace").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def in_force(path: str, meant: dict[str, Any], started: dict[str, str]) -> bool:
+    """Whether a service started with what is meant to be at a path."""
+    if meant["kind"] == "folder":
+        return True
+    if meant["kind"] == "file":
+        return started.get(path) == hashlib.sha256(meant["content"].encode()).hexdigest()
+    behind = Path(path).parent / meant["target"] / "release.json"
+    if not behind.is_file():
+        return False
+    return started.get(f"{path}/release.json") == hashlib.sha256(behind.read_bytes()).hexdigest()
+
+
 def difference(path: str, meant: dict[str, Any], found: dict[str, Any] | None) -> dict[str, str]:
     """Return what changes, as Ansible shows it."""
 
@@ -164,16 +200,21 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "entries": {"type": "list", "elements": "dict", "required": True, "options": _FILE},
+            "started_with": {"type": "path"},
             "look_for": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
-    changed, differences = [], []
+    changed, outdated, differences = [], [], []
     try:
+        started = digests(module.params["started_with"]) if module.params["started_with"] else None
         for entry in module.params["entries"]:
             path = entry["path"]
             meant, found = wanted(entry, check=module.check_mode), state(path)
             if meant == found:
+                if started is not None and not in_force(path, meant, started):
+                    outdated.append(path)
+                    differences.append({"prepared": f"{path}: the service runs with what was there before\n"})
                 continue
             changed.append(path)
             differences.append(difference(path, meant, found))
@@ -182,7 +223,13 @@ def main() -> None:
     except (Refused, OSError) as error:
         module.fail_json(msg=str(error), changed_paths=changed)
     there = [path for path in module.params["look_for"] if os.path.lexists(path)]
-    module.exit_json(changed=bool(changed), changed_paths=changed, diff=differences, there=there)
+    module.exit_json(
+        changed=bool(changed or outdated),
+        changed_paths=changed,
+        outdated=outdated,
+        diff=differences,
+        there=there,
+    )
 
 
 if __name__ == "__main__":

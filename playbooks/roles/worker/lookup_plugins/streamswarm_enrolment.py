@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -54,7 +55,8 @@ options:
 notes:
   - C(STREAMSWARM_ENROLMENT_SOCKET) names the socket of a running C(streamswarm fleet provision), which sets it and
     knows the inventory itself.
-  - Otherwise C(STREAMSWARM_URL) is the dashboard's address and C(STREAMSWARM_TOKEN) an API token.
+  - Otherwise C(STREAMSWARM_URL) is the dashboard's address and C(STREAMSWARM_TOKEN) an API token. C(STREAMSWARM_CA_FILE)
+    names certificates, in PEM, by which the dashboard's is verified; those of the system unless it is set.
 """
 
 EXAMPLES = r"""
@@ -168,7 +170,12 @@ def opener() -> urllib.request.OpenerDirector:
         def redirect_request(self, *_: Any) -> None:
             return None
 
-    return urllib.request.build_opener(Stay)
+    path = os.environ.get("STREAMSWARM_CA_FILE")
+    try:
+        context = ssl.create_default_context(cafile=path or None)
+    except OSError as error:
+        raise AnsibleError(f"STREAMSWARM_CA_FILE names {path}, which cannot be used: {error}") from error
+    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), Stay)
 
 
 def problem(error: urllib.error.HTTPError) -> str:

@@ -145,6 +145,26 @@ def test_a_host_gets_what_it_needs_to_enrol(api: Api, settings: Settings, engine
         assert list(paths(api("POST", "/enrolment-tokens", {"host": host}))) == ["host"], host
 
 
+def test_only_who_may_revoke_lets_a_revoked_worker_enrol_again(
+    api: Api, app: Flask, token: Callable[[str], str], worker: str, settings: Settings
+) -> None:
+    """An operator's token would take the revocation back; of a host without a worker, or with a deleted one, it is good."""
+    folder = settings.data_dir / "ca"
+    folder.mkdir(parents=True)
+    (folder / "root.pem").write_text("-----BEGIN CERTIFICATE-----\nA")
+    operator, host = Api(app.test_client(), token("operator")), {"host": "alpha.example.org"}
+    assert operator("POST", "/enrolment-tokens", host).status_code == 201
+    api("POST", f"/workers/{worker}/revoke")
+    refused = operator("POST", "/enrolment-tokens", host)
+    assert refused.status_code == 403
+    assert "was revoked" in refused.json["detail"]
+    assert "administrator" in refused.json["mend"]
+    assert operator("POST", "/enrolment-tokens", {"host": "beta.example.org"}).status_code == 201
+    assert api("POST", "/enrolment-tokens", host).status_code == 201
+    api("DELETE", f"/workers/{worker}")
+    assert operator("POST", "/enrolment-tokens", host).status_code == 201
+
+
 def test_the_audit_log_tells_who_changed_what(api: Api, app: Flask) -> None:
     """Newest first, page by page, by object; with the difference of the fields."""
     test = make_test(api)

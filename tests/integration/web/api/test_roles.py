@@ -127,6 +127,7 @@ NEEDED = {
     "pages.worker": "viewer",
     "pages.worker_live": "viewer",
     "pages.worker_delete": "admin",
+    "pages.worker_operate": "admin",
     "pages.worker_revoke": "admin",
     "pages.workers": "viewer",
 }

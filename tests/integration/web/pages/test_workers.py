@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
-from controller.store.entities import Backlog, OverdueJob, Quarantine, Worker
+from controller.store.entities import Backlog, Operation, OverdueJob, Quarantine, Worker
 
 
 def test_refused_results_are_on_their_workers_page(operator, rows) -> None:
@@ -92,3 +92,62 @@ def test_operators_delete_no_worker(operator, rows) -> None:
     worker = rows.worker("edge-1")
     assert "Delete worker" not in operator.get(f"/workers/{worker}")
     assert operator.post(f"/workers/{worker}/delete").status_code == 403
+
+
+def test_a_policy_that_is_not_the_intended_one_is_shown_beside_it(operator, rows) -> None:
+    """Both, with what to do; what means the same is the same, and what was never told is not compared."""
+    worker = rows.worker("edge-1")
+
+    def page(policy: dict[str, object], intended: dict[str, object] | None) -> str:
+        values = {"policy": policy, "intended_policy": intended, "connected_at": func.now()}
+        rows.execute(update(Worker).where(Worker.id == worker).values(**values))
+        return str(operator.get(f"/workers/{worker}"))
+
+    told = page({"deny": ["192.0.2.0/24"]}, {"deny": ["198.51.100.0/24"], "packets_per_second": 10})
+    for text in (
+        "another policy than the inventory intends",
+        "--limit edge-1",
+        "192.0.2.0/24",
+        "198.51.100.0/24",
+    ):
+        assert text in told, text
+    assert told.index("In force") < told.index("192.0.2.0/24") < told.index("Intended")
+    assert "another policy" not in page({"deny": ["192.0.2.0/24"]}, {"deny": ["192.0.2.0/24"], "allow": []})
+    assert "another policy" not in page({"deny": ["192.0.2.0/24"]}, None)
+    assert "It keeps to the defaults" in page({}, {})
+
+
+@pytest.mark.parametrize("kind", ["restart", "drain", "resume"])
+def test_a_worker_goes_in_and_out_of_service_from_its_page(visit, operator, rows, engine, kind: str) -> None:
+    """A keeper is asked to do it on its host; only administrators may, and only what has a button there."""
+    admin, worker = visit("admin"), rows.worker("edge-1", connected=kind != "resume")
+    assert f'name="kind" value="{kind}"' in admin.get(f"/workers/{worker}")
+    assert admin.post(f"/workers/{worker}/operate", {"kind": kind}).status_code == 302
+    assert admin.post(f"/workers/{worker}/operate", {"kind": "remove"}).status_code == 302
+    with Session(engine) as session:
+        [asked] = session.scalars(select(Operation)).all()
+    assert (asked.kind, asked.parameters["limit"]) == (kind, "edge-1")
+    assert "must be one of" in admin.get(f"/workers/{worker}")
+    assert "/operate" not in operator.get(f"/workers/{worker}")
+    assert operator.post(f"/workers/{worker}/operate", {"kind": kind}).status_code == 403
+
+
+def test_the_worker_beside_the_controller_is_not_the_fleets(visit, rows) -> None:
+    """`streamswarm up` looks after it."""
+    worker = rows.worker("localhost", connected=True)
+    assert "/operate" not in visit("admin").get(f"/workers/{worker}")
+
+
+def test_uptime_and_limits_are_among_the_facts(operator, rows) -> None:
+    """Of the process and of its host, as spans of time; a limit that there is not is said so, and nonsense breaks no page."""
+    facts = {"started_at_us": 1_900_000_000_000_000, "boot_time_us": 2**62, "memory_max_bytes": 2**29}
+    worker = rows.worker("edge-1", facts=facts | {"tasks_max": 0, "open_files_max": 16384})
+    page = operator.get(f"/workers/{worker}")
+    for text in (
+        "<dt>started</dt>",
+        "2030-03-17",
+        "512\u00a0MiB",
+        "<dt>tasks max</dt><dd>no limit</dd>",
+        "16\u202f384",
+    ):
+        assert text in page, text
