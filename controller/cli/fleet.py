@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from controller.cli import fleet_upgrade, permission
-from controller.cli.client import CA_FILE
+from controller.cli.client import CA_FILE, Client
 from controller.cli.fleet_history import History
 from controller.cli.fleet_past import history
 from controller.cli.fleet_playing import CHECK, HOSTS_FAILED, INVENTORY, on_hosts, play, request_of
@@ -58,6 +58,11 @@ for each in (history, *SERVICE):
     fleet.add_command(each)
 
 
+def _client() -> Client:
+    """Return a client of the controller, which is closed at the end of the command."""
+    return click.get_current_context().with_resource(closing(Client.from_environment()))
+
+
 @fleet.command()
 @on_hosts
 @CHECK
@@ -68,9 +73,7 @@ def provision(**chosen: Any) -> None:
     STREAMSWARM_TOKEN name. Ends with 0 when every host
     is as it should be, 1 when some are not, 2 when a setting is wrong, 130 when stopped.
     """
-    from controller.cli.client import Client
-
-    client = Client.from_environment()
+    client = _client()
 
     def grant_for(host: InventoryHost) -> Grant:
         about = {
@@ -128,12 +131,10 @@ def remove(
     Results that wait on a host are delivered first; where that does not succeed the worker stays, unless --discard or
     --keep-data says otherwise. What the controller has of its results stays, unless --with-data is given. Exit codes are those of `provision`.
     """
-    from controller.cli.client import Client
-
     if with_data and on_controller not in (None, Retirement.DELETE.value):
         raise click.UsageError("--with-data deletes the worker at the controller; leave --on-controller away")
     how = Retirement.DELETE_WITH_DATA if with_data else Retirement(on_controller or Retirement.REVOKE)
-    client = Client.from_environment()
+    client = _client()
     request = request_of(**chosen)
     flags = {"streamswarm_worker_keep_data": keep_data, "streamswarm_worker_discard": discard}
     variables: dict[str, Any] = {name: True for name, value in flags.items() if value}
@@ -147,15 +148,14 @@ def remove(
         sources = ", ".join(map(str, request.inventories))
         also = " and delete all their results at the controller" if with_data else ""
         click.confirm(f"Take the worker off {where} of {click.unstyle(sources)}{also}?", abort=True, err=True)
-    with closing(client):
-        play(
-            lambda **watching: operations.remove(
-                request, retire=lambda host: retire(client, host, how), **watching
-            ),
-            history=History("remove", request, client),
-            again="Removing the same hosts again goes on where it was.",
-            verdict="removed" if not request.check else "would be removed",
-        )
+    play(
+        lambda **watching: operations.remove(
+            request, retire=lambda host: retire(client, host, how), **watching
+        ),
+        history=History("remove", request, client),
+        again="Removing the same hosts again goes on where it was.",
+        verdict="removed" if not request.check else "would be removed",
+    )
 
 
 @fleet.command()
@@ -205,9 +205,7 @@ def verify(**chosen: Any) -> None:
     Looks at the service, the release, the identity, policy and configuration on the host and whether they are in force, and
     at whether its worker is connected, delivers and keeps to the intended policy as the controller sees it. Exit codes are those of `provision`.
     """
-    from controller.cli.client import Client
-
-    client = Client.from_environment()
+    client = _client()
 
     request = request_of(**chosen)
     hosts = operations.hosts_of(request)
@@ -324,7 +322,6 @@ def drift(inventories: tuple[Path, ...], as_json: bool, mends: bool) -> None:
 
     A line for each thing that is, with what to do. Ends with 0 when there is nothing, with 1 when there is something.
     """
-    from controller.cli.client import Client
     from controller.fleet import distribution
     from controller.fleet import drift as drifting
     from controller.fleet.bundles import described_version, ready_bundles
@@ -392,7 +389,6 @@ def mesh(
     Makes a destination for each host and a test that all others aim at it. Running it again brings both in line with
     the inventory.
     """
-    from controller.cli.client import Client
     from controller.cli.suites import show
     from controller.fleet import mesh as meshes
     from controller.suites.applying import apply

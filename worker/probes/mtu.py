@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from typing import Any
@@ -18,7 +19,7 @@ from worker.wire.source import Source
 
 if sys.platform.startswith("linux"):
     from worker.wire.icmp import open_socket
-    from worker.wire.unfragmented import Prober, Verdict
+    from worker.wire.unfragmented import DEFAULT_TTL, Prober, Verdict
 
 #: How often a limit by vanishing packets may turn out to be loss before the search is given up as unconfirmed.
 _MOST_SEARCHES = 6
@@ -28,6 +29,9 @@ _MOST_SILENT_HOPS = 3
 #: Size of jumbo frames; larger packets cross no network.
 _JUMBO_BYTES = 9216
 _WAIT_MARGIN_S = 0.1
+#: What a packet may take beside its wait, on a busy host.
+_AROUND_S = 0.01
+_CONTRADICTION = "what larger ones met changed so often that the search was given up"
 
 
 async def run(target: Target, spec: MtuSpec, context: ProbeContext) -> Outcome:
@@ -72,19 +76,37 @@ def availability() -> Availability:
 
 def duration_s(spec: MtuSpec) -> float:
     """Return the longest time that a run may take."""
-    return _packets(spec) * spec.timeout_ms / 1000
+    return _packets(spec) * (spec.timeout_ms / 1000 + _AROUND_S)
 
 
 def _packets(spec: MtuSpec) -> int:
-    """Return the most packets of a run: sizes and hops that all stay silent, confirmed once."""
-    sizes = 2 * max(1, spec.max_size_bytes.bit_length()) + 1
-    return spec.tries * (sizes + _MOST_SILENT_HOPS + 1) + 6 * spec.confirmations + _MOST_HOPS
+    """Return the most packets of a run, each of which is waited for no longer than the time-out."""
+    return _packets_of_search(spec) + (_packets_of_hops(spec) if spec.locate else 0)
+
+
+def _packets_of_search(spec: MtuSpec) -> int:
+    """Return how many packets look for the limit at most; a search that would take more is given up as uncertain.
+
+    Halving twice over, for what passes and for what vanishes, takes fewer on any path that is as it is, however silent;
+    what is beyond that is for losses. A router that lies could have each size tried.
+    """
+    sizes = 3 * (1 + spec.max_size_bytes.bit_length())
+    return spec.tries * (1 + sizes) + 2 * 6 * spec.confirmations
+
+
+def _packets_of_hops(spec: MtuSpec) -> int:
+    """Return how many packets look for the hop before the limit at most."""
+    return _MOST_HOPS + 2 * _MOST_SILENT_HOPS * spec.tries
 
 
 def need(spec: MtuSpec) -> Need:
     """Return the most that a run may need; packets that are larger than jumbo frames stay on the host."""
     packets = _packets(spec)
     return Need(packets=packets, size=2 * packets * min(spec.max_size_bytes, _JUMBO_BYTES))
+
+
+class _SpentError(Exception):
+    """A part of the run has sent all the packets that it may."""
 
 
 class _Run:
@@ -100,6 +122,9 @@ class _Run:
         self._slowest_ms = 0.0
         self._lost = 0
         self._reports = 0
+        #: Packets that may still be sent.
+        self._left = _packets_of_search(spec)
+        self._given_up = False
         #: The smallest packet that this host's kernel has refused as too big for its own link.
         self._refused_here: int | None = None
         self.metrics = MtuResult()
@@ -109,7 +134,10 @@ class _Run:
         try:
             largest = self._look_at_this_host()
             search = Search(await self._reach(), largest)
-            confirmed = await self._search(search)
+            try:
+                confirmed = await self._search(search)
+            except _SpentError:
+                confirmed, self._given_up = False, True
             self._fill(search, confirmed)
             if self._spec.locate and search.limited:
                 await self._locate(search.passing + 1)
@@ -126,6 +154,8 @@ class _Run:
                 reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
             )
         doubt = "" if confirmed else "; losses beside them leave this uncertain"
+        if self._given_up:
+            doubt = f"; {_CONTRADICTION}"
         raise network_failure(
             f"the path to {self._address} carries packets of {search.passing} bytes at most; "
             f"the test wants {wanted}{doubt}",
@@ -182,12 +212,12 @@ class _Run:
         answered = 0
         for number in range(3 * self._spec.confirmations):
             wait_s = self._wait_s if number else self._timeout_s
-            verdict = await self._prober.send(vanishing, wait_s=wait_s)
+            verdict = await self._send(vanishing, wait_s)
             if verdict.fate != "silent":
                 self._hear(verdict)
                 self._take(search, vanishing, verdict)
                 return False
-            beside = await self._prober.send(search.passing, wait_s=self._wait_s)
+            beside = await self._send(search.passing, self._wait_s)
             if beside.fate == "passed":
                 answered += 1
             else:
@@ -196,10 +226,17 @@ class _Run:
                 return True
         return False
 
+    async def _send(self, size: int, wait_s: float, *, ttl: int = DEFAULT_TTL) -> Verdict:
+        """Send one packet, if one is left; raises _SpentError otherwise."""
+        if not self._left:
+            raise _SpentError
+        self._left -= 1
+        return await self._prober.send(size, ttl=ttl, wait_s=wait_s)
+
     async def _try(self, size: int) -> Verdict:
         """Send packets of one size until something is heard of one."""
         for number in range(self._spec.tries):
-            verdict = await self._prober.send(size, wait_s=self._wait_s)
+            verdict = await self._send(size, self._wait_s)
             if verdict.fate != "silent":
                 self._lost += number
                 break
@@ -244,7 +281,12 @@ class _Run:
         )
 
     async def _locate(self, size: int) -> None:
-        """Find the last hop that gets packets of a size that does not pass."""
+        """Find the last hop that gets packets of a size that does not pass, as far as packets are left for it."""
+        self._left = _packets_of_hops(self._spec)
+        with contextlib.suppress(_SpentError):
+            await self._ask_hops(size)
+
+    async def _ask_hops(self, size: int) -> None:
         silent = 0
         for ttl in range(1, _MOST_HOPS + 1):
             verdict = await self._ask_hop(size, ttl)
@@ -270,7 +312,7 @@ class _Run:
     async def _ask_hop(self, size: int, ttl: int) -> Verdict:
         """Send packets that end at a hop until something is heard; routers hold reports back, so silence is no loss."""
         for _ in range(self._spec.tries):
-            verdict = await self._prober.send(size, ttl=ttl, wait_s=self._wait_s)
+            verdict = await self._send(size, self._wait_s, ttl=ttl)
             if verdict.fate != "silent":
                 break
         return verdict
@@ -285,7 +327,7 @@ class _Run:
         if self._reports and search.reported is not None:
             metrics.reported_mtu_bytes = search.reported
             metrics.report_right = search.reported == search.passing
-        self._detail["finding"] = _finding(metrics)
+        self._detail["finding"] = _finding(metrics) if not self._given_up else _at_least(metrics)
 
     def _count(self) -> None:
         metrics, prober = self.metrics, self._prober
@@ -296,6 +338,11 @@ class _Run:
         metrics.packets_received = prober.packets_received
         metrics.bytes_sent = prober.bytes_sent
         metrics.bytes_received = prober.bytes_received
+
+
+def _at_least(metrics: MtuResult) -> str:
+    """Say in one sentence what was found until the search was given up."""
+    return f"the path carries {metrics.path_mtu_bytes} bytes at least; {_CONTRADICTION}"
 
 
 def _finding(metrics: MtuResult) -> str:

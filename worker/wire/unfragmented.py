@@ -33,7 +33,7 @@ _HEADER = struct.Struct("!BBHHH")
 #: Random bytes that begin the payload, so that a reply proves to be one to this packet.
 _COOKIE_BYTES = 8
 _LONGEST = 65_535
-_DEFAULT_TTL = 64
+DEFAULT_TTL = 64
 #: So often a packet is handed to the kernel while errors come for something else.
 _ATTEMPTS = 16
 _ANCILLARY_BYTES = 128
@@ -75,7 +75,7 @@ class Prober:
         self.bytes_sent = 0
         self.bytes_received = 0
 
-    async def send(self, size: int, *, ttl: int = _DEFAULT_TTL, wait_s: float) -> Verdict:
+    async def send(self, size: int, *, ttl: int = DEFAULT_TTL, wait_s: float) -> Verdict:
         """Send one packet of so many bytes and wait for its fate; raises OSError when this host cannot send."""
         with self._open(ttl) as sock:
             request = self._request(sock, size - self._header)

@@ -15,15 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
-from click.testing import CliRunner
-from lab.errors import LabError
 from lab.hosts import Host
 from lab.laboratory import Lab
 from support.releases import changed_release
 
 from controller import assets
-from controller.cli.fleet import fleet
-from controller.errors import ConfigurationError
 from controller.fleet.ansible import environment, private_folder
 from controller.fleet.bundles import Bundle, ensure_bundle
 from controller.fleet.parts import CONTROLLER
@@ -60,13 +56,13 @@ class Site:
         hosts = {line.split()[0]: line for line in own.splitlines() if line.startswith("host")}
         rest = own[own.index("[all:vars]") :]
         self.inventory.write_text(f"[controller]\n{hosts['host1']}\n\n[workers]\n{hosts['host2']}\n\n{rest}")
-        self.environment = {
+        self._environment = {
             **environment(private),
             "STREAMSWARM_BUNDLE_DIR": str(bundles),
             "ANSIBLE_NOCOLOR": "1",
         }
-        self.variables = private / "site.json"
-        self.variables.write_text(
+        self._variables = private / "site.json"
+        self._variables.write_text(
             json.dumps(
                 {
                     "streamswarm_controller_admin_password": PASSWORD,
@@ -79,8 +75,8 @@ class Site:
     def play(self, playbook: str, *words: str) -> tuple[dict[str, int], str]:
         """Run a playbook, which must succeed; return how much changed on each host, and all that was said."""
         command: list[str | Path] = [Path(sys.executable).with_name("ansible-playbook"), "-i", self.inventory]
-        command += [assets.playbooks() / playbook, "--extra-vars", f"@{self.variables}", *words]
-        said = self.lab.exec(command, timeout=500, extra_environment=self.environment)
+        command += [assets.playbooks() / playbook, "--extra-vars", f"@{self._variables}", *words]
+        said = self.lab.exec(command, timeout=500, extra_environment=self._environment)
         recaps = {name: tuple(map(int, numbers)) for name, *numbers in RECAP.findall(said)}
         assert all(failed == unreachable == 0 for _, unreachable, failed in recaps.values()), said[-3000:]
         return {name: changed for name, (changed, _, _) in recaps.items()}, said
@@ -234,7 +230,6 @@ def test_the_services_run_with_least_privilege(installed: Site, name: str) -> No
     assert int(status["CapEff"], 16) == (bind if name == "proxy" else 0)
     assert status["NoNewPrivs"] == "1"
     host.ssh("systemd-analyze", "security", "--threshold=25", unit)
-    assert host.ssh(f"systemd-analyze verify {unit}.service 2>&1") == ""
     assert host.ssh("systemctl", "is-enabled", unit).strip() == "enabled"
 
 
@@ -330,49 +325,6 @@ def test_a_killed_service_comes_back(installed: Site, api: httpx.Client) -> None
     wait_for(
         lambda: api.get("/api/v1/health").json()["status"],
         lambda status: status == "ok",
-    )
-
-
-def test_commands_elsewhere_believe_the_authority_that_is_named(installed: Site, tmp_path: Path) -> None:
-    """The controller's own, of which no system knows: without it they say what to do, and send nothing."""
-    host, root = installed.controller, tmp_path / "root.pem"
-    root.write_text(host.ssh("cat", "/var/lib/streamswarm/ca/root.pem"))
-    token = host.ssh("cat", "/var/lib/streamswarm/secrets/local.token").strip()
-    surroundings = {"STREAMSWARM_URL": f"https://{host.address}", "STREAMSWARM_TOKEN": token, "no_proxy": "*"}
-    with installed.lab.inside(), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STREAMSWARM_CA_FILE", "")
-        refused = CliRunner().invoke(fleet, ["history"], env=surroundings)
-        assert isinstance(refused.exception, ConfigurationError)
-        assert "cannot be verified" in str(refused.exception)
-        told = CliRunner().invoke(fleet, ["--ca-file", str(root), "history"], env=surroundings)
-        assert told.exit_code == 0, told.output
-    command: list[str | Path] = [
-        Path(sys.executable).with_name("ansible-playbook"),
-        "-i",
-        installed.inventory,
-    ]
-    command += [assets.playbooks() / "verify.yml", "--extra-vars", f"@{installed.variables}"]
-    with pytest.raises(LabError, match=r"does not say how it sees the worker: .*certificate"):
-        installed.lab.exec(command, timeout=500, extra_environment=installed.environment | surroundings)
-    named = installed.environment | surroundings | {"STREAMSWARM_CA_FILE": str(root)}
-    assert "failed=0" in installed.lab.exec(command, timeout=500, extra_environment=named)
-
-
-def test_a_backup_takes_the_place_of_what_the_playbook_made(installed: Site, api: httpx.Client) -> None:
-    """As the guide says: what came after it is gone, and worker, dashboard and proxy are well again."""
-    host = installed.controller
-    host.ssh("sudo", "streamswarm", "backup", "/root/saved.tar", user="deploy")
-    late = {"name": "afterwards", "address": "192.0.2.1"}
-    assert api.post("/api/v1/destinations", json=late).status_code == 201
-    host.ssh("systemctl stop streamswarm-proxy streamswarm-web streamswarm-keeper streamswarm-gateway")
-    host.ssh("sudo", "streamswarm", "restore", "--replace", "/root/saved.tar", user="deploy")
-    installed.play("controller.yml")
-    names = [each["name"] for each in api.get("/api/v1/destinations").json()["items"]]
-    assert "afterwards" not in names
-    wait_for(lambda: api.get("/api/v1/health").json()["status"], lambda status: status == "ok")
-    wait_for(
-        lambda: [each["state"] for each in api.get("/api/v1/workers").json()["items"]],
-        lambda states: states == ["connected"],
     )
 
 

@@ -10,7 +10,9 @@ import pytest
 from integration.probes.longer import FAR, FIRST, SECOND, Path4, longer_path
 from integration.probes.peers import Namespace, Probe, RecordingGuard, ScriptedHost, echo_reply
 
+from streamswarm import contract
 from streamswarm.v1 import probe_pb2
+from worker.probes import mtu
 from worker.probing import ProbeFailure
 from worker.wire import icmp_messages, netlink
 
@@ -251,6 +253,31 @@ async def test_a_slow_link_is_no_limit(scripted_host: ScriptedHost, probe: Probe
     assert outcome.metrics.path_mtu_bytes == 1500
     assert not outcome.metrics.black_hole
     assert outcome.metrics.confirmed
+
+
+@only_once
+async def test_a_black_hole_takes_no_longer_than_the_run_may(
+    scripted_host: ScriptedHost, probe: Probe
+) -> None:
+    """The host falls silent as soon as the limit is to be confirmed: every packet is waited for, and the run ends in time."""
+    answered = {68: 0}
+
+    def answer(_number: int, packet: bytes) -> list[tuple[float, bytes]]:
+        answered[len(packet)] = answered.get(len(packet), 0) + 1
+        # 700 bytes pass once, while they are looked for.
+        return [(0.04, echo_reply(packet))] if len(packet) <= 700 and answered[len(packet)] < 2 else []
+
+    scripted_host.script = answer
+    values = {"timeout_ms": 50, "tries": 2, "locate": True}
+    spec = contract.make_spec("mtu", values).mtu
+    with scripted_host.namespace.entered():
+        began_s = time.monotonic()
+        outcome = await probe("mtu", "10.92.0.2", **values)
+        took_s = time.monotonic() - began_s
+    assert 3 < took_s <= mtu.duration_s(spec) + 0.5
+    assert outcome.metrics.packets_sent <= mtu.need(spec).packets
+    assert outcome.metrics.bytes_sent + outcome.metrics.bytes_received <= mtu.need(spec).size
+    assert (outcome.metrics.path_mtu_bytes, outcome.metrics.confirmed) == (700, False)
 
 
 @only_once
