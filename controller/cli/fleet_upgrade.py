@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -18,12 +19,14 @@ from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED
 from controller.fleet import operations
 from controller.fleet.operations import PlaybookRequest, Recap
-from controller.fleet.upgrades.plan import describe, plan
+from controller.fleet.upgrades.left import left
+from controller.fleet.upgrades.plan import Plan, describe, plan
 from controller.printable import printable
 from controller.store.operation_words import BATCH, CANARY, PATIENCE_S
 
 if TYPE_CHECKING:
     from controller.fleet.upgrades.running import Ended
+    from controller.fleet.upgrades.telling import Judged
 
 #: Some host does not have the release.
 HOSTS_FAILED = 1
@@ -76,14 +79,27 @@ class Playbooks:
 
         return self._follow(History("rollback", request, self._client, insists=True), run)
 
+    def note(self, judged: Judged) -> None:
+        """Write down what was judged; where that fails the next upgrade judges it again, which is said."""
+        history = History("judge", self._on(judged.hosts), self._client, insists=True)
+
+        def run(*, on_event: operations.OnEvent, **_: object) -> Recap:
+            return judged.tell(on_event)
+
+        history.follow(run, on_event=lambda _: None, cancelled=lambda: False)
+        self._say_trouble(history)
+
     def _follow(self, history: History, operation: Callable[..., Recap]) -> Recap:
         with FleetProgress(self._console) as progress:
             recap = history.follow(operation, on_event=progress.take, cancelled=self._stopped)
+        self._say_trouble(history)
+        return recap
+
+    def _say_trouble(self, history: History) -> None:
         if history.trouble:
             self._console.print(
                 Text(printable(f"The controller's history lacks this step or its end: {history.trouble}"))
             )
-        return recap
 
     def _on(self, hosts: Sequence[str]) -> PlaybookRequest:
         return dataclasses.replace(self._request, limit=",".join(hosts))
@@ -103,19 +119,28 @@ def upgrade(request: PlaybookRequest, options: Options, stopped: Callable[[], bo
         recap = playbooks.look()
         if recap.cancelled:
             return STOPPED
-        planned = plan(recap.hosts, canary=options.canary, batch=options.batch)
+        unjudged = left(client, recap.hosts, now=dt.datetime.now(dt.UTC))
+        planned = plan(recap.hosts, canary=options.canary, batch=options.batch, left=unjudged)
         for line in describe(planned):
             say(line)
         left_out = HOSTS_FAILED if planned.left_out else 0
-        if request.check or not planned.steps:
+        if request.check or not (planned.steps or planned.left):
             return left_out
         if not options.yes:
-            click.confirm(f"Upgrade {len(planned.hosts)} hosts?", abort=True, err=True)
+            click.confirm(_question(planned), abort=True, err=True)
         terms = Terms(patience_s=options.patience_s, accept_inconclusive=options.accept_inconclusive)
         ended = Upgrade(api=client, playbooks=playbooks, terms=terms, say=say, stopped=stopped).run(planned)
     for line in told(ended):
         say(line)
     return left_out if ended.outcome is Outcome.DONE else exit_code(ended)
+
+
+def _question(planned: Plan) -> str:
+    unjudged = sum(len(each.step.hosts) for each in planned.left)
+    first = f"Judge {unjudged} hosts that have the release" if unjudged else ""
+    then = f"upgrade {len(planned.hosts)} hosts" if planned.hosts else ""
+    words = ", then ".join(filter(None, (first, then)))
+    return f"{words[0].upper()}{words[1:]}?"
 
 
 def told(ended: Ended) -> Iterator[str]:

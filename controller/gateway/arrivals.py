@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,19 @@ from typing import Any
 from controller.gateway.database import Connection
 from controller.gateway.facts import version_and_facts
 from controller.gateway.identity import Peer
-from controller.gateway.plain import check_depth, clipped, storable_json
+from controller.gateway.lately import Lately
+from controller.gateway.plain import clipped, read_json, storable_json
 from controller.store.queue import plan_worker_async
+from streamswarm.targets import shown
 from streamswarm.v1 import gateway_pb2
+
+_log = logging.getLogger(__name__)
 
 #: A worker's jobs are planned for the kinds that it announces no more often than this.
 REPLAN_PAUSE = dt.timedelta(minutes=1)
 _MOST_JSON = 65_536
+#: A worker whose policy cannot be kept is told of once in a day, however often it comes.
+_told: Lately[uuid.UUID] = Lately(86_400.0)
 
 #: One statement for all of it: in a gateway to which thousands come at once each answer of the database is waited for
 #: behind everything else. Where worker and certificate are good, what the Hello says is written; a certificate's first
@@ -146,7 +152,7 @@ def _arrival_row(arrival: Arrival) -> dict[str, Any]:
         "instance": clipped(hello.instance_id, 100),
         "boot": clipped(hello.boot_id, 100),
         "facts": facts,
-        "policy": _policy(hello.policy_json),
+        "policy": _policy(peer.worker_id, hello.policy_json),
         "kinds": _kinds(hello),
         "spool": hello.spool_id,
         "next": hello.next_seq,
@@ -165,12 +171,23 @@ def _kinds(hello: gateway_pb2.Hello) -> dict[str, Any]:
     }
 
 
-def _policy(text: str) -> dict[str, Any]:
+def _policy(worker_id: uuid.UUID, text: str) -> dict[str, Any]:
+    """Return the policy that a Hello tells; nothing, and a line in the log, for one that cannot be kept."""
     try:
-        policy = json.loads(text[:_MOST_JSON]) if text else {}
+        if len(text) > _MOST_JSON:
+            raise ValueError(f"it has {len(text)} characters; {_MOST_JSON} is the most")
+        policy = read_json(text) if text else {}
         # What can just be written by itself could not be among the rest of a Hello, nor with those of others.
-        check_depth(policy)
         storable_json(policy)
-    except (ValueError, RecursionError):
+        if not isinstance(policy, dict):
+            raise ValueError("it is JSON, but not an object")
+    except (ValueError, RecursionError) as error:
+        if worker_id not in _told:
+            _told.add(worker_id)
+            _log.warning(
+                "worker %s tells a policy that cannot be shown, and its page shows none: %s; look at what runs on that host",
+                worker_id,
+                shown(str(error)),
+            )
         return {}
-    return policy if isinstance(policy, dict) else {}
+    return policy

@@ -8,14 +8,13 @@ stands last in every table and is appended.
 from __future__ import annotations
 
 import json
-import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from controller.gateway.plain import check_depth, without_nul
+from controller.gateway.plain import read_json, without_nul
 from controller.store import results
 from controller.store.results import ResultColumn
 from streamswarm import contract
@@ -260,8 +259,7 @@ def _detail(result: probe_pb2.Result) -> bytes | None:
             f"detail has {len(text)} characters; {contract.MOST_DETAIL_CHARACTERS} is the most"
         )
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-        check_depth(value)
+        value = read_json(text)
         # Written anew: escapes may hide what PostgreSQL refuses (NUL, half of a surrogate pair), and it would keep and
         # give back every digit of 1e-16000.
         text = json.dumps(without_nul(value), ensure_ascii=False)
@@ -270,14 +268,3 @@ def _detail(result: probe_pb2.Result) -> bytes | None:
     if not isinstance(value, dict):
         raise UnstorableError("detail is JSON, but not an object")
     return b"\x01" + text.encode("utf-8", "replace")
-
-
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a JSON value")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is larger than any number that can be read again")
-    return value

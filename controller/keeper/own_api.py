@@ -38,6 +38,8 @@ class OwnApi:
                 return self._results(int(test_id), **query)
             case ["operations"]:
                 return self._pages(operations.find, host=query["host"])
+            case ["operations", operation_id, "hosts"]:
+                return self._hosts(int(operation_id))
         raise AssertionError(path)
 
     def _pages(self, find: Callable[..., Page[Any]], *of: Any, **query: Any) -> Iterator[dict[str, Any]]:
@@ -53,6 +55,10 @@ class OwnApi:
     def _jobs(self, worker_id: uuid.UUID) -> Iterator[dict[str, Any]]:
         with transaction(self._engine) as session:
             return iter(planned_lines(session, results.lines(session, worker_id=worker_id)))
+
+    def _hosts(self, operation_id: int) -> Iterator[dict[str, Any]]:
+        with transaction(self._engine) as session:
+            return iter([plain(host) for host in operations.hosts_of(session, operation_id)])
 
     def _results(self, test_id: int, **query: Any) -> Iterator[dict[str, Any]]:
         with transaction(self._engine) as session:

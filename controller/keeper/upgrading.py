@@ -7,6 +7,7 @@ when a host had a release that was taken back.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import logging
 from collections.abc import Callable, Sequence
 
@@ -15,8 +16,10 @@ from controller.fleet import operations as playbooks
 from controller.fleet.events import HostRecap, TaskEvent, TaskState
 from controller.fleet.operations import OnEvent, PlaybookRequest, Recap
 from controller.fleet.recording import Recording
+from controller.fleet.upgrades.left import left
 from controller.fleet.upgrades.plan import describe, plan
 from controller.fleet.upgrades.running import Outcome, Terms, Upgrade
+from controller.fleet.upgrades.telling import Judged
 from controller.keeper.ledger import StoreLedger
 from controller.keeper.order import Order
 from controller.keeper.own_api import OwnApi
@@ -26,6 +29,8 @@ from controller.store.commands.operations import Claim
 from controller.store.operation_words import BATCH, CANARY, PATIENCE_S
 
 _log = logging.getLogger(__name__)
+#: Longer lines of the log are told as a message, which is kept whole.
+_LONGEST_TASK = 200
 
 
 class Steps:
@@ -59,15 +64,29 @@ class Steps:
             return playbooks.roll_back(request, bad_release=bad_release, why=why, on_event=on_event)
 
         try:
-            claim = self._begin_rollback(hosts)
+            claim = self._begin("rollback", hosts)
         except StreamSwarmError as error:
             _log.warning("the history lacks the rollback of %s: %s", ", ".join(hosts), error)
             return self._settled(run(on_event=self._on_event))
         recording = Recording(StoreLedger(self._order.engine, claim), ends_when_lost=True)
         return self._settled(recording.follow(run, on_event=self._on_event, cancelled=lambda: False))
 
-    def _begin_rollback(self, hosts: Sequence[str]) -> Claim:
-        about = {"kind": "rollback", "limit": f"{len(hosts)} hosts", "hosts": list(hosts)}
+    def note(self, judged: Judged) -> None:
+        """Write down what was judged; where that fails the next upgrade judges it again."""
+
+        def run(*, on_event: OnEvent, **_: object) -> Recap:
+            return judged.tell(on_event)
+
+        try:
+            claim = self._begin("judge", judged.hosts)
+        except StreamSwarmError as error:
+            _log.warning("the history lacks that %s was judged: %s", ", ".join(judged.hosts), error)
+            return
+        recording = Recording(StoreLedger(self._order.engine, claim))
+        recording.follow(run, cancelled=lambda: False)
+
+    def _begin(self, kind: str, hosts: Sequence[str]) -> Claim:
+        about = {"kind": kind, "limit": f"{len(hosts)} hosts", "hosts": list(hosts)}
         with transaction(self._order.engine) as session:
             begun = commands.begin(session, about, actor=self._order.actor, part_of=self._order.claim)
         return Claim(operation_id=begun.id, version=begun.version)
@@ -86,17 +105,25 @@ def upgrade(order: Order, *, on_event: OnEvent, cancelled: Callable[[], bool]) -
     """Bring the hosts to the release, step by step; one that was not begun is not in what is returned."""
 
     def say(line: str) -> None:
-        on_event(TaskEvent(host="", task=line, state=TaskState.OK))
+        # A task's name is kept short, a message whole.
+        name, mark, rest = line.partition(": ") if len(line) > _LONGEST_TASK else (line, "", "")
+        on_event(TaskEvent(host="", task=f"{name}{mark}".strip(), state=TaskState.OK, message=rest))
 
     options = order.asked.options
     steps = Steps(order, on_event, cancelled)
     looked = steps.look()
     if looked.cancelled:
         return looked
-    planned = plan(looked.hosts, canary=options.get("canary", CANARY), batch=options.get("batch", BATCH))
+    api = OwnApi(order.engine, order.actor)
+    planned = plan(
+        looked.hosts,
+        canary=options.get("canary", CANARY),
+        batch=options.get("batch", BATCH),
+        left=left(api, looked.hosts, now=dt.datetime.now(dt.UTC)),
+    )
     for line in describe(planned):
         say(line)
-    if order.asked.check or not planned.steps:
+    if order.asked.check or not (planned.steps or planned.left):
         return looked
     others = [host for host in looked.hosts if host.host not in planned.hosts]
     order.settle(others)
@@ -104,10 +131,9 @@ def upgrade(order: Order, *, on_event: OnEvent, cancelled: Callable[[], bool]) -
         patience_s=options.get("patience", PATIENCE_S),
         accept_inconclusive=options.get("accept_inconclusive", False),
     )
-    api = OwnApi(order.engine, order.actor)
     ended = Upgrade(api=api, playbooks=steps, terms=terms, say=say, stopped=cancelled).run(planned)
     return Recap(
-        hosts=(*others, *steps.hosts.values()),
+        hosts=tuple({host.host: host for host in (*others, *steps.hosts.values())}.values()),
         cancelled=ended.outcome is Outcome.STOPPED,
         error=ended.why,
         mend=ended.mend,

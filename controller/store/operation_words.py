@@ -9,8 +9,19 @@ from typing import Any
 from controller.checking import Checker
 from streamswarm.targets import shown
 
-#: Every kind of operation, by the name of its command.
-KINDS = ("provision", "upgrade", "rollback", "verify", "restart", "drain", "resume", "rotate", "remove")
+#: Every kind of operation, by the name of its command; `judge` is what an upgrade found its hosts to measure.
+KINDS = (
+    "provision",
+    "upgrade",
+    "judge",
+    "rollback",
+    "verify",
+    "restart",
+    "drain",
+    "resume",
+    "rotate",
+    "remove",
+)
 #: Kinds that a keeper runs, each with its options.
 ASKED: Mapping[str, tuple[str, ...]] = {
     "provision": (),
@@ -25,7 +36,7 @@ ASKED: Mapping[str, tuple[str, ...]] = {
 #: Options of an upgrade where none are given: hosts that go first, hosts in each further step, seconds of patience.
 CANARY, BATCH, PATIENCE_S = 1, 10, 900
 #: Kinds that change nothing on a host.
-HARMLESS = ("verify",)
+HARMLESS = ("judge", "verify")
 #: Kinds that a keeper brings to their end once they have begun: they undo what went wrong.
 NEVER_CANCELLED = ("rollback",)
 #: Kinds that want the hosts named: they were hardly ever meant for all.

@@ -235,11 +235,17 @@ def _of_rows(
 ) -> list[tuple[Line, Series]]:
     """Return a metric of the rows of a repeated group that these lines had, of all or of one."""
     keys = [children.keys(database, line, child, start=start, end=end) for line in plans]
-    wanted = [[known for known in of_line if key in ("", known)] for of_line in keys]
+    wanted = [
+        _wanted(database, line, child, of_line, key, start=start, end=end)
+        for line, of_line in zip(plans, keys, strict=True)
+    ]
     names = list(dict.fromkeys(known for of_line in wanted for known in of_line))
     some = ", ".join(shown(known) for known in names[:_NAMED])
     more = " and others" if len(names) > _NAMED else ""
-    _refuse_many(sum(map(len, wanted)), "key", f"name one (of {some}{more}), a worker or a destination")
+    counted = "more than " if not key and any(of_line.more for of_line in keys) else ""
+    _refuse_many(
+        sum(map(len, wanted)), "key", f"name one (of {some}{more}), a worker or a destination", counted
+    )
     return [
         (line, series)
         for (line, plan), of_line, group in zip(plans.items(), wanted, keys, strict=True)
@@ -251,7 +257,7 @@ def _of_rows(
             child,
             metric.name,
             of_line,
-            group_size=len(group),
+            group_size=len(group.names),
             start=start,
             end=end,
             points=MAX_POINTS,
@@ -259,9 +265,28 @@ def _of_rows(
     ]
 
 
-def _refuse_many(count: int, path: str, mend: str) -> None:
+def _wanted(
+    database: Session,
+    line: Line,
+    child: str,
+    known: children.Keys,
+    key: str,
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+) -> list[str]:
+    """Return the keys of a line that are asked for: all that are listed, or one, which need not be among them."""
+    if not key:
+        return list(known.names)
+    there = key in known.names or (
+        known.more and children.has_key(database, line, child, key, start=start, end=end)
+    )
+    return [key] if there else []
+
+
+def _refuse_many(count: int, path: str, mend: str, counted: str = "") -> None:
     if count > _MOST_LINES:
-        message = f"{count} lines are more than {_MOST_LINES}; {mend}"
+        message = f"{counted}{count} lines are more than {_MOST_LINES}; {mend}"
         raise InvalidInputError([Problem(path=path, message=message)])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Response, jsonify, request
 
 from controller.store.queries import children, results, tests
-from controller.store.queries.children import Group
+from controller.store.queries.children import Group, Keys
 from controller.store.queries.results import Line
 from streamswarm import contract
 from streamswarm.contract import Child, InvalidInputError, Kind, Problem
@@ -98,13 +98,13 @@ def test_rows(test_id: int) -> Response:
         metrics = asked_metrics(child)
         line = _line(results.drawn_lines(session, test_id))
         if line is None:
-            return _answer(child, None, [], 0, None, frozenset())
+            return _answer(child, None, Keys(names=(), more=False), 0, None, frozenset())
         keys = children.keys(session, line, child.name, start=start, end=end)
         # What was chosen may lie beyond the rows of another range.
-        first = min(first, max(0, len(keys) - 1) // MOST_LINES * MOST_LINES)
-        wanted = keys[first : first + MOST_LINES]
+        first = min(first, max(0, len(keys.names) - 1) // MOST_LINES * MOST_LINES)
+        wanted = keys.names[first : first + MOST_LINES]
         plan = results.read_plans(session, [line], start=start, end=end)[line]
-        bucket = children.bucket_for(session, line, plan, len(keys), start=start, end=end)
+        bucket = children.bucket_for(session, line, plan, len(keys.names), start=start, end=end)
         group = children.read(
             session, line, plan, child.name, metrics, wanted, start=start, end=end, bucket=bucket
         )
@@ -115,7 +115,7 @@ def test_rows(test_id: int) -> Response:
 def _answer(
     child: Child,
     line: Line | None,
-    keys: Sequence[str],
+    keys: Keys,
     first: int,
     group: Group | None,
     lately: frozenset[str],
@@ -124,7 +124,8 @@ def _answer(
     response = jsonify(
         {
             "line": line_label(line) if line else "",
-            "total": len(keys),
+            "total": len(keys.names),
+            "more": keys.more,
             "first": first,
             "step": width_ms(group.bucket) if group else 0,
             "gaps": gap_list(group.gaps) if group else [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,10 +39,22 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Left:
+    """Hosts that an earlier upgrade brought to the release, and that nobody judged."""
+
+    step: Step
+    #: The upgrade in the controller's history, and when it began.
+    operation: int
+    started: dt.datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is to be done, in order."""
 
     steps: tuple[Step, ...]
+    #: What is judged before anything is upgraded.
+    left: tuple[Left, ...] = ()
     #: Hosts that have the release already: this is how an upgrade that was stopped goes on.
     ready: tuple[str, ...] = ()
     #: Hosts that cannot be upgraded, with the reason.
@@ -63,7 +76,7 @@ def move_of(recap: HostRecap) -> Move | None:
     return None
 
 
-def plan(recaps: Iterable[HostRecap], *, canary: int, batch: int) -> Plan:
+def plan(recaps: Iterable[HostRecap], *, canary: int, batch: int, left: Sequence[Left] = ()) -> Plan:
     """Make a plan of what a check run of the playbook said of each host.
 
     The first `canary` hosts that need the release go first, the others follow in batches of `batch`. Every upgrade begins
@@ -84,16 +97,22 @@ def plan(recaps: Iterable[HostRecap], *, canary: int, batch: int) -> Plan:
             ready.append(recap.host)
         else:
             moves.append(move)
-    return Plan(steps=_steps(moves, canary, batch), ready=tuple(ready), left_out=tuple(left_out))
+    return Plan(
+        steps=_steps(moves, canary, batch), left=tuple(left), ready=tuple(ready), left_out=tuple(left_out)
+    )
 
 
 def describe(planned: Plan) -> list[str]:
     """Return the plan, a line each."""
     lines = [f"{host}: cannot be upgraded: {why}" for host, why in planned.left_out]
-    if planned.ready:
-        lines.append(
-            f"has the release already, and is not judged by this upgrade: {', '.join(planned.ready)}"
-        )
+    unjudged = {host for left in planned.left for host in left.step.hosts}
+    if ready := [host for host in planned.ready if host not in unjudged]:
+        lines.append(f"has the release already, and is not judged by this upgrade: {', '.join(ready)}")
+    lines += [
+        f"has the release since operation {left.operation}, which ended before it was judged, and is judged first: "
+        f"{', '.join(left.step.hosts)}"
+        for left in planned.left
+    ]
     for step in planned.steps:
         lines += [f"{step.name}: {move.host}: {move.before} → {move.after}" for move in step.moves]
     return lines or ["there is nothing to upgrade"]

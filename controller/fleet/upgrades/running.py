@@ -17,8 +17,9 @@ from controller.fleet.operations import Recap
 from controller.fleet.upgrades import report
 from controller.fleet.upgrades.comparison import Judgement, Verdict, compare, enough, needed_s
 from controller.fleet.upgrades.gate import passage
-from controller.fleet.upgrades.plan import Plan, Step
+from controller.fleet.upgrades.plan import Left, Plan, Step
 from controller.fleet.upgrades.samples import Job, Member, instant, jobs_of, read
+from controller.fleet.upgrades.telling import Judged
 
 _LOOK_S = 1.0
 #: How long a controller that does not answer is asked again.
@@ -56,6 +57,9 @@ class Playbooks(Protocol):
 
     def roll_back(self, hosts: Sequence[str], bad_release: str, why: Sequence[str]) -> Recap:
         """Return those hosts that are on the bad release to the one before; `why` is for the history."""
+
+    def note(self, judged: Judged) -> None:
+        """Write down what was judged, so that it is not judged again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,11 +124,15 @@ class Upgrade:
         outcome = Outcome.DONE
         ready = set(plan.ready)
         try:
-            for step in plan.steps:
-                outcome = self._step(step, ready)
+            stages = [
+                *(functools.partial(self._take_up, each) for each in plan.left),
+                *(functools.partial(self._step, each) for each in plan.steps),
+            ]
+            for stage in stages:
+                outcome = stage(ready)
                 if outcome is not Outcome.DONE:
                     break
-                ready.update(step.hosts)
+                ready.update(self._unjudged)
                 self._unjudged = ()
         except _StopError:
             outcome = Outcome.STOPPED
@@ -132,7 +140,7 @@ class Upgrade:
                 self._why = (
                     f"stopped: {', '.join(self._unjudged)} may have the release, which nobody judged there"
                 )
-                self._mend = _return_by_hand(self._unjudged)
+                self._mend = f"upgrade again, which judges them first; or {_return_by_hand(self._unjudged)}"
         return Ended(
             outcome=outcome,
             upgraded=tuple(self._upgraded),
@@ -152,21 +160,45 @@ class Upgrade:
         if recap.cancelled:
             raise _StopError
         moved = [host.host for host in recap.hosts if host.succeeded]
-        releases = {move.host: move.after for move in step.moves}
         failed = [host for host in recap.hosts if not host.succeeded]
         if failed or len(recap.hosts) < len(step.hosts):
             why = _failures(failed) or ["the playbook did not reach all hosts"]
             stayed = {host.host for host in failed if _stayed(host)}
             return self._back(step, [host for host in step.hosts if host not in stayed], why)
-        self._upgraded += moved
+        return self._examine(step, moved, started, control)
+
+    def _take_up(self, left: Left, ready: set[str]) -> Outcome:
+        """Judge hosts that an earlier upgrade left with the release."""
+        self._look_up()
+        step = left.step
+        self.say(
+            f"{step.name}: {', '.join(step.hosts)}: has the release, which nobody judged there; judged now"
+        )
+        self._unjudged = step.hosts
+        control = self._ask(lambda: self._control(step, ready))
+        ago_s = (self.clock.now() - left.started).total_seconds()
+        return self._examine(step, step.hosts, left.started, control, grace_s=ago_s)
+
+    def _examine(
+        self,
+        step: Step,
+        hosts: Sequence[str],
+        started: dt.datetime,
+        control: Sequence[Mapping[str, Any]],
+        *,
+        grace_s: float = 0.0,
+    ) -> Outcome:
+        """Let hosts that have the release since `started` pass the gate, and judge what they measure."""
+        self._upgraded += hosts
         try:
-            since, faults = self._pass_gate(moved, releases, started)
+            releases = {move.host: move.after for move in step.moves}
+            since, faults = self._pass_gate(hosts, releases, started, grace_s)
             if faults:
-                return self._back(step, moved, faults)
+                return self._back(step, hosts, faults)
             self.say(f"{step.name}: connected again with the release, and delivering")
-            return self._judge(step, moved, started, since, control)
+            return self._judge(step, hosts, started, since, control)
         except StreamSwarmError as error:
-            return self._back(step, moved, [f"the controller cannot be asked about its hosts: {error}"])
+            return self._back(step, hosts, [f"the controller cannot be asked about its hosts: {error}"])
 
     def _judge(
         self,
@@ -193,16 +225,25 @@ class Upgrade:
         lines = list(report.lines(judgement))
         for line in lines:
             self.say(f"{step.name}: {line}")
+        judged = Judged(hosts=tuple(moved), release=" and ".join(sorted(releases)), lines=tuple(lines))
         if judgement.verdict is Verdict.WORSE:
             why = "what its hosts measure is worse with the release"
+            self.playbooks.note(
+                replace(judged, error=why, mend="its hosts are returned to the release before")
+            )
             return self._back(step, moved, [why], numbers=lines)
         if judgement.verdict is Verdict.INCONCLUSIVE and not self.terms.accept_inconclusive:
             self._why = (
                 f"{step.name}: inconclusive: too little to compare. {', '.join(moved)} stay on the release"
             )
-            self._mend = "let them measure longer (--patience), or go on with --accept-inconclusive"
+            self._mend = (
+                "upgrade again when they have measured longer, which judges them first (--patience waits longer), or go on "
+                "with --accept-inconclusive"
+            )
             self.say(f"{self._why}; {self._mend}")
+            self.playbooks.note(replace(judged, error=self._why, mend=self._mend))
             return Outcome.PAUSED
+        self.playbooks.note(judged)
         return Outcome.DONE
 
     def _control(self, step: Step, ready: set[str]) -> list[dict[str, Any]]:
@@ -225,7 +266,7 @@ class Upgrade:
         return without or [worker for worker in measuring if worker["host_name"] in ready]
 
     def _pass_gate(
-        self, hosts: Sequence[str], releases: dict[str, str], started: dt.datetime
+        self, hosts: Sequence[str], releases: dict[str, str], started: dt.datetime, grace_s: float
     ) -> tuple[dict[str, Member], list[str]]:
         """Wait until every host is through; returns what is compared of each, and why some do not come through."""
         through: dict[str, Member] = {}
@@ -242,7 +283,7 @@ class Upgrade:
                     jobs,
                     release=releases[host],
                     after=started,
-                    patience_s=min(60.0, self.terms.patience_s),
+                    patience_s=min(60.0, self.terms.patience_s) + grace_s,
                     now=now,
                 )
                 if found.failed:
@@ -268,7 +309,7 @@ class Upgrade:
         """Wait until there are runs enough on both sides, as far as patience goes, and compare them once."""
         patience_s = self.terms.patience_s
         end = self.clock.now() + dt.timedelta(seconds=patience_s)
-        if needed := self._needed_s(ours):
+        if (needed := self._needed_s(ours)) > 0:
             self.say(f"{step.name}: measuring for {needed:.0f} s")
         self._wait(needed)
         while True:
@@ -278,10 +319,18 @@ class Upgrade:
             self._wait(_LOOK_AGAIN_S)
 
     def _needed_s(self, ours: Sequence[Member]) -> float:
-        """Return the seconds in which the jobs that can have runs enough within patience will have them."""
-        jobs = self._ask(lambda: [job for member in ours for job in jobs_of(self.api, member.worker_id)])
-        needed = [needed_s(job.interval_s) for job in jobs]
-        return max((each for each in needed if each <= self.terms.patience_s), default=0.0)
+        """Return the seconds from now in which the jobs that can have runs enough within patience will have them."""
+        jobs = self._ask(lambda: [(each, job) for each in ours for job in jobs_of(self.api, each.worker_id)])
+        needed = [(member, needed_s(job.interval_s)) for member, job in jobs]
+        now = self.clock.now()
+        return max(
+            (
+                seconds - (now - member.after).total_seconds()
+                for member, seconds in needed
+                if seconds <= self.terms.patience_s
+            ),
+            default=0.0,
+        )
 
     def _back(
         self, step: Step, hosts: Sequence[str], why: Sequence[str], *, numbers: Sequence[str] = ()
@@ -362,7 +411,7 @@ def _stayed(host: HostRecap) -> bool:
 def _return_by_hand(hosts: Sequence[str]) -> str:
     return (
         "return them to the release before once SSH reaches them (ansible-playbook -i INVENTORY playbooks/rollback.yml "
-        f"--limit {','.join(hosts)}), then upgrade again: hosts that have the release are not judged a second time"
+        f"--limit {','.join(hosts)}), then upgrade again"
     )
 
 

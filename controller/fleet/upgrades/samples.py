@@ -14,6 +14,8 @@ from controller.fleet.upgrades.spells import bad_spells, windows
 BASELINE_RUNS = 100
 #: How far back they may lie.
 BASELINE = dt.timedelta(days=1)
+#: Runs since the upgrade that are looked at, the first ones: of a host that an earlier upgrade left there may be many.
+AFTER_RUNS = 500
 #: Runs in one page of the API.
 _PAGE = 500
 #: How long after its time a result may take to be seen, seconds.
@@ -147,7 +149,8 @@ def _lines(api: Api, member: Member, tests: set[int] | None, now: dt.datetime) -
                 **{"from": window.start.isoformat(), "to": window.end.isoformat()},
             )
         after: _Runs = {}
-        _add_runs(after, api, test_id, **query, **{"from": member.after.isoformat()})
+        until = {"to": _until(member, longest).isoformat()} if longest else {}
+        _add_runs(after, api, test_id, **query, **{"from": member.after.isoformat(), **until})
         lines += [
             Line(
                 kind=job.kind,
@@ -168,7 +171,12 @@ def _lines(api: Api, member: Member, tests: set[int] | None, now: dt.datetime) -
 def _watched_s(job: Job, member: Member, now: dt.datetime) -> float:
     if job.first_due is None:
         return 0.0
-    return max(0.0, (now - max(member.after, job.first_due)).total_seconds() - SLACK_S)
+    end = min(now - dt.timedelta(seconds=SLACK_S), _until(member, job.interval_s or 0.0))
+    return max(0.0, (end - max(member.after, job.first_due)).total_seconds())
+
+
+def _until(member: Member, interval_s: float) -> dt.datetime:
+    return member.after + dt.timedelta(seconds=AFTER_RUNS * interval_s)
 
 
 def _add_runs(found: _Runs, api: Api, test_id: int, **query: Any) -> None:

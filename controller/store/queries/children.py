@@ -37,6 +37,8 @@ from streamswarm.v1 import probe_pb2
 
 #: Rows of results that are read for one chart; where there are more, the hours serve: a sweep has a thousand rows a run.
 MOST_ROWS = 500_000
+#: Keys of a group that are listed: more than any result has rows.
+MOST_KEYS = 5_000
 #: Runs that say which rows a group has at present: paths change for a run or two.
 LATELY = 10
 _DIGITS = re.compile(r"(\d+)")
@@ -60,14 +62,32 @@ class Group:
     gaps: tuple[Gap, ...]
 
 
-def keys(session: Session, line: Line, child: str, *, start: dt.datetime, end: dt.datetime) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """The keys of a group, up to the most that are listed."""
+
+    names: tuple[str, ...]
+    #: Whether there are others: no sound worker has so many.
+    more: bool
+
+
+def keys(session: Session, line: Line, child: str, *, start: dt.datetime, end: dt.datetime) -> Keys:
     """Return the keys that a line's group had in runs due in [start, end), numbers in them by their size.
 
     KeyError when the kind has no such group.
     """
     results.child_table(line.kind, child)
-    found = figures.keys(session, Source(kind=line.kind, child=child), line.job_ids, start=start, end=end)
-    return sorted(found, key=_natural)
+    source = Source(kind=line.kind, child=child)
+    found = figures.keys(session, source, line.job_ids, start=start, end=end, most=MOST_KEYS + 1)
+    return Keys(names=tuple(sorted(found[:MOST_KEYS], key=_natural)), more=len(found) > MOST_KEYS)
+
+
+def has_key(
+    session: Session, line: Line, child: str, key: str, *, start: dt.datetime, end: dt.datetime
+) -> bool:
+    """Whether a line's group had this key in any run due in [start, end), however many others it had."""
+    source = Source(kind=line.kind, child=child)
+    return bool(figures.keys(session, source, line.job_ids, start=start, end=end, most=1, only=[key]))
 
 
 def keys_lately(session: Session, line: Line, child: str) -> frozenset[str]:

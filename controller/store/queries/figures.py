@@ -114,18 +114,24 @@ def keys(
     *,
     start: dt.datetime,
     end: dt.datetime,
-) -> frozenset[str]:
-    """Return the keys of a repeated group that any run due in [start, end) had, results expired or not."""
-    values: dict[str, Any] = {}
+    most: int,
+    only: Collection[str] | None = None,
+) -> list[str]:
+    """Return the first `most` keys of a repeated group that any run due in [start, end) had, results expired or not.
+
+    A worker that is broken makes up keys without end. Those in `only` are looked for alone.
+    """
+    values: dict[str, Any] = {"keys": None if only is None else list(only), "most": most}
     selects = [
-        f"SELECT s.key {_from(source, piece, jobs, number, values, keyed=False)}"
+        f"SELECT s.key {_from(source, piece, jobs, number, values, keyed=only is not None)}"
         for number, (jobs, piece) in enumerate(
             layers.parts(connection, source.kind, job_ids, (start, end), [HOUR, DAY])
         )
     ]
     if not selects:
-        return frozenset()
-    return frozenset(connection.execute(text(" UNION ".join(selects)), values).scalars())
+        return []
+    found = f"SELECT DISTINCT key FROM ({' UNION ALL '.join(selects)}) found ORDER BY key LIMIT :most"  # noqa: S608
+    return list(connection.execute(text(found), values).scalars())
 
 
 def as_number(column: ColumnElement[Any]) -> ColumnElement[float]:

@@ -181,15 +181,20 @@ def test_a_release_that_measures_wrongly_is_returned_at_the_canary(
             "/operations", {"kind": "upgrade", "options": {"release": bad.version, "patience": 60}}
         )
         assert operating.operate(controller.engine, settings, asked["id"], threading.Event())
-        back, there = api.get("/operations", host="host1", limit=2)["items"]
+        back, judged, there = api.get("/operations", host="host1", limit=3)["items"]
         hosts = api.get(f"/operations/{there['id']}/hosts")["items"]
-        log = [event["task"] for event in api.items(f"/operations/{there['id']}/events") if not event["host"]]
+        log = [
+            f"{event['task']} {event['message']}".strip()
+            for event in api.items(f"/operations/{there['id']}/events")
+            if not event["host"]
+        ]
         [event, *_] = api.get(f"/operations/{back['id']}/events")["items"]
     assert (there["id"], there["state"]) == (asked["id"], "failed")
     assert there["error"] == "canary: what its hosts measure is worse with the release"
     assert any(line.startswith("canary: worse: ping, RTT average: ") for line in log), log
     assert "canary: returning host1 to the release before" in log
     assert [(host["host"], host["state"]) for host in hosts] == [("host1", "ok"), ("host2", "waiting")]
+    assert (judged["kind"], judged["state"], judged["by_keeper"]) == ("judge", "failed", True)
     assert (back["kind"], back["state"], back["by_keeper"]) == ("rollback", "succeeded", True)
     assert (event["host"], event["task"]) == ("host1", f"Why {bad.version} is taken back")
     assert "worse: ping, RTT average: " in event["message"]

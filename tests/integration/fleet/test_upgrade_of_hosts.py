@@ -121,12 +121,17 @@ def test_check_and_upgrade_and_again_and_back(
     surroundings = {"ANSIBLE_SSH_CONTROL_PATH_DIR": str(lab.folder / "cp"), "ANSIBLE_NOCOLOR": "1"}
     other = [*command, "-e", f"streamswarm_worker_bad_release={host_bundle.version}"]
     assert "changed=0" in lab.exec(other, extra_environment=surroundings)
+    assert "changed=0" in lab.exec([*other, "--check"], extra_environment=surroundings)
+    said = lab.exec([*command, "--check"], extra_environment=surroundings)
+    assert f"{good.version} → {host_bundle.version}" in said
+    assert "changed=1" in said
     assert _current(host) == good.version
     assert "changed=1" in lab.exec(command, extra_environment=surroundings)
     assert _current(host) == host_bundle.version
     _wait_connected(controller, host_bundle)
-    with pytest.raises(LabError, match="no release to go back to"):
-        lab.exec(command, extra_environment=surroundings)
+    for again_back in (command, [*command, "--check"]):
+        with pytest.raises(LabError, match="no release to go back to"):
+            lab.exec(again_back, extra_environment=surroundings)
 
 
 def test_a_host_of_an_older_role_is_provisioned_once(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.peers import Peer
 
-from controller.gateway import ingest, ownership, packing, preparing, storing
+from controller.gateway import ingest, ownership, plain, preparing, storing
 from controller.gateway.batches import Batch
 from controller.gateway.ingest import Ingest
 
@@ -120,7 +120,7 @@ async def test_who_sends_what_the_database_refuses_is_stored_apart(
     deployment: Any, tools: Any, peers: Any, lane: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first refusal sends its load portion by portion; after that its worker's portions alone."""
-    monkeypatch.setattr(packing, "_finite", float)
+    monkeypatch.setattr(plain, "finite", float)
     ways = Ways(monkeypatch)
     for number in range(2):
         bad = tools.make_result(peers[1][1], 10 + number, detail_json='{"huge": 1e200000}')
@@ -148,7 +148,7 @@ async def test_portions_that_are_stored_apart_mark_their_own_late_results(
     deployment: Any, tools: Any, peers: Any, lane: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each bucket once, of few results as of many alike, and none of a session that is no longer the newest."""
-    monkeypatch.setattr(packing, "_finite", float)
+    monkeypatch.setattr(plain, "finite", float)
     deployment.sql("UPDATE workers SET session_epoch = 2 WHERE id = %s", peers[2][0].worker_id)
     early = (dt.datetime.now(dt.UTC) - dt.timedelta(hours=5)).replace(minute=0, second=0, microsecond=0)
     batches = []

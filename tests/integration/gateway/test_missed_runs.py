@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from controller.gateway import packing
+from controller.gateway import plain
 from controller.settings import Settings
 from controller.store.engine import make_engine
 from controller.store.rollups import rolling
@@ -134,7 +134,7 @@ async def test_row_by_row_too_the_measured_run_stands(
     deployment: Any, tools: Any, missed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A portion that holds what the database refuses goes the slowest way; the missed run of the refused one stays."""
-    monkeypatch.setattr(packing, "_finite", float)
+    monkeypatch.setattr(plain, "finite", float)
     worker = await deployment.enrol("host-a")
     job = deployment.job(worker.worker_id)
     refused = tools.make_result(job, 2, detail_json='{"huge": 1e200000}')

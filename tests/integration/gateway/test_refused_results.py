@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.gateway import packing, storing
+from controller.gateway import plain, storing
 
 
 async def test_what_can_never_be_stored_is_set_aside_and_the_rest_is_stored(
@@ -53,6 +53,27 @@ async def test_what_can_never_be_stored_is_set_aside_and_the_rest_is_stored(
         assert payload == text[: 16 * 1024]
     told = [line for line in caplog.messages if line.startswith(f"worker {worker.worker_id} brings")]
     assert sorted(re.findall(r"\((\d+) set aside", "".join(told))) == ["1"] * 9 + ["3"], told
+
+
+@pytest.mark.parametrize("number", ["9" * 4000, "-" + "9" * 5000, str(2**64), "1" + "0" * 30])
+async def test_a_number_that_no_reader_takes_is_set_aside(deployment: Any, tools: Any, number: str) -> None:
+    """However large, with its reason; a counter of 64 bits and a number with an exponent are kept as they are."""
+    worker = await deployment.enrol("host-a")
+    job = deployment.job(worker.worker_id)
+    good = f'{{"a": [{2**64 - 1}, {-(2**63)}, 1e22]}}'
+    results = [
+        tools.make_result(job, 0, detail_json=f'{{"a": [{{"b": {number}}}]}}'),
+        tools.make_result(job, 1, detail_json=good),
+    ]
+    async with deployment.session(worker) as session:
+        await session.hello()
+        await session.results(results, [1, 2])
+        await session.expect_ack(2)
+    [(reason,)] = deployment.sql("SELECT reason FROM quarantine")
+    assert reason.startswith("detail cannot be kept: ")
+    assert "larger than any number that can be read again" in reason
+    assert len(reason) < 200
+    assert deployment.sql("SELECT detail FROM result_ping") == [({"a": [2**64 - 1, -(2**63), 1e22]},)]
 
 
 async def test_no_worker_fills_the_database_with_what_it_refuses(
@@ -104,7 +125,7 @@ async def test_a_row_that_only_the_database_refuses_spoils_no_other(
     deployment: Any, tools: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where our checks let through what PostgreSQL's JSON does not hold, it alone is set aside, by every way down."""
-    monkeypatch.setattr(packing, "_finite", float)
+    monkeypatch.setattr(plain, "finite", float)
     worker, other = await deployment.enrol("host-a"), await deployment.enrol("host-b")
     job, others_job = deployment.job(worker.worker_id), deployment.job(other.worker_id)
     results = [tools.make_result(job, number) for number in range(5)]

@@ -47,7 +47,7 @@ class Path:
     def keys(self, start: dt.datetime, end: dt.datetime) -> list[str]:
         """Read which hops there are."""
         with Session(self.engine) as session:
-            return children.keys(session, self.line, "hops", start=start, end=end)
+            return list(children.keys(session, self.line, "hops", start=start, end=end).names)
 
     def expire(self, until: dt.datetime) -> None:
         """Remove results, as retention does."""
@@ -304,6 +304,22 @@ def test_keys_are_ordered_as_people_count(engine: Engine, path: Path) -> None:
     found = path.keys(END, END + HOUR.width)
     assert found == ["9", "10.0.0.1", "10.0.0.9", "10.0.0.10", "eth2", "eth10", "lo"]
     assert path.keys(START - DAY.width, START) == []
+
+
+def test_keys_without_end_are_cut_off_and_said_to_be(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than the most are read, whatever a worker makes up; each of the others is found when it is asked for."""
+    span = {"start": START, "end": END}
+    with Session(path.engine) as session:
+        monkeypatch.setattr(children, "MOST_KEYS", len(KEYS))
+        assert children.keys(session, path.line, "hops", **span) == children.Keys(
+            names=tuple(KEYS), more=False
+        )
+        monkeypatch.setattr(children, "MOST_KEYS", 2)
+        assert children.keys(session, path.line, "hops", **span) == children.Keys(
+            names=("01", "02"), more=True
+        )
+        assert children.has_key(session, path.line, "hops", "10", **span)
+        assert not children.has_key(session, path.line, "hops", "11", **span)
 
 
 @pytest.mark.parametrize("metric", ["rtt", "error", "key", "rtt_avg_ms; DROP TABLE jobs", "", "status"])

@@ -249,3 +249,36 @@ def test_the_history_is_shown(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> 
         ["8", "rollback", "edge-1: 1 of 1 not well", "failed", "user:ada", "2026-03-01 11:00:00"],
         ["7", "rollback", "all workers", "failed", "user:ada", "2026-03-01 11:00:00"],
     ]
+
+
+def test_one_operation_is_shown_with_all_that_it_told(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why it failed, what to do, each host, and each line that was judged: also where no dashboard is at hand."""
+    about = {
+        "id": 9, "kind": "judge", "check": False, "limit": "edge-1", "state": "failed", "made_by": "user:ada",
+        "hosts": {"total": 1, "failed": 1, "unreachable": 0}, "started_at": "2026-03-01T12:00:00+01:00",
+        "error": "what its hosts measure is worse with the release", "mend": "its hosts are returned",
+    }  # fmt: skip
+    host = {"host": "edge-1", "state": "failed", "changed": 0, "message": "it is\nworse"}
+    event = {"host": "edge-1", "at": "2026-03-01T12:00:02+01:00", "task": "What 1.1 measures"}
+    pages: dict[str, Any] = {
+        "/operations/9": about,
+        "/operations/9/hosts": {"items": [host], "next_cursor": None},
+        "/operations/9/events": {
+            "items": [
+                {**event, "message": "broken: edge-1: ping to office fails\nworse"},
+                {**event, "message": ""},
+            ],
+            "next_cursor": None,
+        },
+    }
+    monkeypatch.setattr(Client, "get", lambda self, path, **query: pages[path])
+    said = CliRunner().invoke(fleet, ["history", "9"])
+    assert said.stdout.splitlines() == [
+        "operation 9: judge edge-1: 1 of 1 not well failed user:ada 2026-03-01 11:00:00",
+        "why: what its hosts measure is worse with the release",
+        "what to do: its hosts are returned",
+        "edge-1: failed, 0 changes: it is; worse",
+        "11:00:02 edge-1: What 1.1 measures: broken: edge-1: ping to office fails",
+        "    worse",
+        "11:00:02 edge-1: What 1.1 measures",
+    ]

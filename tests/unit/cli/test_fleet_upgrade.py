@@ -14,6 +14,7 @@ from controller.errors import ConflictError
 from controller.fleet import operations
 from controller.fleet.events import HostRecap
 from controller.fleet.operations import PlaybookRequest, Recap
+from controller.fleet.upgrades.telling import Judged
 
 DONE = Recap(hosts=(HostRecap(host="a", ok=3, changed=1, failed=0, unreachable=False),))
 
@@ -67,6 +68,36 @@ def test_it_is_an_operation_with_its_reason(
     assert (why["host"], why["task"]) == ("a", "Why 1.1 is taken back")
     assert why["message"] == "it measures worse\nloss: 0 % before, 9 % after"
     assert calls["/operations/7/finish"]["state"] == "succeeded"
+
+
+def test_what_was_judged_is_an_operation_with_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the history has the figures of a step that passed too, and the next upgrade knows that it was judged."""
+    calls: dict[str, Any] = {}
+
+    def answer(self: Client, path: str, body: Any = None) -> Any:
+        calls.setdefault(path, body)
+        return {"id": 8, "version": 2, "standing": "goes_on"}
+
+    monkeypatch.setattr(Client, "post", answer)
+    inventory = tmp_path / "hosts.ini"
+    inventory.write_text("[workers]\na\nb\n")
+    client = Client("http://127.0.0.1:9", "ssw_test")
+    playbooks = Playbooks(
+        PlaybookRequest(inventories=(inventory,)), client, Console(stderr=True), stopped=lambda: False
+    )
+    try:
+        playbooks.note(Judged(hosts=("a",), release="1.1", lines=("not worse: ping", "3 comparisons")))
+    finally:
+        client.close()
+    assert (calls["/operations/begun"]["kind"], calls["/operations/begun"]["hosts"]) == ("judge", ["a"])
+    told = calls["/operations/8/events"]["events"]
+    assert [(event["host"], event["task"], event["message"]) for event in told] == [
+        ("a", "What 1.1 measures", "not worse: ping"),
+        ("a", "What 1.1 measures", "3 comparisons"),
+    ]
+    assert calls["/operations/8/finish"]["state"] == "succeeded"
 
 
 def test_another_operation_on_the_host_does_not_keep_it(

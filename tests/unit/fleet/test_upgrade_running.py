@@ -14,8 +14,10 @@ from controller.errors import StreamSwarmError
 from controller.fleet.events import HostRecap
 from controller.fleet.operations import Recap
 from controller.fleet.upgrades.comparison import Verdict
+from controller.fleet.upgrades.left import left
 from controller.fleet.upgrades.plan import plan
 from controller.fleet.upgrades.running import Clock, Ended, Outcome, Terms, Upgrade
+from controller.fleet.upgrades.telling import Judged
 
 START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 OLD, NEW = "1.0+old", "1.1+new"
@@ -50,6 +52,7 @@ class Fleet(Clock):
         #: Why hosts were returned, as the history has it.
         self.why: list[str] = []
         self.operations: list[dict[str, Any]] = []
+        self.judged: list[Judged] = []
         self.stop_after = ""
         #: Since when the controller does not answer, and for how long.
         self.away_from = ""
@@ -73,6 +76,9 @@ class Fleet(Clock):
                 raise StreamSwarmError("the controller does not answer")
         if path == "/operations":
             return iter([each for each in self.operations[::-1] if query["host"] in each["hosts"]])
+        if path.startswith("/operations/"):
+            hosts = self.operations[int(path.split("/")[2])]["hosts"]
+            return iter([{"host": host, "state": "ok", "changed": 1} for host in hosts])
         if path == "/workers":
             wanted = query.get("search", "")
             return iter([self._worker(host) for host in self.release if wanted in host])
@@ -178,10 +184,18 @@ class Fleet(Clock):
         self._note("rollback", hosts, started)
         return Recap(hosts=tuple(recaps))
 
-    def _note(self, kind: str, hosts: Sequence[str], started: dt.datetime) -> None:
+    def note(self, judged: Judged) -> None:
+        self.judged.append(judged)
+        self._note("judge", judged.hosts, self._now, state="failed" if judged.error else "succeeded")
+
+    def _note(
+        self, kind: str, hosts: Sequence[str], started: dt.datetime, *, state: str = "succeeded"
+    ) -> None:
         self.operations.append(
             {
+                "id": len(self.operations),
                 "kind": kind,
+                "state": state,
                 "check": False,
                 "hosts": tuple(hosts),
                 "started_at": started.isoformat(),
@@ -199,6 +213,7 @@ class Fleet(Clock):
     def run(self, *, batch: int = 2, **terms: Any) -> Ended:
         """Upgrade the hosts that are not."""
         recaps = [_recap(host, moved=release != NEW) for host, release in self.release.items()]
+        unjudged = left(self, recaps, now=self.now())
         upgrade = Upgrade(
             api=self,
             playbooks=self,
@@ -207,7 +222,7 @@ class Fleet(Clock):
             stopped=lambda: bool(self.stop_after) and any(self.stop_after in line for line in self.said),
             clock=self,
         )
-        return upgrade.run(plan(recaps, canary=1, batch=batch))
+        return upgrade.run(plan(recaps, canary=1, batch=batch, left=unjudged))
 
     @property
     def on_new(self) -> list[str]:
@@ -247,8 +262,8 @@ def test_a_release_that_measures_a_fifth_more_is_returned_at_the_canary() -> Non
     assert (ended.outcome, ended.upgraded, fleet.on_new) == (Outcome.ROLLED_BACK, (), [])
     [line] = [line for line in fleet.said if "worse: ping, RTT average" in line]
     assert line == (
-        "canary: worse: ping, RTT average: 10.1 ms before, 12.2 ms after on 1 host (host1) with the release; 10 ms and 9.99 ms "
-        "on 3 hosts (host2, host3, host4) without; difference +21.4 %, less than 0.001 by chance, 12 runs or more on each side"
+        "canary: worse: ping, RTT average: 10.1 ms before, 12.2 ms after on 1 host (host1) with the release; 10 ms and 9.9 ms "
+        "on 3 hosts (host2, host3, host4) without; difference +21.3 %, less than 0.001 by chance, 11 runs or more on each side"
     )
     assert "canary: returning host1 to the release before" in fleet.said
     assert fleet.why[0] == "what its hosts measure is worse with the release"
@@ -346,6 +361,8 @@ def test_too_few_runs_pause_it_and_may_be_accepted() -> None:
     assert any("inconclusive" in line and "--accept-inconclusive" in line for line in fleet.said)
     assert fleet.run(patience_s=300.0, accept_inconclusive=True).outcome is Outcome.DONE
     assert fleet.on_new == ["host1", "host2", "host3", "host4"]
+    fleet.said.clear()
+    assert (fleet.run().outcome, fleet.said) == (Outcome.DONE, [])
 
 
 def test_a_fleet_of_one_has_no_control_group() -> None:
@@ -375,6 +392,47 @@ def test_it_stops_where_it_is_told_to(moment: str) -> None:
     assert ended.outcome is Outcome.STOPPED
     assert ended.upgraded == tuple(fleet.on_new) == ended.unjudged == ("host1",)
     assert "host1 may have the release, which nobody judged there" in ended.why
+
+
+@pytest.mark.parametrize("moment", ["waiting for host1", "measuring for"])
+@pytest.mark.parametrize("worse", [1.0, 1.3])
+def test_a_canary_that_was_left_is_judged_by_the_next_upgrade(moment: str, worse: float) -> None:
+    """Against what it measured before the one that was stopped; and only then others are upgraded."""
+    fleet = Fleet(worse=worse)
+    fleet.stop_after = moment
+    assert fleet.run().outcome is Outcome.STOPPED
+    assert (fleet.on_new, fleet.judged) == (["host1"], [])
+    fleet.stop_after = ""
+    fleet.said.clear()
+    fleet.sleep(1000.0)
+    ended = fleet.run()
+    assert fleet.said[0] == (
+        "left by operation 0: host1: has the release, which nobody judged there; judged now"
+    )
+    if worse == 1.0:
+        assert (ended.outcome, len(fleet.on_new)) == (Outcome.DONE, 4)
+        assert [each.hosts for each in fleet.judged] == [("host1",), ("host2",), ("host3", "host4")]
+        fleet.said.clear()
+        assert fleet.run().outcome is Outcome.DONE
+        assert fleet.said == []
+    else:
+        assert (ended.outcome, ended.upgraded, fleet.on_new) == (Outcome.ROLLED_BACK, (), [])
+        [judged] = fleet.judged
+        assert judged.error == "what its hosts measure is worse with the release"
+        assert any(line.startswith("worse: ping, RTT average: 10") for line in judged.lines)
+
+
+def test_a_pause_is_judged_again_when_more_was_measured() -> None:
+    """The next upgrade takes up what was inconclusive."""
+    fleet = Fleet()
+    fleet.interval_s = 120.0
+    fleet.sleep(1500.0)
+    assert fleet.run(patience_s=300.0).outcome is Outcome.PAUSED
+    fleet.sleep(3000.0)
+    fleet.said.clear()
+    assert fleet.run(patience_s=1500.0).outcome is Outcome.DONE
+    assert fleet.said[0].startswith("left by operation 0: host1: has the release")
+    assert any(line.startswith("left by operation 0: not worse: ping, RTT average") for line in fleet.said)
 
 
 @pytest.mark.parametrize("moment", ["canary: host1", "delivering"])

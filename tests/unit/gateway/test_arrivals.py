@@ -31,6 +31,33 @@ def test_no_depth_of_a_policy_keeps_hellos_from_being_written(opening: str) -> N
     assert kept == list(range(1, 50))
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"packets_per_s": ' + "9" * 5000 + "}", "larger than any number"),
+        ('{"packets_per_s": 1e999}', "larger than any number"),
+        ('{"a": NaN}', "not a JSON value"),
+        ('{"a": ' + "[" * 60 + "]" * 60 + "}", "levels deep"),
+        ('{"a": ' + "[" * 30_000, "recursion"),
+        ('{"a": "' + "x" * 70_000 + '"}', "65536 is the most"),
+        ("[1]", "not an object"),
+        ("{", "Expecting"),
+    ],
+)
+def test_a_policy_that_no_reader_takes_is_left_out_and_told(
+    caplog: pytest.LogCaptureFixture, text: str, why: str
+) -> None:
+    """Once, with the reason and the worker; the rest of the Hello is written."""
+    worker_id = uuid.uuid4()
+    peer = Peer(worker_id=worker_id, serial="1f", not_after=None)  # type: ignore[arg-type]
+    for _ in range(2):
+        row = _arrival_row(Arrival(peer=peer, hello=gateway_pb2.Hello(spool_id="a", policy_json=text)))
+        assert (row["policy"], row["spool"]) == ({}, "a")
+    [told] = [record.getMessage() for record in caplog.records]
+    assert str(worker_id) in told
+    assert why in told
+
+
 def _row(worker_id: uuid.UUID, version: str = "1.2.0+ab", **facts: Any) -> dict[str, Any]:
     peer = Peer(worker_id=worker_id, serial="1f", not_after=None)  # type: ignore[arg-type]
     hello = gateway_pb2.Hello(spool_id="a", worker_version=version, facts=gateway_pb2.Facts(**facts))

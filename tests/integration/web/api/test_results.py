@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 from support.clients import Api
 
+from controller.store.queries import children
 from controller.store.rollups import rolling
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -265,6 +266,20 @@ def test_a_series_of_a_repeated_group_has_a_line_for_each_row(api: Api, ground: 
     assert api("GET", f"{path}&key=/nowhere").json["lines"] == []
     own = api("GET", f"/tests/{test}/series").json
     assert (own["child"], {line["key"] for line in own["lines"]}) == (None, {None})
+
+
+def test_a_group_without_end_is_read_as_far_as_is_listed(
+    api: Api, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker makes up rows: the answer says that there are more, and any of them can be asked for."""
+    monkeypatch.setattr(children, "MOST_KEYS", 55)
+    path = f"/tests/{make_system(api, ground, 70)}/series?child=disks&metric=used_pct"
+    answer = api("GET", path)
+    assert answer.status_code == 422
+    assert "more than 55 lines are more than 50; name one" in answer.json["errors"][0]["message"]
+    [line] = api("GET", f"{path}&key=/data/9").json["lines"]
+    assert line["points"][0]["value"] == 9.0
+    assert api("GET", f"{path}&key=/nowhere").json["lines"] == []
 
 
 def test_a_series_of_a_repeated_group_that_cannot_be_is_refused(api: Api, ground: Ground) -> None:

@@ -11,6 +11,7 @@ from playwright.sync_api import Page, Route, expect
 from sqlalchemy import text
 from support.axe import violations
 
+from controller.store.queries import children
 from streamswarm.v1 import probe_pb2
 
 
@@ -85,6 +86,15 @@ def test_more_rows_than_can_be_told_apart_come_in_turns(operator: Any, way: Any)
     assert [row["id"] for row in found["rows"]] == ["25", "26", "27", "28", "29", "30"]
     beyond = ask(operator, test, line=lines["edge-2"], first="4800").get_json()
     assert (beyond["first"], beyond["rows"]) == (24, found["rows"])
+
+
+def test_rows_without_end_are_cut_off(operator: Any, way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first are listed, and it is said that there are more."""
+    test, _ = way
+    assert ask(operator, test).get_json()["more"] is False
+    monkeypatch.setattr(children, "MOST_KEYS", 3)
+    found = ask(operator, test).get_json()
+    assert (found["total"], found["more"], len(found["rows"])) == (3, True, 3)
 
 
 def test_beyond_the_retention_of_results_rows_come_in_hours(operator: Any, way: Any, engine: Any) -> None:

@@ -58,7 +58,7 @@ export class Rows {
     }
   }
 
-  draw({ rows, line, total, first, step, gaps, t, failed, error, missed }) {
+  draw({ rows, line, total, more, first, step, gaps, t, failed, error, missed }) {
     this.first = first;
     const runs = { id: line, label: line, gaps, t, failed, error, missed };
     const series = rows.map((row) => ({ ...runs, ...row }));
@@ -70,7 +70,8 @@ export class Rows {
     });
     const which = rows.length > 1 ? `${rows[0].label} to ${rows.at(-1).label}` : rows[0]?.label;
     const count = rows.length < total ? `rows ${first + 1} to ${first + rows.length} of ${total}` : `all ${total}`;
-    this.shown.textContent = total ? `${line}: ${which} (${count}).` : "There are none in this range.";
+    const others = more ? " There are others, more than any sound worker brings; they are not listed." : "";
+    this.shown.textContent = total ? `${line}: ${which} (${count}).${others}` : "There are none in this range.";
     this.root.dataset.rowsShown = String(rows.length);
   }
 }
