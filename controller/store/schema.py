@@ -38,6 +38,7 @@ _MIGRATION_LOCK = 7_377_230_145_220_651
 LOCK_MS = 1500
 #: So long an upgrade is begun again where a lock is not had, seconds.
 UPGRADE_WAIT_S = 60.0
+_OUT_OF_MEMORY = "53200"
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 
 
@@ -167,9 +168,15 @@ def unavailable(
     password = engine.url.password
     if password:
         reason = reason.replace(str(password), "***")
+    mend = "start it (`streamswarm up` starts the embedded one), or mend STREAMSWARM_DATABASE_URL"
+    if getattr(getattr(error, "orig", error), "pgcode", "") == _OUT_OF_MEMORY:
+        # An upgrade may lock every partition at once.
+        mend = (
+            "if it asks for a larger max_locks_per_transaction: set that in its postgresql.conf (256 for a year of results, in "
+            "proportion for more), restart it, and try again; nothing was changed"
+        )
     return DatabaseUnavailableError(
-        f"PostgreSQL cannot be used at {shown_address(engine.url)}: {reason}",
-        mend="start it (`streamswarm up` starts the embedded one), or mend STREAMSWARM_DATABASE_URL",
+        f"PostgreSQL cannot be used at {shown_address(engine.url)}: {reason}", mend=mend
     )
 
 

@@ -20,6 +20,7 @@ unix_socket_directories = '{socket_dir}'
 unix_socket_permissions = 0700
 password_encryption = 'scram-sha-256'
 max_connections = 100
+max_locks_per_transaction = 1024
 shared_buffers = '256MB'
 effective_cache_size = '1GB'
 work_mem = '8MB'

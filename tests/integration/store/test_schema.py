@@ -15,6 +15,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.exc import OperationalError
 from support.at_once import at_once
 from support.later_release import install_later_release
 
@@ -234,6 +235,19 @@ def test_a_wrong_password_is_not_repeated(postgres_url: str) -> None:
     with pytest.raises(DatabaseUnavailableError, match="password authentication failed") as caught:
         schema.check(engine)
     assert "falsches-wort" not in str(caught.value)
+
+
+def test_a_server_whose_locks_are_used_up_is_told_what_to_set(engine: Engine) -> None:
+    """An upgrade that builds keys anew locks all days of all kinds; starting the server would mend nothing."""
+    raised = (
+        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53200', MESSAGE = 'out of shared memory', "
+        "HINT = 'You might need to increase \"max_locks_per_transaction\".'; END $$"
+    )
+    with pytest.raises(OperationalError) as caught, engine.begin() as connection:
+        connection.execute(text(raised))
+    told = schema.unavailable(engine, caught.value)
+    assert "out of shared memory" in str(told)
+    assert "larger max_locks_per_transaction" in told.mend
 
 
 def test_migrations_stand_alone() -> None:
