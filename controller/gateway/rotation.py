@@ -92,8 +92,9 @@ def advance(session: Session, settings: Settings, *, leave_behind: bool = False)
     are cut off and have to be enrolled anew. Raises ForeignRootError where the folder is not this installation's.
     """
     settle(session, settings)
-    # Before a root can be in use the installation knows it, also where the last step ended before it had said so.
-    roots.keep(session, settings.data_dir)
+    # Before a root can be in use the installation knows it, also where the last step ended before it had said so. Others
+    # stay: a folder that lacks the newest root, and its key, gets no further.
+    roots.add(session, settings.data_dir)
     session.commit()
     reached = take_step(settings, partial(waiting_for, session), leave_behind=leave_behind)
     roots.keep(session, settings.data_dir)

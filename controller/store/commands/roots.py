@@ -73,9 +73,14 @@ def check_before_use(session: Session, data_dir: Path) -> bool:
 
 def keep(session: Session, data_dir: Path) -> None:
     """Have this installation's roots be those in the data folder, and no others."""
-    here = roots.fingerprints(data_dir)
-    session.execute(delete(TrustedRoot).where(TrustedRoot.fingerprint.not_in(here)))
-    rows = [{"fingerprint": each, "host_name": socket.gethostname()} for each in dict.fromkeys(here)]
+    session.execute(delete(TrustedRoot).where(TrustedRoot.fingerprint.not_in(roots.fingerprints(data_dir))))
+    add(session, data_dir)
+
+
+def add(session: Session, data_dir: Path) -> None:
+    """Have those in the data folder be among this installation's roots."""
+    here = dict.fromkeys(roots.fingerprints(data_dir))
+    rows = [{"fingerprint": each, "host_name": socket.gethostname()} for each in here]
     session.execute(insert(TrustedRoot).values(rows).on_conflict_do_nothing())
 
 

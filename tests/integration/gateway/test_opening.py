@@ -20,7 +20,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from controller.cli.main import cli
-from controller.errors import ForeignRootError
+from controller.errors import ForeignRootError, StreamSwarmError
 from controller.gateway import rotation
 from controller.gateway.authority import Authority, open_root
 from controller.gateway.opening import open_authority
@@ -224,6 +224,24 @@ def test_a_rotation_is_followed_and_the_old_root_is_refused_in_the_end(
     open_authority(gateway_settings, engine)
     with pytest.raises(ForeignRootError):
         open_authority(forgotten, engine)
+
+
+def test_a_rotation_that_is_asked_for_at_a_forgotten_gateway_shuts_nobody_out(
+    gateway_settings: Settings, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the old root and no root's key: it is refused, and the new root is this installation's as before."""
+    monkeypatch.setattr(rotation, "NOTICED", dt.timedelta(0))
+    open_authority(gateway_settings, engine)
+    forgotten = _elsewhere(gateway_settings, tmp_path / "forgotten")
+    shutil.copytree(gateway_settings.data_dir, forgotten.data_dir)
+    (forgotten.data_dir / "ca" / "root.key").unlink()
+    for reached in (Stage.TRUSTED, Stage.SWITCHED):
+        with Session(engine) as session:
+            assert rotation.advance(session, gateway_settings) is reached
+    with Session(engine) as session, pytest.raises(StreamSwarmError, match=r"root\.key is not here"):
+        rotation.advance(session, forgotten)
+    assert _known(engine) == set(fingerprints(gateway_settings.data_dir))
+    open_authority(gateway_settings, engine)
 
 
 def test_a_rotation_that_ended_before_it_had_noted_the_next_root_cuts_nobody_off(
