@@ -134,7 +134,7 @@ async def _replan(connection: Connection, worker_ids: Sequence[uuid.UUID]) -> No
     """
     cursor = await connection.execute(
         "UPDATE workers SET replanned_at = now() "
-        "WHERE id = ANY(%s) AND (replanned_at IS NULL OR replanned_at < now() - %s) RETURNING id",
+        "WHERE id = ANY(%s) AND (replanned_at IS NULL OR NOT replanned_at BETWEEN now() - %s AND now()) RETURNING id",
         (list(worker_ids), REPLAN_PAUSE),
     )
     for (worker_id,) in await cursor.fetchall():

@@ -22,7 +22,8 @@ _TAKE_OVER = f"""
 WITH changed AS (
     SELECT id, {_NOW} AS ability FROM workers
     WHERE deleted_at IS NULL AND kinds <> '{{}}' AND ability IS DISTINCT FROM {_NOW}
-      AND (ability_changes = 0 OR ability_at < now() - least(
+      -- One of a time to come was made while the clock had leapt.
+      AND (ability_changes = 0 OR ability_at > now() OR ability_at < now() - least(
            interval '1 hour', interval '1 minute' * power(2, least(ability_changes, 7) - 1)))
       AND (CAST(:workers AS uuid[]) IS NULL OR id = ANY(CAST(:workers AS uuid[])))
     ORDER BY id FOR NO KEY UPDATE

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Result, bindparam, delete, func, or_, select, text
+from sqlalchemy import Connection, Engine, Result, bindparam, case, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -65,7 +65,9 @@ def look(engine: Engine) -> Look:
         mark = session.scalar(select(Mark.until).where(Mark.name == _MARK))
         tests = plans.read_repeating(session)
     until = now - GRACE
-    since = max(mark or until - SETTLING, now - _LONGEST_LOOK)
+    if mark is None or mark > now:  # the database's clock had leapt, and was set back
+        mark = until - SETTLING
+    since = max(mark, now - _LONGEST_LOOK)
     cleared = _clear(engine)
     _watch_spools(engine)
     stretches = _due_tests(tests, since=since, until=until)
@@ -82,11 +84,11 @@ def look(engine: Engine) -> Look:
             noticed += _notice(engine, found)
     with engine.begin() as connection:
         moved = insert(Mark).values(name=_MARK, until=until)
-        connection.execute(
-            moved.on_conflict_do_update(
-                index_elements=["name"], set_={"until": func.greatest(Mark.until, moved.excluded.until)}
-            )
+        further = case(
+            (Mark.until > func.now(), moved.excluded.until),
+            else_=func.greatest(Mark.until, moved.excluded.until),
         )
+        connection.execute(moved.on_conflict_do_update(index_elements=["name"], set_={"until": further}))
     if noticed:
         _log.warning("%s jobs of connected workers do not deliver what is due", noticed)
     return Look(due=due, noticed=noticed, cleared=cleared)
@@ -240,14 +242,18 @@ def _watch_spools(engine: Engine) -> None:
 
 
 def _clear(engine: Engine) -> int:
-    """Remove what is no longer overdue: something came, nothing is asked of it any more, or its worker is away."""
+    """Remove what is no longer overdue: something came, nothing is asked of it any more, or its worker is away.
+
+    Nor is what is still to come: the database's clock had leapt when it was noted.
+    """
     idle = select(Job.id).join(Worker, Worker.id == Job.worker_id)
     idle = idle.where(
         or_(Job.retired_at.is_not(None), Job.paused, Job.ends_at <= func.now(), Worker.gateway_id.is_(None))
     )
     cleared = 0
     with engine.begin() as connection:
-        cleared += connection.execute(delete(OverdueJob).where(OverdueJob.job_id.in_(idle))).rowcount
+        over = or_(OverdueJob.job_id.in_(idle), OverdueJob.due_at > func.now())
+        cleared += connection.execute(delete(OverdueJob).where(over)).rowcount
         for kind in results.kinds():
             table = results.table(kind)
             came = select(table.c.job_id).where(

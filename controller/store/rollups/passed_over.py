@@ -89,7 +89,7 @@ def try_again(engine: Engine, kind: str) -> None:
             )
         due = connection.execute(
             select(PassedOver)
-            .where(PassedOver.kind == kind, PassedOver.tried_at < func.now() - PAUSE)
+            .where(PassedOver.kind == kind, ~PassedOver.tried_at.between(func.now() - PAUSE, func.now()))
             .order_by(PassedOver.tried_at, PassedOver.id)
             .limit(1)
         ).one_or_none()

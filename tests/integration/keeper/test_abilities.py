@@ -106,6 +106,13 @@ def test_what_it_says_in_the_end_is_followed(announcer: _Announcer) -> None:
     assert announcer.skips == []
 
 
+def test_a_clock_that_leaps_and_is_set_back_delays_no_change(announcer: _Announcer) -> None:
+    """A change of a time to come is no reason to wait until then."""
+    announcer.says(ping=False)
+    announcer.goes_by(-dt.timedelta(days=60))
+    assert announcer.says(ping=True) == 1
+
+
 def test_another_reason_is_no_change(announcer: _Announcer) -> None:
     """Texts may differ with every Hello, for example by a number in them: no change is spent on that."""
     assert announcer.says(ping=False, reason="1") == 1

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, func, insert, select, text, update
 from sqlalchemy.orm import Session
 from support.keepers import World
+from support.leaping import leap
 
 from controller.keeper import freshness, plan
 from controller.keeper.freshness import Look
@@ -79,6 +80,25 @@ def test_what_does_not_come_is_noticed_once_and_cleared_when_it_comes(engine: En
     deliver(engine, job, dt.timedelta(seconds=20))
     assert freshness.look(engine).cleared == 1
     assert overdue(engine) == []
+
+
+def test_a_clock_that_leaps_and_is_set_back_neither_blinds_nor_accuses(engine: Engine, job: int) -> None:
+    """The database's, by two months: what was looked at then is still to come, and what lacked then was never due."""
+    deliver(engine, job, dt.timedelta(seconds=1))
+    assert freshness.look(engine).noticed == 0
+    leap(engine, dt.timedelta(days=60))
+    with engine.begin() as connection:
+        connection.execute(update(Worker).values(connected_at=func.now() - HOUR))
+    assert freshness.look(engine).noticed == 1
+    leap(engine, dt.timedelta(0))
+    with engine.begin() as connection:
+        connection.execute(update(Worker).values(connected_at=func.now() - HOUR))
+    deliver(engine, job, dt.timedelta(seconds=1))
+    assert freshness.look(engine).cleared == 1
+    assert overdue(engine) == []
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM result_ping"))
+    assert look_again(engine).noticed == 1
 
 
 def test_a_result_of_tomorrow_silences_nothing(engine: Engine, job: int) -> None:
