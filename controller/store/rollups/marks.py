@@ -108,13 +108,13 @@ def _work_off(engine: Engine, kind: str, until: int, jobs: list[int]) -> int:
 
 def _compute_unless_noted(engine: Engine, kind: str, of: Layer, stretch: Stretch, *, tried: bool) -> bool:
     """Compute a bucket, or note it without a try; whether it is lost. What is noted already is tried again in its turn."""
-    with engine.connect() as connection:
-        if passed_over.is_noted(connection, kind, of, stretch):
+    with engine.begin() as connection:
+        if passed_over.noted_anew(connection, kind, of, stretch):
             return False
     lost = computing.compute_halving(engine, kind, of, stretch) if tried else [stretch]
     if lost:
         with engine.begin() as connection:
-            passed_over.note(connection, kind, of, stretch, lost)
+            passed_over.note(connection, kind, of, lost)
     return bool(lost)
 
 

@@ -2,16 +2,18 @@
 
 A worker that is broken or in other hands may store as many results of its own jobs as the database takes, and whatever
 is made of them takes its time. The other jobs of the kind do not wait for that: such a bucket is passed over, noted, and
-tried again an hour later, until it succeeds or its results have gone; health and doctor tell of it (`upkeep/standstills`). Jobs with a note are computed apart from others.
+tried again an hour later, until it succeeds or its results have gone; health and doctor tell of it (`upkeep/standstills`).
+Jobs with a note are computed apart from others. A late result of a noted stretch gives the note a number of its own: whoever
+is trying the stretch just now, and may not have seen that result, forgets only the notes that were there before.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Engine, delete, func, insert, select, text, update
 
 from controller.store import rollups
 from controller.store.entities.upkeep import PassedOver
@@ -29,17 +31,11 @@ def jobs(connection: Connection, kind: str) -> set[int]:
     return set(connection.scalars(select(PassedOver.job_id).where(PassedOver.kind == kind).distinct()))
 
 
-def note(connection: Connection, kind: str, of: Layer, tried: Stretch, lost: Sequence[Stretch]) -> None:
-    """Note what of a stretch was lost when it was computed, instead of what was noted of it before."""
-    connection.execute(
-        delete(PassedOver).where(
-            PassedOver.kind == kind,
-            PassedOver.layer == of.name,
-            PassedOver.job_id == tried.job_id,
-            PassedOver.start >= tried.start,
-            PassedOver.end <= tried.end,
-        )
-    )
+def note(
+    connection: Connection, kind: str, of: Layer, lost: Sequence[Stretch], *, instead_of: Collection[int] = ()
+) -> None:
+    """Note what was lost, and forget the notes of before: those that were there when the computation began, and no later."""
+    connection.execute(delete(PassedOver).where(PassedOver.id.in_(instead_of)))
     if not lost:
         return
     connection.execute(
@@ -52,7 +48,7 @@ def note(connection: Connection, kind: str, of: Layer, tried: Stretch, lost: Seq
     _log.error(
         "job %s: %s takes longer to roll up than a statement may, in %s stretches of %s, the first from %s: they are passed "
         "over and tried again later, and the other jobs' are rolled up; see what its worker does",
-        tried.job_id,
+        lost[0].job_id,
         kind,
         len(lost),
         of.width,
@@ -60,23 +56,26 @@ def note(connection: Connection, kind: str, of: Layer, tried: Stretch, lost: Seq
     )
 
 
-def is_noted(connection: Connection, kind: str, of: Layer, stretch: Stretch) -> bool:
-    """Whether any of a stretch is passed over already."""
-    return bool(
-        connection.scalar(
-            select(
-                select(PassedOver.id)
-                .where(
-                    PassedOver.kind == kind,
-                    PassedOver.layer == of.name,
-                    PassedOver.job_id == stretch.job_id,
-                    PassedOver.start < stretch.end,
-                    PassedOver.end > stretch.start,
-                )
-                .exists()
-            )
-        )
+def noted_anew(connection: Connection, kind: str, of: Layer, stretch: Stretch) -> bool:
+    """Whether any of a stretch is passed over; it is tried once more then, though a try may be under way just now."""
+    found = connection.execute(
+        update(PassedOver)
+        .where(*_of(kind, of, stretch), PassedOver.start < stretch.end, PassedOver.end > stretch.start)
+        .values(id=text("DEFAULT"))
     )
+    return found.rowcount > 0
+
+
+def notes(connection: Connection, kind: str, of: Layer, stretch: Stretch) -> list[int]:
+    """Return the notes of what lies in a stretch."""
+    query = select(PassedOver.id).where(
+        *_of(kind, of, stretch), PassedOver.start >= stretch.start, PassedOver.end <= stretch.end
+    )
+    return list(connection.scalars(query))
+
+
+def _of(kind: str, of: Layer, stretch: Stretch) -> tuple[ColumnElement[bool], ...]:
+    return (PassedOver.kind == kind, PassedOver.layer == of.name, PassedOver.job_id == stretch.job_id)
 
 
 def try_again(engine: Engine, kind: str) -> None:
@@ -104,6 +103,8 @@ def try_again(engine: Engine, kind: str) -> None:
         if day < reached[DAY.name]:
             layers.append((DAY, Stretch(job_id=due.job_id, start=day, end=day + DAY.width)))
     for layer, part in layers:
+        with engine.connect() as connection:
+            before = notes(connection, kind, layer, part)
         lost = computing.compute_halving(engine, kind, layer, part)
         with engine.begin() as connection:
-            note(connection, kind, layer, part, lost)
+            note(connection, kind, layer, lost, instead_of=before)

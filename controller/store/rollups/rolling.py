@@ -160,16 +160,17 @@ def _advance_alone(engine: Engine, kind: str, of: Layer, start: dt.datetime, end
         mine = frontiers.locked(connection, kind)[of.name]
         jobs = _present(connection, kind, of, start, end, mine.step_job, 1)
         wanted = computing.fast(connection, jobs) if of.fast_only else jobs
+        if mine.step_until != end or not jobs:
+            return  # another process has gone on, or nothing is left
         begin = _whole_from(connection, kind, of, start)
-    if mine.step_until != end or not jobs:
-        return  # another process has gone on, or nothing is left
-    stretch = Stretch(job_id=jobs[0], start=begin, end=end)
+        stretch = Stretch(job_id=jobs[0], start=begin, end=end)
+        before = passed_over.notes(connection, kind, of, stretch)
     lost = computing.compute_halving(engine, kind, of, stretch) if wanted and begin < end else []
     with engine.begin() as connection:
         mine = frontiers.locked(connection, kind)[of.name]
         if mine.step_until == end and mine.step_job < stretch.job_id:
             frontiers.move(connection, kind, of, done=start, until=end, job=stretch.job_id)
-            passed_over.note(connection, kind, of, stretch, lost)
+            passed_over.note(connection, kind, of, lost, instead_of=before)
 
 
 def _advance(

@@ -27,6 +27,7 @@ from controller.store.rollups import (
     Layer,
     Source,
     computing,
+    passed_over,
     rolling,
     sketches,
 )
@@ -561,6 +562,37 @@ def test_what_is_passed_over_is_forgotten_with_its_results(
     rolling.roll_up(engine, "ping")
     assert noted(engine) == []
     assert (wild, START) not in rolled(engine, HOUR)
+
+
+def test_a_late_result_during_a_try_has_the_bucket_tried_once_more(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A keeper that is paused behind its computation forgets no note that another's mark was worked off by."""
+    wild = book.job(10)
+    book.results(wild, START, 10 * MINUTE, 30)
+    bad = START + HOUR.width
+    with monkeypatch.context() as while_slow:
+        slowly(while_slow, lambda of, stretch: of is HOUR and stretch.start <= bad < stretch.end)
+        rolling.roll_up(engine, "ping")
+    assert noted(engine)
+    wait_out(engine)
+    whole = computing.compute_halving
+    with monkeypatch.context() as while_paused:
+
+        def paused(engine: Engine, kind: str, of: Layer, stretch: Any) -> Any:
+            lost = whole(engine, kind, of, stretch)
+            while_paused.undo()
+            book.late(wild, bad + dt.timedelta(seconds=7))
+            assert marking.recompute_apart(engine, "ping", marking.last(engine, "ping")) == 1
+            return lost
+
+        while_paused.setattr(computing, "compute_halving", paused)
+        passed_over.try_again(engine, "ping")
+    assert marks(engine) == 0
+    wait_out(engine)
+    rolling.roll_up(engine, "ping")
+    assert noted(engine) == []
+    assert rolled(engine, HOUR) == expected(engine, HOUR)
 
 
 def test_a_step_that_fails_for_another_reason_is_an_error(
