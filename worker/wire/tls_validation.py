@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from OpenSSL import crypto
+from OpenSSL._util import lib
 
 from worker.wire.tls import apart, knows_authorities
 
@@ -61,6 +62,8 @@ def authorities() -> crypto.X509Store | None:
     if not knows_authorities():
         return None
     store = crypto.X509Store()
+    # As every client of TLS has it: what is not for servers, or vouches for others only, is on no path.
+    lib.X509_STORE_set_purpose(store._store, lib.X509_PURPOSE_SSL_SERVER)
     paths = ssl.get_default_verify_paths()
     if paths.cafile or paths.capath:
         store.load_locations(paths.cafile, paths.capath)
