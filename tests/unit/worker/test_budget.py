@@ -133,6 +133,15 @@ def test_what_a_kind_needs_covers_its_largest_run(
     assert size <= need.size <= 20 * size
 
 
+@pytest.mark.parametrize("size_bytes", [16, 56, 1400])
+def test_the_need_of_a_ping_covers_errors_that_quote_its_requests(size_bytes: int) -> None:
+    """Over IPv6: two headers of IPv6 and ICMP beside what was sent, as far as 1,280 bytes reach."""
+    need = need_of("ping", count=5, size_bytes=size_bytes)
+    request = 48 + size_bytes
+    assert need == Need(packets=5, size=need.size)
+    assert need.size >= 5 * (request + max(request, min(1280, 48 + request)))
+
+
 @pytest.mark.parametrize("size_bytes", [12, 32, 1472])
 @pytest.mark.parametrize("dont_fragment", [False, True])
 def test_the_need_of_a_trace_covers_answers_that_are_longer_than_its_probes(
