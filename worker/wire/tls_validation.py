@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ssl
 import time
@@ -65,6 +66,9 @@ def authorities() -> crypto.X509Store | None:
     # As every client of TLS has it: what is not for servers, or vouches for others only, is on no path.
     lib.X509_STORE_set_purpose(store._store, lib.X509_PURPOSE_SSL_SERVER)
     paths = ssl.get_default_verify_paths()
-    if paths.cafile or paths.capath:
-        store.load_locations(paths.cafile, paths.capath)
+    for place in ((paths.cafile, None), (None, paths.capath)):
+        if any(place):
+            # As OpenSSL does by itself: what cannot be read of one place leaves the other to be used.
+            with contextlib.suppress(crypto.Error):
+                store.load_locations(*place)
     return store

@@ -135,3 +135,21 @@ async def test_a_chain_is_valid_where_openssl_finds_a_path(
     assert [problem.startswith(words) for problem in outcome.detail["problems"][:1]] == [True] * bool(words)
     assert len(outcome.detail.get("notes", [])) == unneeded
     assert outcome.metrics.chain_length == len(sent)
+
+
+async def test_a_damaged_file_of_authorities_does_not_keep_their_folder_from_being_used(
+    probe: Probe, tmp_path: Path, trusted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with every other client of OpenSSL on this host, such as `http`."""
+    trusted.write_text("damaged")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "root.pem").write_bytes(ROOT.pem)
+    openssl("rehash", str(folder))
+    monkeypatch.setenv("SSL_CERT_DIR", str(folder))
+    server = WebServer(server_context(tmp_path, LEAF, MIDDLE))
+    try:
+        assert (await probe("http", f"https://localhost:{server.port}/")).metrics.status == 200
+        assert (await probe("tls", f"localhost:{server.port}")).metrics.chain_valid
+    finally:
+        server.close()
