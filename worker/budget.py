@@ -133,7 +133,7 @@ class Budget:
 
 
 def usual_need(spec: probe_pb2.Spec, addresses: int = 1) -> Need:
-    """Return what a run of this Spec may need, by its parameters and addresses, each packet being answered.
+    """Return what a run of this Spec may need, by its parameters and addresses, each packet being answered, by an error that quotes it.
 
     It is the need of kinds whose module has no `need` that knows better. A connection counts as one packet for each
     time that it is asked for something: what TCP sends of its own is not counted.
@@ -142,4 +142,4 @@ def usual_need(spec: probe_pb2.Spec, addresses: int = 1) -> Need:
         return Need(packets=0, size=0)
     values = contract.spec_values(spec)
     packets = math.prod(int(values.get(name) or 1) for name in _MULTIPLIERS) * addresses
-    return Need(packets=packets, size=2 * packets * (int(values.get("size_bytes") or 0) + _HEADERS_BYTES))
+    return Need(packets=packets, size=packets * (2 * int(values.get("size_bytes") or 0) + 3 * _HEADERS_BYTES))

@@ -179,8 +179,9 @@ def problems(
     in_time = not found
     if validation_error is not None:
         text = _trust(own, path[-1], sent, validation_error)
-        # Being out of time is told by itself; validation ends at the first fault that it meets.
-        if text or in_time:
+        # Being out of time, or for others, is told by itself; validation ends at the first fault that it meets.
+        told = not in_time or (not own.for_servers and "purpose" in validation_error)
+        if text or not told:
             found.append(_chain(text or f"the chain is not valid: {shown(validation_error)}"))
     if not own.for_servers:
         found.append(_chain("the server's certificate says that it is not for TLS servers"))

@@ -118,17 +118,16 @@ class Marking:
         sent in turn with its.
         """
         known = next(point for point in self._points if point.name in self._traced.told)
-        hop = seen[known.name][-1].hop
         rows = dict(zip(self._points, self._rows, strict=True))
         left: list[CodePoint] = []
         for point in quiet:
             if rows[point].loss_pct == _ALL_PCT and rows[known].loss_pct < _ALL_PCT:
                 self._traced.asked.append(point.name)
-            elif not await self._is_quoted(point, hop, seen):
+            elif not await self._is_quoted(point, seen):
                 left.append(point)
         if not left:
             return
-        told, *found = await self._in_turn([known, *left], hop)
+        told, *found = await self._in_turn([known, *left])
         for point, ends in zip(left, found, strict=True):
             if ends:
                 self._end(point, ends[0], seen)
@@ -141,18 +140,18 @@ class Marking:
                 _SILENT,
             )
 
-    async def _is_quoted(self, point: CodePoint, hop: int, seen: dict[str, Sequence[Mark]]) -> bool:
+    async def _is_quoted(self, point: CodePoint, seen: dict[str, Sequence[Mark]]) -> bool:
         """Ask the destination alone, now and then, until it quotes a class; False when it does not."""
         for _ in range(_AGAIN):
             # At random, for others who ask may have the same rhythm.
             await asyncio.sleep(ROUND_S * random.uniform(1, _LONGER))  # noqa: S311  no secret
-            record = await self._trace(point, dscp.NOT_ECT, end=hop)
+            record = await self._trace(point, dscp.NOT_ECT, end_alone=True)
             if record.final:
                 self._end(point, record.marks[-1], seen)
                 return True
         return False
 
-    async def _in_turn(self, points: Sequence[CodePoint], hop: int) -> list[list[Mark]]:
+    async def _in_turn(self, points: Sequence[CodePoint]) -> list[list[Mark]]:
         """Ask the destination alone for several classes in turn; return for each the marks that it quoted."""
         tracing: list[asyncio.Future[MarkRecord]] = []
         try:
@@ -160,7 +159,8 @@ class Marking:
                 if turn:
                     await asyncio.sleep(_TURN_S)
                 tracing += [
-                    asyncio.ensure_future(self._trace(point, dscp.NOT_ECT, end=hop)) for point in points
+                    asyncio.ensure_future(self._trace(point, dscp.NOT_ECT, end_alone=True))
+                    for point in points
                 ]
             records = await asyncio.gather(*tracing)
         finally:
@@ -252,18 +252,18 @@ class Marking:
     def _hinder(self, text: str, reason: probe_pb2.FailureReason) -> None:
         self.hindrances.append(Hindrance(text=text, reason=reason))
 
-    async def _trace(self, point: CodePoint, ecn: int, *, end: int | None = None) -> MarkRecord:
-        """Trace a class's packets, or one to the hop `end` alone."""
+    async def _trace(self, point: CodePoint, ecn: int, *, end_alone: bool = False) -> MarkRecord:
+        """Trace a class's packets, or one to the destination alone."""
         spec = self._spec
         record = await trace_marks(
             self._address,
             dscp=point.number,
             ecn=ecn,
             port=spec.port,
-            max_ttl=end or spec.max_ttl,
+            max_ttl=spec.max_ttl,
             timeout_s=spec.timeout_ms / 1000,
             source=self._source,
-            end_alone=end is not None,
+            end_alone=end_alone,
         )
         count(self._metrics, record.packets_sent, record.bytes_sent, record.bytes_received)
         self._detail.setdefault("hops", {}).update(

@@ -60,7 +60,10 @@ def issue(
     digest: Any = None,
     for_servers: bool = True,
 ) -> Issued:
-    """Issue a certificate that is good from `since_days` ago for `days`; without `by` it vouches for itself."""
+    """Issue a certificate that is good from `since_days` ago for `days`; without `by` it vouches for itself.
+
+    One that is not `for_servers` says that it is for clients; an authority that is for all says nothing.
+    """
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.timezone.utc)
@@ -78,7 +81,7 @@ def issue(
         builder = builder.add_extension(
             x509.SubjectAlternativeName(list(map(_general, names))), critical=False
         )
-    if not authority:
+    if not (authority and for_servers):
         usage = ExtendedKeyUsageOID.SERVER_AUTH if for_servers else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     signing = key if by is None else by.key

@@ -18,7 +18,7 @@ from worker.probing import Availability, Need, Outcome, ProbeContext, ProbeFailu
 from worker.wire import options
 from worker.wire.deadline import time_limit
 from worker.wire.http_body import Body
-from worker.wire.http_client import HttpLine, prepare_tls
+from worker.wire.http_client import HttpLine, prepare
 from worker.wire.http_exchange import Exchange
 from worker.wire.source import Source
 from worker.wire.stream import UNREAD_BYTES, PeerClosedError
@@ -65,8 +65,7 @@ async def run(target: Target, spec: HttpSpec, context: ProbeContext) -> Outcome:
     volume = Volume(_most_bytes(spec))
     this = _Run(spec=spec, context=context, demands=demands.demands(spec), volume=volume)
     order = requests.order(target, spec)
-    if order.scheme == "https":
-        await prepare_tls(spec.version or "auto", verify=spec.verify_tls)
+    await _prepare(this, order)
     ends_ns = time.perf_counter_ns() + spec.timeout_ms * 1_000_000
     try:
         async with time_limit(spec.timeout_ms / 1000):
@@ -131,6 +130,15 @@ def _timed_out(this: _Run) -> ProbeFailure:
     return resolver_failure(text) if hop.address is None else network_failure(text)
 
 
+async def _prepare(this: _Run, order: Order) -> None:
+    """Have made ready what a request needs; the time that it takes is in no measurement, also of a run that has begun."""
+    began_ns = time.perf_counter_ns()
+    await prepare(this.spec.version or "auto", secure=order.scheme == "https", verify=this.spec.verify_tls)
+    passed_ns = time.perf_counter_ns() - began_ns
+    for hop in this.hops:
+        hop.started_ns += passed_ns
+
+
 async def _first_request(this: _Run, order: Order) -> Order:
     """Request the target and what it redirects to; return what was asked for last."""
     most = this.spec.max_redirects
@@ -151,6 +159,7 @@ async def _first_request(this: _Run, order: Order) -> Order:
             )
         this.close()
         order = requests.redirected(order, hop.exchange.status, location)
+        await _prepare(this, order)
 
 
 async def _further_requests(this: _Run, order: Order) -> None:

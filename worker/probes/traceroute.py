@@ -55,6 +55,11 @@ _EXPLORATION_S = 5.0
 _NAMES_S = 2.0
 #: Headers of a probe below its payload: IPv6 and ICMP or UDP.
 _HEADERS_BYTES = 48
+#: An ICMP error has no more than this (RFC 4443, section 2.4; RFC 1812, section 4.3.2.3 has less), and quotes what it can of a
+#: probe; extensions stand behind 128 bytes of it (RFC 4884, section 5.1) and have no more than so many themselves.
+_LONGEST_ERROR_BYTES = 1280
+_QUOTED_BYTES = 128
+_EXTENSIONS_BYTES = 256
 
 _memory = Memory()
 _databases: dict[Path, Places] = {}
@@ -113,11 +118,13 @@ def duration_s(spec: TracerouteSpec) -> float:
 
 
 def need(spec: TracerouteSpec) -> Need:
-    """Return the most that a run may need, each probe being answered."""
-    packets = spec.rounds * spec.paths * spec.probes_per_hop * spec.max_ttl
+    """Return the most that a run may need: each probe asked again where its router did not keep up, and each answered."""
+    packets = 2 * spec.rounds * spec.paths * spec.probes_per_hop * spec.max_ttl
     if spec.dont_fragment:
         packets *= 1 + MOST_SHORTER
-    return Need(packets=packets, size=2 * packets * (spec.size_bytes + _HEADERS_BYTES))
+    probe = spec.size_bytes + _HEADERS_BYTES
+    error = min(_LONGEST_ERROR_BYTES, _HEADERS_BYTES + max(_QUOTED_BYTES, probe) + _EXTENSIONS_BYTES)
+    return Need(packets=packets, size=packets * (probe + max(probe, error)))
 
 
 def availability() -> Availability:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import ssl
 import time
@@ -27,9 +28,13 @@ from worker.wire.volume import SpentError, Volume
 _OFFERS = {"auto": ("h2", "http/1.1"), "1.1": ("http/1.1",), "2": ("h2",)}
 
 
-async def prepare_tls(version: str, *, verify: bool) -> None:
-    """Have made, before anything is timed, what connections under TLS need for a version of HTTP."""
-    await tls.prepare(verify=verify, alpn=_OFFERS[version])
+async def prepare(version: str, *, secure: bool, verify: bool) -> None:
+    """Have made and loaded, before anything is timed, what connections need for a version of HTTP, `secure` ones under TLS."""
+    if secure:
+        await tls.prepare(verify=verify, alpn=_OFFERS[version])
+    # In the clear HTTP/2 is spoken where it is asked for (RFC 9113, section 3.3), and by no agreement.
+    if (version == "2" or (secure and "h2" in _OFFERS[version])) and not _http2_session.cache_info().currsize:
+        await tls.apart(_http2_session)
 
 
 class HttpLine:
@@ -82,8 +87,7 @@ class HttpLine:
 
         `version` is `auto`, `1.1` or `2`; `url` is for messages.
         """
-        if server_name is not None:
-            await prepare_tls(version, verify=verify)
+        await prepare(version, secure=server_name is not None, verify=verify)
         connection = await connect(self.address, self._port, timeout_s=None, dscp=dscp, source=source)
         self._sock = connection.sock
         self.connect_ms = connection.connect_ms
@@ -97,7 +101,7 @@ class HttpLine:
                 raise target_failure(
                     f"{shown(url)} does not offer HTTP/2", reason=probe_pb2.FAILURE_REASON_BAD_ANSWER
                 )
-        self._session = _http2(stream) if agreed else Http1Session(stream)
+        self._session = _http2_session()(stream) if agreed else Http1Session(stream)
 
     async def converse(
         self,
@@ -175,8 +179,9 @@ class HttpLine:
             raise failure_of(error, self.where) from error
 
 
-def _http2(stream: ByteStream) -> Session:
-    # Most servers of a monitoring system's tests speak HTTP/1.1: the library is loaded when the first one does not.
+@functools.cache
+def _http2_session() -> Callable[[ByteStream], Session]:
+    # Loaded by tests that may speak it: most of a monitoring system's go to servers nearby, in HTTP/1.1 and in the clear.
     from worker.wire.http2 import Http2Session
 
-    return Http2Session(stream)
+    return Http2Session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ssl
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from OpenSSL import crypto
+from OpenSSL._util import lib
 
 from worker.wire.tls import apart, knows_authorities
 
@@ -61,7 +63,12 @@ def authorities() -> crypto.X509Store | None:
     if not knows_authorities():
         return None
     store = crypto.X509Store()
+    # As every client of TLS has it: what is not for servers, or vouches for others only, is on no path.
+    lib.X509_STORE_set_purpose(store._store, lib.X509_PURPOSE_SSL_SERVER)
     paths = ssl.get_default_verify_paths()
-    if paths.cafile or paths.capath:
-        store.load_locations(paths.cafile, paths.capath)
+    for place in ((paths.cafile, None), (None, paths.capath)):
+        if any(place):
+            # As OpenSSL does by itself: what cannot be read of one place leaves the other to be used.
+            with contextlib.suppress(crypto.Error):
+                store.load_locations(*place)
     return store

@@ -29,6 +29,10 @@ STRANGER_EXPIRED = issue("Stranger", authority=True, days=-5)
 ROOT_EXPIRED = issue("Test Root", authority=True, days=-1, key=ROOT.key)
 LEAF = issue("leaf", MIDDLE, names=("localhost",), days=100)
 LEAF_EXPIRED = issue("leaf", MIDDLE, names=("localhost",), days=-1)
+#: An authority that may vouch for clients only, and what it vouches for.
+MIDDLE_OF_CLIENTS = issue("Test Clients", ROOT, authority=True, days=200, for_servers=False)
+LEAF_OF_CLIENTS = issue("leaf", MIDDLE_OF_CLIENTS, names=("localhost",), days=100)
+LEAF_FOR_CLIENTS = issue("leaf", MIDDLE, names=("localhost",), days=100, for_servers=False)
 
 #: What is trusted, what is sent, how many of it no path needs, and the beginning of what is wrong; empty for nothing.
 CHAINS: dict[str, tuple[list[Issued], list[Issued], int, str]] = {
@@ -50,6 +54,8 @@ CHAINS: dict[str, tuple[list[Issued], list[Issued], int, str]] = {
     "expired twice": ([ROOT], [LEAF_EXPIRED, MIDDLE_EXPIRED], 0, "expired: the server's certificate"),
     "expired, with an expired stranger": ([ROOT], [LEAF_EXPIRED, MIDDLE, STRANGER_EXPIRED], 1, "expired: the server's certificate"),
     "of an unknown root": ([STRANGER], [LEAF, MIDDLE, ROOT], 0, "unknown authority"),
+    "of an authority for clients only": ([ROOT], [LEAF_OF_CLIENTS, MIDDLE_OF_CLIENTS], 0, "the chain is not valid: unsuitable certificate purpose"),
+    "for clients only": ([ROOT], [LEAF_FOR_CLIENTS, MIDDLE], 0, "the server's certificate says that it is not for TLS servers"),
     "of a root that has expired here": ([ROOT_EXPIRED], [LEAF, MIDDLE], 0, "the chain is not valid: certificate has expired (CN=Test Root"),
 }  # fmt: skip
 
@@ -76,12 +82,22 @@ def openssl(*arguments: str) -> str:
 
 
 def openssl_verify(folder: Path, roots: Path, sent: list[Issued]) -> bool:
-    """Whether `openssl verify` finds a path."""
+    """Whether `openssl verify` finds a path of certificates that are for servers."""
     own, others = folder / "own.pem", folder / "others.pem"
     own.write_bytes(sent[0].pem)
     others.write_bytes(b"".join(one.pem for one in sent[1:]))
     untrusted = ["-untrusted", str(others)] if sent[1:] else []
-    said = openssl("verify", "-no-CApath", "-no-CAstore", "-CAfile", str(roots), *untrusted, str(own))
+    said = openssl(
+        "verify",
+        "-purpose",
+        "sslserver",
+        "-no-CApath",
+        "-no-CAstore",
+        "-CAfile",
+        str(roots),
+        *untrusted,
+        str(own),
+    )
     assert ("own.pem: OK" in said) is not ("error" in said), said
     return "own.pem: OK" in said
 
@@ -119,3 +135,21 @@ async def test_a_chain_is_valid_where_openssl_finds_a_path(
     assert [problem.startswith(words) for problem in outcome.detail["problems"][:1]] == [True] * bool(words)
     assert len(outcome.detail.get("notes", [])) == unneeded
     assert outcome.metrics.chain_length == len(sent)
+
+
+async def test_a_damaged_file_of_authorities_does_not_keep_their_folder_from_being_used(
+    probe: Probe, tmp_path: Path, trusted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with every other client of OpenSSL on this host, such as `http`."""
+    trusted.write_text("damaged")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "root.pem").write_bytes(ROOT.pem)
+    openssl("rehash", str(folder))
+    monkeypatch.setenv("SSL_CERT_DIR", str(folder))
+    server = WebServer(server_context(tmp_path, LEAF, MIDDLE))
+    try:
+        assert (await probe("http", f"https://localhost:{server.port}/")).metrics.status == 200
+        assert (await probe("tls", f"localhost:{server.port}")).metrics.chain_valid
+    finally:
+        server.close()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from integration.probes.peers import Probe
@@ -65,3 +68,33 @@ async def test_reading_the_authorities_is_in_no_measurement(
         times = [metrics.handshake_ms if kind == "tls" else metrics.tls_ms, metrics.connect_ms]
         times += [metrics.total_ms] if kind == "http" else []
         assert max(times) < READING_S * 1000
+
+
+async def test_authorities_that_a_redirect_needs_are_in_no_measurement(
+    secure: WebServer, probe: Probe, readers: list[int]
+) -> None:
+    """From `http` to `https`: the total is that of the requests, although it began before."""
+    clear = WebServer()
+    try:
+        target = f"http://127.0.0.1:{clear.port}/to/302/%3D{quote(secure.url('/'), safe='')}"
+        outcome = await probe("http", target)
+    finally:
+        clear.close()
+    assert len(readers) == 1
+    assert outcome.metrics.redirects == 1
+    assert 0 < outcome.metrics.total_ms < READING_S * 1000
+    assert outcome.metrics.total_ms >= sum(
+        hop.connect_ms + hop.tls_ms + hop.ttfb_ms + hop.transfer_ms for hop in outcome.metrics.hops
+    )
+
+
+def test_what_http2_needs_is_loaded_before_anything_is_timed() -> None:
+    """A process that has not spoken it yet loads the library when it makes ready, and none for HTTP/1.1."""
+    code = """
+import asyncio, sys
+from worker.wire.http_client import prepare
+for version, secure, there in (("auto", False, False), ("1.1", True, False), ("auto", True, True)):
+    asyncio.run(prepare(version, secure=secure, verify=False))
+    assert ("h2" in sys.modules) is there, (version, secure)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -60,8 +60,10 @@ def test_what_a_certificate_says() -> None:
         ([LEAF, MIDDLE], "unable to get issuer certificate", "the server sends 2 certificates, and Test Root"),
         ([LEAF, MIDDLE], "permitted subtree violation", "the chain is not valid: permitted subtree violation"),
         ([issue("a", MIDDLE, names=("www.example.org",), for_servers=False)], None, "not for TLS servers"),
+        ([issue("a", MIDDLE, names=("www.example.org",), for_servers=False)], "unsuitable certificate purpose", "not for TLS servers"),
+        ([LEAF, MIDDLE], "unsuitable certificate purpose", "the chain is not valid: unsuitable certificate purpose"),
     ],
-    ids=["expired", "expired-above", "not-yet", "self-signed", "unknown-root", "alone", "incomplete", "other", "purpose"],
+    ids=["expired", "expired-above", "not-yet", "self-signed", "unknown-root", "alone", "incomplete", "other", "purpose", "purpose-validated", "purpose-above"],
 )  # fmt: skip
 def test_each_problem_of_the_chain_is_one_sentence(
     chain: list[Issued], error: str | None, words: str

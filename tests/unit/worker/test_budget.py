@@ -17,6 +17,7 @@ from worker.clock import ControllerTime
 from worker.policy import Policy
 from worker.probing import Availability, Need, Outcome, ProbeFailure, Resolved
 from worker.runner import Runner
+from worker.wire.trace.plan import MOST_SHORTER
 
 HttpResult = contract.kind("http").result_class
 
@@ -130,6 +131,31 @@ def test_what_a_kind_needs_covers_its_largest_run(
     need = need_of(kind, **values)
     assert packets <= need.packets <= 20 * packets
     assert size <= need.size <= 20 * size
+
+
+@pytest.mark.parametrize("size_bytes", [16, 56, 1400])
+def test_the_need_of_a_ping_covers_errors_that_quote_its_requests(size_bytes: int) -> None:
+    """Over IPv6: two headers of IPv6 and ICMP beside what was sent, as far as 1,280 bytes reach."""
+    need = need_of("ping", count=5, size_bytes=size_bytes)
+    request = 48 + size_bytes
+    assert need == Need(packets=5, size=need.size)
+    assert need.size >= 5 * (request + max(request, min(1280, 48 + request)))
+
+
+@pytest.mark.parametrize("size_bytes", [12, 32, 1472])
+@pytest.mark.parametrize("dont_fragment", [False, True])
+def test_the_need_of_a_trace_covers_answers_that_are_longer_than_its_probes(
+    size_bytes: int, dont_fragment: bool
+) -> None:
+    """An ICMPv6 error quotes the whole probe, as far as 1,280 bytes reach, with labels behind 128 of its bytes; and what was asked too fast is asked again."""
+    need = need_of(
+        "traceroute", rounds=3, max_ttl=4, size_bytes=size_bytes, dont_fragment=dont_fragment, protocol="udp"
+    )
+    probes = 3 * 4 * (1 + MOST_SHORTER if dont_fragment else 1)
+    probe = 48 + size_bytes
+    error = min(1280, 48 + max(128, probe) + 4 + 8 + 4 * 8)
+    assert need.packets >= 2 * probes
+    assert need.size >= probes * (2 * probe + error)
 
 
 def runner(run: Any, clock: Any, **policy: Any) -> Runner:

@@ -64,7 +64,8 @@ async def trace_marks(
 ) -> MarkRecord:
     """Trace packets of one mark. Raises TraceUnavailableError without permission, OSError when nothing can be sent.
 
-    With `end_alone`, one packet goes to the hop `max_ttl`.
+    With `end_alone`, one packet goes to the destination, however far within `max_ttl` that is for this mark: routers may send
+    each mark another way. Its hop is told by the TTL that the destination quotes.
     """
     plan = TracePlan(
         protocol="udp",
@@ -89,8 +90,9 @@ async def trace_marks(
     for hop in hops.sort(record.probes):
         octets = tuple(answer.quoted_tos for answer in hop.answers if answer.quoted_tos is not None)
         if octets:
-            marks.append(Mark(hop=hop.ttl, octets=octets))
-            addresses[hop.ttl] = sorted(hop.addresses)
+            number = _distance(hop) if end_alone else hop.ttl
+            marks.append(Mark(hop=number, octets=octets))
+            addresses[number] = sorted(hop.addresses)
             final = hop.final
     return MarkRecord(
         marks=tuple(marks),
@@ -102,6 +104,12 @@ async def trace_marks(
         refused=record.refused,
         overflows=record.overflows,
     )
+
+
+def _distance(hop: hops.Hop) -> int:
+    """Return at which hop a packet ended, by what was left of its TTL there."""
+    left = min((answer.quoted_ttl for answer in hop.answers if answer.quoted_ttl), default=1)
+    return max(1, hop.ttl - left + 1)
 
 
 def longest_s(max_ttl: int, timeout_s: float) -> float:
