@@ -18,6 +18,7 @@ from controller.fleet.upgrades.left import left
 from controller.fleet.upgrades.plan import plan
 from controller.fleet.upgrades.running import Clock, Ended, Outcome, Terms, Upgrade
 from controller.fleet.upgrades.telling import Judged
+from streamswarm.zones import to_microseconds
 
 START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 OLD, NEW = "1.0+old", "1.1+new"
@@ -39,6 +40,12 @@ class Fleet(Clock):
         #: What the host-side gate does with the new release; hosts that never deliver again.
         self.host_gate: set[str] = set()
         self.silent: set[str] = set()
+        #: When the new release's workers end by themselves, in seconds after each start.
+        self.ends_after_s = 0.0
+        self.started: dict[str, dt.datetime] = {}
+        #: What is said when the new release's workers end for good; whether each end is one of the whole host.
+        self.ends_for_good = ""
+        self.reboots = False
         #: Hosts whose SSH breaks while their own script brings the switch to its end, that never get so far, and how often
         #: a rollback does not reach a host.
         self.cut: set[str] = set()
@@ -65,6 +72,11 @@ class Fleet(Clock):
 
     def sleep(self, seconds: float) -> None:
         self._now += dt.timedelta(seconds=seconds)
+        for host, release in self.release.items():
+            lives_s = (self._now - self.connected[host]).total_seconds()
+            if release == NEW and 0 < self.ends_after_s < lives_s:
+                self._measure()
+                self._start(host)
 
     # -- the API -----------------------------------------------------------------------------------------------
 
@@ -104,11 +116,23 @@ class Fleet(Clock):
         return {
             "id": host,
             "host_name": host,
-            "state": "connected",
+            "state": "offline" if self._is_dead(host) else "connected",
+            "facts": {
+                "boot_time_us": to_microseconds(self.started.get(host, START) if self.reboots else START)
+                - 5_000_000,
+                "started_at_us": to_microseconds(self.started.get(host, START)),
+            },
             "version": self.release[host],
             "connected_at": self.connected[host].isoformat(),
             "jobs": 1,
         }
+
+    def _is_dead(self, host: str) -> bool:
+        return (
+            self.release[host] == NEW
+            and bool(self.ends_for_good)
+            and any(self.ends_for_good in line for line in self.said)
+        )
 
     def _job(self, host: str, latest: dict[str, Any] | None) -> dict[str, Any]:
         return {
@@ -205,8 +229,12 @@ class Fleet(Clock):
 
     def _set(self, host: str, release: str) -> None:
         self.release[host] = release
-        self.connected[host] = self._now + dt.timedelta(seconds=3)
+        self._start(host)
         self._now += dt.timedelta(seconds=4)
+
+    def _start(self, host: str) -> None:
+        self.started[host] = self._now + dt.timedelta(seconds=2)
+        self.connected[host] = self._now + dt.timedelta(seconds=3)
 
     # -- the upgrade -------------------------------------------------------------------------------------------
 
@@ -350,6 +378,32 @@ def test_a_worker_that_delivers_nothing_is_returned() -> None:
     assert any(
         "1 of its 1 jobs delivered nothing within their interval and 15 s" in line for line in fleet.said
     )
+
+
+def test_a_worker_that_ends_again_and_again_is_returned() -> None:
+    """Between two ends it measures well, and systemd starts it anew at once: only its process tells."""
+    fleet = Fleet()
+    fleet.interval_s, fleet.ends_after_s = 20.0, 60.0
+    ended = fleet.run(patience_s=900.0)
+    assert (ended.outcome, fleet.on_new) == (Outcome.ROLLED_BACK, [])
+    assert fleet.why[0] == "host1: its worker ended after it was connected, and was started again"
+    [judged] = fleet.judged
+    assert judged.error == fleet.why[0]
+
+
+def test_a_worker_that_is_away_in_the_end_is_returned() -> None:
+    """It measured enough before; one that comes back in time is not."""
+    fleet = Fleet()
+    fleet.ends_for_good = "measuring for"
+    assert (fleet.run().outcome, fleet.on_new) == (Outcome.ROLLED_BACK, [])
+    assert fleet.why[0] == "host1: its worker is not connected any more"
+
+
+def test_a_host_that_was_started_anew_is_no_fault_of_the_release() -> None:
+    """Nor a clock that was set, which moves both instants that a worker tells."""
+    fleet = Fleet()
+    fleet.ends_after_s, fleet.reboots = 30.0, True
+    assert fleet.run().outcome is Outcome.DONE
 
 
 def test_too_few_runs_pause_it_and_may_be_accepted() -> None:
