@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.errors import NotFoundError
 from controller.fleet.api import Api
 from controller.fleet.upgrades.spells import bad_spells, windows
 
@@ -118,8 +119,16 @@ def read(
     """Return the lines of both groups with their runs; of the control group those whose tests the upgraded hosts run."""
     ours = [line for member in upgraded for line in _lines(api, member, None, now)]
     tests = {line.test_id for line in ours}
-    others = [line for member in list(control)[:_MOST_CONTROL] for line in _lines(api, member, tests, now)]
+    others = [line for member in list(control)[:_MOST_CONTROL] for line in _known(api, member, tests, now)]
     return ours, others
+
+
+def _known(api: Api, member: Member, tests: set[int], now: dt.datetime) -> list[Line]:
+    """Return a control host's lines; none of one that was deleted meanwhile, which is no fault of the release."""
+    try:
+        return _lines(api, member, tests, now)
+    except NotFoundError:
+        return []
 
 
 def instant(text: str) -> dt.datetime:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.errors import StreamSwarmError
+from controller.errors import NotFoundError, StreamSwarmError
 from controller.fleet.events import HostRecap
 from controller.fleet.operations import Recap
 from controller.fleet.upgrades.comparison import Verdict
@@ -40,6 +40,8 @@ class Fleet(Clock):
         #: What the host-side gate does with the new release; hosts that never deliver again.
         self.host_gate: set[str] = set()
         self.silent: set[str] = set()
+        #: Hosts whose workers somebody deletes while the canary is measured.
+        self.deleted: set[str] = set()
         #: When the new release's workers end by themselves, in seconds after each start.
         self.ends_after_s = 0.0
         self.started: dict[str, dt.datetime] = {}
@@ -96,6 +98,8 @@ class Fleet(Clock):
             return iter([self._worker(host) for host in self.release if wanted in host])
         if path.startswith("/workers/"):
             host = path.split("/")[2]
+            if host in self.deleted and any("measuring for" in line for line in self.said):
+                raise NotFoundError(f"there is no worker {host}")
             mine = [run for run in self._runs if run["worker"] == host]
             return iter([self._job(host, mine[-1] if mine else None)])
         start, end = query.get("from", ""), query.get("to", "9999")
@@ -397,6 +401,15 @@ def test_a_worker_that_is_away_in_the_end_is_returned() -> None:
     fleet.ends_for_good = "measuring for"
     assert (fleet.run().outcome, fleet.on_new) == (Outcome.ROLLED_BACK, [])
     assert fleet.why[0] == "host1: its worker is not connected any more"
+
+
+def test_a_worker_of_the_control_group_that_is_deleted_meanwhile_is_left_out() -> None:
+    """Nobody takes that for a controller that does not answer."""
+    fleet = Fleet()
+    fleet.deleted = {"host4"}
+    fleet.stop_after = "batch 1 of 2"
+    assert fleet.run().outcome is Outcome.STOPPED
+    assert any("canary: not worse: ping" in line and "(host2, host3)" in line for line in fleet.said)
 
 
 def test_a_host_that_was_started_anew_is_no_fault_of_the_release() -> None:
