@@ -74,6 +74,8 @@ class Job:
     latest: dt.datetime | None
     #: When it is first due in its worker's session; None when nothing is due any more, or it is paused.
     first_due: dt.datetime | None
+    #: When it was due last in that session; None before the first time.
+    last_due: dt.datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,7 @@ def jobs_of(api: Api, worker_id: str) -> tuple[Job, ...]:
             interval_s=item["interval_s"],
             latest=instant(item["latest"]["scheduled_at"]) if item["latest"] else None,
             first_due=instant(item["first_due_at"]) if item["first_due_at"] else None,
+            last_due=instant(item["last_due_at"]) if item["last_due_at"] else None,
         )
         for item in api.items(f"/workers/{worker_id}/jobs")
         if item["live"]
@@ -178,9 +181,12 @@ def _lines(api: Api, member: Member, tests: set[int] | None, now: dt.datetime) -
 
 
 def _watched_s(job: Job, member: Member, now: dt.datetime) -> float:
-    if job.first_due is None:
+    if job.first_due is None or job.last_due is None:
         return 0.0
-    end = min(now - dt.timedelta(seconds=SLACK_S), _until(member, job.interval_s or 0.0))
+    interval_s = job.interval_s or 0.0
+    # After the last instant that was due nothing is missed: a window has closed, or the job has ended.
+    over = job.last_due + dt.timedelta(seconds=interval_s)
+    end = min(now - dt.timedelta(seconds=SLACK_S), _until(member, interval_s), over)
     return max(0.0, (end - max(member.after, job.first_due)).total_seconds())
 
 

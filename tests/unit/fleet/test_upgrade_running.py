@@ -54,6 +54,8 @@ class Fleet(Clock):
         self.unreached: set[str] = set()
         self.deaf: dict[str, int] = {}
         self.interval_s = INTERVAL_S
+        #: When the window of the job closes.
+        self.closes = dt.datetime.max.replace(tzinfo=dt.UTC)
         self._runs: list[dict[str, Any]] = []
         self._measured = START
         self._upgraded_at = dt.datetime.max.replace(tzinfo=dt.UTC)
@@ -148,13 +150,15 @@ class Fleet(Clock):
             "live": True,
             "latest": latest,
             "first_due_at": (self.connected[host] + dt.timedelta(seconds=self.interval_s)).isoformat(),
+            "last_due_at": min(self._measured, self.closes).isoformat(),
         }
 
     def _measure(self) -> None:
         while self._measured + dt.timedelta(seconds=self.interval_s) <= self._now:
             self._measured += dt.timedelta(seconds=self.interval_s)
             for host, release in self.release.items():
-                if host in self.silent or self._measured < self.connected[host]:
+                closed = self._measured > self.closes
+                if closed or host in self.silent or self._measured < self.connected[host]:
                     continue
                 slower = self.worse_on.get(host, self.worse) if release == NEW else 1.0
                 changed = self.network if self._measured > self._upgraded_at else 1.0
@@ -410,6 +414,13 @@ def test_a_worker_of_the_control_group_that_is_deleted_meanwhile_is_left_out() -
     fleet.stop_after = "batch 1 of 2"
     assert fleet.run().outcome is Outcome.STOPPED
     assert any("canary: not worse: ping" in line and "(host2, host3)" in line for line in fleet.said)
+
+
+def test_a_job_whose_window_closes_meanwhile_is_not_broken() -> None:
+    """Nobody else measures it. What came until then is too little to compare, and that is said."""
+    fleet = Fleet(1)
+    fleet.closes = fleet.now() + dt.timedelta(seconds=4 + 6 * INTERVAL_S)
+    assert (fleet.run().outcome, fleet.on_new) == (Outcome.PAUSED, ["host1"])
 
 
 def test_a_host_that_was_started_anew_is_no_fault_of_the_release() -> None:
