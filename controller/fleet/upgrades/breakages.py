@@ -19,6 +19,8 @@ FEWEST_BEFORE = 10
 FEWEST_AFTER = 5
 #: So much of what was due comes where all is well, and so little where it does not.
 _USUAL, _SILENT = 0.95, 0.5
+#: Of runs that end well, more than so many bring no value where a release does not measure it any more.
+_OFTEN = 1 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,10 @@ def _faults(line: Line) -> Iterator[tuple[str, _Check]]:
         if (metric.better != "neither" or metric.headline) and _has(_lacking(metric.name), line)
     ]
     if metrics:
-        yield f"brings no {', '.join(metric.label for metric in metrics)}", _lacking(metrics[0].name)
+        check = _lacking(metrics[0].name)
+        always = all(metrics[0].name not in run.metrics for run in line.after if run.ok)
+        labels = ", ".join(metric.label for metric in metrics)
+        yield f"{'brings' if always else 'often brings'} no {labels}", check
 
 
 def _silent(line: Line) -> _Look | None:
@@ -126,20 +131,24 @@ def _failing(line: Line) -> _Look | None:
 def _lacking(metric: str) -> _Check:
     def check(line: Line) -> _Look | None:
         before, after = ([run for run in runs if run.ok] for runs in (line.before, line.after))
-        return _always(before, after, lambda run: metric not in run.metrics)
+        # What fails often is compared as a share; values that are not there are compared nowhere.
+        return _always(before, after, lambda run: metric not in run.metrics, or_often=True)
 
     return check
 
 
-def _always(before: Sequence[Run], after: Sequence[Run], is_bad: Callable[[Run], bool]) -> _Look | None:
-    """Look for runs that are all bad, of which hardly one was before."""
+def _always(
+    before: Sequence[Run], after: Sequence[Run], is_bad: Callable[[Run], bool], *, or_often: bool = False
+) -> _Look | None:
+    """Look for runs that are all bad, of which hardly one was before; or, of enough, more than a third of them."""
     if len(after) < FEWEST_AFTER:
         return None
     was, now = sum(map(is_bad, before)), sum(map(is_bad, after))
     newest_was_well = not any(map(is_bad, before[:FEWEST_AFTER]))
+    often = or_often and len(after) >= FEWEST_BEFORE and now > _OFTEN * len(after)
     return _Look(
-        bad=now == len(after),
+        bad=often or now == len(after),
         was_well=len(before) >= FEWEST_BEFORE and was <= (1 - _USUAL) * len(before) and newest_was_well,
         before=f"{was} of {len(before)} runs",
-        after=f"all {len(after)} runs",
+        after=f"all {len(after)} runs" if now == len(after) else f"{now} of {len(after)} runs",
     )

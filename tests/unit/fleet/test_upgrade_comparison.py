@@ -195,3 +195,22 @@ def test_control_hosts_that_never_reached_a_destination_say_nothing_of_it() -> N
         for line in history.control
     ]
     assert compare(history.upgraded, control).broken == ()
+
+
+def test_a_metric_that_is_missing_every_second_time_is_broken() -> None:
+    """What remains of it is as it was, and too little to compare."""
+
+    def release(host: str, destination: int, runs: Any) -> Any:
+        return [
+            dataclasses.replace(
+                run, metrics={name: value for name, value in run.metrics.items() if name != "rtt_avg_ms"}
+            )
+            if destination == 0 and at % 2
+            else run
+            for at, run in enumerate(runs)
+        ]
+
+    found = judged(4, outages=0.0, release=release)
+    assert [(each.host, each.fault, each.after) for each in found.broken] == [
+        ("new0", "often brings no RTT average", "5 of 11 runs")
+    ]
