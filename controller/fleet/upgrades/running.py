@@ -18,7 +18,7 @@ from controller.fleet.upgrades import report
 from controller.fleet.upgrades.comparison import Judgement, Verdict, compare, enough, needed_s
 from controller.fleet.upgrades.gate import Process, endurance, passage, process_of
 from controller.fleet.upgrades.plan import Left, Plan, Step
-from controller.fleet.upgrades.samples import Job, Member, instant, jobs_of, read
+from controller.fleet.upgrades.samples import Job, Member, instant, jobs_of, read, sharing
 from controller.fleet.upgrades.telling import Judged
 
 _LOOK_S = 1.0
@@ -222,7 +222,8 @@ class Upgrade:
             )
             for worker in control
         ]
-        judgement = self._compared(step, list(since.values()), others)
+        ours = list(since.values())
+        judgement = self._compared(step, ours, self._ask(lambda: sharing(self.api, ours, others)))
         self._judgements.append(judgement)
         lines = list(report.lines(judgement))
         for line in lines:

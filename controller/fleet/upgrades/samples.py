@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from controller.errors import NotFoundError
 from controller.fleet.api import Api
@@ -21,8 +22,8 @@ AFTER_RUNS = 500
 _PAGE = 500
 #: How long after its time a result may take to be seen, seconds.
 SLACK_S = 15.0
-#: Hosts of the control group that are asked for their runs.
-_MOST_CONTROL = 16
+#: Hosts of the control group that are asked for their runs, and those that are asked what they measure until so many are found.
+_MOST_CONTROL, _MOST_ASKED = 16, 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,8 @@ class Member:
     since: dt.datetime | None = None
 
 
+T = TypeVar("T")
+
 #: Runs by destination, the newest first.
 _Runs = dict[int | None, list[Run]]
 
@@ -116,20 +119,44 @@ def jobs_of(api: Api, worker_id: str) -> tuple[Job, ...]:
     )
 
 
+def sharing(api: Api, upgraded: Iterable[Member], control: Iterable[Member]) -> list[Member]:
+    """Return those of the control group that measure what the upgraded hosts do: the same destinations, else the same tests."""
+    ours = {
+        (job.test_id, job.destination_id) for member in upgraded for job in jobs_of(api, member.worker_id)
+    }
+    tests = {test_id for test_id, _ in ours}
+    same: list[Member] = []
+    similar: list[Member] = []
+    for member in list(control)[:_MOST_ASKED]:
+        theirs = {
+            (job.test_id, job.destination_id)
+            for job in _known(functools.partial(jobs_of, api, member.worker_id))
+        }
+        if ours & theirs:
+            same.append(member)
+        elif tests & {test_id for test_id, _ in theirs}:
+            similar.append(member)
+        if len(same) == _MOST_CONTROL:
+            break
+    return [*same, *similar][:_MOST_CONTROL]
+
+
 def read(
     api: Api, upgraded: Iterable[Member], control: Iterable[Member], *, now: dt.datetime
 ) -> tuple[list[Line], list[Line]]:
     """Return the lines of both groups with their runs; of the control group those whose tests the upgraded hosts run."""
     ours = [line for member in upgraded for line in _lines(api, member, None, now)]
     tests = {line.test_id for line in ours}
-    others = [line for member in list(control)[:_MOST_CONTROL] for line in _known(api, member, tests, now)]
+    others = [
+        line for member in control for line in _known(functools.partial(_lines, api, member, tests, now))
+    ]
     return ours, others
 
 
-def _known(api: Api, member: Member, tests: set[int], now: dt.datetime) -> list[Line]:
-    """Return a control host's lines; none of one that was deleted meanwhile, which is no fault of the release."""
+def _known(question: Callable[[], Iterable[T]]) -> list[T]:
+    """Return what a control host is asked for; nothing of one that was deleted meanwhile, which is no fault of the release."""
     try:
-        return _lines(api, member, tests, now)
+        return list(question())
     except NotFoundError:
         return []
 

@@ -40,6 +40,8 @@ class Fleet(Clock):
         #: What the host-side gate does with the new release; hosts that never deliver again.
         self.host_gate: set[str] = set()
         self.silent: set[str] = set()
+        #: Hosts that measure another test.
+        self.elsewhere: set[str] = set()
         #: Hosts whose workers somebody deletes while the canary is measured.
         self.deleted: set[str] = set()
         #: When the new release's workers end by themselves, in seconds after each start.
@@ -143,7 +145,7 @@ class Fleet(Clock):
     def _job(self, host: str, latest: dict[str, Any] | None) -> dict[str, Any]:
         return {
             "kind": "ping",
-            "test_id": 1,
+            "test_id": 2 if host in self.elsewhere else 1,
             "destination_id": 1,
             "destination_name": "office",
             "interval_s": self.interval_s,
@@ -405,6 +407,15 @@ def test_a_worker_that_is_away_in_the_end_is_returned() -> None:
     fleet.ends_for_good = "measuring for"
     assert (fleet.run().outcome, fleet.on_new) == (Outcome.ROLLED_BACK, [])
     assert fleet.why[0] == "host1: its worker is not connected any more"
+
+
+def test_the_control_group_is_of_hosts_that_measure_the_same() -> None:
+    """However many others come before them in the list, and without asking all of a large fleet for their runs."""
+    fleet = Fleet(20, network=2.0)
+    fleet.elsewhere = {f"host{number}" for number in range(2, 19)}
+    fleet.stop_after = "batch 1 of"
+    assert fleet.run().outcome is Outcome.STOPPED
+    assert any("canary: not worse: ping" in line and "(host19, host20)" in line for line in fleet.said)
 
 
 def test_a_worker_of_the_control_group_that_is_deleted_meanwhile_is_left_out() -> None:
