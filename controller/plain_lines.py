@@ -9,14 +9,19 @@ from sqlalchemy.orm import Session
 
 from controller.plain import plain
 from controller.store.queries import results
-from controller.store.queries.first_due import first_due
+from controller.store.queries.first_due import due
 from controller.store.queries.results import Line
 
 
 def planned_lines(session: Session, lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Return lines with `latest`, null before the first run, and `first_due_at`, null where nothing is due."""
-    due = first_due(session, lines)
+    """Return lines with `latest`, null before the first run, and `first_due_at` and `last_due_at`, null where nothing is due."""
+    spans = due(session, lines)
     return [
-        {**plain(found.line), "latest": plain(found.result), "first_due_at": plain(due.get(found.line))}
+        {
+            **plain(found.line),
+            "latest": plain(found.result),
+            "first_due_at": plain(span.first if (span := spans.get(found.line)) else None),
+            "last_due_at": plain(span.last if span else None),
+        }
         for found in results.latest(session, lines)
     ]

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+#: What a worker tells beside its policy: that something in it has no effect.
+_WARNING = "warning"
+
 
 def comparable(policy: Mapping[str, Any]) -> dict[str, Any]:
     """Return a policy so that what means the same is the same: unset, empty and off are the defaults."""
     return {
         key: sorted(map(str, value)) if isinstance(value, list | tuple) else value
         for key, value in policy.items()
-        if value is not None and value is not False and value != []
+        if key != _WARNING and value is not None and value is not False and value != []
     }
 
 

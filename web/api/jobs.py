@@ -28,6 +28,11 @@ _SHOWN = listed(
             "The first due instant since the worker connected last and the job was changed last; it may lie ahead. Null where "
             "nothing is due any more, while it is paused, and before the worker's first session.",
         ),
+        last_due_at=said(
+            _INSTANT,
+            "The newest due instant since then until now: it stays behind when a window has closed or the job has ended. Null "
+            "before the first, and where `first_due_at` is null.",
+        ),
     )
 )
 

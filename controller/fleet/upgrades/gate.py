@@ -13,6 +13,8 @@ from controller.fleet.verification import faults
 #: Jobs that run less often are not waited for, nor those that are not due within this time: outside their windows, before
 #: their start, after their end, or paused.
 LONGEST_INTERVAL_S = 300.0
+#: Two instants of a process, told at different times, are the same when no further apart: they are rounded to seconds.
+_SAME_US = 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,39 @@ def passage(
     if silent:
         return Passage(waiting=f"results of {len(silent)} of {len(jobs)} jobs", since=since)
     return Passage(since=since)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """Which process a worker is, as its host tells time; both move together when the host's clock is set."""
+
+    booted_us: int
+    started_us: int
+
+    def ended(self, later: Process) -> bool:
+        """Whether `later` is another process of the same boot: a host that was started anew is nobody's fault."""
+        booted = abs(later.booted_us - self.booted_us)
+        age = abs((later.started_us - later.booted_us) - (self.started_us - self.booted_us))
+        return booted <= _SAME_US < age
+
+
+def process_of(worker: Mapping[str, Any]) -> Process | None:
+    """Return the process that a worker told of when it connected; None where it did not."""
+    booted, started = (worker["facts"].get(name) for name in ("boot_time_us", "started_at_us"))
+    return Process(booted_us=booted, started_us=started) if booted and started else None
+
+
+def endurance(workers: Sequence[Mapping[str, Any]], *, process: Process | None, now: dt.datetime) -> Passage:
+    """Return whether a host whose worker was through with `process` has that worker still, at the end of what it measured."""
+    valid = [worker for worker in workers if worker["state"] != "revoked"]
+    if not valid:
+        return Passage(failed="; ".join(faults(workers, now=now)))
+    later = process_of(valid[0])
+    if process is not None and later is not None and process.ended(later):
+        return Passage(failed="its worker ended after it was connected, and was started again")
+    if valid[0]["state"] != "connected":
+        return Passage(waiting="its worker is not connected any more")
+    return Passage()
 
 
 def _awaited(job: Job, since: dt.datetime) -> bool:

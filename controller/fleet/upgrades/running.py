@@ -16,9 +16,9 @@ from controller.fleet.events import HostRecap
 from controller.fleet.operations import Recap
 from controller.fleet.upgrades import report
 from controller.fleet.upgrades.comparison import Judgement, Verdict, compare, enough, needed_s
-from controller.fleet.upgrades.gate import passage
+from controller.fleet.upgrades.gate import Process, endurance, passage, process_of
 from controller.fleet.upgrades.plan import Left, Plan, Step
-from controller.fleet.upgrades.samples import Job, Member, instant, jobs_of, read
+from controller.fleet.upgrades.samples import Job, Member, instant, jobs_of, read, sharing
 from controller.fleet.upgrades.telling import Judged
 
 _LOOK_S = 1.0
@@ -116,6 +116,8 @@ class Upgrade:
     _upgraded: list[str] = field(default_factory=list)
     _unjudged: tuple[str, ...] = ()
     _judgements: list[Judgement] = field(default_factory=list)
+    #: Which process each worker was when it passed the gate.
+    _processes: dict[str, Process | None] = field(default_factory=dict)
     _why: str = ""
     _mend: str = ""
 
@@ -220,7 +222,8 @@ class Upgrade:
             )
             for worker in control
         ]
-        judgement = self._compared(step, list(since.values()), others)
+        ours = list(since.values())
+        judgement = self._compared(step, ours, self._ask(lambda: sharing(self.api, ours, others)))
         self._judgements.append(judgement)
         lines = list(report.lines(judgement))
         for line in lines:
@@ -232,6 +235,11 @@ class Upgrade:
                 replace(judged, error=why, mend="its hosts are returned to the release before")
             )
             return self._back(step, moved, [why], numbers=lines)
+        if gone := self._gone(moved):
+            self.playbooks.note(
+                replace(judged, error="; ".join(gone), mend="its hosts are returned to the release before")
+            )
+            return self._back(step, moved, gone, numbers=lines)
         if judgement.verdict is Verdict.INCONCLUSIVE and not self.terms.accept_inconclusive:
             self._why = (
                 f"{step.name}: inconclusive: too little to compare. {', '.join(moved)} stay on the release"
@@ -291,6 +299,7 @@ class Upgrade:
                 if found.waiting or found.since is None:
                     waiting.append(f"{host}: {found.waiting}")
                 else:
+                    self._processes[host] = process_of(workers[0])
                     through[host] = Member(
                         host=host, worker_id=workers[0]["id"], before=started, after=found.since
                     )
@@ -299,6 +308,26 @@ class Upgrade:
             if (line := f"waiting for {'; '.join(waiting)}") != told:
                 self.say(told := line)
             self._wait(max(_LOOK_S, 2 * len(waiting) / _CALLS_PER_S))
+
+    def _gone(self, hosts: Sequence[str]) -> list[str]:
+        """Return whose workers ended since they passed the gate, or are away and do not come back in time."""
+        end = self.clock.now() + dt.timedelta(seconds=min(60.0, self.terms.patience_s))
+        waiting = list(hosts)
+        while True:
+            away: dict[str, str] = {}
+            for host in waiting:
+                workers = self._ask(functools.partial(workers_of, self.api, host))
+                found = endurance(workers, process=self._processes.get(host), now=self.clock.now())
+                if found.failed:
+                    return [f"{host}: {found.failed}"]
+                if found.waiting:
+                    away[host] = found.waiting
+            if not away:
+                return []
+            if self.clock.now() >= end:
+                return [f"{host}: {said}" for host, said in away.items()]
+            waiting = list(away)
+            self._wait(max(_LOOK_S, len(waiting) / _CALLS_PER_S))
 
     def _worker_of(self, host: str) -> tuple[list[dict[str, Any]], tuple[Job, ...]]:
         """Return the worker of a host that is not revoked, as a list, and what it is planned to measure."""

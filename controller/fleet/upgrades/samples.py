@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+from controller.errors import NotFoundError
 from controller.fleet.api import Api
 from controller.fleet.upgrades.spells import bad_spells, windows
 
@@ -20,8 +22,8 @@ AFTER_RUNS = 500
 _PAGE = 500
 #: How long after its time a result may take to be seen, seconds.
 SLACK_S = 15.0
-#: Hosts of the control group that are asked for their runs.
-_MOST_CONTROL = 16
+#: Hosts of the control group that are asked for their runs, and those that are asked what they measure until so many are found.
+_MOST_CONTROL, _MOST_ASKED = 16, 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,8 @@ class Job:
     latest: dt.datetime | None
     #: When it is first due in its worker's session; None when nothing is due any more, or it is paused.
     first_due: dt.datetime | None
+    #: When it was due last in that session; None before the first time.
+    last_due: dt.datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,8 @@ class Member:
     #: Its baseline does not reach back beyond this; None where only `BASELINE` limits it.
     since: dt.datetime | None = None
 
+
+T = TypeVar("T")
 
 #: Runs by destination, the newest first.
 _Runs = dict[int | None, list[Run]]
@@ -106,10 +112,33 @@ def jobs_of(api: Api, worker_id: str) -> tuple[Job, ...]:
             interval_s=item["interval_s"],
             latest=instant(item["latest"]["scheduled_at"]) if item["latest"] else None,
             first_due=instant(item["first_due_at"]) if item["first_due_at"] else None,
+            last_due=instant(item["last_due_at"]) if item["last_due_at"] else None,
         )
         for item in api.items(f"/workers/{worker_id}/jobs")
         if item["live"]
     )
+
+
+def sharing(api: Api, upgraded: Iterable[Member], control: Iterable[Member]) -> list[Member]:
+    """Return those of the control group that measure what the upgraded hosts do: the same destinations, else the same tests."""
+    ours = {
+        (job.test_id, job.destination_id) for member in upgraded for job in jobs_of(api, member.worker_id)
+    }
+    tests = {test_id for test_id, _ in ours}
+    same: list[Member] = []
+    similar: list[Member] = []
+    for member in list(control)[:_MOST_ASKED]:
+        theirs = {
+            (job.test_id, job.destination_id)
+            for job in _known(functools.partial(jobs_of, api, member.worker_id))
+        }
+        if ours & theirs:
+            same.append(member)
+        elif tests & {test_id for test_id, _ in theirs}:
+            similar.append(member)
+        if len(same) == _MOST_CONTROL:
+            break
+    return [*same, *similar][:_MOST_CONTROL]
 
 
 def read(
@@ -118,8 +147,18 @@ def read(
     """Return the lines of both groups with their runs; of the control group those whose tests the upgraded hosts run."""
     ours = [line for member in upgraded for line in _lines(api, member, None, now)]
     tests = {line.test_id for line in ours}
-    others = [line for member in list(control)[:_MOST_CONTROL] for line in _lines(api, member, tests, now)]
+    others = [
+        line for member in control for line in _known(functools.partial(_lines, api, member, tests, now))
+    ]
     return ours, others
+
+
+def _known(question: Callable[[], Iterable[T]]) -> list[T]:
+    """Return what a control host is asked for; nothing of one that was deleted meanwhile, which is no fault of the release."""
+    try:
+        return list(question())
+    except NotFoundError:
+        return []
 
 
 def instant(text: str) -> dt.datetime:
@@ -169,9 +208,12 @@ def _lines(api: Api, member: Member, tests: set[int] | None, now: dt.datetime) -
 
 
 def _watched_s(job: Job, member: Member, now: dt.datetime) -> float:
-    if job.first_due is None:
+    if job.first_due is None or job.last_due is None:
         return 0.0
-    end = min(now - dt.timedelta(seconds=SLACK_S), _until(member, job.interval_s or 0.0))
+    interval_s = job.interval_s or 0.0
+    # After the last instant that was due nothing is missed: a window has closed, or the job has ended.
+    over = job.last_due + dt.timedelta(seconds=interval_s)
+    end = min(now - dt.timedelta(seconds=SLACK_S), _until(member, interval_s), over)
     return max(0.0, (end - max(member.after, job.first_due)).total_seconds())
 
 

@@ -131,3 +131,33 @@ def test_plain_playbooks_tell_why_the_controller_was_not_told(
     [line] = [line for line in done.stdout.splitlines() if said in line and "fatal" in line]
     assert "Connection refused" in line
     assert "ssw_secret" not in done.stdout + done.stderr
+
+
+def test_a_removal_asks_also_where_the_first_host_is_kept_at_the_controller(tmp_path: Path) -> None:
+    """Whether the controller is asked first must not hang on the host that happens to be the first."""
+    inventory = tmp_path / "hosts.ini"
+    inventory.write_text(
+        "[workers]\nb ansible_connection=local streamswarm_worker_retire=keep\nc ansible_connection=local\n"
+    )
+    role = {"name": str(assets.playbooks() / "roles/worker"), "tasks_from": "may_retire"}
+    remove = {"name": "Remove", "ansible.builtin.debug": {"msg": "the host loses its worker"}}
+    tasks = [{"ansible.builtin.import_role": role}, remove]
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(json.dumps([{"hosts": "workers", "gather_facts": False, "tasks": tasks}]))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, playbook],
+        env={
+            **os.environ,
+            "LC_ALL": "C.UTF-8",
+            "ANSIBLE_HOME": str(tmp_path / "home"),
+            "STREAMSWARM_URL": "http://127.0.0.1:9",
+            "STREAMSWARM_TOKEN": "ssw_secret",
+            "no_proxy": "*",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Nothing was changed" in done.stdout + done.stderr
+    assert "loses its worker" not in done.stdout

@@ -175,3 +175,42 @@ def test_without_anybody_to_compare_with_the_past_decides_and_that_is_said() -> 
     said = "\n".join(report.lines(found))
     assert "nobody without it measured that" in said
     assert "no host to compare with has enough runs of: ping; compared with the time before alone" in said
+
+
+def test_control_hosts_that_never_reached_a_destination_say_nothing_of_it() -> None:
+    """It is gone for the two that reached it; that the third fails as ever does not make it the release."""
+    fails = broken([0])
+    history = Maker(
+        world=World(**{**REAL, "outages": 0.0, "controls": 2}),
+        release=fails,
+        liar=lambda host, place, runs: fails(host, place, runs) if host == "old0" else runs,
+    ).history(3)
+    control = [
+        dataclasses.replace(
+            line,
+            **{name: [changed(run, ok=False) for run in getattr(line, name)] for name in ("before", "after")},
+        )
+        if line.host == "old1"
+        else line
+        for line in history.control
+    ]
+    assert compare(history.upgraded, control).broken == ()
+
+
+def test_a_metric_that_is_missing_every_second_time_is_broken() -> None:
+    """What remains of it is as it was, and too little to compare."""
+
+    def release(host: str, destination: int, runs: Any) -> Any:
+        return [
+            dataclasses.replace(
+                run, metrics={name: value for name, value in run.metrics.items() if name != "rtt_avg_ms"}
+            )
+            if destination == 0 and at % 2
+            else run
+            for at, run in enumerate(runs)
+        ]
+
+    found = judged(4, outages=0.0, release=release)
+    assert [(each.host, each.fault, each.after) for each in found.broken] == [
+        ("new0", "often brings no RTT average", "5 of 11 runs")
+    ]

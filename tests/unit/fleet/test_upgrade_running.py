@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.errors import StreamSwarmError
+from controller.errors import NotFoundError, StreamSwarmError
 from controller.fleet.events import HostRecap
 from controller.fleet.operations import Recap
 from controller.fleet.upgrades.comparison import Verdict
@@ -18,6 +18,7 @@ from controller.fleet.upgrades.left import left
 from controller.fleet.upgrades.plan import plan
 from controller.fleet.upgrades.running import Clock, Ended, Outcome, Terms, Upgrade
 from controller.fleet.upgrades.telling import Judged
+from streamswarm.zones import to_microseconds
 
 START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 OLD, NEW = "1.0+old", "1.1+new"
@@ -39,12 +40,24 @@ class Fleet(Clock):
         #: What the host-side gate does with the new release; hosts that never deliver again.
         self.host_gate: set[str] = set()
         self.silent: set[str] = set()
+        #: Hosts that measure another test.
+        self.elsewhere: set[str] = set()
+        #: Hosts whose workers somebody deletes while the canary is measured.
+        self.deleted: set[str] = set()
+        #: When the new release's workers end by themselves, in seconds after each start.
+        self.ends_after_s = 0.0
+        self.started: dict[str, dt.datetime] = {}
+        #: What is said when the new release's workers end for good; whether each end is one of the whole host.
+        self.ends_for_good = ""
+        self.reboots = False
         #: Hosts whose SSH breaks while their own script brings the switch to its end, that never get so far, and how often
         #: a rollback does not reach a host.
         self.cut: set[str] = set()
         self.unreached: set[str] = set()
         self.deaf: dict[str, int] = {}
         self.interval_s = INTERVAL_S
+        #: When the window of the job closes.
+        self.closes = dt.datetime.max.replace(tzinfo=dt.UTC)
         self._runs: list[dict[str, Any]] = []
         self._measured = START
         self._upgraded_at = dt.datetime.max.replace(tzinfo=dt.UTC)
@@ -65,6 +78,11 @@ class Fleet(Clock):
 
     def sleep(self, seconds: float) -> None:
         self._now += dt.timedelta(seconds=seconds)
+        for host, release in self.release.items():
+            lives_s = (self._now - self.connected[host]).total_seconds()
+            if release == NEW and 0 < self.ends_after_s < lives_s:
+                self._measure()
+                self._start(host)
 
     # -- the API -----------------------------------------------------------------------------------------------
 
@@ -84,6 +102,8 @@ class Fleet(Clock):
             return iter([self._worker(host) for host in self.release if wanted in host])
         if path.startswith("/workers/"):
             host = path.split("/")[2]
+            if host in self.deleted and any("measuring for" in line for line in self.said):
+                raise NotFoundError(f"there is no worker {host}")
             mine = [run for run in self._runs if run["worker"] == host]
             return iter([self._job(host, mine[-1] if mine else None)])
         start, end = query.get("from", ""), query.get("to", "9999")
@@ -104,29 +124,43 @@ class Fleet(Clock):
         return {
             "id": host,
             "host_name": host,
-            "state": "connected",
+            "state": "offline" if self._is_dead(host) else "connected",
+            "facts": {
+                "boot_time_us": to_microseconds(self.started.get(host, START) if self.reboots else START)
+                - 5_000_000,
+                "started_at_us": to_microseconds(self.started.get(host, START)),
+            },
             "version": self.release[host],
             "connected_at": self.connected[host].isoformat(),
             "jobs": 1,
         }
 
+    def _is_dead(self, host: str) -> bool:
+        return (
+            self.release[host] == NEW
+            and bool(self.ends_for_good)
+            and any(self.ends_for_good in line for line in self.said)
+        )
+
     def _job(self, host: str, latest: dict[str, Any] | None) -> dict[str, Any]:
         return {
             "kind": "ping",
-            "test_id": 1,
+            "test_id": 2 if host in self.elsewhere else 1,
             "destination_id": 1,
             "destination_name": "office",
             "interval_s": self.interval_s,
             "live": True,
             "latest": latest,
             "first_due_at": (self.connected[host] + dt.timedelta(seconds=self.interval_s)).isoformat(),
+            "last_due_at": min(self._measured, self.closes).isoformat(),
         }
 
     def _measure(self) -> None:
         while self._measured + dt.timedelta(seconds=self.interval_s) <= self._now:
             self._measured += dt.timedelta(seconds=self.interval_s)
             for host, release in self.release.items():
-                if host in self.silent or self._measured < self.connected[host]:
+                closed = self._measured > self.closes
+                if closed or host in self.silent or self._measured < self.connected[host]:
                     continue
                 slower = self.worse_on.get(host, self.worse) if release == NEW else 1.0
                 changed = self.network if self._measured > self._upgraded_at else 1.0
@@ -205,8 +239,12 @@ class Fleet(Clock):
 
     def _set(self, host: str, release: str) -> None:
         self.release[host] = release
-        self.connected[host] = self._now + dt.timedelta(seconds=3)
+        self._start(host)
         self._now += dt.timedelta(seconds=4)
+
+    def _start(self, host: str) -> None:
+        self.started[host] = self._now + dt.timedelta(seconds=2)
+        self.connected[host] = self._now + dt.timedelta(seconds=3)
 
     # -- the upgrade -------------------------------------------------------------------------------------------
 
@@ -350,6 +388,57 @@ def test_a_worker_that_delivers_nothing_is_returned() -> None:
     assert any(
         "1 of its 1 jobs delivered nothing within their interval and 15 s" in line for line in fleet.said
     )
+
+
+def test_a_worker_that_ends_again_and_again_is_returned() -> None:
+    """Between two ends it measures well, and systemd starts it anew at once: only its process tells."""
+    fleet = Fleet()
+    fleet.interval_s, fleet.ends_after_s = 20.0, 60.0
+    ended = fleet.run(patience_s=900.0)
+    assert (ended.outcome, fleet.on_new) == (Outcome.ROLLED_BACK, [])
+    assert fleet.why[0] == "host1: its worker ended after it was connected, and was started again"
+    [judged] = fleet.judged
+    assert judged.error == fleet.why[0]
+
+
+def test_a_worker_that_is_away_in_the_end_is_returned() -> None:
+    """It measured enough before; one that comes back in time is not."""
+    fleet = Fleet()
+    fleet.ends_for_good = "measuring for"
+    assert (fleet.run().outcome, fleet.on_new) == (Outcome.ROLLED_BACK, [])
+    assert fleet.why[0] == "host1: its worker is not connected any more"
+
+
+def test_the_control_group_is_of_hosts_that_measure_the_same() -> None:
+    """However many others come before them in the list, and without asking all of a large fleet for their runs."""
+    fleet = Fleet(20, network=2.0)
+    fleet.elsewhere = {f"host{number}" for number in range(2, 19)}
+    fleet.stop_after = "batch 1 of"
+    assert fleet.run().outcome is Outcome.STOPPED
+    assert any("canary: not worse: ping" in line and "(host19, host20)" in line for line in fleet.said)
+
+
+def test_a_worker_of_the_control_group_that_is_deleted_meanwhile_is_left_out() -> None:
+    """Nobody takes that for a controller that does not answer."""
+    fleet = Fleet()
+    fleet.deleted = {"host4"}
+    fleet.stop_after = "batch 1 of 2"
+    assert fleet.run().outcome is Outcome.STOPPED
+    assert any("canary: not worse: ping" in line and "(host2, host3)" in line for line in fleet.said)
+
+
+def test_a_job_whose_window_closes_meanwhile_is_not_broken() -> None:
+    """Nobody else measures it. What came until then is too little to compare, and that is said."""
+    fleet = Fleet(1)
+    fleet.closes = fleet.now() + dt.timedelta(seconds=4 + 6 * INTERVAL_S)
+    assert (fleet.run().outcome, fleet.on_new) == (Outcome.PAUSED, ["host1"])
+
+
+def test_a_host_that_was_started_anew_is_no_fault_of_the_release() -> None:
+    """Nor a clock that was set, which moves both instants that a worker tells."""
+    fleet = Fleet()
+    fleet.ends_after_s, fleet.reboots = 30.0, True
+    assert fleet.run().outcome is Outcome.DONE
 
 
 def test_too_few_runs_pause_it_and_may_be_accepted() -> None:

@@ -58,3 +58,12 @@ def test_a_host_without_a_worker_is_unknown_and_a_revoked_one_before_it_does_not
     """A host that was provisioned anew under the same name has a revoked worker beside its own."""
     assert faults([], now=NOW) == ("the controller does not know it",)
     assert faults([{**WELL, "state": "revoked"}, WELL], now=NOW) == ()
+
+
+def test_a_warning_that_the_worker_tells_beside_its_policy_is_no_other_policy() -> None:
+    """It keeps to what is intended: names alone, with a responder that can answer nobody."""
+    policy = {"allow": ["www.example.org"], "responder": 5405}
+    told = {"warning": "the responder answers nobody: `allow` has names of hosts only", **policy}
+    worker = {**WELL, "connected_at": "2030-01-01T11:00:00Z", "policy": told}
+    assert faults([worker], now=NOW, policy=policy) == ()
+    assert faults([worker], now=NOW, policy={**policy, "responder": 5406}) != ()

@@ -141,7 +141,15 @@ def test_jobs_tell_when_they_are_first_due_in_the_session(api: Api, ground: Grou
     expected = [session.replace(second=10), by_grid]
     assert due() == [f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in expected]
     of_test = api("GET", f"/tests/{ground.test}/jobs").json["items"]
+    assert [item["last_due_at"] is None for item in of_test] == [False, True, True, True]
     assert [item["first_due_at"] is None for item in of_test] == [False, False, True, True]
+    with ground.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE jobs SET ends_at = :at WHERE id = :j"),
+            {"at": session.replace(second=25), "j": ground.jobs[worker, first]},
+        )
+    ended = api("GET", f"/workers/{worker}/jobs").json["items"][0]
+    assert ended["last_due_at"] == f"{session.replace(second=20):%Y-%m-%dT%H:%M:%SZ}"
     with ground.engine.begin() as connection:
         connection.execute(
             text("UPDATE jobs SET paused = true WHERE id = :j"), {"j": ground.jobs[worker, first]}
