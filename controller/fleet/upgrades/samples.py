@@ -46,7 +46,7 @@ class Line:
     host: str
     #: For people: `ping to office`.
     name: str = ""
-    #: Seconds between runs; None for schedules by cron and single runs.
+    #: Seconds between runs, the longest by cron; None for single runs.
     interval_s: float | None = None
     #: The newest first.
     before: Sequence[Run] = field(default=())
@@ -69,7 +69,7 @@ class Job:
     destination_id: int | None
     #: For people.
     name: str
-    #: Seconds between runs; None for schedules by cron and single runs.
+    #: Seconds between runs, the longest by cron; None for single runs.
     interval_s: float | None
     #: When its newest run was due; None when there is none.
     latest: dt.datetime | None
