@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,7 +103,9 @@ def test_all_clocks_that_leap_together_remove_little(
     leap(filled, LEAP)
     read = believed.read_clocks
     monkeypatch.setattr(
-        believed, "read_clocks", lambda connection: read(connection, own=lambda: (NOW + LEAP).timestamp())
+        believed,
+        "read_clocks",
+        lambda connection: read(connection, own=lambda: time.time() + LEAP.total_seconds()),
     )
     rolling.roll_up(filled, "ping")
     for _ in range(13):
