@@ -183,14 +183,7 @@ def test_a_host_that_was_left_in_the_middle_of_an_upgrade_is_taken_up(
     host.ssh(f"printf %s {version}.before > {INSTALLED}/switching")
     [recap] = _provision(controller).hosts
     assert recap.succeeded, recap.message
-    links = host.ssh(f"readlink {INSTALLED}/current {INSTALLED}/previous; ls {INSTALLED}")
-    assert links.split() == [
-        f"releases/{version}",
-        f"releases/{version}.before",
-        "current",
-        "previous",
-        "releases",
-    ]
+    _is_taken_up(host, version)
     assert [each.changed for each in _provision(controller).hosts] == [0]
     host.ssh(
         f"printf %s {version} > {INSTALLED}/switching; ln -sfn releases/{version}.trial {INSTALLED}/current"
@@ -202,6 +195,11 @@ def test_a_host_that_was_left_in_the_middle_of_an_upgrade_is_taken_up(
     assert "An upgrade of this host is under way" in busy.message
     [recap] = _provision(controller).hosts
     assert recap.succeeded, recap.message
+    _is_taken_up(host, version)
+
+
+def _is_taken_up(host: Host, version: str) -> None:
+    """It runs the controller's release, has the way back, and nothing of the upgrade is left."""
     links = host.ssh(f"readlink {INSTALLED}/current {INSTALLED}/previous; ls {INSTALLED}")
     assert links.split() == [
         f"releases/{version}",
