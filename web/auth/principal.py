@@ -12,7 +12,7 @@ from controller.store.commands.audit import Actor
 from controller.store.queries.users import Role, allows
 from web.auth.sessions import SessionUser
 from web.database import transaction
-from web.errors import API, NotLoggedInError
+from web.errors import API, ForbiddenError, NotLoggedInError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +28,27 @@ class Principal:
     user_id: int | None
     #: Whether it came with a bearer token instead of a session.
     by_token: bool
+    #: IANA name of the zone in which instants are shown; empty is the browser's.
+    zone: str = ""
+    #: One of `NUMBER_FORMS`.
+    number_form: str = ""
 
     @property
     def key(self) -> str:
         """What its calls are counted under."""
         return self.actor.name if not self.by_token else f"{self.actor.name}:{self.user_id}"
+
+    @property
+    def looks_after(self) -> int | None:
+        """The user whose tokens it may look after; None is everybody's, for an administrator."""
+        if self.allows("admin"):
+            return None
+        if self.user_id is None:
+            raise ForbiddenError(
+                f"`{self.name}` belongs to no user, so it has no tokens to look after",
+                mend="log in, or use a token of the scope admin",
+            )
+        return self.user_id
 
     def allows(self, needed: Role) -> bool:
         """Whether it may do what a role is needed for."""
@@ -96,4 +112,6 @@ def _by_session() -> Principal | None:
         actor=Actor(name=f"user:{user.record.name}", address=client_address()),
         user_id=user.record.id,
         by_token=False,
+        zone=user.record.zone,
+        number_form=user.record.number_form,
     )

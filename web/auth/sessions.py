@@ -7,7 +7,6 @@ something: pages that refresh themselves do not count.
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
 
 import flask_login
@@ -16,6 +15,7 @@ from flask.sessions import SecureCookieSessionInterface
 from sqlalchemy.orm import Session
 
 from controller.settings import Settings
+from controller.store import run_time
 from controller.store.commands import web_sessions
 from controller.store.queries.users import UserRecord
 from web.database import transaction
@@ -57,14 +57,15 @@ def init_app(app: Flask, settings: Settings, key: bytes) -> None:
     app.session_interface = _Sessions()
     manager = flask_login.LoginManager()
     manager.init_app(app)
-    minutes = settings.web_session_minutes
-    idle = dt.timedelta(minutes=minutes) if minutes else None
+    idle_minutes = run_time.column(settings, "web_session_minutes")
 
     @manager.user_loader  # type: ignore[untyped-decorator]
     def load(cookie: str) -> SessionUser | None:
         session_id, _, generation = cookie.partition(".")
         with transaction() as database:
-            record = web_sessions.resume(database, session_id, idle=idle, active=is_activity(request))
+            record = web_sessions.resume(
+                database, session_id, idle_minutes=idle_minutes, active=is_activity(request)
+            )
         if record is None or generation != str(record.session_generation):
             return None
         return SessionUser(record, session_id)

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import secrets
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from controller.store.entities import User, WebSession
@@ -32,11 +32,11 @@ def begin(session: Session, user_id: int) -> str:
 
 
 def resume(
-    session: Session, session_id: str, *, idle: dt.timedelta | None, active: bool
+    session: Session, session_id: str, *, idle_minutes: ColumnElement[float], active: bool
 ) -> UserRecord | None:
     """Return the user of a session that goes on, None when it has ended or never was.
 
-    `idle` is how long it may go without activity, None for any time; `active` notes that this is activity.
+    `idle_minutes` is how long it may go without activity, 0 for any time; `active` notes that this is activity.
     """
     found = select(User, WebSession.seen_at < func.now() - _NOTED).join(
         WebSession, WebSession.user_id == User.id
@@ -47,8 +47,8 @@ def resume(
         WebSession.created_at > func.now() - LIFE,
         User.active,
     )
-    if idle is not None:
-        found = found.where(WebSession.seen_at > func.now() - idle)
+    idle = func.make_interval(0, 0, 0, 0, 0, 0, idle_minutes * 60.0)
+    found = found.where(or_(idle_minutes == 0, WebSession.seen_at > func.now() - idle))
     row = session.execute(found).one_or_none()
     if row is None:
         return None
