@@ -27,7 +27,7 @@
     waiting.set(part, true);
     setTimeout(() => {
       waiting.delete(part);
-      if (!part.isConnected || document.hidden || part.querySelector("[data-more]")) return;
+      if (!part.isConnected || document.hidden || part.querySelector("[data-more], [data-tick]:checked")) return;
       part.dataset.liveLast = String(Date.now());
       part.dispatchEvent(new CustomEvent("live"));
     }, due);

@@ -1,8 +1,12 @@
 // One chart: a group of metrics with one unit, drawn by uPlot, with legend, read-out, summary and table.
-import { clock, colour, faded, number, quantity, timeTicks } from "./format.js";
+import { clock, colour, faded, number, quantity, timeTicks, wall } from "./format.js";
 import { lineOf, silences } from "./lines.js";
+import { alone, COLOURS, countAt, element, extent, nearest, shape, swatch, total } from "./parts.js";
+import { drawBands, drawLoss, lossLegend, smokeOf } from "./smoke.js";
 
-const COLOURS = 8;
+// Value of the choice that draws spread and loss instead of lines.
+const SMOKE = "*smoke";
+
 const DASHES = [[], [6, 4], [2, 3]];
 const TABLE_ROWS = 60;
 // Times without due runs that a summary names: the latest.
@@ -45,9 +49,12 @@ export class Panel {
   chosen(count) {
     const names = this.config.metrics.map((metric) => metric.name);
     if (!this.chooser) return names;
-    const all = this.chooser.querySelector("option[value='']");
-    if (all) all.disabled = count > 1;
-    if (count > 1 && this.chooser.value === "") this.chooser.value = this.config.first;
+    for (const value of ["", SMOKE]) {
+      const option = this.chooser.querySelector(`option[value='${value}']`);
+      if (option) option.disabled = count > 1;
+      if (count > 1 && this.chooser.value === value) this.chooser.value = this.config.first;
+    }
+    if (this.chooser.value === SMOKE) return [this.config.smoke.center];
     return this.chooser.value === "" ? names : [this.chooser.value];
   }
 
@@ -67,6 +74,8 @@ export class Panel {
         lines.push({ key: `${one.id} ${name}`, label, metric, ...lineOf(one, name) });
       }
     }
+    this.smoke = this.chooser?.value === SMOKE && series.length ? smokeOf(series[0], this.config.smoke) : null;
+    if (this.smoke && lines.length) Object.assign(lines[0], this.smoke.center, { key: `${lines[0].key} ${SMOKE}` });
     // A metric that nobody measured gives no line, unless nothing at all was.
     const measured = lines.filter((line) => line.value.some((value) => value !== null));
     this.note.hidden = measured.length > 0;
@@ -102,7 +111,7 @@ export class Panel {
       });
       const edge = { ...shared, stroke: "transparent", width: 0, points: { show: false } };
       series.push({ ...edge, label: `${line.label} low` }, { ...edge, label: `${line.label} high` });
-      if (banded) bands.push({ series: [at + 2, at + 1], fill: faded(name, 20) });
+      if (banded && !this.smoke) bands.push({ series: [at + 2, at + 1], fill: faded(name, 20) });
     }
     const axis = {
       stroke: colour("ink-faint"), font: "12px Geist, system-ui, sans-serif", ticks: { show: false },
@@ -113,6 +122,7 @@ export class Panel {
         ...this.size(),
         padding: [14, 22, 0, 0],
         legend: { show: false },
+        tzDate: wall,
         cursor: {
           sync: { key: "charts", setSeries: false },
           drag: { x: true, y: false, setScale: false, dist: 6 },
@@ -127,8 +137,12 @@ export class Panel {
         series,
         bands,
         hooks: {
-          drawClear: [(plot) => this.drawSilence(plot)],
-          draw: [(plot) => this.drawOperations(plot), (plot) => this.drawMarks(plot)],
+          drawClear: [(plot) => this.drawSilence(plot), (plot) => this.smoke && drawBands(plot, this.smoke)],
+          draw: [
+            (plot) => this.drawOperations(plot),
+            (plot) => this.smoke && drawLoss(plot, this.smoke),
+            (plot) => this.drawMarks(plot),
+          ],
           setCursor: [(plot) => this.read(plot)],
           setSelect: [(plot) => this.select(plot)],
         },
@@ -141,7 +155,7 @@ export class Panel {
 
   tick(value) {
     if (this.config.unit.startsWith("By")) return quantity(value, this.config.unit);
-    return number(value).replace(/\.(\d*?)0+$/, (match, digits) => (digits ? `.${digits}` : ""));
+    return number(value).replace(/([.,])(\d*?)0+$/, (match, point, digits) => (digits ? `${point}${digits}` : ""));
   }
 
   size() {
@@ -316,6 +330,7 @@ export class Panel {
         item.append(button);
         return item;
       }),
+      ...(this.smoke ? lossLegend() : []),
     );
   }
 
@@ -337,6 +352,8 @@ export class Panel {
       const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
       return `${line.label}: ${quantity(low, unit)} to ${quantity(high, unit)}, mean ${quantity(mean, unit)}.`;
     });
+    const losses = this.smoke?.loss.filter((value) => value !== null) ?? [];
+    if (losses.length) parts.push(`Loss: at most ${quantity(Math.max(...losses), "%")}, mean ${quantity(total(losses) / losses.length, "%")}.`);
     if (this.lines.length > 3) parts.push(`And ${this.lines.length - 3} more.`);
     const bad = MARKS.map((mark) => [this.runs.reduce((sum, one) => sum + total(one[mark.field]), 0), mark.word]);
     const trouble = bad.filter(([count]) => count).map(([count, word]) => `${count} ${word}`);
@@ -371,73 +388,8 @@ export class Panel {
 
 // Names of the metrics that open charts draw.
 export function metricsOf(panels) {
-  const names = panels.filter((panel) => panel.open).flatMap((panel) => panel.config.metrics.map((metric) => metric.name));
+  const names = panels
+    .filter((panel) => panel.open)
+    .flatMap(({ config }) => [...config.metrics.map((metric) => metric.name), config.smoke?.loss].filter(Boolean));
   return [...new Set(names)].join(",");
-}
-
-function element(name, text) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function swatch(index) {
-  const made = element("i");
-  made.className = "swatch";
-  made.dataset.series = String((index % COLOURS) + 1);
-  return made;
-}
-
-const total = (counts) => counts.reduce((sum, count) => sum + (count || 0), 0);
-
-function countAt(series, field, milliseconds, step) {
-  const index = series.t.findIndex((t) => Math.abs(t - milliseconds) <= step / 2);
-  return index < 0 ? 0 : series[field][index] || 0;
-}
-
-// Indices of values without neighbours: a line of one point would not be seen.
-function alone(values) {
-  const known = (value) => value !== null && value !== undefined;
-  const found = [];
-  let before = false;
-  for (let index = 0; index < values.length; index += 1) {
-    if (values[index] === undefined) continue;
-    let after = index + 1;
-    while (after < values.length && values[after] === undefined) after += 1;
-    if (known(values[index]) && !before && !known(values[after])) found.push(index);
-    before = known(values[index]);
-  }
-  return found;
-}
-
-// The nearest run of this series: the time line is shared by several.
-function nearest(values, index) {
-  for (let distance = 0; distance < 60; distance += 1) {
-    if (values[index - distance] !== undefined && index - distance >= 0) return index - distance;
-    if (values[index + distance] !== undefined && index + distance < values.length) return index + distance;
-  }
-  return index;
-}
-
-function extent(low, high, unit) {
-  if (low === null || high === null) return [0, 1];
-  if (unit === "%") return [Math.min(0, low), high <= 0 ? 5 : Math.min(100, high * 1.15)];
-  if (low >= 0 && low <= high * 0.6) return [0, high > 0 ? high * 1.12 : 1];
-  return uPlot.rangeNum(low, high, 0.2, true);
-}
-
-function shape(ctx, field, x, y, size) {
-  ctx.beginPath();
-  if (field === "failed") {
-    ctx.moveTo(x, y - size);
-    ctx.lineTo(x + size, y + size);
-    ctx.lineTo(x - size, y + size);
-  } else if (field === "error") {
-    ctx.moveTo(x, y - size * 1.15);
-    ctx.lineTo(x + size * 1.15, y);
-    ctx.lineTo(x, y + size * 1.15);
-    ctx.lineTo(x - size * 1.15, y);
-  } else ctx.rect(x - size * 0.7, y - size * 0.3, size * 1.4, size * 0.6);
-  ctx.closePath();
-  ctx.fill();
 }
