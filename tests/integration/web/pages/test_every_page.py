@@ -23,7 +23,7 @@ from streamswarm.v1 import probe_pb2
 from streamswarm.zones import to_microseconds
 from web.auth.roles import PUBLIC, needed_role
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 #: What pages fetch by themselves, and what is seen only by who is not logged in.
 PARTS = {
