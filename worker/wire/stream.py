@@ -19,13 +19,13 @@ from collections.abc import Callable
 
 from worker.wire import stamps
 from worker.wire.readiness import either, readable, writable
-from worker.wire.volume import Volume
+from worker.wire.volume import SpentError, Volume
 
 _CHUNK_BYTES = 16_384
 #: What a peer can have sent that is not read, at most as systems begin (Linux: the second of `net.ipv4.tcp_rmem`).
 UNREAD_BYTES = 131_072
 #: What is taken in of an answer while its request is still being sent.
-_MOST_EARLY_BYTES = 1_048_576
+_MOST_EARLY_BYTES = 131_072
 #: Room for the kernel's stamps beside what is received.
 _ANCILLARY_BYTES = 128
 #: A peer that always has more to say must not keep every other run from being served: so long it may in a row.
@@ -122,7 +122,8 @@ class ByteStream:
     async def send_unless(self, data: bytes, refused: Callable[[bytes], bool]) -> bool:
         """Send everything; False when the peer said something by which it was refused, before or while it took no more.
 
-        What it says meanwhile is left for `receive`; of a peer that closes its side nothing more is to be expected.
+        What it says meanwhile is left for `receive`; of a peer that closes its side nothing more is to be expected. Raises
+        SpentError when it says much, and takes nothing.
         """
         self._arrivals.begin()
         if self.overhears(refused):
@@ -136,8 +137,11 @@ class ByteStream:
                 count = self._send(left)
             except BlockingIOError:
                 if self._early_bytes >= _MOST_EARLY_BYTES:
-                    await writable(self._sock)
-                    continue
+                    # Neither side would go on: who sends back what it is sent takes no more until that is read.
+                    raise SpentError(
+                        f"it sent {self._early_bytes} bytes while it had not taken the whole request; "
+                        "use a destination that takes what it is sent before it answers"
+                    ) from None
                 await either(self._sock)
                 if self.overhears(refused):
                     return False
