@@ -53,7 +53,7 @@ class ByteStream:
         self._arrivals = stamps.Arrivals()
         #: Instant at which the bytes last received came in, by time.perf_counter_ns.
         self.received_ns = 0
-        #: How much later they and all before them were read, in sum.
+        #: How much later they and all before them were read, and how long others had their turn meanwhile, in sum.
         self.late_ns = 0
         #: Bytes that went over the socket: payload of the TCP connection, TLS included.
         self.bytes_sent = 0
@@ -156,8 +156,10 @@ class ByteStream:
     async def give_way(self) -> None:
         """Let other runs go on, if this one has long been busy without waiting; to be called for each piece of work."""
         if time.perf_counter_ns() - self._turn_began_ns >= _TURN_NS:
+            left_ns = time.perf_counter_ns()
             await asyncio.sleep(0)
             self._turn_began_ns = time.perf_counter_ns()
+            self.late_ns += self._turn_began_ns - left_ns
 
     async def receive(self, limit: int = _CHUNK_BYTES) -> bytes:
         """Return the next bytes, empty at the end of the stream."""
@@ -275,5 +277,7 @@ class ByteStream:
         data, ancillary, _flags, _address = self._sock.recvmsg(limit, _ANCILLARY_BYTES)
         read_ns = time.perf_counter_ns()
         self.received_ns = self._arrivals.take(stamps.stamp_in(ancillary), ready_ns or read_ns)
-        self.late_ns += read_ns - self.received_ns
+        # What came in a turn of others has that counted already.
+        began_ns = self._turn_began_ns if ready_ns is None else 0
+        self.late_ns += read_ns - max(self.received_ns, began_ns)
         return data
