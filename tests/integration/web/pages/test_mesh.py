@@ -101,17 +101,17 @@ def test_from_a_cell_to_its_chart(open_window: Callable[..., Any], mesh: dict[st
     page.get_by_role("link", name="Mesh", exact=True).click()
     page.evaluate("window.stayed = true")
     page.get_by_label("Metric").select_option("loss_pct")
-    expect(page.get_by_role("link", name="ams → cph")).to_contain_text("100")
-    expect(page.locator("[data-live-state]")).to_have_text("Live", timeout=15_000)
+    expect(page.get_by_role("link", name="ams → cph")).to_contain_text("100", timeout=30_000)
+    expect(page.locator("[data-live-state]")).to_have_text("Live", timeout=30_000)
     page.get_by_label("Metric").select_option("rtt_avg_ms")
     rows.run(mesh["jobs"]["ber", "cph"], ago(0), rtt_avg_ms=77.0)
-    expect(page.get_by_role("link", name="ber → cph")).to_contain_text("77", timeout=15_000)
+    expect(page.get_by_role("link", name="ber → cph")).to_contain_text("77", timeout=30_000)
     assert page.evaluate("window.stayed"), "the page must not have been loaded anew"
     assert violations(page) == []
     page.get_by_role("link", name="ber → ams").click()
-    expect(page.get_by_text("Drawn is ber → ams alone.")).to_be_visible()
-    expect(page.locator(".chart-legend").first).to_contain_text("RTT average")
+    expect(page.get_by_text("Drawn is ber → ams alone.")).to_be_visible(timeout=30_000)
+    expect(page.locator(".chart-legend").first).to_contain_text("RTT average", timeout=30_000)
     assert "cph → ams" not in page.locator("[data-charts]").inner_text()
     page.get_by_role("link", name="Draw all").click()
-    expect(page.locator(".chart-legend").first).to_contain_text("cph → ams")
+    expect(page.locator(".chart-legend").first).to_contain_text("cph → ams", timeout=30_000)
     assert window.troubles == []
