@@ -90,6 +90,17 @@ def set_password(user_id: int) -> Response:
     return jsonify(_shown(record))
 
 
+@blueprint.post("/users/<id:user_id>/end-sessions")
+@requires("admin")
+@described(body=bodies.NOTHING, body_optional=True, answers=_SHOWN)
+def end_sessions(user_id: int) -> Response:
+    """Log a user out on every browser."""
+    body(optional=True)
+    with transaction() as database:
+        record = commands.end_sessions(database, user_id, actor=principal().actor)
+    return jsonify(_shown(record))
+
+
 @blueprint.post("/users/<id:user_id>/login-link")
 @requires("admin")
 @described(

@@ -27,6 +27,8 @@ NEEDED = {
     "api.show_health": "public",
     "api.show_openapi": "public",
     "api.change_own_password": "viewer",
+    "api.end_own_sessions": "viewer",
+    "api.end_sessions": "admin",
     "api.ask_operation": "admin",
     "api.begin_operation": "operator",
     "api.cancel_operation": "admin",
@@ -141,7 +143,7 @@ CARETAKING = {
     "api.update_token",
 }
 #: What no token may do, whatever its scope.
-PERSONAL = {"api.change_own_password"}
+PERSONAL = {"api.change_own_password", "api.end_own_sessions"}
 #: Values for the variables of a path; nothing has them, so nothing is changed.
 SAMPLES = {
     "filename": "img/favicon.svg",
