@@ -76,9 +76,7 @@ def idle_of(settings: Settings) -> dt.timedelta | None:
     return dt.timedelta(minutes=minutes) if minutes else None
 
 
-def going_on(
-    database: Session, cookies: Collection[str], *, idle: dt.timedelta | None
-) -> frozenset[str]:
+def going_on(database: Session, cookies: Collection[str], *, idle: dt.timedelta | None) -> frozenset[str]:
     """Return those of what cookies carry (`SessionUser.get_id`) whose sessions go on."""
     sought = {cookie.partition(".")[0] for cookie in cookies}
     found = web_sessions.generations(database, sought, idle=idle)

@@ -59,9 +59,7 @@ def test_another_password_ends_links(app: Flask, make_user: Callable[..., int], 
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_all_sessions_of_a_user_are_ended(
-    app: Flask, make_user: Callable[..., int], own: bool
-) -> None:
+def test_all_sessions_of_a_user_are_ended(app: Flask, make_user: Callable[..., int], own: bool) -> None:
     """By the user on one browser or by an administrator: every browser is out, the password stays."""
     user_id = make_user("ada")
     make_user("root", "admin")
@@ -78,9 +76,7 @@ def test_all_sessions_of_a_user_are_ended(
     assert log_in(first, "ada").status_code == 302
 
 
-def test_two_administrators_cannot_remove_each_other(
-    make_user: Callable[..., int], engine: Engine
-) -> None:
+def test_two_administrators_cannot_remove_each_other(make_user: Callable[..., int], engine: Engine) -> None:
     """At the same time, whichever way: one of the two stays."""
     for turn, change in enumerate(("delete", "demote", "deactivate")):
         ids = [make_user(f"a{turn}", "admin"), make_user(f"b{turn}", "admin")]
@@ -88,7 +84,11 @@ def test_two_administrators_cannot_remove_each_other(
         refused: list[str] = []
 
         def remove(
-            victim: int, by: int, change: str = change, barrier: threading.Barrier = barrier, refused: list[str] = refused
+            victim: int,
+            by: int,
+            change: str = change,
+            barrier: threading.Barrier = barrier,
+            refused: list[str] = refused,
         ) -> None:
             with Session(engine) as session:
                 barrier.wait()

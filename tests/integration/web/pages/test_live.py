@@ -93,9 +93,7 @@ def test_a_stream_is_no_activity(engine, visit, readers) -> None:
         connection.execute(update(WebSession).values(seen_at=func.now() - dt.timedelta(minutes=59)))
     assert not readers[0].ends_within(1)
     with engine.begin() as connection:
-        connection.execute(
-            update(WebSession).values(seen_at=WebSession.seen_at - dt.timedelta(minutes=2))
-        )
+        connection.execute(update(WebSession).values(seen_at=WebSession.seen_at - dt.timedelta(minutes=2)))
     assert readers[0].ends_within(5)
 
 
