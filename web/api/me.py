@@ -61,7 +61,9 @@ def end_own_sessions() -> tuple[str, int]:
     """Log oneself out on every browser, this one included; a token cannot."""
     found = principal()
     if found.user_id is None or found.by_token:
-        raise ForbiddenError("a token has no sessions", mend="log in, or have an administrator end the user's")
+        raise ForbiddenError(
+            "a token has no sessions", mend="log in, or have an administrator end the user's"
+        )
     body(optional=True)
     with transaction() as database:
         commands.end_sessions(database, found.user_id, actor=found.actor)

@@ -15,7 +15,7 @@ from controller.checking import Checker
 from controller.errors import ConflictError, NotFoundError
 from controller.store.commands import audit, passwords
 from controller.store.commands.audit import SYSTEM, Actor
-from controller.store.commands.saving import flush_unique
+from controller.store.commands.saving import check_state, flush_unique
 from controller.store.entities import LoginAttempt, LoginLink, User
 from controller.store.queries import users
 from controller.store.queries.users import ROLES, UserRecord
@@ -49,13 +49,21 @@ def create(session: Session, values: Mapping[str, Any], *, actor: Actor) -> User
 
 
 def update(
-    session: Session, user_id: int, values: Mapping[str, Any], *, actor: Actor, by_user: int | None
+    session: Session,
+    user_id: int,
+    values: Mapping[str, Any],
+    *,
+    actor: Actor,
+    by_user: int | None,
+    seen: str | None = None,
 ) -> UserRecord:
     """Change the fields given. `by_user` is the id of the user who asks, None for a token or the system.
 
-    A changed role or activation ends the user's sessions.
+    A changed role or activation ends the user's sessions. `seen` is the state (`saving.state_of` the fields) that the
+    change is based on, None for any.
     """
     entity = _locked(session, user_id)
+    check_state(entity, FIELDS, seen, "the user")
     checker = Checker(values, FIELDS)
     checked = _check(checker, wanted=tuple(name for name in FIELDS if name in values))
     checker.done()
@@ -97,7 +105,12 @@ def reset(session: Session, user_id: int, password: str, *, actor: Actor) -> Use
     if not entity.active:
         entity.active = True
         audit.record(
-            session, actor, "user.update", "user", entity.id, {"name": entity.name, "active": {"from": False, "to": True}}
+            session,
+            actor,
+            "user.update",
+            "user",
+            entity.id,
+            {"name": entity.name, "active": {"from": False, "to": True}},
         )
     return _set_password(session, entity, password, "password", actor)
 
