@@ -7,11 +7,13 @@ something: pages that refresh themselves do not count.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import flask_login
 from flask import Flask, Request, request, session
 from flask.sessions import SecureCookieSessionInterface
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from controller.settings import Settings
@@ -57,18 +59,33 @@ def init_app(app: Flask, settings: Settings, key: bytes) -> None:
     app.session_interface = _Sessions()
     manager = flask_login.LoginManager()
     manager.init_app(app)
-    idle_minutes = run_time.column(settings, "web_session_minutes")
+    idle = idle_of(settings)
 
     @manager.user_loader  # type: ignore[untyped-decorator]
     def load(cookie: str) -> SessionUser | None:
         session_id, _, generation = cookie.partition(".")
         with transaction() as database:
-            record = web_sessions.resume(
-                database, session_id, idle_minutes=idle_minutes, active=is_activity(request)
-            )
+            record = web_sessions.resume(database, session_id, idle=idle, active=is_activity(request))
         if record is None or generation != str(record.session_generation):
             return None
         return SessionUser(record, session_id)
+
+
+def idle_of(settings: Settings) -> ColumnElement[float]:
+    """Return how many minutes a session may go without activity, 0 for any time, for a query."""
+    return run_time.column(settings, "web_session_minutes")
+
+
+def going_on(database: Session, cookies: Collection[str], *, idle: ColumnElement[float]) -> frozenset[str]:
+    """Return those of what cookies carry (`SessionUser.get_id`) whose sessions go on."""
+    sought = {cookie.partition(".")[0] for cookie in cookies}
+    found = web_sessions.generations(database, sought, idle=idle)
+    return frozenset(
+        cookie
+        for cookie in cookies
+        for session_id, _, generation in (cookie.partition("."),)
+        if generation == str(found.get(session_id))
+    )
 
 
 def start(user: UserRecord) -> None:
