@@ -108,7 +108,7 @@ class Settings:
     #: `plain` lines, or `json`: one object a line.
     log_format: str = "plain"
     #: Names of those that the environment or the settings file gave; the others have their defaults.
-    given: frozenset[str] = frozenset()
+    given: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
