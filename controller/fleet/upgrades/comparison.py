@@ -17,7 +17,6 @@ from controller.fleet.upgrades.statistics import (
     FEWEST_RUNS,
     Effect,
     Level,
-    Middle,
     Series,
     adjusted,
     effects,
@@ -108,12 +107,12 @@ def compare(upgraded: Sequence[Line], control: Sequence[Line]) -> Judgement:
     others = [line for line in control if _ready(line)]
     tried = [
         finding
-        for kind in dict.fromkeys(line.kind for line in judged)
+        for kind in dict.fromkeys(line.kind for line in upgraded)
         for quantity in quantities(kind)
         for finding in _findings(
             quantity,
-            [line for line in judged if line.kind == kind],
-            [line for line in others if line.kind == kind],
+            [line for line in upgraded if line.kind == kind],
+            [line for line in control if line.kind == kind],
         )
     ]
     findings = _corrected(tried)
@@ -174,10 +173,7 @@ def _measured(lines: Iterable[Line], quantity: Quantity) -> list[_Measured]:
     """Return the values of those lines that have enough of them."""
     found = []
     for line in lines:
-        before, after = (
-            [value for run in reversed(runs) if (value := quantity.read(run)) is not None]
-            for runs in (line.before, line.after)
-        )
+        before, after = quantity.values(line)
         if min(len(before), len(after)) >= FEWEST_RUNS:
             found.append(_Measured(line=line, before=before, after=after))
     return found
@@ -187,9 +183,12 @@ def _findings(quantity: Quantity, upgraded: Sequence[Line], control: Sequence[Li
     ours, others = _measured(upgraded, quantity), _measured(control, quantity)
     if not ours:
         return
-    middle = Middle.SHARE if quantity.is_share else Middle.MEDIAN
     first, *further = (
-        effects([each.series(scale) for each in ours], [each.series(scale) for each in others], middle=middle)
+        effects(
+            [each.series(scale) for each in ours],
+            [each.series(scale) for each in others],
+            middle=quantity.middle,
+        )
         for scale in quantity.scales
     )
     for number, found in enumerate(first):
