@@ -79,6 +79,8 @@ class Judgement:
     verdict: Verdict
     #: Every quantity of every kind over all its lines; of single hosts and lines, what is worse.
     findings: tuple[Finding, ...]
+    #: Of every single line that was looked at, where there are several, the quantity that chance explains least.
+    lines: tuple[Finding, ...] = ()
     #: What does not work at all any more.
     broken: tuple[Breakage, ...] = ()
     #: Why it is inconclusive, and what could not be judged.
@@ -126,10 +128,22 @@ def compare(upgraded: Sequence[Line], control: Sequence[Line]) -> Judgement:
     return Judgement(
         verdict=verdict,
         findings=tuple(each for each in findings if each.worse or each.level is Level.ALL),
+        lines=_of_lines(findings),
         broken=broken,
         notes=_notes(upgraded, judged, others),
         looks=len(tried),
     )
+
+
+def _of_lines(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return one finding of each line."""
+    found: dict[str, Finding] = {}
+    for each in findings:
+        if each.level is Level.LINE and (
+            each.where not in found or each.probability < found[each.where].probability
+        ):
+            found[each.where] = each
+    return tuple(found.values())
 
 
 def _ready(line: Line) -> bool:

@@ -227,7 +227,9 @@ class Upgrade:
         for line in lines:
             self.say(f"{step.name}: {line}")
         release = " and ".join(sorted({move.after for move in step.moves}))
-        judged = Judged(hosts=tuple(moved), release=release, lines=tuple(lines))
+        judged = Judged(
+            hosts=tuple(moved), release=release, lines=tuple(lines), figures=report.figures(judgement)
+        )
         if judgement.verdict is Verdict.WORSE:
             why = "what its hosts measure is worse with the release"
             self.playbooks.note(
