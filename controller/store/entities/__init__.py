@@ -28,7 +28,14 @@ from controller.store.entities.upkeep import (
     UpkeepClock,
     UpkeepTrouble,
 )
-from controller.store.entities.workers import Certificate, EnrolmentToken, Process, TrustedRoot, Worker
+from controller.store.entities.workers import (
+    Certificate,
+    EnrolmentToken,
+    Process,
+    TrustedRoot,
+    Worker,
+    WorkerRelease,
+)
 
 __all__ = [
     "ApiToken",
@@ -65,5 +72,6 @@ __all__ = [
     "User",
     "WebSession",
     "Worker",
+    "WorkerRelease",
     "test_destinations",
 ]
