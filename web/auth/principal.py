@@ -10,9 +10,9 @@ from flask import g, request, session
 from controller.store.commands import tokens
 from controller.store.commands.audit import Actor
 from controller.store.queries.users import Role, allows
-from web.auth.sessions import SessionUser
-from web.database import transaction
-from web.errors import API, NotLoggedInError
+from web.auth.sessions import SessionUser, is_by_token
+from web.database import asking
+from web.errors import NotLoggedInError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def client_address() -> str:
 def current() -> Principal | None:
     """Return who asks, None when nobody is logged in; asked of the database once a request."""
     if "principal" not in g:
-        g.principal = _by_token() if "Authorization" in request.headers and _is_api() else _by_session()
+        g.principal = _by_token() if is_by_token(request) else _by_session()
     found: Principal | None = g.principal
     return found
 
@@ -60,15 +60,11 @@ def principal() -> Principal:
     return found
 
 
-def _is_api() -> bool:
-    return request.path.startswith(API)
-
-
 def _by_token() -> Principal | None:
     scheme, _, token = request.headers["Authorization"].partition(" ")
     if scheme.lower() != "bearer":
         return None
-    with transaction() as database:
+    with asking() as database:
         found = tokens.authenticate(database, token.strip())
     if found is None:
         return None
