@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -20,7 +19,6 @@ _FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
-    "--enable-precise-memory-info",
 ]
 
 
@@ -38,13 +36,3 @@ def window(address: str, cookie: str) -> Iterator[Page]:
         yield page
         browser.close()
     assert not troubles, troubles
-
-
-def held(page: Page) -> dict[str, Any]:
-    """Return what the page holds after its garbage is collected: `heap_mib` and `nodes` of its document."""
-    session = page.context.new_cdp_session(page)
-    session.send("HeapProfiler.collectGarbage")
-    session.send("Performance.enable")
-    metrics = {item["name"]: item["value"] for item in session.send("Performance.getMetrics")["metrics"]}
-    session.detach()
-    return {"heap_mib": metrics["JSHeapUsedSize"] / 2**20, "nodes": metrics["Nodes"]}
