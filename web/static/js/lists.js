@@ -56,10 +56,9 @@
       gap.dataset.gap = "";
       return;
     }
-    const found = document.createElement("template");
-    found.innerHTML = text;
-    found.content.querySelector(".more-rows")?.closest("tr").remove();
-    const rows = [...found.content.querySelectorAll("tr")];
+    const found = new DOMParser().parseFromString(`<table><tbody>${text}</tbody></table>`, "text/html");
+    found.querySelector(".more-rows")?.closest("tr").remove();
+    const rows = [...found.querySelectorAll("tr")];
     if (rows.length) origin.set(rows[0], origin.get(gap));
     gap.replaceWith(...rows);
     rows.forEach((row) => window.htmx.process(row));
