@@ -289,7 +289,7 @@ async def test_where_nothing_listens_the_destination_has_refused(
             if kind in _WITHOUT_SERVERS:
                 continue
             with pytest.raises(ProbeFailure) as caught:
-                await probe(kind, target, **values)
+                await probe(kind, target, **values | PATIENT)
             assert caught.value.source == probe_pb2.FAILURE_SOURCE_TARGET, (name, caught.value.message)
             assert caught.value.reason == probe_pb2.FAILURE_REASON_REFUSED, (name, caught.value.message)
 
