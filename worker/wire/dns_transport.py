@@ -311,7 +311,8 @@ def _icmp_failure(error: stamps.QueuedError, server: Server) -> ProbeFailure:
     if error.origin not in (2, 3):
         return failure_at_once(OSError(error.errno, ""), server.where)
     name = icmp_messages.error_name(server.address.version, error.type, error.code)
-    if name == "port unreachable":
+    # A router that says so has turned the query away.
+    if name == "port unreachable" and error.offender == str(server.address).partition("%")[0]:
         return target_failure(
             f"{server.where}: nothing listens there ({name})", reason=probe_pb2.FAILURE_REASON_REFUSED
         )

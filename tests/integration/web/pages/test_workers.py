@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 
 import pytest
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from controller.store.entities import Backlog, Operation, OverdueJob, Quarantine, Worker
+from worker.policy import Policy
 
 
 def test_refused_results_are_on_their_workers_page(operator, rows) -> None:
@@ -115,6 +117,11 @@ def test_a_policy_that_is_not_the_intended_one_is_shown_beside_it(operator, rows
     assert "another policy" not in page({"deny": ["192.0.2.0/24"]}, {"deny": ["192.0.2.0/24"], "allow": []})
     assert "another policy" not in page({"deny": ["192.0.2.0/24"]}, None)
     assert "It keeps to the defaults" in page({}, {})
+    # What a worker tells beside its policy, of a responder that knows only names and so answers nobody.
+    names = {"allow": ["www.example.org"], "responder": 5405}
+    warned = page(json.loads(Policy.parse(names).as_json()), names)
+    assert "the responder answers nobody: `allow` has names of hosts only" in warned
+    assert "another policy" not in warned
 
 
 @pytest.mark.parametrize("kind", ["restart", "drain", "resume"])
