@@ -10,6 +10,7 @@ import datetime as dt
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from sqlalchemy import Engine
@@ -24,6 +25,7 @@ from controller.fleet.inventory import InventoryHost, load_inventory
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.recording import Recording
 from controller.fleet.retirement import Retirement, retire
+from controller.fleet.service import Done, tell
 from controller.fleet.verification import faults
 from controller.keeper.ledger import StoreLedger
 from controller.keeper.order import Order
@@ -166,13 +168,23 @@ def _plainly(play: Callable[..., Recap]) -> Callable[..., Recap]:
     return run
 
 
+def _telling(play: Callable[..., Recap], done: Done) -> Callable[..., Recap]:
+    """Return what runs a playbook and notes of each host's worker what was done to it."""
+
+    def run(order: Order, **watching: Any) -> Recap:
+        api = OwnApi(order.engine, order.actor)
+        return play(order.request, tell=lambda host: tell(lambda: nullcontext(api), host, done), **watching)
+
+    return run
+
+
 _KINDS: Mapping[str, Callable[..., Recap]] = {
     "provision": _provision,
     "upgrade": upgrade,
     "verify": _verify,
     "restart": _plainly(playbooks.restart),
-    "drain": _plainly(playbooks.drain),
-    "resume": _plainly(playbooks.resume),
+    "drain": _telling(playbooks.drain, "drained"),
+    "resume": _telling(playbooks.resume, "resumed"),
     "rotate": _plainly(playbooks.rotate),
     "remove": _remove,
 }

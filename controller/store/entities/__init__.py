@@ -20,7 +20,14 @@ from controller.store.entities.upkeep import (
     UpkeepClock,
     UpkeepTrouble,
 )
-from controller.store.entities.workers import Certificate, EnrolmentToken, Process, TrustedRoot, Worker
+from controller.store.entities.workers import (
+    Certificate,
+    Drain,
+    EnrolmentToken,
+    Process,
+    TrustedRoot,
+    Worker,
+)
 
 __all__ = [
     "ApiToken",
@@ -32,6 +39,7 @@ __all__ = [
     "DiagnosisSeason",
     "DiagnosisState",
     "DirtyBucket",
+    "Drain",
     "EnrolmentToken",
     "Expiry",
     "Job",
