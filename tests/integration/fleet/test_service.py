@@ -95,6 +95,9 @@ def test_a_drained_worker_delivers_and_stays_stopped_until_it_is_resumed(
     restarted = _call(controller, web, "restart", "host1")
     assert restarted.exit_code == 1
     assert "not in service, as it was drained" in restarted.output
+    rotated = _call(controller, web, "rotate", "--limit", "host1")
+    assert rotated.exit_code == 1
+    assert "not in service, as it was drained. Resume it (streamswarm fleet resume host1)" in rotated.output
     assert _service(host) == ["inactive", "disabled"]
     resumed = _call(controller, web, "resume", "host1")
     assert resumed.exit_code == 0, resumed.output
@@ -102,7 +105,7 @@ def test_a_drained_worker_delivers_and_stays_stopped_until_it_is_resumed(
     controller.wait_for(CONNECTED, [(1,)])
     assert _seen(controller, api) == ("connected", "")
     kinds = "SELECT kind, state FROM operations ORDER BY id"
-    told = [("drain", "succeeded"), ("restart", "failed"), ("resume", "succeeded")]
+    told = [("drain", "succeeded"), ("restart", "failed"), ("rotate", "failed"), ("resume", "succeeded")]
     assert controller.rows(kinds) == told
 
 
