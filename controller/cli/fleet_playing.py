@@ -16,6 +16,7 @@ from controller.cli.fleet_history import History
 from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED, stop_by_signal, usual_inventories, variables_of
 from controller.fleet.operations import PlaybookRequest, Recap
+from controller.fleet.patterns import Names, check_pattern
 from controller.printable import printable
 
 #: Some host is not as it should be.
@@ -80,9 +81,12 @@ def request_of(
     variable_files: tuple[Path, ...],
     check: bool = False,
 ) -> PlaybookRequest:
-    """Turn the options of `on_hosts` into a request."""
+    """Turn the options of `on_hosts` into a request; raises ConfigurationError for a limit that may mean other hosts."""
+    inventories = usual_inventories(inventories)
+    if limit:
+        check_pattern(limit, Names.of(inventories))
     return PlaybookRequest(
-        inventories=usual_inventories(inventories),
+        inventories=inventories,
         limit=limit,
         check=check,
         forks=forks,

@@ -78,7 +78,9 @@ def _play(
     variables: dict[str, Any],
     verdict: str,
 ) -> NoReturn:
-    request = request_of(limit=",".join(chosen.pop("hosts")), **chosen)
+    hosts = chosen.pop("hosts")
+    between = "," if any("," in each for each in hosts) else ":"
+    request = request_of(limit=between.join(hosts), **chosen)
     request = dataclasses.replace(request, variables={**request.variables, **variables})
     play(
         lambda **watching: run(request, **watching),

@@ -23,6 +23,7 @@ from controller.fleet.description import describe
 from controller.fleet.desk import Grant, Reach
 from controller.fleet.inventory import InventoryHost, load_inventory
 from controller.fleet.operations import PlaybookRequest, Recap
+from controller.fleet.patterns import Names, check_pattern, pattern_of
 from controller.fleet.recording import Recording
 from controller.fleet.retirement import Retirement, retire
 from controller.fleet.service import Done, tell
@@ -65,7 +66,7 @@ def operate(engine: Engine, settings: Settings, operation_id: int, stopping: thr
 
     def run(**watching: Any) -> Recap:
         request = _request(settings, asked)
-        hosts = load_inventory(request.inventories, limit=asked.limit)
+        hosts = load_inventory(request.inventories, limit=request.limit)
         with Session(engine) as session, session.begin():
             commands.claim_hosts(session, claim, [host.name for host in hosts if GROUP in host.groups])
         order = Order(
@@ -98,9 +99,15 @@ def _request(settings: Settings, asked: OperationRecord) -> PlaybookRequest:
     variables = {
         variable: asked.options[option] for option, variable in _VARIABLES.items() if option in asked.options
     }
+    limit = asked.limit
+    if limit:
+        names = Names.of(settings.inventory)
+        check_pattern(limit, names)
+        if asked.options.get("one_host"):
+            limit = pattern_of([limit], names)
     return PlaybookRequest(
         inventories=settings.inventory,
-        limit=asked.limit,
+        limit=limit,
         check=asked.check,
         forks=asked.forks,
         variables=variables,
