@@ -142,7 +142,13 @@ def remove(
         variables["streamswarm_worker_drain_timeout"] = wait
     request = dataclasses.replace(request, variables={**request.variables, **variables})
     if not request.check and how is not Retirement.KEEP:
-        permission.require(client, "admin", "to revoke or delete the workers of removed hosts")
+        permission.require(
+            client,
+            "admin",
+            "to revoke or delete the workers of removed hosts",
+            without="bring the controller back and call this again; or add `--on-controller keep`, which clears the hosts, and "
+            "revoke or delete their workers when it is back",
+        )
     if not yes and not request.check:
         where = f"the hosts `{request.limit}`" if request.limit else "ALL hosts of the group `workers`"
         sources = ", ".join(map(str, request.inventories))
