@@ -132,13 +132,18 @@ def test_hosts_in_and_out_of_service_are_named(
     assert asked.requests == []
     assert call(*words, "a", "oslo:!b").exit_code == 0
     [request] = asked.requests
-    assert (request.limit, dict(request.variables)) == ("a,oslo:!b", variables)
+    assert (request.limit, dict(request.variables)) == ("a:oslo:!b", variables)
     assert "would be" in call(*words, "a", "--check").output
 
 
 @pytest.mark.parametrize(
     "words",
-    [("drain", "twin"), ("restart", "a", "twin"), ("remove", "--yes", "--limit", "twin"), ("rotate", "-l", "!twin")],
+    [
+        ("drain", "twin"),
+        ("restart", "a", "twin"),
+        ("remove", "--yes", "--limit", "twin"),
+        ("rotate", "-l", "!twin"),
+    ],
 )
 def test_a_name_that_a_host_and_a_group_have_is_refused(
     asked: Asked, tmp_path: Path, words: tuple[str, ...]
@@ -284,7 +289,7 @@ def test_the_history_is_shown(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Client, "get", answer)
     said = CliRunner().invoke(fleet, ["history", "--host", "edge-1", "--most", "2"], env={"COLUMNS": "200"})
-    assert asked_for == [("/operations", {"host": "edge-1"})]
+    assert asked_for == [("/operations", {"host": "edge-1", "limit": 2})]
     rows = [line.split("  ") for line in said.stdout.splitlines()]
     cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
     assert cells[1:] == [
@@ -324,3 +329,29 @@ def test_one_operation_is_shown_with_all_that_it_told(asked: Asked, monkeypatch:
         "    worse",
         "11:00:02 edge-1: What 1.1 measures",
     ]
+
+
+def test_a_long_history_is_one_call_and_a_line_each(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of operations that name a hundred hosts one by one; where it is about one operation, all are told."""
+    limit = ",".join(f"edge-{number}" for number in range(100))
+    found = {
+        "kind": "upgrade", "check": False, "limit": limit, "state": "succeeded", "made_by": "token:ci",
+        "hosts": {"total": 100, "failed": 0, "unreachable": 0}, "started_at": "2026-03-01T12:00:00Z",
+        "error": "", "mend": "",
+    }  # fmt: skip
+    asked_for: list[str] = []
+
+    def answer(self: Client, path: str, **query: Any) -> Any:
+        asked_for.append(path)
+        if path == "/operations/7":
+            return {**found, "id": 7}
+        rows = [{**found, "id": 200 - number} for number in range(200)] if path == "/operations" else []
+        return {"items": rows, "next_cursor": None}
+
+    monkeypatch.setattr(Client, "get", answer)
+    said = CliRunner().invoke(fleet, ["history", "--most", "200"], env={"COLUMNS": "200"})
+    assert asked_for == ["/operations"]
+    lines = said.stdout.splitlines()
+    assert len(lines) == 201
+    assert all("edge-0,edge-1," in line and "…" in line and "token:ci" in line for line in lines[1:])
+    assert limit in CliRunner().invoke(fleet, ["history", "7"]).stdout
