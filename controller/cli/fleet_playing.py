@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +13,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from controller.cli.client import Client
 from controller.cli.fleet_history import History
 from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED, stop_by_signal, usual_inventories, variables_of
@@ -92,6 +94,11 @@ def request_of(
         forks=forks,
         variables=variables_of(variable_files),
     )
+
+
+def client_of_command() -> Client:
+    """Return a client of the controller, which is closed at the end of the command."""
+    return click.get_current_context().with_resource(closing(Client.from_environment()))
 
 
 def play(

@@ -169,7 +169,8 @@ def resume(
     if request.check:
         return recap
     return dataclasses.replace(
-        recap, hosts=tuple(host if host.unreachable else _noted(host, tell(host.host)) for host in recap.hosts)
+        recap,
+        hosts=tuple(host if host.unreachable else _noted(host, tell(host.host)) for host in recap.hosts),
     )
 
 

@@ -45,7 +45,8 @@ def check_pattern(pattern: str, names: Names) -> None:
         name = _SOME.sub("", word.strip().lstrip(_BEFORE))
         if name in names.hosts and name in names.groups:
             raise ConfigurationError(
-                f"`{name}` is a host of the inventory and a group too, and Ansible takes the group", mend=_RENAME
+                f"`{name}` is a host of the inventory and a group too, and Ansible takes the group",
+                mend=_RENAME,
             )
 
 
@@ -60,6 +61,7 @@ def pattern_of(hosts: Iterable[str], names: Names) -> str:
             )
         if host in names.groups:
             raise ConfigurationError(
-                f"the host `{host}` is named as a group of the inventory, and Ansible takes the group", mend=_RENAME
+                f"the host `{host}` is named as a group of the inventory, and Ansible takes the group",
+                mend=_RENAME,
             )
     return ",".join(hosts)

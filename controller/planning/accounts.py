@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 from streamswarm.schedules import Schedule
 
-
 #: From one instant to before another, in microseconds since 1970.
 Period = tuple[int, int]
 

@@ -78,9 +78,7 @@ def note_drained(session: Session, worker_id: uuid.UUID, *, actor: Actor) -> Wor
         raise ConflictError(f"the worker {shown(entity.name)} is revoked, so nobody waits for it")
     if _open_drain(session, worker_id) is None:
         session.add(Drain(worker_id=worker_id, made_by=actor.name))
-        audit.record(
-            session, actor, "worker.drained", "worker", worker_id, {"host_name": entity.host_name}
-        )
+        audit.record(session, actor, "worker.drained", "worker", worker_id, {"host_name": entity.host_name})
         session.flush()
     return workers.get(session, worker_id)
 
@@ -91,9 +89,7 @@ def note_resumed(session: Session, worker_id: uuid.UUID, *, actor: Actor) -> Wor
     drain = _open_drain(session, worker_id)
     if drain is not None:
         drain.until = func.now()
-        audit.record(
-            session, actor, "worker.resumed", "worker", worker_id, {"host_name": entity.host_name}
-        )
+        audit.record(session, actor, "worker.resumed", "worker", worker_id, {"host_name": entity.host_name})
         session.flush()
     return workers.get(session, worker_id)
 

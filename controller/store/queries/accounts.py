@@ -153,9 +153,7 @@ def _read(
     on_plan = count_on_plan(session, kind, {job_id: known[job_id] for job_id in straying})
     drains = read_drains(session, job_ids, start=start, end=end)
     return {
-        job_id: account(
-            found, received.get(job_id, ()), on_plan=on_plan.get(job_id), drains=drains[job_id]
-        )
+        job_id: account(found, received.get(job_id, ()), on_plan=on_plan.get(job_id), drains=drains[job_id])
         for job_id, found in known.items()
     }
 

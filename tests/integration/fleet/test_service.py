@@ -185,7 +185,7 @@ def test_plain_ansible_playbook_does_the_same(
     play("resume")
     assert _service(host) == ["active", "enabled"]
     assert _seen(controller, api) == ("connected", "")
-    surroundings["STREAMSWARM_TOKEN"] = "ssw_wrong"  # noqa: S105  none that anybody has
+    surroundings["STREAMSWARM_TOKEN"] = "ssw_wrong"
     said = play("drain")
     assert re.search(r"The controller was not told that the worker is drained: .*token", said)
     assert web[1] not in said

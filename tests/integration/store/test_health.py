@@ -167,7 +167,9 @@ def test_drained_workers_are_waited_for_by_nobody(engine: Engine) -> None:
         add_worker(connection, "a", gateway)
         add_worker(connection, "b", None)
         connection.execute(
-            text("INSERT INTO drains (worker_id, made_by) SELECT id, 'user:ada' FROM workers WHERE name = 'b'")
+            text(
+                "INSERT INTO drains (worker_id, made_by) SELECT id, 'user:ada' FROM workers WHERE name = 'b'"
+            )
         )
         found = health.read_health(connection).worker
         assert (found.state, found.message) == ("ok", "all 1 connected, 1 drained")

@@ -211,4 +211,6 @@ def test_a_drained_worker_is_noted_and_no_drift() -> None:
     """It was taken out of service on purpose; how it comes back is told."""
     found = _found(worker=_worker(state="drained"))
     assert found.drift == ()
-    assert found.notes == (f"{HOST.name}: drained; `streamswarm fleet resume {HOST.name}` puts it into service again",)
+    assert found.notes == (
+        f"{HOST.name}: drained; `streamswarm fleet resume {HOST.name}` puts it into service again",
+    )

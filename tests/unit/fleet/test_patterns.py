@@ -14,7 +14,17 @@ NAMES = Names(
 
 @pytest.mark.parametrize(
     "pattern",
-    ["", "edge-1", "berlin", "berlin:&workers:!edge-1", "edge-1,!edge-2", "edge-*", "osl*", "~os.*", "berlin[0:2]"],
+    [
+        "",
+        "edge-1",
+        "berlin",
+        "berlin:&workers:!edge-1",
+        "edge-1,!edge-2",
+        "edge-*",
+        "osl*",
+        "~os.*",
+        "berlin[0:2]",
+    ],
 )
 def test_what_is_clear_passes(pattern: str) -> None:
     """Hosts, groups, exclusions and wildcards, which are meant to take all that fits."""
@@ -45,7 +55,21 @@ def test_names_of_hosts_mean_these_hosts() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["oslo", "all", "berlin", "edge-3", "edge-*", "edge-1:berlin", "!edge-1", "~edge", "@file", "&x", "a[0]", ""]
+    "name",
+    [
+        "oslo",
+        "all",
+        "berlin",
+        "edge-3",
+        "edge-*",
+        "edge-1:berlin",
+        "!edge-1",
+        "~edge",
+        "@file",
+        "&x",
+        "a[0]",
+        "",
+    ],
 )
 def test_a_name_that_would_mean_other_hosts_is_refused(name: str) -> None:
     """A group's, one that nobody has, and everything that is no name."""

@@ -283,8 +283,6 @@ def test_nothing_lacks_while_the_worker_is_drained() -> None:
     known = [always(EVERY_MINUTE, first, last)]
     runs = [at(first) + number * MINUTE_US for number in (*range(30), *range(91, 120))]
     drains = [(at("2026-11-25T00:35Z"), at("2026-11-25T01:25Z"))]
-    made = gaps(
-        known, [(run, run + 1) for run in runs], start_us=at(first), end_us=at(last), drains=drains
-    )
+    made = gaps(known, [(run, run + 1) for run in runs], start_us=at(first), end_us=at(last), drains=drains)
     assert [reason for reason, *_ in told(made)] == ["missing", "rest", "missing"]
-    assert told(made)[1][1:] == ("25 00:34", "25 01:25")
+    assert told(made)[1][1:] == ("25 00:35", "25 01:25")
