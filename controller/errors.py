@@ -57,3 +57,7 @@ class NotFoundError(StreamSwarmError):
 
 class ConflictError(StreamSwarmError):
     """The object is not in a state in which this can be done, or the name is taken."""
+
+
+class ChangedError(ConflictError):
+    """Somebody else has changed the object since it was read."""

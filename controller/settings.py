@@ -8,6 +8,7 @@ names, else its default. Secrets may be given by file: `STREAMSWARM_DATABASE_URL
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import itertools
 import math
 import os
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -24,6 +26,9 @@ from controller.errors import ConfigurationError
 from streamswarm.logs import FORMATS
 
 PREFIX = "STREAMSWARM_"
+#: Bounds of the time after which a session ends when nobody does anything, minutes.
+SESSION_MINUTES = (10, 60)
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _LEVELS = ("debug", "info", "warning", "error")
 #: Variables of the command line and the playbooks.
 _OTHERS = {
@@ -72,8 +77,10 @@ class Settings:
     web_hosts: tuple[str, ...] = ()
     #: Origins of other web pages whose scripts may call the REST API with a token, such as `https://wiki.example.org`.
     web_cors_origins: tuple[str, ...] = ()
-    #: Minutes without activity after which a session ends; 0 never ends it.
+    #: Minutes without activity after which a session ends, 10 to 60; 0: however long nobody does anything.
     web_session_minutes: float = 60.0
+    #: Lets whoever is on this machine in without a login; only where nobody else can reach the dashboard.
+    web_development: bool = False
     #: Threads of one web process; each live page holds one.
     web_threads: int = 96
     #: Life of a worker's certificate, hours; it is renewed at half of it.
@@ -130,6 +137,7 @@ class Settings:
         made = cls(**values)
         made.check_retention()
         made.check_logs()
+        made.check_web()
         return made
 
     def environment(self) -> dict[str, str]:
@@ -190,6 +198,34 @@ class Settings:
                     mend=f"set {PREFIX}{longer.upper()} to at least as many days, or to 0, which is for ever",
                 )
 
+    def check_web(self) -> None:
+        """Raise ConfigurationError for a time-out of sessions out of bounds, and for development where others get in."""
+        shortest, longest = SESSION_MINUTES
+        if self.web_session_minutes != 0 and not shortest <= self.web_session_minutes <= longest:
+            raise ConfigurationError(
+                f"{PREFIX}WEB_SESSION_MINUTES is {self.web_session_minutes:g}",
+                mend=f"set it to {shortest} to {longest} minutes, or to 0, which lets sessions go on for 12 hours",
+            )
+        if self.web_development:
+            self._check_development()
+
+    def _check_development(self) -> None:
+        """Development mode asks for no password: nothing but this machine itself may reach the dashboard."""
+        host, _ = split_address(self.web_listen, what=f"{PREFIX}WEB_LISTEN")
+        named = urlsplit(self.public_web_url).hostname or ""
+        for faulty, name, value in (
+            (not is_loopback(host), "WEB_LISTEN", self.web_listen),
+            (not is_loopback(named), "WEB_URL", self.web_url),
+            (self.web_proxy_hops != 0, "WEB_PROXY_HOPS", self.web_proxy_hops),
+            (bool(self.web_hosts), "WEB_HOSTS", ",".join(self.web_hosts)),
+        ):
+            if faulty:
+                raise ConfigurationError(
+                    f"{PREFIX}WEB_DEVELOPMENT lets everybody in without a password, and {PREFIX}{name} is `{value}`: "
+                    "others could reach the dashboard",
+                    mend=f"unset {PREFIX}WEB_DEVELOPMENT, or let the dashboard be reached on loopback only",
+                )
+
     def check_logs(self) -> None:
         """Raise ConfigurationError for a level or a form of logs that there is not."""
         for name, choices in (("log_level", _LEVELS), ("log_format", FORMATS)):
@@ -209,6 +245,16 @@ def default_data_dir() -> Path:
         return checkout / "var"
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "streamswarm"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address means this machine and no other."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def split_address(text: str, *, what: str) -> tuple[str, int]:
@@ -288,6 +334,12 @@ def _read_secret(path: str, variable: str) -> str:
         ) from error
 
 
+def _flag(text: str) -> bool:
+    if text.lower() not in _FLAGS:
+        raise ValueError(text)
+    return _FLAGS[text.lower()]
+
+
 def _paths(texts: Iterable[str]) -> tuple[Path, ...]:
     return tuple(Path(text).expanduser().absolute() for text in texts)
 
@@ -300,6 +352,8 @@ def _convert(type_name: str, value: Any, where: str) -> Any:
             return int(value)
         if type_name == "float":
             return float(value)
+        if type_name == "bool":
+            return _flag(str(value))
         if type_name.startswith("tuple"):
             parts = value.split(",") if isinstance(value, str) else value
             texts = tuple(str(part).strip() for part in parts if str(part).strip())

@@ -20,6 +20,6 @@ def create_app(settings: Settings) -> Flask:
     auth.init_app(app, settings)
     api.init_app(app)
     pages.init_app(app)
-    live.init_app(app, engine, threads=settings.web_threads)
+    live.init_app(app, engine, settings)
     auth.check_marks(app)
     return app

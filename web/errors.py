@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from controller.errors import (
+    ChangedError,
     ConfigurationError,
     ConflictError,
     DatabaseUnavailableError,
@@ -28,14 +29,6 @@ log = logging.getLogger(__name__)
 
 API = "/api/"
 
-_STATUS: tuple[tuple[type[StreamSwarmError], HTTPStatus], ...] = (
-    (NotFoundError, HTTPStatus.NOT_FOUND),
-    (ConflictError, HTTPStatus.CONFLICT),
-    (LockedError, HTTPStatus.TOO_MANY_REQUESTS),
-    (DatabaseUnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
-    (SchemaError, HTTPStatus.SERVICE_UNAVAILABLE),
-    (ConfigurationError, HTTPStatus.SERVICE_UNAVAILABLE),
-)
 _LOST = "look at the address, or begin at the overview"
 _LOST_API = "look at the path and its ids; `/api/v1/openapi.json` has every call"
 _RETRY_AFTER = {HTTPStatus.SERVICE_UNAVAILABLE: 5}
@@ -63,12 +56,27 @@ class ForbiddenError(StreamSwarmError):
     """Who asks may not do this."""
 
 
+class VersionMissingError(StreamSwarmError):
+    """A change does not say what it is based on."""
+
+
 class TooManyRequestsError(Exception):
     """Who asks has asked too often; `retry_after_s` tells when to come back."""
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__("too many requests")
         self.retry_after_s = retry_after_s
+
+
+_STATUS: tuple[tuple[type[StreamSwarmError], HTTPStatus], ...] = (
+    (VersionMissingError, HTTPStatus.PRECONDITION_REQUIRED),
+    (NotFoundError, HTTPStatus.NOT_FOUND),
+    (ConflictError, HTTPStatus.CONFLICT),
+    (LockedError, HTTPStatus.TOO_MANY_REQUESTS),
+    (DatabaseUnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (SchemaError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (ConfigurationError, HTTPStatus.SERVICE_UNAVAILABLE),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +157,8 @@ def init_app(app: Flask) -> None:
             (status for kind, status in _STATUS if isinstance(error, kind)),
             HTTPStatus.INTERNAL_SERVER_ERROR,
         )
+        if isinstance(error, ChangedError) and "If-Match" in request.headers:
+            status = HTTPStatus.PRECONDITION_FAILED
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("%s %s: %s", request.method, shown(request.path, 200), error)
         return answer(Fault(status=status, message=error.message, mend=error.mend))

@@ -3,7 +3,7 @@
 One connection per process listens to PostgreSQL; what it hears is handed to every open stream, at most one event
 a second each. Events are hints: a page that hears one fetches what it lacks, and after any break it fetches anew,
 so nothing depends on an event having arrived. Each stream holds a thread of the server; so there is a hard cap, for all
-and for each viewer, beyond which the answer is 503 and pages poll instead.
+and for each viewer, beyond which the answer is 503 and pages poll instead. A stream ends within seconds of its session.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from psycopg2 import Error as DriverError
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
+from controller.settings import Settings
 from controller.store.channels import OPERATIONS, RESULTS
-from web.auth import principal, requires
+from web.auth import principal, requires, sessions
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +36,10 @@ HEARTBEAT_S = 15.0
 COALESCE_S = 1.0
 #: Streams of one viewer, a user or a token: nobody can take every place.
 MOST_PER_VIEWER = 8
-#: A stream ends after this time and the browser opens the next: whoever was logged out is noticed then.
+#: A stream ends after this time and the browser opens the next: places that nobody reads from become free.
 LIFE_S = 600.0
+#: So often it is asked of the database which sessions go on; streams of others end.
+CHECK_S = 5.0
 _RETRY_S = 2.0
 #: An event that names more tests than this says "all" instead.
 _MOST_TESTS = 500
@@ -62,9 +66,11 @@ class Update:
 class Stream:
     """One open stream: collects what is new until it is asked."""
 
-    def __init__(self, *, listening: bool, viewer: str = "") -> None:
+    def __init__(self, *, listening: bool, viewer: str = "", session: str = "") -> None:
         #: Whom it counts for.
         self.viewer = viewer
+        #: The session with which it ends; empty when it hangs on none.
+        self.session = session
         self._changed = threading.Condition()
         # A stream begins with "anything may be new", as soon as the database is heard.
         self._tests: set[int] | None = None if listening else set()
@@ -131,9 +137,14 @@ class Hub:
     Its thread starts with the first stream, after the server has forked, and ends with the last.
     """
 
-    def __init__(self, engine: Engine, *, capacity: int) -> None:
+    def __init__(
+        self, engine: Engine, *, capacity: int, going_on: Callable[[frozenset[str]], frozenset[str]]
+    ) -> None:
         self.capacity = capacity
         self._engine = engine
+        #: Returns those of some sessions that go on.
+        self._going_on = going_on
+        self._check_due = 0.0
         self._lock = threading.Lock()
         self._streams: set[Stream] = set()
         self._thread: threading.Thread | None = None
@@ -145,13 +156,13 @@ class Hub:
         """How many streams are open."""
         return len(self._streams)
 
-    def open(self, viewer: str) -> Stream:
-        """Return a new stream for a viewer or raise StreamsFullError."""
+    def open(self, viewer: str, session: str) -> Stream:
+        """Return a new stream for a viewer, which ends with the session, or raise StreamsFullError."""
         with self._lock:
             own = sum(stream.viewer == viewer for stream in self._streams)
             if self._stopped or len(self._streams) >= self.capacity or own >= MOST_PER_VIEWER:
                 raise StreamsFullError
-            stream = Stream(listening=self._listening, viewer=viewer)
+            stream = Stream(listening=self._listening, viewer=viewer, session=session)
             self._streams.add(stream)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="live", daemon=True)
@@ -208,9 +219,12 @@ class Hub:
             driver.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
             with driver.cursor() as cursor:
                 cursor.execute(f'LISTEN "{RESULTS}"; LISTEN "{OPERATIONS}"')
+            self._end_revoked()
             self._tell_listening(True)
             self._tell(None)
             while self._streams and not self._stopped:
+                if time.monotonic() >= self._check_due:
+                    self._end_revoked()
                 ready, _, _ = select.select([driver], [], [], 1.0)
                 if not ready:
                     continue
@@ -225,6 +239,17 @@ class Hub:
                     self._tell_operations(parse_payloads(heard[OPERATIONS]))
         finally:
             connection.close()
+
+    def _end_revoked(self) -> None:
+        """End the streams whose session is over: logged out, idle for too long, its user changed."""
+        with self._lock:
+            held = frozenset(stream.session for stream in self._streams if stream.session)
+        over = held - self._going_on(held) if held else held
+        with self._lock:
+            for stream in self._streams:
+                if stream.session in over:
+                    stream.end()
+        self._check_due = time.monotonic() + CHECK_S
 
     def _tell(self, tests: frozenset[int] | None) -> None:
         with self._lock:
@@ -272,7 +297,8 @@ def events(
     while not stream.ended and clock() < end:
         update = stream.wait(heartbeat_s)
         if update is None:
-            yield ": still here\n\n"
+            # An event and not a comment: pages that hear none for a while know that the connection is dead.
+            yield "event: alive\ndata: {}\n\n"
             continue
         if not update.listening:
             yield "event: waiting\ndata: {}\n\n"
@@ -286,9 +312,16 @@ def events(
         sleep(coalesce_s)
 
 
-def init_app(app: Any, engine: Engine, *, threads: int) -> Hub:
+def init_app(app: Any, engine: Engine, settings: Settings) -> Hub:
     """Give the application its hub; the cap leaves threads for pages."""
-    hub = Hub(engine, capacity=max(1, threads - THREADS_FOR_PAGES))
+    idle = sessions.idle_of(settings)
+
+    def going_on(cookies: frozenset[str]) -> frozenset[str]:
+        with Session(engine) as database:
+            return sessions.going_on(database, cookies, idle=idle)
+
+    capacity = max(1, settings.web_threads - THREADS_FOR_PAGES)
+    hub = Hub(engine, capacity=capacity, going_on=going_on)
     app.extensions["live"] = hub
     app.register_blueprint(blueprint)
     return hub
@@ -299,8 +332,9 @@ def init_app(app: Any, engine: Engine, *, threads: int) -> Hub:
 def stream() -> Response:
     """Open a stream of events, or answer 503 when every place is taken."""
     hub: Hub = current_app.extensions["live"]
+    found = principal()
     try:
-        opened = hub.open(principal().key)
+        opened = hub.open(found.key, found.session)
     except StreamsFullError:
         return Response(
             "Every place for live updates is taken; the page asks every few seconds instead.\n",

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 #: Seconds that open requests are given at the end; live streams are ended at once.
 _GRACE_S = 5
 _BACKLOG = 512
+#: Seconds that what was sent may lie unread at a client: then the connection is closed, and its thread is free again.
+_UNREAD_S = 30.0
 
 
 def serve(settings: Settings) -> NoReturn:
@@ -48,8 +50,11 @@ def serve(settings: Settings) -> NoReturn:
     raise SystemExit(0)
 
 
-def listen(settings: Settings) -> socket.socket:
-    """Return the listening socket, so that a port in use is told clearly and at once."""
+def listen(settings: Settings, *, unread_s: float = _UNREAD_S) -> socket.socket:
+    """Return the listening socket, so that a port in use is told clearly and at once.
+
+    Connections that it accepts end when a client leaves unread what it is sent for `unread_s`.
+    """
     host, port = split_address(settings.web_listen, what="STREAMSWARM_WEB_LISTEN")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -63,6 +68,8 @@ def listen(settings: Settings) -> socket.socket:
         ) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(unread_s * 1000))
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as error:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from worker.wire import readiness
+from worker.wire import readiness, stamps
 
 T = TypeVar("T")
 
@@ -22,4 +22,5 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 async def _watched(main: Coroutine[Any, Any, T]) -> T:
     readiness.keep_watch()
-    return await main
+    with stamps.kept_on():
+        return await main

@@ -6,7 +6,6 @@ can log in any more.
 
 from __future__ import annotations
 
-import secrets
 from typing import TextIO
 
 import click
@@ -15,7 +14,7 @@ from sqlalchemy.orm import Session
 from controller.cli.database import local_session
 from controller.errors import NotFoundError
 from controller.settings import Settings
-from controller.store.commands import login_links, tokens, users
+from controller.store.commands import login_links, passwords, tokens, users
 from controller.store.commands.audit import SYSTEM
 from controller.store.queries import users as queries
 
@@ -40,7 +39,7 @@ def list_users() -> None:
 @click.option("--email", default=None)
 def create(name: str, role: str, email: str | None) -> None:
     """Make a user with a generated password, which is shown once."""
-    password = secrets.token_urlsafe(15)
+    password = passwords.generate()
     with local_session(Settings.load()) as session:
         users.create(
             session, {"name": name, "email": email, "role": role, "password": password}, actor=SYSTEM
@@ -70,12 +69,15 @@ def first(password_file: TextIO | None) -> None:
 
 @user.command()
 @click.argument("name")
-def password(name: str) -> None:
-    """Give a user a new generated password, which is shown once, and end the user's sessions."""
-    fresh = secrets.token_urlsafe(15)
+def reset(name: str) -> None:
+    """Let a user in again: a new generated password, which is shown once, an active account and no lock-out.
+
+    The user's sessions and login links end; API tokens stay.
+    """
+    fresh = passwords.generate()
     with local_session(Settings.load()) as session:
-        users.set_password(session, _find(session, name).id, fresh, actor=SYSTEM)
-    click.echo(f"{name}: password {fresh} (shown only now)")
+        found = users.reset(session, _find(session, name).id, fresh, actor=SYSTEM)
+    click.echo(f"{found.name}: password {fresh} (shown only now)")
 
 
 @user.command("login-link")

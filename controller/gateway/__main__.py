@@ -37,7 +37,7 @@ def _allow_many_sessions() -> None:
 def _poll_in_one_thread() -> None:
     """Have gRPC take what comes in on one thread instead of handing each packet on to one of a pool.
 
-    Thousands of workers ping twice a minute; waking a thread of the pool for every ping took half as much again as the
+    Thousands of workers ping every 40 s; waking a thread of the pool for every ping took half as much again as the
     rest of an idle gateway. gRPC reads the variable when it is imported; what the environment says stands.
     """
     os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")

@@ -111,7 +111,7 @@ def _welcome(ready: Ready, *, detached: bool) -> str:
     ]
     if ready.password is None:
         lines.append(
-            f"  Account      {ready.administrator} (password as set; a new one: streamswarm user password {ready.administrator})"
+            f"  Account      {ready.administrator} (password as set; a new one: streamswarm user reset {ready.administrator})"
         )
     else:
         lines.append(f"  Account      {ready.administrator}, password {ready.password} (shown only now)")

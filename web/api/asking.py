@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from werkzeug.routing import IntegerConverter
 
 from controller.checking import MAX_ID, Checker
+from controller.errors import ChangedError
 from streamswarm.contract import InvalidInputError, Problem
 from streamswarm.targets import shown
 from web.api.describing import Schema, current_description
+from web.errors import VersionMissingError
 
 #: Largest body of a call, bytes.
 MAX_BODY = 256 * 1024
 _DEEPEST = 12
+_TAG = re.compile(r'(?:W/)?"([^"]*)"\Z')
 #: Longest range of time that one call may ask for: longer than anything was measured, and still reckoned at once.
 LONGEST_RANGE = dt.timedelta(days=50 * 366)
 
@@ -65,21 +69,40 @@ def body(*, optional: bool = False) -> Mapping[str, Any]:
     return value
 
 
-def take_version(values: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """Split the version that a change is based on off its fields: `version`, or else the header `If-Match`."""
+def take_version(values: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+    """Split the version that a change is based on off its fields: `version`, or else the header `If-Match`.
+
+    None means any version (`If-Match: *`). Raises VersionMissingError when neither is there.
+    """
     fields = dict(values)
-    tag = request.headers.get("If-Match", "").strip().removeprefix("W/").strip('"')
-    seen = fields.pop("version", int(tag) if tag.isascii() and tag.isdigit() and len(tag) < 10 else None)
-    if isinstance(seen, bool) or not isinstance(seen, int):
-        raise InvalidInputError(
-            [
-                Problem(
-                    path="version",
-                    message="is missing; send the `version` that you have read, so that no change of others is lost",
-                )
-            ]
+    if "version" in fields:
+        seen = fields.pop("version")
+        if isinstance(seen, bool) or not isinstance(seen, int):
+            raise InvalidInputError([Problem(path="version", message="must be a whole number")])
+        return fields, seen
+    if "If-Match" not in request.headers:
+        raise VersionMissingError(
+            "the change does not say which version it is based on, so a change of others could be lost",
+            mend="send the `version` that you have read, or its `ETag` in the header `If-Match`",
         )
-    return fields, seen
+    tag = asked_state()
+    if tag is None:
+        return fields, None
+    if not tag.isascii() or not tag.isdigit() or len(tag) >= 10:
+        raise ChangedError(f"there is no version `{shown(tag)}`", mend="send the `ETag` that you have read")
+    return fields, int(tag)
+
+
+def asked_state() -> str | None:
+    """Return the tag in the header `If-Match` that a change is based on; None for any state: no header, or `*`."""
+    text = request.headers.get("If-Match", "*").strip()
+    if text == "*":
+        return None
+    # Proxies that compress make weak tags of ours.
+    found = _TAG.match(text)
+    if found is None:
+        raise BadRequest("The header If-Match must be `*` or one tag in quotes, as an `ETag` was sent.")
+    return found[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ from controller.store import operation_words
 from controller.store.operation_notes import ENDS, OUTCOMES, TASK_STATES
 from controller.store.queries.users import ROLES
 from streamswarm import contract
-from web.api.describing import ID, UUID, Schema, said
+from web.api.describing import ID, LINES, NAMED, UUID, Schema, said
 from web.api.schemas import kind_specs
 
-_NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 100}
-_TEXT: Schema = {"type": ["string", "null"], "maxLength": 2000}
+_NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 100, "pattern": NAMED}
+_TEXT: Schema = {"type": ["string", "null"], "maxLength": 2000, "pattern": LINES}
 _WORD: Schema = {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9_.:/-]{0,61}[A-Za-z0-9])?$"}
 _WORDS: Schema = {"type": ["array", "null"], "items": _WORD, "maxItems": MAX_TAGS}
 _LABELS: Schema = {"type": ["object", "null"], "additionalProperties": _WORD, "maxProperties": MAX_TAGS}

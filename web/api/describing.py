@@ -15,7 +15,12 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 _MARK = "streamswarm_description"
 
-TEXT: Schema = {"type": "string", "maxLength": 200}
+#: Printable text on one line; the same with more than spaces in it; and the same on several lines.
+LINE = r"^[^\x00-\x1f\x7f-\x9f\xad]*$"
+NAMED = r"^[ \xa0]*[^\x00-\x20\x7f-\xa0\xad][^\x00-\x1f\x7f-\x9f\xad]*$"
+LINES = r"^[^\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad]*$"
+
+TEXT: Schema = {"type": "string", "maxLength": 200, "pattern": LINE}
 FLAG: Schema = {"type": "boolean"}
 ID: Schema = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
 UUID: Schema = {"type": "string", "format": "uuid"}
@@ -30,7 +35,7 @@ PAGING: Mapping[str, Schema] = {
         "default": DEFAULT_LIMIT,
         "description": "Size of the page.",
     },
-    "cursor": {"type": "string", "description": "`next_cursor` of the page before."},
+    "cursor": {"type": "string", "format": "cursor", "description": "`next_cursor` of the page before."},
 }
 
 
@@ -59,6 +64,8 @@ class Description:
     also: Mapping[int, str] = field(default_factory=dict)
     #: Whether the call may meet a conflict.
     conflicts: bool = False
+    #: Whether the answer carries an ETag; then a change takes it as `If-Match`.
+    tagged: bool = False
 
 
 def described(
@@ -72,6 +79,7 @@ def described(
     content: str = "application/json",
     also: Mapping[int, str] | None = None,
     conflicts: bool = False,
+    tagged: bool = False,
 ) -> Callable[[View], View]:
     """Describe a view. `paged` adds `limit` and `cursor` and makes the answer a page of `answers`."""
     description = Description(
@@ -83,6 +91,7 @@ def described(
         content=content,
         also=also or {},
         conflicts=conflicts,
+        tagged=tagged,
     )
 
     def mark(view: View) -> View:

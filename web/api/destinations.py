@@ -34,7 +34,7 @@ def list_destinations() -> Response:
 
 @blueprint.post("/destinations")
 @requires("operator")
-@described(body=bodies.DESTINATION, answers=_SHOWN, status=201, conflicts=True)
+@described(body=bodies.DESTINATION, answers=_SHOWN, status=201, conflicts=True, tagged=True)
 def create_destination() -> Response:
     """Make a destination."""
     values = body()
@@ -45,7 +45,7 @@ def create_destination() -> Response:
 
 @blueprint.get("/destinations/<id:destination_id>")
 @requires("viewer")
-@described(answers=_SHOWN)
+@described(answers=_SHOWN, tagged=True)
 def show_destination(destination_id: int) -> Response:
     """Show one destination."""
     with transaction() as database:
@@ -55,7 +55,9 @@ def show_destination(destination_id: int) -> Response:
 
 @blueprint.patch("/destinations/<id:destination_id>")
 @requires("operator")
-@described(body=bodies.change(bodies.DESTINATION, versioned=True), answers=_SHOWN, conflicts=True)
+@described(
+    body=bodies.change(bodies.DESTINATION, versioned=True), answers=_SHOWN, conflicts=True, tagged=True
+)
 def update_destination(destination_id: int) -> Response:
     """Change the fields sent."""
     values, seen = take_version(body())

@@ -54,6 +54,22 @@ def change_own_password() -> tuple[str, int]:
     return "", 204
 
 
+@blueprint.post("/me/end-sessions")
+@requires("viewer")
+@described(body=bodies.NOTHING, body_optional=True, status=204)
+def end_own_sessions() -> tuple[str, int]:
+    """Log oneself out on every browser, this one included; a token cannot."""
+    found = principal()
+    if found.user_id is None or found.by_token:
+        raise ForbiddenError(
+            "a token has no sessions", mend="log in, or have an administrator end the user's"
+        )
+    body(optional=True)
+    with transaction() as database:
+        commands.end_sessions(database, found.user_id, actor=found.actor)
+    return "", 204
+
+
 def _password(checker: Checker, name: str) -> str:
     value = checker.value(name)
     if not isinstance(value, str):

@@ -67,6 +67,9 @@ def document(app: Flask) -> dict[str, Any]:
                 }
             },
             "headers": {
+                "ETag": _text_header(
+                    "The state of the object, for `If-Match` of a change that is based on it."
+                ),
                 "RateLimit": _text_header('What is left of the limit: `"calls";r=599;t=12`.'),
                 "RateLimit-Policy": _text_header('The limit: `"calls";q=600;w=60`.'),
                 "Retry-After": {
@@ -104,11 +107,21 @@ _FAULTS = {
         "conflict",
         "Not possible in this state: changed meanwhile, name taken, in use, last administrator.",
     ),
+    412: ("changed", "Changed since it had the tag in If-Match."),
     413: ("large", "The body is too large."),
     415: ("type", "The body is not JSON."),
     422: ("invalid", "An input is wrong; `errors` has every fault with its path."),
+    428: ("unbased", "The change does not say what it is based on: neither `version` nor If-Match."),
     429: ("many", "Too many calls; `Retry-After` tells when to come back."),
     503: ("away", "The database is away or of another release; this mends itself when it is back."),
+}
+
+
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "schema": {"type": "string", "pattern": '^(\\*|"[0-9a-f]{1,16}")$'},
+    "description": "The ETag of the state that the change is based on, or `*` for any.",
 }
 
 
@@ -124,7 +137,11 @@ def _operation(app: Flask, rule: Rule, method: str) -> dict[str, Any]:
         "tags": [_tag(rule)],
         "summary": " ".join(summary.split()).removesuffix("."),
         "x-role": role,
-        "parameters": [*_path_parameters(rule), *_query_parameters(description)],
+        "parameters": [
+            *_path_parameters(rule),
+            *_query_parameters(description),
+            *([_IF_MATCH] if _takes_tag(method, description) else []),
+        ],
         "responses": _responses(rule, method, description, role),
     }
     if more:
@@ -137,6 +154,10 @@ def _operation(app: Flask, rule: Rule, method: str) -> dict[str, Any]:
             "content": {"application/json": {"schema": description.body}},
         }
     return operation
+
+
+def _takes_tag(method: str, description: Description) -> bool:
+    return method == "PATCH" and description.tagged
 
 
 def _tag(rule: Rule) -> str:
@@ -166,9 +187,8 @@ def _responses(rule: Rule, method: str, description: Description, role: str | No
     good: dict[str, Any] = {"description": HTTPStatus(description.status).phrase}
     if description.answers is not None:
         good["content"] = {description.content: {"schema": description.answers}}
-    good["headers"] = {
-        name: {"$ref": f"#/components/headers/{name}"} for name in ("RateLimit", "RateLimit-Policy")
-    }
+    told = ("RateLimit", "RateLimit-Policy", *(["ETag"] if description.tagged else []))
+    good["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in told}
     answers: dict[str, Any] = {str(description.status): good}
     for status, text in description.also.items():
         answers[str(status)] = {**good, "description": text}
@@ -179,6 +199,8 @@ def _responses(rule: Rule, method: str, description: Description, role: str | No
     faults |= {400, 413, 415} if description.body is not None else set()
     faults |= {400} if method != "GET" else set()
     faults |= {409} if description.conflicts else set()
+    if _takes_tag(method, description):
+        faults |= {412, 428} if "version" in (description.body or {})["properties"] else {412}
     for status in sorted(faults):
         answers.setdefault(str(status), {"$ref": f"#/components/responses/{_FAULTS[status][0]}"})
     return answers

@@ -91,7 +91,7 @@ def list_tests() -> Response:
 
 @blueprint.post("/tests")
 @requires("operator")
-@described(body=bodies.TEST, answers=_ANSWER, status=201, conflicts=True)
+@described(body=bodies.TEST, answers=_ANSWER, status=201, conflicts=True, tagged=True)
 def create_test() -> Response:
     """Make a test."""
     values = body()
@@ -102,7 +102,7 @@ def create_test() -> Response:
 
 @blueprint.get("/tests/<id:test_id>")
 @requires("viewer")
-@described(answers=_WHOLE)
+@described(answers=_WHOLE, tagged=True)
 def show_test(test_id: int) -> Response:
     """Show one test."""
     with transaction() as database:
@@ -115,7 +115,7 @@ def show_test(test_id: int) -> Response:
 
 @blueprint.patch("/tests/<id:test_id>")
 @requires("operator")
-@described(body=bodies.change(bodies.TEST, versioned=True), answers=_ANSWER, conflicts=True)
+@described(body=bodies.change(bodies.TEST, versioned=True), answers=_ANSWER, conflicts=True, tagged=True)
 def update_test(test_id: int) -> Response:
     """Change the fields sent, each as a whole."""
     values, seen = take_version(body())
@@ -139,7 +139,7 @@ def delete_test(test_id: int) -> tuple[str, int]:
 
 @blueprint.post("/tests/<id:test_id>/pause")
 @requires("operator")
-@described(body=bodies.NOTHING, body_optional=True, answers=_ANSWER)
+@described(body=bodies.NOTHING, body_optional=True, answers=_ANSWER, tagged=True)
 def pause_test(test_id: int) -> Response:
     """Stop its runs until it is resumed."""
     body(optional=True)
@@ -150,7 +150,7 @@ def pause_test(test_id: int) -> Response:
 
 @blueprint.post("/tests/<id:test_id>/resume")
 @requires("operator")
-@described(body=bodies.NOTHING, body_optional=True, answers=_ANSWER)
+@described(body=bodies.NOTHING, body_optional=True, answers=_ANSWER, tagged=True)
 def resume_test(test_id: int) -> Response:
     """Let it run again."""
     body(optional=True)

@@ -11,8 +11,8 @@ from controller.store.commands import tokens as commands
 from controller.store.queries import tokens
 from controller.store.queries.tokens import TokenRecord
 from web.api import bodies
-from web.api.asking import Query, body
-from web.api.blueprint import blueprint, listed
+from web.api.asking import Query, asked_state, body
+from web.api.blueprint import blueprint, listed, shown_state
 from web.api.describing import described
 from web.api.schemas import record as schema_of
 from web.auth import Principal, principal, requires
@@ -58,24 +58,24 @@ def create_token() -> tuple[Response, int]:
 
 @blueprint.get("/tokens/<id:token_id>")
 @requires("viewer")
-@described(answers=_SHOWN)
+@described(answers=_SHOWN, tagged=True)
 def show_token(token_id: int) -> Response:
     """Show one token."""
     found = _caretaker()
     with transaction() as database:
-        return jsonify(plain(_own(database, token_id, found)))
+        return _answer(_own(database, token_id, found))
 
 
 @blueprint.patch("/tokens/<id:token_id>")
 @requires("viewer")
-@described(body=bodies.TOKEN_CHANGE, answers=_SHOWN, conflicts=True)
+@described(body=bodies.TOKEN_CHANGE, answers=_SHOWN, conflicts=True, tagged=True)
 def update_token(token_id: int) -> Response:
     """Change name, description or end of a token."""
     found, values = _caretaker(), body()
     with transaction() as database:
         _own(database, token_id, found)
-        record = commands.update(database, token_id, values, actor=found.actor)
-    return jsonify(plain(record))
+        record = commands.update(database, token_id, values, actor=found.actor, seen=asked_state())
+    return _answer(record)
 
 
 @blueprint.post("/tokens/<id:token_id>/regenerate")
@@ -102,6 +102,10 @@ def revoke_token(token_id: int) -> Response:
         _own(database, token_id, found)
         record = commands.revoke(database, token_id, actor=found.actor)
     return jsonify(plain(record))
+
+
+def _answer(record: TokenRecord) -> Response:
+    return shown_state(record, plain(record), commands.CHANGEABLE)
 
 
 def _caretaker() -> Principal:

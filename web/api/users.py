@@ -11,8 +11,8 @@ from controller.store.commands import users as commands
 from controller.store.queries import users
 from controller.store.queries.users import UserRecord
 from web.api import bodies
-from web.api.asking import Query, body
-from web.api.blueprint import blueprint
+from web.api.asking import Query, asked_state, body
+from web.api.blueprint import blueprint, shown_state
 from web.api.describing import described
 from web.api.schemas import closed, listed
 from web.api.schemas import record as schema_of
@@ -35,33 +35,35 @@ def list_users() -> Response:
 
 @blueprint.post("/users")
 @requires("admin")
-@described(body=bodies.USER, answers=_SHOWN, status=201, conflicts=True)
-def create_user() -> tuple[Response, int]:
+@described(body=bodies.USER, answers=_SHOWN, status=201, conflicts=True, tagged=True)
+def create_user() -> Response:
     """Make a user."""
     values = body()
     with transaction() as database:
         record = commands.create(database, values, actor=principal().actor)
-    return jsonify(_shown(record)), 201
+    return _answer(record, 201)
 
 
 @blueprint.get("/users/<id:user_id>")
 @requires("admin")
-@described(answers=_SHOWN)
+@described(answers=_SHOWN, tagged=True)
 def show_user(user_id: int) -> Response:
     """Show one user."""
     with transaction() as database:
-        return jsonify(_shown(users.get(database, user_id)))
+        return _answer(users.get(database, user_id))
 
 
 @blueprint.patch("/users/<id:user_id>")
 @requires("admin")
-@described(body=bodies.USER_CHANGE, answers=_SHOWN, conflicts=True)
+@described(body=bodies.USER_CHANGE, answers=_SHOWN, conflicts=True, tagged=True)
 def update_user(user_id: int) -> Response:
     """Change name, e-mail address, role or activation."""
     values, found = body(), principal()
     with transaction() as database:
-        record = commands.update(database, user_id, values, actor=found.actor, by_user=found.user_id)
-    return jsonify(_shown(record))
+        record = commands.update(
+            database, user_id, values, actor=found.actor, by_user=found.user_id, seen=asked_state()
+        )
+    return _answer(record)
 
 
 @blueprint.delete("/users/<id:user_id>")
@@ -90,6 +92,17 @@ def set_password(user_id: int) -> Response:
     return jsonify(_shown(record))
 
 
+@blueprint.post("/users/<id:user_id>/end-sessions")
+@requires("admin")
+@described(body=bodies.NOTHING, body_optional=True, answers=_SHOWN)
+def end_sessions(user_id: int) -> Response:
+    """Log a user out on every browser."""
+    body(optional=True)
+    with transaction() as database:
+        record = commands.end_sessions(database, user_id, actor=principal().actor)
+    return jsonify(_shown(record))
+
+
 @blueprint.post("/users/<id:user_id>/login-link")
 @requires("admin")
 @described(
@@ -107,6 +120,10 @@ def create_login_link(user_id: int) -> tuple[Response, int]:
         name = users.get(database, user_id).name
         token = login_links.create_login_link(database, name, minutes=minutes, actor=principal().actor)
     return jsonify({"path": f"{login_links.PATH}{token}", "minutes": minutes}), 201
+
+
+def _answer(record: UserRecord, status: int = 200) -> Response:
+    return shown_state(record, _shown(record), commands.FIELDS, status)
 
 
 def _shown(record: UserRecord) -> dict[str, object]:

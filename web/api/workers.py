@@ -12,8 +12,8 @@ from controller.store.queries import quarantine, workers
 from controller.store.queries.quarantine import RefusedResult
 from controller.store.queries.workers import WorkerRecord
 from web.api import bodies
-from web.api.asking import Query, body
-from web.api.blueprint import blueprint, listed
+from web.api.asking import Query, asked_state, body
+from web.api.blueprint import blueprint, listed, shown_state
 from web.api.describing import FLAG, TEXT, described, said
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
@@ -53,11 +53,11 @@ def list_workers() -> Response:
 
 @blueprint.get("/workers/<uuid:worker_id>")
 @requires("viewer")
-@described(answers=_SHOWN)
+@described(answers=_SHOWN, tagged=True)
 def show_worker(worker_id: uuid.UUID) -> Response:
     """Show one worker."""
     with transaction() as database:
-        return jsonify(plain(workers.get(database, worker_id)))
+        return _answer(workers.get(database, worker_id))
 
 
 @blueprint.get("/workers/<uuid:worker_id>/quarantine")
@@ -76,13 +76,13 @@ def list_refused_results(worker_id: uuid.UUID) -> Response:
 
 @blueprint.patch("/workers/<uuid:worker_id>")
 @requires("operator")
-@described(body=bodies.WORKER, answers=_SHOWN, conflicts=True)
+@described(body=bodies.WORKER, answers=_SHOWN, conflicts=True, tagged=True)
 def update_worker(worker_id: uuid.UUID) -> Response:
     """Change name, site, labels, groups or the policy that is intended for it."""
     values = body()
     with transaction() as database:
-        record = commands.update(database, worker_id, values, actor=principal().actor)
-    return jsonify(plain(record))
+        record = commands.update(database, worker_id, values, actor=principal().actor, seen=asked_state())
+    return _answer(record)
 
 
 @blueprint.post("/workers/<uuid:worker_id>/revoke")
@@ -131,3 +131,7 @@ def delete_worker(worker_id: uuid.UUID) -> tuple[str, int]:
     with transaction() as database:
         commands.delete(database, worker_id, actor=principal().actor, with_data=bool(with_data))
     return "", 204
+
+
+def _answer(record: WorkerRecord) -> Response:
+    return shown_state(record, plain(record), commands.FIELDS)

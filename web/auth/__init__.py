@@ -33,7 +33,11 @@ def read_key(settings: Settings) -> bytes:
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Give the application sessions, the guard and the pages for logging in and out."""
+    """Give the application sessions, the guard and the pages for logging in and out.
+
+    Raises ConfigurationError for development mode where others could reach the dashboard.
+    """
+    settings.check_web()
     key = read_key(settings)
     limits = Limits()
     app.extensions["streamswarm.limits"] = limits

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import flask_login
-from flask import g, request, session
+from flask import current_app, g, request, session
 
-from controller.store.commands import tokens
+from controller.settings import Settings, is_loopback
+from controller.store.commands import tokens, users
 from controller.store.commands.audit import Actor
-from controller.store.queries.users import Role, allows
+from controller.store.queries.users import Role, allows, by_name
 from web.auth.sessions import SessionUser
 from web.database import transaction
 from web.errors import API, NotLoggedInError
@@ -28,6 +30,10 @@ class Principal:
     user_id: int | None
     #: Whether it came with a bearer token instead of a session.
     by_token: bool
+    #: What the cookie of its session carries; empty without one.
+    session: str = ""
+    #: Let in without a login, in development mode.
+    development: bool = False
 
     @property
     def key(self) -> str:
@@ -47,7 +53,10 @@ def client_address() -> str:
 def current() -> Principal | None:
     """Return who asks, None when nobody is logged in; asked of the database once a request."""
     if "principal" not in g:
-        g.principal = _by_token() if "Authorization" in request.headers and _is_api() else _by_session()
+        if "Authorization" in request.headers and _is_api():
+            g.principal = _by_token()
+        else:
+            g.principal = _by_session() or _by_development()
     found: Principal | None = g.principal
     return found
 
@@ -96,4 +105,34 @@ def _by_session() -> Principal | None:
         actor=Actor(name=f"user:{user.record.name}", address=client_address()),
         user_id=user.record.id,
         by_token=False,
+        session=user.get_id(),
+    )
+
+
+def _by_development() -> Principal | None:
+    """In development mode, take who asks from this machine for the first administrator."""
+    settings: Settings = current_app.extensions["streamswarm.settings"]
+    if not settings.web_development or not _asks_from_here():
+        return None
+    with transaction() as database:
+        user = by_name(database, users.first_administrator(database))
+    if user is None:
+        return None
+    return Principal(
+        name=user.name,
+        role=user.role,
+        actor=Actor(name=f"development:{user.name}", address=client_address()),
+        user_id=user.id,
+        by_token=False,
+        development=True,
+    )
+
+
+def _asks_from_here() -> bool:
+    """Whether a request comes from this machine itself: not through a proxy, nor under a name that others gave it."""
+    forwarded = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+    return (
+        is_loopback(client_address())
+        and is_loopback(urlsplit(f"//{request.host}").hostname or "")
+        and not any(name in request.headers for name in forwarded)
     )

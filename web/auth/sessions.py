@@ -8,6 +8,7 @@ something: pages that refresh themselves do not count.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import flask_login
@@ -57,8 +58,7 @@ def init_app(app: Flask, settings: Settings, key: bytes) -> None:
     app.session_interface = _Sessions()
     manager = flask_login.LoginManager()
     manager.init_app(app)
-    minutes = settings.web_session_minutes
-    idle = dt.timedelta(minutes=minutes) if minutes else None
+    idle = idle_of(settings)
 
     @manager.user_loader  # type: ignore[untyped-decorator]
     def load(cookie: str) -> SessionUser | None:
@@ -68,6 +68,24 @@ def init_app(app: Flask, settings: Settings, key: bytes) -> None:
         if record is None or generation != str(record.session_generation):
             return None
         return SessionUser(record, session_id)
+
+
+def idle_of(settings: Settings) -> dt.timedelta | None:
+    """Return how long a session may go without activity, None for any time."""
+    minutes = settings.web_session_minutes
+    return dt.timedelta(minutes=minutes) if minutes else None
+
+
+def going_on(database: Session, cookies: Collection[str], *, idle: dt.timedelta | None) -> frozenset[str]:
+    """Return those of what cookies carry (`SessionUser.get_id`) whose sessions go on."""
+    sought = {cookie.partition(".")[0] for cookie in cookies}
+    found = web_sessions.generations(database, sought, idle=idle)
+    return frozenset(
+        cookie
+        for cookie in cookies
+        for session_id, _, generation in (cookie.partition("."),)
+        if generation == str(found.get(session_id))
+    )
 
 
 def start(user: UserRecord) -> None:

@@ -139,7 +139,7 @@ class _Run:
             except _SpentError:
                 confirmed, self._given_up = False, True
             self._fill(search, confirmed)
-            if self._spec.locate and search.limited:
+            if self._spec.locate and search.limited and not self._given_up:
                 await self._locate(search.passing + 1)
         finally:
             self._count()
@@ -153,9 +153,14 @@ class _Run:
                 self.metrics,
                 reason=probe_pb2.FAILURE_REASON_CANNOT_SEND,
             )
-        doubt = "" if confirmed else "; losses beside them leave this uncertain"
         if self._given_up:
-            doubt = f"; {_CONTRADICTION}"
+            raise network_failure(
+                f"the path to {self._address} was not found to carry {wanted} bytes, as the test wants: it carries "
+                f"{search.passing} at least; {_CONTRADICTION}",
+                self.metrics,
+                reason=probe_pb2.FAILURE_REASON_OUT_OF_BOUNDS,
+            )
+        doubt = "" if confirmed else "; losses beside them leave this uncertain"
         raise network_failure(
             f"the path to {self._address} carries packets of {search.passing} bytes at most; "
             f"the test wants {wanted}{doubt}",
@@ -319,15 +324,18 @@ class _Run:
 
     def _fill(self, search: Search, confirmed: bool) -> None:
         metrics = self.metrics
-        metrics.path_mtu_bytes = search.passing
         metrics.confirmed = confirmed
+        if self._given_up:  # what is between the sizes that passed and vanished was not looked at
+            self._detail["finding"] = f"the path carries {search.passing} bytes at least; {_CONTRADICTION}"
+            return
+        metrics.path_mtu_bytes = search.passing
         metrics.black_hole = search.vanishing is not None
         if search.vanishing is not None:
             metrics.black_hole_bytes = search.vanishing
         if self._reports and search.reported is not None:
             metrics.reported_mtu_bytes = search.reported
             metrics.report_right = search.reported == search.passing
-        self._detail["finding"] = _finding(metrics) if not self._given_up else _at_least(metrics)
+        self._detail["finding"] = _finding(metrics)
 
     def _count(self) -> None:
         metrics, prober = self.metrics, self._prober
@@ -338,11 +346,6 @@ class _Run:
         metrics.packets_received = prober.packets_received
         metrics.bytes_sent = prober.bytes_sent
         metrics.bytes_received = prober.bytes_received
-
-
-def _at_least(metrics: MtuResult) -> str:
-    """Say in one sentence what was found until the search was given up."""
-    return f"the path carries {metrics.path_mtu_bytes} bytes at least; {_CONTRADICTION}"
 
 
 def _finding(metrics: MtuResult) -> str:

@@ -187,7 +187,7 @@ async def _talk(connection: Connection, spec: TcpSpec, metrics: TcpResult, where
         if len(talk.received) >= _LONGEST_EXPECTED_BYTES:
             closed = f"in its first {_LONGEST_EXPECTED_BYTES} bytes"
         raise _unmet(talk, closed, spec, where)
-    return (talk.first_ns - talk.ready_ns) / 1e6 if talk.first_ns else None
+    return max(0, talk.first_ns - talk.ready_ns) / 1e6 if talk.first_ns else None
 
 
 @dataclass(kw_only=True)

@@ -163,13 +163,12 @@ class _Run:
     async def _secure(self) -> None:
         if urlsplit(self._target.url or "").scheme != "https":
             return
-        started_ns = time.perf_counter_ns()
         context = tls.client_context(verify=self._spec.verify_tls, alpn=tls.HTTP1)
         with tls.handshake_failures(self._where, self._metrics):
-            await self._within(
+            took_ns = await self._within(
                 self._stream.start_tls(context, self._target.host), "the TLS handshake did not end"
             )
-        self._metrics.tls_ms = (time.perf_counter_ns() - started_ns) / 1e6
+        self._metrics.tls_ms = took_ns / 1e6
 
     async def _download(self) -> None:
         await self._within(self._http.begin(self._request(), with_body=False), "the request was not taken")

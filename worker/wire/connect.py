@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -22,6 +23,7 @@ from worker.failures import (
     vantage_failure,
 )
 from worker.probing import IPAddress, ProbeFailure
+from worker.wire import stamps, tcp_info
 from worker.wire.addresses import endpoint, family_of, set_dscp, socket_address
 from worker.wire.readiness import writable
 from worker.wire.source import BY_ROUTES, Source
@@ -36,11 +38,13 @@ _UNDER_WAY = {errno.EALREADY, errno.EINPROGRESS}
 class Connection:
     """An open connection; whoever holds it closes the socket."""
 
-    #: Connected and non-blocking.
+    #: Connected and non-blocking; what it receives has the kernel's stamps, where there are any.
     sock: socket.socket
     #: Instants of the connect call and of the connection being established, by time.perf_counter_ns.
     started_ns: int
     connected_ns: int
+    #: How much later the event loop came to know of it.
+    late_ns: int
 
     @property
     def connect_ms(self) -> float:
@@ -63,6 +67,9 @@ async def connect(
     Without a time-out the caller has one of its own around the call. `on_socket` sees the socket before anything is
     sent, to bind it or to watch it; what it raises as OSError is an error of this host.
 
+    A worker with other things to do learns late that a connection is there: it was after the connect call had returned
+    by the kernel's round-trip time at the latest.
+
     A refusal is the target's, a time-out or an ICMP error the network's. An error that the connect call itself
     returns comes from this host's routing or rules: the vantage's.
     """
@@ -74,6 +81,9 @@ async def connect(
         source.bind(sock)
         # Small writes (a query, a request) must not wait for the answer to an earlier one.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if stamps.SUPPORTED:
+            with contextlib.suppress(OSError):  # there are none: what comes is timed when it is read
+                stamps.enable_receiving(sock)
         if on_socket is not None:
             on_socket(sock)
         target = socket_address(address, port)
@@ -83,9 +93,12 @@ async def connect(
             raise failure_at_once(OSError(code, os.strerror(code)), endpoint(address, port), metrics)
         # A handshake with a near host may be over by now; the way through the event loop would be added to its time.
         code = sock.connect_ex(target) if code else 0
-        connected_ns = time.perf_counter_ns()
+        connected_ns = known_ns = time.perf_counter_ns()
         if code in _UNDER_WAY:
-            connected_ns = await writable(sock, timeout_s)
+            ready_ns = await writable(sock, timeout_s)
+            known_ns = time.perf_counter_ns()
+            handshake_ns = _handshake_ns(sock)
+            connected_ns = ready_ns if handshake_ns is None else min(ready_ns, connected_ns + handshake_ns)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code not in (0, errno.EISCONN):
             raise failure_of(OSError(code, os.strerror(code)), endpoint(address, port), metrics)
@@ -101,7 +114,18 @@ async def connect(
     except BaseException:
         sock.close()
         raise
-    return Connection(sock=sock, started_ns=started_ns, connected_ns=connected_ns)
+    return Connection(
+        sock=sock, started_ns=started_ns, connected_ns=connected_ns, late_ns=known_ns - connected_ns
+    )
+
+
+def _handshake_ns(sock: socket.socket) -> int | None:
+    """Return the longest that a handshake can have taken by the kernel's clock; None where that is not known."""
+    info = tcp_info.read(sock)
+    # The kernel counts from the last SYN, in whole microseconds.
+    if info is None or info.rtt_us is None or info.total_retrans != 0:
+        return None
+    return (info.rtt_us + 1) * 1000
 
 
 def _open(address: IPAddress, metrics: Any) -> socket.socket:

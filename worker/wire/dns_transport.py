@@ -153,7 +153,10 @@ class OpenStream:
         self._stream: ByteStream | None = None
 
     async def open(self) -> tuple[ByteStream, int]:
-        """Return a new stream and the instant at which its connection was begun; raises ProbeFailure or SpentError."""
+        """Return a new stream and the instant at which its connection was begun, later by what this worker was late since.
+
+        Raises ProbeFailure or SpentError.
+        """
         server, traffic = self._server, self._traffic
         traffic.volume.room(1)
         if self._secure:
@@ -167,7 +170,7 @@ class OpenStream:
         stream = self._stream = ByteStream(connection.sock, traffic.volume)
         if self._secure:
             await self._shake_hands(stream)
-        return stream, connection.started_ns
+        return stream, connection.started_ns + connection.late_ns + stream.late_ns
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -180,14 +183,15 @@ class OpenStream:
 
     async def _shake_hands(self, stream: ByteStream) -> None:
         server = self._server
-        started_ns = time.perf_counter_ns()
         try:
             with tls.handshake_failures(server.where, name=server.name):
-                await stream.start_tls(tls.client_context(verify=server.verify, alpn=self._alpn), server.name)
+                took_ns = await stream.start_tls(
+                    tls.client_context(verify=server.verify, alpn=self._alpn), server.name
+                )
         except OSError as error:
             raise failure_of(error, server.where) from error
         if self._traffic.tls_ms is None:
-            self._traffic.tls_ms = (time.perf_counter_ns() - started_ns) / 1e6
+            self._traffic.tls_ms = took_ns / 1e6
 
 
 class StreamTransport:

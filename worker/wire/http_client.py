@@ -6,7 +6,6 @@ import contextlib
 import functools
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
 
 from streamswarm.targets import shown
@@ -48,6 +47,8 @@ class HttpLine:
         self.doing = "connecting to"
         self.connect_ms: float | None = None
         self.tls_ms: float | None = None
+        #: How much later than connection and TLS handshake went on, this worker came to know of it, in sum.
+        self.late_ns = 0
         self.tls_version: str | None = None
         self.cert_days_left: float | None = None
         self._stream: ByteStream | None = None
@@ -90,7 +91,7 @@ class HttpLine:
         await prepare(version, secure=server_name is not None, verify=verify)
         connection = await connect(self.address, self._port, timeout_s=None, dscp=dscp, source=source)
         self._sock = connection.sock
-        self.connect_ms = connection.connect_ms
+        self.connect_ms, self.late_ns = connection.connect_ms, connection.late_ns
         stream = self._stream = ByteStream(connection.sock, self._volume)
         agreed = version == "2"
         if server_name is not None:
@@ -133,13 +134,15 @@ class HttpLine:
     async def _secure(
         self, stream: ByteStream, url: str, server_name: str, version: str, *, verify: bool
     ) -> None:
-        started_ns = time.perf_counter_ns()
         try:
             with tls.handshake_failures(shown(url)):
-                await stream.start_tls(tls.client_context(verify=verify, alpn=_OFFERS[version]), server_name)
+                took_ns = await stream.start_tls(
+                    tls.client_context(verify=verify, alpn=_OFFERS[version]), server_name
+                )
         except OSError as error:
             raise failure_of(error, self.where) from error
-        self.tls_ms = (time.perf_counter_ns() - started_ns) / 1e6
+        self.tls_ms = took_ns / 1e6
+        self.late_ns += stream.late_ns
         if stream.tls is not None:
             self.tls_version = stream.tls.version()
             certificate = stream.tls.getpeercert(binary_form=True)

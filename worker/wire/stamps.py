@@ -37,6 +37,8 @@ _ANCILLARY_BYTES = 512
 _QUOTED_BYTES = 2048
 #: Wall clock and monotonic clock may drift this far apart while a packet is under way before a step is assumed.
 STEP_NS = 200_000
+#: The wall clock may be slewed by one part in so many.
+_MOST_SLEWED = 2_000
 
 #: Whether this system has the error queue and its stamps.
 SUPPORTED = sys.platform.startswith("linux")
@@ -76,6 +78,8 @@ class QueuedError:
     quoted: bytes
     #: What the kernel says beside: of a packet that was too big the MTU that the router reported.
     info: int = 0
+    #: The kernel's receive stamp of the ICMP error.
+    stamped_ns: int | None = None
 
 
 def now() -> Instant:
@@ -132,6 +136,47 @@ def enable_errors(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
 
 
+class Arrivals:
+    """When the kernel had what a socket received, by time.perf_counter_ns: its stamps are of the wall clock.
+
+    A stamp that comes with several packets is that of the last. What has no stamp, or one that is not believed since the
+    wall clock was set, came when it was read.
+    """
+
+    __slots__ = ("_latest_ns", "_offset_ns", "_read_ns")
+
+    def __init__(self) -> None:
+        self._read_ns = time.perf_counter_ns()
+        self._offset_ns = time.time_ns() - self._read_ns
+        self._latest_ns = self._read_ns
+
+    def begin(self) -> None:
+        """Take what comes from now on for an answer to what is sent now: it did not come before."""
+        self._latest_ns = time.perf_counter_ns()
+
+    def take(self, stamp_ns: int | None, read_ns: int) -> int:
+        """Return when something came that bears a stamp and was there at `read_ns`, and not before what came earlier."""
+        offset_ns = time.time_ns() - time.perf_counter_ns()
+        drift_ns = abs(offset_ns - self._offset_ns)
+        believed = drift_ns <= STEP_NS + (read_ns - self._read_ns) // _MOST_SLEWED
+        self._offset_ns, self._read_ns = offset_ns, read_ns
+        came_ns = min(read_ns, stamp_ns - offset_ns) if believed and stamp_ns is not None else read_ns
+        self._latest_ns = max(self._latest_ns, came_ns)
+        return self._latest_ns
+
+
+@contextlib.contextmanager
+def kept_on() -> Iterator[None]:
+    """Have the kernel stamp what is received from the beginning: it is slow to begin, and ends with the last who asks."""
+    if not SUPPORTED:
+        yield
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        with contextlib.suppress(OSError):  # there are no stamps, as every socket finds out for itself
+            enable_receiving(asking)
+        yield
+
+
 def stamp_in(ancillary: Ancillary) -> int | None:
     """Return the software stamp among ancillary data, in wall-clock nanoseconds."""
     for level, kind, data in ancillary:
@@ -175,6 +220,7 @@ def parse_queued(data: bytes, ancillary: Ancillary) -> TransmitStamp | QueuedErr
             offender=_offender(content[_EXTENDED_ERROR.size :]),
             quoted=data,
             info=info,
+            stamped_ns=stamp_in(ancillary),
         )
     return None
 

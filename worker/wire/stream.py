@@ -17,14 +17,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from worker.wire import stamps
 from worker.wire.readiness import either, readable, writable
-from worker.wire.volume import Volume
+from worker.wire.volume import SpentError, Volume
 
 _CHUNK_BYTES = 16_384
 #: What a peer can have sent that is not read, at most as systems begin (Linux: the second of `net.ipv4.tcp_rmem`).
 UNREAD_BYTES = 131_072
 #: What is taken in of an answer while its request is still being sent.
-_MOST_EARLY_BYTES = 1_048_576
+_MOST_EARLY_BYTES = 131_072
+#: Room for the kernel's stamps beside what is received.
+_ANCILLARY_BYTES = 128
 #: A peer that always has more to say must not keep every other run from being served: so long it may in a row.
 _TURN_NS = 5_000_000
 
@@ -47,8 +50,11 @@ class ByteStream:
         #: What came while something was being sent, each with its instant; and its bytes.
         self._early: deque[tuple[int, bytes]] = deque()
         self._early_bytes = 0
+        self._arrivals = stamps.Arrivals()
         #: Instant at which the bytes last received came in, by time.perf_counter_ns.
         self.received_ns = 0
+        #: How much later they and all before them were read, and how long others had their turn meanwhile, in sum.
+        self.late_ns = 0
         #: Bytes that went over the socket: payload of the TCP connection, TLS included.
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -58,8 +64,12 @@ class ByteStream:
         """The TLS session, or None in the clear."""
         return self._tls
 
-    async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
-        """Shake hands; raises ssl.SSLError, or PeerClosedError when the peer hangs up meanwhile."""
+    async def start_tls(self, context: ssl.SSLContext, server_name: str) -> int:
+        """Shake hands; return the nanoseconds that it took, less those by which this worker was late.
+
+        Raises ssl.SSLError, or PeerClosedError when the peer hangs up meanwhile.
+        """
+        began_ns = time.perf_counter_ns() - self.late_ns
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
@@ -75,9 +85,11 @@ class ByteStream:
                 raise
         await self._flush()
         self._tls = tls
+        return time.perf_counter_ns() - self.late_ns - began_ns
 
     async def send(self, data: bytes) -> None:
         """Send everything."""
+        self._arrivals.begin()
         if self._tls is None:
             await self._write(data)
             return
@@ -110,8 +122,10 @@ class ByteStream:
     async def send_unless(self, data: bytes, refused: Callable[[bytes], bool]) -> bool:
         """Send everything; False when the peer said something by which it was refused, before or while it took no more.
 
-        What it says meanwhile is left for `receive`; of a peer that closes its side nothing more is to be expected.
+        What it says meanwhile is left for `receive`; of a peer that closes its side nothing more is to be expected. Raises
+        SpentError when it says much, and takes nothing.
         """
+        self._arrivals.begin()
         if self.overhears(refused):
             return False
         if self._tls is not None:
@@ -123,8 +137,11 @@ class ByteStream:
                 count = self._send(left)
             except BlockingIOError:
                 if self._early_bytes >= _MOST_EARLY_BYTES:
-                    await writable(self._sock)
-                    continue
+                    # Neither side would go on: who sends back what it is sent takes no more until that is read.
+                    raise SpentError(
+                        f"it sent {self._early_bytes} bytes while it had not taken the whole request; "
+                        "use a destination that takes what it is sent before it answers"
+                    ) from None
                 await either(self._sock)
                 if self.overhears(refused):
                     return False
@@ -139,8 +156,10 @@ class ByteStream:
     async def give_way(self) -> None:
         """Let other runs go on, if this one has long been busy without waiting; to be called for each piece of work."""
         if time.perf_counter_ns() - self._turn_began_ns >= _TURN_NS:
+            left_ns = time.perf_counter_ns()
             await asyncio.sleep(0)
             self._turn_began_ns = time.perf_counter_ns()
+            self.late_ns += self._turn_began_ns - left_ns
 
     async def receive(self, limit: int = _CHUNK_BYTES) -> bytes:
         """Return the next bytes, empty at the end of the stream."""
@@ -167,8 +186,7 @@ class ByteStream:
     def _take_now(self) -> bytes | None:
         data: bytes | None = None
         with contextlib.suppress(BlockingIOError):
-            data = self._sock.recv(self._volume.room(_CHUNK_BYTES))
-            self.received_ns = time.perf_counter_ns()
+            data = self._take_in(self._volume.room(_CHUNK_BYTES))
             self._count_received(len(data))
         if self._tls is None:
             return data
@@ -239,8 +257,7 @@ class ByteStream:
     async def _read(self, limit: int = _CHUNK_BYTES) -> bytes:
         limit = self._volume.room(limit)
         try:
-            data = self._sock.recv(limit)
-            self.received_ns = time.perf_counter_ns()
+            data = self._take_in(limit)
         except BlockingIOError:
             data = await self._wait_and_read(limit)
         else:
@@ -252,9 +269,15 @@ class ByteStream:
         while True:
             ready_ns = await readable(self._sock)
             self._turn_began_ns = time.perf_counter_ns()
-            try:
-                data = self._sock.recv(limit)
-            except BlockingIOError:
-                continue
-            self.received_ns = ready_ns
-            return data
+            with contextlib.suppress(BlockingIOError):
+                return self._take_in(limit, ready_ns)
+
+    def _take_in(self, limit: int, ready_ns: int | None = None) -> bytes:
+        """Read what is there, or was at `ready_ns`, with the instant at which it came."""
+        data, ancillary, _flags, _address = self._sock.recvmsg(limit, _ANCILLARY_BYTES)
+        read_ns = time.perf_counter_ns()
+        self.received_ns = self._arrivals.take(stamps.stamp_in(ancillary), ready_ns or read_ns)
+        # What came in a turn of others has that counted already.
+        began_ns = self._turn_began_ns if ready_ns is None else 0
+        self.late_ns += read_ns - max(self.received_ns, began_ns)
+        return data

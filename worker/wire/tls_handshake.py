@@ -38,6 +38,7 @@ class HandshakeError(Exception):
 class Handshake:
     """What was agreed on, and what the server sent."""
 
+    #: Less what this worker was late meanwhile.
     elapsed_ns: int
     #: 1.0, 1.1, 1.2 or 1.3; None for one that is not known here.
     version: float | None
@@ -62,7 +63,7 @@ async def shake_hands(
     if not _is_address(server_name):  # RFC 6066, section 3: addresses are not asked for
         connection.set_tlsext_host_name(server_name.encode("ascii"))
     connection.request_ocsp()
-    started_ns = time.perf_counter_ns()
+    began_ns = time.perf_counter_ns() - stream.late_ns
     while True:
         try:
             connection.do_handshake()
@@ -78,7 +79,7 @@ async def shake_hands(
                 await _flush(connection, stream)
             raise HandshakeError(_words(error)) from error
     await _flush(connection, stream)
-    elapsed_ns = time.perf_counter_ns() - started_ns
+    elapsed_ns = time.perf_counter_ns() - stream.late_ns - began_ns
     return Handshake(
         elapsed_ns=elapsed_ns,
         version=_NUMBERS.get(connection.get_protocol_version_name()),

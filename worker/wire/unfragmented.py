@@ -57,6 +57,18 @@ class Verdict:
     octet: int | None = None
 
 
+class _Sent:
+    """The instant at which a packet leaves, which is that of its making."""
+
+    def __init__(self) -> None:
+        self._at_ns = time.perf_counter_ns()
+        self._arrivals = stamps.Arrivals()
+
+    def rtt_ms(self, stamp_ns: int | None) -> float:
+        """Return the time until what came for it, by the kernel's receive stamp where there is one."""
+        return (self._arrivals.take(stamp_ns, time.perf_counter_ns()) - self._at_ns) / 1e6
+
+
 class Prober:
     """Sends to one address; counts what it sends and gets."""
 
@@ -80,7 +92,7 @@ class Prober:
         with self._open(ttl) as sock:
             request = self._request(sock, size - self._header)
             data = request if self._method == "icmp" else request[_HEADER.size :]
-            sent_ns = time.perf_counter_ns()
+            sent = _Sent()
             try:
                 self._hand_over(sock, data)
             except OSError as error:
@@ -89,7 +101,7 @@ class Prober:
                 raise
             self.packets_sent += 1
             self.bytes_sent += size
-            return await self._listen(sock, request, sent_ns, wait_s)
+            return await self._listen(sock, request, sent, wait_s)
 
     def _hand_over(self, sock: socket.socket, data: bytes) -> None:
         if self._is_raw(sock):
@@ -127,6 +139,8 @@ class Prober:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
             else:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+            if stamps.SUPPORTED:
+                stamps.enable_receiving(sock)
             options.receive_octets(sock)
             options.set_dont_fragment(sock, True)
             set_dscp(sock, self._dscp)
@@ -166,10 +180,10 @@ class Prober:
             and message[4:] == request[4:]
         )
 
-    async def _listen(self, sock: socket.socket, request: bytes, sent_ns: int, wait_s: float) -> Verdict:
+    async def _listen(self, sock: socket.socket, request: bytes, sent: _Sent, wait_s: float) -> Verdict:
         deadline = time.monotonic() + wait_s
         while True:
-            verdict = self._read(sock, request, sent_ns)
+            verdict = self._read(sock, request, sent)
             if verdict is not None:
                 return verdict
             # Whatever else comes meanwhile: the wait ends at its time.
@@ -179,9 +193,9 @@ class Prober:
             try:
                 await readable(sock, left_s)
             except asyncio.TimeoutError:
-                return self._read(sock, request, sent_ns) or Verdict(fate="silent")
+                return self._read(sock, request, sent) or Verdict(fate="silent")
 
-    def _read(self, sock: socket.socket, request: bytes, sent_ns: int) -> Verdict | None:
+    def _read(self, sock: socket.socket, request: bytes, sent: _Sent) -> Verdict | None:
         """Read what is there, for a turn; return the fate once it is known."""
         turn = Turn()
         while turn.goes_on():
@@ -191,14 +205,14 @@ class Prober:
                 break
             except OSError:
                 # The short form of what stands in the error queue.
-                verdict = self._read_errors(sock, request, sent_ns)
+                verdict = self._read_errors(sock, request, sent)
                 if verdict is not None:
                     return verdict
                 continue
             raw = self._is_raw(sock)
             error = errors.parse(self._address.version, data, str(sender[0])) if raw else None
             if error is not None:
-                verdict = self._take_error(error, request, sent_ns)
+                verdict = self._take_error(error, stamps.stamp_in(ancillary), request, sent)
                 if verdict is not None:
                     return verdict
             elif raw and not self._is_from_there(sender):
@@ -208,20 +222,20 @@ class Prober:
                 # An IPv4 packet comes with its header by a raw socket.
                 whole = raw and self._address.version == 4
                 self.bytes_received += len(data) + (0 if whole else self._header)
-                return self._passed(sent_ns, options.octet_in(ancillary))
-        return self._read_errors(sock, request, sent_ns)
+                return self._passed(sent, stamps.stamp_in(ancillary), options.octet_in(ancillary))
+        return self._read_errors(sock, request, sent)
 
-    def _read_errors(self, sock: socket.socket, request: bytes, sent_ns: int) -> Verdict | None:
+    def _read_errors(self, sock: socket.socket, request: bytes, sent: _Sent) -> Verdict | None:
         for entry in stamps.read_error_queue(sock):
             if not isinstance(entry, stamps.QueuedError) or entry.origin not in (2, 3):
                 continue
             queued = errors.queued(entry, b"", self._address.version)
-            verdict = self._take_error(queued._replace(low=self._low()), request, sent_ns)
+            verdict = self._take_error(queued._replace(low=self._low()), entry.stamped_ns, request, sent)
             if verdict is not None:
                 return verdict
         return None
 
-    def _take_error(self, error: Error, request: bytes, sent_ns: int) -> Verdict | None:
+    def _take_error(self, error: Error, stamp_ns: int | None, request: bytes, sent: _Sent) -> Verdict | None:
         """Return what an ICMP error makes of the request; None when it quotes another."""
         if self._method == "icmp":
             # Routers need not quote more than 8 bytes (RFC 792): identifier and sequence number, and the cookie as far as
@@ -233,7 +247,7 @@ class Prober:
                 return None
         self.packets_received += 1
         self.bytes_received += error.size
-        return self._judge(error, sent_ns)
+        return self._judge(error, stamp_ns, sent)
 
     def _low(self) -> bytes:
         return self._address.packed[-4:]
@@ -241,7 +255,7 @@ class Prober:
     def _is_from_there(self, sender: tuple[str, int]) -> bool:
         return ipaddress.ip_address(sender[0].partition("%")[0]).packed == self._address.packed
 
-    def _judge(self, error: Error, sent_ns: int) -> Verdict:
+    def _judge(self, error: Error, stamp_ns: int | None, sent: _Sent) -> Verdict:
         version = self._address.version
         kind = (error.type, error.code) if version == 4 else (error.type,)
         if kind in ((3, 4), (2,)):
@@ -250,10 +264,9 @@ class Prober:
             return Verdict(fate="expired", reporter=error.offender)
         closed = (error.type, error.code) == ((3, 3) if version == 4 else (1, 4))
         if self._method == "udp" and closed and error.offender == str(self._address).partition("%")[0]:
-            return self._passed(sent_ns)
+            return self._passed(sent, stamp_ns)
         words = icmp_messages.error_name(version, error.type, error.code)
         return Verdict(fate="refused", reporter=error.offender, words=words)
 
-    def _passed(self, sent_ns: int, octet: int | None = None) -> Verdict:
-        rtt_ms = (time.perf_counter_ns() - sent_ns) / 1e6
-        return Verdict(fate="passed", reporter=str(self._address), rtt_ms=rtt_ms, octet=octet)
+    def _passed(self, sent: _Sent, stamp_ns: int | None, octet: int | None = None) -> Verdict:
+        return Verdict(fate="passed", reporter=str(self._address), rtt_ms=sent.rtt_ms(stamp_ns), octet=octet)

@@ -17,7 +17,7 @@ from controller.store.entities import AuditEntry
 class Actor:
     """On whose behalf something is changed."""
 
-    #: `user:<name>`, `token:<name>` or `system`.
+    #: `user:<name>`, `token:<name>`, `development:<name>` (nobody had to log in) or `system`.
     name: str
     #: Address of the client, where there is one.
     address: str = ""

@@ -37,9 +37,9 @@ def create(session: Session, values: Mapping[str, Any], *, actor: Actor) -> Dest
 
 
 def update(
-    session: Session, destination_id: int, values: Mapping[str, Any], *, seen: int, actor: Actor
+    session: Session, destination_id: int, values: Mapping[str, Any], *, seen: int | None, actor: Actor
 ) -> DestinationRecord:
-    """Change the fields given; `seen` is the version that the change is based on."""
+    """Change the fields given; `seen` is the version that the change is based on, None for any."""
     entity = _locked(session, destination_id)
     check_version(entity, seen, "the destination")
     checked = _check(values, wanted=tuple(name for name in FIELDS if name in values))

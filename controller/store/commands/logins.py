@@ -27,7 +27,7 @@ ACCOUNT_FAILURES = 5
 #: Failures within the window after which an address is locked for every account.
 ADDRESS_FAILURES = 30
 _LOCKED = "too many failed logins"
-_LOCKED_MEND = f"wait {WINDOW.seconds // 60} minutes, or have an administrator make a login link: streamswarm user login-link"
+_LOCKED_MEND = f"wait {WINDOW.seconds // 60} minutes, or have it lifted on the controller's machine: streamswarm user reset"
 
 
 class LockedError(StreamSwarmError):

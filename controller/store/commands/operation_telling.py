@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from controller.checking import Checker
 from controller.errors import ConflictError
+from controller.store.commands import audit
 from controller.store.commands import operation_progress as progress
 from controller.store.commands.audit import Actor
 from controller.store.commands.operations import claimed
@@ -53,6 +54,7 @@ def finish(
     claim = claimed(session, operation_id, version, actor=actor)
     if not progress.finish(session, claim, state=state, error=error, mend=mend):
         raise ConflictError(f"operation {operation_id} is over, or its version is another")
+    audit.record(session, actor, "operation.finish", "operation", operation_id, {"state": state})
     return operations.get(session, operation_id)
 
 

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from controller.errors import ConflictError
+from controller.errors import ChangedError, ConflictError
+from controller.plain import plain
 from controller.store.entities import Destination, Test
 from streamswarm.targets import shown
 
+_MEND = "read it again, look at what has changed, and repeat the change"
 
-def check_version(entity: Destination | Test, seen: int, what: str) -> None:
-    """Raise ConflictError unless the caller has seen the version that the locked row has."""
-    if entity.version != seen:
-        raise ConflictError(
+
+def check_version(entity: Destination | Test, seen: int | None, what: str) -> None:
+    """Raise ChangedError unless the caller has seen the version that the locked row has; None is any version."""
+    if seen is not None and entity.version != seen:
+        raise ChangedError(
             f"{what} `{shown(entity.name)}` has changed meanwhile: it is at version {entity.version}, not {seen}",
-            mend="read it again, look at what has changed, and repeat the change",
+            mend=_MEND,
         )
+
+
+def state_of(entity: Any, fields: Sequence[str]) -> str:
+    """Return a short text that tells what these fields of an entity, or of its record, hold."""
+    text = json.dumps([plain(getattr(entity, name)) for name in fields], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_state(entity: Any, fields: Sequence[str], seen: str | None, what: str) -> None:
+    """Raise ChangedError unless the caller has seen what these fields of the locked row hold; None is anything."""
+    if seen is not None and seen != state_of(entity, fields):
+        raise ChangedError(f"{what} `{shown(entity.name)}` has changed meanwhile", mend=_MEND)
 
 
 def flush_unique(session: Session, what: str, name: str, constraint: str) -> None:

@@ -43,9 +43,9 @@ def create(session: Session, values: Mapping[str, Any], *, actor: Actor) -> Test
 
 
 def update(
-    session: Session, test_id: int, values: Mapping[str, Any], *, seen: int, actor: Actor
+    session: Session, test_id: int, values: Mapping[str, Any], *, seen: int | None, actor: Actor
 ) -> TestRecord:
-    """Change the fields given, each as a whole; `seen` is the version that the change is based on.
+    """Change the fields given, each as a whole; `seen` is the version that the change is based on, None for any.
 
     The kind of a test is what its results are of, so it cannot change.
     """

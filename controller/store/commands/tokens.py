@@ -18,6 +18,7 @@ from controller.checking import Checker
 from controller.errors import ConflictError, NotFoundError
 from controller.store.commands import audit
 from controller.store.commands.audit import SYSTEM, Actor
+from controller.store.commands.saving import check_state
 from controller.store.commands.secret_files import write_secret
 from controller.store.entities import ApiToken, User
 from controller.store.queries import tokens
@@ -88,9 +89,15 @@ def ensure_local(session: Session, file: Path) -> None:
     write_secret(file, token.encode())
 
 
-def update(session: Session, token_id: int, values: Mapping[str, Any], *, actor: Actor) -> TokenRecord:
-    """Change name, description or end of a token that is still good. Its scope is what it was given for, for good."""
+def update(
+    session: Session, token_id: int, values: Mapping[str, Any], *, actor: Actor, seen: str | None = None
+) -> TokenRecord:
+    """Change name, description or end of a token that is still good. Its scope is what it was given for, for good.
+
+    `seen` is the state (`saving.state_of` the changeable fields) that the change is based on, None for any.
+    """
     entity = _locked(session, token_id)
+    check_state(entity, CHANGEABLE, seen, "the token")
     checker = Checker(values, CHANGEABLE)
     readers: dict[str, Callable[[], Any]] = {
         "name": checker.name,

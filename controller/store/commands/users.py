@@ -6,15 +6,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sqlalchemy import delete as delete_from
 from sqlalchemy import func, select, text
+from sqlalchemy import update as update_all
 from sqlalchemy.orm import Session
 
 from controller.checking import Checker
 from controller.errors import ConflictError, NotFoundError
 from controller.store.commands import audit, passwords
 from controller.store.commands.audit import SYSTEM, Actor
-from controller.store.commands.saving import flush_unique
-from controller.store.entities import User
+from controller.store.commands.saving import check_state, flush_unique
+from controller.store.entities import LoginAttempt, LoginLink, User
 from controller.store.queries import users
 from controller.store.queries.users import ROLES, UserRecord
 from streamswarm.contract import InvalidInputError, Problem
@@ -47,13 +49,21 @@ def create(session: Session, values: Mapping[str, Any], *, actor: Actor) -> User
 
 
 def update(
-    session: Session, user_id: int, values: Mapping[str, Any], *, actor: Actor, by_user: int | None
+    session: Session,
+    user_id: int,
+    values: Mapping[str, Any],
+    *,
+    actor: Actor,
+    by_user: int | None,
+    seen: str | None = None,
 ) -> UserRecord:
     """Change the fields given. `by_user` is the id of the user who asks, None for a token or the system.
 
-    A changed role or activation ends the user's sessions.
+    A changed role or activation ends the user's sessions. `seen` is the state (`saving.state_of` the fields) that the
+    change is based on, None for any.
     """
     entity = _locked(session, user_id)
+    check_state(entity, FIELDS, seen, "the user")
     checker = Checker(values, FIELDS)
     checked = _check(checker, wanted=tuple(name for name in FIELDS if name in values))
     checker.done()
@@ -83,6 +93,26 @@ def change_password(session: Session, user_id: int, *, old: str, new: str, actor
 def set_password(session: Session, user_id: int, password: str, *, actor: Actor) -> UserRecord:
     """Give a user another password, which ends all sessions of the user; for administrators."""
     return _set_password(session, _locked(session, user_id), password, "password", actor)
+
+
+def reset(session: Session, user_id: int, password: str, *, actor: Actor) -> UserRecord:
+    """Let a user in again who cannot get in: another password, an active account, no lock-out.
+
+    All sessions and one-time links of the user end.
+    """
+    entity = _locked(session, user_id)
+    session.execute(delete_from(LoginAttempt).where(LoginAttempt.account == entity.name.lower()))
+    if not entity.active:
+        entity.active = True
+        audit.record(
+            session,
+            actor,
+            "user.update",
+            "user",
+            entity.id,
+            {"name": entity.name, "active": {"from": False, "to": True}},
+        )
+    return _set_password(session, entity, password, "password", actor)
 
 
 def end_sessions(session: Session, user_id: int, *, actor: Actor) -> UserRecord:
@@ -171,6 +201,12 @@ def _set_password(session: Session, entity: User, new: str, path: str, actor: Ac
         raise InvalidInputError([Problem(path=path, message=problem)])
     entity.password_hash = passwords.hash_password(new)
     entity.session_generation += 1
+    # Whoever made themselves a link while they knew the old one must not come back with it.
+    session.execute(
+        update_all(LoginLink)
+        .where(LoginLink.user_id == entity.id, LoginLink.used_at.is_(None))
+        .values(expires_at=func.now())
+    )
     session.flush()
     audit.record(session, actor, "user.change_password", "user", entity.id, {"name": entity.name})
     return users.record(entity)

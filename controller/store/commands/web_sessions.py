@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import secrets
+from collections.abc import Collection
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from controller.store.entities import User, WebSession
@@ -38,18 +39,11 @@ def resume(
 
     `idle` is how long it may go without activity, None for any time; `active` notes that this is activity.
     """
-    found = select(User, WebSession.seen_at < func.now() - _NOTED).join(
-        WebSession, WebSession.user_id == User.id
-    )
-    found = found.where(
-        WebSession.id_hash == _hash(session_id),
-        WebSession.ended_at.is_(None),
-        WebSession.created_at > func.now() - LIFE,
-        User.active,
-    )
-    if idle is not None:
-        found = found.where(WebSession.seen_at > func.now() - idle)
-    row = session.execute(found).one_or_none()
+    row = session.execute(
+        select(User, WebSession.seen_at < func.now() - _NOTED)
+        .join(WebSession, WebSession.user_id == User.id)
+        .where(WebSession.id_hash == _hash(session_id), *_goes_on(idle))
+    ).one_or_none()
     if row is None:
         return None
     if active and row[1]:
@@ -61,6 +55,19 @@ def resume(
     return users.record(row[0])
 
 
+def generations(
+    session: Session, session_ids: Collection[str], *, idle: dt.timedelta | None
+) -> dict[str, int]:
+    """Return the session generation of the user of each of these sessions that goes on; is no activity."""
+    by_hash = {_hash(session_id): session_id for session_id in session_ids}
+    rows = session.execute(
+        select(WebSession.id_hash, User.session_generation)
+        .join(User, User.id == WebSession.user_id)
+        .where(WebSession.id_hash.in_(by_hash), *_goes_on(idle))
+    )
+    return {by_hash[bytes(row.id_hash)]: row.session_generation for row in rows}
+
+
 def end(session: Session, session_id: str) -> None:
     """End a session: from now on its cookie, and every copy of it, lets nobody in."""
     session.execute(
@@ -68,6 +75,18 @@ def end(session: Session, session_id: str) -> None:
         .where(WebSession.id_hash == _hash(session_id), WebSession.ended_at.is_(None))
         .values(ended_at=func.now())
     )
+
+
+def _goes_on(idle: dt.timedelta | None) -> list[ColumnElement[bool]]:
+    """What holds of a session that has not ended, and of its user."""
+    conditions = [
+        WebSession.ended_at.is_(None),
+        WebSession.created_at > func.now() - LIFE,
+        User.active.is_(True),
+    ]
+    if idle is not None:
+        conditions.append(WebSession.seen_at > func.now() - idle)
+    return conditions
 
 
 def _hash(session_id: str) -> bytes:

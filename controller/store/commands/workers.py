@@ -14,6 +14,7 @@ from controller.errors import ConflictError, NotFoundError
 from controller.store import queue
 from controller.store.commands import audit, enrolment
 from controller.store.commands.audit import Actor
+from controller.store.commands.saving import check_state
 from controller.store.entities import Drain, Worker
 from controller.store.queries import workers
 from controller.store.queries.workers import WorkerRecord
@@ -27,10 +28,19 @@ _MOST_KEYS, _MOST_ENTRIES, _LONGEST_ENTRY = 50, 1000, 300
 
 
 def update(
-    session: Session, worker_id: uuid.UUID, values: Mapping[str, Any], *, actor: Actor
+    session: Session,
+    worker_id: uuid.UUID,
+    values: Mapping[str, Any],
+    *,
+    actor: Actor,
+    seen: str | None = None,
 ) -> WorkerRecord:
-    """Change the name, site, labels, groups or intended policy of a worker; tests that select by them are planned anew."""
+    """Change the name, site, labels, groups or intended policy of a worker; tests that select by them are planned anew.
+
+    `seen` is the state (`saving.state_of` the fields) that the change is based on, None for any.
+    """
     entity = _locked(session, worker_id)
+    check_state(entity, FIELDS, seen, "the worker")
     checker = Checker(values, FIELDS)
     readers: dict[str, Callable[[], Any]] = {
         "name": checker.name,

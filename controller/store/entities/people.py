@@ -104,7 +104,7 @@ class AuditEntry(Base):
 
     id: Mapped[int] = id_column()
     at: Mapped[dt.datetime] = now_column()
-    #: `user:<name>`, `token:<name>` or `system`.
+    #: `user:<name>`, `token:<name>`, `development:<name>` (nobody had to log in) or `system`.
     actor: Mapped[str]
     address: Mapped[str] = mapped_column(server_default="")
     #: A verb and an object: `test.create`, `worker.revoke`, `login.failed`.

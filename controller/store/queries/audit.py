@@ -20,7 +20,7 @@ class AuditRecord:
 
     id: int
     at: dt.datetime
-    #: `user:<name>`, `token:<name>` or `system`.
+    #: `user:<name>`, `token:<name>`, `development:<name>` (nobody had to log in) or `system`.
     actor: str
     address: str
     #: A verb and an object: `test.create`.

@@ -16,6 +16,8 @@ from support.surroundings import clean_environment
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 
+#: The socket for which the kernel stamps what is received, from the beginning on; nothing goes through it.
+_FOR_STAMPS = "opened a socket: (<socket.socket fd=-1, family=0, type=0, proto=0>, 2, 2, 0)\n"
 #: The worker's command line, with an ear on every socket of the internet that is made or used, and every name looked up.
 _SPIED = """
 import socket, sys
@@ -153,8 +155,9 @@ def test_the_ear_hears_what_is_sent() -> None:
 
 
 def _run_once(jobs: list[probe_pb2.Job], *options: str) -> subprocess.CompletedProcess[str]:
+    """Run jobs; what was heard, but for the socket that every worker opens, is in the standard error."""
     lines = [json.dumps(json_format.MessageToDict(job, preserving_proto_field_name=True)) for job in jobs]
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", _SPIED, "--once", *options],
         input="\n".join(lines) + "\n",
         env=clean_environment(),
@@ -163,3 +166,6 @@ def _run_once(jobs: list[probe_pb2.Job], *options: str) -> subprocess.CompletedP
         timeout=60,
         check=False,
     )
+    assert done.stderr.startswith(_FOR_STAMPS)
+    done.stderr = done.stderr.removeprefix(_FOR_STAMPS)
+    return done

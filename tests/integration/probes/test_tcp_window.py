@@ -255,6 +255,21 @@ async def test_answers_that_are_no_good_are_failures(
     assert caught.value.detail["ended"] == "by the far end, before it was complete"
 
 
+async def test_a_server_that_sends_back_what_it_is_sent_is_named_as_that(
+    server: TransferServer, probe: Probe
+) -> None:
+    """It takes no more until its answer is read: told at once, not measured as a slow receiver until the limit of time."""
+    began_s = time.monotonic()
+    with pytest.raises(ProbeFailure, match="use a destination that takes what it is sent") as caught:
+        await probe(
+            "tcp_window", server.url("/echo"), direction="upload", max_bytes=50_000_000, duration_ms=8000
+        )
+    assert time.monotonic() - began_s < 6
+    assert caught.value.source == probe_pb2.FAILURE_SOURCE_TARGET
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_TOO_MUCH
+    assert 0 < caught.value.metrics.body_bytes < 50_000_000
+
+
 async def test_a_transfer_that_stands_still_is_a_failure(server: TransferServer, probe: Probe) -> None:
     """The head came, the body never did: nothing moved, which is no good run."""
     with pytest.raises(ProbeFailure, match="no byte of the body within 300 ms") as caught:

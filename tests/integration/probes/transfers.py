@@ -16,7 +16,8 @@ class TransferServer:
     """Serves at one address, a thread for each connection.
 
     GET /N sends N bytes; /pauses/N sends them in pieces with 200 ms between; /cut/N announces N and sends half;
-    /stalled/N announces N and sends nothing; /moved redirects. POST / reads everything; /continue says so first; /slow reads 64 KiB every 100 ms; /refused answers 413 and breaks off.
+    /stalled/N announces N and sends nothing; /moved redirects. POST / reads everything; /continue says so first; /slow reads 64 KiB every 100 ms; /refused answers 413 and breaks off; /echo sends back what
+    it gets.
     """
 
     def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
@@ -96,6 +97,9 @@ class TransferServer:
             connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             time.sleep(0.05)
             connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        if path == "/echo":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
         wanted = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
         if path == "/slow":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
@@ -104,9 +108,13 @@ class TransferServer:
             if not data:
                 break
             read += len(data)
+            if path == "/echo":
+                connection.sendall(data)
             if path == "/slow":
                 time.sleep(0.1)
         self.bodies.append(read)
+        if path == "/echo":
+            return
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 

@@ -55,6 +55,11 @@ def test_settings_survive_the_way_to_a_child_process() -> None:
     [
         ({"STREAMSWARM_WEB_THREADS": "many"}, None, "STREAMSWARM_WEB_THREADS is `many`"),
         ({"STREAMSWARM_LOG_LEVEL": "loud"}, None, "STREAMSWARM_LOG_LEVEL is `loud`"),
+        ({"STREAMSWARM_WEB_DEVELOPMENT": "maybe"}, None, "STREAMSWARM_WEB_DEVELOPMENT is `maybe`"),
+        ({"STREAMSWARM_WEB_SESSION_MINUTES": "9.9"}, None, "WEB_SESSION_MINUTES is 9.9"),
+        ({"STREAMSWARM_WEB_SESSION_MINUTES": "61"}, None, "WEB_SESSION_MINUTES is 61"),
+        ({"STREAMSWARM_WEB_SESSION_MINUTES": "-1"}, None, "WEB_SESSION_MINUTES is -1"),
+        ({"STREAMSWARM_WEB_SESSION_MINUTES": "nan"}, None, "WEB_SESSION_MINUTES is nan"),
         ({}, "log_format: xml", "STREAMSWARM_LOG_FORMAT is `xml`"),
         ({}, "colour: red", "unknown key `colour`"),
         ({}, "- a list", "must hold `key: value` lines"),
@@ -103,6 +108,39 @@ def test_a_wildcard_is_no_place_to_dial(listen: str) -> None:
     assert Settings(gateway_listen=listen, gateway_addresses=("a:1",)).public_gateways == ("a:1",)
     with pytest.raises(ConfigurationError, match="STREAMSWARM_ENROLMENT_LISTEN"):
         _ = Settings(enrolment_listen=listen).public_enrolment
+
+
+@pytest.mark.parametrize("minutes", ["0", "10", "60", "12.5"])
+def test_sessions_last_ten_to_sixty_minutes_or_without_end(minutes: str) -> None:
+    """Both bounds are in, and 0 switches the time-out off."""
+    assert Settings.load({"STREAMSWARM_WEB_SESSION_MINUTES": minutes}).web_session_minutes == float(minutes)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8080", "[::1]:8080", "localhost:8080", "127.9.9.9:80"])
+def test_development_mode_is_for_loopback(listen: str) -> None:
+    """There it is taken, from a file as from the environment."""
+    settings = Settings.load({"STREAMSWARM_WEB_DEVELOPMENT": "TRUE", "STREAMSWARM_WEB_LISTEN": listen})
+    assert settings.web_development
+    assert Settings.load(settings.environment()) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WEB_LISTEN", "0.0.0.0:8080"),
+        ("WEB_LISTEN", "[::]:8080"),
+        ("WEB_LISTEN", "192.0.2.1:8080"),
+        ("WEB_LISTEN", "127.0.0.1.example.org:8080"),
+        ("WEB_URL", "https://monitor.example.org"),
+        ("WEB_PROXY_HOPS", "1"),
+        ("WEB_HOSTS", "monitor.example.org"),
+    ],
+)
+def test_development_mode_is_refused_where_others_get_in(name: str, value: str) -> None:
+    """The message names the setting by which they could."""
+    with pytest.raises(ConfigurationError, match=f"STREAMSWARM_{name} is") as caught:
+        Settings.load({"STREAMSWARM_WEB_DEVELOPMENT": "yes", f"STREAMSWARM_{name}": value})
+    assert "WEB_DEVELOPMENT" in caught.value.mend
 
 
 def test_every_setting_is_documented() -> None:

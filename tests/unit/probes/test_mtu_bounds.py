@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamswarm import contract
+from streamswarm.v1.probes.mtu_pb2 import MtuResult
 from worker.probes import mtu
 from worker.probing import ProbeFailure
 from worker.wire.source import BY_ROUTES
@@ -28,7 +29,8 @@ class Path:
         self._script = script
         self.taken_s = 0.0
         self.packets_sent = self.packets_received = self.bytes_sent = self.bytes_received = 0
-        self.longest = 0
+        #: What the search found.
+        self.metrics = MtuResult()
 
     def kernel_mtu(self) -> None:
         return None
@@ -93,12 +95,13 @@ def by_chance(seed: int) -> Script:
 
 
 async def searched(monkeypatch: pytest.MonkeyPatch, script: Script, **values: Any) -> tuple[Path, Any]:
-    """Search a path; return it and the finding, None where the host was not reached."""
+    """Search a path; return it and the finding, None where the host was not reached or carries too little."""
     spec = contract.make_spec("mtu", values).mtu
     detail: dict[str, Any] = {}
     monkeypatch.setattr(mtu.netlink, "outgoing_link", lambda *_, **__: None)
     run = mtu._Run(ipaddress.ip_address("192.0.2.1"), spec, detail, BY_ROUTES)
     path = Path(script)
+    path.metrics = run.metrics
     run._prober = path  # type: ignore[assignment]  # as much of a prober as is used
     try:
         await run.measure()
@@ -158,7 +161,13 @@ async def test_an_honest_path_has_its_limit_found_in_time(monkeypatch: pytest.Mo
 
 async def test_a_search_that_is_given_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """What passed is told, and nothing is called a limit."""
-    _, finding = await searched(monkeypatch, one_that_dies, tries=2, confirmations=10, max_size_bytes=9_000)
+    path, finding = await searched(
+        monkeypatch, one_that_dies, tries=2, confirmations=10, max_size_bytes=9_000
+    )
     assert finding is not None
     assert finding.startswith("the path carries ")
     assert finding.endswith("at least; what larger ones met changed so often that the search was given up")
+    for name in ("path_mtu_bytes", "black_hole", "black_hole_bytes", "reported_mtu_bytes", "limit_hop"):
+        assert not path.metrics.HasField(name)
+    assert path.metrics.HasField("confirmed")
+    assert not path.metrics.confirmed

@@ -83,7 +83,7 @@ def test_the_text_of_a_stream() -> None:
     assert next(text) == "event: ready\ndata: {}\n\n"
     stream.add(frozenset({3}))
     assert next(text) == "event: results\ndata: [3]\n\n"
-    assert next(text) == ": still here\n\n"
+    assert next(text) == "event: alive\ndata: {}\n\n"
     assert list(text) == []
     assert slept == [1.0, 1.0]
 

@@ -15,8 +15,13 @@ self.addEventListener("connect", (event) => {
   page.addEventListener("message", ({ data }) => {
     if (data.type === "hello") {
       pages.add(page);
-      if (!stream) stream = openLiveStream(data.url, tell);
-      else page.postMessage({ type: "state", state: stream.state() });
+      // Whoever was logged out and opens a page again has a new session.
+      if (stream?.status().state === "ended") {
+        stream.close();
+        stream = null;
+      }
+      if (!stream) stream = openLiveStream(data.urls, tell);
+      else page.postMessage(stream.status());
     }
     if (data.type === "bye") {
       pages.delete(page);

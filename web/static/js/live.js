@@ -2,19 +2,24 @@
 (() => {
   "use strict";
   const sign = document.querySelector("[data-live-state]");
-  const url = document.body.dataset.liveUrl;
-  if (!url) return;
+  const { liveUrl, liveAsk, liveWorker } = document.body.dataset;
+  if (!liveUrl) return;
+  const absolute = (path) => new URL(path, location.href).href;
+  const urls = { stream: absolute(liveUrl), ask: absolute(liveAsk) };
 
   const WORDS = {
-    connecting: "Connecting…",
-    live: "Live",
-    polling: "Live, every 5 s",
-    reconnecting: "Reconnecting…",
+    connecting: () => "Connecting…",
+    live: () => "Live",
+    polling: () => "Live, every 5 s",
+    reconnecting: () => "Reconnecting…",
+    stale: (since) =>
+      `Not live since ${new Date(since).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}`,
+    ended: () => "Logged out",
   };
-  const show = (state) => {
+  const show = (state, since) => {
     if (!sign || sign.dataset.state === state) return;
     sign.dataset.state = state;
-    sign.textContent = WORDS[state] ?? state;
+    sign.textContent = WORDS[state](since);
   };
 
   // Parts of the page that are drawn by the server again, each at most every `data-live-every` seconds.
@@ -49,23 +54,59 @@
     }
   };
   const hear = (message) => {
-    if (message.type === "state") show(message.state);
+    if (message.type === "state") show(message.state, message.since);
     if (message.type === "results") results(message.tests);
     if (message.type === "operations") operations(message.operations);
   };
 
+  // All pages of a browser share one stream: in a worker of theirs; else in the page that holds a lock, which passes
+  // on what it hears, and another page takes over when that one goes; else, as a last resort, each has its own.
   let leave = () => {};
+  const alone = () => {
+    const stream = window.openLiveStream(urls, hear);
+    leave = () => stream.close();
+  };
+  const inWorker = () => {
+    const worker = new SharedWorker(liveWorker, { name: "streamswarm-live" });
+    worker.addEventListener("error", alone, { once: true });
+    worker.port.onmessage = (event) => hear(event.data);
+    worker.port.postMessage({ type: "hello", urls });
+    leave = () => worker.port.postMessage({ type: "bye" });
+  };
+  const amongPages = () => {
+    const channel = new BroadcastChannel("streamswarm-live");
+    const gone = new AbortController();
+    leave = () => {
+      gone.abort();
+      channel.close();
+    };
+    channel.onmessage = (event) => hear(event.data);
+    channel.postMessage({ type: "hello" });
+    const lead = () =>
+      new Promise((release) => {
+        const tell = (message) => {
+          hear(message);
+          channel.postMessage(message);
+        };
+        const stream = window.openLiveStream(urls, tell);
+        channel.onmessage = (event) => {
+          if (event.data.type === "hello") channel.postMessage(stream.status());
+        };
+        leave = () => {
+          stream.close();
+          channel.close();
+          release();
+        };
+      });
+    navigator.locks.request("streamswarm-live", { signal: gone.signal }, lead).catch((error) => {
+      if (error.name !== "AbortError") throw error;
+    });
+  };
   const join = () => {
     show("connecting");
-    if (window.SharedWorker) {
-      const worker = new SharedWorker(document.body.dataset.liveWorker, { name: "streamswarm-live" });
-      worker.port.onmessage = (event) => hear(event.data);
-      worker.port.postMessage({ type: "hello", url: new URL(url, location.href).href });
-      leave = () => worker.port.postMessage({ type: "bye" });
-    } else {
-      const stream = window.openLiveStream(url, hear);
-      leave = () => stream.close();
-    }
+    if (window.SharedWorker) inWorker();
+    else if (navigator.locks && window.BroadcastChannel) amongPages();
+    else alone();
   };
   join();
   window.addEventListener("pagehide", () => leave());

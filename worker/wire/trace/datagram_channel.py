@@ -181,12 +181,12 @@ class DatagramChannel:
                     self._numbered[entry.key & 0xFFFF] = None
             elif entry is not None and entry.origin in (2, 3):
                 count += 1
-                errors.extend(self._error(entry, ancillary, address[0] if address else ""))
+                errors.extend(self._error(entry, address[0] if address else ""))
         if errors:
             self._take(self.version, iter(errors), stamps.now())
         return count
 
-    def _error(self, entry: stamps.QueuedError, ancillary: stamps.Ancillary, text: str) -> Iterator[Seen]:
+    def _error(self, entry: stamps.QueuedError, text: str) -> Iterator[Seen]:
         if entry.offender is None or len(entry.quoted) < _ECHO.size:
             return
         slot = _ECHO.unpack_from(entry.quoted)[-1]
@@ -199,7 +199,7 @@ class DatagramChannel:
             size = 2 * self._header + 8 + len(entry.quoted)
             yield Seen(
                 slot, _PROTOCOL[self.version], head, None, destination, source, entry.type, entry.code, False, size,
-                None, None, None, None, stamps.stamp_in(ancillary), None,
+                None, None, None, None, entry.stamped_ns, None,
             )  # fmt: skip
 
 

@@ -166,7 +166,9 @@ def digests(path: str) -> dict[str, str]:
         return {}
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise Refused(f"{path} is no file. Stop the service, see what runs under its account, and try again.")
+            raise Refused(
+                f"{path} is no file. Stop the service, see what runs under its account, and try again."
+            )
         lines = file.read(LONGEST).decode("utf-8", "replace").splitlines()
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 

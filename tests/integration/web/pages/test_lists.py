@@ -173,7 +173,7 @@ def test_what_is_not_there_is_a_styled_404(operator) -> None:
 def test_live_streams_are_capped(app, operator) -> None:
     """Beyond the cap the answer is 503, so that pages keep their threads; a place that is freed is given again."""
     hub: Hub = app.extensions["live"]
-    streams = [hub.open(f"user:{number}") for number in range(hub.capacity)]
+    streams = [hub.open(f"user:{number}", "") for number in range(hub.capacity)]
     refused = operator.client.get("/live")
     assert refused.status_code == 503
     assert refused.headers["Retry-After"]
