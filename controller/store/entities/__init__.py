@@ -27,6 +27,7 @@ from controller.store.entities.workers import (
     Process,
     TrustedRoot,
     Worker,
+    WorkerRelease,
 )
 
 __all__ = [
@@ -64,5 +65,6 @@ __all__ = [
     "User",
     "WebSession",
     "Worker",
+    "WorkerRelease",
     "test_destinations",
 ]

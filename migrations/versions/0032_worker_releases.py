@@ -1,4 +1,4 @@
-"""When a worker was taken out of service and put into it again, and by whom."""
+"""Which release each worker had since when."""
 
 from __future__ import annotations
 
