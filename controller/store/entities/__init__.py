@@ -22,6 +22,7 @@ from controller.store.entities.upkeep import (
 )
 from controller.store.entities.workers import (
     Certificate,
+    Drain,
     EnrolmentToken,
     Process,
     TrustedRoot,
@@ -39,6 +40,7 @@ __all__ = [
     "DiagnosisSeason",
     "DiagnosisState",
     "DirtyBucket",
+    "Drain",
     "EnrolmentToken",
     "Expiry",
     "Job",

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
-from controller.store.entities import Backlog, Operation, OverdueJob, Quarantine, Worker
+from controller.store.entities import Backlog, Drain, Operation, OverdueJob, Quarantine, Worker
 from worker.policy import Policy
 
 
@@ -158,3 +158,22 @@ def test_uptime_and_limits_are_among_the_facts(operator, rows) -> None:
         "16\u202f384",
     ):
         assert text in page, text
+
+
+def test_a_drained_worker_is_shown_as_such_and_needs_no_attention(operator, rows) -> None:
+    """On its page with since when and by whom, in lists, and on the overview, where its silent test needs none either."""
+    worker = rows.worker("edge-1", connected=False, spool_alarm="the disk is full")
+    job = rows.job(rows.test("Load", "system"), worker)
+    rows.run(job, dt.datetime.now(dt.UTC) - dt.timedelta(hours=1))
+    told = ("Has no session", "Results are overdue", "the disk is full")
+    assert all(text in operator.get("/") for text in told)
+    rows.execute(insert(Drain).values(worker_id=worker, made_by="user:ada"))
+    page = operator.get("/")
+    assert [text for text in told if text in page] == []
+    assert "1 drained" in page
+    assert 'data-state="drained"' in page
+    shown = operator.get(f"/workers/{worker}")
+    assert "by user:ada" in shown
+    assert "state-drained" in shown
+    assert "drained" in operator.get("/workers")
+    assert "workers drained" in operator.get("/tests")
