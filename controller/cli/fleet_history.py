@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 
 from controller.cli.client import Client
 from controller.errors import ConflictError, StreamSwarmError
@@ -14,7 +15,7 @@ from controller.fleet.events import TaskEvent
 from controller.fleet.inventory import load_inventory
 from controller.fleet.operations import PlaybookRequest, Recap
 from controller.fleet.recording import Recording
-from controller.store.operation_notes import HostNote, Standing, TaskNote
+from controller.store.operation_notes import Figure, HostNote, Standing, TaskNote
 from controller.store.operation_words import LONGEST_LIMIT
 
 _GROUP = "workers"
@@ -125,7 +126,14 @@ class RestLedger:
             return Standing.LOST
         return Standing(answer["standing"])
 
-    def finish(self, state: str, *, error: str, mend: str) -> None:
+    def finish(self, state: str, *, error: str, mend: str, figures: Sequence[Figure] = ()) -> None:
         """Send how it ended."""
-        body = {"version": self._version, "state": state, "error": error, "mend": mend}
+        body: dict[str, object] = {
+            "version": self._version,
+            "state": state,
+            "error": error,
+            "mend": mend,
+        }
+        if figures:
+            body["figures"] = [asdict(figure) for figure in figures]
         self._client.post(f"{self._path}/finish", body)

@@ -17,6 +17,7 @@ from controller.fleet.ansible import environment, private_folder
 from controller.fleet.desk import SOCKET_VARIABLE, AskReach, GrantFor, open_desk
 from controller.fleet.events import EventReader, HostRecap, TaskEvent, TaskState
 from controller.fleet.inventory import POLICY_VARIABLE, InventoryHost, load_inventory, policy_of
+from controller.store.operation_notes import Figure
 
 OnEvent = Callable[[TaskEvent], None]
 #: Does what is left to do here for a host, by its name; returns what there is to say about it.
@@ -53,6 +54,8 @@ class Recap:
     #: Why the whole has not succeeded, whatever the single hosts say, and what to do; empty where they say it all.
     error: str = ""
     mend: str = ""
+    #: What was judged, in numbers.
+    figures: tuple[Figure, ...] = ()
 
     @property
     def succeeded(self) -> bool:

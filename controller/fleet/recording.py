@@ -17,7 +17,7 @@ from typing import Protocol
 from controller.errors import StreamSwarmError
 from controller.fleet.events import HostRecap, TaskEvent, TaskState
 from controller.fleet.operations import Recap
-from controller.store.operation_notes import HostNote, Standing, TaskNote, shortened
+from controller.store.operation_notes import Figure, HostNote, Standing, TaskNote, shortened
 
 #: Seconds between two looks whether there is something to hand on, and between two signs of life.
 EVERY_S = 1.0
@@ -37,7 +37,7 @@ class Ledger(Protocol):
     """Where an operation is written down. Both raise StreamSwarmError when that is not possible now."""
 
     def record(self, notes: Sequence[TaskNote], outcomes: Sequence[HostNote]) -> Standing: ...
-    def finish(self, state: str, *, error: str, mend: str) -> None: ...
+    def finish(self, state: str, *, error: str, mend: str, figures: Sequence[Figure] = ()) -> None: ...
 
 
 class Recording:
@@ -129,13 +129,13 @@ class Recording:
         self.settle(recap.hosts)
         again = "start it again: what is done on a host is not done twice"
         error, mend = (interrupted, again) if state == "interrupted" else (recap.error, recap.mend)
-        self._end(state, error=error, mend=mend)
+        self._end(state, error=error, mend=mend, figures=recap.figures)
 
     def fail(self, error: StreamSwarmError) -> None:
         """Write down that it could not run at all, or broke off."""
         self._end("failed", error=error.message, mend=error.mend)
 
-    def _end(self, state: str, *, error: str, mend: str) -> None:
+    def _end(self, state: str, *, error: str, mend: str, figures: Sequence[Figure] = ()) -> None:
         self._over.set()
         self._thread.join()
         deadline = time.monotonic() + PATIENCE_S
@@ -145,7 +145,7 @@ class Recording:
                     self._hand_on()
                 if self._lost():
                     return
-                self._ledger.finish(state, error=error, mend=mend)
+                self._ledger.finish(state, error=error, mend=mend, figures=figures)
             except StreamSwarmError as failure:
                 self.trouble = str(failure)
                 if time.monotonic() > deadline:

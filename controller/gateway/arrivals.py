@@ -28,7 +28,8 @@ _told: Lately[uuid.UUID] = Lately(86_400.0)
 
 #: One statement for all of it: in a gateway to which thousands come at once each answer of the database is waited for
 #: behind everything else. Where worker and certificate are good, what the Hello says is written; a certificate's first
-#: session is noted, and supersedes the worker's older ones.
+#: session is noted, and supersedes the worker's older ones; so is the first of each release, of which the newest hundred are
+#: kept.
 _OPEN = """
 WITH hello AS (
     SELECT * FROM jsonb_to_recordset(%s::jsonb) AS h(
@@ -65,6 +66,21 @@ superseded AS (
     UPDATE certificates c SET superseded_at = now() FROM used u
     WHERE c.worker_id = u.worker_id AND c.serial <> u.serial AND c.issued_at <= u.issued_at
       AND c.superseded_at IS NULL
+),
+noted AS (
+    INSERT INTO worker_releases (worker_id, since, version)
+    SELECT o.id, now(), h.version FROM opened o JOIN hello h ON h.id = o.id
+    WHERE h.version IS DISTINCT FROM (
+        SELECT r.version FROM worker_releases r WHERE r.worker_id = o.id ORDER BY r.since DESC LIMIT 1
+    )
+    ON CONFLICT DO NOTHING
+    RETURNING worker_id
+),
+forgotten AS (
+    DELETE FROM worker_releases r USING noted n
+    WHERE r.worker_id = n.worker_id AND r.since <= (
+        SELECT e.since FROM worker_releases e WHERE e.worker_id = n.worker_id ORDER BY e.since DESC OFFSET 99 LIMIT 1
+    )
 )
 SELECT w.id, f.id IS NULL, o.session_epoch, o.name, o.acked_seq, o.changed
 FROM workers w

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from controller.keeper.transactions import transaction
 from controller.store.commands import operation_progress as progress
 from controller.store.commands.operations import Claim
-from controller.store.operation_notes import HostNote, Standing, TaskNote
+from controller.store.operation_notes import Figure, HostNote, Standing, TaskNote
 
 
 class StoreLedger:
@@ -24,7 +24,7 @@ class StoreLedger:
         with transaction(self._engine) as session:
             return progress.record(session, self._claim, notes, outcomes)
 
-    def finish(self, state: str, *, error: str, mend: str) -> None:
+    def finish(self, state: str, *, error: str, mend: str, figures: Sequence[Figure] = ()) -> None:
         """Write how it ended."""
         with transaction(self._engine) as session:
-            progress.finish(session, self._claim, state=state, error=error, mend=mend)
+            progress.finish(session, self._claim, state=state, error=error, mend=mend, figures=figures)

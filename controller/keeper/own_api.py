@@ -34,6 +34,8 @@ class OwnApi:
                 )
             case ["workers", worker_id, "jobs"]:
                 return self._jobs(uuid.UUID(worker_id))
+            case ["workers", worker_id, "releases"]:
+                return self._releases(uuid.UUID(worker_id))
             case ["tests", test_id, "results"]:
                 return self._results(int(test_id), **query)
             case ["operations"]:
@@ -55,6 +57,10 @@ class OwnApi:
     def _jobs(self, worker_id: uuid.UUID) -> Iterator[dict[str, Any]]:
         with transaction(self._engine) as session:
             return iter(planned_lines(session, results.lines(session, worker_id=worker_id)))
+
+    def _releases(self, worker_id: uuid.UUID) -> Iterator[dict[str, Any]]:
+        with transaction(self._engine) as session:
+            return iter([plain(release) for release in workers.releases_of(session, worker_id)])
 
     def _hosts(self, operation_id: int) -> Iterator[dict[str, Any]]:
         with transaction(self._engine) as session:

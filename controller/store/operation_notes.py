@@ -55,6 +55,30 @@ class HostNote:
     message: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """What one quantity was before an upgrade and since, on the hosts with the release and on those without it."""
+
+    #: The kind of the tests, and of which it is: a host, or a host's test to a destination; empty for all of the kind.
+    kind: str
+    where: str = ""
+    #: For people: `RTT average`.
+    quantity: str
+    unit: str
+    before: float
+    after: float
+    #: Hosts without the release that measured the same, and what they did; None where there are none.
+    others: int = 0
+    others_before: float | None = None
+    others_after: float | None = None
+    #: Whether it speaks against the release.
+    worse: bool = False
+
+
+#: Figures that are kept of one judgement.
+MOST_FIGURES = 60
+
+
 def shortened(text: str, longest: int = LONGEST_MESSAGE) -> str:
     """Return text that the database can keep, with its middle left out when it is too long."""
     plain = printable(text)

@@ -46,6 +46,8 @@ class World:
     loss: float = 0.0
     outages: float = 0.0
     outage_runs: float = 3.0
+    #: How often in a run a gap begins in which a line delivers nothing, as long as an outage.
+    gaps: float = 0.0
     #: From the upgrade on, at every destination for everybody: a share more, and milliseconds more.
     change: float = 0.0
     added_ms: float = 0.0
@@ -129,6 +131,14 @@ class Maker:
             level[at] = now
         return level
 
+    def _bursts(self, chance: np.random.Generator, total: int, often: float) -> NDArray[np.bool_]:
+        """Return which runs are part of an outage, or of a gap."""
+        found = np.zeros(total, dtype=bool)
+        if often:
+            for start in np.flatnonzero(chance.random(total) < often):
+                found[start : start + int(chance.geometric(1.0 / self.world.outage_runs))] = True
+        return found
+
     def _line(
         self, chance: np.random.Generator, host: str, destination: int, values: Values, *, is_ours: bool
     ) -> Line:
@@ -137,9 +147,7 @@ class Maker:
         late = (chance.random(total) < world.outliers) * chance.exponential(1.0, total)
         values = values * np.exp(np.abs(noise) + late)
         lost = chance.binomial(10, world.loss, total) * 10.0
-        failed = np.zeros(total, dtype=bool)
-        for start in np.flatnonzero(chance.random(total) < world.outages):
-            failed[start : start + int(chance.geometric(1.0 / world.outage_runs))] = True
+        failed, gone = self._bursts(chance, total, world.outages), self._bursts(chance, total, world.gaps)
         runs = [
             Run(
                 scheduled_at=START + dt.timedelta(seconds=at * world.interval_s),
@@ -148,7 +156,12 @@ class Maker:
             )
             for at in range(total)
         ]
-        after = runs[world.before :]
+        before = [run for run, lost_it in zip(runs[: world.before], gone, strict=False) if not lost_it]
+        after = [
+            run
+            for run, lost_it in zip(runs[world.before :], gone[world.before :], strict=True)
+            if not lost_it
+        ]
         after = (self.release if is_ours else self.liar)(host, destination, after)
         return Line(
             kind="ping",
@@ -157,9 +170,10 @@ class Maker:
             host=host,
             name=f"ping to place{destination}",
             interval_s=world.interval_s,
-            before=runs[: world.before][::-1],
+            before=before[::-1],
             after=after[::-1],
             watched_s=world.runs * world.interval_s,
+            arrived_until=START + dt.timedelta(seconds=total * world.interval_s),
         )
 
 
@@ -173,6 +187,14 @@ def broken(at: Sequence[int]) -> Deed:
     """Return what makes runs to some destinations fail, all of them."""
     return lambda host, destination, runs: (
         [changed(run, ok=False, metrics={"loss_pct": 100.0}) for run in runs] if destination in at else runs
+    )
+
+
+def losing(share: float, at: Sequence[int] | None = None, *, seed: int = 0) -> Deed:
+    """Return what loses so large a share of the runs, here and there: to some destinations, or all."""
+    chance = np.random.default_rng(seed)
+    return lambda host, destination, runs: (
+        [run for run in runs if chance.random() >= share] if at is None or destination in at else runs
     )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from controller.checking import MAX_TAGS
 from controller.planning.schedule_schema import SCHEDULE
 from controller.store import operation_words
-from controller.store.operation_notes import ENDS, OUTCOMES, TASK_STATES
+from controller.store.commands.operation_telling import LARGEST_FIGURE
+from controller.store.operation_notes import ENDS, MOST_FIGURES, OUTCOMES, TASK_STATES
 from controller.store.queries.users import ROLES
 from streamswarm import contract
 from web.api.describing import ID, LINES, NAMED, UUID, Schema, said
@@ -200,6 +201,7 @@ _OPERATION_VERSION = said(
 )
 _SAID: Schema = {"type": ["string", "null"], "maxLength": 3000}
 _HOST: Schema = {"type": "string", "minLength": 1, "maxLength": 253}
+_FIGURE: Schema = {"type": "number", "minimum": -LARGEST_FIGURE, "maximum": LARGEST_FIGURE}
 OPERATION_EVENTS = fields(
     {
         "version": _OPERATION_VERSION,
@@ -242,7 +244,37 @@ OPERATION_EVENTS = fields(
     "version",
 )
 OPERATION_END = fields(
-    {"version": _OPERATION_VERSION, "state": {"enum": list(ENDS)}, "error": _SAID, "mend": _SAID},
+    {
+        "version": _OPERATION_VERSION,
+        "state": {"enum": list(ENDS)},
+        "error": _SAID,
+        "mend": _SAID,
+        "figures": said(
+            {
+                "type": ["array", "null"],
+                "maxItems": MOST_FIGURES,
+                "items": fields(
+                    {
+                        "kind": _HOST,
+                        "where": _SAID,
+                        "quantity": _HOST,
+                        "unit": {"type": ["string", "null"], "maxLength": 253},
+                        "before": _FIGURE,
+                        "after": _FIGURE,
+                        "others": {"type": ["number", "null"], "minimum": 0, "maximum": 1_000_000},
+                        "others_before": {**_FIGURE, "type": ["number", "null"]},
+                        "others_after": {**_FIGURE, "type": ["number", "null"]},
+                        "worse": {"type": "boolean"},
+                    },
+                    "kind",
+                    "quantity",
+                    "before",
+                    "after",
+                ),
+            },
+            "What was judged, in numbers; of a `judge` only.",
+        ),
+    },
     "version",
     "state",
 )

@@ -7,7 +7,7 @@ from flask import Response, jsonify
 from controller.plain import plain
 from controller.store.commands import operation_telling as telling
 from controller.store.commands import operations as commands
-from controller.store.operation_notes import Standing
+from controller.store.operation_notes import Figure, Standing
 from controller.store.operation_words import KINDS
 from controller.store.queries import operations
 from controller.store.queries.operations import STATES, EventRecord, HostRecord, OperationRecord
@@ -92,6 +92,17 @@ def list_hosts_of_operation(operation_id: int) -> Response:
         operations.get(database, operation_id)
         hosts = operations.hosts_of(database, operation_id)
     return jsonify({"items": [plain(host) for host in hosts], "next_cursor": None})
+
+
+@blueprint.get("/operations/<id:operation_id>/figures")
+@requires("viewer")
+@described(answers=whole_list(schema_of(Figure)))
+def list_figures_of_operation(operation_id: int) -> Response:
+    """List what was judged in numbers, what speaks against the release first."""
+    with transaction() as database:
+        operations.get(database, operation_id)
+        figures = operations.figures_of(database, operation_id)
+    return jsonify({"items": [plain(figure) for figure in figures], "next_cursor": None})
 
 
 @blueprint.get("/operations/<id:operation_id>/events")

@@ -10,11 +10,12 @@ from controller.plain import plain
 from controller.store.commands import workers as commands
 from controller.store.queries import quarantine, workers
 from controller.store.queries.quarantine import RefusedResult
-from controller.store.queries.workers import WorkerRecord
+from controller.store.queries.workers import ReleaseRecord, WorkerRecord
 from web.api import bodies
 from web.api.asking import Query, asked_state, body
 from web.api.blueprint import blueprint, listed, shown_state
 from web.api.describing import FLAG, TEXT, described, said
+from web.api.schemas import listed as whole_list
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import transaction
@@ -72,6 +73,17 @@ def list_refused_results(worker_id: uuid.UUID) -> Response:
         workers.get(database, worker_id)
         page = quarantine.find(database, worker_id, limit=paging.limit, cursor=paging.cursor)
     return listed(page)
+
+
+@blueprint.get("/workers/<uuid:worker_id>/releases")
+@requires("viewer")
+@described(answers=whole_list(schema_of(ReleaseRecord)))
+def list_releases_of_worker(worker_id: uuid.UUID) -> Response:
+    """List the releases that it had, the newest first."""
+    with transaction() as database:
+        workers.get(database, worker_id)
+        releases = workers.releases_of(database, worker_id)
+    return jsonify({"items": [plain(release) for release in releases], "next_cursor": None})
 
 
 @blueprint.patch("/workers/<uuid:worker_id>")

@@ -18,6 +18,7 @@ from web.database import transaction
 from web.pages.blueprint import blueprint
 from web.pages.context import actor
 from web.pages.entity_form import EntityForm, problems_of
+from web.pages.judging import picture
 
 #: Fields of an upgrade only, with their labels.
 _UPGRADE = {
@@ -163,6 +164,7 @@ def _operation(operation_id: int) -> dict[str, Any]:
         found = operations.get(session, operation_id)
         hosts = operations.hosts_of(session, operation_id)
         events = operations.last_events(session, operation_id, most=_MOST_EVENTS)
+        figures = operations.figures_of(session, operation_id)
     state, word = STATES[found.state]
     if found.cancelled_by and not found.over:
         word = "being cancelled"
@@ -173,6 +175,7 @@ def _operation(operation_id: int) -> dict[str, Any]:
         "word": word,
         "where": where,
         "hosts": [(host, *HOST_STATES[host.state]) for host in hosts],
+        "pictures": [picture(figure) for figure in figures],
         "events": [(event, EVENT_STATES[event.state]) for event in reversed(events)],
     }
 

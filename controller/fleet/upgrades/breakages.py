@@ -17,8 +17,8 @@ from streamswarm import contract
 #: Runs before the upgrade from which on it is known how a job does, and runs since from which on it is known that it does not.
 FEWEST_BEFORE = 10
 FEWEST_AFTER = 5
-#: So much of what was due comes where all is well, and so little where it does not.
-_USUAL, _SILENT = 0.95, 0.5
+#: So much of what was due comes where all is well, and so little where it does not; what lies between is compared.
+_USUAL, _SILENT = 0.95, 0.3
 #: Of runs that end well, more than so many bring no value where a release does not measure it any more.
 _OFTEN = 1 / 3
 
@@ -84,7 +84,7 @@ def breakages(upgraded: Sequence[Line], control: Sequence[Line]) -> tuple[Breaka
 
 
 def overdue(line: Line) -> bool:
-    """Whether a line had runs often enough before, and brings fewer than half of those due since the upgrade."""
+    """Whether a line had runs often enough before, and brings hardly any of those due since the upgrade."""
     return _has(_silent, line)
 
 

@@ -17,7 +17,6 @@ from controller.fleet.upgrades.statistics import (
     FEWEST_RUNS,
     Effect,
     Level,
-    Middle,
     Series,
     adjusted,
     effects,
@@ -80,6 +79,8 @@ class Judgement:
     verdict: Verdict
     #: Every quantity of every kind over all its lines; of single hosts and lines, what is worse.
     findings: tuple[Finding, ...]
+    #: Of every single line that was looked at, where there are several, the quantity that chance explains least.
+    lines: tuple[Finding, ...] = ()
     #: What does not work at all any more.
     broken: tuple[Breakage, ...] = ()
     #: Why it is inconclusive, and what could not be judged.
@@ -108,12 +109,12 @@ def compare(upgraded: Sequence[Line], control: Sequence[Line]) -> Judgement:
     others = [line for line in control if _ready(line)]
     tried = [
         finding
-        for kind in dict.fromkeys(line.kind for line in judged)
+        for kind in dict.fromkeys(line.kind for line in upgraded)
         for quantity in quantities(kind)
         for finding in _findings(
             quantity,
-            [line for line in judged if line.kind == kind],
-            [line for line in others if line.kind == kind],
+            [line for line in upgraded if line.kind == kind],
+            [line for line in control if line.kind == kind],
         )
     ]
     findings = _corrected(tried)
@@ -127,10 +128,22 @@ def compare(upgraded: Sequence[Line], control: Sequence[Line]) -> Judgement:
     return Judgement(
         verdict=verdict,
         findings=tuple(each for each in findings if each.worse or each.level is Level.ALL),
+        lines=_of_lines(findings),
         broken=broken,
         notes=_notes(upgraded, judged, others),
         looks=len(tried),
     )
+
+
+def _of_lines(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return one finding of each line."""
+    found: dict[str, Finding] = {}
+    for each in findings:
+        if each.level is Level.LINE and (
+            each.where not in found or each.probability < found[each.where].probability
+        ):
+            found[each.where] = each
+    return tuple(found.values())
 
 
 def _ready(line: Line) -> bool:
@@ -174,10 +187,7 @@ def _measured(lines: Iterable[Line], quantity: Quantity) -> list[_Measured]:
     """Return the values of those lines that have enough of them."""
     found = []
     for line in lines:
-        before, after = (
-            [value for run in reversed(runs) if (value := quantity.read(run)) is not None]
-            for runs in (line.before, line.after)
-        )
+        before, after = quantity.values(line)
         if min(len(before), len(after)) >= FEWEST_RUNS:
             found.append(_Measured(line=line, before=before, after=after))
     return found
@@ -187,9 +197,12 @@ def _findings(quantity: Quantity, upgraded: Sequence[Line], control: Sequence[Li
     ours, others = _measured(upgraded, quantity), _measured(control, quantity)
     if not ours:
         return
-    middle = Middle.SHARE if quantity.is_share else Middle.MEDIAN
     first, *further = (
-        effects([each.series(scale) for each in ours], [each.series(scale) for each in others], middle=middle)
+        effects(
+            [each.series(scale) for each in ours],
+            [each.series(scale) for each in others],
+            middle=quantity.middle,
+        )
         for scale in quantity.scales
     )
     for number, found in enumerate(first):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from controller.fleet.upgrades.breakages import Breakage
 from controller.fleet.upgrades.comparison import FALSE_ALARMS, Finding, Judgement, Verdict
 from controller.fleet.upgrades.statistics import Level
+from controller.store.operation_notes import MOST_FIGURES, Figure
 
 #: Quantities that are named when nothing is worse.
 _SHOWN = 4
@@ -39,6 +40,29 @@ def lines(judgement: Judgement) -> Iterator[str]:
             f"{judgement.looks} comparisons; a good release would be taken for a bad one in about {FALSE_ALARMS:.0%} of "
             "such upgrades, where the network does not change for these hosts alone"
         )
+
+
+def figures(judgement: Judgement) -> tuple[Figure, ...]:
+    """Return what was judged in numbers: what is worse, then all of a kind together, then each line."""
+    every = dict.fromkeys((*judgement.findings, *judgement.lines))
+    ordered = sorted(every, key=lambda each: (not each.worse, each.level is not Level.ALL, each.probability))
+    return tuple(_figure(each) for each in ordered[:MOST_FIGURES])
+
+
+def _figure(finding: Finding) -> Figure:
+    ours, others = finding.upgraded, finding.control
+    return Figure(
+        kind=finding.kind,
+        where=finding.where,
+        quantity=finding.quantity,
+        unit=finding.unit,
+        before=ours.before,
+        after=ours.after,
+        others=len(others.hosts),
+        others_before=others.before if others.hosts else None,
+        others_after=others.after if others.hosts else None,
+        worse=finding.worse,
+    )
 
 
 def sentence(finding: Finding) -> str:

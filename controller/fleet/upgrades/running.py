@@ -18,7 +18,7 @@ from controller.fleet.upgrades import report
 from controller.fleet.upgrades.comparison import Judgement, Verdict, compare, enough, needed_s
 from controller.fleet.upgrades.gate import Process, endurance, passage, process_of
 from controller.fleet.upgrades.plan import Left, Plan, Step
-from controller.fleet.upgrades.samples import Job, Member, instant, jobs_of, read, sharing
+from controller.fleet.upgrades.samples import Job, Member, jobs_of, read, sharing
 from controller.fleet.upgrades.telling import Judged
 
 _LOOK_S = 1.0
@@ -211,14 +211,12 @@ class Upgrade:
         control: Sequence[Mapping[str, Any]],
     ) -> Outcome:
         after = max(member.after for member in since.values())
-        releases = {move.after for move in step.moves}
         others = [
             Member(
                 host=worker["host_name"],
                 worker_id=worker["id"],
                 before=started,
                 after=after,
-                since=instant(worker["connected_at"]) if worker["version"] in releases else None,
             )
             for worker in control
         ]
@@ -228,7 +226,10 @@ class Upgrade:
         lines = list(report.lines(judgement))
         for line in lines:
             self.say(f"{step.name}: {line}")
-        judged = Judged(hosts=tuple(moved), release=" and ".join(sorted(releases)), lines=tuple(lines))
+        release = " and ".join(sorted({move.after for move in step.moves}))
+        judged = Judged(
+            hosts=tuple(moved), release=release, lines=tuple(lines), figures=report.figures(judgement)
+        )
         if judgement.verdict is Verdict.WORSE:
             why = "what its hosts measure is worse with the release"
             self.playbooks.note(
@@ -301,7 +302,11 @@ class Upgrade:
                 else:
                     self._processes[host] = process_of(workers[0])
                     through[host] = Member(
-                        host=host, worker_id=workers[0]["id"], before=started, after=found.since
+                        host=host,
+                        worker_id=workers[0]["id"],
+                        release=releases[host],
+                        before=started,
+                        after=found.since,
                     )
             if not waiting:
                 return through, []

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from controller.errors import NotFoundError
 from controller.fleet.api import Api
-from controller.fleet.upgrades.spells import bad_spells, windows
+from controller.fleet.upgrades.spells import Spell, bad_spells, other_spells, windows
 
 #: Runs before the upgrade that are looked at, for each line: the previous release's baseline.
 BASELINE_RUNS = 100
@@ -53,6 +53,8 @@ class Line:
     after: Sequence[Run] = field(default=())
     #: Seconds since the upgrade in which runs were due and could arrive; 0 where nothing is due.
     watched_s: float = 0.0
+    #: Before this everything that was due since the upgrade has arrived, if it ever will; None where nothing says so.
+    arrived_until: dt.datetime | None = None
 
     @property
     def destination(self) -> tuple[int, int | None]:
@@ -85,12 +87,12 @@ class Member:
 
     host: str
     worker_id: str
+    #: The release that is judged there; empty where none is.
+    release: str = ""
     #: Runs due before this are its baseline.
     before: dt.datetime
     #: Runs due after this are judged.
     after: dt.datetime
-    #: Its baseline does not reach back beyond this; None where only `BASELINE` limits it.
-    since: dt.datetime | None = None
 
 
 T = TypeVar("T")
@@ -144,12 +146,31 @@ def sharing(api: Api, upgraded: Iterable[Member], control: Iterable[Member]) -> 
 def read(
     api: Api, upgraded: Iterable[Member], control: Iterable[Member], *, now: dt.datetime
 ) -> tuple[list[Line], list[Line]]:
-    """Return the lines of both groups with their runs; of the control group those whose tests the upgraded hosts run."""
-    ours = [line for member in upgraded for line in _lines(api, member, None, now)]
+    """Return the lines of both groups with their runs; of the control group those whose tests the upgraded hosts run.
+
+    What is no baseline of one upgraded host is left out for all: what changed in between must have changed for everybody.
+    """
+    upgraded = list(upgraded)
+    bad = tuple(
+        spell
+        for member in upgraded
+        for spell in bad_spells(
+            api,
+            member.host,
+            member.worker_id,
+            judged=member.release,
+            since=member.before - BASELINE,
+            until=member.before,
+        )
+    )
+    ours = [line for member in upgraded for line in _lines(api, member, None, now, bad)]
     tests = {line.test_id for line in ours}
-    others = [
-        line for member in control for line in _known(functools.partial(_lines, api, member, tests, now))
-    ]
+
+    def lines_of(member: Member) -> list[Line]:
+        apart = (*bad, *other_spells(api, member.worker_id, until=member.before))
+        return _lines(api, member, tests, now, apart)
+
+    others = [line for member in control for line in _known(functools.partial(lines_of, member))]
     return ours, others
 
 
@@ -166,20 +187,19 @@ def instant(text: str) -> dt.datetime:
     return dt.datetime.fromisoformat(text)
 
 
-def _lines(api: Api, member: Member, tests: set[int] | None, now: dt.datetime) -> list[Line]:
-    """Return a worker's lines with their runs; of these tests, or of all."""
+def _lines(
+    api: Api, member: Member, tests: set[int] | None, now: dt.datetime, apart: Sequence[Spell]
+) -> list[Line]:
+    """Return a worker's lines with their runs; of these tests, or of all; `apart` is no part of its baseline."""
     jobs = [job for job in jobs_of(api, member.worker_id) if tests is None or job.test_id in tests]
-    bad = bad_spells(api, member.host, since=member.before - BASELINE, now=member.after)
     lines = []
     for test_id in sorted({job.test_id for job in jobs}):
         mine = [job for job in jobs if job.test_id == test_id]
         longest = max((job.interval_s or 0.0 for job in mine), default=0.0)
         reach = min(BASELINE, dt.timedelta(seconds=longest * BASELINE_RUNS) if longest else BASELINE)
-        if member.since is not None:
-            reach = min(reach, max(dt.timedelta(), member.before - member.since))
         query = {"worker": member.worker_id, "limit": _PAGE}
         before: _Runs = {}
-        for window in windows(member.before, reach, bad):
+        for window in windows(member.before, reach, apart):
             _add_runs(
                 before,
                 api,
@@ -200,21 +220,30 @@ def _lines(api: Api, member: Member, tests: set[int] | None, now: dt.datetime) -
                 interval_s=job.interval_s,
                 before=before.get(job.destination_id, [])[:BASELINE_RUNS],
                 after=after.get(job.destination_id, []),
-                watched_s=_watched_s(job, member, now),
+                watched_s=max(0.0, (ends - begins).total_seconds()) if begins and ends else 0.0,
+                arrived_until=ends,
             )
-            for job in mine
+            for job, (begins, ends) in ((job, _watched(job, member, now)) for job in mine)
         ]
-    return lines
+    # The results of a host come in their order, whatever they are of.
+    newest = max((line.after[0].scheduled_at for line in lines if line.after), default=None)
+    return [
+        replace(line, arrived_until=min(newest, line.arrived_until))
+        if newest and line.arrived_until
+        else line
+        for line in lines
+    ]
 
 
-def _watched_s(job: Job, member: Member, now: dt.datetime) -> float:
+def _watched(job: Job, member: Member, now: dt.datetime) -> tuple[dt.datetime | None, dt.datetime | None]:
+    """Return between which instants runs were due since the upgrade that can have arrived; None where nothing is due."""
     if job.first_due is None or job.last_due is None:
-        return 0.0
+        return None, None
     interval_s = job.interval_s or 0.0
     # After the last instant that was due nothing is missed: a window has closed, or the job has ended.
     over = job.last_due + dt.timedelta(seconds=interval_s)
     end = min(now - dt.timedelta(seconds=SLACK_S), _until(member, interval_s), over)
-    return max(0.0, (end - max(member.after, job.first_due)).total_seconds())
+    return max(member.after, job.first_due), end
 
 
 def _until(member: Member, interval_s: float) -> dt.datetime:

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.fleet.upgrades.bursts import Bursts, chance, counted
+
 #: Runs in a block, at the least.
 FEWEST_RUNS = 10
 #: Blocks into which the runs before are divided, so far as they suffice; the reference of a block are so many before it.
@@ -36,6 +38,8 @@ _REACH = 4.0
 _HOSTS_FOR_SCATTER = 3
 #: No control host adds more to the scatter than so many times what the middle one does.
 _DISTURBED = 3.0
+#: A control host in which something goes wrong so often, and so many times as often as in the middle one, is disturbed.
+_OFTEN, _TIMES_AS_OFTEN = 5, 5.0
 #: How much is assumed beforehand: as if so many past differences had been seen, with so many times the least variance.
 _ASSUMED = 4
 _ASSUMED_VARIANCE = 1.5
@@ -63,6 +67,8 @@ class Middle(enum.StrEnum):
     MEDIAN = "median"
     #: For shares in percent, such as loss.
     SHARE = "share"
+    #: For what happens in a run or does not, 100 or 0, such as failures: a share too, and it comes in bursts.
+    EVENT = "event"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +120,9 @@ class _Table:
     """Shifts of all lines, at the upgrade (column 0) and at instants before it (columns 1 and on; nan where unknown)."""
 
     def __init__(self, upgraded: Sequence[Series], control: Sequence[Series], middle: Middle) -> None:
-        self._upgraded, self._control = upgraded, control
-        self._freedom = _HEAVY if middle is Middle.SHARE else _MOST_FREEDOM
-        lengths = _block_lengths([*upgraded, *control])
+        self._upgraded, self._control, self._middle = upgraded, control, middle
+        self._freedom = _MOST_FREEDOM if middle is Middle.MEDIAN else _HEAVY
+        self._lengths = lengths = _block_lengths([*upgraded, *control])
         rows = [_shifts(line, lengths[line.destination], middle) for line in (*upgraded, *control)]
         shifts = np.array([row for row, _ in rows]).reshape(len(rows), _MOST_PAST + 1)
         self._units = np.array([unit for _, unit in rows]).reshape(len(rows), _MOST_PAST + 1)
@@ -179,6 +185,8 @@ class _Table:
         matched = tuple(at for at in lines if self._upgraded[at].destination in self._at)
         # A line that nobody else measures says little: what changed on its way cannot be told from the release.
         judged = list(matched or lines)
+        if len(judged) == 1 and self._middle is Middle.EVENT:
+            return self._effect(level, tuple(judged), self._by_bursts(judged[0]))
         found = _gathered(self.rests[judged])
         hosts = len({self._upgraded[at].host for at in judged})
         destinations = len({self._upgraded[at].destination for at in judged})
@@ -199,10 +207,12 @@ class _Table:
         now = self._now([float(each[0]) for each in theirs.values() if math.isfinite(each[0])]) * share
         variance = max(least, now, total / (_ASSUMED + seen))
         freedom = min(self._freedom, _ASSUMED + seen // 2)
-        return self._effect(level, tuple(judged), float(found[0]) / math.sqrt(variance), freedom)
+        return self._effect(level, tuple(judged), beyond(float(found[0]) / math.sqrt(variance), freedom))
 
     def alone(self, at: int) -> Effect:
         """Return the effect of one line; how far lines wander is learned from all of them and from itself."""
+        if self._middle is Middle.EVENT:
+            return self._effect(Level.LINE, (at,), self._by_bursts(at))
         own, count = _mean_square(self.rests[at, 1:])
         nearby = [
             float(rest) for rests in self._others.values() for rest in rests[:, 0] if math.isfinite(rest)
@@ -210,9 +220,26 @@ class _Table:
         variance = max(
             1.0, (own * count + 2 * _ASSUMED * self._wander) / (count + 2 * _ASSUMED), self._now(nearby)
         )
-        return self._effect(Level.LINE, (at,), float(self.rests[at, 0]) / math.sqrt(variance), _HEAVY)
+        return self._effect(Level.LINE, (at,), beyond(float(self.rests[at, 0]) / math.sqrt(variance), _HEAVY))
 
-    def _effect(self, level: Level, lines: tuple[int, ...], score: float, freedom: int) -> Effect:
+    def _by_bursts(self, at: int) -> float:
+        """Return the chance of what happened in the runs of one line since the upgrade, but for what did to all."""
+        line = self._upgraded[at]
+        since = line.after[: self._lengths[line.destination]] > 0
+        if not since.any():
+            return 1.0
+        own = counted(line.before > 0)
+        others = [counted(other.before > 0) for place, other in enumerate(self._upgraded) if place != at]
+        common = max(0.0, float(self.common[at, 0]))
+        return chance(
+            since,
+            own,
+            [*others, *_undisturbed(self._control)],
+            after_wrong=bool(line.before[-1] > 0),
+            share=max(0.0, 1.0 - common / (100.0 * float(np.mean(since)))),
+        )
+
+    def _effect(self, level: Level, lines: tuple[int, ...], probability: float) -> Effect:
         places = list(lines)
         rests = self.rests[places, 0]
         return Effect(
@@ -220,7 +247,7 @@ class _Table:
             lines=lines,
             size=float(np.mean(_near(rests) * self._units[places, 0])),
             common=float(np.median(self.common[places, 0])),
-            probability=beyond(score, freedom),
+            probability=probability,
         )
 
 
@@ -251,7 +278,7 @@ def _shifts(line: Series, length: int, middle: Middle) -> tuple[Values, Values]:
 
 def _scatter(values: Values, middle: Middle) -> float:
     """Return how much the middle of runs scatters, times the root of their number."""
-    if middle is Middle.SHARE:
+    if middle is not Middle.MEDIAN:
         share = (float(np.sum(values)) / 100.0 + 0.5) / (values.size + 1)
         return 100.0 * math.sqrt(share * (1.0 - share))
     deviation = _BY_MEDIAN_DEVIATION * float(np.median(np.abs(values - np.median(values))))
@@ -272,9 +299,22 @@ def _middle_of(rows: Values) -> Values:
     return middle
 
 
+def _undisturbed(control: Sequence[Series]) -> list[Bursts]:
+    """Return what happened on the control hosts, before the upgrade and since; not on one where it does all the time."""
+    hosts: dict[str, Bursts] = {}
+    for line in control:
+        since = counted(line.after > 0, after_wrong=bool(line.before[-1] > 0))
+        hosts[line.host] = hosts.get(line.host, Bursts()) + counted(line.before > 0) + since
+    rates = {host: (each.begun + 0.5) / (each.begun + each.stayed_well + 1.0) for host, each in hosts.items()}
+    if len(hosts) < _HOSTS_FOR_SCATTER:
+        return list(hosts.values())
+    most = _TIMES_AS_OFTEN * float(np.median(list(rates.values())))
+    return [each for host, each in hosts.items() if each.begun < _OFTEN or rates[host] <= most]
+
+
 def _near(rests: Values) -> Values:
-    """Return rests drawn to the middle one, where they stand out from it."""
-    middle = np.median(rests)
+    """Return rests drawn to the middle one, where they stand out from it; of two, to that which changed less."""
+    middle = min(rests, key=abs) if rests.size == 2 else np.median(rests)
     near: Values = np.clip(rests, middle - _REACH, middle + _REACH)
     return near
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from controller.fleet.events import HostRecap, TaskEvent, TaskState
 from controller.fleet.operations import OnEvent, Recap
+from controller.store.operation_notes import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +17,8 @@ class Judged:
     release: str
     #: The report, a line each.
     lines: tuple[str, ...]
+    #: The same in numbers, of every line.
+    figures: tuple[Figure, ...] = ()
     #: Why the release is not good there, or not known to be, and what to do or what is done; empty where it is.
     error: str = ""
     mend: str = ""
@@ -33,4 +36,5 @@ class Judged:
             hosts=tuple(replace(well, host=host, message=self.error) for host in self.hosts),
             error=self.error,
             mend=self.mend,
+            figures=self.figures,
         )

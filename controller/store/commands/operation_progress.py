@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from sqlalchemy import func, insert, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -16,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from controller.store.commands.operations import Claim, beat, tell_listeners
 from controller.store.entities import Operation, OperationEvent, OperationHost
-from controller.store.operation_notes import HostNote, Standing, TaskNote, shortened
+from controller.store.operation_notes import MOST_FIGURES, Figure, HostNote, Standing, TaskNote, shortened
 
 #: Events that are kept of one operation, and those among them that say that all went well.
 MOST_EVENTS = 10_000
@@ -63,7 +64,15 @@ def record(
     return Standing.CANCELLED if found.cancelled_by else Standing.GOES_ON
 
 
-def finish(session: Session, claim: Claim, *, state: str, error: str = "", mend: str = "") -> bool:
+def finish(
+    session: Session,
+    claim: Claim,
+    *,
+    state: str,
+    error: str = "",
+    mend: str = "",
+    figures: Sequence[Figure] = (),
+) -> bool:
     """End an operation with one of `ENDS`; False when it is no more the caller's."""
     changed = session.execute(
         update(Operation)
@@ -78,12 +87,18 @@ def finish(session: Session, claim: Claim, *, state: str, error: str = "", mend:
             error=shortened(error),
             mend=shortened(mend),
             finished_at=func.now(),
+            figures=[_row(figure) for figure in figures[:MOST_FIGURES]],
         )
         .returning(Operation.id)
     ).scalar_one_or_none()
     if changed is not None:
         tell_listeners(session, claim.operation_id)
     return changed is not None
+
+
+def _row(figure: Figure) -> dict[str, Any]:
+    row = asdict(figure)
+    return {name: shortened(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _events(claim: Claim, told: Sequence[TaskNote], before: int) -> Iterable[dict[str, object]]:

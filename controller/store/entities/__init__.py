@@ -20,7 +20,14 @@ from controller.store.entities.upkeep import (
     UpkeepClock,
     UpkeepTrouble,
 )
-from controller.store.entities.workers import Certificate, EnrolmentToken, Process, TrustedRoot, Worker
+from controller.store.entities.workers import (
+    Certificate,
+    EnrolmentToken,
+    Process,
+    TrustedRoot,
+    Worker,
+    WorkerRelease,
+)
 
 __all__ = [
     "ApiToken",
@@ -56,5 +63,6 @@ __all__ = [
     "User",
     "WebSession",
     "Worker",
+    "WorkerRelease",
     "test_destinations",
 ]

@@ -49,6 +49,8 @@ class Operation(Base):
     #: When who runs it was last heard of.
     beat_at: Mapped[dt.datetime | None]
     finished_at: Mapped[dt.datetime | None]
+    #: What was judged, as `Figure` has it; of a `judge` only.
+    figures: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"), deferred=True)
 
 
 class OperationHost(Base):

@@ -81,6 +81,18 @@ class Worker(Base):
     data_removed_at: Mapped[dt.datetime | None]
 
 
+class WorkerRelease(Base):
+    """From which session on a worker had which release; the newest are kept."""
+
+    __tablename__ = "worker_releases"
+
+    worker_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("workers.id", ondelete="CASCADE"), primary_key=True
+    )
+    since: Mapped[dt.datetime] = mapped_column(primary_key=True)
+    version: Mapped[str]
+
+
 class Certificate(Base):
     """A certificate issued to a worker. Only listed, unrevoked serials are heard."""
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
 from controller.store.entities import Job, Operation, OperationEvent, OperationHost, Worker
+from controller.store.operation_notes import Figure
 from controller.store.operation_words import HARMLESS, NEVER_CANCELLED
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
 
@@ -190,6 +191,14 @@ def hosts_of(session: Session, operation_id: int) -> tuple[HostRecord, ...]:
         )
         for row in session.scalars(query)
     )
+
+
+def figures_of(session: Session, operation_id: int) -> tuple[Figure, ...]:
+    """Return what was judged, in numbers; none of other operations."""
+    found = session.execute(
+        select(Operation.figures).where(Operation.id == operation_id)
+    ).scalar_one_or_none()
+    return tuple(Figure(**figure) for figure in found or ())
 
 
 def events_of(

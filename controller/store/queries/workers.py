@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
 from controller.policies import same_policy
-from controller.store.entities import Backlog, Certificate, Job, OverdueJob, Process, Worker
+from controller.store.entities import Backlog, Certificate, Job, OverdueJob, Process, Worker, WorkerRelease
 from controller.store.health import BACKLOG, PATIENCE, STALE_S, is_clock_off
 from controller.store.queries.destinations import contains
 from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
@@ -79,6 +79,15 @@ class WorkerRecord:
     revoked_at: dt.datetime | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReleaseRecord:
+    """A release that a worker had."""
+
+    version: str
+    #: Its first session with it; it had it until the next one.
+    since: dt.datetime
+
+
 def get(session: Session, worker_id: uuid.UUID) -> WorkerRecord:
     """Return one worker or raise NotFoundError."""
     row = session.execute(_select().where(Worker.id == worker_id)).one_or_none()
@@ -114,6 +123,14 @@ def find(
     return page_of(
         session.execute(query).all(), limit, _record, lambda row: encode_cursor(row.lowered, str(row[0].id))
     )
+
+
+def releases_of(session: Session, worker_id: uuid.UUID) -> tuple[ReleaseRecord, ...]:
+    """Return the releases that a worker had, the newest first."""
+    query = (
+        select(WorkerRelease).where(WorkerRelease.worker_id == worker_id).order_by(WorkerRelease.since.desc())
+    )
+    return tuple(ReleaseRecord(version=row.version, since=row.since) for row in session.scalars(query))
 
 
 def is_connected() -> ColumnElement[bool]:

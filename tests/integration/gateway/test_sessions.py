@@ -64,6 +64,28 @@ async def test_the_newest_hello_wins(deployment: Any, tools: Any) -> None:
         await newer.expect_ack(1)
 
 
+async def test_it_is_written_down_which_release_a_worker_had_when(deployment: Any) -> None:
+    """Another session with the same is nothing new, one with an older one is; the newest hundred are kept."""
+    worker = await deployment.enrol("host-a")
+    asked = "SELECT r.version FROM worker_releases r ORDER BY since"
+    for version in ("1.0", "1.0", "1.1", "1.0"):
+        async with deployment.session(worker) as session:
+            await session.hello(worker_version=version)
+    assert deployment.sql(asked) == [("1.0",), ("1.1",), ("1.0",)]
+    assert deployment.sql(
+        "SELECT r.since = w.connected_at FROM worker_releases r JOIN workers w ON w.id = r.worker_id "
+        "ORDER BY r.since DESC LIMIT 1"
+    ) == [(True,)]
+    deployment.sql(
+        "INSERT INTO worker_releases (worker_id, since, version) "
+        "SELECT id, now() - n * interval '1 day', n::text FROM workers, generate_series(1, 120) AS n"
+    )
+    async with deployment.session(worker) as session:
+        await session.hello(worker_version="1.2")
+    found = [version for (version,) in deployment.sql(asked)]
+    assert (len(found), found[-1], found[0]) == (100, "1.2", "96")
+
+
 async def test_a_session_elsewhere_supersedes_this_one(deployment: Any) -> None:
     """Another gateway's Hello, which only the database tells of, ends the stream here with the next look."""
     worker = await deployment.enrol("host-a")

@@ -12,7 +12,7 @@ from controller.fleet import recording as recordings
 from controller.fleet.events import HostRecap, TaskEvent, TaskState
 from controller.fleet.operations import OperationError, Recap
 from controller.fleet.recording import Recording
-from controller.store.operation_notes import HostNote, Standing, TaskNote, shortened
+from controller.store.operation_notes import Figure, HostNote, Standing, TaskNote, shortened
 
 WELL = HostRecap(host="a", ok=3, changed=2, failed=0, unreachable=False, notes=("3 results wait",))
 GONE = HostRecap(host="b", ok=0, changed=0, failed=0, unreachable=True, message="no route")
@@ -37,7 +37,7 @@ class Book:
         self.outcomes += outcomes
         return self.standing
 
-    def finish(self, state: str, *, error: str, mend: str) -> None:
+    def finish(self, state: str, *, error: str, mend: str, figures: Sequence[Figure] = ()) -> None:
         """Keep it."""
         self.ends.append((state, error))
 

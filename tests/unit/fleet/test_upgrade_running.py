@@ -35,6 +35,8 @@ class Fleet(Clock):
         self._chance = random.Random(1)
         self.release = {f"host{number}": OLD for number in range(1, hosts + 1)}
         self.connected = dict.fromkeys(self.release, START)
+        #: Which release each host had since when, as its worker's sessions told.
+        self.held = {host: [(START, OLD)] for host in self.release}
         self.worse, self.network, self.fails = worse, network, fails
         self.worse_on: dict[str, float] = {}
         #: What the host-side gate does with the new release; hosts that never deliver again.
@@ -100,6 +102,9 @@ class Fleet(Clock):
         if path == "/workers":
             wanted = query.get("search", "")
             return iter([self._worker(host) for host in self.release if wanted in host])
+        if path.endswith("/releases"):
+            held = reversed(self.held[path.split("/")[2]])
+            return iter([{"version": version, "since": since.isoformat()} for since, version in held])
         if path.startswith("/workers/"):
             host = path.split("/")[2]
             if host in self.deleted and any("measuring for" in line for line in self.said):
@@ -237,9 +242,15 @@ class Fleet(Clock):
             }
         )
 
+    def return_by_hand(self, host: str) -> None:
+        """Return a host to the release before as a playbook by itself does, of which the history knows nothing."""
+        self._measure()
+        self._set(host, OLD)
+
     def _set(self, host: str, release: str) -> None:
         self.release[host] = release
         self._start(host)
+        self.held[host].append((self.connected[host], release))
         self._now += dt.timedelta(seconds=4)
 
     def _start(self, host: str) -> None:
@@ -317,6 +328,20 @@ def test_a_bad_release_is_not_its_own_baseline_when_it_is_tried_again() -> None:
     lines = [line for line in fleet.said if "canary: worse: ping, RTT average" in line]
     before = [float(line.split("average: ")[1].split(" ms before")[0]) for line in lines]
     assert before == pytest.approx([10.0] * 3, abs=0.3)
+
+
+def test_a_bad_release_that_was_returned_by_hand_is_not_its_own_baseline_either() -> None:
+    """Nobody judged it, and no operation tells that it was taken back: the worker's sessions do."""
+    fleet = Fleet(worse=1.2)
+    fleet.interval_s, fleet.stop_after = 20.0, "measuring for"
+    assert fleet.run().outcome is Outcome.STOPPED
+    fleet.sleep(1500.0)
+    fleet.return_by_hand("host1")
+    fleet.sleep(60.0)
+    fleet.stop_after = ""
+    assert fleet.run(patience_s=1200.0).outcome is Outcome.ROLLED_BACK
+    [line] = [line for line in fleet.said if "canary: worse: ping, RTT average" in line]
+    assert float(line.split("average: ")[1].split(" ms before")[0]) == pytest.approx(10.0, abs=0.3)
 
 
 def test_runs_that_fail_return_it_too() -> None:

@@ -118,3 +118,34 @@ def test_what_is_told_is_checked(api: Api, body: dict[str, Any], path: str) -> N
     answer = api("POST", f"/operations/{made['id']}/events", body)
     assert answer.status_code == 422
     assert [error["path"] for error in answer.json["errors"]] == [path]
+
+
+def test_what_was_judged_is_told_in_numbers(api: Api) -> None:
+    """As it was said, in its order; a number that is none is refused where it stands."""
+    made = begin(api, "edge-1", kind="judge")
+    path = f"/operations/{made['id']}"
+    figure = {
+        "kind": "ping",
+        "quantity": "RTT average",
+        "unit": "ms",
+        "before": 10.0,
+        "after": 14.5,
+        "worse": True,
+    }
+    whole = {**figure, "where": "", "others": 2, "others_before": 9.5, "others_after": None}
+    assert api("GET", f"{path}/figures").json == {"items": [], "next_cursor": None}
+    end = {"version": made["version"], "state": "failed"}
+    for wrong, at in (
+        ({**figure, "before": "much"}, "figures[0].before"),
+        ({**figure, "after": 1e300}, "figures[0].after"),
+        ({"kind": "ping", "quantity": "x", "before": 1}, "figures[0].after"),
+        ({**figure, "colour": "red"}, "figures[0].colour"),
+    ):
+        answer = api("POST", f"{path}/finish", {**end, "figures": [wrong]})
+        assert answer.status_code == 422
+        assert at in {problem["path"] for problem in answer.json["errors"]}
+    assert api("POST", f"{path}/finish", {**end, "figures": [whole, figure]}).status_code == 200
+    items = api("GET", f"{path}/figures").json["items"]
+    assert items == [whole, {**figure, "where": "", "others": 0, "others_before": None, "others_after": None}]
+    assert "figures" not in api("GET", path).json
+    assert api("GET", "/operations/4711/figures").status_code == 404

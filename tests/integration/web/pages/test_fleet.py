@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from controller.store.commands import operation_progress as progress
 from controller.store.commands import operations as commands
 from controller.store.commands.audit import Actor
 from controller.store.commands.operations import Claim
-from controller.store.operation_notes import HostNote, TaskNote
+from controller.store.operation_notes import Figure, HostNote, TaskNote
 from controller.store.queries import operations
 
 SHE = Actor(name="user:ada")
@@ -38,11 +38,11 @@ class Runner:
         with Session(self._engine) as session, session.begin():
             progress.record(session, self._claim, [note])
 
-    def end(self, state: str, *outcomes: HostNote) -> None:
+    def end(self, state: str, *outcomes: HostNote, figures: Sequence[Figure] = ()) -> None:
         """Tell the end."""
         with Session(self._engine) as session, session.begin():
             progress.record(session, self._claim, outcomes=outcomes)
-            progress.finish(session, self._claim, state=state)
+            progress.finish(session, self._claim, state=state, figures=figures)
 
 
 def test_the_first_one_is_started_with_the_form(visit: Callable[[str], Any], engine: Engine) -> None:
@@ -123,6 +123,36 @@ def test_others_watch(operator: Any, viewer: Any, engine: Engine) -> None:
     rows = viewer.fragment("/fleet")
     assert f"upgrade {runner.number}" in rows
     assert "run by the command line" in rows
+
+
+#: What a canary was found to measure.
+JUDGED = (
+    Figure(
+        kind="ping", quantity="RTT average", unit="ms", before=10.1, after=14.2,
+        others=3, others_before=9.9, others_after=10.4, worse=True,
+    ),
+    Figure(
+        kind="ping", quantity="runs that were not delivered", unit="%", before=0.0, after=0.0,
+        others=3, others_before=0.0, others_after=1.0,
+    ),
+    Figure(
+        kind="ping", where="edge-1: ping to <b>own</b>", quantity="RTT minimum", unit="ms", before=80.0, after=81.5,
+    ),
+)  # fmt: skip
+
+
+def test_what_was_judged_is_drawn_with_its_numbers_as_text(viewer: Any, engine: Engine) -> None:
+    """Before and since, with the release and without it; an operation of which nothing was judged shows no such thing."""
+    runner = Runner(engine, "edge-1", kind="judge")
+    assert "What was judged" not in viewer.get(f"/fleet/{runner.number}")
+    runner.end("failed", figures=JUDGED)
+    page = viewer.get(f"/fleet/{runner.number}")
+    assert page.count('class="change"') == 3
+    assert page.count('class="change-others"') == 2
+    assert page.count('class="change-worse"') == 1
+    for words in ("ping, RTT average", "10.1 ms", "14.2 ms", "10.4 ms", "3 hosts", "nobody measured it"):
+        assert words in page
+    assert "ping to &lt;b&gt;own" in page
 
 
 def test_a_chart_knows_what_was_done_to_its_hosts(viewer: Any, rows: Any, engine: Engine) -> None:
@@ -209,4 +239,26 @@ def test_an_operation_is_watched_live(open_window: Callable[..., Any], rows: Any
     window.page.set_viewport_size({"width": 390, "height": 850})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert {where: items for where, items in found.items() if items} == {}
+    assert window.troubles == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_picture_of_a_judgement_can_be_read(
+    open_window: Callable[..., Any], engine: Engine, scheme: str
+) -> None:
+    """By everybody, in both schemes, and on a phone: there each quantity is a card, and nothing is cut off."""
+    runner = Runner(engine, "edge-1", kind="judge")
+    runner.end("failed", HostNote(host="edge-1", state="failed", changed=0), figures=JUDGED)
+    window = open_window(color_scheme=scheme)
+    page = window.log_in()
+    window.open(f"/fleet/{runner.number}")
+    row = page.get_by_role("row", name="ping, RTT average")
+    expect(row).to_contain_text("10.1 ms")
+    expect(row).to_contain_text("worse")
+    expect(row.locator("svg.change")).to_be_visible()
+    found = violations(page)
+    page.set_viewport_size({"width": 390, "height": 850})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert found + violations(page) == []
     assert window.troubles == []

@@ -14,9 +14,11 @@ const MARKS = [
 ];
 
 export class Panel {
-  constructor(element, board) {
+  // `lack` is called when the data that are drawn do not have what was chosen.
+  constructor(element, board, lack) {
     this.element = element;
     this.board = board;
+    this.lack = lack;
     this.config = JSON.parse(element.dataset.group);
     this.place = element.querySelector(".plot");
     this.note = element.querySelector("[data-note]");
@@ -31,7 +33,10 @@ export class Panel {
     this.series = [];
     this.runs = [];
     this.operations = [];
-    this.chooser?.addEventListener("change", () => this.draw(this.series, this.step, this.operations, this.runs));
+    this.chooser?.addEventListener("change", () => {
+      if (this.lacks()) this.lack();
+      else this.draw(this.series, this.step, this.operations, this.runs);
+    });
     this.table?.addEventListener("toggle", () => this.drawTable());
     this.place.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.resize()).observe(this.place);
@@ -49,6 +54,12 @@ export class Panel {
     if (all) all.disabled = count > 1;
     if (count > 1 && this.chooser.value === "") this.chooser.value = this.config.first;
     return this.chooser.value === "" ? names : [this.chooser.value];
+  }
+
+  // Whether any of the series came without a metric that is to be drawn.
+  lacks() {
+    const names = this.chosen(this.series.length);
+    return this.series.some((one) => names.some((name) => !(name in one.metrics)));
   }
 
   // Lines are drawn of `series`; how runs ended is marked once for each of `runs`, whatever the number of their lines.
@@ -369,10 +380,9 @@ export class Panel {
   }
 }
 
-// Names of the metrics that open charts draw.
-export function metricsOf(panels) {
-  const names = panels.filter((panel) => panel.open).flatMap((panel) => panel.config.metrics.map((metric) => metric.name));
-  return [...new Set(names)].join(",");
+// Names of the metrics that open charts draw with so many series.
+export function metricsOf(panels, count) {
+  return [...new Set(panels.filter((panel) => panel.open).flatMap((panel) => panel.chosen(count)))].join(",");
 }
 
 function element(name, text) {
