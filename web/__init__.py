@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask
 
 from controller.settings import Settings
+
+
+class _Application(Flask):
+    """Flask without views that wait: each hook would be looked at for being one, at every request."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
 
 
 def create_app(settings: Settings) -> Flask:
     """Return the application. It connects to the database at the first request that needs it."""
     from web import api, auth, database, errors, live, pages, security
 
-    app = Flask("web")
+    app = _Application("web")
     app.extensions["streamswarm.settings"] = settings
     engine = database.init_app(app, settings)
     security.init_app(app, settings)

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
+import psycopg2
 from flask import Flask, current_app
+from psycopg2.extensions import connection as Driver  # noqa: N812  it stands for the driver's connection
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
@@ -62,21 +64,46 @@ def transaction() -> Iterator[Session]:
         raise known from error
 
 
-def explain(error: SQLAlchemyError, where: str) -> StreamSwarmError | None:
+@contextmanager
+def asking() -> Iterator[Driver]:
+    """Lend a connection of the driver for prepared statements: each stands for itself, and what it changes is kept at once.
+
+    A session with its transaction costs a short call more than all the rest of it. Raises as `transaction` does.
+    """
+    try:
+        pooled = engine().raw_connection()
+        driver = cast("Driver", pooled.dbapi_connection)
+        try:
+            driver.autocommit = True
+            yield driver
+        finally:
+            if not driver.closed:
+                driver.autocommit = False
+            pooled.close()
+    except (SQLAlchemyError, psycopg2.Error) as error:
+        known = explain(error, shown_address(engine().url))
+        if known is None:
+            raise
+        raise known from error
+
+
+def explain(error: SQLAlchemyError | psycopg2.Error, where: str) -> StreamSwarmError | None:
     """Return what a person can make of a driver's error; None when it is a fault of the program."""
     if isinstance(error, PoolTimeoutError):
         return DatabaseUnavailableError("the database has too much to do", mend="try again in a moment")
-    if not isinstance(error, DBAPIError):
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(cause, psycopg2.Error):
         return None
-    code = getattr(error.orig, "pgcode", None) or ""
-    if isinstance(error, ProgrammingError) and code in _UNDEFINED:
+    code = cause.pgcode or ""
+    if isinstance(cause, psycopg2.ProgrammingError) and code in _UNDEFINED:
         return SchemaError(
             "the schema of the database is not the one that this release works with",
             mend="bring it up to date: streamswarm db upgrade",
         )
     if code in _SLOW:
         return DatabaseUnavailableError("the database took too long to answer", mend="try again in a moment")
-    if error.connection_invalidated or code.startswith(_AWAY) or _is_connection_error(error):
+    invalidated = isinstance(error, DBAPIError) and error.connection_invalidated
+    if invalidated or code.startswith(_AWAY) or _is_connection_error(cause):
         return DatabaseUnavailableError(
             f"PostgreSQL does not answer at {where}",
             mend="this mends itself as soon as it does; see `streamswarm status` and the database's log",
@@ -84,9 +111,6 @@ def explain(error: SQLAlchemyError, where: str) -> StreamSwarmError | None:
     return None
 
 
-def _is_connection_error(error: DBAPIError) -> bool:
+def _is_connection_error(error: psycopg2.Error) -> bool:
     """Whether the driver failed before PostgreSQL could give a code."""
-    return getattr(error.orig, "pgcode", None) is None and type(error.orig).__name__ in (
-        "OperationalError",
-        "InterfaceError",
-    )
+    return error.pgcode is None and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)

@@ -14,6 +14,7 @@ from controller.cli.on_hosts import stop_by_signal, usual_inventories
 from controller.errors import StreamSwarmError
 from controller.fleet.agentless import HostAnswer, run_once
 from controller.fleet.operations import PlaybookRequest
+from controller.fleet.patterns import Names, check_pattern
 from controller.printable import printable
 from controller.suites.execution import Judge
 from controller.suites.outcome import SuiteRun
@@ -34,7 +35,11 @@ def run_on_hosts(
 
     What could not be removed from a host when it was stopped is told on standard error.
     """
-    request = PlaybookRequest(inventories=usual_inventories(inventories), limit=limit, forks=forks)
+    inventories = usual_inventories(inventories)
+    names = Names.of(inventories)
+    for pattern in (on, limit):
+        check_pattern(pattern, names)
+    request = PlaybookRequest(inventories=inventories, limit=limit, forks=forks)
     console = Console(stderr=True, quiet=quiet)
     with stop_by_signal() as stopped, FleetProgress(console) as progress:
         answers = run_once(

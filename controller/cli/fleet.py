@@ -21,7 +21,16 @@ from controller.cli import fleet_upgrade, permission
 from controller.cli.client import CA_FILE, Client
 from controller.cli.fleet_history import History
 from controller.cli.fleet_past import history
-from controller.cli.fleet_playing import CHECK, HOSTS_FAILED, INVENTORY, on_hosts, play, request_of
+from controller.cli.fleet_playing import (
+    CHECK,
+    HOSTS_FAILED,
+    INVENTORY,
+    client_of_command,
+    on_hosts,
+    play,
+    request_of,
+)
+from controller.cli.fleet_removal import remove
 from controller.cli.fleet_service import SERVICE
 from controller.cli.on_hosts import stop_by_signal, usual_inventories
 from controller.errors import ConfigurationError
@@ -35,7 +44,6 @@ from controller.fleet.inventory import InventoryHost, load_inventory
 from controller.fleet.operations import Recap
 from controller.fleet.parts import PARTS
 from controller.fleet.platforms import Platform
-from controller.fleet.retirement import Retirement, retire
 from controller.fleet.verification import faults
 from controller.printable import printable
 from controller.settings import Settings
@@ -54,13 +62,8 @@ def fleet(ca_file: Path | None) -> None:
         os.environ[CA_FILE] = str(ca_file.absolute())
 
 
-for each in (history, *SERVICE):
+for each in (history, remove, *SERVICE):
     fleet.add_command(each)
-
-
-def _client() -> Client:
-    """Return a client of the controller, which is closed at the end of the command."""
-    return click.get_current_context().with_resource(closing(Client.from_environment()))
 
 
 @fleet.command()
@@ -73,7 +76,7 @@ def provision(**chosen: Any) -> None:
     STREAMSWARM_TOKEN name. Ends with 0 when every host
     is as it should be, 1 when some are not, 2 when a setting is wrong, 130 when stopped.
     """
-    client = _client()
+    client = client_of_command()
 
     def grant_for(host: InventoryHost) -> Grant:
         about = {
@@ -97,64 +100,6 @@ def provision(**chosen: Any) -> None:
         ),
         history=History("provision", request, client),
         again="Provisioning the same hosts again goes on where it was.",
-    )
-
-
-@fleet.command()
-@on_hosts
-@CHECK
-@click.option(
-    "--on-controller",
-    type=click.Choice([each.value for each in Retirement if each is not Retirement.DELETE_WITH_DATA]),
-    help="What becomes of the worker there. [default: revoke]",
-)
-@click.option(
-    "--with-data", is_flag=True, help="Delete the worker there together with its results, for good."
-)
-@click.option("--keep-data", is_flag=True, help="Leave identity, waiting results and jobs on the host.")
-@click.option("--discard", is_flag=True, help="Go on although results cannot be delivered; they are lost.")
-@click.option(
-    "--wait", type=click.IntRange(0, 86_400), help="Seconds to deliver waiting results. [default: 60]"
-)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def remove(
-    on_controller: str | None,
-    with_data: bool,
-    keep_data: bool,
-    discard: bool,
-    wait: int | None,
-    yes: bool,
-    **chosen: Any,
-) -> None:
-    """Take the worker off hosts, with everything that provisioning put there.
-
-    Results that wait on a host are delivered first; where that does not succeed the worker stays, unless --discard or
-    --keep-data says otherwise. What the controller has of its results stays, unless --with-data is given. Exit codes are those of `provision`.
-    """
-    if with_data and on_controller not in (None, Retirement.DELETE.value):
-        raise click.UsageError("--with-data deletes the worker at the controller; leave --on-controller away")
-    how = Retirement.DELETE_WITH_DATA if with_data else Retirement(on_controller or Retirement.REVOKE)
-    client = _client()
-    request = request_of(**chosen)
-    flags = {"streamswarm_worker_keep_data": keep_data, "streamswarm_worker_discard": discard}
-    variables: dict[str, Any] = {name: True for name, value in flags.items() if value}
-    if wait is not None:
-        variables["streamswarm_worker_drain_timeout"] = wait
-    request = dataclasses.replace(request, variables={**request.variables, **variables})
-    if not request.check and how is not Retirement.KEEP:
-        permission.require(client, "admin", "to revoke or delete the workers of removed hosts")
-    if not yes and not request.check:
-        where = f"the hosts `{request.limit}`" if request.limit else "ALL hosts of the group `workers`"
-        sources = ", ".join(map(str, request.inventories))
-        also = " and delete all their results at the controller" if with_data else ""
-        click.confirm(f"Take the worker off {where} of {click.unstyle(sources)}{also}?", abort=True, err=True)
-    play(
-        lambda **watching: operations.remove(
-            request, retire=lambda host: retire(client, host, how), **watching
-        ),
-        history=History("remove", request, client),
-        again="Removing the same hosts again goes on where it was.",
-        verdict="removed" if not request.check else "would be removed",
     )
 
 
@@ -205,7 +150,7 @@ def verify(**chosen: Any) -> None:
     Looks at the service, the release, the identity, policy and configuration on the host and whether they are in force, and
     at whether its worker is connected, delivers and keeps to the intended policy as the controller sees it. Exit codes are those of `provision`.
     """
-    client = _client()
+    client = client_of_command()
 
     request = request_of(**chosen)
     hosts = operations.hosts_of(request)

@@ -16,6 +16,7 @@ from rich.text import Text
 from controller.cli.client import Client
 from controller.printable import printable
 from controller.store.operation_words import KINDS
+from streamswarm.targets import shown
 
 #: What an operation tells of its end.
 _WHY = (("why", "error"), ("what to do", "mend"))
@@ -38,9 +39,10 @@ def history(operation: int | None, host: str, kind: str | None, most: int) -> No
 
 def _list(client: Client, host: str, kind: str | None, most: int) -> None:
     table = Table("", "operation", "hosts", "state", "by", "begun (UTC)", box=None, pad_edge=False)
-    query = {name: value for name, value in (("host", host), ("kind", kind)) if value}
+    query: dict[str, Any] = {name: value for name, value in (("host", host), ("kind", kind)) if value}
+    query["limit"] = most
     for found in itertools.islice(client.items("/operations", **query), most):
-        table.add_row(*(Text(printable(word)) for word in _row(found)))
+        table.add_row(*(Text(printable(word)) for word in _row({**found, "limit": shown(found["limit"])})))
     if not table.row_count:
         click.echo("Nothing was done to hosts yet that the controller knows of.", err=True)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -12,10 +13,12 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from controller.cli.client import Client
 from controller.cli.fleet_history import History
 from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED, stop_by_signal, usual_inventories, variables_of
 from controller.fleet.operations import PlaybookRequest, Recap
+from controller.fleet.patterns import Names, check_pattern
 from controller.printable import printable
 
 #: Some host is not as it should be.
@@ -80,14 +83,22 @@ def request_of(
     variable_files: tuple[Path, ...],
     check: bool = False,
 ) -> PlaybookRequest:
-    """Turn the options of `on_hosts` into a request."""
+    """Turn the options of `on_hosts` into a request; raises ConfigurationError for a limit that may mean other hosts."""
+    inventories = usual_inventories(inventories)
+    if limit:
+        check_pattern(limit, Names.of(inventories))
     return PlaybookRequest(
-        inventories=usual_inventories(inventories),
+        inventories=inventories,
         limit=limit,
         check=check,
         forks=forks,
         variables=variables_of(variable_files),
     )
+
+
+def client_of_command() -> Client:
+    """Return a client of the controller, which is closed at the end of the command."""
+    return click.get_current_context().with_resource(closing(Client.from_environment()))
 
 
 def play(

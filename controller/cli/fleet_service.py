@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from typing import Any, NoReturn
 
 import click
 
+from controller.cli.client import Client
 from controller.cli.fleet_history import History
 from controller.cli.fleet_playing import on_named_hosts, play, request_of
 from controller.fleet import operations
 from controller.fleet.operations import Recap
+from controller.fleet.service import Done, tell
 
 
 @click.command()
@@ -46,7 +50,7 @@ def drain(wait: int | None, **chosen: Any) -> None:
     What cannot be delivered is kept there. Exit codes are those of `provision`.
     """
     variables = {} if wait is None else {"streamswarm_worker_drain_timeout": wait}
-    _play("drain", operations.drain, chosen, variables, "drained")
+    _play("drain", partial(operations.drain, tell=_teller("drained")), chosen, variables, "drained")
 
 
 @click.command()
@@ -56,7 +60,12 @@ def resume(**chosen: Any) -> None:
 
     HOST is as for `restart`. Exit codes are those of `provision`.
     """
-    _play("resume", operations.resume, chosen, {}, "in service")
+    _play("resume", partial(operations.resume, tell=_teller("resumed")), chosen, {}, "in service")
+
+
+def _teller(done: Done) -> Callable[[str], str]:
+    """Return what lets the controller know of a host's worker; the command goes on without the controller."""
+    return lambda host: tell(lambda: closing(Client.from_environment()), host, done)
 
 
 SERVICE = (restart, drain, resume)
@@ -69,7 +78,9 @@ def _play(
     variables: dict[str, Any],
     verdict: str,
 ) -> NoReturn:
-    request = request_of(limit=",".join(chosen.pop("hosts")), **chosen)
+    hosts = chosen.pop("hosts")
+    between = "," if any("," in each for each in hosts) else ":"
+    request = request_of(limit=between.join(hosts), **chosen)
     request = dataclasses.replace(request, variables={**request.variables, **variables})
     play(
         lambda **watching: run(request, **watching),

@@ -19,6 +19,7 @@ from controller.cli.fleet_progress import FleetProgress
 from controller.cli.on_hosts import STOPPED
 from controller.fleet import operations
 from controller.fleet.operations import PlaybookRequest, Recap
+from controller.fleet.patterns import Names, pattern_of
 from controller.fleet.upgrades.left import left
 from controller.fleet.upgrades.plan import Plan, describe, plan
 from controller.printable import printable
@@ -57,12 +58,16 @@ class Playbooks:
         self._client = client
         self._console = console
         self._stopped = stopped
+        self._names = Names.of(request.inventories)
 
     def look(self) -> Recap:
         """Say of each host from which release to which it would go."""
         request = dataclasses.replace(self._request, check=True)
         with FleetProgress(self._console, quiet=True) as progress:
-            return operations.upgrade(request, on_event=progress.take, cancelled=self._stopped)
+            recap = operations.upgrade(request, on_event=progress.take, cancelled=self._stopped)
+        # A host that cannot be named by itself is told before any is touched.
+        self._on([host.host for host in recap.hosts])
+        return recap
 
     def upgrade(self, hosts: Sequence[str]) -> Recap:
         """Bring hosts to the release."""
@@ -102,7 +107,7 @@ class Playbooks:
             )
 
     def _on(self, hosts: Sequence[str]) -> PlaybookRequest:
-        return dataclasses.replace(self._request, limit=",".join(hosts))
+        return dataclasses.replace(self._request, limit=pattern_of(hosts, self._names))
 
 
 def upgrade(request: PlaybookRequest, options: Options, stopped: Callable[[], bool]) -> int:

@@ -6,14 +6,19 @@ from controller.cli.client import Client, RefusedError, UnreachableError
 from controller.store.queries.users import Role, allows
 
 
-def require(client: Client, needed: Role, what: str) -> None:
+def require(client: Client, needed: Role, what: str, *, without: str = "") -> None:
     """Raise RefusedError unless the client's token may do what the role `needed` is for.
 
-    A controller that is away now refuses nothing: it tells when it is there.
+    A controller that is away now refuses nothing: it tells when it is there. Where it must be there, `without` says how to go
+    on without it, and it is UnreachableError.
     """
     try:
         found = client.get("/me")
-    except UnreachableError:
+    except UnreachableError as error:
+        if without:
+            raise UnreachableError(
+                f"{error.message}; nothing was changed, as {what} needs it", mend=without
+            ) from error
         return
     if not allows(found["role"], needed):
         raise RefusedError(

@@ -49,7 +49,7 @@ class FleetWorker:
     id: str
     #: Name of its host in the inventory.
     host: str
-    #: `connected`, `offline`, `pending` or `revoked`.
+    #: `connected`, `drained`, `offline`, `pending` or `revoked`.
     state: str
     #: Whether it has ever held a session: only then are version and policy its own words.
     known: bool
@@ -197,6 +197,8 @@ def compare(
         elif host is not None and worker is not None:
             drift += _differences(host, worker, releases)
             notes += _not_compared(host, worker, releases)
+            if worker.state == "drained":
+                notes.append(f"{name}: drained; `streamswarm fleet resume {name}` puts it into service again")
     return Comparison(drift=tuple(drift), hosts=len(wanted), workers=len(there), notes=tuple(notes))
 
 
@@ -242,7 +244,7 @@ def _differences(host: InventoryHost, worker: FleetWorker, releases: Releases) -
             DriftKind.REVOKED,
             f"enrol it anew with streamswarm_worker_enrol_again, or take it out of the group `{WORKERS}`",
         )
-    elif worker.state != "connected":
+    elif worker.state not in ("connected", "drained"):
         seen = f"last seen {worker.last_seen}" if worker.last_seen else "never seen"
         yield drift(
             DriftKind.NOT_CONNECTED,

@@ -54,12 +54,6 @@ def load_inventory(sources: Sequence[Path], *, limit: str = "") -> tuple[Invento
 
     Raises ConfigurationError when one is missing, cannot be understood, or names a host that no worker can have.
     """
-    for source in sources:
-        if not source.exists():
-            raise ConfigurationError(
-                f"there is no inventory at {source}",
-                mend="name one with --inventory, or copy inventory/example.ini to inventory/hosts.ini and edit it",
-            )
     return parse_inventory(_ask_ansible(sources, limit))
 
 
@@ -72,6 +66,11 @@ def parse_inventory(listed: Mapping[str, Any]) -> tuple[InventoryHost, ...]:
     groups = _groups_by_host(listed)
     names = [name for name in sorted(groups) if "workers" in groups[name] or "controller" not in groups[name]]
     return tuple(_host(name, variables.get(name, {}), groups[name]) for name in names)
+
+
+def read_groups(sources: Sequence[Path]) -> dict[str, set[str]]:
+    """Return every host's groups, with those above them, of whatever inventories; none has to have a worker."""
+    return _groups_by_host(_ask_ansible(sources, ""))
 
 
 def _host(name: str, variables: Mapping[str, Any], groups: set[str]) -> InventoryHost:
@@ -154,6 +153,12 @@ def _groups_by_host(listed: Mapping[str, Any]) -> dict[str, set[str]]:
 
 
 def _ask_ansible(sources: Sequence[Path], limit: str) -> dict[str, Any]:
+    for source in sources:
+        if not source.exists():
+            raise ConfigurationError(
+                f"there is no inventory at {source}",
+                mend="name one with --inventory, or copy inventory/example.ini to inventory/hosts.ini and edit it",
+            )
     command = module_command("ansible", "inventory", "--list")
     for source in sources:
         command += ["--inventory", str(source.absolute())]

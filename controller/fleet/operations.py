@@ -139,23 +139,42 @@ def restart(
 def drain(
     request: PlaybookRequest,
     *,
+    tell: AfterHost,
     on_event: OnEvent = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Recap:
-    """Take the workers out of service until they are resumed; what they have measured is delivered first."""
+    """Take the workers out of service until they are resumed; what they have measured is delivered first.
+
+    `tell` is told the name of each host whose worker is drained, not in a check run, and lets the controller know.
+    """
     with private_folder() as private:
-        return run_playbook("drain.yml", request, private=private, on_event=on_event, cancelled=cancelled)
+        # The token for the controller stays in this process.
+        ours = _with(request, streamswarm_worker_ask_controller=False)
+        recap = run_playbook("drain.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
+    return recap if request.check else _afterwards(recap, tell)
 
 
 def resume(
     request: PlaybookRequest,
     *,
+    tell: AfterHost,
     on_event: OnEvent = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Recap:
-    """Put workers that were drained into service again; returns which of them are connected."""
+    """Put workers that were drained into service again; returns which of them are connected.
+
+    `tell` is told the name of each host that was reached, not in a check run, and lets the controller know: one that is
+    started and does not connect is somebody's matter again.
+    """
     with private_folder() as private:
-        return run_playbook("resume.yml", request, private=private, on_event=on_event, cancelled=cancelled)
+        ours = _with(request, streamswarm_worker_ask_controller=False)
+        recap = run_playbook("resume.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
+    if request.check:
+        return recap
+    return dataclasses.replace(
+        recap,
+        hosts=tuple(host if host.unreachable else _noted(host, tell(host.host)) for host in recap.hosts),
+    )
 
 
 def verify(
@@ -239,9 +258,13 @@ def _afterwards(recap: Recap, work: AfterHost) -> Recap:
             said = work(host.host)
         except StreamSwarmError as error:
             return dataclasses.replace(host, failed=host.failed + 1, message=str(error))
-        return dataclasses.replace(host, notes=(*host.notes, said)) if said else host
+        return _noted(host, said)
 
     return dataclasses.replace(recap, hosts=tuple(done(host) for host in recap.hosts))
+
+
+def _noted(host: HostRecap, said: str) -> HostRecap:
+    return dataclasses.replace(host, notes=(*host.notes, said)) if said else host
 
 
 def run_playbook(

@@ -31,6 +31,8 @@ def _faults(worker: Mapping[str, Any], now: dt.datetime, policy: Mapping[str, An
     found = []
     if worker["state"] == "pending":
         found.append("its worker has never enrolled")
+    elif worker["state"] == "drained":
+        found.append(f"its worker is drained since {worker['drained_at']}, by {worker['drained_by']}")
     elif worker["state"] == "offline":
         since = worker["disconnected_at"] or worker["last_seen_at"]
         found.append(f"its worker is not connected since {since}" if since else "its worker is not connected")

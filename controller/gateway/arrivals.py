@@ -29,7 +29,7 @@ _told: Lately[uuid.UUID] = Lately(86_400.0)
 #: One statement for all of it: in a gateway to which thousands come at once each answer of the database is waited for
 #: behind everything else. Where worker and certificate are good, what the Hello says is written; a certificate's first
 #: session is noted, and supersedes the worker's older ones; so is the first of each release, of which the newest hundred are
-#: kept.
+#: kept. A drained worker that can measure is in service again; one that only delivers what waits on its disk announces no kind.
 _OPEN = """
 WITH hello AS (
     SELECT * FROM jsonb_to_recordset(%s::jsonb) AS h(
@@ -55,7 +55,12 @@ opened AS (
     WHERE w.id = h.id AND w.deleted_at IS NULL AND w.revoked_at IS NULL
       AND c.revoked_at IS NULL AND c.superseded_at IS NULL AND c.not_after > now()
     RETURNING w.id, w.session_epoch, w.name, w.acked_seq, h.serial,
-              (f.kinds, f.contract_version) IS DISTINCT FROM (h.kinds, h.contract) AS changed
+              (f.kinds, f.contract_version) IS DISTINCT FROM (h.kinds, h.contract) AS changed,
+              jsonb_path_exists(h.kinds, '$.*.available ? (@ == true)') AS measures
+),
+resumed AS (
+    UPDATE drains d SET until = now() FROM opened o
+    WHERE d.worker_id = o.id AND d.until IS NULL AND o.measures
 ),
 used AS (
     UPDATE certificates c SET first_used_at = now() FROM opened o

@@ -10,6 +10,7 @@ import datetime as dt
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from sqlalchemy import Engine
@@ -22,8 +23,10 @@ from controller.fleet.description import describe
 from controller.fleet.desk import Grant, Reach
 from controller.fleet.inventory import InventoryHost, load_inventory
 from controller.fleet.operations import PlaybookRequest, Recap
+from controller.fleet.patterns import Names, check_pattern, pattern_of
 from controller.fleet.recording import Recording
 from controller.fleet.retirement import Retirement, retire
+from controller.fleet.service import Done, tell
 from controller.fleet.verification import faults
 from controller.keeper.ledger import StoreLedger
 from controller.keeper.order import Order
@@ -64,7 +67,7 @@ def operate(engine: Engine, settings: Settings, operation_id: int, stopping: thr
 
     def run(**watching: Any) -> Recap:
         request = _request(settings, asked)
-        hosts = load_inventory(request.inventories, limit=asked.limit)
+        hosts = load_inventory(request.inventories, limit=request.limit)
         with Session(engine) as session, session.begin():
             commands.claim_hosts(session, claim, [host.name for host in hosts if GROUP in host.groups])
         order = Order(
@@ -97,9 +100,15 @@ def _request(settings: Settings, asked: OperationRecord) -> PlaybookRequest:
     variables = {
         variable: asked.options[option] for option, variable in _VARIABLES.items() if option in asked.options
     }
+    limit = asked.limit
+    if limit:
+        names = Names.of(settings.inventory)
+        check_pattern(limit, names)
+        if asked.options.get("one_host"):
+            limit = pattern_of([limit], names)
     return PlaybookRequest(
         inventories=settings.inventory,
-        limit=asked.limit,
+        limit=limit,
         check=asked.check,
         forks=asked.forks,
         variables=variables,
@@ -167,13 +176,23 @@ def _plainly(play: Callable[..., Recap]) -> Callable[..., Recap]:
     return run
 
 
+def _telling(play: Callable[..., Recap], done: Done) -> Callable[..., Recap]:
+    """Return what runs a playbook and notes of each host's worker what was done to it."""
+
+    def run(order: Order, **watching: Any) -> Recap:
+        api = OwnApi(order.engine, order.actor)
+        return play(order.request, tell=lambda host: tell(lambda: nullcontext(api), host, done), **watching)
+
+    return run
+
+
 _KINDS: Mapping[str, Callable[..., Recap]] = {
     "provision": _provision,
     "upgrade": upgrade,
     "verify": _verify,
     "restart": _plainly(playbooks.restart),
-    "drain": _plainly(playbooks.drain),
-    "resume": _plainly(playbooks.resume),
+    "drain": _telling(playbooks.drain, "drained"),
+    "resume": _telling(playbooks.resume, "resumed"),
     "rotate": _plainly(playbooks.rotate),
     "remove": _remove,
 }

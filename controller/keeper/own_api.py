@@ -17,6 +17,12 @@ from controller.store.commands.audit import Actor
 from controller.store.queries import operations, results, runs, tests, workers
 from controller.store.queries.paging import Page
 
+_ACTIONS = {
+    "revoke": commands.revoke,
+    "drained": commands.note_drained,
+    "resumed": commands.note_resumed,
+}
+
 
 class OwnApi:
     """What operations ask for, by the paths of the REST API, on behalf of who asked for the operation."""
@@ -80,12 +86,12 @@ class OwnApi:
         )
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Revoke a worker."""
+        """Revoke a worker, or note that it is out of service or in it again."""
         _, area, worker_id, action = path.split("/")
-        if (area, action, body) != ("workers", "revoke", None):
+        if area != "workers" or body is not None:
             raise AssertionError(path)
         with transaction(self._engine) as session:
-            return dict(plain(commands.revoke(session, uuid.UUID(worker_id), actor=self._actor)))
+            return dict(plain(_ACTIONS[action](session, uuid.UUID(worker_id), actor=self._actor)))
 
     def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Change site, labels or groups of a worker."""

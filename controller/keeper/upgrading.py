@@ -15,6 +15,7 @@ from controller.errors import StreamSwarmError
 from controller.fleet import operations as playbooks
 from controller.fleet.events import HostRecap, TaskEvent, TaskState
 from controller.fleet.operations import OnEvent, PlaybookRequest, Recap
+from controller.fleet.patterns import Names, pattern_of
 from controller.fleet.recording import Recording
 from controller.fleet.upgrades.left import left
 from controller.fleet.upgrades.plan import describe, plan
@@ -44,11 +45,15 @@ class Steps:
         self._order = order
         self._on_event = on_event
         self._cancelled = cancelled
+        self._names = Names.of(order.request.inventories)
 
     def look(self) -> Recap:
         """Say of each host from which release to which it would go."""
         request = dataclasses.replace(self._order.request, check=True)
-        return playbooks.upgrade(request, cancelled=self._cancelled)
+        recap = playbooks.upgrade(request, cancelled=self._cancelled)
+        # A host that cannot be named by itself is told before any is touched.
+        self._on([host.host for host in recap.hosts])
+        return recap
 
     def upgrade(self, hosts: Sequence[str]) -> Recap:
         """Bring hosts to the release."""
@@ -92,7 +97,7 @@ class Steps:
         return Claim(operation_id=begun.id, version=begun.version)
 
     def _on(self, hosts: Sequence[str]) -> PlaybookRequest:
-        return dataclasses.replace(self._order.request, limit=",".join(hosts))
+        return dataclasses.replace(self._order.request, limit=pattern_of(hosts, self._names))
 
     def _settled(self, recap: Recap) -> Recap:
         hosts = [self._failures.get(host.host, host) if host.succeeded else host for host in recap.hosts]

@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 
 from streamswarm.schedules import Schedule
 
+#: From one instant to before another, in microseconds since 1970.
+Period = tuple[int, int]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
@@ -56,6 +59,10 @@ class Span:
             return 0
         return self.version.schedule.count(self.start_us, self.end_us - 1)
 
+    def within(self, start_us: int, end_us: int) -> Span:
+        """Return what of it lies in [start, end)."""
+        return replace(self, start_us=max(self.start_us, start_us), end_us=min(self.end_us, end_us))
+
     @property
     def edges_us(self) -> tuple[int, int]:
         """Where its instants can lie: [first, last)."""
@@ -79,7 +86,7 @@ class OnPlan:
 class Account:
     """Where every run is: `expected - undelivered + beyond == ok + failed + error + missed`."""
 
-    #: Due by the known plan.
+    #: Due by the known plan while the worker was in service.
     expected: int = 0
     ok: int = 0
     failed: int = 0
@@ -92,6 +99,8 @@ class Account:
     beyond_measured: int = 0
     #: "Run now" runs, which are in nothing else here.
     aside: int = 0
+    #: Due while the worker was drained, and nothing has come of them; in nothing else here.
+    drained: int = 0
 
     @property
     def received(self) -> int:
@@ -161,17 +170,29 @@ def spans_until(
     return tuple(found)
 
 
-def account(known: Iterable[Span], received: Iterable[Received], *, on_plan: OnPlan | None = None) -> Account:
-    """Return the account of one job, all of whose results are on plan unless it is told how many are."""
+def account(
+    known: Sequence[Span],
+    received: Iterable[Received],
+    *,
+    on_plan: OnPlan | None = None,
+    drains: Iterable[Period] = (),
+) -> Account:
+    """Return the account of one job, all of whose results are on plan unless it is told how many are.
+
+    In `drains` its worker was out of service; they do not overlap. What lacks from then is drained and not expected.
+    """
     counts = dict.fromkeys(("ok", "failed", "error", "missed"), 0)
     for runs in received:
         counts[runs.status] += runs.count
     made = Account(expected=sum(span.due for span in known), **counts)
-    if on_plan is None:
-        return made
-    return replace(
-        made, beyond=made.received - on_plan.runs, beyond_measured=made.measured - on_plan.measured
-    )
+    if on_plan is not None:
+        made = replace(
+            made, beyond=made.received - on_plan.runs, beyond_measured=made.measured - on_plan.measured
+        )
+    drained = sum(span.within(start, end).due for start, end in drains for span in known)
+    # A worker that comes back measures a moment before the controller hears of it.
+    drained = min(drained, made.undelivered)
+    return replace(made, expected=made.expected - drained, drained=drained)
 
 
 def may_stray(known: Sequence[Span], received: Iterable[Received]) -> bool:

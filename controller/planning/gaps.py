@@ -23,7 +23,7 @@ class Gap:
     start_us: int
     end_us: int
     #: `missing`: runs were due, the first at the start, and none came. `rest`: none was due, for longer than from one
-    #: run to the next: a night, a pause. `unknown`: the schedule of that time is not known any more.
+    #: run to the next: a night, a pause, a drained worker. `unknown`: the schedule of that time is not known any more.
     reason: Reason
 
 
@@ -45,12 +45,14 @@ def gaps(
     start_us: int,
     end_us: int,
     unknown: Sequence[tuple[int, int]] = (),
+    drains: Sequence[tuple[int, int]] = (),
     buckets: bool = False,
 ) -> tuple[Gap, ...]:
     """Return the gaps of a line within [start, end), in order.
 
     `covered` are the times [from, to) of which there are runs, in order and apart: instants of runs, or `buckets`. Of times
     in `unknown` it is not known what was due; single runs are joined there, and what lies between buckets is a gap.
+    In `drains` the worker was out of service: nothing lacks there.
     """
     spans = sorted(known, key=lambda span: span.start_us)
     starts = [span.start_us for span in spans]
@@ -63,9 +65,10 @@ def gaps(
         _Mark(first_us=first, last_us=end - 1, stride_us=stride(first), missing=False)
         for first, end in covered
     ]
+    excused = _united([*covered, *drains])
     for span in spans:
         if not span.version.paused:
-            marks += _lacking(span, covered)
+            marks += _lacking(span, excused)
     found: list[Gap] = []
     before: _Mark | None = None
     for mark in _joined(sorted(marks, key=lambda mark: mark.first_us)):
@@ -74,6 +77,17 @@ def gaps(
     found += _between(before, None, start_us, end_us)
     inside = (replace(gap, end_us=min(gap.end_us, end_us)) for gap in found if gap.start_us < end_us)
     return tuple(_known_apart(inside, unknown, buckets=buckets))
+
+
+def _united(times: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the same times in order and apart."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(times):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
 
 
 def _lacking(span: Span, covered: Sequence[tuple[int, int]]) -> Iterator[_Mark]:

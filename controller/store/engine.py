@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import select
+import time
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, make_url
+import psycopg2
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from controller.errors import ConfigurationError
 from controller.settings import Settings
 from controller.store.embedded import EmbeddedPostgres
 
+#: Seconds that a pooled connection may have lain idle and is still used without being asked whether it works.
+_ASKED_AFTER_S = 10.0
 _DRIVERS = ("postgresql", "postgres", "postgresql+psycopg2", "postgresql+psycopg")
 
 
@@ -78,15 +84,46 @@ def make_engine(
         "connect_timeout": 5,
         "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
     }
-    return create_engine(
+    engine = create_engine(
         database_url(settings).set(drivername="postgresql+psycopg2"),
         connect_args=arguments,
         pool_size=pool_size,
         max_overflow=max_overflow,
         pool_timeout=10,
-        pool_pre_ping=True,
         pool_recycle=1800,
     )
+    _check_before_use(engine)
+    return engine
+
+
+def _check_before_use(engine: Engine) -> None:
+    """Have the pool replace connections that PostgreSQL has ended.
+
+    It says so, or its socket closes, before anything is sent: whether a connection has anything to be read is seen without
+    a round trip. One that lay idle for long is asked all the same, for what lies between may have forgotten it.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info["free_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def check(driver: Any, record: ConnectionPoolEntry, _: Any) -> None:
+        since = record.info.get("free_since")
+        if since is None or (time.monotonic() - since < _ASKED_AFTER_S and not _is_readable(driver)):
+            return
+        try:
+            engine.dialect.do_ping(driver)
+        except psycopg2.Error as error:
+            raise InvalidatePoolError from error
+
+
+def _is_readable(driver: Any) -> bool:
+    if driver.closed:
+        return True
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def session_factory(engine: Engine) -> sessionmaker[Session]:

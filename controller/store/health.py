@@ -145,6 +145,8 @@ def read_health(connection: Connection) -> Health:
             "SELECT count(*) FILTER (WHERE gateway_id IS NOT NULL) AS connected, count(*) AS known, "
             "count(*) FILTER (WHERE gateway_id IS NOT NULL AND spool_alarm <> '') AS alarmed, "
             "count(*) FILTER (WHERE gateway_id IS NOT NULL AND abs(clock_offset_ms) > :limit) AS astray, "
+            "count(*) FILTER (WHERE gateway_id IS NULL AND EXISTS ("
+            "  SELECT FROM drains d WHERE d.worker_id = workers.id AND d.until IS NULL)) AS drained, "
             "(SELECT count(*) FROM overdue_jobs) AS overdue FROM workers "
             "WHERE deleted_at IS NULL AND revoked_at IS NULL AND enrolled_at IS NOT NULL"
         ),
@@ -216,7 +218,9 @@ def _keepers(alive: int, astray: Sequence[Any], still: Sequence[Standstill | Job
     return Component(state="degraded", message="; ".join(told), alive=alive)
 
 
-def _workers(*, connected: int, known: int, alarmed: int, astray: int, overdue: int) -> Component:
+def _workers(
+    *, connected: int, known: int, alarmed: int, astray: int, drained: int, overdue: int
+) -> Component:
     if alarmed:
         return Component(
             state="degraded",
@@ -230,11 +234,16 @@ def _workers(*, connected: int, known: int, alarmed: int, astray: int, overdue: 
         troubles.append(f"{astray} of {connected} connected have a clock that is more than 5 s off")
     if connected and troubles:
         return Component(state="degraded", message="; ".join(troubles), alive=connected)
-    if connected == known and known:
-        return Component(state="ok", message=f"all {known} connected", alive=connected)
+    # Nobody waits for those that are drained.
+    wanted, aside = known - drained, f", {drained} drained" if drained else ""
+    if connected == wanted and known:
+        every = f"all {wanted} connected{aside}" if wanted else f"all {drained} drained"
+        return Component(state="ok", message=every, alive=connected)
     if connected:
         return Component(
-            state="degraded", message=f"{known - connected} of {known} are not connected", alive=connected
+            state="degraded",
+            message=f"{wanted - connected} of {wanted} are not connected{aside}",
+            alive=connected,
         )
-    what = "no worker has enrolled yet" if not known else f"none of {known} is connected"
+    what = "no worker has enrolled yet" if not known else f"none of {wanted} is connected{aside}"
     return Component(state="down", message=what, alive=0)

@@ -22,14 +22,14 @@ KINDS = (
     "rotate",
     "remove",
 )
-#: Kinds that a keeper runs, each with its options.
+#: Kinds that a keeper runs, each with its options. With `one_host` the limit is the name of a host, whatever else has it.
 ASKED: Mapping[str, tuple[str, ...]] = {
     "provision": (),
     "upgrade": ("release", "canary", "batch", "patience", "accept_inconclusive"),
     "verify": (),
-    "restart": ("force",),
-    "drain": ("wait",),
-    "resume": (),
+    "restart": ("one_host", "force"),
+    "drain": ("one_host", "wait"),
+    "resume": ("one_host",),
     "rotate": (),
     "remove": ("on_controller", "keep_data", "discard", "wait"),
 }
@@ -109,7 +109,7 @@ def _options(checker: Checker, kind: str) -> dict[str, Any]:
             checker.add(f"options.{shown(str(name))}", f"`{kind}` has no such option")
     inner = Checker(given, tuple(map(str, given)))
     options: dict[str, Any] = {}
-    for name in ("keep_data", "discard", "accept_inconclusive", "force"):
+    for name in ("keep_data", "discard", "accept_inconclusive", "force", "one_host"):
         if inner.given(name) and inner.flag(name):
             options[name] = True
     if inner.given("on_controller"):

@@ -30,11 +30,11 @@ description:
   - Hosts are the controller's workers, under the names that their hosts have in the inventory they were provisioned
     from.
   - Each is in the groups it was enrolled with, and in groups made of what the controller knows of it - C(online),
-    C(offline), C(pending) (never enrolled) or C(revoked); C(site_<site>); C(version_<version>);
+    C(offline), C(drained), C(pending) (never enrolled) or C(revoked); C(site_<site>); C(version_<version>);
     C(label_<label>_<value>). What a group's name cannot have becomes an underscore.
   - Its variables are C(streamswarm_worker_id), C(streamswarm_worker_name), C(streamswarm_site), C(streamswarm_labels),
-    C(streamswarm_groups), C(streamswarm_version), C(streamswarm_state) (C(connected), C(offline), C(pending),
-    C(revoked)), C(streamswarm_status) (C(online) or C(offline)), C(streamswarm_last_seen) (ISO 8601, UTC; null when it
+    C(streamswarm_groups), C(streamswarm_version), C(streamswarm_state) (C(connected), C(offline), C(drained),
+    C(pending), C(revoked)), C(streamswarm_status) (C(online) or C(offline)), C(streamswarm_last_seen) (ISO 8601, UTC; null when it
     never was), C(streamswarm_addresses) (what the host tells of itself; the first is also C(streamswarm_address) when
     it is the only one), and C(streamswarm_facts).
   - What workers tell is data, which Ansible never takes for a template; C(ansible-inventory --list) marks it as
@@ -103,7 +103,13 @@ LONGEST_WAIT = 65
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!_-]{0,99}", re.ASCII)
 #: What the controller calls a worker's state → the group that it is in.
-STATES = {"connected": "online", "offline": "offline", "pending": "pending", "revoked": "revoked"}
+STATES = {
+    "connected": "online",
+    "offline": "offline",
+    "drained": "drained",
+    "pending": "pending",
+    "revoked": "revoked",
+}
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable):

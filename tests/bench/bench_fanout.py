@@ -58,7 +58,7 @@ def measure() -> dict[str, Any]:
         gateway, address = world.deployment.start_gateway()
         world.keeper()
         api = httpx.Client(
-            base_url=f"http://{world.web()}/api/v1",
+            base_url=f"http://{world.web()[1]}/api/v1",
             headers={"Authorization": f"Bearer {world.token()}"},
             timeout=30,
             trust_env=False,

@@ -21,7 +21,7 @@ from web.database import transaction
 
 _RANGE = dt.timedelta(hours=24)
 _COUNTS = {
-    "expected": "Due by the schedule as it was at the time.",
+    "expected": "Due by the schedule as it was at the time, while the worker was in service.",
     "ok": "",
     "failed": "",
     "error": "Could not be measured.",
@@ -29,6 +29,7 @@ _COUNTS = {
     "undelivered": "Due, and nothing has come of it.",
     "beyond": "Received although the known plan did not have it: at an instant that was not due, or by no known version.",
     "beyond_measured": "Of `beyond`, those that are `ok` or `failed`.",
+    "drained": "Due while the worker was drained, and nothing has come of them; not in `expected`.",
 }
 _ITEM = record(
     JobAccount,

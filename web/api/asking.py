@@ -30,7 +30,13 @@ LONGEST_RANGE = dt.timedelta(days=50 * 366)
 
 
 class IdConverter(IntegerConverter):
-    """An id in a path: a whole number that the database can hold."""
+    """An id in a path: a whole number that the database can hold.
+
+    By its form alone: a number that is refused only when it is read makes a call with another method of the same path
+    answer that it does not take this one, instead of that there is nothing.
+    """
+
+    regex = "[1-9][0-9]{0,17}"
 
     def __init__(self, map: Any) -> None:  # noqa: A002  werkzeug's name
         super().__init__(map, min=1, max=MAX_ID)

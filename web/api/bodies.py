@@ -178,6 +178,10 @@ OPERATION = fields(
                         "patience": {"type": ["number", "null"], "minimum": 0, "maximum": 86_400},
                         "accept_inconclusive": {"type": "boolean"},
                         "force": {"type": "boolean"},
+                        "one_host": said(
+                            {"type": "boolean"},
+                            "Of `restart`, `drain` and `resume`: `limit` is the name of one host and taken for nothing else.",
+                        ),
                     }
                 ),
                 "type": ["object", "null"],

@@ -14,7 +14,7 @@ from web.api.blueprint import blueprint, listed, shown_version
 from web.api.describing import TEXT, described, one_of
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
-from web.database import transaction
+from web.database import asking, transaction
 
 _SHOWN = schema_of(DestinationRecord)
 
@@ -55,7 +55,7 @@ def create_destination() -> Response:
 @described(answers=_SHOWN, tagged=True)
 def show_destination(destination_id: int) -> Response:
     """Show one destination."""
-    with transaction() as database:
+    with asking() as database:
         record = destinations.get(database, destination_id)
     return shown_version(record, plain(record))
 

@@ -58,7 +58,8 @@ def create_enrolment_token() -> tuple[Response, int]:
     """
     checker = Checker(body(), ("host", "site", "labels", "groups"))
     host = checker.text("host", longest=253, required=True)
-    site = "".join(checker.words_of("site", [checker.value("site")])) if checker.value("site") else ""
+    site = checker.value("site")
+    site = "" if site in ("", None) else "".join(checker.words_of("site", [site]))
     labels, groups = checker.labels("labels"), checker.words("groups")
     checker.done()
     reach = _reach()

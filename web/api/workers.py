@@ -115,6 +115,28 @@ def revoke_worker(worker_id: uuid.UUID) -> Response:
     return jsonify(plain(record))
 
 
+@blueprint.post("/workers/<uuid:worker_id>/drained")
+@requires("operator")
+@described(body=bodies.NOTHING, body_optional=True, answers=_SHOWN, conflicts=True)
+def note_drained_worker(worker_id: uuid.UUID) -> Response:
+    """Note that it is out of service by order until it connects again; what stops it on its host is `POST /operations`."""
+    body(optional=True)
+    with transaction() as database:
+        record = commands.note_drained(database, worker_id, actor=principal().actor)
+    return jsonify(plain(record))
+
+
+@blueprint.post("/workers/<uuid:worker_id>/resumed")
+@requires("operator")
+@described(body=bodies.NOTHING, body_optional=True, answers=_SHOWN)
+def note_resumed_worker(worker_id: uuid.UUID) -> Response:
+    """Note that it is to be in service again; what starts it on its host is `POST /operations`."""
+    body(optional=True)
+    with transaction() as database:
+        record = commands.note_resumed(database, worker_id, actor=principal().actor)
+    return jsonify(plain(record))
+
+
 @blueprint.delete("/workers/<uuid:worker_id>")
 @requires("admin")
 @described(

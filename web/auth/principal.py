@@ -12,9 +12,9 @@ from controller.settings import Settings, is_loopback
 from controller.store.commands import tokens, users
 from controller.store.commands.audit import Actor
 from controller.store.queries.users import Role, allows, by_name
-from web.auth.sessions import SessionUser
-from web.database import transaction
-from web.errors import API, ForbiddenError, NotLoggedInError
+from web.auth.sessions import SessionUser, is_by_token
+from web.database import asking, transaction
+from web.errors import ForbiddenError, NotLoggedInError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +69,7 @@ def client_address() -> str:
 def current() -> Principal | None:
     """Return who asks, None when nobody is logged in; asked of the database once a request."""
     if "principal" not in g:
-        if "Authorization" in request.headers and _is_api():
-            g.principal = _by_token()
-        else:
-            g.principal = _by_session() or _by_development()
+        g.principal = _by_token() if is_by_token(request) else _by_session() or _by_development()
     found: Principal | None = g.principal
     return found
 
@@ -85,15 +82,11 @@ def principal() -> Principal:
     return found
 
 
-def _is_api() -> bool:
-    return request.path.startswith(API)
-
-
 def _by_token() -> Principal | None:
     scheme, _, token = request.headers["Authorization"].partition(" ")
     if scheme.lower() != "bearer":
         return None
-    with transaction() as database:
+    with asking() as database:
         found = tokens.authenticate(database, token.strip())
     if found is None:
         return None

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import flask_login
-from flask import Flask, Request, request, session
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, current_app, request, session
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from itsdangerous import URLSafeTimedSerializer
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
@@ -21,6 +23,7 @@ from controller.store import run_time
 from controller.store.commands import web_sessions
 from controller.store.queries.users import UserRecord
 from web.database import transaction
+from web.errors import API
 
 COOKIE = "streamswarm_session"
 #: Where the login manager keeps what `SessionUser.get_id` gives.
@@ -42,6 +45,20 @@ class SessionUser(flask_login.UserMixin):  # type: ignore[misc]
 
 class _Sessions(SecureCookieSessionInterface):
     """Cookies that are Secure wherever the scheme is https."""
+
+    @cached_property
+    def _serializer(self) -> URLSafeTimedSerializer | None:
+        return super().get_signing_serializer(current_app)
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        # Every request asks for it, and making it takes longer than reading a cookie; the key stays for the process's life.
+        return self._serializer
+
+    def open_session(self, app: Flask, asked: Request) -> SecureCookieSession | None:
+        # Whoever sends a token is known by it alone.
+        if is_by_token(asked):
+            return self.session_class()
+        return super().open_session(app, asked)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return request.is_secure
@@ -110,6 +127,11 @@ def is_activity(asked: Request) -> bool:
         return True
     by_htmx = asked.headers.get("HX-Request") == "true" and asked.headers.get("HX-Boosted") != "true"
     return not by_htmx and "text/html" in asked.headers.get("Accept", "")
+
+
+def is_by_token(asked: Request) -> bool:
+    """Whether a call names who asks by a token, whatever its cookies say."""
+    return "Authorization" in asked.headers and asked.path.startswith(API)
 
 
 def _end(database: Session) -> None:

@@ -160,10 +160,7 @@ def test_chart(test_id: int) -> Response:
             if request.args.get("step") == "0"
             else charts.bucket_for(session, plans, start=start, end=end)
         )
-        drawn = [
-            charts.chart_line(session, line, plan, metrics, start=start, end=end, bucket=bucket)
-            for line, plan in plans.items()
-        ]
+        drawn = charts.chart_lines(session, plans, metrics, start=start, end=end, bucket=bucket)
         marks = operations.marks_of_test(session, test_id, start=start, end=end)
         found_events = events.find(session, test_id, found.kind, start=start, end=end)
     response = jsonify(

@@ -137,8 +137,8 @@ def attention(
 
 
 def _of_worker(worker: WorkerRecord) -> list[Attention]:
-    if worker.state == "revoked":
-        return []  # nobody waits for it any more
+    if worker.state in ("revoked", "drained"):
+        return []  # nobody waits for it
     href = url_for("pages.worker", worker_id=worker.id)
     items: list[Attention] = []
     if worker.state == "offline":

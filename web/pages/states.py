@@ -25,6 +25,7 @@ ICONS = {
     "stale": "missed",
     "attention": "failed",
     "paused": "paused",
+    "drained": "drained",
     "waiting": "waiting",
 }
 #: A test is silent when its newest result is older than this many intervals and this long.
@@ -34,6 +35,7 @@ _SILENT_AT_LEAST = dt.timedelta(seconds=15)
 _WORKER_STATES = {
     "connected": ("online", "connected"),
     "offline": ("offline", "offline"),
+    "drained": ("drained", "drained"),
     "pending": ("waiting", "not enrolled yet"),
     "revoked": ("revoked", "revoked"),
 }
@@ -126,6 +128,8 @@ def _state(
     if last_at is None:
         return ("waiting", "no worker runs it") if not test.jobs else ("waiting", "no results yet")
     if _is_silent(test, last_at, now):
+        if test.jobs and test.jobs_drained == test.jobs:
+            return "drained", "workers drained"
         return "stale", "silent"
     for status in ("failed", "error", "missed"):
         count = sum(run.status == status for run in runs)

@@ -82,6 +82,7 @@ def test(test_id: int) -> str:
         "tests/page.html",
         pair=pair,
         pair_label=line_label(lines[0]) if pair and lines else "",
+        line_count=len(lines) if pair else latest["test"].jobs,
         groups=chart_groups(latest["kind"]),
         sections=sections(latest["kind"]),
         choices=choices(lines),

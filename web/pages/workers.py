@@ -74,7 +74,11 @@ def worker_operate(worker_id: uuid.UUID) -> Response:
     try:
         with transaction() as session:
             kind = request.form.get("kind", "")
-            values = {"kind": kind if kind in NAMED else "", "limit": found.host_name}
+            values = {
+                "kind": kind if kind in NAMED else "",
+                "limit": found.host_name,
+                "options": {"one_host": True},
+            }
             asked = operations.ask(session, values, actor=actor())
     except (InvalidInputError, ConflictError) as error:
         flash("; ".join(problem.message for problem in problems_of(error)), "info")

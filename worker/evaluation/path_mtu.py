@@ -35,6 +35,11 @@ class Search:
         """The smallest size that vanished; None when none did."""
         return self._vanishing if self._vanishing <= self._largest else None
 
+    @property
+    def reported_next(self) -> bool:
+        """Whether the size above the largest that was answered is one that a router reported."""
+        return self._too_big == self.passing + 1
+
     def next_size(self) -> int | None:
         """Return the size to try, or None when both limits are found."""
         if self.passing + 1 < self._failing:

@@ -73,6 +73,7 @@ async def run(target: Target, spec: DnsSpec, context: ProbeContext) -> Outcome:
     with FailingWith(detail):
         context.guard.check(server.address, server.port)
         transport = _transport(server, traffic, spec)
+        await transport.prepare()
         try:
             answers, failures = await _ask_all(transport, server, spec)
         finally:

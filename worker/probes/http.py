@@ -157,6 +157,7 @@ async def _first_request(this: _Run, order: Order) -> Order:
                 f"{shown(hop.url)} redirects once more after {most} redirects, the most the test follows",
                 reason=probe_pb2.FAILURE_REASON_TOO_MUCH,
             )
+        _leave_out(this, hop, time.perf_counter_ns() - hop.exchange.end_ns)
         this.close()
         order = requests.redirected(order, hop.exchange.status, location)
         await _prepare(this, order)

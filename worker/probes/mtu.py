@@ -140,7 +140,7 @@ class _Run:
                 confirmed, self._given_up = False, True
             self._fill(search, confirmed)
             if self._spec.locate and search.limited and not self._given_up:
-                await self._locate(search.passing + 1)
+                await self._locate(search.passing + 1, reported=search.reported_next)
         finally:
             self._count()
         wanted = self._spec.min_mtu_bytes
@@ -285,13 +285,14 @@ class _Run:
             reason=probe_pb2.FAILURE_REASON_UNREACHABLE,
         )
 
-    async def _locate(self, size: int) -> None:
+    async def _locate(self, size: int, *, reported: bool) -> None:
         """Find the last hop that gets packets of a size that does not pass, as far as packets are left for it."""
         self._left = _packets_of_hops(self._spec)
         with contextlib.suppress(_SpentError):
-            await self._ask_hops(size)
+            await self._ask_hops(size, reported=reported)
 
-    async def _ask_hops(self, size: int) -> None:
+    async def _ask_hops(self, size: int, *, reported: bool) -> None:
+        """Go from hop to hop; what is `reported` as too big is so by a router that speaks, however many before it do not."""
         silent = 0
         for ttl in range(1, _MOST_HOPS + 1):
             verdict = await self._ask_hop(size, ttl)
@@ -309,7 +310,7 @@ class _Run:
                 return
             elif verdict.fate == "silent":
                 silent += 1
-                if silent == _MOST_SILENT_HOPS:
+                if silent == _MOST_SILENT_HOPS and not reported:
                     return
             else:
                 return

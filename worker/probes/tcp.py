@@ -170,7 +170,7 @@ async def _talk(connection: Connection, spec: TcpSpec, metrics: TcpResult, where
     """Send and expect what the test says; return the milliseconds until the first byte came."""
     sent, wanted = escapes.to_bytes(spec.send), escapes.to_bytes(spec.expect)
     volume = Volume(len(sent) + _LONGEST_EXPECTED_BYTES)
-    stream = ByteStream(connection.sock, volume)
+    stream = ByteStream(connection.sock, volume, since_ns=connection.connected_ns)
     talk = _Talk(ready_ns=connection.connected_ns)
     try:
         await asyncio.wait_for(_exchange(stream, sent, wanted, talk), spec.timeout_ms / 1000)

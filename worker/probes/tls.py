@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -83,11 +84,12 @@ async def _shake_hands(
             )
             with connection.sock as sock:
                 metrics.connect_ms = connection.connect_ms
-                stream = ByteStream(sock, Volume(_MOST_BYTES))
+                stream = ByteStream(sock, Volume(_MOST_BYTES), since_ns=connection.connected_ns)
                 if spec.starttls not in ("", "none"):
                     phase = f"waiting for {spec.starttls.upper()} to begin TLS"
                     await starttls.start(stream, spec.starttls)
-                    metrics.starttls_ms = (stream.received_ns - connection.connected_ns) / 1e6
+                    took_ns = time.perf_counter_ns() - stream.late_ns - connection.connected_ns
+                    metrics.starttls_ms = took_ns / 1e6
                 phase = "waiting for the TLS handshake"
                 try:
                     handshake = await tls_handshake.shake_hands(

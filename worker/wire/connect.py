@@ -23,7 +23,7 @@ from worker.failures import (
     vantage_failure,
 )
 from worker.probing import IPAddress, ProbeFailure
-from worker.wire import stamps, tcp_info
+from worker.wire import icmp_messages, stamps, tcp_info
 from worker.wire.addresses import endpoint, family_of, set_dscp, socket_address
 from worker.wire.readiness import writable
 from worker.wire.source import BY_ROUTES, Source
@@ -70,7 +70,8 @@ async def connect(
     A worker with other things to do learns late that a connection is there: it was after the connect call had returned
     by the kernel's round-trip time at the latest.
 
-    A refusal is the target's, a time-out or an ICMP error the network's. An error that the connect call itself
+    A refusal is the target's, a time-out or an ICMP error the network's; that a port is closed is the target's own to say,
+    a router that says so has turned the connection away. An error that the connect call itself
     returns comes from this host's routing or rules: the vantage's.
     """
     sock = _open(address, metrics)
@@ -84,11 +85,13 @@ async def connect(
         if stamps.SUPPORTED:
             with contextlib.suppress(OSError):  # there are none: what comes is timed when it is read
                 stamps.enable_receiving(sock)
+            stamps.enable_errors(sock)
         if on_socket is not None:
             on_socket(sock)
         target = socket_address(address, port)
         started_ns = time.perf_counter_ns()
         code = sock.connect_ex(target)
+        asked_ns = time.perf_counter_ns()
         if code not in (0, errno.EINPROGRESS):
             raise failure_at_once(OSError(code, os.strerror(code)), endpoint(address, port), metrics)
         # A handshake with a near host may be over by now; the way through the event loop would be added to its time.
@@ -98,10 +101,13 @@ async def connect(
             ready_ns = await writable(sock, timeout_s)
             known_ns = time.perf_counter_ns()
             handshake_ns = _handshake_ns(sock)
-            connected_ns = ready_ns if handshake_ns is None else min(ready_ns, connected_ns + handshake_ns)
+            connected_ns = ready_ns if handshake_ns is None else min(ready_ns, asked_ns + handshake_ns)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code not in (0, errno.EISCONN):
-            raise failure_of(OSError(code, os.strerror(code)), endpoint(address, port), metrics)
+            raise _turned_away(sock, OSError(code, os.strerror(code)), address, port, metrics)
+        if stamps.SUPPORTED:
+            # Once it is there, no report from the way ends a connection.
+            stamps.enable_errors(sock, on=False)
     except asyncio.TimeoutError:
         sock.close()
         raise network_failure(
@@ -126,6 +132,23 @@ def _handshake_ns(sock: socket.socket) -> int | None:
     if info is None or info.rtt_us is None or info.total_retrans != 0:
         return None
     return (info.rtt_us + 1) * 1000
+
+
+def _turned_away(
+    sock: socket.socket, error: OSError, address: IPAddress, port: int, metrics: Any
+) -> ProbeFailure:
+    """Return the failure for an error that came back, by a report from the way or by the destination itself."""
+    queued = (each for each in stamps.read_error_queue(sock) if isinstance(each, stamps.QueuedError))
+    told = next((each for each in queued if each.origin in (2, 3)), None)
+    where = endpoint(address, port)
+    if told is None or told.offender in (None, str(address).partition("%")[0]):
+        return failure_of(error, where, metrics)
+    words = icmp_messages.error_name(address.version, told.type, told.code)
+    return network_failure(
+        f"{where} could not be reached: {told.offender} reported {words} ({error_text(error)})",
+        metrics,
+        reason=probe_pb2.FAILURE_REASON_UNREACHABLE,
+    )
 
 
 def _open(address: IPAddress, metrics: Any) -> socket.socket:

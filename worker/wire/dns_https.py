@@ -37,6 +37,10 @@ class HttpsTransport:
         self._connection = OpenStream(server, traffic, secure=True, alpn=("h2", "http/1.1"))
         self._session: Session | None = None
 
+    async def prepare(self) -> None:
+        """Have the connection's needs made ready."""
+        await self._connection.prepare()
+
     async def ask(self, query: dns.message.QueryMessage) -> Reply:
         """Ask; a kept connection that the server has closed meanwhile is replaced."""
         session, self._session = self._session, None

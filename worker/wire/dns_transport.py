@@ -84,6 +84,9 @@ class Reply:
 class Transport(Protocol):
     """One way to ask a server."""
 
+    async def prepare(self) -> None:
+        """Have made ready what queries need, before any of them is waited for; once is enough."""
+
     async def ask(self, query: dns.message.QueryMessage) -> Reply:
         """Ask and return the answer; raises ProbeFailure. May be cancelled at any time."""
 
@@ -97,6 +100,9 @@ class UdpTransport:
     def __init__(self, server: Server, traffic: Traffic) -> None:
         self._server = server
         self._traffic = traffic
+
+    async def prepare(self) -> None:
+        """Nothing is needed."""
 
     async def ask(self, query: dns.message.QueryMessage) -> Reply:
         """Ask; what does not fit the question is passed over, for anybody may have sent it."""
@@ -152,6 +158,11 @@ class OpenStream:
         self._sock: socket.socket | None = None
         self._stream: ByteStream | None = None
 
+    async def prepare(self) -> None:
+        """Have read what this host trusts, which takes a while the first time."""
+        if self._secure:
+            await tls.prepare(verify=self._server.verify, alpn=self._alpn)
+
     async def open(self) -> tuple[ByteStream, int]:
         """Return a new stream and the instant at which its connection was begun, later by what this worker was late since.
 
@@ -159,8 +170,6 @@ class OpenStream:
         """
         server, traffic = self._server, self._traffic
         traffic.volume.room(1)
-        if self._secure:
-            await tls.prepare(verify=server.verify, alpn=self._alpn)
         connection = await connect(
             server.address, server.port, timeout_s=None, dscp=server.dscp, source=server.source
         )
@@ -202,6 +211,10 @@ class StreamTransport:
         self._traffic = traffic
         self._connection = OpenStream(server, traffic, secure=secure)
         self._stream: ByteStream | None = None
+
+    async def prepare(self) -> None:
+        """Have the connection's needs made ready."""
+        await self._connection.prepare()
 
     async def ask(self, query: dns.message.QueryMessage) -> Reply:
         """Ask; a kept connection that the server has closed meanwhile is replaced (RFC 7766, section 6.2.4)."""
@@ -311,7 +324,8 @@ def _icmp_failure(error: stamps.QueuedError, server: Server) -> ProbeFailure:
     if error.origin not in (2, 3):
         return failure_at_once(OSError(error.errno, ""), server.where)
     name = icmp_messages.error_name(server.address.version, error.type, error.code)
-    if name == "port unreachable":
+    # A router that says so has turned the query away.
+    if name == "port unreachable" and error.offender == str(server.address).partition("%")[0]:
         return target_failure(
             f"{server.where}: nothing listens there ({name})", reason=probe_pb2.FAILURE_REASON_REFUSED
         )

@@ -142,7 +142,7 @@ class Http2Session:
             self._leave_takings.check(one.number)
         answer = self._connection.data_to_send()
         if answer and not one.ended and not one.cut_off:
-            await self._stream.send(answer)
+            await self._stream.send(answer, asks=False)
 
     async def _take(self, event: Any, one: _One) -> None:
         if one.ended or getattr(event, "stream_id", None) != one.number:

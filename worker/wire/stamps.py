@@ -128,27 +128,27 @@ def enable_receiving(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE)
 
 
-def enable_errors(sock: socket.socket) -> None:
-    """Have ICMP errors queued for reading instead of being folded into one error code."""
+def enable_errors(sock: socket.socket, *, on: bool = True) -> None:
+    """Have ICMP errors queued for reading instead of being folded into one error code, or not any more."""
     if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, on)
     else:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, on)
 
 
 class Arrivals:
     """When the kernel had what a socket received, by time.perf_counter_ns: its stamps are of the wall clock.
 
     A stamp that comes with several packets is that of the last. What has no stamp, or one that is not believed since the
-    wall clock was set, came when it was read.
+    wall clock was set, came when it was read. Nothing came before `since_ns`; without it before now.
     """
 
     __slots__ = ("_latest_ns", "_offset_ns", "_read_ns")
 
-    def __init__(self) -> None:
+    def __init__(self, since_ns: int | None = None) -> None:
         self._read_ns = time.perf_counter_ns()
         self._offset_ns = time.time_ns() - self._read_ns
-        self._latest_ns = self._read_ns
+        self._latest_ns = self._read_ns if since_ns is None else since_ns
 
     def begin(self) -> None:
         """Take what comes from now on for an answer to what is sent now: it did not come before."""

@@ -39,10 +39,11 @@ class PeerClosedError(Exception):
 class ByteStream:
     """Sends and receives on a non-blocking connected socket, within the volume of a run; the holder closes it.
 
-    Whatever moves bytes raises SpentError when the run has moved all that it may.
+    Whatever moves bytes raises SpentError when the run has moved all that it may. `since_ns` is when the connection was
+    there, by time.perf_counter_ns; without it that is now.
     """
 
-    def __init__(self, sock: socket.socket, volume: Volume) -> None:
+    def __init__(self, sock: socket.socket, volume: Volume, *, since_ns: int | None = None) -> None:
         self._sock = sock
         self._volume = volume
         self._tls: ssl.SSLObject | None = None
@@ -50,11 +51,13 @@ class ByteStream:
         #: What came while something was being sent, each with its instant; and its bytes.
         self._early: deque[tuple[int, bytes]] = deque()
         self._early_bytes = 0
-        self._arrivals = stamps.Arrivals()
+        self._arrivals = stamps.Arrivals(since_ns)
         #: Instant at which the bytes last received came in, by time.perf_counter_ns.
         self.received_ns = 0
-        #: How much later they and all before them were read, and how long others had their turn meanwhile, in sum.
-        self.late_ns = 0
+        #: How much sooner they would have been read by a worker that looks at once, and had at each answer before.
+        self.late_ns = 0 if since_ns is None else time.perf_counter_ns() - since_ns
+        #: How much of it goes back to before the far end was asked last.
+        self._asked_late_ns = 0
         #: Bytes that went over the socket: payload of the TCP connection, TLS included.
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -78,6 +81,8 @@ class ByteStream:
                 tls.do_handshake()
                 break
             except ssl.SSLWantReadError:
+                if self._outgoing.pending:
+                    self._ask()
                 await self._flush()
                 await self._feed()
             except ssl.SSLError:
@@ -87,9 +92,10 @@ class ByteStream:
         self._tls = tls
         return time.perf_counter_ns() - self.late_ns - began_ns
 
-    async def send(self, data: bytes) -> None:
-        """Send everything."""
-        self._arrivals.begin()
+    async def send(self, data: bytes, *, asks: bool = True) -> None:
+        """Send everything; what came before is no answer to what `asks` for something."""
+        if asks:
+            self._ask()
         if self._tls is None:
             await self._write(data)
             return
@@ -125,7 +131,7 @@ class ByteStream:
         What it says meanwhile is left for `receive`; of a peer that closes its side nothing more is to be expected. Raises
         SpentError when it says much, and takes nothing.
         """
-        self._arrivals.begin()
+        self._ask()
         if self.overhears(refused):
             return False
         if self._tls is not None:
@@ -186,7 +192,7 @@ class ByteStream:
     def _take_now(self) -> bytes | None:
         data: bytes | None = None
         with contextlib.suppress(BlockingIOError):
-            data = self._take_in(self._volume.room(_CHUNK_BYTES))
+            data = self._take_in(self._volume.room(_CHUNK_BYTES), time.perf_counter_ns())
             self._count_received(len(data))
         if self._tls is None:
             return data
@@ -219,6 +225,11 @@ class ByteStream:
             self._early.appendleft((self.received_ns, data[limit:]))
         self._early_bytes -= len(data[:limit])
         return data[:limit]
+
+    def _ask(self) -> None:
+        """Note that what comes from now on is the answer to what is sent now, and comes as late as that is sent."""
+        self._arrivals.begin()
+        self._asked_late_ns = self.late_ns
 
     async def _feed(self) -> None:
         data = await self._read()
@@ -256,28 +267,28 @@ class ByteStream:
 
     async def _read(self, limit: int = _CHUNK_BYTES) -> bytes:
         limit = self._volume.room(limit)
+        called_ns = time.perf_counter_ns()
         try:
-            data = self._take_in(limit)
+            data = self._take_in(limit, called_ns)
         except BlockingIOError:
-            data = await self._wait_and_read(limit)
+            data = await self._wait_and_read(limit, called_ns)
         else:
             await self.give_way()
         self._count_received(len(data))
         return data
 
-    async def _wait_and_read(self, limit: int) -> bytes:
+    async def _wait_and_read(self, limit: int, called_ns: int) -> bytes:
         while True:
             ready_ns = await readable(self._sock)
             self._turn_began_ns = time.perf_counter_ns()
             with contextlib.suppress(BlockingIOError):
-                return self._take_in(limit, ready_ns)
+                return self._take_in(limit, called_ns, ready_ns)
 
-    def _take_in(self, limit: int, ready_ns: int | None = None) -> bytes:
-        """Read what is there, or was at `ready_ns`, with the instant at which it came."""
+    def _take_in(self, limit: int, called_ns: int, ready_ns: int | None = None) -> bytes:
+        """Read what is there, or was at `ready_ns`, for whom wants it since `called_ns`; note when it came, and how late that is."""
         data, ancillary, _flags, _address = self._sock.recvmsg(limit, _ANCILLARY_BYTES)
         read_ns = time.perf_counter_ns()
         self.received_ns = self._arrivals.take(stamps.stamp_in(ancillary), ready_ns or read_ns)
-        # What came in a turn of others has that counted already.
-        began_ns = self._turn_began_ns if ready_ns is None else 0
-        self.late_ns += read_ns - max(self.received_ns, began_ns)
+        late_ns = self.late_ns - self._asked_late_ns
+        self.late_ns = self._asked_late_ns + read_ns - max(self.received_ns, called_ns - late_ns)
         return data

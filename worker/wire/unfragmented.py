@@ -230,6 +230,8 @@ class Prober:
             if not isinstance(entry, stamps.QueuedError) or entry.origin not in (2, 3):
                 continue
             queued = errors.queued(entry, b"", self._address.version)
+            if self._method == "udp":  # whose header the kernel has taken off what is quoted
+                queued = queued._replace(size=queued.size + _HEADER.size)
             verdict = self._take_error(queued._replace(low=self._low()), entry.stamped_ns, request, sent)
             if verdict is not None:
                 return verdict

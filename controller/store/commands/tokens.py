@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy import func, or_, select
+from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import update as sa_update
 from sqlalchemy.orm import Session
 
 from controller.checking import Checker
@@ -21,6 +21,7 @@ from controller.store.commands.audit import SYSTEM, Actor
 from controller.store.commands.saving import check_state
 from controller.store.commands.secret_files import write_secret
 from controller.store.entities import ApiToken, User
+from controller.store.prepared import Asker, Prepared
 from controller.store.queries import tokens
 from controller.store.queries.tokens import TokenRecord
 from controller.store.queries.users import ROLES, Role, allows, lesser
@@ -138,33 +139,37 @@ def revoke(session: Session, token_id: int, *, actor: Actor) -> TokenRecord:
     return tokens.get(session, token_id)
 
 
-def authenticate(session: Session, token: str) -> tuple[TokenRecord, Role] | None:
+def authenticate(asker: Asker, token: str) -> tuple[TokenRecord, Role] | None:
     """Return a good token's record and what it may do now, and note its use; None for any other text."""
     if not _FORM.match(token):
         return None
-    row = session.execute(
-        select(ApiToken, User)
-        .outerjoin(User, User.id == ApiToken.user_id)
-        .where(
-            ApiToken.token_hash == _hash(token),
-            ApiToken.revoked_at.is_(None),
-            or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > func.now()),
-            or_(ApiToken.user_id.is_(None), User.active.is_(True)),
-        )
-    ).one_or_none()
+    row = _GOOD.one(asker, hash=_hash(token))
     if row is None:
         return None
-    entity, user = row
-    session.execute(
-        sa.update(ApiToken)
-        .where(
-            ApiToken.id == entity.id,
-            or_(ApiToken.last_used_at.is_(None), ApiToken.last_used_at < func.now() - _USE_NOTED),
-        )
-        .values(last_used_at=func.now())
-        .execution_options(synchronize_session=False)
+    if row.use_is_news:
+        _NOTE_USE.run(asker, token=row.id)
+    return tokens.record(row), row.scope if row.user_role is None else lesser(row.scope, row.user_role)
+
+
+#: The token of that hash while it is good, with its user's role and whether its use is to be noted.
+_GOOD = Prepared(
+    tokens.selected()
+    .add_columns(
+        User.role.label("user_role"),
+        or_(ApiToken.last_used_at.is_(None), ApiToken.last_used_at < func.now() - _USE_NOTED).label(
+            "use_is_news"
+        ),
     )
-    return tokens.get(session, entity.id), entity.scope if user is None else lesser(entity.scope, user.role)
+    .where(
+        ApiToken.token_hash == bindparam("hash"),
+        ApiToken.revoked_at.is_(None),
+        or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > func.now()),
+        or_(ApiToken.user_id.is_(None), User.active.is_(True)),
+    )
+)
+_NOTE_USE = Prepared(
+    sa_update(ApiToken).where(ApiToken.id == bindparam("token")).values(last_used_at=func.now())
+)
 
 
 def _locked(session: Session, token_id: int) -> ApiToken:

@@ -10,12 +10,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from controller.checking import Checker
-from controller.errors import NotFoundError
+from controller.errors import ConflictError, NotFoundError
 from controller.store import queue
 from controller.store.commands import audit, enrolment
 from controller.store.commands.audit import Actor
 from controller.store.commands.saving import check_state
-from controller.store.entities import Worker
+from controller.store.entities import Drain, Worker
 from controller.store.queries import workers
 from controller.store.queries.workers import WorkerRecord
 from streamswarm.targets import shown
@@ -78,6 +78,32 @@ def revoke(session: Session, worker_id: uuid.UUID, *, actor: Actor) -> WorkerRec
     return workers.get(session, worker_id)
 
 
+def note_drained(session: Session, worker_id: uuid.UUID, *, actor: Actor) -> WorkerRecord:
+    """Note that a worker is out of service by somebody's order, until a session of it begins that can measure.
+
+    What its host does is another matter: `streamswarm fleet drain` stops it there. Noting it again changes nothing.
+    """
+    entity = _locked(session, worker_id)
+    if entity.revoked_at is not None:
+        raise ConflictError(f"the worker {shown(entity.name)} is revoked, so nobody waits for it")
+    if _open_drain(session, worker_id) is None:
+        session.add(Drain(worker_id=worker_id, made_by=actor.name))
+        audit.record(session, actor, "worker.drained", "worker", worker_id, {"host_name": entity.host_name})
+        session.flush()
+    return workers.get(session, worker_id)
+
+
+def note_resumed(session: Session, worker_id: uuid.UUID, *, actor: Actor) -> WorkerRecord:
+    """Note that a worker is to be in service again, whether or not it has come back yet."""
+    entity = _locked(session, worker_id)
+    drain = _open_drain(session, worker_id)
+    if drain is not None:
+        drain.until = func.now()
+        audit.record(session, actor, "worker.resumed", "worker", worker_id, {"host_name": entity.host_name})
+        session.flush()
+    return workers.get(session, worker_id)
+
+
 def delete(session: Session, worker_id: uuid.UUID, *, actor: Actor, with_data: bool = False) -> None:
     """Delete a worker and revoke it. Its row stays as a tombstone, for its results refer to it.
 
@@ -95,6 +121,10 @@ def delete(session: Session, worker_id: uuid.UUID, *, actor: Actor, with_data: b
     audit.record(session, actor, "worker.delete", "worker", entity.id, told)
     session.flush()
     queue.plan_worker(session.connection(), entity.id)
+
+
+def _open_drain(session: Session, worker_id: uuid.UUID) -> Drain | None:
+    return session.scalar(select(Drain).where(Drain.worker_id == worker_id, Drain.until.is_(None)))
 
 
 def _locked(session: Session, worker_id: uuid.UUID) -> Worker:

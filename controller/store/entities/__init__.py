@@ -30,6 +30,7 @@ from controller.store.entities.upkeep import (
 )
 from controller.store.entities.workers import (
     Certificate,
+    Drain,
     EnrolmentToken,
     Process,
     TrustedRoot,
@@ -47,6 +48,7 @@ __all__ = [
     "DiagnosisSeason",
     "DiagnosisState",
     "DirtyBucket",
+    "Drain",
     "EnrolmentToken",
     "Expiry",
     "Job",

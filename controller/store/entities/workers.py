@@ -81,6 +81,24 @@ class Worker(Base):
     data_removed_at: Mapped[dt.datetime | None]
 
 
+class Drain(Base):
+    """A time in which a worker is out of service, by somebody's order: stopped on its host until it is resumed."""
+
+    __tablename__ = "drains"
+    __table_args__ = (
+        Index("uq_drains_worker_id_open", "worker_id", unique=True, postgresql_where=text("until IS NULL")),
+    )
+
+    worker_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("workers.id", ondelete="CASCADE"), primary_key=True
+    )
+    since: Mapped[dt.datetime] = mapped_column(primary_key=True, server_default=text("now()"))
+    #: When it was put into service again, or a session of it began that can measure; NULL while it is drained.
+    until: Mapped[dt.datetime | None]
+    #: On whose behalf: `user:<name>`, `token:<name>` or `system`.
+    made_by: Mapped[str]
+
+
 class WorkerRelease(Base):
     """From which session on a worker had which release; the newest are kept."""
 

@@ -24,7 +24,7 @@ from controller.store.queries.expiries import counted_from
 from controller.store.queries.on_plan import count_on_plan, grids, on_grid
 from controller.store.queries.results.series import within
 from controller.store.queries.tests import runs_once
-from controller.store.queries.versions import read_versions
+from controller.store.queries.versions import read_drains, read_versions
 from controller.store.queries.workers import spool_stuck_since
 from streamswarm.outcomes import status_name
 from streamswarm.zones import to_microseconds
@@ -151,8 +151,9 @@ def _read(
     }
     straying = [job_id for job_id, found in known.items() if may_stray(found, received.get(job_id, ()))]
     on_plan = count_on_plan(session, kind, {job_id: known[job_id] for job_id in straying})
+    drains = read_drains(session, job_ids, start=start, end=end)
     return {
-        job_id: account(found, received.get(job_id, ()), on_plan=on_plan.get(job_id))
+        job_id: account(found, received.get(job_id, ()), on_plan=on_plan.get(job_id), drains=drains[job_id])
         for job_id, found in known.items()
     }
 

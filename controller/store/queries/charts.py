@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from controller.planning.gaps import Gap
 from controller.store import results
 from controller.store.queries import figures, layers
+from controller.store.queries.figures import Bucket
 from controller.store.queries.results import (
     MAX_POINTS,
     Line,
@@ -86,7 +87,39 @@ def bucket_for(
     return max(narrowest, bucket_width(end - start, points=points, interval_s=min(paces, default=None)))
 
 
-def chart_line(
+def chart_lines(
+    session: Session,
+    plans: Mapping[Line, Plan],
+    metrics: Sequence[str],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    bucket: dt.timedelta | None,
+    most: int = MAX_POINTS * 2,
+) -> list[ChartLine]:
+    """Return lines of one test over [start, end): runs when `bucket` is None, at most the newest `most` of each; else buckets."""
+    if bucket is None:
+        return [
+            _runs(session, line, plan, metrics, start=start, end=end, most=most)
+            for line, plan in plans.items()
+        ]
+    # A line has one job, but for those that were retired and came back; jobs by themselves are read all at once.
+    alone = {line.job_ids[0]: line for line in plans if len(line.job_ids) == 1}
+    found: dict[Line, Sequence[Bucket]] = {}
+    for kind in {line.kind for line in plans}:
+        source = Source(kind=kind, child=None)
+        jobs = [job_id for job_id, line in alone.items() if line.kind == kind]
+        by_job = figures.buckets_by_job(session, source, metrics, jobs, start=start, end=end, width=bucket)
+        found |= {alone[job_id]: by_job.get(job_id, ()) for job_id in jobs}
+        for line in plans:
+            if line.kind == kind and line not in found:
+                found[line] = figures.buckets(
+                    session, source, metrics, line.job_ids, start=start, end=end, width=bucket
+                )
+    return [_buckets(session, line, plan, metrics, found[line], bucket) for line, plan in plans.items()]
+
+
+def _runs(
     session: Session,
     line: Line,
     plan: Plan,
@@ -94,48 +127,53 @@ def chart_line(
     *,
     start: dt.datetime,
     end: dt.datetime,
-    bucket: dt.timedelta | None,
-    most: int = MAX_POINTS * 2,
+    most: int,
 ) -> ChartLine:
-    """Return a line over [start, end): runs when `bucket` is None, at most the newest `most`; else buckets."""
     table = results.table(line.kind)
     values = [figures.as_number(table.c[results.metric_column(line.kind, name).name]) for name in metrics]
-    if bucket is None:
-        query = (
-            select(
-                table.c.job_id,
-                table.c.job_version,
-                table.c.scheduled_at,
-                *(_is(table.c.status, status) for status in _BAD),
-                *values,
-            )
-            .where(*within(table, line.job_ids, start, end))
-            .order_by(table.c.scheduled_at.desc())
-            .limit(most)
+    query = (
+        select(
+            table.c.job_id,
+            table.c.job_version,
+            table.c.scheduled_at,
+            *(_is(table.c.status, status) for status in _BAD),
+            *values,
         )
-        rows = list(reversed(session.execute(query).all()))
-        runs = [Run(job_id=job, version=version, at=at) for job, version, at, *_ in rows]
-        whole = len(rows) < most
-        gaps = gaps_of_runs(session, plan if whole else replace(plan, start=runs[0].at), runs)
-        return _assemble(line, metrics, [row[2:] for row in rows], gaps)
-    source = Source(kind=line.kind, child=None)
-    found = figures.buckets(session, source, metrics, line.job_ids, start=start, end=end, width=bucket)
-    by_metric = {name: [item.figures[name] for item in found] for name in metrics}
+        .where(*within(table, line.job_ids, start, end))
+        .order_by(table.c.scheduled_at.desc())
+        .limit(most)
+    )
+    rows = list(reversed(session.execute(query).all()))
+    runs = [Run(job_id=job, version=version, at=at) for job, version, at, *_ in rows]
+    whole = len(rows) < most
+    gaps = gaps_of_runs(session, plan if whole else replace(plan, start=runs[0].at), runs)
+    return _assemble(line, metrics, [row[2:] for row in rows], gaps)
+
+
+def _buckets(
+    session: Session,
+    line: Line,
+    plan: Plan,
+    metrics: Sequence[str],
+    found: Sequence[Bucket],
+    width: dt.timedelta,
+) -> ChartLine:
+    bands = {}
+    for name in metrics:
+        of_metric = [item.figures[name] for item in found]
+        bands[name] = Band(
+            mean=tuple(each.mean for each in of_metric),
+            low=tuple(each.min for each in of_metric),
+            high=tuple(each.max for each in of_metric),
+        )
     return ChartLine(
         line=line,
-        at=tuple(item.start + bucket / 2 for item in found),
+        at=tuple(item.start + width / 2 for item in found),
         failed=tuple(item.failed for item in found),
         error=tuple(item.error for item in found),
         missed=tuple(item.missed for item in found),
-        bands={
-            name: Band(
-                mean=tuple(each.mean for each in of_metric),
-                low=tuple(each.min for each in of_metric),
-                high=tuple(each.max for each in of_metric),
-            )
-            for name, of_metric in by_metric.items()
-        },
-        gaps=gaps_of_buckets(session, plan, [item.start for item in found], bucket),
+        bands=bands,
+        gaps=gaps_of_buckets(session, plan, [item.start for item in found], width),
     )
 
 

@@ -6,11 +6,12 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
 from controller.store.entities import Destination, Test, test_destinations
+from controller.store.prepared import Asker, Prepared
 from controller.store.queries.paging import DEFAULT_LIMIT, Order, Page, asked_order, ordered
 
 #: By name unless asked otherwise.
@@ -39,9 +40,9 @@ class DestinationRecord:
     updated_at: dt.datetime
 
 
-def get(session: Session, destination_id: int) -> DestinationRecord:
+def get(asker: Asker, destination_id: int) -> DestinationRecord:
     """Return one destination or raise NotFoundError."""
-    row = session.execute(_select().where(Destination.id == destination_id)).one_or_none()
+    row = _ONE.one(asker, destination=destination_id)
     if row is None:
         raise NotFoundError(f"there is no destination {destination_id}", mend="list the destinations")
     return _record(row)
@@ -78,19 +79,21 @@ def _select() -> Select[Any]:
         .correlate(Destination)
         .scalar_subquery()
     )
-    return select(Destination, users.label("tests")).where(Destination.deleted_at.is_(None))
+    return select(*Destination.__table__.columns, users.label("tests")).where(Destination.deleted_at.is_(None))
+
+
+_ONE = Prepared(_select().where(Destination.id == bindparam("destination")))
 
 
 def _record(row: Any) -> DestinationRecord:
-    entity: Destination = row[0]
     return DestinationRecord(
-        id=entity.id,
-        name=entity.name,
-        address=entity.address,
-        description=entity.description,
-        tags=tuple(entity.tags),
+        id=row.id,
+        name=row.name,
+        address=row.address,
+        description=row.description,
+        tags=tuple(row.tags),
         tests=row.tests,
-        version=entity.version,
-        created_at=entity.created_at,
-        updated_at=entity.updated_at,
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Boolean, ColumnElement, Connection, Double, Integer, case, cast, func, text
 from sqlalchemy.orm import Session
@@ -21,6 +21,10 @@ from controller.store.results import ResultColumn
 from controller.store.rollups import DAY, HOUR, LAYERS, Source, sketches, statements
 
 SHARES = (0.5, 0.95, 0.99)
+#: What buckets are told apart by beside time.
+_By = Literal["", "key", "job_id"]
+#: Metric, key or job, and beginning.
+_Place = tuple[str, str | int, dt.datetime]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +79,24 @@ def buckets(
 
     KeyError when the source has no such metric.
     """
-    found = _read(
-        connection,
-        source,
-        metrics,
-        job_ids,
-        (start, end),
-        width,
-        keys=None,
-        percentiles=percentiles,
-        counts=counts,
+    found: Mapping[str, tuple[Bucket, ...]] = _read(
+        connection, source, metrics, job_ids, (start, end), width, percentiles=percentiles, counts=counts
     )
     return found.get("", ())
+
+
+def buckets_by_job(
+    connection: Connection | Session,
+    source: Source,
+    metrics: Sequence[str],
+    job_ids: Collection[int],
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    width: dt.timedelta,
+) -> Mapping[int, tuple[Bucket, ...]]:
+    """Return the same of each job by itself, all read at once; a job without runs in the range is not in it."""
+    return _read(connection, source, metrics, job_ids, (start, end), width, by="job_id", counts=True)
 
 
 def buckets_by_key(
@@ -103,7 +113,15 @@ def buckets_by_key(
 ) -> Mapping[str, tuple[Bucket, ...]]:
     """Return the same for these rows of a repeated group, by key; a bucket without the row is not among its own."""
     return _read(
-        connection, source, metrics, job_ids, (start, end), width, keys=list(keys), percentiles=percentiles
+        connection,
+        source,
+        metrics,
+        job_ids,
+        (start, end),
+        width,
+        by="key",
+        keys=list(keys),
+        percentiles=percentiles,
     )
 
 
@@ -150,22 +168,22 @@ def _read(
     span: tuple[dt.datetime, dt.datetime],
     width: dt.timedelta,
     *,
-    keys: Sequence[str] | None,
-    percentiles: bool,
+    by: _By = "",
+    keys: Sequence[str] | None = None,
+    percentiles: bool = False,
     counts: bool = False,
-) -> dict[str, tuple[Bucket, ...]]:
-    """Return buckets by key, all under an empty one where `keys` is None."""
+) -> dict[Any, tuple[Bucket, ...]]:
+    """Return buckets by what they are gathered by, all under an empty key where that is time alone; `keys` go with keys."""
     columns = [column_of(source, metric) for metric in metrics]
     usable = [of for of in LAYERS if of.width <= width and width % of.width == dt.timedelta(0)]
     parts = layers.parts(connection, source.kind, job_ids, span, usable)
     if not parts:
         return {}
     values: dict[str, Any] = {"width": width, "keys": keys}
-    keyed = keys is not None
-    query = _figures_sql(source, columns, parts, values, keyed=keyed, counts=counts)
+    query = _figures_sql(source, columns, parts, values, by=by, counts=counts)
     figures = connection.execute(text(query), values).all()
-    sketched = _sketches(connection, source, columns, parts, width, keys) if percentiles else {}
-    found: dict[str, list[Bucket]] = {}
+    sketched = _sketches(connection, source, columns, parts, width, by, keys) if percentiles else {}
+    found: dict[Any, list[Bucket]] = {}
     for key, begin, *parts_of_row in figures:
         found.setdefault(key, []).append(_bucket(key, begin, parts_of_row, columns, sketched))
     return {key: tuple(of_key) for key, of_key in found.items()}
@@ -190,14 +208,14 @@ def _place(source: Source, piece: Piece) -> tuple[str, str]:
     return rollups.table_name(source, piece.layer), "bucket"
 
 
-def _begin(instant: str, *, keyed: bool) -> str:
-    """Return the SQL of what a row is gathered by: the beginning of its bucket, and its key."""
+def _begin(instant: str, by: _By) -> str:
+    """Return the SQL of what a row is gathered by: the beginning of its bucket, and its key or job."""
     begin = f"date_bin(:width, s.{instant}, timestamptz '{rollups.EPOCH.isoformat()}') AS begin"
-    return f"{begin}, s.key AS key" if keyed else begin
+    return f"{begin}, s.{by} AS {by}" if by else begin
 
 
-def _gathered_by(*, keyed: bool) -> str:
-    return "begin, key" if keyed else "begin"
+def _gathered_by(by: _By) -> str:
+    return f"begin, {by}" if by else "begin"
 
 
 def _figures_sql(
@@ -206,29 +224,29 @@ def _figures_sql(
     parts: Sequence[tuple[Sequence[int], Piece]],
     values: dict[str, Any],
     *,
-    keyed: bool,
+    by: _By,
     counts: bool,
 ) -> str:
-    """Return the SQL of key, beginning, runs by how they ended if asked (own metrics only), and figures, in order of time."""
+    """Return the SQL of key or job, beginning, runs by how they ended if asked (own metrics only), and figures, in order of time."""
     of_runs = list(rollups.RUNS.values()) if counts and source.child is None else []
     names = [
         *of_runs,
         *(f"{column.name}_{part}" for column in columns for part in ("n", "sum", "min", "max")),
     ]
-    by = _gathered_by(keyed=keyed)
+    gathered_by = _gathered_by(by)
     selects = []
     for number, (jobs, piece) in enumerate(parts):
         expressions = statements.parts_of(source, rolled=piece.layer is not None)
         chosen = "".join(f", {expressions[name]} AS {name}" for name in names)
         _, instant = _place(source, piece)
-        origin = _from(source, piece, jobs, number, values, keyed=keyed)
-        selects.append(f"SELECT {_begin(instant, keyed=keyed)}{chosen} {origin} GROUP BY {by}")
+        origin = _from(source, piece, jobs, number, values, keyed=by == "key")
+        selects.append(f"SELECT {_begin(instant, by)}{chosen} {origin} GROUP BY {gathered_by}")
     # The usual chart is from one place only: nothing is to be gathered once more.
     gathered = names if len(selects) == 1 else [_gather(name) for name in names]
-    key, again = "key" if keyed else "''", "" if len(selects) == 1 else f"GROUP BY {by} "
+    key, again = by or "''", "" if len(selects) == 1 else f"GROUP BY {gathered_by} "
     return (
         f"SELECT {', '.join([key, 'begin', *gathered])} FROM ({' UNION ALL '.join(selects)}) parts "  # noqa: S608
-        f"{again}ORDER BY {by}"
+        f"{again}ORDER BY {gathered_by}"
     )
 
 
@@ -243,13 +261,13 @@ def _sketches(
     columns: Sequence[ResultColumn],
     parts: Sequence[tuple[Sequence[int], Piece]],
     width: dt.timedelta,
+    by: _By,
     keys: Sequence[str] | None,
-) -> dict[tuple[str, str, dt.datetime], _Spread]:
-    """Return the spread of what has a distribution by metric, key and bucket: exact when only results are read."""
-    found: dict[tuple[str, str, dt.datetime], _Spread] = {}
+) -> dict[_Place, _Spread]:
+    """Return the spread of what has a distribution by metric, key or job, and bucket: exact when only results are read."""
+    found: dict[_Place, _Spread] = {}
     exact = all(piece.layer is None for _, piece in parts)
-    keyed = keys is not None
-    by = _gathered_by(keyed=keyed)
+    gathered_by = _gathered_by(by)
     for column in columns:
         if not rollups.is_sketched(column):
             continue
@@ -261,8 +279,8 @@ def _sketches(
                 column,
                 piece,
                 exact,
-                _from(source, piece, jobs, number, values, keyed=keyed),
-                keyed=keyed,
+                _from(source, piece, jobs, number, values, keyed=by == "key"),
+                by,
             )
             for number, (jobs, piece) in enumerate(parts)
         ]
@@ -270,14 +288,14 @@ def _sketches(
         if exact:
             query = (
                 "SELECT count(value), percentile_cont(CAST(:shares AS float8[])) WITHIN GROUP (ORDER BY value), "  # noqa: S608
-                f"{by} FROM ({rows}) found GROUP BY {by}"
+                f"{gathered_by} FROM ({rows}) found GROUP BY {gathered_by}"
             )
             for count, answer, *place in connection.execute(text(query), values):
                 found[_place_of(metric, place)] = _Spread(count=count, percentiles=tuple(answer))
             continue
-        gathered: dict[tuple[str, str, dt.datetime], list[Sequence[int]]] = {}
+        gathered: dict[_Place, list[Sequence[int]]] = {}
         for sketch, *place in connection.execute(
-            text(f"SELECT sketch, {by} FROM ({rows}) found WHERE sketch IS NOT NULL"),  # noqa: S608
+            text(f"SELECT sketch, {gathered_by} FROM ({rows}) found WHERE sketch IS NOT NULL"),  # noqa: S608
             values,
         ):
             gathered.setdefault(_place_of(metric, place), []).append(sketch)
@@ -287,17 +305,15 @@ def _sketches(
     return found
 
 
-def _place_of(metric: str, place: Sequence[Any]) -> tuple[str, str, dt.datetime]:
+def _place_of(metric: str, place: Sequence[Any]) -> _Place:
     begin, *key = place
     return metric, key[0] if key else "", begin
 
 
-def _spread_sql(
-    source: Source, column: ResultColumn, piece: Piece, exact: bool, origin: str, *, keyed: bool
-) -> str:
+def _spread_sql(source: Source, column: ResultColumn, piece: Piece, exact: bool, origin: str, by: _By) -> str:
     """Return the SQL of a piece's values, or of its sketches, each with the beginning of its bucket and its key."""
     _, instant = _place(source, piece)
-    begin, value = _begin(instant, keyed=keyed), statements.value_sql(column)
+    begin, value = _begin(instant, by), statements.value_sql(column)
     if exact:
         return f"SELECT {begin}, {value} AS value {origin} AND {value} IS NOT NULL"
     if piece.layer is not None:
@@ -306,15 +322,15 @@ def _spread_sql(
     places = (
         f"SELECT {begin}, {sketches.key_sql(value)} AS place, 1 AS count {origin} AND {value} IS NOT NULL"
     )
-    return f"({sketches.grouped_sql(places, _gathered_by(keyed=keyed))})"
+    return f"({sketches.grouped_sql(places, _gathered_by(by))})"
 
 
 def _bucket(
-    key: str,
+    key: str | int,
     begin: dt.datetime,
     parts: Sequence[Any],
     columns: Sequence[ResultColumn],
-    sketched: Mapping[tuple[str, str, dt.datetime], _Spread],
+    sketched: Mapping[_Place, _Spread],
 ) -> Bucket:
     own = iter(parts)
     counts = _counts(own) if len(parts) > 4 * len(columns) else (0, 0, 0, 0)

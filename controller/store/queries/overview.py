@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from controller.store.entities import Destination, Job, Quarantine, Test, Worker
 from controller.store.queries.tests import is_made_for_run, state_now
 from controller.store.queries.troubles import has_clock_off, overdue_jobs, refused_lately
-from controller.store.queries.workers import is_connected
+from controller.store.queries.workers import is_connected, is_drained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,9 @@ class Overview:
 
     workers_total: int
     workers_connected: int
-    #: Workers that announce a kind as unavailable, or a damaged or full spool.
+    #: Workers that are out of service by somebody's order.
+    workers_drained: int
+    #: Workers in service that announce a kind as unavailable, or a damaged or full spool.
     workers_impaired: int
     #: Connected workers whose clock is more than five seconds off.
     workers_clock_off: int
@@ -48,12 +50,14 @@ def read(session: Session) -> Overview:
             func.count(),
             func.count().filter(is_connected()),
             func.count().filter(
+                ~is_drained(),
                 (Worker.spool_alarm != "")
                 | (Worker.vantage_alarm != "")
-                | func.jsonb_path_exists(Worker.kinds, "$.*.available ? (@ == false)")
+                | func.jsonb_path_exists(Worker.kinds, "$.*.available ? (@ == false)"),
             ),
             func.coalesce(func.sum(Worker.spool_records), 0),
             func.count().filter(has_clock_off()),
+            func.count().filter(is_drained()),
         )
         .select_from(Worker)
         .where(Worker.deleted_at.is_(None), Worker.revoked_at.is_(None))
@@ -70,6 +74,7 @@ def read(session: Session) -> Overview:
     return Overview(
         workers_total=workers[0],
         workers_connected=workers[1],
+        workers_drained=workers[5],
         workers_impaired=workers[2],
         workers_clock_off=workers[4],
         spooled_results=int(workers[3]),

@@ -14,9 +14,10 @@ from controller.errors import NotFoundError
 from controller.planning.asking import FIELDS as SCHEDULE_FIELDS
 from controller.planning.asking import Recurrence, schedule_of_values
 from controller.planning.schedule import ONE_SHOT_GRACE
-from controller.store.entities import Job, Test, test_destinations
+from controller.store.entities import Job, Test, Worker, test_destinations
 from controller.store.queries.destinations import contains
 from controller.store.queries.paging import DEFAULT_LIMIT, Order, Page, asked_order, ordered
+from controller.store.queries.workers import is_drained
 from streamswarm.schedules import Schedule
 
 TestState = Literal["active", "paused", "waiting", "ended"]
@@ -74,6 +75,8 @@ class TestRecord:
     paused: bool
     #: Jobs that exist for it now: pairs of worker and destination.
     jobs: int
+    #: Those of them whose workers are drained.
+    jobs_drained: int = 0
     #: Whether it runs once or so many times, was planned, and has no job left that could still run.
     finished: bool = False
     #: Hand it back with a change, so that nobody's change is overwritten unseen.
@@ -214,11 +217,12 @@ def _select() -> Select[Any]:
         .select_from(Job)
         .where(Job.test_id == Test.id, Job.retired_at.is_(None), or_(~Job.one_shot, runs_once()))
         .correlate(Test)
-        .scalar_subquery()
     )
+    drained = jobs.join(Worker, Worker.id == Job.worker_id).where(is_drained())
     return select(
         Test,
-        jobs.label("jobs"),
+        jobs.scalar_subquery().label("jobs"),
+        drained.scalar_subquery().label("jobs_drained"),
         _is_finished().label("finished"),
     ).where(Test.deleted_at.is_(None))
 
@@ -249,6 +253,7 @@ def _record(row: Any) -> TestRecord:
         origin_at=entity.origin_at,
         paused=entity.paused,
         jobs=row.jobs,
+        jobs_drained=row.jobs_drained,
         finished=row.finished,
         version=entity.version,
         planned_version=entity.planned_version,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
@@ -33,6 +35,23 @@ class TokenRecord:
     last_used_at: dt.datetime | None
 
 
+#: What of tokens, and of their users, is read.
+_COLUMNS: Sequence[Any] = (
+    ApiToken.id,
+    ApiToken.name,
+    ApiToken.description,
+    ApiToken.scope,
+    ApiToken.prefix,
+    ApiToken.user_id,
+    User.name.label("user_name"),
+    ApiToken.created_at,
+    ApiToken.expires_at,
+    ApiToken.revoked_at,
+    ApiToken.last_used_at,
+)
+_NAMES = tuple(field.name for field in fields(TokenRecord))
+
+
 def get(session: Session, token_id: int, *, user_id: int | None = None) -> TokenRecord:
     """Return one token or raise NotFoundError; with `user_id`, those of other users do not exist."""
     query = selected().where(ApiToken.id == token_id)
@@ -53,27 +72,14 @@ def find(
         query = query.where(ApiToken.user_id == user_id)
     if cursor:
         query = query.where(ApiToken.id < decode_cursor(cursor, int)[0])
-    return page_of(session.execute(query).all(), limit, record, lambda row: encode_cursor(row[0].id))
+    return page_of(session.execute(query).all(), limit, record, lambda row: encode_cursor(row.id))
 
 
-def selected() -> Select[ApiToken, str]:
+def selected() -> Select[Any]:
     """Return the query that `record` reads the rows of."""
-    return select(ApiToken, User.name.label("user_name")).outerjoin(User, User.id == ApiToken.user_id)
+    return select(*_COLUMNS).select_from(ApiToken).outerjoin(User, User.id == ApiToken.user_id)
 
 
-def record(row: Row[ApiToken, str]) -> TokenRecord:
+def record(row: Any) -> TokenRecord:
     """Return a token's record."""
-    entity: ApiToken = row[0]
-    return TokenRecord(
-        id=entity.id,
-        name=entity.name,
-        description=entity.description,
-        scope=entity.scope,  # type: ignore[arg-type]
-        prefix=entity.prefix,
-        user_id=entity.user_id,
-        user_name=row[1],
-        created_at=entity.created_at,
-        expires_at=entity.expires_at,
-        revoked_at=entity.revoked_at,
-        last_used_at=entity.last_used_at,
-    )
+    return TokenRecord(**{name: getattr(row, name) for name in _NAMES})

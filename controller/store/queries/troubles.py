@@ -6,12 +6,12 @@ import datetime as dt
 from dataclasses import dataclass
 from enum import Enum
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
 from controller.store.entities import OverdueJob, Quarantine, Worker
 from controller.store.health import CLOCK_LIMIT_MS
-from controller.store.queries.workers import is_connected, spool_stuck_since
+from controller.store.queries.workers import is_connected, is_drained, spool_stuck_since
 from streamswarm import CONTRACT_VERSION
 
 #: Names that are told of each sort.
@@ -60,7 +60,7 @@ def refused_lately() -> ColumnElement[bool]:
 def read(session: Session) -> tuple[TroubleRecord, ...]:
     """Return the sorts of trouble that there are."""
     conditions: dict[Trouble, ColumnElement[bool]] = {
-        Trouble.OFFLINE: ~is_connected(),
+        Trouble.OFFLINE: and_(~is_connected(), ~is_drained()),
         Trouble.CLOCK: has_clock_off(),
         Trouble.SPOOL: is_connected() & (Worker.spool_alarm != ""),
         Trouble.STUCK: is_connected() & spool_stuck_since().is_not(None),

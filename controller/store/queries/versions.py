@@ -1,4 +1,4 @@
-"""Reads how jobs were scheduled in the past: for accounts and for the gaps of charts alike."""
+"""Reads how jobs were scheduled in the past, and when nobody waited for them: for accounts and the gaps of charts alike."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, and_, cast, func, 
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from controller.planning.accounts import Version
-from controller.store.entities import JobVersion
+from controller.planning.accounts import Period, Version
+from controller.store.entities import Drain, Job, JobVersion
 from controller.store.schedules import schedule_of
 from streamswarm.zones import to_microseconds
 
@@ -60,6 +60,27 @@ def read_versions(
                 paused=row.paused,
             )
         )
+    return found
+
+
+def read_drains(
+    connection: Connection | Session, job_ids: Collection[int], *, start: dt.datetime, end: dt.datetime
+) -> dict[int, tuple[Period, ...]]:
+    """Return by job the times in [start, end) in which its worker was drained; they do not overlap."""
+    found: dict[int, tuple[Period, ...]] = dict.fromkeys(job_ids, ())
+    rows = connection.execute(
+        select(Job.id, Drain.since, Drain.until)
+        .join(Drain, Drain.worker_id == Job.worker_id)
+        .where(
+            Job.id == func.any(numbers(job_ids)),
+            Drain.since < end,
+            or_(Drain.until.is_(None), Drain.until > start),
+        )
+        .order_by(Drain.since)
+    )
+    for row in rows:
+        period = (to_microseconds(max(row.since, start)), to_microseconds(min(row.until or end, end)))
+        found[row.id] += (period,)
     return found
 
 

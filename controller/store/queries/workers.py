@@ -13,7 +13,16 @@ from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
 from controller.policies import same_policy
-from controller.store.entities import Backlog, Certificate, Job, OverdueJob, Process, Worker, WorkerRelease
+from controller.store.entities import (
+    Backlog,
+    Certificate,
+    Drain,
+    Job,
+    OverdueJob,
+    Process,
+    Worker,
+    WorkerRelease,
+)
 from controller.store.health import BACKLOG, PATIENCE, STALE_S, is_clock_off
 from controller.store.queries.destinations import contains
 from controller.store.queries.paging import DEFAULT_LIMIT, Order, Page, asked_order, ordered
@@ -21,7 +30,7 @@ from controller.store.queries.paging import DEFAULT_LIMIT, Order, Page, asked_or
 #: A process whose heartbeat is older than this is taken for dead.
 FRESH = dt.timedelta(seconds=STALE_S)
 
-WorkerState = Literal["connected", "offline", "pending", "revoked"]
+WorkerState = Literal["connected", "offline", "drained", "pending", "revoked"]
 
 
 def _uuid(text: str) -> uuid.UUID:
@@ -54,7 +63,8 @@ class WorkerRecord:
     site: str
     labels: Mapping[str, str]
     groups: tuple[str, ...]
-    #: `connected`, `offline` (enrolled, no session), `pending` (never enrolled) or `revoked`.
+    #: `connected`, `drained` (out of service by somebody's order), `offline` (enrolled, no session), `pending` (never
+    #: enrolled) or `revoked`.
     state: WorkerState
     version: str
     contract_version: int
@@ -71,6 +81,9 @@ class WorkerRecord:
     connected_at: dt.datetime | None
     disconnected_at: dt.datetime | None
     last_seen_at: dt.datetime | None
+    #: Since when it is drained, and on whose behalf; null and empty where it is in service.
+    drained_at: dt.datetime | None = None
+    drained_by: str = ""
     #: Results that wait on its disk.
     spool_records: int
     #: A damaged or full spool, for people; empty when well.
@@ -162,6 +175,12 @@ def is_connected() -> ColumnElement[bool]:
     return and_(Worker.deleted_at.is_(None), Worker.revoked_at.is_(None), alive)
 
 
+def is_drained() -> ColumnElement[bool]:
+    """Return the condition that a worker is out of service by somebody's order, and has no session."""
+    drained = select(Drain.worker_id).where(Drain.worker_id == Worker.id, Drain.until.is_(None))
+    return and_(~is_connected(), drained.correlate(Worker).exists())
+
+
 def spool_stuck_since() -> ColumnElement[dt.datetime | None]:
     """Return since when a worker's spool does not shrink, told after ten minutes, for a query over `Worker`."""
     since = func.greatest(Backlog.since, Worker.connected_at)
@@ -194,6 +213,13 @@ def _select() -> Select[Any]:
         .correlate(Worker)
         .scalar_subquery()
     )
+    drained_at, drained_by = (
+        select(column)
+        .where(Drain.worker_id == Worker.id, Drain.until.is_(None))
+        .correlate(Worker)
+        .scalar_subquery()
+        for column in (Drain.since, Drain.made_by)
+    )
     begin, until = (_newest_certificate(column) for column in (Certificate.not_before, Certificate.not_after))
     return select(
         Worker,
@@ -202,6 +228,8 @@ def _select() -> Select[Any]:
         overdue.label("overdue"),
         begin.label("begin"),
         until.label("until"),
+        drained_at.label("drained_at"),
+        drained_by.label("drained_by"),
         spool_stuck_since().label("stuck_since"),
     ).where(Worker.deleted_at.is_(None))
 
@@ -219,7 +247,7 @@ def _newest_certificate(column: Any) -> Any:
 
 def _record(row: Any) -> WorkerRecord:
     entity: Worker = row[0]
-    state: WorkerState = "connected" if row.connected else "offline"
+    state: WorkerState = "connected" if row.connected else "drained" if row.drained_at else "offline"
     if entity.revoked_at is not None:
         state = "revoked"
     elif entity.enrolled_at is None and not row.connected:
@@ -244,6 +272,8 @@ def _record(row: Any) -> WorkerRecord:
         connected_at=entity.connected_at,
         disconnected_at=entity.disconnected_at,
         last_seen_at=entity.last_seen_at,
+        drained_at=row.drained_at if state == "drained" else None,
+        drained_by=row.drained_by if state == "drained" else "",
         spool_records=entity.spool_records,
         spool_alarm=entity.spool_alarm,
         vantage_alarm=entity.vantage_alarm,

@@ -58,10 +58,10 @@ class World:
         wait_for("the keeper", lambda: bool(self.deployment.sql(living, process.pid)), _PATIENCE_S)
         return process
 
-    def web(self) -> str:
-        """Start dashboard and API and wait until they listen; return their address."""
+    def web(self, **environment: str) -> tuple[psutil.Process, str]:
+        """Start dashboard and API and wait until they listen; return the process and its address."""
         (address,) = free_addresses(1)
-        self.start("web", STREAMSWARM_WEB_LISTEN=address)
+        process = self.start("web", STREAMSWARM_WEB_LISTEN=address, **environment)
         host, port = split_address(address, what="the address")
 
         def listens() -> bool:
@@ -69,7 +69,7 @@ class World:
                 return probe.connect_ex((host, port)) == 0
 
         wait_for(f"the dashboard on {address}", listens, _PATIENCE_S)
-        return address
+        return process, address
 
     def token(self) -> str:
         """Make an administrator's API token."""
@@ -93,10 +93,13 @@ class World:
         return float(used)
 
     def end(self) -> None:
-        """End what was started."""
+        """End what was started, and what that has started: a dashboard's server would outlive the one that forked it."""
         for process in self._processes:
+            started = psutil.Process(process.pid).children(recursive=True)
             process.kill()
             process.wait()
+            for child in started:
+                child.kill()
 
 
 @contextmanager

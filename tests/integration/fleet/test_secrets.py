@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lab.laboratory import Lab
 
 from controller.fleet import operations
@@ -92,17 +93,15 @@ def test_a_secret_in_the_open_is_seen(tmp_path: Path) -> None:
 
 def test_no_secret_is_seen_while_a_host_is_provisioned(controller: Any, lab: Lab, tmp_path: Path) -> None:
     """Neither the one-time token nor a key of the inventory's, though the host has both afterwards, or had."""
-    key = secrets.token_urlsafe(24)
+    keys = {name: secrets.token_urlsafe(24) for name in ("responder_key", "responder_key_previous")}
     inventory = tmp_path / "hosts.ini"
-    inventory.write_text(
-        f"{lab.inventory.read_text()}\n[workers:vars]\nstreamswarm_worker_options={{'responder_key': '{key}'}}\n"
-    )
+    inventory.write_text(f"{lab.inventory.read_text()}\n[workers:vars]\nstreamswarm_worker_options={keys}\n")
     host = lab.hosts[0]
     variables = {"streamswarm_worker_bundle": str(controller.bundle.path)}
     request = PlaybookRequest(inventories=(inventory,), limit="host1", variables=variables)
 
     def hidden() -> list[str]:
-        return [key, *(token for _, token in controller.granted)]
+        return [*keys.values(), *(token for _, token in controller.granted)]
 
     with tempfile.TemporaryDirectory(prefix="own-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", folder)
@@ -119,7 +118,8 @@ def test_no_secret_is_seen_while_a_host_is_provisioned(controller: Any, lab: Lab
     assert recap.succeeded, recap.hosts
     assert watch.found == set()
     assert [name for name, _ in controller.granted] == ["host1"]
-    assert key in (host.root / "etc/streamswarm/worker.yaml").read_text()
+    written = yaml.safe_load((host.root / "etc/streamswarm/worker.yaml").read_text())
+    assert {name: written[name] for name in keys} == keys
     # It was awake all the time, and saw what there was to see.
     assert watch.rounds > (time.monotonic() - started) / 5
     assert any("ansible-playbook" in each for each in watch.looked_at)

@@ -133,3 +133,19 @@ async def test_a_session_of_great_age_ends_and_another_begins(
     async with asyncio.timeout(5):
         while deployment.sql(connected) != [(False,)]:
             await asyncio.sleep(0.05)
+
+
+async def test_a_drained_worker_is_in_service_again_when_it_can_measure(deployment: Any) -> None:
+    """Not by a session that only delivers what waits on its disk, and announces no kind."""
+    worker, other = await deployment.enrol("host-a"), await deployment.enrol("host-b")
+    deployment.sql("INSERT INTO drains (worker_id, made_by) SELECT id, 'user:ada' FROM workers RETURNING 1")
+    still = (
+        "SELECT host_name FROM drains JOIN workers ON id = worker_id WHERE until IS NULL ORDER BY host_name"
+    )
+    for available, left in ((False, ["host-a", "host-b"]), (True, ["host-b"])):
+        async with deployment.session(worker) as session:
+            await session.hello(kinds=[gateway_pb2.KindAvailability(kind="ping", available=available)])
+            assert [row[0] for row in deployment.sql(still)] == left
+    async with deployment.session(other) as session:
+        await session.hello()
+        assert len(deployment.sql(still)) == 1

@@ -15,7 +15,7 @@ from support.keepers import World
 from controller.keeper import plan
 from controller.planning.accounts import Account
 from controller.store import partitions, results
-from controller.store.entities import JobVersion
+from controller.store.entities import Drain, Job, JobVersion
 from controller.store.entities.upkeep import RAW, Expiry
 from controller.store.queries import accounts
 from controller.store.schedules import schedule_of
@@ -255,3 +255,15 @@ def test_a_test_has_the_accounts_of_its_jobs(engine: Engine, world: World, job: 
         before = accounts.of_test(session, test, "ping", start=START - HOUR, end=START)
     assert [(item.job_id, item.live, item.account.expected) for item in past.items] == [(job, False, 1800)]
     assert before.items == ()
+
+
+def test_runs_of_a_drained_worker_are_accounted_apart(engine: Engine, job: int) -> None:
+    """A quarter of an hour of the first hour, and the whole of the second, in which it is drained still."""
+    store(engine, job, 1, START, 900)
+    store(engine, job, 1, START + HOUR * 0.75, 450)
+    with Session(engine) as session, session.begin():
+        worker = session.get_one(Job, job).worker_id
+        for since, until in ((HOUR / 2, START + HOUR * 0.75), (HOUR, None)):
+            session.add(Drain(worker_id=worker, since=START + since, until=until, made_by="user:ada"))
+    found = account(engine, job, START, START + 2 * HOUR)
+    assert (found.expected, found.received, found.undelivered, found.drained) == (1350, 1350, 0, 450 + 60)

@@ -167,3 +167,27 @@ def test_a_keeper_that_is_killed(
         keepers.end()
     found = read(engine, number)
     assert (found.state, found.error) == ("interrupted", "who ran it was not heard of any more")
+
+
+@pytest.mark.parametrize(
+    ("limit", "one_host", "said"),
+    [
+        ("oslo", True, "the inventory has no host `oslo`"),
+        ("all", True, "the inventory has no host `all`"),
+        ("host*", True, "the inventory has no host `host*`"),
+        ("twin", True, "`twin` is a host of the inventory and a group too"),
+        ("twin", False, "`twin` is a host of the inventory and a group too"),
+    ],
+)
+def test_one_host_is_never_taken_for_a_group(
+    engine: Engine, settings: Settings, tmp_path: Path, limit: str, one_host: bool, said: str
+) -> None:
+    """Nothing is done to any host where the name of the one is that of others too."""
+    path = tmp_path / "hosts.ini"
+    path.write_text("[workers]\nhost1\ntwin\n\n[oslo]\nhost1\n\n[twin]\nhost1\n")
+    options = {"one_host": True} if one_host else {}
+    number = ask(engine, kind="drain", limit=limit, options=options)
+    assert operate(engine, dataclasses.replace(settings, inventory=(path,)), number, threading.Event())
+    found = read(engine, number)
+    assert (found.state, found.hosts.total) == ("failed", 0)
+    assert found.error.startswith(said)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from integration.probes.peers import Namespace
 from support.surroundings import free_port
 
 _ZONE = """\
@@ -39,22 +40,23 @@ http local { endpoints { "/dns-query"; }; };
 controls { };
 options {
   directory "%(folder)s"; pid-file none; session-keyfile none; managed-keys-directory "%(folder)s";
-  dnssec-validation no; minimal-responses no; server-id "the-first";
-  listen-on port %(port)d { 127.0.0.1; };
-  listen-on port %(tls)d tls local { 127.0.0.1; };
-  listen-on port %(https)d tls local http local { 127.0.0.1; };
+  dnssec-validation %(validation)s; minimal-responses no; server-id "the-first";
+  listen-on port %(port)d { %(address)s; };
+  listen-on port %(tls)d tls local { %(address)s; };
+  listen-on port %(https)d tls local http local { %(address)s; };
   listen-on-v6 { none; };
   recursion %(recursion)s; allow-query { any; }; empty-zones-enable no;
 };
 %(zones)s
 """
 _SIGNED = """zone "example.test" { type primary; file "%(folder)s/zone"; dnssec-policy default; inline-signing yes; };"""
+_ANCHORED = """trust-anchors { example.test. static-key %(key)s; };"""
 _FORWARDED = """zone "example.test" { type forward; forward only; forwarders { 127.0.0.1 port %(to)d; }; };"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bind:
-    """A name server on 127.0.0.1, and its ports."""
+    """A name server, and its ports."""
 
     port: int
     tls: int
@@ -62,8 +64,20 @@ class Bind:
 
 
 @contextlib.contextmanager
-def named(folder: Path, *, certificate: Path, key: Path, cache_of: int | None = None) -> Iterator[Bind]:
-    """Run BIND with a zone of its own, or as a cache of the server on another port."""
+def named(
+    folder: Path,
+    *,
+    certificate: Path,
+    key: Path,
+    cache_of: int | None = None,
+    anchor: str = "",
+    address: str = "127.0.0.1",
+    namespace: Namespace | None = None,
+) -> Iterator[Bind]:
+    """Run BIND with a zone of its own, or as a cache of the server on another port; in a namespace if one is given.
+
+    A cache with an `anchor`, a key of the zone, believes nothing of it that is not signed by that.
+    """
     folder.mkdir()
     bind = Bind(port=free_port(), tls=free_port(), https=free_port())
     (folder / "zone").write_text(_ZONE)
@@ -73,25 +87,30 @@ def named(folder: Path, *, certificate: Path, key: Path, cache_of: int | None = 
         _CONFIGURATION
         % {
             "folder": folder,
+            "address": address,
             "certificate": certificate,
             "key": key,
             "port": bind.port,
             "tls": bind.tls,
             "https": bind.https,
             "recursion": "no" if cache_of is None else "yes",
-            "zones": zones,
+            "validation": "yes" if anchor else "no",
+            "zones": zones + (_ANCHORED % {"key": anchor} if anchor else ""),
         }
     )
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            ["named", "-f", "-g", "-n", "1", "-c", str(configuration)], stdout=output, stderr=output
+            [*inside(namespace), "named", "-f", "-g", "-n", "1", "-c", str(configuration)],
+            stdout=output,
+            stderr=output,
         )
     try:
         # Signing takes a moment; until then answers bear no signatures.
         wanted = "RRSIG" if cache_of is None else "192.0.2.10"
         deadline = time.monotonic() + 30
-        while wanted not in dig(bind.port, "www.example.test", "A", "+dnssec"):
+        asked = ("www.example.test", "A", "+dnssec", "+cdflag")
+        while wanted not in dig(bind.port, *asked, address=address, namespace=namespace):
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
         yield bind
@@ -100,7 +119,12 @@ def named(folder: Path, *, certificate: Path, key: Path, cache_of: int | None = 
         process.wait(20)
 
 
-def dig(port: int, *arguments: str) -> str:
+def dig(port: int, *arguments: str, address: str = "127.0.0.1", namespace: Namespace | None = None) -> str:
     """Return dig's answer; it sends no cookie, which would be counted."""
-    command = ["dig", "@127.0.0.1", "-p", str(port), "+nocookie", "+tries=1", "+time=2", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    command = ["dig", f"@{address}", "-p", str(port), "+nocookie", "+tries=1", "+time=2", *arguments]
+    return subprocess.run([*inside(namespace), *command], capture_output=True, text=True, check=False).stdout
+
+
+def inside(namespace: Namespace | None) -> list[str]:
+    """Return what a command begins with that is to run in a namespace."""
+    return [] if namespace is None else ["ip", "netns", "exec", namespace.name]

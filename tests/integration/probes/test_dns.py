@@ -296,6 +296,20 @@ async def test_a_router_that_cannot_go_on_is_named(path3: Path3, probe: Probe) -
 
 @pytest.mark.namespaces
 @pytest.mark.parametrize("sort_of_socket", ["dgram"], indirect=True)
+async def test_a_router_that_says_that_the_port_is_closed_is_named(path3: Path3, probe: Probe) -> None:
+    """As firewalls do that reject; the same from the server's host means that nothing listens there."""
+    for namespace, hook, source, words in (
+        (path3.far, "input", probe_pb2.FAILURE_SOURCE_TARGET, "nothing listens there"),
+        (path3.router, "forward", probe_pb2.FAILURE_SOURCE_NETWORK, "10.91.1.2 reported port unreachable"),
+    ):
+        namespace.firewall(hook, "udp dport 53 reject")
+        with path3.near.entered(), pytest.raises(ProbeFailure, match=words) as caught:
+            await probe("dns", "10.91.2.2", query_name="a.test")
+        assert caught.value.source == source
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("sort_of_socket", ["dgram"], indirect=True)
 async def test_without_a_route_nothing_is_measured(path3: Path3, probe: Probe) -> None:
     """This host's fault, not the server's."""
     path3.near.run("ip", "route", "delete", "default")

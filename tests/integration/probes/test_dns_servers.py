@@ -135,6 +135,43 @@ async def test_signatures_come_when_they_are_asked_for(server: Bind, probe: Prob
     assert signed.metrics.answer_bytes > plain.metrics.answer_bytes
 
 
+async def test_validated_answers_are_those_that_dig_is_told_of(
+    tmp_path: Path, certificate: tuple[Path, Path], server: Bind, probe: Probe
+) -> None:
+    """A cache that validates sets AD; where the zone's key is another it fails, and says why, to both."""
+    text = dig(server.port, "example.test", "DNSKEY", "+noall", "+answer")
+    flags, protocol, algorithm, *words = text.split("DNSKEY", 1)[1].splitlines()[0].split()
+    true = "".join(words)
+    for name, key, wanted in (("true", true, "NOERROR"), ("false", f"{true[:-8]}AAAAAAA=", "SERVFAIL")):
+        anchor = f'{flags} {protocol} {algorithm} "{key}"'
+        with named(
+            tmp_path / name,
+            certificate=certificate[0],
+            key=certificate[1],
+            cache_of=server.port,
+            anchor=anchor,
+        ) as cache:
+            seen = dig(cache.port, "www.example.test", "A", "+dnssec")
+            metrics = (
+                await probe(
+                    "dns",
+                    f"127.0.0.1:{cache.port}",
+                    query_name="www.example.test",
+                    dnssec=True,
+                    valid_rcodes=["NOERROR", "SERVFAIL"],
+                )
+            ).metrics
+        assert f"status: {wanted}" in seen
+        found = re.search(r"flags: ([a-z ]*);", seen)
+        assert found is not None
+        assert metrics.authenticated is ("ad" in found[1].split()) is (name == "true")
+        told = re.search(r"EDE: (\d+)", seen)
+        assert (metrics.extended_error if metrics.HasField("extended_error") else None) == (
+            int(told[1]) if told else None
+        )
+        assert metrics.rcode == (0 if name == "true" else 2)
+
+
 async def test_the_zones_serial_is_read(server: Bind, probe: Probe) -> None:
     """From the answer, and from the authority section of an answer that says no."""
     serial = int(dig(server.port, "example.test", "SOA", "+short").split()[2])

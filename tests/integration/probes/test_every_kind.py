@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from integration.probes.answering import AIMS, answering, network_kinds
+from integration.probes.answering import AIMS, answering, network_kinds, way, ways
 from integration.probes.cancelling import cancelled_at_every_step
-from integration.probes.peers import Path3, Probe, to_both
+from integration.probes.peers import Path3, Probe, RecordingGuard, to_both
 
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 from worker import probes
 from worker.clock import ControllerTime, SystemClock
 from worker.policy import Policy
-from worker.probing import ProbeFailure
+from worker.probing import Outcome, ProbeContext, ProbeFailure, Resolved
 from worker.resolving import system_resolver
 from worker.runner import Runner
 
@@ -156,21 +158,140 @@ async def test_a_source_of_the_other_family_is_the_tests_fault(
 
 @either_socket
 @to_both("family", ipv4=("ip",), ipv6=("ip6",))
-async def test_packets_bear_the_dscp_that_a_test_names(
+async def test_every_packet_bears_the_dscp_that_a_test_names(
     far: Path3, probe: Probe, address: str, family: str
 ) -> None:
-    """The router lets nothing through but what is marked."""
-    far.router.firewall("forward", f"iifname sw1b {family} dscp != ef drop")
-    run = everyone(probe, address)
+    """In every way that a kind can ask: none without it leaves this host; beside neighbours' that IPv6 looks for."""
+    near = far.near
+    near.run("nft", "add table inet marks; add counter inet marks named; add counter inet marks others")
+    near.run("nft", "add chain inet marks out { type filter hook output priority 0; }")
+    near.run("nft", "add rule inet marks out icmpv6 type 130-143 accept")
+    near.run(
+        "nft", "add rule inet marks out tcp flags rst accept"
+    )  # the kernel's own, of what it does not know
+    near.run("nft", f"add rule inet marks out {family} dscp ef counter name named accept")
+    near.run("nft", "add rule inet marks out counter name others")
+    with near.entered():
+        for name in set(ways()) - {"qos", "qos-marks"}:  # which have classes of traffic instead
+            kind, target, values = way(name, address)
+            await probe(kind, target, **values | {"dscp": 46} | PATIENT)
+            counted = near.run("nft", "reset", "counters", "table", "inet", "marks").stdout
+            marked, others = (int(packets) for packets in re.findall(r"packets (\d+)", counted))
+            assert marked > 0, name
+            assert others == 0, name
 
-    async def check(kind: str) -> None:
-        await run(kind, dscp=46, **PATIENT)
-        with pytest.raises(ProbeFailure) as caught:
-            await run(kind)
-        assert caught.value.reason == probe_pb2.FAILURE_REASON_TIMED_OUT, kind
 
+@one_socket
+@to_both("other", ipv4=("fd91:2::2",), ipv6=("10.91.2.2",))
+async def test_packets_are_of_the_family_that_a_test_names(
+    far: Path3, guard: RecordingGuard, address: str, other: str
+) -> None:
+    """Of a name with addresses of both; an address of the other is the name's fault, and nothing is sent."""
+    family, unwanted = ("ipv6", "ipv4") if ":" in address else ("ipv4", "ipv6")
+    near, system = far.near, system_resolver()
+    near.run("nft", "add table inet seen; add counter inet seen ipv4; add counter inet seen ipv6")
+    near.run("nft", "add chain inet seen out { type filter hook output priority 0; }")
+    near.run("nft", "add rule inet seen out icmpv6 type 130-143 accept")
+    for version in ("ipv4", "ipv6"):
+        near.run("nft", f"add rule inet seen out meta nfproto {version} counter name {version}")
+
+    async def resolve(host: str, wanted: str) -> Resolved:
+        if host != "both.test":
+            return await system(host, wanted)
+        found = {family: address, unwanted: other}
+        return Resolved((ipaddress.ip_address(found[wanted]),), 1.0)
+
+    async def run(kind: str, host: str) -> Outcome:
+        target, values = AIMS[kind](host)
+        known = contract.kind(kind)
+        spec = getattr(contract.make_spec(kind, {**values, "address_family": family, **PATIENT}), kind)
+        context = ProbeContext(guard=guard, resolve=resolve)
+        return await probes.load(kind).run(contract.parse_target(known, target), spec, context)
+
+    with near.entered():
+        for kind in KINDS:
+            outcome = await run(kind, "both.test")
+            assert address in json.dumps(outcome.detail), kind
+            counted = near.run("nft", "reset", "counters", "table", "inet", "seen").stdout
+            seen = dict(re.findall(r"counter (\w+) \{\s*packets (\d+)", counted))
+            assert int(seen[family]) > 0, kind
+            with pytest.raises(ProbeFailure, match="as the test asks for") as caught:
+                await run(kind, other)
+            assert caught.value.source == probe_pb2.FAILURE_SOURCE_RESOLVER, kind
+            assert caught.value.reason == probe_pb2.FAILURE_REASON_NO_SUCH_NAME, kind
+            counted += near.run("nft", "reset", "counters", "table", "inet", "seen").stdout
+            assert (
+                sum(int(packets) for packets in re.findall(rf"{unwanted} \{{\s*packets (\d+)", counted)) == 0
+            ), kind
+
+
+@one_socket
+@to_both(ipv4=(), ipv6=())
+async def test_nothing_is_sent_to_what_the_policy_denies(
+    far: Path3, probe: Probe, guard: RecordingGuard, address: str
+) -> None:
+    """In every way that a kind can ask, of the address that is used."""
+    guard.denied.add(address)
+    near = far.near
+    near.run("nft", "add table inet sent; add counter inet sent every")
+    near.run("nft", "add chain inet sent out { type filter hook output priority 0; }")
+    near.run("nft", "add rule inet sent out icmpv6 type 130-143 accept")
+    near.run("nft", "add rule inet sent out counter name every")
+    with near.entered():
+        for name in ways():
+            kind, target, values = way(name, address)
+            with pytest.raises(ProbeFailure) as caught:
+                await probe(kind, target, **values)
+            assert caught.value.reason == probe_pb2.FAILURE_REASON_FORBIDDEN, name
+            assert caught.value.source == probe_pb2.FAILURE_SOURCE_POLICY, name
+    assert "packets 0 " in near.run("nft", "list", "counters").stdout
+
+
+@one_socket
+@to_both(ipv4=(), ipv6=())
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ("drop", probe_pb2.FAILURE_REASON_TIMED_OUT),
+        ("reject", probe_pb2.FAILURE_REASON_UNREACHABLE),
+        ("reject with icmpx admin-prohibited", probe_pb2.FAILURE_REASON_UNREACHABLE),
+        ("reject with icmpx host-unreachable", probe_pb2.FAILURE_REASON_UNREACHABLE),
+    ],
+)
+async def test_what_a_router_does_is_the_networks(
+    far: Path3, probe: Probe, address: str, rule: str, reason: probe_pb2.FailureReason
+) -> None:
+    """In every way that a kind can ask: silence, and whatever a router says; never a refusal of the destination."""
+    far.router.firewall("forward", f"iifname sw1b {rule}")
     with far.near.entered():
-        await asyncio.gather(*map(check, set(KINDS) - {"qos"}))  # which has classes of traffic instead
+        for name in ways():
+            kind, target, values = way(name, address)
+            with pytest.raises(ProbeFailure) as caught:
+                await probe(kind, target, **values)
+            assert caught.value.status == probe_pb2.STATUS_FAILED, name
+            assert caught.value.source == probe_pb2.FAILURE_SOURCE_NETWORK, (name, caught.value.message)
+            assert caught.value.reason == reason, (name, caught.value.message)
+
+
+#: Kinds that a host without anything that listens answers all the same.
+_WITHOUT_SERVERS = {"ping", "traceroute", "qos", "mtu"}
+
+
+@one_socket
+@to_both(ipv4=(), ipv6=())
+async def test_where_nothing_listens_the_destination_has_refused(
+    path3: Path3, probe: Probe, address: str
+) -> None:
+    """In every way that a kind can ask for something that listens."""
+    with path3.near.entered():
+        for name in ways():
+            kind, target, values = way(name, address)
+            if kind in _WITHOUT_SERVERS:
+                continue
+            with pytest.raises(ProbeFailure) as caught:
+                await probe(kind, target, **values | PATIENT)
+            assert caught.value.source == probe_pb2.FAILURE_SOURCE_TARGET, (name, caught.value.message)
+            assert caught.value.reason == probe_pb2.FAILURE_REASON_REFUSED, (name, caught.value.message)
 
 
 @one_socket
@@ -239,10 +360,10 @@ async def test_a_resolver_that_hangs_is_told_as_such(
 
 
 @one_socket
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_run_that_is_cancelled_leaves_nothing_open(far: Path3, probe: Probe, kind: str) -> None:
+@pytest.mark.parametrize("name", ways())
+async def test_a_run_that_is_cancelled_leaves_nothing_open(far: Path3, probe: Probe, name: str) -> None:
     """At whatever step it is; sockets that runs share have been opened before."""
-    target, values = AIMS[kind]("10.91.2.2")
+    kind, target, values = way(name, "10.91.2.2")
     with far.near.entered():
         await cancelled_at_every_step(lambda: probe(kind, target, **values))
 

@@ -20,12 +20,13 @@ from integration.diagnosis.laboratory import FAR, laboratory
 from integration.probes.nginx import CLEAR, CLEAR_NEW, LARGE_BYTES, SECURE, SECURE_OLD, TEXT, Nginx, nginx
 from integration.probes.peers import Probe
 from integration.probes.test_http import curl
+from integration.probes.test_late_worker import MOST_MS, held
 from support.certificates import issue
 from support.priority import before_all_others
 
 from streamswarm.v1 import probe_pb2
 from worker.probing import ProbeFailure
-from worker.wire import tls
+from worker.wire import stamps, tls
 
 pytestmark = pytest.mark.skipif(not Path("/usr/sbin/nginx").exists(), reason="needs nginx (nginx-light)")
 #: An address of this process's own: others, which may run the same tests at the same time, use the same ports.
@@ -33,6 +34,8 @@ HERE = str(ipaddress.ip_address("127.0.0.0") + random.randrange(1 << 16, 1 << 24
 CERTIFICATE = issue("nginx", names=("localhost", HERE, FAR, "first.test", "second.test"), authority=True)
 #: More than the kernel takes at once for a new connection, and more than HTTP/2 may send at once.
 UPLOAD_BYTES = 130_000
+#: More than is read at once, less than a connection may have unread.
+PAGE_BYTES = 40_000
 EVERY_PORT = pytest.mark.parametrize(
     ("port", "settings", "version"),
     [
@@ -106,6 +109,20 @@ async def test_large_bodies_come_whole(
         await probe(
             "http", server.url("/large", port), max_body_bytes=1_000_000, timeout_ms=60_000, **settings
         )
+
+
+@EVERY_PORT
+async def test_an_answer_of_many_frames_is_read_late_and_takes_no_longer(
+    server: Nginx, probe: Probe, port: int, settings: dict[str, Any], version: float
+) -> None:
+    """What is said to a server meanwhile asks for nothing: what it has sent before came before."""
+    (server.folder / "www" / "page").write_bytes(bytes(PAGE_BYTES))
+    with stamps.kept_on():
+        await asyncio.sleep(0.05)
+        async with held():
+            metrics = (await probe("http", server.url("/page", port), **settings)).metrics
+    assert metrics.body_bytes == PAGE_BYTES
+    assert metrics.ttfb_ms + metrics.transfer_ms < MOST_MS
 
 
 @EVERY_PORT

@@ -7,13 +7,15 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from integration.diagnosis.laboratory import FAR, PORT, WEB_PORT, Laboratory, laboratory
+from integration.diagnosis.laboratory import FAR, PORT, WEB_PORT, Laboratory, prompt_laboratory
 from integration.probes.peers import Probe
 from integration.probes.webserver import WebServer, make_certificate
+from support.certificates import issue, server_context
+from support.priority import before_all_others
 
 from worker.probing import Outcome
 from worker.wire import stamps, tls, tls_validation
@@ -34,9 +36,8 @@ def _stamps() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def lab(_root: None) -> Iterator[Laboratory]:
-    """A path that delays."""
-    with laboratory() as made:
-        made.impair(delay_ms=DELAY_MS)
+    """A path that delays; its wire is served before all else."""
+    with prompt_laboratory(delay_ms=DELAY_MS) as made:
         yield made
 
 
@@ -138,3 +139,91 @@ async def test_what_came_before_a_request_is_no_answer_that_came_early(probe: Pr
         metrics = (await timed(probe("tcp", target, send="hello", expect="220 "))).metrics
         thread.join(5)
     assert 0 <= metrics.first_byte_ms < MOST_MS
+
+
+@contextlib.contextmanager
+def speaking(lab: Laboratory, speak: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Have a server at the far end speak first on one connection; yield where it listens."""
+
+    def serve() -> None:
+        taken, _address = server.accept()
+        with taken:
+            taken.settimeout(5)
+            with contextlib.suppress(OSError):  # a client goes when it has heard enough
+                speak(taken)
+
+    with lab.far.entered():
+        server = socket.create_server((FAR, 0))
+    with server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"{FAR}:{server.getsockname()[1]}"
+        thread.join(5)
+
+
+@pytest.mark.namespaces
+async def test_a_greeting_comes_when_it_is_there(lab: Laboratory, probe: Probe) -> None:
+    """It is waited for since the connection is there, not since the worker has looked at that."""
+
+    def speak(taken: socket.socket) -> None:
+        taken.sendall(b"220 ready\r\n")
+        taken.recv(100)
+
+    with before_all_others(), speaking(lab, speak) as target, lab.near.entered():
+        metrics = (await timed(probe("tcp", target, expect="220 "))).metrics
+    assert 0 <= metrics.first_byte_ms < MOST_MS
+
+
+@pytest.mark.namespaces
+async def test_starttls_takes_what_its_lines_take(tmp_path: Path, lab: Laboratory, probe: Probe) -> None:
+    """Three of them, each of which a late worker reads late."""
+    _public, context = make_certificate(tmp_path, days=30)
+
+    def speak(taken: socket.socket) -> None:
+        taken.sendall(b"220 ready\r\n")
+        for reply in (b"250-mail.test\r\n250 STARTTLS\r\n", b"220 go ahead\r\n"):
+            taken.recv(100)
+            taken.sendall(reply)
+        with contextlib.suppress(OSError), context.wrap_socket(taken, server_side=True) as secured:
+            secured.recv(1)
+
+    with before_all_others(), speaking(lab, speak) as target, lab.near.entered():
+        metrics = (await timed(probe("tls", target, starttls="smtp", verify=False))).metrics
+    assert 2 * DELAY_MS <= metrics.starttls_ms < MOST_MS
+    assert DELAY_MS <= metrics.handshake_ms < MOST_MS
+
+
+async def test_a_redirect_that_is_read_late_is_followed_in_no_more_time(probe: Probe) -> None:
+    """The way from one answer to the next request is the worker's own."""
+    server = WebServer()
+    try:
+        metrics = (await timed(probe("http", server.url("/to/302/to/302/")))).metrics
+    finally:
+        server.close()
+    assert metrics.redirects == 2
+    assert 0 < metrics.total_ms < MOST_MS
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("kind", ["tls", "http"])
+async def test_what_waited_together_is_late_once(
+    tmp_path: Path, lab: Laboratory, probe: Probe, kind: str
+) -> None:
+    """A chain of certificates that takes three round trips and several looks to read: they end when the last of it comes."""
+    names = ("localhost", *(f"number-{number}.example.test" for number in range(600)))
+    root = issue("root", authority=True)
+    chain = [issue(f"large {number}", root, authority=bool(number), names=names) for number in range(4)]
+    context = server_context(tmp_path, *chain)
+    assert sum(len(one.der) for one in chain) > 50_000
+
+    def speak(taken: socket.socket) -> None:
+        with context.wrap_socket(taken, server_side=True) as secured:
+            secured.recv(4096)
+            secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with before_all_others(), speaking(lab, speak) as target, lab.near.entered():
+        if kind == "tls":
+            took_ms = (await timed(probe("tls", target, verify=False))).metrics.handshake_ms
+        else:
+            took_ms = (await timed(probe("http", f"https://{target}/", verify_tls=False))).metrics.tls_ms
+    assert 2 * DELAY_MS <= took_ms < MOST_MS

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from integration.probes.longer import FAR, FIRST, SECOND, Path4, longer_path
 from integration.probes.peers import Namespace, Probe, RecordingGuard, ScriptedHost, echo_reply
+from support.routed import entered, routed
 
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
@@ -288,6 +289,24 @@ async def test_a_router_that_withholds_its_reports_loses_nothing(path4: Path4, p
     with path4.near.entered():
         outcome = await probe("mtu", FAR["ipv4"])
     assert outcome.metrics.path_mtu_bytes == 1300
+    assert outcome.metrics.lost == 0
+
+
+@FAMILIES
+@pytest.mark.usefixtures("_root")
+async def test_a_router_that_reports_is_found_behind_silent_ones(probe: Probe, family: str) -> None:
+    """More of them in a row than are asked behind a black hole."""
+    version = 4 if family == "ipv4" else 6
+    with routed(6) as path:
+        for router in path.routers[:5]:
+            path.firewall(router, "output", "icmp type time-exceeded drop")
+            path.firewall(router, "output", "icmpv6 type time-exceeded drop")
+        for name, device in ((path.routers[-1], "sw7a"), (path.far, "sw7b")):
+            path.run(name, "ip", "link", "set", device, "mtu", "1300")
+        with entered(path.near):
+            outcome = await probe("mtu", path.target(version), timeout_ms=200)
+    assert (outcome.metrics.path_mtu_bytes, outcome.metrics.limit_hop) == (1300, 6)
+    assert outcome.detail["limit_hop_address"] == path.hop(6, version)
     assert outcome.metrics.lost == 0
 
 

@@ -6,10 +6,12 @@ import asyncio
 import re
 import socket
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
-from integration.probes.peers import Path3, Probe, RecordingGuard
+from integration.probes.peers import Path3, Probe, RecordingGuard, to_both
 
 from streamswarm.v1 import probe_pb2
 from worker.probing import ProbeFailure
@@ -157,6 +159,63 @@ async def test_errors_from_the_way_and_from_this_host_are_told_apart(path3: Path
         await probe("tcp", "10.99.0.1:80", timeout_ms=3000)
     assert caught.value.status == probe_pb2.STATUS_ERROR
     assert caught.value.source == probe_pb2.FAILURE_SOURCE_VANTAGE
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("sort_of_socket", ["dgram"], indirect=True)
+@to_both("router", ipv4=("10.91.1.2",), ipv6=("fd91:1::2",))
+async def test_a_router_that_says_that_a_port_is_closed_is_no_refusal_of_the_destination(
+    path3: Path3, probe: Probe, address: str, router: str
+) -> None:
+    """As firewalls do that reject; the destination's own word, and its reset, are its refusal."""
+    host = f"[{address}]" if ":" in address else address
+
+    async def failure() -> ProbeFailure:
+        with path3.near.entered(), pytest.raises(ProbeFailure) as caught:
+            await probe("tcp", f"{host}:80", timeout_ms=3000)
+        return caught.value
+
+    reset = await failure()
+    path3.far.firewall("input", "tcp dport 80 reject")
+    told = await failure()
+    path3.router.firewall("forward", "tcp dport 80 reject")
+    rejected = await failure()
+    for refused in (reset, told):
+        assert refused.source == probe_pb2.FAILURE_SOURCE_TARGET, refused.message
+        assert refused.reason == probe_pb2.FAILURE_REASON_REFUSED
+    assert rejected.source == probe_pb2.FAILURE_SOURCE_NETWORK
+    assert rejected.reason == probe_pb2.FAILURE_REASON_UNREACHABLE
+    assert f"{router} reported port unreachable" in rejected.message
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("sort_of_socket", ["dgram"], indirect=True)
+async def test_a_report_from_the_way_ends_no_connection_that_is_there(path3: Path3, probe: Probe) -> None:
+    """A router that rejects for a moment: what is sent then comes a little later."""
+    with path3.far.entered():
+        far = socket.create_server(("10.91.2.2", 0))
+    path3.router.firewall("forward", "ip length > 80 counter reject")
+
+    def answer() -> None:
+        taken, _address = far.accept()
+        with taken:
+            time.sleep(0.1)
+            rejected.append(path3.router.run("nft", "list", "ruleset").stdout)
+            path3.router.run("nft", "flush", "ruleset")
+            taken.sendall(taken.recv(100))
+
+    rejected: list[str] = []
+    with far:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with path3.near.entered():
+            words = "again and again " * 4
+            outcome = await probe(
+                "tcp", f"10.91.2.2:{port_of(far)}", send=words, expect=words, timeout_ms=5000
+            )
+        thread.join()
+    assert "counter packets 0 " not in rejected[0]
+    assert outcome.metrics.connected == 1
 
 
 @pytest.mark.namespaces

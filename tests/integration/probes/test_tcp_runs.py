@@ -96,7 +96,7 @@ async def test_a_greeting_is_awaited(server: Talker, probe: Probe, no_leak: None
     server.talk = greet
     outcome = await probe("tcp", f"127.0.0.1:{server.port}", expect="220 mail")
     assert outcome.metrics.bytes_received == 28
-    assert 0 < outcome.metrics.first_byte_ms < 20
+    assert 0 <= outcome.metrics.first_byte_ms < 20, "it may be there when the connection is"
 
 
 async def test_what_is_sent_is_answered(server: Talker, probe: Probe, no_leak: None) -> None:

@@ -16,6 +16,8 @@ import pytest
 from integration.probes.peers import Probe
 from integration.probes.webserver import WebServer, make_certificate
 
+from streamswarm.v1 import probe_pb2
+from worker.probing import ProbeFailure
 from worker.wire import tls, tls_validation
 
 #: So long it takes here, longer than a handshake with this host, however busy it is.
@@ -98,3 +100,20 @@ for version, secure, there in (("auto", False, False), ("1.1", True, False), ("a
     assert ("h2" in sys.modules) is there, (version, secure)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+async def test_authorities_that_a_query_needs_cost_none_of_its_time(
+    secure: WebServer, probe: Probe, readers: list[int]
+) -> None:
+    """DNS over HTTPS: the server is heard, though its answer is no DNS message, and is not called silent."""
+    with pytest.raises(ProbeFailure) as caught:
+        await probe(
+            "dns",
+            f"127.0.0.1:{secure.port}",
+            query_name="www.example.test",
+            transport="https",
+            server_name="localhost",
+            timeout_ms=int(READING_S * 750),
+        )
+    assert len(readers) == 1
+    assert caught.value.reason == probe_pb2.FAILURE_REASON_BAD_ANSWER, caught.value.message

@@ -158,3 +158,26 @@ def test_orphans_are_found_by_silence_and_by_a_good_end(engine: Engine) -> None:
         assert health.disconnect_orphans(connection) == 0
         kept = connection.execute(text("SELECT gateway_id FROM workers WHERE gateway_id IS NOT NULL"))
         assert kept.scalars().all() == [living]
+
+
+def test_drained_workers_are_waited_for_by_nobody(engine: Engine) -> None:
+    """With the others connected all is well, and so it is when all are drained; a drain that is over counts no more."""
+    with engine.begin() as connection:
+        gateway = health.register_process(connection, "gateway", "gateway-1")
+        add_worker(connection, "a", gateway)
+        add_worker(connection, "b", None)
+        connection.execute(
+            text(
+                "INSERT INTO drains (worker_id, made_by) SELECT id, 'user:ada' FROM workers WHERE name = 'b'"
+            )
+        )
+        found = health.read_health(connection).worker
+        assert (found.state, found.message) == ("ok", "all 1 connected, 1 drained")
+        add_worker(connection, "c", None)
+        found = health.read_health(connection).worker
+        assert (found.state, found.message) == ("degraded", "1 of 2 are not connected, 1 drained")
+        connection.execute(text("DELETE FROM workers WHERE name <> 'b'"))
+        found = health.read_health(connection).worker
+        assert (found.state, found.message) == ("ok", "all 1 drained")
+        connection.execute(text("UPDATE drains SET until = now()"))
+        assert health.read_health(connection).worker.message == "none of 1 is connected"

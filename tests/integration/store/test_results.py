@@ -301,7 +301,7 @@ def test_what_is_no_measurement_is_read_as_not_measured(engine: Engine, book: Bo
         raw = queries.series(session, "ping", "rtt_avg_ms", [job], **span)
         binned = queries.series(session, "ping", "rtt_avg_ms", [job], **span, points=3)
         plan = queries.read_plans(session, [line], **span)[line]
-        chart = charts.chart_line(session, line, plan, ["rtt_avg_ms"], **span, bucket=None)
+        (chart,) = charts.chart_lines(session, {line: plan}, ["rtt_avg_ms"], **span, bucket=None)
         told = report_figures.statistics(session, "ping", ["rtt_avg_ms"], [job], **span)
         [period] = report_figures.periods(
             session, "ping", "rtt_avg_ms", None, [job], **span, width=dt.timedelta(days=1)

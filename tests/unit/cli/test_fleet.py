@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from controller.cli.client import Client, RefusedError
+from controller.cli.client import Client, RefusedError, UnreachableError
 from controller.cli.fleet import fleet
-from controller.errors import ConflictError
+from controller.errors import ConfigurationError, ConflictError
 from controller.fleet import operations
 from controller.fleet.events import HostRecap
 from controller.fleet.operations import PlaybookRequest, Recap
@@ -47,6 +47,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 
 @pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A controller that answers whose the token is: an administrator's."""
+    monkeypatch.setattr(Client, "get", lambda *_, **__: {"name": "ci", "role": "admin", "by_token": True})
+
+
+@pytest.fixture
 def call(tmp_path: Path) -> Call:
     """Call `streamswarm fleet` with an inventory."""
     inventory = tmp_path / "hosts.ini"
@@ -58,6 +64,7 @@ def call(tmp_path: Path) -> Call:
     return run
 
 
+@pytest.mark.usefixtures("there")
 def test_removal_asks_first_and_a_no_does_nothing(asked: Asked, call: Call) -> None:
     """Without --yes it names what it is about; any other answer than yes, or none, leaves all as it is."""
     for answer in ("n\n", ""):
@@ -77,6 +84,7 @@ def test_a_check_run_is_not_asked_about(asked: Asked, call: Call) -> None:
     assert asked.requests[0].check
 
 
+@pytest.mark.usefixtures("there")
 def test_the_options_become_variables_over_those_of_files(asked: Asked, call: Call, tmp_path: Path) -> None:
     """What stands on the command line wins; what is not given is left to the inventory."""
     variables = tmp_path / "variables.yml"
@@ -89,6 +97,7 @@ def test_the_options_become_variables_over_those_of_files(asked: Asked, call: Ca
     ]
 
 
+@pytest.mark.usefixtures("there")
 @pytest.mark.parametrize("name", ["remove", "verify"])
 def test_the_exit_code_tells_how_the_hosts_came_out_of_it(asked: Asked, call: Call, name: str) -> None:
     """0 when all is well, 1 when a host is not, 130 when stopped; what the playbook said is shown."""
@@ -123,16 +132,51 @@ def test_hosts_in_and_out_of_service_are_named(
     assert asked.requests == []
     assert call(*words, "a", "oslo:!b").exit_code == 0
     [request] = asked.requests
-    assert (request.limit, dict(request.variables)) == ("a,oslo:!b", variables)
+    assert (request.limit, dict(request.variables)) == ("a:oslo:!b", variables)
     assert "would be" in call(*words, "a", "--check").output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("drain", "twin"),
+        ("restart", "a", "twin"),
+        ("remove", "--yes", "--limit", "twin"),
+        ("rotate", "-l", "!twin"),
+    ],
+)
+def test_a_name_that_a_host_and_a_group_have_is_refused(
+    asked: Asked, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """Before anything is done: Ansible would take all hosts of the group."""
+    inventory = tmp_path / "hosts.ini"
+    inventory.write_text("[workers]\na\ntwin\n\n[twin]\na\n")
+    said = CliRunner().invoke(fleet, [*words, "-i", str(inventory)])
+    assert isinstance(said.exception, ConfigurationError)
+    assert "`twin` is a host of the inventory and a group too" in said.exception.message
+    assert asked.requests == []
 
 
 def test_a_controller_that_is_away_keeps_nobody_from_it(asked: Asked, call: Call) -> None:
     """The run goes on, and it is said that the history lacks it."""
-    said = call("remove", "--yes")
+    said = call("rotate")
     assert said.exit_code == 0
     assert "history lacks this run" in said.output
     assert len(asked.requests) == 1
+
+
+def test_a_removal_wants_the_controller_first(asked: Asked, call: Call) -> None:
+    """Away, it could not be told: no host is touched, and what goes on without it is named. A check run needs it not."""
+    refused = call("remove", "--yes")
+    assert isinstance(refused.exception, UnreachableError)
+    assert "nothing was changed" in refused.exception.message
+    assert "--on-controller keep" in refused.exception.mend
+    assert asked.requests == []
+    assert call("remove", "--check").exit_code == 0
+    said = call("remove", "--yes", "--on-controller", "keep")
+    assert said.exit_code == 0
+    assert "history lacks this run" in said.output
+    assert [request.check for request in asked.requests] == [True, False]
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
@@ -154,6 +198,7 @@ def test_removal_asks_first_whether_the_token_may_revoke(
     assert call("remove", "--check").exit_code == 0
 
 
+@pytest.mark.usefixtures("there")
 def test_a_host_that_is_being_worked_on_is_left_alone(
     asked: Asked, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +234,7 @@ def test_what_it_does_is_told_to_the_controller(
     assert (ended, end["state"]) == ("/operations/7/finish", "succeeded")
 
 
+@pytest.mark.usefixtures("there")
 def test_a_limit_that_names_too_many_hosts_is_told_by_their_number(
     asked: Asked, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +252,7 @@ def test_a_limit_that_names_too_many_hosts_is_told_by_their_number(
     assert (begun[0]["limit"], begun[0]["hosts"]) == ("1 hosts", ["a"])
 
 
+@pytest.mark.usefixtures("there")
 def test_results_go_only_with_their_worker(asked: Asked, call: Call) -> None:
     """--with-data deletes the worker too, which the question says; keeping or only revoking it contradicts that."""
     refused = call("remove", "--with-data", "--on-controller", "revoke", "--yes")
@@ -242,7 +289,7 @@ def test_the_history_is_shown(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Client, "get", answer)
     said = CliRunner().invoke(fleet, ["history", "--host", "edge-1", "--most", "2"], env={"COLUMNS": "200"})
-    assert asked_for == [("/operations", {"host": "edge-1"})]
+    assert asked_for == [("/operations", {"host": "edge-1", "limit": 2})]
     rows = [line.split("  ") for line in said.stdout.splitlines()]
     cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
     assert cells[1:] == [
@@ -282,3 +329,29 @@ def test_one_operation_is_shown_with_all_that_it_told(asked: Asked, monkeypatch:
         "    worse",
         "11:00:02 edge-1: What 1.1 measures",
     ]
+
+
+def test_a_long_history_is_one_call_and_a_line_each(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of operations that name a hundred hosts one by one; where it is about one operation, all are told."""
+    limit = ",".join(f"edge-{number}" for number in range(100))
+    found = {
+        "kind": "upgrade", "check": False, "limit": limit, "state": "succeeded", "made_by": "token:ci",
+        "hosts": {"total": 100, "failed": 0, "unreachable": 0}, "started_at": "2026-03-01T12:00:00Z",
+        "error": "", "mend": "",
+    }  # fmt: skip
+    asked_for: list[str] = []
+
+    def answer(self: Client, path: str, **query: Any) -> Any:
+        asked_for.append(path)
+        if path == "/operations/7":
+            return {**found, "id": 7}
+        rows = [{**found, "id": 200 - number} for number in range(200)] if path == "/operations" else []
+        return {"items": rows, "next_cursor": None}
+
+    monkeypatch.setattr(Client, "get", answer)
+    said = CliRunner().invoke(fleet, ["history", "--most", "200"], env={"COLUMNS": "200"})
+    assert asked_for == ["/operations"]
+    lines = said.stdout.splitlines()
+    assert len(lines) == 201
+    assert all("edge-0,edge-1," in line and "…" in line and "token:ci" in line for line in lines[1:])
+    assert limit in CliRunner().invoke(fleet, ["history", "7"]).stdout

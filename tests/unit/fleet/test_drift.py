@@ -205,3 +205,12 @@ def test_what_a_host_says_cannot_steer_a_terminal() -> None:
     """Control characters in what a worker announces are escaped."""
     [drift] = _found(worker=_worker(version="1\x1b[2J")).drift
     assert "\x1b" not in str(drift)
+
+
+def test_a_drained_worker_is_noted_and_no_drift() -> None:
+    """It was taken out of service on purpose; how it comes back is told."""
+    found = _found(worker=_worker(state="drained"))
+    assert found.drift == ()
+    assert found.notes == (
+        f"{HOST.name}: drained; `streamswarm fleet resume {HOST.name}` puts it into service again",
+    )

@@ -245,6 +245,23 @@ def test_going_back_is_for_hosts_on_the_bad_release_only(program: Any, folder: P
         back("")
 
 
+def test_a_drained_worker_goes_back_and_stays_stopped(program: Any, folder: Path) -> None:
+    """Also from an upgrade that was cut off; its unit is not touched, and nobody waits for it."""
+    installation, service = program.Installation(folder), Service(program, folder)
+    installation.begin(OLD)
+    installation.point("current", NEW)
+    service.running = ""
+    done = program.roll_back(installation, service, bad="", trial=_trial(program), drained=True)
+    assert done == {
+        "changed": True,
+        "before": NEW,
+        "note": f"The worker has its release {OLD} again and stays stopped, as it was drained",
+    }
+    assert (service.calls, service.running) == ([], "")
+    assert _links(folder) == {"current": OLD}
+    assert not (folder / "switching").exists()
+
+
 def test_a_release_that_ends_again_and_again_is_given_up_at_once(program: Any, folder: Path) -> None:
     """Its end is not waited for until the time is over."""
     service = Service(program, folder, OLD, NEW)

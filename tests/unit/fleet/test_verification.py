@@ -36,6 +36,10 @@ def test_a_worker_that_is_well_has_no_fault() -> None:
             {"state": "offline", "disconnected_at": "2030-01-01T10:00:00Z"},
             "not connected since 2030-01-01T10",
         ),
+        (
+            {"state": "drained", "drained_at": "2030-01-01T10:00:00Z", "drained_by": "user:ada"},
+            "drained since 2030-01-01T10:00:00Z, by user:ada",
+        ),
         ({"state": "pending", "certificate_until": None}, "never enrolled"),
         ({"state": "revoked"}, "revoked"),
         ({"certificate_until": "2030-01-01T11:59:00Z"}, "expired"),

@@ -113,3 +113,17 @@ def test_spans_never_overlap_and_never_count_an_instant_twice(cuts: list[int], l
     for earlier, later in pairwise(known):
         assert earlier.end_us <= later.start_us
     assert sum(span.due for span in known) == 120
+
+
+def test_what_was_due_while_the_worker_was_drained_is_not_expected() -> None:
+    """It lacks nowhere else; a run that came all the same, as the worker was back a moment earlier, counts as ever."""
+    known = spans([version(1, 0, None)], [], start_us=0, end_us=120 * MINUTE)
+    drains = [(20 * MINUTE, 50 * MINUTE), (100 * MINUTE, 120 * MINUTE)]
+    received = [runs(1, 20, 0, 19), runs(1, 52, 48, 99)]
+    found = account(known, received, drains=drains)
+    assert (found.expected, found.drained, found.undelivered) == (120 - 48, 48, 0)
+    assert found.expected - found.undelivered + found.beyond == found.received
+    lacking = account(known, [runs(1, 20, 0, 19)], drains=drains)
+    assert (lacking.expected, lacking.drained, lacking.undelivered) == (70, 50, 50)
+    paused = spans([version(1, 0, None, paused=True)], [], start_us=0, end_us=120 * MINUTE)
+    assert account(paused, [], drains=drains) == Account()

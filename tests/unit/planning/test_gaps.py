@@ -275,3 +275,14 @@ def test_the_days_of_a_year_cost_little() -> None:
     made = gaps(known, days, start_us=first, end_us=last, buckets=True)
     assert time.process_time() - begun < 1
     assert len([gap for gap in made if gap.reason == "missing"]) == 182
+
+
+def test_nothing_lacks_while_the_worker_is_drained() -> None:
+    """It rests then; what lacks before and after does."""
+    first, last = "2026-11-25T00:00Z", "2026-11-25T02:00Z"
+    known = [always(EVERY_MINUTE, first, last)]
+    runs = [at(first) + number * MINUTE_US for number in (*range(30), *range(91, 120))]
+    drains = [(at("2026-11-25T00:35Z"), at("2026-11-25T01:25Z"))]
+    made = gaps(known, [(run, run + 1) for run in runs], start_us=at(first), end_us=at(last), drains=drains)
+    assert [reason for reason, *_ in told(made)] == ["missing", "rest", "missing"]
+    assert told(made)[1][1:] == ("25 00:35", "25 01:25")

@@ -15,11 +15,11 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.orm import Session
 
 from controller.planning import gaps as planning
-from controller.planning.accounts import Version, spans_until
+from controller.planning.accounts import Period, Version, spans_until
 from controller.planning.gaps import Gap
 from controller.store import results
 from controller.store.entities import Job
-from controller.store.queries.versions import SETTLING, numbers, read_versions
+from controller.store.queries.versions import SETTLING, numbers, read_drains, read_versions
 from streamswarm.zones import from_microseconds, to_microseconds
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Plan:
     versions: Mapping[int, Sequence[Version]]
     #: Microseconds, [from, to): times of which the versions have gone with their results.
     unknown: tuple[tuple[int, int], ...]
+    #: Microseconds, [from, to): times in which the line's worker was drained.
+    drains: tuple[Period, ...] = ()
 
     @property
     def pace_s(self) -> float | None:
@@ -95,6 +97,7 @@ def plans_of(
         )
     }
     versions = read_versions(connection, list(jobs), start=start, end=end, ran=())
+    drains = read_drains(connection, list(jobs), start=start, end=end)
     found = []
     for kind, job_ids in asked:
         own = [jobs[job_id] for job_id in job_ids if job_id in jobs]
@@ -108,6 +111,7 @@ def plans_of(
             end=end,
             versions={job.id: versions[job.id] for job in own},
             unknown=tuple(sorted(unknown)),
+            drains=tuple(sorted({period for job in own for period in drains[job.id]})),
         )
         found.append(plan)
     return found
@@ -150,7 +154,13 @@ def _gaps(
         for span in spans_until(versions, last.get(job_id, {}), start_us=start_us, end_us=end_us)
     ]
     return planning.gaps(
-        spans, covered, start_us=start_us, end_us=end_us, unknown=plan.unknown, buckets=buckets
+        spans,
+        covered,
+        start_us=start_us,
+        end_us=end_us,
+        unknown=plan.unknown,
+        drains=plan.drains,
+        buckets=buckets,
     )
 
 

@@ -273,8 +273,13 @@ def back(installation: Installation, service: Service, before: str, trial: Trial
     return f"The worker runs {before} again"
 
 
-def roll_back(installation: Installation, service: Service, *, bad: str, trial: Trial) -> dict[str, object]:
-    """Return to the previous release, when the host is on the release `bad` (empty for whichever)."""
+def roll_back(
+    installation: Installation, service: Service, *, bad: str, trial: Trial, drained: bool = False
+) -> dict[str, object]:
+    """Return to the previous release, when the host is on the release `bad` (empty for whichever).
+
+    A worker that is `drained` stays stopped.
+    """
     current = installation.link("current")
     before = installation.begun() or installation.link("previous")
     if bad and current != bad:
@@ -283,7 +288,12 @@ def roll_back(installation: Installation, service: Service, *, bad: str, trial: 
         raise SwitchError(
             "there is no release to go back to; provision the host with the one that it shall have"
         )
-    said = back(installation, service, before, trial)
+    if drained:
+        installation.point("current", before)
+        installation.end()
+        said = f"The worker has its release {before} again and stays stopped, as it was drained"
+    else:
+        said = back(installation, service, before, trial)
     (installation.folder / "previous").unlink(missing_ok=True)
     return {"changed": True, "before": current, "note": said}
 
@@ -316,6 +326,7 @@ def main() -> int:
     which.add_argument("--version")
     which.add_argument("--back", action="store_true")
     parser.add_argument("--bad", default="")
+    parser.add_argument("--drained", action="store_true")
     parser.add_argument("drain", nargs="*")
     arguments = parser.parse_args()
     # The connection to this host may break; what was begun is brought to its end.
@@ -326,7 +337,9 @@ def main() -> int:
     try:
         with installation.alone():
             if arguments.back:
-                done = roll_back(installation, service, bad=arguments.bad, trial=trial)
+                done = roll_back(
+                    installation, service, bad=arguments.bad, trial=trial, drained=arguments.drained
+                )
             else:
                 done = switch(installation, service, arguments.version, trial=trial, drain=arguments.drain)
     except SwitchError as error:

@@ -59,6 +59,8 @@ CALLS = {
     ),
     "cancel_operation": Call("POST", "/operations/{asked}/cancel", None, "operation.cancel"),
     "update_worker": Call("PATCH", "/workers/{worker}", {"site": "oslo"}, "worker.update"),
+    "note_drained_worker": Call("POST", "/workers/{worker}/drained", None, "worker.drained"),
+    "note_resumed_worker": Call("POST", "/workers/{worker}/resumed", None, "worker.resumed"),
     "revoke_worker": Call("POST", "/workers/{worker}/revoke", None, "worker.revoke"),
     "delete_worker": Call("DELETE", "/workers/{worker}", None, "worker.delete"),
     "delete_test": Call("DELETE", "/tests/{test}", None, "test.delete"),

@@ -6,9 +6,11 @@ import itertools
 import json
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings, strategies
+from hypothesis import HealthCheck, given, strategies
+from hypothesis import settings as hypothesis_settings
 from support.clients import Api
 
+from controller.settings import Settings
 from web.limits import CALLS, Limits
 
 
@@ -80,6 +82,25 @@ def test_what_is_not_there_is_not_there(api: Api) -> None:
     assert "/api/v1/openapi.json" in lost["mend"]
 
 
+def test_an_id_that_cannot_be_names_nothing_whatever_is_asked_of_it(api: Api) -> None:
+    """Also where another method of the same path is known: 404, not 405."""
+    for number in ("0", "9223372036854775808", "9" * 30):
+        for method in ("GET", "PATCH", "DELETE"):
+            answer = api(method, f"/reports/{number}" if method != "PATCH" else f"/tests/{number}", {})
+            assert answer.status_code == 404, (method, number)
+
+
+def test_a_site_is_a_word_or_nothing(api: Api, settings: Settings) -> None:
+    """What is empty and no text is no site either, where a host enrols."""
+    (settings.data_dir / "ca").mkdir(parents=True)
+    (settings.data_dir / "ca" / "root.pem").write_text("a certificate")
+    for site in ({}, [], 0, False, " "):
+        answer = api("POST", "/enrolment-tokens", {"host": "a.example.org", "site": site})
+        assert [error["path"] for error in answer.json["errors"]] == ["site[0]"], site
+    for site in ("", None, "oslo"):
+        assert api("POST", "/enrolment-tokens", {"host": "a.example.org", "site": site}).status_code == 201
+
+
 def test_a_method_that_a_route_has_not_is_answered_with_those_it_has(api: Api) -> None:
     """405 with Allow."""
     answer = api("PUT", "/tests")
@@ -136,7 +157,7 @@ _CALLS = (
 )  # fmt: skip
 
 
-@settings(
+@hypothesis_settings(
     max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -345,3 +345,22 @@ def test_numbers_may_come_as_text(api: Api) -> None:
     """As forms send them; answers have numbers."""
     made = make_test(api, interval_s="5", spec={"count": "5"})
     assert (made["interval_s"], made["spec"]["count"]) == (5, 5)
+
+
+def test_a_drained_worker_is_a_state_of_its_own(api: Api, worker: str, engine: Engine) -> None:
+    """With since when and by whom, once however often it is told; resumed it is offline until it connects."""
+    path = f"/workers/{worker}"
+    drained = api("POST", f"{path}/drained").json
+    assert (drained["state"], bool(drained["drained_at"])) == ("drained", True)
+    assert drained["drained_by"].startswith("token:")
+    assert api("POST", f"{path}/drained").json["drained_at"] == drained["drained_at"]
+    assert api("GET", "/overview").json["workers_drained"] == 1
+    resumed = api("POST", f"{path}/resumed").json
+    assert (resumed["state"], resumed["drained_at"], resumed["drained_by"]) == ("offline", None, "")
+    assert api("POST", f"{path}/resumed").status_code == 200
+    with engine.connect() as connection:
+        told = connection.execute(text("SELECT action FROM audit WHERE action LIKE 'worker.%' ORDER BY id"))
+        assert list(told.scalars()) == ["worker.drained", "worker.resumed"]
+    assert api("POST", f"{path}/drained").json["state"] == "drained"
+    assert api("POST", f"{path}/revoke").json["state"] == "revoked"
+    assert api("POST", f"{path}/drained").status_code == 409

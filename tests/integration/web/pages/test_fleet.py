@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
+import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 from support.axe import violations
 
@@ -240,6 +243,46 @@ def test_an_operation_is_watched_live(open_window: Callable[..., Any], rows: Any
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert {where: items for where, items in found.items() if items} == {}
     assert window.troubles == []
+
+
+def test_two_hundred_operations_stay_quick_and_readable(visit: Callable[[str], Any], engine: Engine) -> None:
+    """As many questions to the database as for one, in pages of fifty; a limit that names a hundred hosts is cut."""
+    viewer, limit = visit("viewer"), ",".join(f"edge-{number}" for number in range(100))
+    asked: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        asked.append(statement)
+
+    def look(path: str) -> tuple[str, int]:
+        asked.clear()
+        page = viewer.get(path)
+        return page, len(asked)
+
+    Runner(engine, *limit.split(","), limit=limit).end("succeeded")
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        _, for_one = look("/fleet")
+        for _ in range(199):
+            Runner(engine, *limit.split(","), limit=limit).end("succeeded")
+        began = time.monotonic()
+        page, for_all = look("/fleet")
+        took_s = time.monotonic() - began
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert for_one == for_all > 0
+    assert took_s < 2
+    seen: list[str] = []
+    while True:
+        assert "edge-0,edge-1," in page
+        assert "edge-50" not in page
+        assert len(page) < 200_000
+        seen += re.findall(r'href="/fleet/(\d+)"', page)
+        older = re.search(r'href="(/fleet\?cursor=[^"]+)">Older operations', page)
+        if older is None:
+            break
+        page = viewer.get(html.unescape(older[1]))
+    assert [int(number) for number in seen] == list(range(200, 0, -1))
+    assert limit in viewer.get("/fleet/200")
 
 
 @pytest.mark.browser

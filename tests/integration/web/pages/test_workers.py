@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 
 import pytest
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
-from controller.store.entities import Backlog, Operation, OverdueJob, Quarantine, Worker
+from controller.store.entities import Backlog, Drain, Operation, OverdueJob, Quarantine, Worker
+from worker.policy import Policy
 
 
 def test_refused_results_are_on_their_workers_page(operator, rows) -> None:
@@ -115,6 +117,11 @@ def test_a_policy_that_is_not_the_intended_one_is_shown_beside_it(operator, rows
     assert "another policy" not in page({"deny": ["192.0.2.0/24"]}, {"deny": ["192.0.2.0/24"], "allow": []})
     assert "another policy" not in page({"deny": ["192.0.2.0/24"]}, None)
     assert "It keeps to the defaults" in page({}, {})
+    # What a worker tells beside its policy, of a responder that knows only names and so answers nobody.
+    names = {"allow": ["www.example.org"], "responder": 5405}
+    warned = page(json.loads(Policy.parse(names).as_json()), names)
+    assert "the responder answers nobody: `allow` has names of hosts only" in warned
+    assert "another policy" not in warned
 
 
 @pytest.mark.parametrize("kind", ["restart", "drain", "resume"])
@@ -151,3 +158,22 @@ def test_uptime_and_limits_are_among_the_facts(operator, rows) -> None:
         "16\u202f384",
     ):
         assert text in page, text
+
+
+def test_a_drained_worker_is_shown_as_such_and_needs_no_attention(operator, rows) -> None:
+    """On its page with since when and by whom, in lists, and on the overview, where its silent test needs none either."""
+    worker = rows.worker("edge-1", connected=False, spool_alarm="the disk is full")
+    job = rows.job(rows.test("Load", "system"), worker)
+    rows.run(job, dt.datetime.now(dt.UTC) - dt.timedelta(hours=1))
+    told = ("Has no session", "Results are overdue", "the disk is full")
+    assert all(text in operator.get("/") for text in told)
+    rows.execute(insert(Drain).values(worker_id=worker, made_by="user:ada"))
+    page = operator.get("/")
+    assert [text for text in told if text in page] == []
+    assert "1 drained" in page
+    assert 'data-state="drained"' in page
+    shown = operator.get(f"/workers/{worker}")
+    assert "by user:ada" in shown
+    assert "state-drained" in shown
+    assert "drained" in operator.get("/workers")
+    assert "workers drained" in operator.get("/tests")

@@ -13,6 +13,8 @@ class Board {
     this.root = root;
     this.url = root.dataset.charts;
     this.test = Number(root.dataset.test);
+    // How many lines there will be, as far as the page knows.
+    this.lines = Number(root.dataset.lines);
     this.skew = 0;
     this.range = Number(root.querySelector("[data-range][aria-pressed='true']").dataset.range) * 1000;
     this.zoomed = null;
@@ -29,7 +31,7 @@ class Board {
     this.cut = root.querySelector("[data-cut]");
     this.cutEvents = root.querySelector("[data-cut-events]");
     this.done = root.querySelector("[data-operation-marks]");
-    this.panels = [...root.querySelectorAll(".chart:not([data-rows] .chart)")].map((element) => new Panel(element, this));
+    this.panels = [...root.querySelectorAll(".chart:not([data-rows] .chart)")].map((element) => new Panel(element, this, () => this.load()));
     this.rows = [...root.querySelectorAll("[data-rows]")].map((element) => new Rows(element, this));
 
     for (const button of root.querySelectorAll("[data-range]")) {
@@ -129,7 +131,7 @@ class Board {
     const query = new URLSearchParams({
       from: String(since),
       to: String(Math.ceil(this.zoomed ? to : to + 5000)),
-      metrics: metricsOf(this.panels),
+      metrics: metricsOf(this.panels, this.series.length || this.lines),
     });
     if (partial) query.set("step", "0");
     this.loading = fetch(`${this.url}${this.url.includes("?") ? "&" : "?"}${query}`, { headers: { Accept: "application/json" } });
@@ -163,6 +165,8 @@ class Board {
       this.loading = null;
     }
     this.draw();
+    // More or fewer lines came than were there before, and so other metrics are drawn than were asked for.
+    if (this.panels.some((panel) => panel.open && panel.lacks())) this.again = true;
     if (this.again) {
       this.again = null;
       this.load();

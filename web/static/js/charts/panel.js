@@ -18,9 +18,11 @@ const MARKS = [
 ];
 
 export class Panel {
-  constructor(element, board) {
+  // `lack` is called when the data that are drawn do not have what was chosen.
+  constructor(element, board, lack) {
     this.element = element;
     this.board = board;
+    this.lack = lack;
     this.config = JSON.parse(element.dataset.group);
     this.place = element.querySelector(".plot");
     this.note = element.querySelector("[data-note]");
@@ -35,7 +37,10 @@ export class Panel {
     this.series = [];
     this.runs = [];
     this.operations = [];
-    this.chooser?.addEventListener("change", () => this.draw(this.series, this.step, this.operations, this.runs));
+    this.chooser?.addEventListener("change", () => {
+      if (this.lacks()) this.lack();
+      else this.draw(this.series, this.step, this.operations, this.runs);
+    });
     this.table?.addEventListener("toggle", () => this.drawTable());
     this.place.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.resize()).observe(this.place);
@@ -56,6 +61,20 @@ export class Panel {
     }
     if (this.chooser.value === SMOKE) return [this.config.smoke.center];
     return this.chooser.value === "" ? names : [this.chooser.value];
+  }
+
+  // What is to be asked for: the metrics of the lines, and those that bands and colours are drawn of.
+  needed(count) {
+    const names = this.chosen(count);
+    if (this.chooser?.value !== SMOKE) return names;
+    const { low, tops, loss } = this.config.smoke;
+    return [...names, low, ...tops, ...(loss ? [loss] : [])];
+  }
+
+  // Whether any of the series came without a metric that is to be drawn.
+  lacks() {
+    const names = this.needed(this.series.length);
+    return this.series.some((one) => names.some((name) => !(name in one.metrics)));
   }
 
   // Lines are drawn of `series`; how runs ended is marked once for each of `runs`, whatever the number of their lines.
@@ -386,10 +405,7 @@ export class Panel {
   }
 }
 
-// Names of the metrics that open charts draw.
-export function metricsOf(panels) {
-  const names = panels
-    .filter((panel) => panel.open)
-    .flatMap(({ config }) => [...config.metrics.map((metric) => metric.name), config.smoke?.loss].filter(Boolean));
-  return [...new Set(names)].join(",");
+// Names of the metrics that open charts draw with so many series.
+export function metricsOf(panels, count) {
+  return [...new Set(panels.filter((panel) => panel.open).flatMap((panel) => panel.needed(count)))].join(",");
 }

@@ -11,12 +11,14 @@ export class Rows {
     this.url = root.dataset.rows;
     this.most = Number(root.dataset.most);
     this.first = 0;
+    // How many rows there were; with one, as long as that is not known, every metric is asked for.
+    this.rows = 1;
     this.last = 0;
     this.asked = null;
     this.line = root.querySelector("[data-line]");
     this.shown = root.querySelector("[data-shown]");
     this.turns = [...root.querySelectorAll("[data-turn]")];
-    this.panels = [...root.querySelectorAll(".chart")].map((element) => new Panel(element, board));
+    this.panels = [...root.querySelectorAll(".chart")].map((element) => new Panel(element, board, () => this.load()));
     // A folded part that opens asks for its own metrics; toggling is told only to the part itself.
     for (const part of [root, ...root.querySelectorAll("details.more")]) part.addEventListener("toggle", () => this.load());
     this.line?.addEventListener("change", () => {
@@ -47,7 +49,7 @@ export class Rows {
       to: String(Math.ceil(this.board.to)),
       first: String(this.first),
       line: this.line?.value ?? "",
-      metrics: metricsOf(this.panels),
+      metrics: metricsOf(this.panels, this.rows),
     });
     try {
       const response = await fetch(`${this.url}&${query}`, { headers: { Accept: "application/json" }, signal: asked.signal });
@@ -60,9 +62,12 @@ export class Rows {
 
   draw({ rows, line, total, more, first, step, gaps, t, failed, error, missed }) {
     this.first = first;
+    this.rows = rows.length || 1;
     const runs = { id: line, label: line, gaps, t, failed, error, missed };
     const series = rows.map((row) => ({ ...runs, ...row }));
-    for (const panel of this.panels) if (panel.open) panel.draw(series, step, this.board.operations, [runs]);
+    const open = this.panels.filter((panel) => panel.open);
+    for (const panel of open) panel.draw(series, step, this.board.operations, [runs]);
+    if (open.some((panel) => panel.lacks())) this.load();
     this.turns.forEach((button) => {
       const next = first + Number(button.dataset.turn) * this.most;
       button.disabled = next < 0 || next >= total;

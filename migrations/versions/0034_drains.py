@@ -1,4 +1,4 @@
-"""Settings that are changed while everything runs."""
+"""When a worker was taken out of service and put into it again, and by whom."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0035"
-down_revision = "0034"
+revision = "0034"
+down_revision = "0033"
 
 
 def upgrade() -> None:
