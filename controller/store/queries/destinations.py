@@ -79,7 +79,9 @@ def _select() -> Select[Any]:
         .correlate(Destination)
         .scalar_subquery()
     )
-    return select(*Destination.__table__.columns, users.label("tests")).where(Destination.deleted_at.is_(None))
+    return select(*Destination.__table__.columns, users.label("tests")).where(
+        Destination.deleted_at.is_(None)
+    )
 
 
 _ONE = Prepared(_select().where(Destination.id == bindparam("destination")))

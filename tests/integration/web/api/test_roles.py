@@ -182,8 +182,8 @@ CARETAKING = {
 }
 #: What no token may do, whatever its scope.
 PERSONAL = {"api.change_own_password", "api.change_own_preferences", "api.end_own_sessions"}
-#: What ends the session that the test has; another test's matter.
-LEAVING = {"/api/v1/me/end-sessions"}
+#: What ends the session that the test has, or gives it another; another test's matter.
+LEAVING = {"/api/v1/me/end-sessions", "/profile/end-sessions"}
 #: Values for the variables of a path; nothing has them, so nothing is changed.
 SAMPLES = {
     "filename": "img/favicon.svg",

@@ -99,6 +99,7 @@ def test_from_a_cell_to_its_chart(open_window: Callable[..., Any], mesh: dict[st
     window = open_window()
     page = window.log_in()
     page.get_by_role("link", name="Mesh", exact=True).click()
+    expect(page.get_by_role("heading", name="Mesh", level=1)).to_be_visible()
     page.evaluate("window.stayed = true")
     page.get_by_label("Metric").select_option("loss_pct")
     expect(page.get_by_role("link", name="ams → cph")).to_contain_text("100", timeout=30_000)

@@ -1,7 +1,7 @@
 // One chart: a group of metrics with one unit, drawn by uPlot, with legend, read-out, summary and table.
 import { clock, colour, faded, number, quantity, timeTicks, wall } from "./format.js";
 import { lineOf, silences } from "./lines.js";
-import { alone, COLOURS, countAt, element, extent, nearest, shape, swatch, total } from "./parts.js";
+import { alone, COLOURS, countAt, drawSilence, element, extent, nearest, shape, swatch, total } from "./parts.js";
 import { drawBands, drawLoss, lossLegend, smokeOf } from "./smoke.js";
 
 // Value of the choice that draws spread and loss instead of lines.
@@ -156,7 +156,7 @@ export class Panel {
         series,
         bands,
         hooks: {
-          drawClear: [(plot) => this.drawSilence(plot), (plot) => this.smoke && drawBands(plot, this.smoke)],
+          drawClear: [(plot) => drawSilence(plot, this.quiet), (plot) => this.smoke && drawBands(plot, this.smoke)],
           draw: [
             (plot) => this.drawOperations(plot),
             (plot) => this.smoke && drawLoss(plot, this.smoke),
@@ -192,18 +192,6 @@ export class Panel {
   restyle() {
     if (this.plot) this.make();
     this.scale();
-  }
-
-  drawSilence(plot) {
-    const { ctx, bbox } = plot;
-    ctx.save();
-    ctx.fillStyle = faded("missed", 12);
-    for (const [from, to] of this.quiet ?? []) {
-      const left = Math.max(bbox.left, plot.valToPos(from, "x", true));
-      const right = Math.min(bbox.left + bbox.width, plot.valToPos(to, "x", true));
-      if (right > left) ctx.fillRect(left, bbox.top, right - left, bbox.height);
-    }
-    ctx.restore();
   }
 
   // A band from beginning to end with its name, so that a step in a line can be told from a change of the network.

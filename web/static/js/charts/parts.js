@@ -1,4 +1,5 @@
-// Small things that charts are made of: elements, counts at an instant, ranges of axes, shapes of marks.
+// Small things that charts are made of: elements, counts at an instant, ranges of axes, shapes of marks, what is drawn behind lines.
+import { faded } from "./format.js";
 
 export const COLOURS = 8;
 
@@ -67,4 +68,17 @@ export function shape(ctx, field, x, y, size) {
   } else ctx.rect(x - size * 0.7, y - size * 0.3, size * 1.4, size * 0.6);
   ctx.closePath();
   ctx.fill();
+}
+
+// Shades the spans, in seconds, in which runs were due and none came.
+export function drawSilence(plot, quiet) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  ctx.fillStyle = faded("missed", 12);
+  for (const [from, to] of quiet) {
+    const left = Math.max(bbox.left, plot.valToPos(from, "x", true));
+    const right = Math.min(bbox.left + bbox.width, plot.valToPos(to, "x", true));
+    if (right > left) ctx.fillRect(left, bbox.top, right - left, bbox.height);
+  }
+  ctx.restore();
 }
