@@ -28,8 +28,8 @@ class Principal:
     actor: Actor
     #: The user, or the user that a token belongs to; None for a token of the installation.
     user_id: int | None
-    #: Whether it came with a bearer token instead of a session.
-    by_token: bool
+    #: The bearer token that it came with; None with a session.
+    token_id: int | None
     #: IANA name of the zone in which instants are shown; empty is the browser's.
     zone: str = ""
     #: One of `NUMBER_FORMS`.
@@ -40,9 +40,14 @@ class Principal:
     development: bool = False
 
     @property
+    def by_token(self) -> bool:
+        """Whether it came with a bearer token instead of a session."""
+        return self.token_id is not None
+
+    @property
     def key(self) -> str:
-        """What its calls are counted under."""
-        return self.actor.name if not self.by_token else f"{self.actor.name}:{self.user_id}"
+        """What its calls are counted under: names of tokens may be given twice."""
+        return self.actor.name if self.token_id is None else f"token:{self.token_id}"
 
     @property
     def looks_after(self) -> int | None:
@@ -96,7 +101,7 @@ def _by_token() -> Principal | None:
         role=role,
         actor=Actor(name=f"token:{record.name}", address=client_address()),
         user_id=record.user_id,
-        by_token=True,
+        token_id=record.id,
     )
 
 
@@ -113,7 +118,7 @@ def _by_session() -> Principal | None:
         role=user.record.role,
         actor=Actor(name=f"user:{user.record.name}", address=client_address()),
         user_id=user.record.id,
-        by_token=False,
+        token_id=None,
         zone=user.record.zone,
         number_form=user.record.number_form,
         session=user.get_id(),
@@ -134,7 +139,7 @@ def _by_development() -> Principal | None:
         role=user.role,
         actor=Actor(name=f"development:{user.name}", address=client_address()),
         user_id=user.id,
-        by_token=False,
+        token_id=None,
         zone=user.zone,
         number_form=user.number_form,
         development=True,

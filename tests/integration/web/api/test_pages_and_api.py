@@ -41,7 +41,6 @@ CALLS: dict[str, tuple[str, ...]] = {
     "test_create": ("create_test",),
     "test_delete": ("delete_test",),
     "test_diagnosis": ("show_diagnosis",),
-    "test_edit": ("show_test",),
     "test_latest": ("show_test", "list_results"),
     "test_pause": ("pause_test",),
     "test_restart": ("restart_test",),
@@ -74,8 +73,8 @@ CALLS: dict[str, tuple[str, ...]] = {
     "worker_revoke": ("revoke_worker",),
     "workers": ("list_workers",),
 }
-#: Forms that are still empty, what helps to fill them in, and text to read: programs need none of them.
-FOR_PEOPLE = {"destination_new", "help", "test_fields", "test_new", "test_preview", "user_new"}
+#: Forms, what helps to fill them in, and text to read: programs need none of them.
+FOR_PEOPLE = {"destination_new", "help", "test_edit", "test_fields", "test_new", "test_preview", "user_new"}
 
 
 def test_every_page_has_its_calls(app: Flask) -> None:
