@@ -12,7 +12,7 @@ from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
 from web.pages.context import list_template
-from web.pages.formatting import shown
+from web.pages.formatting import NOTHING, shown
 
 #: What can be changed, as the log calls it, with the words of the filter.
 TYPES = {
@@ -71,11 +71,11 @@ def _href(entry: AuditRecord) -> str:
 
 
 def _changes(entry: AuditRecord) -> list[tuple[str, str, str]]:
-    """Return field, value before and value after; what was not before is empty."""
+    """Return field, value before and value after; what was not before is empty, what never had a value is left out."""
     found: list[tuple[str, str, str]] = []
     for name, value in entry.detail.items():
         if isinstance(value, dict) and value.keys() == {"from", "to"}:
             found.append((name, shown(value["from"]), shown(value["to"])))
-        else:
-            found.append((name, "", shown(value)))
+        elif (text := shown(value)) != NOTHING:
+            found.append((name, "", text))
     return found

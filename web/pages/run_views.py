@@ -21,6 +21,8 @@ _ROW, _COLUMN, _NODE = 56, 40, 8
 _CHART_WIDTH, _CHART_HEIGHT = 600, 110
 #: Suffix of a column's name → its unit, UCUM.
 _SUFFIXES = {"_ms": "ms", "_bytes": "By", "bytes": "By", "_pct": "%"}
+#: Names of columns that are not written as words.
+_CAPITALS = {"rtt": "RTT"}
 #: What is longer, or larger, was never measured.
 _LONGEST_MS, _LARGEST = 1e9, 1e18
 #: Of more hops, alternatives or points nobody could make anything.
@@ -188,7 +190,7 @@ def courses(detail: Mapping[str, Any]) -> tuple[str, tuple[Course, ...]]:
         label = name.removesuffix("_ms").removesuffix("_bytes").replace("_", " ")
         found.append(
             Course(
-                label=label.capitalize(),
+                label=_CAPITALS.get(label, label.capitalize()),
                 top=quantity(max(known), unit),
                 last=quantity(known[-1], unit),
                 path=_line(times, values, top),

@@ -22,9 +22,9 @@ from web.pages.entity_form import EntityForm, problems_of
 
 #: What each role may do, in the words of the form; from the least to the most.
 ROLE_WORDS = (
-    ("viewer", "viewer: sees everything but people, tokens of others and the audit log"),
-    ("operator", "operator: also changes tests, destinations and reports"),
-    ("admin", "administrator: also looks after workers, the fleet and people"),
+    ("viewer", "viewer: looks"),
+    ("operator", "operator: also changes tests"),
+    ("admin", "administrator: does everything"),
 )
 _LABELS = {"name": "Name", "email": "E-mail", "role": "Role", "active": "Active", "password": "Password"}
 _LINK_MINUTES = 15.0
