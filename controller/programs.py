@@ -9,12 +9,12 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def module_command(name: str, *arguments: str, python: str = sys.executable) -> list[str]:
+def module_command(name: str, *arguments: str, python: str | None = None) -> list[str]:
     """Return the command that runs a module of this environment, wherever one stands.
 
     Without `-P` a folder `web` or `worker` in which somebody happens to stand would be run instead of ours.
     """
-    return [python, "-P", "-m", name, *arguments]
+    return [python or sys.executable, "-P", "-m", name, *arguments]
 
 
 def end_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
