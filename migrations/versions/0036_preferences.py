@@ -1,4 +1,4 @@
-"""Settings that are changed while everything runs."""
+"""In which time zone and form a user reads instants and numbers."""
 
 from __future__ import annotations
 

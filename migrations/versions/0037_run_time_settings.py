@@ -1,4 +1,4 @@
-"""In which time zone and form a user reads instants and numbers."""
+"""Settings that are changed while everything runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0035"
-down_revision = "0034"
+revision = "0037"
+down_revision = "0036"
 
 
 def upgrade() -> None:
