@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from xml.etree import ElementTree
 
 import pytest
 from lab import network
+from lab.errors import LabError
 from lab.hosts import Host
 from lab.laboratory import Lab
 from support.surroundings import clean_environment, wait_for
@@ -327,7 +329,7 @@ def test_a_host_clears_itself_when_nobody_is_there_any_more(ground: Ground, tmp_
 
 @pytest.mark.usefixtures("untouched")
 def test_plain_ansible_playbook_takes_jobs_and_leaves_results(ground: Ground, tmp_path: Path) -> None:
-    """The playbook alone: lines of JSON in, a file of them for each host out."""
+    """The playbook alone: lines of JSON in, a file of them for each host out. Where that cannot be written, it is said why."""
     (tmp_path / "suite.yaml").write_text(SUITE.format(door=ground.door))
     (tmp_path / "jobs.jsonl").write_text(as_lines(Judge([suites.load(tmp_path / "suite.yaml")]).jobs))
     (tmp_path / "results").mkdir()
@@ -339,15 +341,20 @@ def test_plain_ansible_playbook_takes_jobs_and_leaves_results(ground: Ground, tm
     }
     variables.write_text(json.dumps(given))
     program = Path(sys.executable).with_name("ansible-playbook")
-    said = ground.lab.exec(
-        [program, "-i", ground.lab.inventory, "-e", f"@{variables}", PLAYBOOK],
-        extra_environment={
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(ground.lab.folder / "cp"),
-            "ANSIBLE_NOCOLOR": "1",
-        },
-    )
+    command = [program, "-i", ground.lab.inventory, "-e", f"@{variables}", PLAYBOOK]
+    surroundings = {
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(ground.lab.folder / "cp"),
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    said = ground.lab.exec(command, extra_environment=surroundings)
     assert said.count("changed=0 ") == 2
     for host in ground.lab.hosts:
         lines = (tmp_path / "results" / f"{host.name}.jsonl").read_text().splitlines()
         assert {json.loads(line)["status"] for line in lines} == {"STATUS_OK"}
         assert len(lines) == 2
+    shutil.rmtree(tmp_path / "results")
+    with pytest.raises(LabError) as failed:
+        ground.lab.exec(command, extra_environment=surroundings)
+    said = str(failed.value)
+    assert re.search(rf"could not be written to {tmp_path}/results on this machine: \S.*results", said)
+    assert "STATUS_OK" not in said

@@ -247,3 +247,21 @@ def test_the_policy_that_the_inventory_intends_counts(controller: Any, api: Clie
     other = {"streamswarm_worker_policy": {"deny": []}}
     [recap] = _verify(controller, api, limit="host1", variables=other).hosts
     assert "changed: /etc/streamswarm/policy.yaml" in recap.message
+
+
+def test_what_cannot_be_compared_says_why_and_tells_no_secret(
+    controller: Any, api: Client, host: Host
+) -> None:
+    """A variable that nobody has set is named; of a configuration that is no YAML any more no line is shown."""
+    options = {"responder_key": "{{ vault_of_nobody }}", "log_level": "a-secret"}
+    [recap] = _verify(
+        controller, api, limit="host1", variables={"streamswarm_worker_options": options}
+    ).hosts
+    assert "The host cannot be compared with the inventory: 'vault_of_nobody' is undefined" in recap.message
+    assert "a-secret" not in recap.message
+    host.ssh("cp -a /etc/streamswarm/worker.yaml /root/kept.yaml")
+    host.ssh("echo 'responder_key: \"another-secret' >> /etc/streamswarm/worker.yaml")
+    [recap] = _verify(controller, api, limit="host1").hosts
+    host.ssh("mv /root/kept.yaml /etc/streamswarm/worker.yaml")
+    assert "/etc/streamswarm/worker.yaml on the host is no mapping in YAML. Provision" in recap.message
+    assert "another-secret" not in recap.message
