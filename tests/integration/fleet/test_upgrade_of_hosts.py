@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import sys
@@ -132,6 +133,31 @@ def test_check_and_upgrade_and_again_and_back(
     for again_back in (command, [*command, "--check"]):
         with pytest.raises(LabError, match="no release to go back to"):
             lab.exec(again_back, extra_environment=surroundings)
+
+
+def test_a_drained_worker_is_returned_and_stays_drained(
+    controller: Any, lab: Lab, host: Host, host_bundle: Bundle, make_release: MakeRelease
+) -> None:
+    """`rollback.yml` says so in one line, as its check run does; resumed, it runs the release before."""
+    good = make_release("1.good")
+    run = Upgrade(controller, good)
+    assert run.recap.succeeded, run.message
+    request = PlaybookRequest(inventories=(lab.inventory,), limit="host1", variables=TRIAL)
+    with lab.inside():
+        assert operations.drain(request, tell=lambda _: "").succeeded
+        checked = dataclasses.replace(request, check=True)
+        [announced] = operations.roll_back(checked, bad_release=good.version, why=()).hosts
+        [back] = operations.roll_back(request, bad_release=good.version, why=()).hosts
+    arrow = f"{good.version} → {host_bundle.version}. The worker stays stopped, as it was drained"
+    assert announced.notes == (arrow,)
+    assert back.notes == (
+        f"The worker has its release {host_bundle.version} again and stays stopped, as it was drained",
+    )
+    state = host.ssh("systemctl show --property=ActiveState,UnitFileState --value streamswarm-worker")
+    assert (state.split(), _current(host)) == (["inactive", "disabled"], host_bundle.version)
+    with lab.inside():
+        assert operations.resume(request, tell=lambda _: "").succeeded
+    _wait_connected(controller, host_bundle)
 
 
 def test_a_host_of_an_older_role_is_provisioned_once(
