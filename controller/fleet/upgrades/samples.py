@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from controller.errors import NotFoundError
 from controller.fleet.api import Api
-from controller.fleet.upgrades.spells import Spell, bad_spells, other_spells, windows
+from controller.fleet.upgrades.spells import EVER, Spell, bad_spells, other_spells, windows
 
 #: Runs before the upgrade that are looked at, for each line: the previous release's baseline.
 BASELINE_RUNS = 100
@@ -149,8 +149,9 @@ def read(
     """Return the lines of both groups with their runs; of the control group those whose tests the upgraded hosts run.
 
     What is no baseline of one upgraded host is left out for all: what changed in between must have changed for everybody.
+    For the same reason nothing counts from before any host of the control group had the release that it is measured with.
     """
-    upgraded = list(upgraded)
+    upgraded, control = list(upgraded), list(control)
     bad = tuple(
         spell
         for member in upgraded
@@ -163,15 +164,41 @@ def read(
             until=member.before,
         )
     )
-    ours = [line for member in upgraded for line in _lines(api, member, None, now, bad)]
+    #: By worker, when it had another release; a worker that is gone is none to compare with.
+    apart = {
+        member.worker_id: spells
+        for member in control
+        for spells in [_spells_apart(api, member)]
+        if spells is not None
+    }
+    nobodys = _in_all(list(apart.values()))
+    ours = [line for member in upgraded for line in _lines(api, member, None, now, (*bad, *nobodys))]
     tests = {line.test_id for line in ours}
-
-    def lines_of(member: Member) -> list[Line]:
-        apart = (*bad, *other_spells(api, member.worker_id, until=member.before))
-        return _lines(api, member, tests, now, apart)
-
-    others = [line for member in control for line in _known(functools.partial(lines_of, member))]
+    others = [
+        line
+        for member in control
+        if member.worker_id in apart
+        for line in _known(
+            functools.partial(_lines, api, member, tests, now, (*bad, *apart[member.worker_id]))
+        )
+    ]
     return ours, others
+
+
+def _spells_apart(api: Api, member: Member) -> Sequence[Spell] | None:
+    """Return when a host that is compared with had another release; None of a worker that is gone."""
+    try:
+        return other_spells(api, member.worker_id, until=member.before)
+    except NotFoundError:
+        return None
+
+
+def _in_all(groups: Sequence[Sequence[Spell]]) -> tuple[Spell, ...]:
+    """Return the time before which every group has a spell; none where one has none, or there is no group."""
+    if not groups or not all(groups):
+        return ()
+    end = min(max(spell.end for spell in spells) for spells in groups)
+    return (Spell(start=EVER, end=end),)
 
 
 def _known(question: Callable[[], Iterable[T]]) -> list[T]:

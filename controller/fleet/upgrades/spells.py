@@ -16,6 +16,9 @@ from controller.fleet.api import Api
 #: An upgrade takes no longer than this; and a host that was begun with goes on by itself for so long once it has ended.
 _LONGEST, _STILL = dt.timedelta(days=1), dt.timedelta(minutes=10)
 
+#: Before every measurement: where a spell begins that has no beginning.
+EVER = dt.datetime.min.replace(tzinfo=dt.UTC)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spell:
@@ -122,4 +125,5 @@ def windows(end: dt.datetime, reach: dt.timedelta, bad: Iterable[Spell]) -> Iter
         if reach <= dt.timedelta():
             return
         end = min(end, spell.start)
-    yield Spell(start=end - reach, end=end)
+    if end > EVER:
+        yield Spell(start=end - reach, end=end)

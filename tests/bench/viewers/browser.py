@@ -6,20 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from playwright.sync_api import Page, sync_playwright
+from support.chromium import CHROMIUM, FLAGS
 
 from web.auth.sessions import COOKIE
-
-CHROMIUM = "/usr/bin/chromium"
-_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-]
 
 
 @contextmanager
@@ -27,7 +16,7 @@ def window(address: str, cookie: str) -> Iterator[Page]:
     """Open a window of 1280 x 900 that has a session; what goes wrong in it fails the benchmark at its end."""
     troubles: list[str] = []
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=f"http://{address}")
         context.add_cookies([{"name": COOKIE, "value": cookie, "url": f"http://{address}"}])
         page = context.new_page()

@@ -26,6 +26,7 @@ import dns.message
 import dns.rrset
 from google.protobuf import json_format
 from integration.probes.peers import Namespace, allow_datagram_pings, namespaces
+from support.priority import before_all_others
 
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
@@ -147,6 +148,16 @@ def laboratory() -> Iterator[Laboratory]:
         stack.enter_context(_web_server(lab))
         stack.enter_context(_name_server(lab))
         yield lab
+
+
+@contextlib.contextmanager
+def prompt_laboratory(*, delay_ms: float) -> Iterator[Laboratory]:
+    """Make one with a path that delays, whose wire is served before all else."""
+    with contextlib.ExitStack() as stack:
+        with before_all_others():
+            made = stack.enter_context(laboratory())
+        made.impair(delay_ms=delay_ms)
+        yield made
 
 
 def _tun(namespace: Namespace, address: str) -> int:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from worker.probing import ProbeFailure
 
-#: More steps of the event loop than any of these runs takes, and a bound for the pauses between them.
-_MOST_STEPS = 400
+#: Each of so many steps of the event loop is one at which a run is cancelled; of those after them one in ever more.
+_EACH_STEP = 150
+#: More steps than any of these runs takes.
+_MOST_STEPS = 20_000
 
 
 def descriptors() -> int:
@@ -29,10 +31,12 @@ async def settled(before: int) -> int:
 
 
 async def cancelled_at_every_step(run: Callable[[], Awaitable[object]]) -> int:
-    """Cancel a run after each number of steps of the event loop until one is over by itself; return that number."""
+    """Cancel a run after ever more steps of the event loop until one is over by itself; return their number."""
     with contextlib.suppress(ProbeFailure):
         await run()  # what is made once is made now
-    for steps in range(_MOST_STEPS):
+    steps = -1
+    while steps < _MOST_STEPS:
+        steps += 1 if steps < _EACH_STEP else steps // 10
         before = descriptors()
         task = asyncio.ensure_future(run())
         for _ in range(steps):

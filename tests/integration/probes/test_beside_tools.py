@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.diagnosis.laboratory import FAR, NAME, PORT, WEB_PORT, Laboratory, laboratory
+from integration.diagnosis.laboratory import FAR, NAME, PORT, WEB_PORT, Laboratory, prompt_laboratory
 from integration.probes.bind import Bind, dig, named
 from integration.probes.nginx import CLEAR, Nginx, nginx
 from integration.probes.peers import Path3, Probe, ScriptedHost, echo_reply
@@ -33,10 +33,7 @@ CERTIFICATE = issue("far", names=("localhost", FAR), authority=True)
 @pytest.fixture(scope="module")
 def lab(_root: None) -> Iterator[Laboratory]:
     """A path that delays; its wire is served before all else."""
-    with contextlib.ExitStack() as stack:
-        with before_all_others():
-            made = stack.enter_context(laboratory())
-        made.impair(delay_ms=DELAY_MS)
+    with prompt_laboratory(delay_ms=DELAY_MS) as made:
         yield made
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from integration.diagnosis.laboratory import FAR, PORT, WEB_PORT, Laboratory, laboratory
+from integration.diagnosis.laboratory import FAR, PORT, WEB_PORT, Laboratory, prompt_laboratory
 from integration.probes.peers import Probe
 from integration.probes.webserver import WebServer, make_certificate
 from support.certificates import issue, server_context
@@ -37,10 +37,7 @@ def _stamps() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def lab(_root: None) -> Iterator[Laboratory]:
     """A path that delays; its wire is served before all else."""
-    with contextlib.ExitStack() as stack:
-        with before_all_others():
-            made = stack.enter_context(laboratory())
-        made.impair(delay_ms=DELAY_MS)
+    with prompt_laboratory(delay_ms=DELAY_MS) as made:
         yield made
 
 

@@ -51,14 +51,18 @@ def test_progress_and_recap() -> None:
     assert not _steers(written.getvalue())
 
 
-def test_an_upgrade(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_upgrade(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """Its plan, which says why hosts are left out, and whatever else it says."""
     monkeypatch.setattr(Playbooks, "look", lambda self: _recap())
     monkeypatch.setattr(
         Client, "from_environment", classmethod(lambda cls: Client("http://127.0.0.1:9", "ssw_test"))
     )
     options = Options(canary=1, batch=1, patience_s=1.0, accept_inconclusive=False, yes=True)
-    request = PlaybookRequest(inventories=(Path("hosts.ini"),))
+    inventory = tmp_path / "hosts.ini"
+    inventory.write_text("a\n")
+    request = PlaybookRequest(inventories=(inventory,))
     assert fleet_upgrade.upgrade(request, options, lambda: False) == fleet_upgrade.HOSTS_FAILED
     shown = capsys.readouterr().err
     assert "failed" in shown

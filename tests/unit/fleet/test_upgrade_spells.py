@@ -6,7 +6,8 @@ import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from controller.fleet.upgrades.spells import Spell, bad_spells, other_spells, windows
+from controller.fleet.upgrades import samples
+from controller.fleet.upgrades.spells import EVER, Spell, bad_spells, other_spells, windows
 
 NOON = dt.datetime(2030, 1, 1, 12, tzinfo=dt.UTC)
 
@@ -117,3 +118,23 @@ def test_the_baseline_goes_around_bad_spells() -> None:
     ]
     assert list(windows(at(25), hour / 6, bad)) == [Spell(start=at(40), end=at(30))]
     assert list(windows(at(10), hour / 6, bad)) == [Spell(start=at(20), end=at(10))]
+
+
+def test_nothing_counts_from_before_a_spell_without_a_beginning() -> None:
+    """As when each host to compare with has its release since a moment ago: the window is no longer than that."""
+    hour = dt.timedelta(minutes=60)
+    since = Spell(start=EVER, end=at(40))
+    assert list(windows(at(10), hour, (since,))) == [Spell(start=at(40), end=at(10))]
+    bad = Spell(start=at(30), end=at(20))
+    assert list(windows(at(10), hour, (since, bad))) == [
+        Spell(start=at(20), end=at(10)),
+        Spell(start=at(40), end=at(30)),
+    ]
+
+
+def test_what_no_host_of_a_group_can_be_asked_for_is_the_latest_beginning_that_all_share() -> None:
+    """A host that always had its release leaves everything to be compared; so does a group without hosts."""
+    early, late = Spell(start=at(90), end=at(60)), Spell(start=at(30), end=at(20))
+    assert samples._in_all([(early,), (late, early)]) == (Spell(start=EVER, end=at(60)),)
+    assert samples._in_all([(late,), ()]) == ()
+    assert samples._in_all([]) == ()

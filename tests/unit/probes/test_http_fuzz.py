@@ -35,7 +35,7 @@ class Script:
         self.heard = False
         self.sent = b""
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, asks: bool = True) -> None:
         self.sent += data
 
     async def send_unless(self, data: bytes, _refused: object) -> bool:
@@ -59,7 +59,7 @@ class Http2Server(Script):
         self._server.initiate_connection()
         self._changes, self._length = changes, length
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, asks: bool = True) -> None:
         for event in self._server.receive_data(data):
             if isinstance(event, h2.events.RequestReceived):
                 self._server.send_headers(event.stream_id, [(":status", "200"), ("age", "3")])

@@ -36,7 +36,7 @@ class Answers:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, asks: bool = True) -> None:
         """Take the request."""
 
     async def send_unless(self, data: bytes, refused: object) -> bool:
@@ -63,7 +63,7 @@ class Http2Answers(Answers):
         self._server.initiate_connection()
         self._fields = fields
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, asks: bool = True) -> None:
         for event in self._server.receive_data(data):
             if isinstance(event, h2.events.RequestReceived):
                 self._server.send_headers(
