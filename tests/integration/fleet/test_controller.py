@@ -319,13 +319,9 @@ def test_the_proxys_certificate_is_renewed_by_itself(installed: Site) -> None:
 
 def test_a_killed_service_comes_back(installed: Site, api: httpx.Client) -> None:
     """Even the database, and everything is well again by itself."""
-    installed.controller.ssh(
-        "systemctl", "kill", "--signal=KILL", "streamswarm-database", "streamswarm-gateway"
-    )
-    wait_for(
-        lambda: api.get("/api/v1/health").json()["status"],
-        lambda status: status == "ok",
-    )
+    killed = ("streamswarm-database", "streamswarm-gateway")
+    installed.controller.ssh("systemctl", "kill", "--signal=KILL", *killed)
+    wait_for(lambda: api.get("/api/v1/health").json()["status"], lambda status: status == "ok")
 
 
 def guide(heading: str) -> list[list[str]]:
