@@ -254,9 +254,7 @@ def test_what_cannot_be_compared_says_why_and_tells_no_secret(
 ) -> None:
     """A variable that nobody has set is named; of a configuration that is no YAML any more no line is shown."""
     options = {"responder_key": "{{ vault_of_nobody }}", "log_level": "a-secret"}
-    [recap] = _verify(
-        controller, api, limit="host1", variables={"streamswarm_worker_options": options}
-    ).hosts
+    [recap] = _verify(controller, api, limit="host1", variables={"streamswarm_worker_options": options}).hosts
     assert "The host cannot be compared with the inventory: 'vault_of_nobody' is undefined" in recap.message
     assert "a-secret" not in recap.message
     host.ssh("cp -a /etc/streamswarm/worker.yaml /root/kept.yaml")
