@@ -14,7 +14,7 @@ from controller.store.queries.operations import STATES, EventRecord, HostRecord,
 from web.api import bodies
 from web.api.asking import Query, body
 from web.api.blueprint import blueprint, listed
-from web.api.describing import TEXT, described, said
+from web.api.describing import ID, TEXT, described, said
 from web.api.schemas import closed
 from web.api.schemas import listed as whole_list
 from web.api.schemas import record as schema_of
@@ -34,6 +34,7 @@ _STANDING = closed(
         "kind": said(TEXT, f"One of {', '.join(KINDS)}."),
         "state": said(TEXT, f"One of {', '.join(STATES)}."),
         "host": said(TEXT, "Name of a host in the inventory."),
+        "part_of": said(ID, "Number of a keeper's upgrade: what it judged, and what it returned."),
     },
     paged=True,
     answers=_SHOWN,
@@ -42,11 +43,18 @@ def list_operations() -> Response:
     """List operations, newest first."""
     query = Query()
     kind, state, host = query.text("kind"), query.text("state"), query.text("host")
+    part_of = query.id("part_of")
     paging = query.paging()
     query.done()
     with transaction() as database:
         page = operations.find(
-            database, kind=kind, state=state, host=host, limit=paging.limit, cursor=paging.cursor
+            database,
+            kind=kind,
+            state=state,
+            host=host,
+            part_of=part_of,
+            limit=paging.limit,
+            cursor=paging.cursor,
         )
     return listed(page)
 

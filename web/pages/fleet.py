@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from flask import Response, flash, make_response, redirect, render_template, request, url_for
@@ -64,8 +65,9 @@ HOST_STATES = {
     "unreachable": ("error", "unreachable"),
 }
 EVENT_STATES = {"ok": "ok", "changed": "attention", "failed": "failed", "unreachable": "error"}
-#: Events that the page of an operation shows; the API has them all.
+#: Events, and operations that belong to it, that the page of an operation shows; the API has them all.
 _MOST_EVENTS = 200
+_MOST_PARTS = 50
 
 
 @blueprint.get("/fleet", endpoint="fleet")
@@ -153,10 +155,14 @@ def _rows() -> dict[str, Any]:
     with transaction() as session:
         page = operations.find(session, limit=50, cursor=request.args.get("cursor") or None)
     return {
-        "rows": [(item, *STATES[item.state]) for item in page.items],
+        "rows": _shown(page.items),
         "next_cursor": page.next_cursor,
         "where": where,
     }
+
+
+def _shown(found: Iterable[OperationRecord]) -> list[tuple[OperationRecord, str, str]]:
+    return [(item, *STATES[item.state]) for item in found]
 
 
 def _operation(operation_id: int) -> dict[str, Any]:
@@ -165,6 +171,7 @@ def _operation(operation_id: int) -> dict[str, Any]:
         hosts = operations.hosts_of(session, operation_id)
         events = operations.last_events(session, operation_id, most=_MOST_EVENTS)
         figures = operations.figures_of(session, operation_id)
+        parts = operations.find(session, part_of=operation_id, limit=_MOST_PARTS)
     state, word = STATES[found.state]
     if found.cancelled_by and not found.over:
         word = "being cancelled"
@@ -175,6 +182,9 @@ def _operation(operation_id: int) -> dict[str, Any]:
         "word": word,
         "where": where,
         "hosts": [(host, *HOST_STATES[host.state]) for host in hosts],
+        "rows": _shown(parts.items),
+        "next_cursor": None,
+        "more_parts": parts.next_cursor is not None,
         "pictures": [picture(figure) for figure in figures],
         "events": [(event, EVENT_STATES[event.state]) for event in reversed(events)],
     }

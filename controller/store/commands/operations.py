@@ -78,7 +78,7 @@ def begin(
     if "" in hosts:
         checker.add(f"hosts[{hosts.index('')}]", "must be the name of a host")
     checker.done()
-    entity = _add(session, values["kind"], parameters, actor, by_keeper=part_of is not None)
+    entity = _add(session, values["kind"], parameters, actor, by_keeper=part_of is not None, part_of=part_of)
     claim = take_up(session, entity.id)
     if claim is None:
         raise AssertionError("an operation that was just added waits")
@@ -225,12 +225,19 @@ def _ignores_signs() -> ColumnElement[bool]:
 
 
 def _add(
-    session: Session, kind: str, parameters: Mapping[str, Any], actor: Actor, *, by_keeper: bool
+    session: Session,
+    kind: str,
+    parameters: Mapping[str, Any],
+    actor: Actor,
+    *,
+    by_keeper: bool,
+    part_of: Claim | None = None,
 ) -> Operation:
     if kind not in KINDS:
         raise AssertionError("checked before")
     entity = Operation(
         kind=kind,
+        part_of=part_of.operation_id if part_of else None,
         parameters=dict(parameters),
         check_only=parameters["check"],
         by_keeper=by_keeper,
@@ -241,6 +248,8 @@ def _add(
     audit.record(session, actor, "operation.start", "operation", entity.id, {"kind": kind, **parameters})
     session.flush()
     tell_listeners(session, entity.id)
+    if part_of:
+        tell_listeners(session, part_of.operation_id)
     return entity
 
 

@@ -22,11 +22,14 @@ class Operation(Base):
         Index(None, "created_at"),
         # The few that are not over are looked for again and again.
         Index("ix_operations_open", "id", postgresql_where=text("state IN ('queued', 'running')")),
+        Index("ix_operations_part_of", "part_of", postgresql_where=text("part_of IS NOT NULL")),
     )
 
     id: Mapped[int] = id_column()
     #: `provision`, `remove`, `verify`, …: which playbook.
     kind: Mapped[str]
+    #: The operation of a keeper that this one belongs to: what an upgrade judged, and what it returned.
+    part_of: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("operations.id", ondelete="SET NULL"))
     #: `{"limit": pattern, "check": bool, "forks": number, "options": {…}}`; never a secret.
     parameters: Mapped[dict[str, Any]]
     #: Whether it only says what would change.

@@ -48,6 +48,8 @@ class OperationRecord:
     id: int
     #: `provision`, `remove`, `verify`, …
     kind: str
+    #: The keeper's upgrade that judged or returned hosts with it; None of one that stands for itself.
+    part_of: int | None
     #: `queued`, `running`, `succeeded`, `failed`, `cancelled` or `interrupted`.
     state: str
     #: Version of its state; who runs it says it with each word about it.
@@ -147,10 +149,11 @@ def find(
     kind: str = "",
     state: str = "",
     host: str = "",
+    part_of: int | None = None,
     limit: int = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> Page[OperationRecord]:
-    """Return operations, newest first."""
+    """Return operations, newest first; with `part_of` those that belong to that one."""
     query = _select().order_by(Operation.id.desc()).limit(limit + 1)
     if kind:
         query = query.where(Operation.kind == kind)
@@ -160,6 +163,8 @@ def find(
         query = query.where(
             Operation.id.in_(select(OperationHost.operation_id).where(OperationHost.host == host))
         )
+    if part_of is not None:
+        query = query.where(Operation.part_of == part_of)
     if cursor:
         query = query.where(Operation.id < decode_cursor(cursor, int)[0])
     rows = session.scalars(query).all()
@@ -299,6 +304,7 @@ def _record(entity: Operation, hosts: HostCounts) -> OperationRecord:
     return OperationRecord(
         id=entity.id,
         kind=entity.kind,
+        part_of=entity.part_of,
         state=entity.state,
         version=entity.version,
         limit=parameters["limit"],

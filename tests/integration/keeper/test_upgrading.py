@@ -196,6 +196,8 @@ def test_a_canary_that_was_left_is_judged_by_the_next_one(
         judged = operations.find(session, host="a", kind="judge").items
         [report, *_] = operations.events_of(session, judged[0].id, limit=10).items
     assert [each.state for each in judged] == ["succeeded", "failed"]
+    assert [each.part_of for each in judged] == [second.id, first.id]
+    assert (first.part_of, second.part_of) == (None, None)
     assert judged[1].error.startswith("canary: inconclusive: too little to compare")
     assert (report.host, report.task) == ("a", f"What {NEW} measures")
     for _ in range(2):
@@ -214,6 +216,7 @@ def test_what_is_returned_is_an_operation_of_its_own(engine: Engine, its: Settin
     assert states == {"a": "ok", "b": "waiting", "c": "waiting"}
     with Session(engine) as session:
         newest = operations.find(session, host="a").items[0]
+        assert operations.find(session, part_of=found.id).items == (newest,)
     assert (newest.kind, newest.state, newest.by_keeper, newest.made_by) == (
         "rollback",
         "succeeded",

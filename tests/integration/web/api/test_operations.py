@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from flask import Flask
 from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
 from support.clients import Api
 
+from controller.store.commands import operations as commands
+from controller.store.commands.audit import SYSTEM
 from controller.store.queries.users import Role
 
 
@@ -82,6 +85,23 @@ def test_a_rollback_that_is_told_of_can_be_cancelled(api: Api) -> None:
     assert [found["id"] for found in api("GET", "/operations?kind=rollback&host=a").json["items"]] == [
         made["id"]
     ]
+
+
+def test_what_belongs_to_an_upgrade_is_found_by_it(api: Api, engine: Engine) -> None:
+    """A keeper's upgrade has what it judged as operations of their own; nobody says of his own that it belongs to one."""
+    asked = api("POST", "/operations", {"kind": "upgrade", "limit": "a"}).json
+    with Session(engine) as session, session.begin():
+        claim = commands.take_up(session, asked["id"])
+        assert claim is not None
+        judged = commands.begin(session, {"kind": "judge", "hosts": ["a"]}, actor=SYSTEM, part_of=claim)
+    begin(api, "b")
+    [found] = api("GET", f"/operations?part_of={asked['id']}").json["items"]
+    assert (found["id"], found["kind"], found["part_of"]) == (judged.id, "judge", asked["id"])
+    assert api("GET", f"/operations/{asked['id']}").json["part_of"] is None
+    assert api("GET", f"/operations?part_of={judged.id}").json["items"] == []
+    assert api("GET", "/operations?part_of=a").status_code == 422
+    body = {"kind": "judge", "hosts": ["c"], "part_of": asked["id"]}
+    assert api("POST", "/operations/begun", body).status_code == 422
 
 
 def test_two_at_once_on_a_host(api: Api) -> None:

@@ -26,26 +26,31 @@ SHE = Actor(name="user:ada")
 
 
 class Runner:
-    """Runs an operation as a command line does."""
+    """Runs an operation as a command line does; one that is part of another as a keeper does."""
 
-    def __init__(self, engine: Engine, *hosts: str, **values: Any) -> None:
+    def __init__(self, engine: Engine, *hosts: str, part_of: Runner | None = None, **values: Any) -> None:
         self._engine = engine
         with Session(engine) as session, session.begin():
-            made = commands.begin(session, {"kind": "upgrade", "hosts": hosts, **values}, actor=SHE)
+            made = commands.begin(
+                session,
+                {"kind": "upgrade", "hosts": hosts, **values},
+                actor=SHE,
+                part_of=part_of.claim if part_of else None,
+            )
         self.number = made.id
-        self._claim = Claim(operation_id=made.id, version=made.version)
+        self.claim = Claim(operation_id=made.id, version=made.version)
 
     def tell(self, host: str, task: str, state: str, message: str = "") -> None:
         """Tell of a task."""
         note = TaskNote(host=host, task=task, state=state, message=message, at=dt.datetime.now(dt.UTC))
         with Session(self._engine) as session, session.begin():
-            progress.record(session, self._claim, [note])
+            progress.record(session, self.claim, [note])
 
     def end(self, state: str, *outcomes: HostNote, figures: Sequence[Figure] = ()) -> None:
         """Tell the end."""
         with Session(self._engine) as session, session.begin():
-            progress.record(session, self._claim, outcomes=outcomes)
-            progress.finish(session, self._claim, state=state, figures=figures)
+            progress.record(session, self.claim, outcomes=outcomes)
+            progress.finish(session, self.claim, state=state, figures=figures)
 
 
 def test_the_first_one_is_started_with_the_form(visit: Callable[[str], Any], engine: Engine) -> None:
@@ -156,6 +161,31 @@ def test_what_was_judged_is_drawn_with_its_numbers_as_text(viewer: Any, engine: 
     for words in ("ping, RTT average", "10.1 ms", "14.2 ms", "10.4 ms", "3 hosts", "nobody measured it"):
         assert words in page
     assert "ping to &lt;b&gt;own" in page
+
+
+def test_an_upgrade_leads_to_what_it_judged_and_back(viewer: Any, engine: Engine) -> None:
+    """A keeper's is one operation, what was judged and returned are others; of very many the newest stand on its page."""
+    upgrade, other = Runner(engine, "edge-1"), Runner(engine, "edge-2")
+    page = f"/fleet/{upgrade.number}"
+    assert "Judged and returned" not in viewer.get(page)
+    judged = Runner(engine, "edge-1", kind="judge", part_of=upgrade)
+    judged.end("failed", figures=JUDGED)
+    returned = Runner(engine, "edge-1", kind="rollback", part_of=upgrade)
+    shown = viewer.fragment(f"{page}/live")
+    assert re.findall(r'href="/fleet/(\d+)">(\w+)', shown) == [
+        (str(returned.number), "rollback"),
+        (str(judged.number), "judge"),
+    ]
+    assert "Judged and returned" not in viewer.get(f"/fleet/{other.number}")
+    returned.end("succeeded")
+    back = f'part of <a href="{page}">operation {upgrade.number}</a>'
+    assert back in viewer.get(f"/fleet/{judged.number}")
+    assert "part of" not in viewer.get(page)
+    for _ in range(50):
+        Runner(engine, "edge-1", kind="judge", part_of=upgrade).end("succeeded")
+    shown = viewer.get(page)
+    assert shown.count(' class="name" href="/fleet/') == 50
+    assert f"GET /api/v1/operations?part_of={upgrade.number}" in shown
 
 
 def test_a_chart_knows_what_was_done_to_its_hosts(viewer: Any, rows: Any, engine: Engine) -> None:
@@ -290,8 +320,12 @@ def test_two_hundred_operations_stay_quick_and_readable(visit: Callable[[str], A
 def test_the_picture_of_a_judgement_can_be_read(
     open_window: Callable[..., Any], engine: Engine, scheme: str
 ) -> None:
-    """By everybody, in both schemes, and on a phone: there each quantity is a card, and nothing is cut off."""
-    runner = Runner(engine, "edge-1", kind="judge")
+    """By everybody, in both schemes, and on a phone: there each quantity is a card, and nothing is cut off.
+
+    So can the upgrade's page, which leads there.
+    """
+    upgrade = Runner(engine, "edge-1")
+    runner = Runner(engine, "edge-1", kind="judge", part_of=upgrade)
     runner.end("failed", HostNote(host="edge-1", state="failed", changed=0), figures=JUDGED)
     window = open_window(color_scheme=scheme)
     page = window.log_in()
@@ -302,6 +336,10 @@ def test_the_picture_of_a_judgement_can_be_read(
     expect(row.locator("svg.change")).to_be_visible()
     found = violations(page)
     page.set_viewport_size({"width": 390, "height": 850})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    found += violations(page)
+    page.get_by_role("link", name=f"operation {upgrade.number}").click()
+    expect(page.get_by_role("link", name=f"judge {runner.number}")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert found + violations(page) == []
     assert window.troubles == []
