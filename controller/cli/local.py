@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -133,13 +134,9 @@ def down() -> None:
     settings = Settings.load()
     pid = running_supervisor(settings.data_dir)
     if pid is None:
-        left = leftovers.find(settings.data_dir)
-        for process in left:
-            process.terminate()
-        database = _stop_left_database(settings)
-        _wait_for(left, settings)
+        some = _stop_leftovers(settings)
         forget_killed(settings.data_dir)
-        if left or database:
+        if some:
             click.echo(f"stopped what a killed supervisor had left; the data stay in {settings.data_dir}")
         else:
             click.echo(f"nothing runs with the data in {settings.data_dir}")
@@ -164,6 +161,19 @@ def _wait_for(processes: list[psutil.Process], settings: Settings) -> None:
         raise StreamSwarmError(
             f"still running after {_STOP_WITHIN_S:g} s: {names}", mend=f"see {settings.data_dir / 'logs'}"
         )
+
+
+def _stop_leftovers(settings: Settings) -> bool:
+    """Stop what runs without a supervisor; whether there was anything."""
+    some = False
+    # Once more, for one that a killed supervisor had just begun to start.
+    while left := leftovers.find(settings.data_dir):
+        some = True
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _wait_for(left, settings)
+    return _stop_left_database(settings) or some
 
 
 def _stop_left_database(settings: Settings) -> bool:

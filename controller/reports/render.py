@@ -15,18 +15,18 @@ import importlib
 import mimetypes
 import os
 import resource
-import signal
 import sys
 import sysconfig
 import tempfile
 from typing import Any
 
 from controller import assets
+from controller.programs import end_with_parent
 
 #: Exit codes, beside 0: the parent makes messages of them.
 NO_LIBRARIES, NO_MEMORY, TOO_LARGE, NO_PARENT = 3, 4, 5, 6
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_PR_SET_NO_NEW_PRIVS = 38
 _REFUSED = (
     "socket.",
     "subprocess.Popen",
@@ -101,10 +101,10 @@ def set_limits(memory: int, seconds: int, largest: int) -> None:
         _, hard = resource.getrlimit(limit)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
+    end_with_parent()
     libc = ctypes.CDLL(None, use_errno=True)
-    for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1)):
-        if libc.prctl(option, int(value), 0, 0, 0):
-            raise OSError(ctypes.get_errno(), f"prctl {option} is refused")
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "to give up new rights is refused")
 
 
 def leave_network() -> bool:

@@ -90,6 +90,10 @@ class Newcomer:
                 mine.append(process)
         return mine
 
+    def running(self) -> list[str]:
+        """The same, as what the system says of each."""
+        return [str(process.as_dict(["pid", "ppid", "status", "cmdline"])) for process in self.processes()]
+
     def database(self) -> psycopg2.extensions.connection:
         """A connection to the embedded PostgreSQL, as anybody with the password has it."""
         return connect_embedded(self.python, self.data_dir)
@@ -260,13 +264,13 @@ def first_day(newcomer: Newcomer) -> None:
     before = newcomer.counts()
     one(newcomer, "controller.cli up").kill()
     newcomer.call("down")
-    assert newcomer.processes() == [], "a killed supervisor leaves nothing that `down` does not end"
+    assert newcomer.running() == [], "a killed supervisor leaves nothing that `down` does not end"
     newcomer.call("up")
 
     # As after a day that the machine was off: the next start must mend it by itself.
     newcomer.execute("UPDATE certificates SET not_after = now()")
     newcomer.call("down")
-    assert newcomer.processes() == [], "down leaves no process"
+    assert newcomer.running() == [], "down leaves no process"
     for name in ("WEB_LISTEN", "GATEWAY_LISTEN", "ENROLMENT_LISTEN"):
         host, _, port = newcomer.environment[f"STREAMSWARM_{name}"].rpartition(":")
         with socket.socket() as sock:

@@ -28,17 +28,22 @@ class Principal:
     actor: Actor
     #: The user, or the user that a token belongs to; None for a token of the installation.
     user_id: int | None
-    #: Whether it came with a bearer token instead of a session.
-    by_token: bool
+    #: The bearer token that it came with; None with a session.
+    token_id: int | None
     #: What the cookie of its session carries; empty without one.
     session: str = ""
     #: Let in without a login, in development mode.
     development: bool = False
 
     @property
+    def by_token(self) -> bool:
+        """Whether it came with a bearer token instead of a session."""
+        return self.token_id is not None
+
+    @property
     def key(self) -> str:
-        """What its calls are counted under."""
-        return self.actor.name if not self.by_token else f"{self.actor.name}:{self.user_id}"
+        """What its calls are counted under: names of tokens may be given twice."""
+        return self.actor.name if self.token_id is None else f"token:{self.token_id}"
 
     def allows(self, needed: Role) -> bool:
         """Whether it may do what a role is needed for."""
@@ -80,7 +85,7 @@ def _by_token() -> Principal | None:
         role=role,
         actor=Actor(name=f"token:{record.name}", address=client_address()),
         user_id=record.user_id,
-        by_token=True,
+        token_id=record.id,
     )
 
 
@@ -97,7 +102,7 @@ def _by_session() -> Principal | None:
         role=user.record.role,
         actor=Actor(name=f"user:{user.record.name}", address=client_address()),
         user_id=user.record.id,
-        by_token=False,
+        token_id=None,
         session=user.get_id(),
     )
 
@@ -116,7 +121,7 @@ def _by_development() -> Principal | None:
         role=user.role,
         actor=Actor(name=f"development:{user.name}", address=client_address()),
         user_id=user.id,
-        by_token=False,
+        token_id=None,
         development=True,
     )
 

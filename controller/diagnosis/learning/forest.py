@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.errors import StreamSwarmError
+from controller.programs import end_with_parent, module_command
 
 #: Quiet runs that a forest is trained on, at most.
 SAMPLE = 300
@@ -51,7 +52,7 @@ def ask(questions: Sequence[Question]) -> list[bool]:
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "controller.diagnosis.learning.forest"],
+            module_command("controller.diagnosis.learning.forest", str(os.getpid())),
             input=asked,
             capture_output=True,
             text=True,
@@ -93,7 +94,10 @@ def agrees(question: Question) -> bool:
 
 
 def main() -> None:
-    """Answer the questions on stdin."""
+    """Answer the questions on stdin; for nobody when the parent, whose number is given, has ended."""
+    end_with_parent()
+    if os.getppid() != int(sys.argv[1]):
+        return
     os.nice(10)
     questions: list[dict[str, Any]] = json.load(sys.stdin)
     answers = [agrees(Question(quiet=one["quiet"], suspect=one["suspect"])) for one in questions]

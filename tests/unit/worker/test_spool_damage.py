@@ -55,7 +55,8 @@ async def _spoiled_in_use(open_spool: Any) -> Any:
     """Return an open spool with one record whose file has gone bad meanwhile."""
     spool = await open_spool()
     await spool.append(result_of(1))
-    spool._file._connection.execute("DROP TABLE meta")
+    # In the spool's own thread, which may be reading.
+    await spool._in_thread(lambda: spool._file._connection.execute("DROP TABLE meta"))
     return spool
 
 

@@ -211,3 +211,12 @@ def test_limits_are_told(api: Api, stranger: Api) -> None:
     assert left[0] == left[1] + 1
     assert 0 < int(second.headers["RateLimit"].split("t=")[1]) <= 61
     assert stranger("GET", "/me").headers["RateLimit-Policy"] == '"stranger";q=600;w=60'
+
+
+def test_each_token_has_a_limit_of_its_own(app: Flask, token: Callable[[Role], str]) -> None:
+    """Also beside one of the same name."""
+    left = []
+    for secret in (token("operator"), token("operator")):
+        answer = Api(app.test_client(), secret)("GET", "/me")
+        left.append(int(answer.headers["RateLimit"].split(";")[1].removeprefix("r=")))
+    assert left == [599, 599]
