@@ -14,7 +14,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -107,6 +107,8 @@ class Settings:
     log_level: str = "info"
     #: `plain` lines, or `json`: one object a line.
     log_format: str = "plain"
+    #: Names of those that the environment or the settings file gave; the others have their defaults.
+    given: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -114,7 +116,7 @@ class Settings:
         env = os.environ if environment is None else environment
         values: dict[str, Any] = {}
         from_file = _read_file(env.get(PREFIX + "CONFIG", ""))
-        known = {item.name: item for item in fields(cls)}
+        known = {item.name: item for item in named()}
         _refuse_unknown(env, known)
         for key in from_file:
             if key not in known:
@@ -134,18 +136,18 @@ class Settings:
                 values[name] = _convert(
                     str(item.type), from_file[name], f"key `{name}` of {env[PREFIX + 'CONFIG']}"
                 )
-        made = cls(**values)
+        made = cls(**values, given=frozenset(values))
         made.check_retention()
         made.check_logs()
         made.check_web()
         return made
 
     def environment(self) -> dict[str, str]:
-        """Return the settings as environment variables, for child processes."""
+        """Return the settings as environment variables, for child processes: what is not the default anyway."""
         result: dict[str, str] = {}
-        for item in fields(self):
+        for item in named():
             value = getattr(self, item.name)
-            if value is not None:
+            if value is not None and (item.name in self.given or value != item.default):
                 result[PREFIX + item.name.upper()] = (
                     ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
                 )
@@ -234,6 +236,11 @@ class Settings:
                 raise ConfigurationError(
                     f"{PREFIX}{name.upper()} is `{value}`", mend=f"set it to one of {', '.join(choices)}"
                 )
+
+
+def named() -> list[Field[Any]]:
+    """Return the settings that there are, as fields of `Settings`."""
+    return [item for item in fields(Settings) if item.name != "given"]
 
 
 def default_data_dir() -> Path:

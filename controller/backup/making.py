@@ -6,7 +6,6 @@ import datetime as dt
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from controller.backup import archive, programs
 from controller.backup.archive import Manifest
 from controller.errors import SchemaError
-from controller.settings import Settings
+from controller.settings import Settings, named
 from controller.store import schema
 from controller.store.embedded import EmbeddedPostgres
 from controller.store.engine import libpq_url, make_engine
@@ -70,7 +69,7 @@ def changed(settings: Settings) -> dict[str, object]:
     """Return the settings that are not the defaults, as a settings file holds them."""
     default = Settings()
     found: dict[str, object] = {}
-    for item in fields(settings):
+    for item in named():
         value = getattr(settings, item.name)
         if item.name not in _NOT_SETTINGS and value != getattr(default, item.name):
             found[item.name] = (

@@ -34,6 +34,7 @@ from controller.keeper.own_api import OwnApi
 from controller.keeper.upgrading import upgrade
 from controller.roots import trusted_roots
 from controller.settings import Settings
+from controller.store import run_time
 from controller.store.commands import operations as commands
 from controller.store.commands.enrolment import make_enrolment_token
 from controller.store.operation_words import ASKED
@@ -130,7 +131,7 @@ def _provision(order: Order, **watching: Any) -> Recap:
             token = make_enrolment_token(
                 session,
                 host.name,
-                minutes=settings.enrolment_token_minutes,
+                minutes=run_time.value_of(session, settings, "enrolment_token_minutes"),
                 actor=order.actor,
                 site=host.site,
                 labels=host.labels,

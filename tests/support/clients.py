@@ -10,6 +10,8 @@ from flask.testing import FlaskClient
 from support.conformance import check_answer
 
 PASSWORD = "correct horse battery"
+#: How somebody reads instants and numbers who has chosen nothing.
+NOTHING_CHOSEN = {"zone": "", "number_form": ""}
 
 
 @dataclass(frozen=True)

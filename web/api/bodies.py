@@ -9,7 +9,7 @@ from controller.planning.schedule_schema import SCHEDULE
 from controller.store import operation_words
 from controller.store.commands.operation_telling import LARGEST_FIGURE
 from controller.store.operation_notes import ENDS, MOST_FIGURES, OUTCOMES, TASK_STATES
-from controller.store.queries.users import ROLES
+from controller.store.queries.users import NUMBER_FORMS, ROLES
 from streamswarm import contract
 from web.api.describing import ID, LINES, NAMED, UUID, Schema, said
 from web.api.schemas import kind_specs
@@ -115,6 +115,15 @@ ENROLMENT = fields(
         "groups": _WORDS,
     },
     "host",
+)
+
+PREFERENCES = fields(
+    {
+        "zone": said({"type": "string", "maxLength": 64}, "IANA name, or empty for the browser's."),
+        "number_form": said(
+            {"enum": list(NUMBER_FORMS)}, "What sets thousands apart, and what stands before decimals."
+        ),
+    }
 )
 
 TOKEN = fields({"name": _NAME, "description": _TEXT, "scope": _ROLE, "expires_at": _LATER}, "name")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -37,6 +37,11 @@ PAGING: Mapping[str, Schema] = {
     },
     "cursor": {"type": "string", "format": "cursor", "description": "`next_cursor` of the page before."},
 }
+
+
+def one_of(words: Iterable[str]) -> Schema:
+    """Return the schema of a parameter that is one of some words, or empty for the first of them."""
+    return {"type": "string", "maxLength": 200, "enum": ["", *words]}
 
 
 def said(schema: Schema, description: str) -> Schema:

@@ -11,7 +11,7 @@ from controller.store.queries.destinations import DestinationRecord
 from web.api import bodies
 from web.api.asking import Query, body, take_version
 from web.api.blueprint import blueprint, listed, shown_version
-from web.api.describing import TEXT, described
+from web.api.describing import TEXT, described, one_of
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import asking, transaction
@@ -21,14 +21,21 @@ _SHOWN = schema_of(DestinationRecord)
 
 @blueprint.get("/destinations")
 @requires("viewer")
-@described(query={"search": TEXT, "tag": TEXT}, paged=True, answers=_SHOWN)
+@described(
+    query={"search": TEXT, "tag": TEXT, "sort": one_of(destinations.ORDERS)},
+    paged=True,
+    answers=_SHOWN,
+)
 def list_destinations() -> Response:
     """List destinations by name."""
     query = Query()
-    search, tag, paging = query.text("search"), query.text("tag"), query.paging()
+    search, tag, sort = query.text("search"), query.text("tag"), query.text("sort")
+    paging = query.paging()
     query.done()
     with transaction() as database:
-        page = destinations.find(database, search=search, tag=tag, limit=paging.limit, cursor=paging.cursor)
+        page = destinations.find(
+            database, search=search, tag=tag, sort=sort, limit=paging.limit, cursor=paging.cursor
+        )
     return listed(page)
 
 

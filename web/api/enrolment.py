@@ -11,6 +11,7 @@ from controller.checking import Checker
 from controller.plain import instant
 from controller.roots import trusted_roots
 from controller.settings import Settings
+from controller.store import run_time
 from controller.store.commands.enrolment import RevokedError, make_enrolment_token
 from streamswarm.contract import InvalidInputError, Problem
 from web.api import bodies
@@ -62,8 +63,8 @@ def create_enrolment_token() -> tuple[Response, int]:
     labels, groups = checker.labels("labels"), checker.words("groups")
     checker.done()
     reach = _reach()
-    minutes = _settings().enrolment_token_minutes
     with transaction() as database:
+        minutes = run_time.value_of(database, _settings(), "enrolment_token_minutes")
         try:
             token = make_enrolment_token(
                 database,

@@ -7,6 +7,7 @@ from typing import cast
 from flask import Response, current_app, jsonify
 
 from controller.checking import Checker
+from controller.store.commands import preferences
 from controller.store.commands import users as commands
 from controller.store.queries.users import ROLES
 from web.api import bodies
@@ -24,13 +25,39 @@ from web.limits import LOGINS, Limits
 @requires("viewer")
 @described(
     answers=closed(
-        {"name": {"type": "string"}, "role": {"enum": list(ROLES)}, "by_token": {"type": "boolean"}}
+        {
+            "name": {"type": "string"},
+            "role": {"enum": list(ROLES)},
+            "by_token": {"type": "boolean"},
+            **bodies.PREFERENCES["properties"],
+        }
     )
 )
 def show_me() -> Response:
-    """Show who asks and what they may do."""
+    """Show who asks, what they may do, and how they like to read instants and numbers."""
     found = principal()
-    return jsonify({"name": found.name, "role": found.role, "by_token": found.by_token})
+    return jsonify(
+        {
+            "name": found.name,
+            "role": found.role,
+            "by_token": found.by_token,
+            "zone": found.zone,
+            "number_form": found.number_form,
+        }
+    )
+
+
+@blueprint.patch("/me")
+@requires("viewer")
+@described(body=bodies.PREFERENCES, status=204)
+def change_own_preferences() -> tuple[str, int]:
+    """Change in which zone and form the dashboard shows instants and numbers; a token has neither."""
+    found, values = principal(), body()
+    if found.user_id is None or found.by_token:
+        raise ForbiddenError("a token reads no pages", mend="log in")
+    with transaction() as database:
+        preferences.update(database, found.user_id, values, actor=found.actor)
+    return "", 204
 
 
 @blueprint.post("/me/password")

@@ -17,7 +17,7 @@ from controller.store.queries.tests import TestRecord, TestState
 from web.api import bodies
 from web.api.asking import Query, body, take_version
 from web.api.blueprint import blueprint, listed, shown_version
-from web.api.describing import FLAG, ID, INSTANT, TEXT, described, said
+from web.api.describing import FLAG, ID, INSTANT, TEXT, described, one_of, said
 from web.api.schemas import closed, kind_specs
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
@@ -61,6 +61,7 @@ _WHOLE = schema_of(
         "destination": ID,
         "paused": FLAG,
         "origin": ID,
+        "sort": one_of(tests.ORDERS),
         "made_for_run": said(FLAG, "Whether another test has made it for one of its runs."),
     },
     paged=True,
@@ -71,7 +72,7 @@ def list_tests() -> Response:
     query = Query()
     search, kind, tag = query.text("search"), query.text("kind"), query.text("tag")
     destination, paused, paging = query.id("destination"), query.flag("paused"), query.paging()
-    origin, made_for_run = query.id("origin"), query.flag("made_for_run")
+    origin, made_for_run, sort = query.id("origin"), query.flag("made_for_run"), query.text("sort")
     query.done()
     with transaction() as database:
         page = tests.find(
@@ -83,6 +84,7 @@ def list_tests() -> Response:
             paused=paused,
             origin=origin,
             made_for_run=made_for_run,
+            sort=sort,
             limit=paging.limit,
             cursor=paging.cursor,
         )
@@ -156,6 +158,28 @@ def resume_test(test_id: int) -> Response:
     body(optional=True)
     with transaction() as database:
         record = commands.resume(database, test_id, actor=principal().actor)
+    return shown_version(record, _shown(record))
+
+
+@blueprint.post("/tests/<id:test_id>/stop")
+@requires("operator")
+@described(body=bodies.NOTHING, body_optional=True, answers=_ANSWER, conflicts=True)
+def stop_test(test_id: int) -> Response:
+    """End it now."""
+    body(optional=True)
+    with transaction() as database:
+        record = commands.stop(database, test_id, actor=principal().actor)
+    return shown_version(record, _shown(record))
+
+
+@blueprint.post("/tests/<id:test_id>/restart")
+@requires("operator")
+@described(body=bodies.NOTHING, body_optional=True, answers=_ANSWER)
+def restart_test(test_id: int) -> Response:
+    """Have it run again from now on, without an end; its runs are counted anew."""
+    body(optional=True)
+    with transaction() as database:
+        record = commands.restart(database, test_id, actor=principal().actor)
     return shown_version(record, _shown(record))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from flask import Response, jsonify
 from sqlalchemy.orm import Session
 
-from controller.errors import NotFoundError
 from controller.plain import plain
 from controller.store.commands import tokens as commands
 from controller.store.queries import tokens
@@ -35,7 +34,7 @@ def list_tokens() -> Response:
     with transaction() as database:
         page = tokens.find(
             database,
-            user_id=None if found.allows("admin") else found.user_id,
+            user_id=found.looks_after,
             limit=paging.limit,
             cursor=paging.cursor,
         )
@@ -121,7 +120,4 @@ def _caretaker() -> Principal:
 
 def _own(database: Session, token_id: int, asks: Principal) -> TokenRecord:
     """Return a token that the caller may look after; others' do not exist for them."""
-    record = tokens.get(database, token_id)
-    if not asks.allows("admin") and (asks.user_id is None or record.user_id != asks.user_id):
-        raise NotFoundError(f"there is no token {token_id}", mend="list the tokens")
-    return record
+    return tokens.get(database, token_id, user_id=asks.looks_after)

@@ -14,7 +14,7 @@ from controller.store.queries.workers import ReleaseRecord, WorkerRecord
 from web.api import bodies
 from web.api.asking import Query, asked_state, body
 from web.api.blueprint import blueprint, listed, shown_state
-from web.api.describing import FLAG, TEXT, described, said
+from web.api.describing import FLAG, TEXT, described, one_of, said
 from web.api.schemas import listed as whole_list
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
@@ -26,7 +26,13 @@ _SHOWN = schema_of(WorkerRecord)
 @blueprint.get("/workers")
 @requires("viewer")
 @described(
-    query={"search": TEXT, "site": TEXT, "label": said(TEXT, "`label=value`."), "connected": FLAG},
+    query={
+        "search": TEXT,
+        "site": TEXT,
+        "label": said(TEXT, "`label=value`."),
+        "connected": FLAG,
+        "sort": one_of(workers.ORDERS),
+    },
     paged=True,
     answers=_SHOWN,
 )
@@ -34,7 +40,7 @@ def list_workers() -> Response:
     """List workers by name."""
     query = Query()
     search, site, label = query.text("search"), query.text("site"), query.text("label")
-    connected, paging = query.flag("connected"), query.paging()
+    connected, sort, paging = query.flag("connected"), query.text("sort"), query.paging()
     key, equals, value = label.partition("=")
     if label and not (key and equals and value):
         query.add("label", "must be `label=value`")
@@ -43,6 +49,7 @@ def list_workers() -> Response:
         page = workers.find(
             database,
             search=search,
+            sort=sort,
             site=site,
             label=(key, value) if label else None,
             connected=connected,

@@ -14,7 +14,7 @@ from controller.store.commands.audit import Actor
 from controller.store.queries.users import Role, allows, by_name
 from web.auth.sessions import SessionUser, is_by_token
 from web.database import asking, transaction
-from web.errors import NotLoggedInError
+from web.errors import ForbiddenError, NotLoggedInError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,10 @@ class Principal:
     user_id: int | None
     #: The bearer token that it came with; None with a session.
     token_id: int | None
+    #: IANA name of the zone in which instants are shown; empty is the browser's.
+    zone: str = ""
+    #: One of `NUMBER_FORMS`.
+    number_form: str = ""
     #: What the cookie of its session carries; empty without one.
     session: str = ""
     #: Let in without a login, in development mode.
@@ -44,6 +48,18 @@ class Principal:
     def key(self) -> str:
         """What its calls are counted under: names of tokens may be given twice."""
         return self.actor.name if self.token_id is None else f"token:{self.token_id}"
+
+    @property
+    def looks_after(self) -> int | None:
+        """The user whose tokens it may look after; None is everybody's, for an administrator."""
+        if self.allows("admin"):
+            return None
+        if self.user_id is None:
+            raise ForbiddenError(
+                f"`{self.name}` belongs to no user, so it has no tokens to look after",
+                mend="log in, or use a token of the scope admin",
+            )
+        return self.user_id
 
     def allows(self, needed: Role) -> bool:
         """Whether it may do what a role is needed for."""
@@ -103,6 +119,8 @@ def _by_session() -> Principal | None:
         actor=Actor(name=f"user:{user.record.name}", address=client_address()),
         user_id=user.record.id,
         token_id=None,
+        zone=user.record.zone,
+        number_form=user.record.number_form,
         session=user.get_id(),
     )
 
@@ -122,6 +140,8 @@ def _by_development() -> Principal | None:
         actor=Actor(name=f"development:{user.name}", address=client_address()),
         user_id=user.id,
         token_id=None,
+        zone=user.zone,
+        number_form=user.number_form,
         development=True,
     )
 

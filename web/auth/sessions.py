@@ -7,7 +7,6 @@ something: pages that refresh themselves do not count.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +15,11 @@ import flask_login
 from flask import Flask, Request, current_app, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from itsdangerous import URLSafeTimedSerializer
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from controller.settings import Settings
+from controller.store import run_time
 from controller.store.commands import web_sessions
 from controller.store.queries.users import UserRecord
 from web.database import transaction
@@ -87,13 +88,12 @@ def init_app(app: Flask, settings: Settings, key: bytes) -> None:
         return SessionUser(record, session_id)
 
 
-def idle_of(settings: Settings) -> dt.timedelta | None:
-    """Return how long a session may go without activity, None for any time."""
-    minutes = settings.web_session_minutes
-    return dt.timedelta(minutes=minutes) if minutes else None
+def idle_of(settings: Settings) -> ColumnElement[float]:
+    """Return how many minutes a session may go without activity, 0 for any time, for a query."""
+    return run_time.column(settings, "web_session_minutes")
 
 
-def going_on(database: Session, cookies: Collection[str], *, idle: dt.timedelta | None) -> frozenset[str]:
+def going_on(database: Session, cookies: Collection[str], *, idle: ColumnElement[float]) -> frozenset[str]:
     """Return those of what cookies carry (`SessionUser.get_id`) whose sessions go on."""
     sought = {cookie.partition(".")[0] for cookie in cookies}
     found = web_sessions.generations(database, sought, idle=idle)

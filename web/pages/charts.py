@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ RANGES = (
 MOST_LINES = 24
 #: Digits of a time in milliseconds, up to the year 2286.
 _LONGEST_INSTANT = 13
+#: Names of metrics that tell of the spread of one figure: `rtt_p95_ms`.
+_SPREAD = re.compile(r"(?P<figure>.+)_(?P<part>min|avg|median|max|p\d{1,2})_[a-z]+")
 #: Roles whose charts stand open; the others are folded away.
 _OPEN_ROLES = ("latency", "loss", "jitter", "throughput", "utilisation")
 
@@ -56,6 +59,8 @@ class ChartGroup:
     first_of_all: bool
     #: The repeated group whose rows it draws; empty for the kind's own metrics.
     child: str = ""
+    #: Metrics of the spread of one figure and of loss, by what they are; None where the group has no such spread.
+    smoke: Mapping[str, Any] | None = None
 
     @property
     def slug(self) -> str:
@@ -83,6 +88,7 @@ class ChartGroup:
             "title": self.title,
             "unit": self.unit,
             "first": self.first.name,
+            "smoke": self.smoke,
             "metrics": [
                 {"name": metric.name, "label": metric.label, "description": metric.description}
                 for metric in self.metrics
@@ -109,9 +115,29 @@ def chart_groups(source: Kind | Child) -> list[ChartGroup]:
                 main=headline or any(metric.role in _OPEN_ROLES for metric in metrics),
                 first_of_all=headline,
                 child=source.name if isinstance(source, Child) else "",
+                smoke=None if isinstance(source, Child) else smoke_of(metrics, source.metrics),
             )
         )
     return sorted(groups, key=lambda group: (not group.first_of_all, not group.main))
+
+
+def smoke_of(metrics: Sequence[Metric], every: Sequence[Metric]) -> dict[str, Any] | None:
+    """Return which metrics of a group are the spread of one figure: `low`, `center` and `tops` from the largest down.
+
+    `loss` is the kind's share of lost packets; None where it has none.
+    """
+    spread: dict[str, dict[str, str]] = {}
+    for metric in metrics:
+        if found := _SPREAD.fullmatch(metric.name):
+            spread.setdefault(found["figure"], {})[found["part"]] = metric.name
+    for parts in spread.values():
+        center = parts.get("median") or parts.get("avg")
+        if center and {"min", "max"} <= parts.keys():
+            shares = sorted((part for part in parts if part[0] == "p"), key=lambda part: -int(part[1:]))
+            loss = next((one.name for one in every if one.role == "loss" and one.unit == "%"), None)
+            tops = [parts["max"], *(parts[part] for part in shares)]
+            return {"low": parts["min"], "center": center, "tops": tops, "loss": loss}
+    return None
 
 
 @blueprint.get("/tests/<int:test_id>/chart.json")
@@ -120,14 +146,14 @@ def test_chart(test_id: int) -> Response:
     """Return the points that a page's charts lack.
 
     `from` and `to` are milliseconds since 1970, `metrics` names what is wanted; `step=0` asks for single runs, as a
-    page does that adds the newest to what it has.
+    page does that adds the newest to what it has. `worker` and `destination` leave one pair of them.
     """
     start, end = asked_range()
     with transaction() as session:
         found = tests.get(session, test_id)
         kind = contract.kind(found.kind)
         metrics = asked_metrics(kind)
-        every = results.drawn_lines(session, test_id, start=start, end=end)
+        every = only_asked(results.drawn_lines(session, test_id, start=start, end=end))
         plans = results.read_plans(session, every[:MOST_LINES], start=start, end=end)
         bucket = (
             None
@@ -191,6 +217,17 @@ def _mark(mark: OperationMark) -> dict[str, Any]:
         "from": milliseconds(mark.started_at),
         "to": milliseconds(mark.finished_at) if mark.finished_at else None,
     }
+
+
+def only_asked(lines: Sequence[Line]) -> Sequence[Line]:
+    """Return the lines of the worker and the destination that the request names; all where it names none."""
+    worker, destination = request.args.get("worker"), request.args.get("destination", type=int)
+    return [
+        line
+        for line in lines
+        if (not worker or str(line.worker_id) == worker)
+        and (destination is None or line.destination_id == destination)
+    ]
 
 
 def asked_metrics(source: Kind | Child) -> list[str]:

@@ -28,12 +28,12 @@ _LABELS = {"name": "Name", "address": "Address", "description": "Description", "
 def destinations_page() -> str:
     """List destinations; a fragment answers a search or the end of the list."""
     search = request.args.get("q", "").strip()
-    cursor = request.args.get("cursor") or None
+    cursor, sort = request.args.get("cursor") or None, request.args.get("sort", "")
     with transaction() as session:
-        page = destinations.find(session, search=search, limit=50, cursor=cursor)
+        page = destinations.find(session, search=search, sort=sort, limit=50, cursor=cursor)
     rows = [(item, suitable(item)) for item in page.items]
     return render_template(
-        list_template("destinations"), rows=rows, search=search, next_cursor=page.next_cursor
+        list_template("destinations"), rows=rows, search=search, sort=sort, next_cursor=page.next_cursor
     )
 
 

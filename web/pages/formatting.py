@@ -7,17 +7,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flask import url_for
+from flask import g, has_request_context, url_for
 from markupsafe import Markup, escape
 
+from controller import quantities
 from controller.planning.schedule_words import schedule_words
-from controller.quantities import NOTHING, SPACE, SPANS, number, plural, quantity, span
+from controller.quantities import NOTHING, SPACE, SPANS
+from controller.store.queries.users import NUMBER_FORMS
+from streamswarm import zones
 from streamswarm.contract import Parameter
 from streamswarm.zones import to_microseconds
 
 __all__ = [
     "NOTHING",
     "ago",
+    "clock",
     "exact",
     "fact",
     "filters",
@@ -37,6 +41,51 @@ _LATEST_US = 4_102_444_800_000_000
 _CODE = re.compile(r"`([^`]+)`")
 
 
+def localized(text: str) -> str:
+    """Return a number, or a quantity, in the form that the visitor likes; it comes in the usual one."""
+    form = _prefers("number_form")
+    if not form:
+        return text
+    thousands, decimals = NUMBER_FORMS[form]
+    return text.translate({ord(quantities.THIN): thousands, ord("."): decimals})
+
+
+def number(value: float) -> str:
+    """Return a number as `controller.quantities` writes it, in the visitor's form."""
+    return localized(quantities.number(value))
+
+
+def quantity(value: float | bool | None, unit: str = "1") -> str:
+    """Return a value with its unit as `controller.quantities` writes it, in the visitor's form."""
+    return localized(quantities.quantity(value, unit))
+
+
+def span(seconds: float) -> str:
+    """Return a length of time as `controller.quantities` writes it, in the visitor's form."""
+    return localized(quantities.span(seconds))
+
+
+def plural(count: int, word: str, words: str = "") -> str:
+    """Return `1 test`, `3 tests`, in the visitor's form."""
+    figure, _, noun = quantities.plural(count, word, words).partition(SPACE)
+    return f"{localized(figure)}{SPACE}{noun}"
+
+
+def zone_name() -> str:
+    """Return the zone in which instants are written: the visitor's, or UTC."""
+    return _prefers("zone") or "UTC"
+
+
+def clock(instant: dt.datetime) -> str:
+    """Return an instant to the minute, by the clocks of `zone_name()`."""
+    return f"{instant.astimezone(zones.load(zone_name())):%Y-%m-%d %H:%M}"
+
+
+def _prefers(name: str) -> str:
+    viewer = g.get("principal") if has_request_context() else None
+    return getattr(viewer, name, "")
+
+
 def ago(instant: dt.datetime | None, now: dt.datetime | None = None) -> str:
     """Return an instant as seen from now: `12 s ago`, `in 3 min`."""
     if instant is None:
@@ -54,8 +103,10 @@ def ago(instant: dt.datetime | None, now: dt.datetime | None = None) -> str:
 
 
 def exact(instant: dt.datetime) -> str:
-    """Return an instant in UTC to the millisecond, for titles."""
-    return instant.astimezone(dt.UTC).isoformat(sep=" ", timespec="milliseconds").replace("+00:00", " UTC")
+    """Return an instant to the millisecond, by the clocks of `zone_name()`, for titles."""
+    name = zone_name()
+    text = instant.astimezone(zones.load(name)).isoformat(sep=" ", timespec="milliseconds")
+    return text.replace("+00:00", " UTC") if name == "UTC" else f"{text} {name}"
 
 
 def time_tag(instant: dt.datetime | None, *, empty: str = "never") -> Markup:
@@ -118,6 +169,7 @@ def filters() -> dict[str, Any]:
         "marked": marked,
         "quantity": quantity,
         "number": number,
+        "clock": clock,
         "span": span,
         "ago": ago,
         "plural": plural,

@@ -1,4 +1,4 @@
-"""The page of one run: all that it measured, with histograms, and what else it told."""
+"""The page of one run: all that it measured, as pictures where the kind has any, and what else it told."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 from flask import render_template
 
 from controller.errors import NotFoundError
-from controller.quantities import SPACE, number
+from controller.quantities import SPACE
 from controller.store.queries import runs, tests
 from streamswarm import contract
 from streamswarm.zones import from_microseconds
 from web.auth import requires
 from web.database import transaction
+from web.pages import run_views
 from web.pages.blueprint import blueprint
+from web.pages.formatting import number
 from web.pages.states import SOURCES, run_state
 
 #: Ends the names of a detail's histograms: replies by the upper bound of their step, in milliseconds.
@@ -43,6 +45,12 @@ def test_run_of_job(test_id: int, job_id: int, at_us: int) -> str:
         if steps := _steps(detail[name]):
             histograms[name.removesuffix(_HISTOGRAM).upper()] = steps
             del detail[name]
+    way = run_views.path(detail)
+    length, courses = run_views.courses(detail)
+    if way is not None:
+        del detail["hops"]
+    if courses:
+        del detail["timeline"]
     state, word = run_state(run.status)
     return render_template(
         "tests/run.html",
@@ -53,6 +61,10 @@ def test_run_of_job(test_id: int, job_id: int, at_us: int) -> str:
         word=word,
         source=SOURCES.get(run.failure_source, run.failure_source),
         histograms=histograms,
+        waterfalls=run_views.waterfalls(contract.kind(test.kind), run.metrics, run.children),
+        way=way,
+        length=length,
+        courses=courses,
         detail=json.dumps(detail, indent=2, ensure_ascii=False) if detail else "",
     )
 

@@ -1,4 +1,4 @@
-"""The part of a test's form that says when: fields, and the next due instants in plain words."""
+"""The part of a test's form that says when: fields, and the next due instants with a picture of the windows."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from flask import render_template, request
 from werkzeug.datastructures import MultiDict
 
 from controller.checking import Checker
 from controller.planning.asking import FIELDS, read_schedule, schedule_of_values
-from controller.store.queries import tests
 from controller.store.queries.tests import TestRecord
 from streamswarm import windows, zones
-from streamswarm.contract import Problem
 from streamswarm.values import shown_number
 from streamswarm.windows import Window, shown_minute
 from streamswarm.zones import from_microseconds, to_microseconds
-from web.auth import requires
-from web.database import transaction
-from web.pages.blueprint import blueprint
 from web.pages.entity_form import number
 
 #: Instants that the preview shows.
@@ -42,14 +36,30 @@ class WindowRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Day:
+    """A day of the week with the hours in which windows are open, in minutes after midnight."""
+
+    name: str
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def words(self) -> str:
+        """The hours as clocks show them."""
+        hours = (f"{shown_minute(start)} to {shown_minute(end)}" for start, end in self.spans)
+        return ", ".join(hours) or "closed"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preview:
     """What a schedule comes to."""
 
     #: The next due instants, by the clocks of the test's zone.
     instants: tuple[dt.datetime, ...]
     zone: str
-    #: What is wrong; nothing is shown then.
-    problems: tuple[Problem, ...] = ()
+    #: When the windows are open, day by day; empty without windows.
+    week: tuple[Day, ...] = ()
+    #: The checked fields; None while something is wrong.
+    checked: Mapping[str, Any] | None = None
 
 
 def blank() -> dict[str, Any]:
@@ -101,14 +111,15 @@ def submitted(form: MultiDict[str, str]) -> dict[str, Any]:
     }
 
 
-def preview(values: Mapping[str, Any], *, created_at: dt.datetime, now: dt.datetime) -> Preview:
-    """Return the next due instants of a schedule as it was typed; runs are counted from `created_at` without a start."""
-    checker = Checker(values, FIELDS)
+def preview(values: Mapping[str, Any], *, repeat: str, created_at: dt.datetime, now: dt.datetime) -> Preview:
+    """Return the next due instants of a schedule as it was typed; runs are counted from `created_at` without a start.
+
+    `repeat` is the chosen way to repeat: `interval`, `cron` or `once`.
+    """
+    checker = Checker({name: values[name] for name in FIELDS}, FIELDS)
     checked = read_schedule(checker, {}, now=now)
-    if request.args.get("repeat") == "cron" and not checked["cron"]:
-        checker.add("cron", "is missing")
-    if checker.problems:
-        return Preview(instants=(), zone="", problems=tuple(checker.problems))
+    if checker.problems or (repeat == "cron" and not checked["cron"]):
+        return Preview(instants=(), zone="")
     schedule = schedule_of_values(checked, created_at=created_at)
     origin_us = to_microseconds(checked["starts_at"] or created_at)
     counted = replace(schedule, starts_us=origin_us, ends_us=None)
@@ -121,21 +132,28 @@ def preview(values: Mapping[str, Any], *, created_at: dt.datetime, now: dt.datet
             from_microseconds(due).astimezone(zone) for due in found if last_us is None or due < last_us
         ),
         zone=checked["zone"],
+        week=week_of(windows.read(checked["windows"])),
+        checked=checked,
     )
 
 
-@blueprint.get("/tests/preview")
-@requires("operator")
-def test_preview() -> str:
-    """Draw the next due instants of the schedule that stands in the form."""
-    now = dt.datetime.now(dt.UTC)
-    test_id = request.args.get("test", type=int)
-    created_at = now
-    if test_id is not None:
-        with transaction() as session:
-            created_at = tests.get(session, test_id).created_at
-    shown = preview(submitted(request.args), created_at=created_at, now=now)
-    return render_template("tests/preview.html", preview=shown)
+def week_of(hours: tuple[Window, ...]) -> tuple[Day, ...]:
+    """Return the days from Monday on, each with the hours that are open; a window past midnight is on two days."""
+    if not hours:
+        return ()
+    spans: list[list[tuple[int, int]]] = [[] for _ in windows.DAYS]
+    for window in hours:
+        for day in window.days:
+            if window.to_min > window.from_min:
+                spans[day - 1].append((window.from_min, window.to_min))
+            else:
+                spans[day - 1].append((window.from_min, windows.MINUTES_OF_DAY))
+                if window.to_min:
+                    spans[day % 7].append((0, window.to_min))
+    return tuple(
+        Day(name=name.capitalize(), spans=tuple(sorted(found)))
+        for name, found in zip(windows.DAYS, spans, strict=True)
+    )
 
 
 def _rows(hours: tuple[Window, ...]) -> tuple[WindowRow, ...]:

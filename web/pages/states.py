@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.planning.schedule import LONGEST_PHASE_US
 from controller.store.queries.results import ResultRecord
 from controller.store.queries.tests import TestRecord
 from controller.store.queries.workers import WorkerRecord
 from streamswarm import contract
-from streamswarm.zones import to_microseconds
+from streamswarm.zones import from_microseconds, to_microseconds
 
 #: Icons of states: shape tells them apart where colour does not.
 ICONS = {
@@ -95,6 +95,21 @@ def test_look(test: TestRecord, runs: Sequence[ResultRecord], now: dt.datetime) 
     return TestLook(state=state, word=word, last_at=last_at, value=value, measured=len(values))
 
 
+def test_progress(test: TestRecord, now: dt.datetime) -> float | None:
+    """Return how much of a test that ends is over, 0 to 1; None for one that has no end, or runs once."""
+    begin, end = test.starts_at or test.created_at, test.ends_at
+    if test.repeats and test.max_runs is not None:
+        counted = replace(test.schedule, starts_us=to_microseconds(begin), ends_us=None)
+        last_us = counted.end_after(test.max_runs)
+        if last_us is not None:
+            last = from_microseconds(last_us)
+            end = last if end is None else min(end, last)
+    if end is None or end <= begin or not test.repeats:
+        return None
+    return min(1.0, max(0.0, (now - begin) / (end - begin)))
+
+
+test_progress.__test__ = False  # type: ignore[attr-defined]  # a function of the product, not a test
 test_look.__test__ = False  # type: ignore[attr-defined]  # a function of the product, not a test
 
 

@@ -20,10 +20,10 @@ from streamswarm import contract
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
-from web.pages.charts import MOST_LINES, RANGES, chart_groups
+from web.pages.charts import MOST_LINES, RANGES, chart_groups, line_label, only_asked
 from web.pages.context import actor, list_template
 from web.pages.rows import choices, sections
-from web.pages.states import SOURCES, run_state, test_look
+from web.pages.states import SOURCES, run_state, test_look, test_progress
 from web.pages.tests_rows import latest_of, read_rows
 
 _LATEST = 15
@@ -50,13 +50,14 @@ def tests_page() -> str:
             paused=paused,
             origin=origin,
             made_for_run=made,
+            sort=request.args.get("sort", ""),
             limit=50,
             cursor=request.args.get("cursor") or None,
         )
         rows = read_rows(session, page.items, trends=True)
     filters: dict[str, Any] = {
         name: request.args[name]
-        for name in ("q", "kind", "paused", "made", "origin")
+        for name in ("q", "kind", "paused", "made", "origin", "sort")
         if request.args.get(name)
     }
     return render_template(
@@ -74,10 +75,14 @@ def tests_page() -> str:
 def test(test_id: int) -> str:
     """Show one test with its charts."""
     latest = _latest(test_id)
+    pair = {name: request.args[name] for name in ("worker", "destination") if request.args.get(name)}
     with transaction() as session:
-        lines = results.drawn_lines(session, test_id) if latest["kind"].children else ()
+        lines = only_asked(results.drawn_lines(session, test_id)) if latest["kind"].children or pair else ()
     return render_template(
         "tests/page.html",
+        pair=pair,
+        pair_label=line_label(lines[0]) if pair and lines else "",
+        line_count=len(lines) if pair else latest["test"].jobs,
         groups=chart_groups(latest["kind"]),
         sections=sections(latest["kind"]),
         choices=choices(lines),
@@ -129,6 +134,30 @@ def test_run(test_id: int) -> Response:
     return _back(test_id)
 
 
+@blueprint.post("/tests/<int:test_id>/stop")
+@requires("operator")
+def test_stop(test_id: int) -> Response:
+    """End a test now."""
+    try:
+        with transaction() as session:
+            found = commands.stop(session, test_id, actor=actor())
+    except ConflictError as error:
+        flash(f"{error.message}: {error.mend}.", "failed")
+        return _back(test_id)
+    flash(f"{found.name} is stopped; it keeps its results.", "success")
+    return _back(test_id)
+
+
+@blueprint.post("/tests/<int:test_id>/restart")
+@requires("operator")
+def test_restart(test_id: int) -> Response:
+    """Have a test run again from now on."""
+    with transaction() as session:
+        found = commands.restart(session, test_id, actor=actor())
+    flash(f"{found.name} runs again from now on.", "success")
+    return _back(test_id)
+
+
 @blueprint.post("/tests/<int:test_id>/delete")
 @requires("operator")
 def test_delete(test_id: int) -> Response:
@@ -156,6 +185,8 @@ def _latest(test_id: int) -> dict[str, Any]:
         run_failed = failed_request(session, test_id)
     return {
         "test": found,
+        "over": found.state(now) == "ended",
+        "progress": test_progress(found, now),
         "kind": kind,
         "look": test_look(found, latest, now),
         "skips": skips,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from controller.errors import ConflictError
 from controller.store.commands import tests as commands
-from controller.store.queries import destinations, tests, workers
+from controller.store.queries import destinations, previews, tests, workers
 from controller.store.queries.tests import TestRecord
 from streamswarm import contract
 from streamswarm.contract import InvalidInputError, Kind, Problem
@@ -41,12 +42,17 @@ _LABELS = {
     "recurrence": "Each run",
 }
 _MOST_CHOICES = 500
+#: So much of a name is kept where a copy is made of it.
+_LONGEST_NAME = 90
 
 
 @blueprint.get("/tests/new")
 @requires("operator")
 def test_new() -> str:
-    """Show the form of a new test; the query may choose kind and destination."""
+    """Show the form of a new test; the query may choose kind and destination, or a test to be `like`."""
+    pattern = request.args.get("like", type=int)
+    if pattern is not None:
+        return _draw_copy(pattern)
     kind = _kind(request.args.get("kind", ""))
     values = {
         "kind": kind.name,
@@ -71,6 +77,33 @@ def test_fields() -> str:
         fields=parameter_fields(kind),
         choices=_destinations(kind),
     )
+
+
+@blueprint.post("/tests/preview")
+@requires("operator")
+def test_preview() -> str:
+    """Draw what the test in the form would come to: when it is due, its jobs and their load."""
+    now = dt.datetime.now(dt.UTC)
+    test_id = request.args.get("test", type=int)
+    kind = _kind(request.form.get("kind", ""))
+    asked = _submitted(kind)
+    load = None
+    with transaction() as session:
+        created_at = now if test_id is None else tests.get(session, test_id).created_at
+        shown = schedule_form.preview(
+            asked, repeat=request.form.get("repeat", ""), created_at=created_at, now=now
+        )
+        if shown.checked is not None:
+            load = previews.load(
+                session,
+                kind.name,
+                shown.checked,
+                destinations=[one for one in asked["destinations"] if isinstance(one, int)],
+                selection=asked["selection"],
+                created_at=created_at,
+                now=now,
+            )
+    return render_template("tests/preview.html", preview=shown, load=load)
 
 
 @blueprint.post("/tests/new")
@@ -111,6 +144,16 @@ def test_update(test_id: int) -> Response | tuple[str, int]:
         return _draw(kind, _typed(), found, problems=problems_of(error), version=seen), 422
     flash("Saved; workers take the change over within seconds.", "success")
     return redirect(url_for("pages.test", test_id=test_id))
+
+
+def _draw_copy(test_id: int) -> str:
+    """Draw the form of a new test, filled from another one."""
+    with transaction() as session:
+        found = tests.get(session, test_id)
+    values = {**_stored(found), "name": f"{found.name[:_LONGEST_NAME]} (copy)", "spec": found.spec}
+    if found.ends_at is not None and found.ends_at <= dt.datetime.now(dt.UTC):
+        values |= {"starts_at": "", "ends_at": ""}
+    return _draw(contract.kind(found.kind), values, None)
 
 
 def _draw(

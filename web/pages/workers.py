@@ -32,14 +32,15 @@ _LOCAL = "localhost"
 def workers_page() -> str:
     """List workers; a fragment answers a search or the end of the list."""
     search = request.args.get("q", "").strip()
-    cursor = request.args.get("cursor") or None
+    cursor, sort = request.args.get("cursor") or None, request.args.get("sort", "")
     with transaction() as session:
-        page = workers.find(session, search=search, limit=50, cursor=cursor)
+        page = workers.find(session, search=search, sort=sort, limit=50, cursor=cursor)
     rows = [(worker, *worker_state(worker)) for worker in page.items]
     return render_template(
         list_template("workers"),
         rows=rows,
         search=search,
+        sort=sort,
         next_cursor=page.next_cursor,
         kinds=contract.kinds(),
     )

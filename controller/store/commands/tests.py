@@ -75,6 +75,32 @@ def resume(session: Session, test_id: int, *, actor: Actor) -> TestRecord:
     return _set_paused(session, test_id, False, actor)
 
 
+def stop(session: Session, test_id: int, *, actor: Actor) -> TestRecord:
+    """End a test now; stopping one that is over changes nothing. Raises ConflictError before its start."""
+    entity = _locked(session, test_id)
+    now: dt.datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    if entity.ends_at is not None and entity.ends_at <= now:
+        return _read(session, entity)
+    if entity.starts_at is not None and entity.starts_at >= now:
+        raise ConflictError(
+            f"the test `{shown(entity.name)}` has not begun", mend="pause it, or give it an earlier start"
+        )
+    entity.ends_at = now
+    return _changed(session, entity, actor, "test.stop", {"name": entity.name})
+
+
+def restart(session: Session, test_id: int, *, actor: Actor) -> TestRecord:
+    """Have a test run again from now on: without its end and not paused; its runs are counted anew."""
+    entity = _locked(session, test_id)
+    now: dt.datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    entity.ends_at, entity.paused = None, False
+    # A test that repeats for ever keeps its grid of instants; where a start was given, or counts, it is now.
+    repeats_for_ever = (entity.interval_s is not None or entity.cron) and entity.max_runs is None
+    if entity.starts_at is not None or not repeats_for_ever:
+        entity.starts_at = now
+    return _changed(session, entity, actor, "test.restart", {"name": entity.name})
+
+
 def run_now(session: Session, test_id: int, *, actor: Actor) -> dt.datetime:
     """Have a test run once, beside its schedule; returns the instant for which the runs are due."""
     entity = _locked(session, test_id)

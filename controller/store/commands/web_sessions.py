@@ -11,7 +11,7 @@ import hashlib
 import secrets
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from controller.store.entities import User, WebSession
@@ -33,11 +33,11 @@ def begin(session: Session, user_id: int) -> str:
 
 
 def resume(
-    session: Session, session_id: str, *, idle: dt.timedelta | None, active: bool
+    session: Session, session_id: str, *, idle: ColumnElement[float], active: bool
 ) -> UserRecord | None:
     """Return the user of a session that goes on, None when it has ended or never was.
 
-    `idle` is how long it may go without activity, None for any time; `active` notes that this is activity.
+    `idle` is how many minutes it may go without activity, 0 for any time; `active` notes that this is activity.
     """
     row = session.execute(
         select(User, WebSession.seen_at < func.now() - _NOTED)
@@ -56,7 +56,7 @@ def resume(
 
 
 def generations(
-    session: Session, session_ids: Collection[str], *, idle: dt.timedelta | None
+    session: Session, session_ids: Collection[str], *, idle: ColumnElement[float]
 ) -> dict[str, int]:
     """Return the session generation of the user of each of these sessions that goes on; is no activity."""
     by_hash = {_hash(session_id): session_id for session_id in session_ids}
@@ -77,16 +77,15 @@ def end(session: Session, session_id: str) -> None:
     )
 
 
-def _goes_on(idle: dt.timedelta | None) -> list[ColumnElement[bool]]:
+def _goes_on(idle: ColumnElement[float]) -> list[ColumnElement[bool]]:
     """What holds of a session that has not ended, and of its user."""
-    conditions = [
+    length = func.make_interval(0, 0, 0, 0, 0, 0, idle * 60.0)
+    return [
         WebSession.ended_at.is_(None),
         WebSession.created_at > func.now() - LIFE,
         User.active.is_(True),
+        or_(idle == 0, WebSession.seen_at > func.now() - length),
     ]
-    if idle is not None:
-        conditions.append(WebSession.seen_at > func.now() - idle)
-    return conditions
 
 
 def _hash(session_id: str) -> bytes:

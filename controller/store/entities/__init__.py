@@ -8,7 +8,15 @@ from controller.store.entities.base import Base
 from controller.store.entities.diagnosis import DiagnosisSeason, DiagnosisState
 from controller.store.entities.jobs import Backlog, Job, JobVersion, Mark, OverdueJob, Quarantine
 from controller.store.entities.operations import Operation, OperationEvent, OperationHost
-from controller.store.entities.people import ApiToken, AuditEntry, LoginAttempt, LoginLink, User, WebSession
+from controller.store.entities.people import (
+    ApiToken,
+    AuditEntry,
+    LoginAttempt,
+    LoginLink,
+    RunTimeSetting,
+    User,
+    WebSession,
+)
 from controller.store.entities.reports import Report
 from controller.store.entities.tests import Destination, Test, test_destinations
 from controller.store.entities.upkeep import (
@@ -58,6 +66,7 @@ __all__ = [
     "Report",
     "RewrittenPartition",
     "RollupFrontier",
+    "RunTimeSetting",
     "Test",
     "TrustedRoot",
     "UpkeepClock",

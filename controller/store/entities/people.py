@@ -31,6 +31,10 @@ class User(Base):
     session_generation: Mapped[int] = mapped_column(Integer, server_default="1")
     created_at: Mapped[dt.datetime] = now_column()
     last_login_at: Mapped[dt.datetime | None]
+    #: IANA name of the zone in which instants are shown; empty is the browser's.
+    zone: Mapped[str] = mapped_column(server_default="")
+    #: How numbers are written; empty is the usual form.
+    number_form: Mapped[str] = mapped_column(server_default="")
 
 
 class LoginAttempt(Base):
@@ -112,3 +116,14 @@ class AuditEntry(Base):
     object_type: Mapped[str] = mapped_column(server_default="")
     object_id: Mapped[str] = mapped_column(server_default="")
     detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+
+
+class RunTimeSetting(Base):
+    """A setting that was changed while everything runs; what has no row has its default."""
+
+    __tablename__ = "run_time_settings"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+    changed_at: Mapped[dt.datetime] = now_column()
+    changed_by: Mapped[str]

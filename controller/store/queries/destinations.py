@@ -6,13 +6,20 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
 from controller.store.entities import Destination, Test, test_destinations
 from controller.store.prepared import Asker, Prepared
-from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
+from controller.store.queries.paging import DEFAULT_LIMIT, Order, Page, asked_order, ordered
+
+#: By name unless asked otherwise.
+ORDERS = {
+    "name": Order(keys=(func.lower(Destination.name), Destination.id), types=(str, int)),
+    "address": Order(keys=(Destination.address, Destination.id), types=(str, int)),
+    "newest": Order(keys=(Destination.id,), types=(int,), descending=True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +53,17 @@ def find(
     *,
     search: str = "",
     tag: str = "",
+    sort: str = "",
     limit: int = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> Page[DestinationRecord]:
-    """Return destinations by name; `search` looks into name, address and description."""
-    order = tuple_(func.lower(Destination.name), Destination.id)
-    query = _select().order_by(func.lower(Destination.name), Destination.id).limit(limit + 1)
+    """Return destinations by name, or as `sort` of `ORDERS` says; `search` looks into name, address and description."""
+    query = _select()
     if search:
         query = query.where(contains(search, Destination.name, Destination.address, Destination.description))
     if tag:
         query = query.where(Destination.tags.contains([tag]))
-    if cursor:
-        query = query.where(order > decode_cursor(cursor, str, int))
-    return page_of(
-        session.execute(query).all(), limit, _record, lambda row: encode_cursor(row.lowered, row.id)
-    )
+    return ordered(session, query, asked_order(ORDERS, sort), limit=limit, cursor=cursor, make=_record)
 
 
 def contains(search: str, *columns: Any) -> ColumnElement[bool]:
@@ -76,9 +79,9 @@ def _select() -> Select[Any]:
         .correlate(Destination)
         .scalar_subquery()
     )
-    return select(
-        *Destination.__table__.columns, users.label("tests"), func.lower(Destination.name).label("lowered")
-    ).where(Destination.deleted_at.is_(None))
+    return select(*Destination.__table__.columns, users.label("tests")).where(
+        Destination.deleted_at.is_(None)
+    )
 
 
 _ONE = Prepared(_select().where(Destination.id == bindparam("destination")))

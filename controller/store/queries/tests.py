@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
@@ -16,11 +16,17 @@ from controller.planning.asking import Recurrence, schedule_of_values
 from controller.planning.schedule import ONE_SHOT_GRACE
 from controller.store.entities import Job, Test, Worker, test_destinations
 from controller.store.queries.destinations import contains
-from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
+from controller.store.queries.paging import DEFAULT_LIMIT, Order, Page, asked_order, ordered
 from controller.store.queries.workers import is_drained
 from streamswarm.schedules import Schedule
 
 TestState = Literal["active", "paused", "waiting", "ended"]
+#: By name unless asked otherwise.
+ORDERS = {
+    "name": Order(keys=(func.lower(Test.name), Test.id), types=(str, int)),
+    "kind": Order(keys=(Test.kind, func.lower(Test.name), Test.id), types=(str, str, int)),
+    "newest": Order(keys=(Test.id,), types=(int,), descending=True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,15 +128,15 @@ def find(
     paused: bool | None = None,
     origin: int | None = None,
     made_for_run: bool | None = None,
+    sort: str = "",
     limit: int = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> Page[TestRecord]:
-    """Return tests by name; `search` looks into name and description.
+    """Return tests by name, or as `sort` of `ORDERS` says; `search` looks into name and description.
 
     `made_for_run` tells those that another test has made for one of its runs from those that somebody has made.
     """
-    order = tuple_(func.lower(Test.name), Test.id)
-    query = _select().order_by(func.lower(Test.name), Test.id).limit(limit + 1)
+    query = _select()
     if search:
         query = query.where(contains(search, Test.name, Test.description))
     if kind:
@@ -145,11 +151,7 @@ def find(
         query = query.where(is_made_for_run() if made_for_run else ~is_made_for_run())
     if paused is not None:
         query = query.where(Test.paused.is_(paused))
-    if cursor:
-        query = query.where(order > decode_cursor(cursor, str, int))
-    return page_of(
-        session.execute(query).all(), limit, _record, lambda row: encode_cursor(row.lowered, row[0].id)
-    )
+    return ordered(session, query, asked_order(ORDERS, sort), limit=limit, cursor=cursor, make=_record)
 
 
 def using_destination(
@@ -222,7 +224,6 @@ def _select() -> Select[Any]:
         jobs.scalar_subquery().label("jobs"),
         drained.scalar_subquery().label("jobs_drained"),
         _is_finished().label("finished"),
-        func.lower(Test.name).label("lowered"),
     ).where(Test.deleted_at.is_(None))
 
 

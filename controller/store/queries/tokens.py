@@ -52,9 +52,12 @@ _COLUMNS: Sequence[Any] = (
 _NAMES = tuple(field.name for field in fields(TokenRecord))
 
 
-def get(session: Session, token_id: int) -> TokenRecord:
-    """Return one token or raise NotFoundError."""
-    row = session.execute(selected().where(ApiToken.id == token_id)).one_or_none()
+def get(session: Session, token_id: int, *, user_id: int | None = None) -> TokenRecord:
+    """Return one token or raise NotFoundError; with `user_id`, those of other users do not exist."""
+    query = selected().where(ApiToken.id == token_id)
+    if user_id is not None:
+        query = query.where(ApiToken.user_id == user_id)
+    row = session.execute(query).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no token {token_id}", mend="list the tokens")
     return record(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +12,17 @@ from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
 from controller.store.entities import User
+from controller.store.queries.destinations import contains
 
 Role = Literal["viewer", "operator", "admin"]
 
+#: Forms in which numbers are written: what sets thousands apart, and what stands before decimals.
+NUMBER_FORMS: Mapping[str, tuple[str, str]] = {
+    "": ("\N{NARROW NO-BREAK SPACE}", "."),
+    "space_comma": ("\N{NARROW NO-BREAK SPACE}", ","),
+    "comma_point": (",", "."),
+    "point_comma": (".", ","),
+}
 #: From the least to the most; each may do all that those before it may.
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")
 
@@ -31,6 +40,10 @@ class UserRecord:
     session_generation: int
     created_at: dt.datetime
     last_login_at: dt.datetime | None
+    #: IANA name of the zone in which instants are shown to the user; empty is the browser's.
+    zone: str = ""
+    #: One of `NUMBER_FORMS`.
+    number_form: str = ""
 
 
 def get(session: Session, user_id: int) -> UserRecord:
@@ -47,9 +60,12 @@ def by_name(session: Session, name: str) -> UserRecord | None:
     return None if entity is None else record(entity)
 
 
-def find(session: Session) -> tuple[UserRecord, ...]:
-    """Return all users by name."""
-    return tuple(record(entity) for entity in session.scalars(select(User).order_by(func.lower(User.name))))
+def find(session: Session, *, search: str = "") -> tuple[UserRecord, ...]:
+    """Return users by name; `search` looks into name and e-mail address."""
+    query = select(User).order_by(func.lower(User.name))
+    if search:
+        query = query.where(contains(search, User.name, User.email))
+    return tuple(record(entity) for entity in session.scalars(query))
 
 
 def allows(role: str, needed: str) -> bool:
@@ -74,4 +90,6 @@ def record(entity: User) -> UserRecord:
         session_generation=entity.session_generation,
         created_at=entity.created_at,
         last_login_at=entity.last_login_at,
+        zone=entity.zone,
+        number_form=entity.number_form,
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlalchemy.orm import Session
 
 from controller.errors import NotFoundError
@@ -25,12 +25,31 @@ from controller.store.entities import (
 )
 from controller.store.health import BACKLOG, PATIENCE, STALE_S, is_clock_off
 from controller.store.queries.destinations import contains
-from controller.store.queries.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_of
+from controller.store.queries.paging import DEFAULT_LIMIT, Order, Page, asked_order, ordered
 
 #: A process whose heartbeat is older than this is taken for dead.
 FRESH = dt.timedelta(seconds=STALE_S)
 
 WorkerState = Literal["connected", "offline", "drained", "pending", "revoked"]
+
+
+def _uuid(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return uuid.UUID(int=0)
+
+
+def _read(keys: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (*keys[:-1], _uuid(keys[-1]))
+
+
+#: By name unless asked otherwise.
+ORDERS = {
+    "name": Order(keys=(func.lower(Worker.name), Worker.id), types=(str, str), read=_read),
+    "site": Order(keys=(Worker.site, func.lower(Worker.name), Worker.id), types=(str, str, str), read=_read),
+    "host": Order(keys=(func.lower(Worker.host_name), Worker.id), types=(str, str), read=_read),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +135,12 @@ def find(
     site: str = "",
     label: tuple[str, str] | None = None,
     connected: bool | None = None,
+    sort: str = "",
     limit: int = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> Page[WorkerRecord]:
-    """Return workers by name; `search` looks into name, host and site."""
-    order = tuple_(func.lower(Worker.name), Worker.id)
-    query = _select().order_by(func.lower(Worker.name), Worker.id).limit(limit + 1)
+    """Return workers by name, or as `sort` of `ORDERS` says; `search` looks into name, host and site."""
+    query = _select()
     if search:
         query = query.where(contains(search, Worker.name, Worker.host_name, Worker.site))
     if site:
@@ -130,12 +149,7 @@ def find(
         query = query.where(Worker.labels.contains({label[0]: label[1]}))
     if connected is not None:
         query = query.where(is_connected() if connected else ~is_connected())
-    if cursor:
-        name, worker_id = decode_cursor(cursor, str, str)
-        query = query.where(order > (name, _uuid(worker_id)))
-    return page_of(
-        session.execute(query).all(), limit, _record, lambda row: encode_cursor(row.lowered, str(row[0].id))
-    )
+    return ordered(session, query, asked_order(ORDERS, sort), limit=limit, cursor=cursor, make=_record)
 
 
 def releases_of(session: Session, worker_id: uuid.UUID) -> tuple[ReleaseRecord, ...]:
@@ -183,13 +197,6 @@ def spool_stuck_since() -> ColumnElement[dt.datetime | None]:
     )
 
 
-def _uuid(text: str) -> uuid.UUID:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return uuid.UUID(int=0)
-
-
 def _select() -> Select[Any]:
     jobs = (
         select(func.count())
@@ -224,7 +231,6 @@ def _select() -> Select[Any]:
         drained_at.label("drained_at"),
         drained_by.label("drained_by"),
         spool_stuck_since().label("stuck_since"),
-        func.lower(Worker.name).label("lowered"),
     ).where(Worker.deleted_at.is_(None))
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 
 from controller.errors import ConfigurationError
-from controller.settings import Settings, split_address
+from controller.settings import Settings, named, split_address
 
 REFERENCE = Path(__file__).parents[3] / "docs/reference/settings.md"
 
@@ -146,7 +145,7 @@ def test_development_mode_is_refused_where_others_get_in(name: str, value: str) 
 def test_every_setting_is_documented() -> None:
     """The reference page has a row for each setting, and for nothing else."""
     rows = {line.split("`")[1] for line in REFERENCE.read_text().splitlines() if line.startswith("| `")}
-    assert rows == {field.name for field in dataclasses.fields(Settings)}
+    assert rows == {field.name for field in named()}
 
 
 @pytest.mark.parametrize(

@@ -54,3 +54,17 @@ def test_only_a_path_is_shown_hop_by_hop_from_the_beginning() -> None:
     assert [section.open for section in sections(contract.kind("traceroute"))] == [True]
     assert [section.open for section in sections(contract.kind("qos"))] == [True, False]
     assert [section.open for section in sections(contract.kind("system"))] == [False, False]
+
+
+def test_a_spread_is_found_by_the_names_of_its_metrics() -> None:
+    """Smallest, middle, and what lies above it from the largest down; loss is the kind's."""
+    first = chart_groups(contract.kind("ping"))[0]
+    assert first.smoke == {
+        "low": "rtt_min_ms",
+        "center": "rtt_median_ms",
+        "tops": ["rtt_max_ms", "rtt_p99_ms", "rtt_p95_ms", "rtt_p90_ms"],
+        "loss": "loss_pct",
+    }
+    assert [group.smoke for group in chart_groups(contract.kind("system"))] == [None] * len(
+        chart_groups(contract.kind("system"))
+    )

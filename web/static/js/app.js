@@ -67,6 +67,13 @@
     for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
   });
 
+  // The tick in a list's head ticks all rows that are there.
+  document.addEventListener("change", (event) => {
+    const all = event.target.closest("[data-tick-all]");
+    if (!all) return;
+    for (const one of all.closest("table").querySelectorAll("[data-tick]")) one.checked = all.checked;
+  });
+
   // A list of ticks that a text field narrows.
   document.addEventListener("input", (event) => {
     const box = event.target.closest("[data-narrows]");
@@ -79,20 +86,33 @@
 
   // Instants typed in the browser's zone are sent in UTC; instants from the server are shown in the browser's zone.
   const two = (number) => String(number).padStart(2, "0");
-  const localText = (instant) =>
-    `${instant.getFullYear()}-${two(instant.getMonth() + 1)}-${two(instant.getDate())}` +
-    `T${two(instant.getHours())}:${two(instant.getMinutes())}:${two(instant.getSeconds())}`;
+  const zone = document.documentElement.dataset.inZone || undefined;
+  const reader = new Intl.DateTimeFormat("en-GB", {
+    timeZone: zone, hourCycle: "h23", year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+  });
+  // What the clocks of the user's zone show at an instant, as a field of date and time has it.
+  const localText = (instant) => {
+    const part = Object.fromEntries(reader.formatToParts(instant).map(({ type, value }) => [type, value]));
+    return `${part.year.padStart(4, "0")}-${part.month}-${part.day}T${part.hour}:${part.minute}:${part.second}`;
+  };
+  // The instant at which they show it; looked for twice, for the offset may be another one there.
+  const instantOf = (text) => {
+    const shown = Date.parse(`${text.length === 16 ? `${text}:00` : text}Z`);
+    let found = shown;
+    for (let round = 0; round < 2; round += 1) found = shown - (Date.parse(`${localText(new Date(found))}Z`) - found);
+    return new Date(found);
+  };
   for (const shown of document.querySelectorAll("input[data-instant]")) {
     const sent = document.getElementById(shown.dataset.instant);
     const known = new Date(sent.value);
     if (sent.value && !Number.isNaN(known.getTime())) shown.value = localText(known);
     shown.addEventListener("change", () => {
-      const typed = new Date(shown.value);
+      const typed = instantOf(shown.value);
       sent.value = shown.value && !Number.isNaN(typed.getTime()) ? typed.toISOString() : shown.value;
     });
   }
   for (const place of document.querySelectorAll("[data-zone]")) {
-    place.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone || "local time";
+    place.textContent = zone || Intl.DateTimeFormat().resolvedOptions().timeZone || "local time";
   }
 
   const SPACE = "\u00a0";

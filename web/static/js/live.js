@@ -24,6 +24,8 @@
 
   // Parts of the page that are drawn by the server again, each at most every `data-live-every` seconds.
   const waiting = new WeakMap();
+  // What somebody is at: far down in a list, or with rows ticked.
+  const inUse = (part) => part.querySelector("[data-more], [data-tick]:checked") !== null;
   const refresh = (part) => {
     if (waiting.get(part)) return;
     const every = Number(part.dataset.liveEvery || 2) * 1000;
@@ -32,11 +34,15 @@
     waiting.set(part, true);
     setTimeout(() => {
       waiting.delete(part);
-      if (!part.isConnected || document.hidden || part.querySelector("[data-more]")) return;
+      if (!part.isConnected || document.hidden || inUse(part)) return;
       part.dataset.liveLast = String(Date.now());
       part.dispatchEvent(new CustomEvent("live"));
     }, due);
   };
+  // What was asked for before somebody ticked a row would take the tick away.
+  document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    if (detail.requestConfig.triggeringEvent?.type === "live" && inUse(detail.target)) detail.shouldSwap = false;
+  });
   const concerns = (part, tests) => {
     if (!tests || !part.dataset.liveTest) return true;
     return tests.includes(Number(part.dataset.liveTest));

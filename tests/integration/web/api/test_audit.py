@@ -38,6 +38,8 @@ CALLS = {
     "pause_test": Call("POST", "/tests/{test}/pause", None, "test.pause"),
     "resume_test": Call("POST", "/tests/{test}/resume", None, "test.resume"),
     "run_test": Call("POST", "/tests/{test}/run", None, "test.run"),
+    "stop_test": Call("POST", "/tests/{test}/stop", None, "test.stop"),
+    "restart_test": Call("POST", "/tests/{test}/restart", None, "test.restart"),
     "create_report": Call("POST", "/reports", {"tests": ["{test}"], "last": "1h"}, "report.create"),
     "delete_report": Call("DELETE", "/reports/{report}", None, "report.delete"),
     "create_user": Call("POST", "/users", {"name": "eve", "password": "Zq7-secret-eve"}, "user.create"),
@@ -58,6 +60,7 @@ CALLS = {
         "POST", "/operations/{begun}/finish", {"version": "{version}", "state": "succeeded"}, "operation.finish"
     ),
     "cancel_operation": Call("POST", "/operations/{asked}/cancel", None, "operation.cancel"),
+    "update_settings": Call("PATCH", "/settings", {"enrolment_token_minutes": 30}, "settings.update"),
     "update_worker": Call("PATCH", "/workers/{worker}", {"site": "oslo"}, "worker.update"),
     "note_drained_worker": Call("POST", "/workers/{worker}/drained", None, "worker.drained"),
     "note_resumed_worker": Call("POST", "/workers/{worker}/resumed", None, "worker.resumed"),
@@ -69,6 +72,7 @@ CALLS = {
 }  # fmt: skip
 #: Those that a token may not make.
 PERSONAL = {
+    "change_own_preferences": Call("PATCH", "/me", {"zone": "Asia/Kathmandu"}, "user.prefer"),
     "change_own_password": Call(
         "POST", "/me/password", {"old_password": PASSWORD, "new_password": "Zq7-secret-own"}, "user.change_password"
     ),
@@ -148,10 +152,10 @@ def test_changes_of_oneself_are_written_down(
 ) -> None:
     """With the user's own name."""
     make_user("ada")
-    passwords = {"change_own_password": PASSWORD, "end_own_sessions": "Zq7-secret-own"}
     for name, call in PERSONAL.items():
         client = app.test_client()
-        assert log_in(client, "ada", passwords[name]).status_code == 302
+        password = "Zq7-secret-own" if name == "end_own_sessions" else PASSWORD
+        assert log_in(client, "ada", password).status_code == 302
         headers = {"X-CSRFToken": csrf_of(client, "/")}
         answer = client.open(f"/api/v1{call.path}", method=call.method, json=call.body or {}, headers=headers)
         assert answer.status_code == 204, answer.json

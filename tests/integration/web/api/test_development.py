@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 from sqlalchemy import Engine, text
-from support.clients import Api, csrf_of
+from support.clients import NOTHING_CHOSEN, Api, csrf_of
 
 from controller.errors import ConfigurationError
 from controller.settings import Settings
@@ -35,7 +35,12 @@ def test_whoever_is_on_this_machine_is_the_first_administrator(app: Flask, engin
     assert page.status_code == 200
     assert BANNER in page.get_data(as_text=True)
     assert client.get("/login").headers["Location"] == "/"
-    assert client.get("/api/v1/me").json == {"name": "ada", "role": "admin", "by_token": False}
+    assert client.get("/api/v1/me").json == {
+        "name": "ada",
+        "role": "admin",
+        "by_token": False,
+        **NOTHING_CHOSEN,
+    }
     body = {"name": "a", "address": "192.0.2.1"}
     assert client.post("/api/v1/destinations", json=body).status_code == 400
     headers = {"X-CSRFToken": csrf_of(client, "/")}

@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
-from support.clients import PASSWORD, csrf_of, log_in
+from support.clients import NOTHING_CHOSEN, PASSWORD, csrf_of, log_in
 
 from controller.errors import ConfigurationError
 from controller.keeper.prune import prune
@@ -41,7 +41,12 @@ def test_a_user_logs_in_whatever_the_case_of_the_name_and_out_again(
     assert "HttpOnly" in cookie
     assert "SameSite=Lax" in cookie
     assert "Secure" not in cookie
-    assert client.get("/api/v1/me").json == {"name": "Ada", "role": "viewer", "by_token": False}
+    assert client.get("/api/v1/me").json == {
+        "name": "Ada",
+        "role": "viewer",
+        "by_token": False,
+        **NOTHING_CHOSEN,
+    }
     assert client.post("/logout").status_code == 400
     assert is_in(client)
     assert client.post("/logout", data={"csrf_token": csrf_of(client, "/")}).status_code == 302

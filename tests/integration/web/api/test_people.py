@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from flask import Flask
 from sqlalchemy import Engine, text
-from support.clients import PASSWORD, Api, csrf_of, log_in, make_test, paths
+from support.clients import NOTHING_CHOSEN, PASSWORD, Api, csrf_of, log_in, make_test, paths
 
 from controller.settings import Settings
 
@@ -24,7 +24,7 @@ def test_tokens_are_shown_once_and_kept_as_hashes(api: Api, engine: Engine, app:
         assert bytes(rows[0].token_hash) == hashlib.sha256(token.encode()).digest()
         assert token not in str(connection.execute(text("SELECT detail FROM audit")).all())
     ci = Api(app.test_client(), token)
-    assert ci("GET", "/me").json == {"name": "CI", "role": "operator", "by_token": True}
+    assert ci("GET", "/me").json == {"name": "CI", "role": "operator", "by_token": True, **NOTHING_CHOSEN}
     listed = next(item for item in api("GET", "/tokens").json["items"] if item["name"] == "CI")
     assert listed["last_used_at"] is not None
     assert "token" not in listed
@@ -75,7 +75,8 @@ def test_users_are_looked_after_by_administrators(
     answer = api("POST", "/users", values)
     assert answer.status_code == 201
     path = f"/users/{answer.json['id']}"
-    assert set(answer.json) == {"id", "name", "email", "role", "active", "created_at", "last_login_at"}
+    known = {"id", "name", "email", "role", "active", "created_at", "last_login_at", *NOTHING_CHOSEN}
+    assert set(answer.json) == known
     assert api("POST", "/users", {**values, "name": "GRACE"}).status_code == 409
     bad = {"name": "a b", "email": "nobody", "role": "king", "password": "short", "age": 7}
     assert set(paths(api("POST", "/users", bad))) == {"name", "email", "role", "password", "age"}

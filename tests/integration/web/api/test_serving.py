@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
+from support.clients import NOTHING_CHOSEN
 from support.surroundings import free_port
 
 from controller.cli.client import Client
@@ -82,7 +83,7 @@ def test_it_serves_tells_that_it_is_alive_and_ends_in_good_order(
                 "STREAMSWARM_WEB_LISTEN": f"127.0.0.1:{port}",
             }
         )
-        assert client.get("/me") == {"name": "local", "role": "admin", "by_token": True}
+        assert client.get("/me") == {"name": "local", "role": "admin", "by_token": True, **NOTHING_CHOSEN}
         client.close()
         with engine.connect() as connection:
             row = connection.execute(text("SELECT role, stopped_at FROM processes")).one()

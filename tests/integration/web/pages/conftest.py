@@ -316,6 +316,14 @@ def open_window(
             ),
         )
         window.page.on(
+            "request",
+            lambda request: (
+                window.troubles.append(f"another host: {request.url}")
+                if not request.url.startswith((f"{address}/", "data:", "blob:"))
+                else None
+            ),
+        )
+        window.page.on(
             "response",
             lambda response: (
                 window.troubles.append(f"{response.status} {response.url}")

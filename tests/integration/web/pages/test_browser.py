@@ -282,38 +282,6 @@ def test_one_stream_serves_all_pages_of_a_browser(
     assert app.extensions["live"].streams == 1
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_pages_are_accessible(open_window: Callable[..., Any], world: dict[str, Any], scheme: str) -> None:
-    """Axe finds nothing on any page, in dark and in light."""
-    window = open_window(color_scheme=scheme)
-    found = {"/login": violations(window.open("/login"))}
-    page = window.log_in()
-    paths = [
-        "/",
-        "/tests",
-        f"/tests/{world['test']}",
-        f"/tests/{world['test']}/accounts",
-        f"/tests/{world['test']}/edit",
-        "/tests/new",
-        "/destinations",
-        f"/destinations/{world['place']}",
-        "/destinations/new",
-        "/workers",
-        f"/workers/{world['worker']}",
-        "/help/kinds",
-        "/help/kinds/ping",
-        "/help/kinds/system",
-    ]
-    for path in paths:
-        window.open(path)
-        if path == f"/tests/{world['test']}":
-            wait_for_points(page, 26)
-        page.wait_for_timeout(200)
-        found[path] = violations(page)
-    assert {path: items for path, items in found.items() if items} == {}
-    assert window.troubles == []
-
-
 def test_the_theme_is_a_choice_that_lasts(open_window: Callable[..., Any]) -> None:
     """The system's preference rules until a button is pressed; then the choice holds on every page."""
     window = open_window(color_scheme="dark")
@@ -327,24 +295,6 @@ def test_the_theme_is_a_choice_that_lasts(open_window: Callable[..., Any]) -> No
     assert page.evaluate(background) == light
     page.get_by_role("button", name="Use dark colours").click()
     assert page.evaluate(background) == dark
-
-
-@pytest.mark.parametrize("width", [390, 768, 1600])
-def test_nothing_is_wider_than_the_window(
-    open_window: Callable[..., Any], world: dict[str, Any], width: int
-) -> None:
-    """From a telephone to a wide screen no page scrolls sideways, and the menu can be reached."""
-    window = open_window(viewport={"width": width, "height": 850})
-    page = window.log_in()
-    test, worker = f"/tests/{world['test']}", f"/workers/{world['worker']}"
-    for path in ("/", "/tests", test, f"{test}/accounts", "/tests/new", worker, "/help/kinds/system"):
-        window.open(path)
-        page.wait_for_timeout(300)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-    if width < 900:
-        page.get_by_role("button", name="Menu").click()
-    page.get_by_role("link", name="Destinations", exact=True).click()
-    expect(page.get_by_role("heading", name="Destinations", level=1)).to_be_visible()
 
 
 def test_deleting_asks_first(open_window: Callable[..., Any], world: dict[str, Any], engine: Any) -> None:
@@ -364,3 +314,34 @@ def test_deleting_asks_first(open_window: Callable[..., Any], world: dict[str, A
     expect(page.get_by_role("heading", name="Tests", level=1)).to_be_visible()
     with Session(engine) as session:
         assert session.get_one(Test, world["test"]).deleted_at is not None
+
+
+def test_spread_and_loss_are_drawn_as_smoke(open_window: Callable[..., Any], rows: Any) -> None:
+    """The middle alone is a line; its classes of loss are in the legend, and the summary tells loss in words."""
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test("Round trip", "ping", destinations=[place])
+    job = rows.job(test, rows.worker("edge-1"), place)
+    for index, loss in enumerate((0.0, 0.0, 10.0, 0.0, 50.0)):
+        rtt = {
+            "rtt_min_ms": 8.0,
+            "rtt_avg_ms": 11.0,
+            "rtt_median_ms": 10.0,
+            "rtt_p95_ms": 19.0,
+            "rtt_max_ms": 20.0,
+        }
+        rows.run(job, now(index * 2 - 20), loss_pct=loss, **rtt)
+    window = open_window()
+    page = window.log_in()
+    window.open(f"/tests/{test}")
+    wait_for_points(page, 5)
+    page.get_by_label("Metric of Round-trip time").select_option(label="spread and loss")
+    legend = page.get_by_role("list", name="Series of Round-trip time")
+    expect(legend.get_by_role("button")).to_have_text(["RTT median10\u00a0ms"])
+    expect(legend).to_contain_text("up to 20 %")
+    told = page.locator("[data-summary]").first
+    expect(told).to_contain_text("RTT median: 8\u00a0ms to 20\u00a0ms")
+    expect(told).to_contain_text("Loss: at most 50\u00a0%, mean 12\u00a0%.")
+    assert violations(page) == []
+    page.get_by_label("Metric of Round-trip time").select_option(label="all metrics")
+    expect(legend.get_by_role("button")).to_have_count(5)
+    assert window.troubles == []

@@ -231,18 +231,57 @@ def test_faults_of_a_schedule_stand_at_their_fields(operator, rows, engine) -> N
         assert part in page, part
 
 
+def preview(visitor: Any, **form: Any) -> str:
+    """Return what the form's preview says."""
+    sent = visitor.post("/tests/preview", {"kind": "ping", **form}, form="/tests/new")
+    assert sent.status_code == 200
+    return html.unescape(sent.get_data(as_text=True))
+
+
 def test_the_preview_says_when_it_is_due(operator, viewer) -> None:
     """The next instants by the clocks of the zone; nothing while the schedule is not complete or never due."""
-    query = "repeat=cron&cron=30+23+*+*+5&zone=Asia/Kathmandu"
-    shown = operator.fragment(f"/tests/preview?{query}")
+    form = {"repeat": "cron", "cron": "30 23 * * 5", "zone": "Asia/Kathmandu"}
+    shown = preview(operator, **form)
     assert len(re.findall(r"<li[^>]*><time[^>]*>Fri \d{4}-\d\d-\d\d 23:30:00</time>", shown)) == 5
     assert "UTC+05:45" in shown
-    assert len(re.findall("<li", operator.fragment(f"/tests/preview?{query}&max_runs=2"))) == 2
-    assert "once the schedule is complete" in operator.fragment("/tests/preview?repeat=cron&cron=")
-    assert "once the schedule is complete" in operator.fragment("/tests/preview?repeat=interval&interval_s=x")
-    over = "repeat=interval&interval_s=60&ends_at=2020-01-01T00:00:00Z"
-    assert "nothing is due any more" in operator.fragment(f"/tests/preview?{over}")
-    assert viewer.client.get("/tests/preview").status_code == 403
+    assert len(re.findall("<li[^>]*><time", preview(operator, **form, max_runs="2"))) == 2
+    assert "once the schedule is complete" in preview(operator, repeat="cron", cron="")
+    assert "once the schedule is complete" in preview(operator, repeat="interval", interval_s="x")
+    over = {"repeat": "interval", "interval_s": "60", "ends_at": "2020-01-01T00:00:00Z"}
+    assert "nothing is due any more" in preview(operator, **over)
+    assert viewer.client.post("/tests/preview").status_code == 403
+
+
+def test_the_preview_counts_jobs_and_their_load(operator, rows) -> None:
+    """Pairs of worker and destination, runs a day, and who is left out for which reason."""
+    rows.worker("edge-1", site="ams")
+    rows.worker("edge-2", site="ams")
+    lame = {"ping": {"available": False, "reason": "no ICMP sockets here", "mend": "sysctl -w it"}}
+    rows.worker("edge-3", site="ber", kinds=lame)
+    places = [str(rows.destination(f"Router {number}", f"192.0.2.{number}")) for number in (1, 2, 3)]
+    form = {"which": "all", "destinations": places, "repeat": "interval", "interval_s": "60"}
+    shown = preview(operator, **form)
+    assert "6\u00a0jobs" in shown
+    assert "2\u00a0workers \u00d7 3\u00a0destinations" in shown
+    assert "about 8\u202f640\u00a0runs a day" in shown
+    assert "1 left out: the worker cannot run <code>ping</code>: no ICMP sockets here" in shown
+    once = preview(operator, **{**form, "repeat": "once", "which": "some", "sites": ["ams"]})
+    assert "6\u00a0runs in all" in once
+    assert "left out" not in once
+    nobody = preview(operator, **{**form, "which": "some", "sites": ["rom"]})
+    assert "0\u00a0jobs" in nobody
+    assert "its selection takes no worker" in nobody
+
+
+def test_the_preview_draws_the_windows(operator) -> None:
+    """A row for each day of the week; a window past midnight goes on in the next day."""
+    hours = {"window0.days": ["1", "5"], "window0.from": "22:00", "window0.to": "06:00"}
+    shown = preview(operator, repeat="interval", interval_s="60", zone="UTC", **hours)
+    assert 'aria-label="Mon: 22:00 to 24:00"' in shown
+    assert 'aria-label="Tue: 00:00 to 06:00"' in shown
+    assert 'aria-label="Wed: closed"' in shown
+    assert 'aria-label="Sat: 00:00 to 06:00"' in shown
+    assert 'class="week"' not in preview(operator, repeat="interval", interval_s="60")
 
 
 def test_every_fault_of_a_test_stands_at_its_field(operator, rows, engine) -> None:
@@ -370,3 +409,115 @@ def test_a_run_now_that_came_to_nothing_is_told_on_the_test_s_page(operator, row
     )
     operator.post(f"/tests/{test}/run")
     assert "and did not:" not in operator.get(f"/tests/{test}")
+
+
+def test_a_test_is_cloned(operator, rows, engine) -> None:
+    """The form of a new test has everything of the other one, under another name; the other one stays as it is."""
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test(
+        "Round trip", "ping", destinations=[place], interval_s=7, spec={"count": 3}, tags=["core"]
+    )
+    assert f"/tests/new?like={test}" in operator.get(f"/tests/{test}")
+    page = operator.get(f"/tests/new?like={test}")
+    for part in (
+        'value="Round trip (copy)"',
+        'value="7"',
+        'value="3"',
+        'value="core"',
+        'action="/tests/new"',
+    ):
+        assert part in page, part
+    assert re.search(rf'name="destinations" value="{place}" checked', page)
+    assert 'name="version"' not in page
+    assert operator.client.get("/tests/new?like=4711").status_code == 404
+    with Session(engine) as session:
+        assert session.scalars(select(Test)).one().name == "Round trip"
+
+
+def test_a_test_is_stopped_and_restarted(operator, rows, engine) -> None:
+    """It ends now and keeps its results; restarted it runs again, and what counts its runs counts anew."""
+    place = rows.destination("Router", "192.0.2.1")
+    test = rows.test("Round trip", "ping", destinations=[place], interval_s=60, max_runs=10)
+    path = f"/tests/{test}"
+    assert operator.post(f"{path}/stop", form=path).location == path
+    stopped = one(engine, Test)
+    assert stopped.ends_at is not None
+    assert stopped.ends_at <= dt.datetime.now(dt.UTC)
+    page = operator.get(path)
+    assert "is stopped; it keeps its results" in page
+    assert "ended" in page
+    assert f'action="{path}/restart"' in page
+    assert f'action="{path}/run"' not in page
+    operator.post(f"{path}/stop", form=path)
+    assert one(engine, Test).version == stopped.version, "stopping twice changes nothing"
+    assert operator.post(f"{path}/restart", form=path).location == path
+    again = one(engine, Test)
+    assert again.ends_at is None
+    assert again.starts_at is not None
+    assert again.starts_at > stopped.ends_at
+    assert f'action="{path}/run"' in operator.get(path)
+    with Session(engine) as session:
+        actions = session.scalars(select(AuditEntry.action).where(AuditEntry.object_type == "test")).all()
+    assert list(actions) == ["test.create", "test.stop", "test.restart"]
+
+
+def test_what_has_not_begun_is_not_stopped(operator, rows, engine) -> None:
+    """It is said what to do instead; a test that repeats for ever keeps its grid when it is restarted."""
+    place = rows.destination("Router", "192.0.2.1")
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    test = rows.test("Round trip", "ping", destinations=[place], starts_at=later.isoformat())
+    operator.post(f"/tests/{test}/stop", form=f"/tests/{test}")
+    assert "has not begun: pause it, or give it an earlier start" in html.unescape(
+        operator.get(f"/tests/{test}")
+    )
+    assert one(engine, Test).ends_at is None
+    for_ever = rows.test("For ever", "ping", destinations=[place])
+    operator.post(f"/tests/{for_ever}/restart", form=f"/tests/{for_ever}")
+    with Session(engine) as session:
+        assert session.get_one(Test, for_ever).starts_at is None
+
+
+def test_how_much_of_a_test_is_over(operator, rows) -> None:
+    """Of one with an end, or with a number of runs; one without either has no such figure."""
+    place = rows.destination("Router", "192.0.2.1")
+    now = dt.datetime.now(dt.UTC)
+    hour = dt.timedelta(hours=1)
+    ends = rows.test(
+        "Ends",
+        "ping",
+        destinations=[place],
+        starts_at=(now - hour).isoformat(),
+        ends_at=(now + 3 * hour).isoformat(),
+    )
+    assert "25&nbsp;% over" in operator.get(f"/tests/{ends}")
+    counted = rows.test(
+        "Counted",
+        "ping",
+        destinations=[place],
+        interval_s=60,
+        starts_at=(now - hour).isoformat(),
+        max_runs=121,
+    )
+    assert "50&nbsp;% over" in operator.get(f"/tests/{counted}")
+    for_ever = rows.test("For ever", "ping", destinations=[place])
+    assert "% over" not in operator.get(f"/tests/{for_ever}")
+
+
+def test_ticked_rows_are_changed_together(operator, viewer, rows, engine) -> None:
+    """Pause, resume, delete; what cannot be done is told, and the list comes back as it was searched."""
+    place = rows.destination("Router", "192.0.2.1")
+    ids = [rows.test(f"Test {number}", "ping", destinations=[place]) for number in range(3)]
+    token = {"act": "pause", "ids": [str(ids[0]), str(ids[2])]}
+    assert operator.post("/tests/bulk", token, form="/tests").location == "/tests"
+    with Session(engine) as session:
+        assert session.scalars(select(Test.paused).order_by(Test.id)).all() == [True, False, True]
+    assert "2\u00a0tests are paused" in operator.get("/tests")
+    operator.post("/tests/bulk", {"act": "delete", "ids": [str(ids[0]), "4711", "x"]}, form="/tests")
+    page = operator.get("/tests")
+    assert "1\u00a0test is deleted" in page
+    assert "there is no test 4711" in page
+    operator.post("/destinations/bulk", {"act": "delete", "ids": [str(place)]}, form="/destinations")
+    assert "Router" in operator.fragment("/destinations")
+    assert operator.post("/tests/bulk", {"act": "explode", "ids": []}, form="/tests").status_code == 400
+    assert "data-tick" not in viewer.get("/tests")
+    assert "data-tick" in operator.get("/tests")

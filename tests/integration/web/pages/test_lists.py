@@ -286,3 +286,26 @@ def test_a_workers_jobs_have_destinations(operator, rows) -> None:
     page = operator.get(f"/workers/{worker}")
     assert '<th scope="col">Destination</th>' in page
     assert "Target" not in page
+
+
+def test_lists_come_in_the_order_asked_for(operator, rows) -> None:
+    """Each order goes on from page to page, and an order that there is none of is refused by its name."""
+    for number in range(52):
+        rows.destination(f"place {number:02}", f"192.0.2.{(number * 7) % 52 + 1}")
+    first = operator.get("/destinations?sort=newest")
+    assert first.index("place 51") < first.index("place 50")
+    (address,) = re.findall(r'hx-get="(/destinations\?[^"]*cursor[^"]+)"', first)
+    rest = operator.fragment(address.replace("&amp;", "&"))
+    assert re.findall(r"place \d\d(?=</a>)", rest) == ["place 01", "place 00"]
+    place = rows.destination("router", "192.0.2.1")
+    rows.test("A", "tcp", destinations=[place])
+    rows.test("B", "ping", destinations=[place])
+    by_kind = operator.get("/tests?sort=kind")
+    assert by_kind.index(">B</a>") < by_kind.index(">A</a>")
+    assert '<option value="kind" selected>' in by_kind
+    rows.worker("x", site="ams")
+    rows.worker("y", site="aaa")
+    by_site = operator.get("/workers?sort=site&q=a")
+    assert by_site.index(">y</a>") < by_site.index(">x</a>")
+    assert 'hx-get="/workers?q=a&amp;sort=site"' in by_site, "it refreshes itself as it was searched"
+    assert operator.client.get("/tests?sort=colour").status_code == 422

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -139,3 +140,42 @@ def test_a_connection_on_which_nothing_comes_any_more_is_opened_anew(
     page.wait_for_timeout(500)
     assert len(opened) == 1
     expect(sign(page)).to_have_text("Live", timeout=15_000)
+
+
+def test_a_tick_outlives_a_refresh_that_was_under_way(open_window: Callable[..., Any], rows: Any) -> None:
+    """What the server was asked for before somebody ticked a row is not drawn; without a tick it is."""
+    test = rows.test("Round trip", "system")
+    job = rows.job(test, rows.worker("edge-1"))
+    window = open_window()
+    page = window.log_in()
+    window.open("/tests")
+    expect(sign(page)).to_have_text("Live", timeout=15_000)
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    page.route(f"{window.address}/tests", hold)
+
+    def refresh() -> None:
+        rows.run(job, dt.datetime.now(dt.UTC))
+        deadline = time.monotonic() + 30
+        while not held:
+            assert time.monotonic() < deadline, "the list does not refresh itself"
+            page.wait_for_timeout(50)
+
+    tick = page.get_by_role("checkbox", name="Tick Round trip")
+    refresh()
+    tick.check()
+    with page.expect_response(f"{window.address}/tests"):
+        held.pop().continue_()
+    page.wait_for_timeout(300)
+    expect(tick).to_be_checked()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    tick.uncheck()
+    page.evaluate("document.querySelector('#rows table').dataset.old = 'yes'")
+    refresh()
+    held.pop().continue_()
+    expect(page.locator("#rows table[data-old]")).to_have_count(0, timeout=15_000)
+    expect(page.locator("#rows table")).to_be_visible()
+    assert window.troubles == []

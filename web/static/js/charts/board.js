@@ -134,7 +134,7 @@ class Board {
       metrics: metricsOf(this.panels, this.series.length || this.lines),
     });
     if (partial) query.set("step", "0");
-    this.loading = fetch(`${this.url}?${query}`, { headers: { Accept: "application/json" } });
+    this.loading = fetch(`${this.url}${this.url.includes("?") ? "&" : "?"}${query}`, { headers: { Accept: "application/json" } });
     this.last = Date.now();
     try {
       const response = await this.loading;

@@ -1,5 +1,8 @@
 // Numbers, units, instants and colours as charts write them.
-const THIN = "\u202f";
+// As the user's profile says: the zone of instants, and what sets thousands apart and stands before decimals.
+export const zone = document.documentElement.dataset.inZone ?? "";
+const FORMS = { space_comma: ["\u202f", ","], comma_point: [",", "."], point_comma: [".", ","] };
+const [THIN, POINT] = FORMS[document.documentElement.dataset.numbers] ?? ["\u202f", "."];
 const SPACE = "\u00a0";
 const BYTES = ["B", "KiB", "MiB", "GiB", "TiB"];
 const UNITS = { 1: "", ms: `${SPACE}ms`, "%": `${SPACE}%`, Cel: `${SPACE}°C`, "/s": "/s", d: `${SPACE}d`, s: `${SPACE}s` };
@@ -10,7 +13,7 @@ export function number(value) {
   const decimals = Number.isInteger(value) ? 0 : size < 1e-3 ? 4 : Math.max(0, Math.min(4, 2 - Math.floor(Math.log10(size))));
   const [whole, fraction] = size.toFixed(decimals).split(".");
   const grouped = whole.replace(/\B(?=(\d{3})+(?!\d))/g, THIN);
-  return (value < 0 ? "\u2212" : "") + (fraction ? `${grouped}.${fraction}` : grouped);
+  return (value < 0 ? "\u2212" : "") + (fraction ? `${grouped}${POINT}${fraction}` : grouped);
 }
 
 export function quantity(value, unit) {
@@ -31,8 +34,14 @@ export function quantity(value, unit) {
 const two = (value) => String(value).padStart(2, "0");
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-export function clock(seconds, { withSeconds = true, withDate = false } = {}) {
+// A date whose local reading is what the clocks of the user's zone show.
+export function wall(seconds) {
   const at = new Date(seconds * 1000);
+  return zone ? uPlot.tzDate(at, zone) : at;
+}
+
+export function clock(seconds, { withSeconds = true, withDate = false } = {}) {
+  const at = wall(seconds);
   const time = `${two(at.getHours())}:${two(at.getMinutes())}${withSeconds ? `:${two(at.getSeconds())}` : ""}`;
   return withDate ? `${dateOf(at)} ${time}` : time;
 }
@@ -40,13 +49,13 @@ export function clock(seconds, { withSeconds = true, withDate = false } = {}) {
 // Charts reach back for years: without one it is this year's.
 function dateOf(at) {
   const date = `${at.getDate()} ${MONTHS[at.getMonth()]}`;
-  return at.getFullYear() === new Date().getFullYear() ? date : `${date} ${at.getFullYear()}`;
+  return at.getFullYear() === wall(Date.now() / 1000).getFullYear() ? date : `${date} ${at.getFullYear()}`;
 }
 
 export function timeTicks(splits, increment) {
   let day = null;
   return splits.map((split) => {
-    const at = new Date(split * 1000);
+    const at = wall(split);
     if (increment >= 28 * 86400) return `${MONTHS[at.getMonth()]} ${at.getFullYear()}`;
     if (increment >= 86400) return dateOf(at);
     const text = clock(split, { withSeconds: increment < 60 });

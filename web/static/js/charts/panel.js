@@ -1,8 +1,12 @@
 // One chart: a group of metrics with one unit, drawn by uPlot, with legend, read-out, summary and table.
-import { clock, colour, faded, number, quantity, timeTicks } from "./format.js";
+import { clock, colour, faded, number, quantity, timeTicks, wall } from "./format.js";
 import { lineOf, silences } from "./lines.js";
+import { alone, COLOURS, countAt, drawSilence, element, extent, nearest, shape, swatch, total } from "./parts.js";
+import { drawBands, drawLoss, lossLegend, smokeOf } from "./smoke.js";
 
-const COLOURS = 8;
+// Value of the choice that draws spread and loss instead of lines.
+const SMOKE = "*smoke";
+
 const DASHES = [[], [6, 4], [2, 3]];
 const TABLE_ROWS = 60;
 // Times without due runs that a summary names: the latest.
@@ -50,15 +54,26 @@ export class Panel {
   chosen(count) {
     const names = this.config.metrics.map((metric) => metric.name);
     if (!this.chooser) return names;
-    const all = this.chooser.querySelector("option[value='']");
-    if (all) all.disabled = count > 1;
-    if (count > 1 && this.chooser.value === "") this.chooser.value = this.config.first;
+    for (const value of ["", SMOKE]) {
+      const option = this.chooser.querySelector(`option[value='${value}']`);
+      if (option) option.disabled = count > 1;
+      if (count > 1 && this.chooser.value === value) this.chooser.value = this.config.first;
+    }
+    if (this.chooser.value === SMOKE) return [this.config.smoke.center];
     return this.chooser.value === "" ? names : [this.chooser.value];
+  }
+
+  // What is to be asked for: the metrics of the lines, and those that bands and colours are drawn of.
+  needed(count) {
+    const names = this.chosen(count);
+    if (this.chooser?.value !== SMOKE) return names;
+    const { low, tops, loss } = this.config.smoke;
+    return [...names, low, ...tops, ...(loss ? [loss] : [])];
   }
 
   // Whether any of the series came without a metric that is to be drawn.
   lacks() {
-    const names = this.chosen(this.series.length);
+    const names = this.needed(this.series.length);
     return this.series.some((one) => names.some((name) => !(name in one.metrics)));
   }
 
@@ -78,6 +93,8 @@ export class Panel {
         lines.push({ key: `${one.id} ${name}`, label, metric, ...lineOf(one, name) });
       }
     }
+    this.smoke = this.chooser?.value === SMOKE && series.length ? smokeOf(series[0], this.config.smoke) : null;
+    if (this.smoke && lines.length) Object.assign(lines[0], this.smoke.center, { key: `${lines[0].key} ${SMOKE}` });
     // A metric that nobody measured gives no line, unless nothing at all was.
     const measured = lines.filter((line) => line.value.some((value) => value !== null));
     this.note.hidden = measured.length > 0;
@@ -113,7 +130,7 @@ export class Panel {
       });
       const edge = { ...shared, stroke: "transparent", width: 0, points: { show: false } };
       series.push({ ...edge, label: `${line.label} low` }, { ...edge, label: `${line.label} high` });
-      if (banded) bands.push({ series: [at + 2, at + 1], fill: faded(name, 20) });
+      if (banded && !this.smoke) bands.push({ series: [at + 2, at + 1], fill: faded(name, 20) });
     }
     const axis = {
       stroke: colour("ink-faint"), font: "12px Geist, system-ui, sans-serif", ticks: { show: false },
@@ -124,6 +141,7 @@ export class Panel {
         ...this.size(),
         padding: [14, 22, 0, 0],
         legend: { show: false },
+        tzDate: wall,
         cursor: {
           sync: { key: "charts", setSeries: false },
           drag: { x: true, y: false, setScale: false, dist: 6 },
@@ -138,8 +156,12 @@ export class Panel {
         series,
         bands,
         hooks: {
-          drawClear: [(plot) => this.drawSilence(plot)],
-          draw: [(plot) => this.drawOperations(plot), (plot) => this.drawMarks(plot)],
+          drawClear: [(plot) => drawSilence(plot, this.quiet), (plot) => this.smoke && drawBands(plot, this.smoke)],
+          draw: [
+            (plot) => this.drawOperations(plot),
+            (plot) => this.smoke && drawLoss(plot, this.smoke),
+            (plot) => this.drawMarks(plot),
+          ],
           setCursor: [(plot) => this.read(plot)],
           setSelect: [(plot) => this.select(plot)],
         },
@@ -152,7 +174,7 @@ export class Panel {
 
   tick(value) {
     if (this.config.unit.startsWith("By")) return quantity(value, this.config.unit);
-    return number(value).replace(/\.(\d*?)0+$/, (match, digits) => (digits ? `.${digits}` : ""));
+    return number(value).replace(/([.,])(\d*?)0+$/, (match, point, digits) => (digits ? `${point}${digits}` : ""));
   }
 
   size() {
@@ -170,18 +192,6 @@ export class Panel {
   restyle() {
     if (this.plot) this.make();
     this.scale();
-  }
-
-  drawSilence(plot) {
-    const { ctx, bbox } = plot;
-    ctx.save();
-    ctx.fillStyle = faded("missed", 12);
-    for (const [from, to] of this.quiet ?? []) {
-      const left = Math.max(bbox.left, plot.valToPos(from, "x", true));
-      const right = Math.min(bbox.left + bbox.width, plot.valToPos(to, "x", true));
-      if (right > left) ctx.fillRect(left, bbox.top, right - left, bbox.height);
-    }
-    ctx.restore();
   }
 
   // A band from beginning to end with its name, so that a step in a line can be told from a change of the network.
@@ -327,6 +337,7 @@ export class Panel {
         item.append(button);
         return item;
       }),
+      ...(this.smoke ? lossLegend() : []),
     );
   }
 
@@ -348,6 +359,8 @@ export class Panel {
       const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
       return `${line.label}: ${quantity(low, unit)} to ${quantity(high, unit)}, mean ${quantity(mean, unit)}.`;
     });
+    const losses = this.smoke?.loss.filter((value) => value !== null) ?? [];
+    if (losses.length) parts.push(`Loss: at most ${quantity(Math.max(...losses), "%")}, mean ${quantity(total(losses) / losses.length, "%")}.`);
     if (this.lines.length > 3) parts.push(`And ${this.lines.length - 3} more.`);
     const bad = MARKS.map((mark) => [this.runs.reduce((sum, one) => sum + total(one[mark.field]), 0), mark.word]);
     const trouble = bad.filter(([count]) => count).map(([count, word]) => `${count} ${word}`);
@@ -382,72 +395,5 @@ export class Panel {
 
 // Names of the metrics that open charts draw with so many series.
 export function metricsOf(panels, count) {
-  return [...new Set(panels.filter((panel) => panel.open).flatMap((panel) => panel.chosen(count)))].join(",");
-}
-
-function element(name, text) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function swatch(index) {
-  const made = element("i");
-  made.className = "swatch";
-  made.dataset.series = String((index % COLOURS) + 1);
-  return made;
-}
-
-const total = (counts) => counts.reduce((sum, count) => sum + (count || 0), 0);
-
-function countAt(series, field, milliseconds, step) {
-  const index = series.t.findIndex((t) => Math.abs(t - milliseconds) <= step / 2);
-  return index < 0 ? 0 : series[field][index] || 0;
-}
-
-// Indices of values without neighbours: a line of one point would not be seen.
-function alone(values) {
-  const known = (value) => value !== null && value !== undefined;
-  const found = [];
-  let before = false;
-  for (let index = 0; index < values.length; index += 1) {
-    if (values[index] === undefined) continue;
-    let after = index + 1;
-    while (after < values.length && values[after] === undefined) after += 1;
-    if (known(values[index]) && !before && !known(values[after])) found.push(index);
-    before = known(values[index]);
-  }
-  return found;
-}
-
-// The nearest run of this series: the time line is shared by several.
-function nearest(values, index) {
-  for (let distance = 0; distance < 60; distance += 1) {
-    if (values[index - distance] !== undefined && index - distance >= 0) return index - distance;
-    if (values[index + distance] !== undefined && index + distance < values.length) return index + distance;
-  }
-  return index;
-}
-
-function extent(low, high, unit) {
-  if (low === null || high === null) return [0, 1];
-  if (unit === "%") return [Math.min(0, low), high <= 0 ? 5 : Math.min(100, high * 1.15)];
-  if (low >= 0 && low <= high * 0.6) return [0, high > 0 ? high * 1.12 : 1];
-  return uPlot.rangeNum(low, high, 0.2, true);
-}
-
-function shape(ctx, field, x, y, size) {
-  ctx.beginPath();
-  if (field === "failed") {
-    ctx.moveTo(x, y - size);
-    ctx.lineTo(x + size, y + size);
-    ctx.lineTo(x - size, y + size);
-  } else if (field === "error") {
-    ctx.moveTo(x, y - size * 1.15);
-    ctx.lineTo(x + size * 1.15, y);
-    ctx.lineTo(x, y + size * 1.15);
-    ctx.lineTo(x - size * 1.15, y);
-  } else ctx.rect(x - size * 0.7, y - size * 0.3, size * 1.4, size * 0.6);
-  ctx.closePath();
-  ctx.fill();
+  return [...new Set(panels.filter((panel) => panel.open).flatMap((panel) => panel.needed(count)))].join(",");
 }

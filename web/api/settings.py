@@ -1,0 +1,57 @@
+"""`/settings`: those that administrators change while everything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask import Response, current_app, jsonify
+
+from controller.plain import plain
+from controller.settings import Settings
+from controller.store import run_time
+from controller.store.run_time import CHOICES, RunTimeRecord
+from web.api import bodies
+from web.api.asking import Query, body
+from web.api.blueprint import blueprint
+from web.api.describing import described
+from web.api.schemas import listed, record
+from web.auth import principal, requires
+from web.database import transaction
+
+_BODY = bodies.fields(
+    {
+        name: {"type": ["number", "null"], "description": f"{choice.help} null goes back to the default."}
+        for name, choice in CHOICES.items()
+    }
+)
+
+
+@blueprint.get("/settings")
+@requires("admin")
+@described(answers=listed(record(RunTimeRecord)))
+def show_settings() -> Response:
+    """Show the settings that can be changed at run time, with the value that holds and where it comes from."""
+    Query().done()
+    with transaction() as database:
+        found = run_time.read(database, _settings())
+    return _answer(found)
+
+
+@blueprint.patch("/settings")
+@requires("admin")
+@described(body=_BODY, answers=listed(record(RunTimeRecord)))
+def update_settings() -> Response:
+    """Change the settings sent; those that the environment has cannot be changed."""
+    values = body()
+    with transaction() as database:
+        found = run_time.change(database, _settings(), values, actor=principal().actor)
+    return _answer(found)
+
+
+def _answer(found: Sequence[RunTimeRecord]) -> Response:
+    return jsonify({"items": [plain(one) for one in found], "next_cursor": None})
+
+
+def _settings() -> Settings:
+    found: Settings = current_app.extensions["streamswarm.settings"]
+    return found

@@ -1,0 +1,146 @@
+"""The page that shows who measures whom as a matrix: workers by destinations, each cell the newest run of a pair."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import render_template, request, url_for
+
+from controller.store.queries import matrices
+from controller.store.queries.matrices import Matrix, Pair
+from streamswarm import contract
+from streamswarm.contract import Kind, Metric
+from web.auth import requires
+from web.database import transaction
+from web.pages.blueprint import blueprint
+from web.pages.context import is_fragment
+from web.pages.formatting import quantity
+from web.pages.states import test_look
+
+#: Begins the tags of what `streamswarm fleet mesh` has made: these are offered first.
+_MESH = "mesh:"
+#: Steps of the shade that tells a small value from a large one.
+_SHADES = 5
+#: The worse state of a pair that several tests measure is the one that is shown.
+_GRAVITY = ("failed", "error", "stale", "missed", "ok", "waiting", "paused")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one worker last measured of one destination."""
+
+    state: str
+    word: str
+    text: str
+    #: 0 for the smallest value of the matrix to 4 for the largest; None where nothing was measured.
+    shade: int | None
+    href: str
+    #: All of it in words, for titles and screen readers.
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A worker with its cells, in the order of the columns; None where it does not measure a destination."""
+
+    name: str
+    href: str
+    cells: tuple[Cell | None, ...]
+
+
+@blueprint.get("/mesh", endpoint="mesh")
+@requires("viewer")
+def mesh_page() -> str:
+    """Show a matrix; a fragment answers another choice, and draws it anew."""
+    kinds = {name: kind for name, kind in contract.kinds().items() if kind.target != "none"}
+    with transaction() as session:
+        known = matrices.tags(session)
+        tag, kind = _choice(known, kinds)
+        matrix = matrices.read(session, kind.name, tag=tag)
+    metrics = [metric for metric in kind.metrics if metric.type in ("number", "integer")]
+    metric = next((one for one in metrics if one.name == request.args.get("metric")), kind.headline)
+    names = dict.fromkeys(name for name, _ in known)
+    return render_template(
+        "mesh/matrix.html" if is_fragment() else "mesh/page.html",
+        tag=tag,
+        kind=kind,
+        metric=metric,
+        metrics=metrics,
+        kinds=kinds,
+        tags=sorted(names, key=lambda name: (not name.startswith(_MESH), name)),
+        matrix=matrix,
+        rows=rows_of(matrix, metric, dt.datetime.now(dt.UTC)),
+    )
+
+
+def rows_of(matrix: Matrix, metric: Metric, now: dt.datetime) -> list[Row]:
+    """Return the rows of a matrix."""
+    by_place: dict[tuple[Any, Any], list[Pair]] = {}
+    for pair in matrix.pairs:
+        by_place.setdefault((pair.line.worker_id, pair.line.destination_id), []).append(pair)
+    values = [value for pair in matrix.pairs if (value := _value(pair, metric)) is not None]
+    span = (min(values), max(values)) if values else (0.0, 0.0)
+    return [
+        Row(
+            name=name,
+            href=url_for("pages.worker", worker_id=worker),
+            cells=tuple(
+                _cell(by_place.get((worker, place), ()), metric, span, now)
+                for place, _ in matrix.destinations
+            ),
+        )
+        for worker, name in matrix.workers
+    ]
+
+
+def _cell(pairs: Sequence[Pair], metric: Metric, span: tuple[float, float], now: dt.datetime) -> Cell | None:
+    found: list[Cell] = []
+    for pair in pairs:
+        look = test_look(pair.test, (pair.result,) if pair.result else (), now)
+        value = _value(pair, metric)
+        text = quantity(value, metric.unit)
+        line = pair.line
+        found.append(
+            Cell(
+                state=look.state,
+                word=look.word,
+                text=text,
+                shade=None if value is None else _shade(value, span),
+                href=url_for(
+                    "pages.test",
+                    test_id=line.test_id,
+                    worker=line.worker_id,
+                    destination=line.destination_id,
+                ),
+                label=f"{line.worker_name} → {line.destination_name}: {look.word}, {metric.label} {text} ({pair.test.name})",
+            )
+        )
+    return min(found, key=lambda cell: _GRAVITY.index(cell.state), default=None)
+
+
+def _value(pair: Pair, metric: Metric) -> float | None:
+    value = pair.result.metrics.get(metric.name) if pair.result else None
+    return None if value is None else float(value)
+
+
+def _shade(value: float, span: tuple[float, float]) -> int:
+    low, high = span
+    return 0 if high <= low else min(_SHADES - 1, int(_SHADES * (value - low) / (high - low)))
+
+
+def _choice(known: Sequence[tuple[str, str]], kinds: dict[str, Kind]) -> tuple[str, Kind]:
+    """Return tag and kind that are asked for; at first those of a mesh, or else all tests of the first kind."""
+    asked_kind = kinds.get(request.args.get("kind", ""))
+    if "tag" in request.args or asked_kind is not None:
+        tag = request.args.get("tag", "").strip()
+        of_tag = [kinds[kind] for name, kind in known if name == tag and kind in kinds]
+        if asked_kind is not None and (asked_kind in of_tag or not of_tag):
+            return tag, asked_kind
+        return tag, next(iter(of_tag or kinds.values()))
+    for tag, kind in known:
+        if tag.startswith(_MESH) and kind in kinds:
+            return tag, kinds[kind]
+    return "", next(iter(kinds.values()))
