@@ -143,6 +143,24 @@ class Lab:
         self._containers[self.hosts.index(host)] = switch_on(host)
         host.wait_until_booted(time.monotonic() + timeout)
 
+    def replace(self, host: Host, *, timeout: float = 60) -> None:
+        """Put a new host in the place of one that is gone: of its name and addresses, with nothing that was on it."""
+        self.cut_power(host)
+        delete_group(host.namespace)
+        forget_machine(host.namespace)
+        remove_tree(host.folder)
+        number = self.hosts.index(host)
+        _, self._containers[number] = start_host(
+            number + 1,
+            run=self.run,
+            base=ensure_base(),
+            folder=host.folder,
+            public_key=(self.folder / "key.pub").read_text(encoding="ascii"),
+            ssh_options=self._ssh_options(),
+        )
+        self._write_known_hosts()
+        host.wait_until_booted(time.monotonic() + timeout)
+
     def close(self) -> None:
         """Take everything down again; safe to call twice and after a boot that failed half-way."""
         take_down(self.run, self.folder)

@@ -324,6 +324,54 @@ def test_a_killed_service_comes_back(installed: Site, api: httpx.Client) -> None
     wait_for(lambda: api.get("/api/v1/health").json()["status"], lambda status: status == "ok")
 
 
+def guide(heading: str) -> list[list[str]]:
+    """The commands that the guide to backups shows under a heading, block by block."""
+    text = (Path(__file__).parents[3] / "docs/how-to/backup.md").read_text()
+    section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return [block.splitlines() for block in re.findall(r"(?ms)^```\n(.+?)\n```$", section)]
+
+
+def follow(site: Site, commands: list[str]) -> None:
+    """Do what the guide says, on the controller's host or beside it."""
+    for command in commands:
+        program, *words = shlex.split(command)
+        if program == "ansible-playbook":
+            site.play(Path(words[-1]).name)
+        else:
+            site.controller.ssh(command, user="deploy", timeout=120)
+
+
+def test_a_new_host_takes_the_place_of_a_lost_one(installed: Site, test_id: int) -> None:
+    """As the guide says, command by command: what came after the backup is gone, and the worker is back by itself."""
+    saving, restoring = guide("A controller that the playbook set up")
+    follow(installed, saving)
+    [name] = re.findall(r"/var/backups/\S+", saving[0])
+    file = installed.controller.root / name[1:]
+    assert file.stat().st_mode & 0o777 == 0o600
+    kept = file.read_bytes()
+    late = {"name": "afterwards", "address": "192.0.2.1"}
+    with installed.lab.inside(), installed.client() as client:
+        assert client.post("/api/v1/destinations", json=late).status_code == 201
+    worker = installed.worker.ssh("systemctl show --property=MainPID streamswarm-worker")
+
+    installed.lab.replace(installed.controller)
+    assert installed.controller.ssh("ls", "-d", *OURS, "2>/dev/null", "||", "true") == ""
+    installed.play("controller.yml")
+    file.write_bytes(kept)
+    follow(installed, restoring)
+    back = time.time()
+    with installed.lab.inside(), installed.client() as client:
+        found = client.get("/api/v1/destinations").json()["items"]
+        assert "afterwards" not in [each["name"] for each in found]
+        wait_for(
+            lambda: [each["state"] for each in client.get("/api/v1/workers").json()["items"]],
+            lambda states: states == ["connected"],
+        )
+        wait_for(lambda: client.get("/api/v1/health").json()["status"], lambda status: status == "ok")
+        wait_for(lambda: due(client, test_id, since=back), lambda seconds: len(seconds) >= 3)
+    assert installed.worker.ssh("systemctl show --property=MainPID streamswarm-worker") == worker
+
+
 def test_another_run_with_a_newer_release_loses_no_result(
     installed: Site, api: httpx.Client, test_id: int, newer_bundle: Bundle
 ) -> None:
