@@ -149,6 +149,34 @@ def test_ranges_zoom_legend_and_table(open_window: Callable[..., Any], world: di
     assert window.troubles == []
 
 
+def test_a_zoom_shows_at_once_what_is_known(open_window: Callable[..., Any], world: dict[str, Any]) -> None:
+    """While the server still thinks, the chart has the new range."""
+    window = open_window()
+    page = window.log_in()
+    window.open(f"/tests/{world['test']}")
+    wait_for_points(page, 26)
+    page.get_by_role("button", name="1 h", exact=True).click()
+    page.get_by_role("group", name="Chart of Round-trip time").focus()
+    with page.expect_response("**/chart.json*"):
+        page.keyboard.press("+")
+    page.wait_for_timeout(500)
+    picture = "document.querySelector('.chart-main canvas').toDataURL()"
+    # Zoomed, nothing moves by itself.
+    before = page.evaluate(picture)
+    page.wait_for_timeout(1200)
+    assert page.evaluate(picture) == before
+    held: list[Any] = []
+    page.route("**/chart.json*", held.append)
+    page.keyboard.press("+")
+    page.wait_for_function(f"before => {picture} !== before", arg=before)
+    assert len(held) == 1
+    page.unroute("**/chart.json*")
+    held[0].continue_()
+    page.keyboard.press("Escape")
+    wait_for_points(page, 26)
+    assert window.troubles == []
+
+
 def test_a_path_that_changed_is_drawn_and_told(open_window: Callable[..., Any], rows: Any) -> None:
     """The chart's summary counts it, the list names it, and the run's page opens and is accessible."""
     place = rows.destination("Router", "192.0.2.1")

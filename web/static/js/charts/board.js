@@ -124,6 +124,8 @@ class Board {
       return;
     }
     this.show();
+    // What is known of another range is seen at once, if coarsely; the rest comes with the answer.
+    if (!onlyNew) this.all.forEach((panel) => panel.scale());
     const { from, to } = this;
     const newest = Math.max(0, ...this.series.map((one) => one.t.at(-1) ?? 0));
     const partial = onlyNew && newest > from;
