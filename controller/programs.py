@@ -23,3 +23,8 @@ def end_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, int(by), 0, 0, 0):
             raise OSError(ctypes.get_errno(), "to end with the parent is refused")
+
+
+def ending(code: int) -> str:
+    """Return how a process ended, in words, from the code that `subprocess` gives."""
+    return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"

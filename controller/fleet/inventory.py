@@ -13,7 +13,7 @@ from typing import Any
 
 from controller.errors import ConfigurationError
 from controller.fleet.ansible import environment, private_folder
-from controller.programs import module_command
+from controller.programs import ending, module_command
 
 #: What a worker may be called; the role checks the same.
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
@@ -189,6 +189,7 @@ def _ask_ansible(sources: Sequence[Path], limit: str) -> dict[str, Any]:
     except ValueError:
         pass
     said = (done.stderr.strip() or done.stdout.strip())[-1500:]
+    said = said or f"it ended {ending(done.returncode)} and said nothing"
     raise ConfigurationError(
         f"Ansible cannot read the inventory {named}: {said}", mend="mend the file it names"
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controller.programs import end_with_parent
+from controller.programs import end_with_parent, ending
 
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
@@ -85,7 +85,7 @@ class Family:
                 child.pause = _PAUSES[0]
             child.restart_at = now + child.pause
             self.say(
-                f"{child.program.name} ended {_how(code)}; next start in {child.pause:g} s, log: {child.program.log}"
+                f"{child.program.name} ended {ending(code)}; next start in {child.pause:g} s, log: {child.program.log}"
             )
             child.pause = min(child.pause * 2, _PAUSES[1])
 
@@ -168,7 +168,3 @@ def _in_child_with_raw_sockets() -> None:
     _in_child()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_NET_RAW, 0, 0)
-
-
-def _how(code: int) -> str:
-    return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"

@@ -39,6 +39,15 @@ def test_a_broken_inventory_is_told_with_ansibles_words(tmp_path: Path) -> None:
         load_inventory([path])
 
 
+def test_a_reader_that_dies_without_a_word_is_told(tmp_path: Path) -> None:
+    """As when the system ends it for want of memory: the message says how it ended."""
+    script = tmp_path / "hosts.sh"
+    script.write_text("#!/bin/sh\nkill -KILL $PPID\n")
+    script.chmod(0o755)
+    with pytest.raises(ConfigurationError, match="it ended by signal SIGKILL and said nothing"):
+        load_inventory([script])
+
+
 def test_a_missing_inventory_is_told(tmp_path: Path) -> None:
     """The error names the file and what to do."""
     with pytest.raises(ConfigurationError, match="there is no inventory at") as caught:
