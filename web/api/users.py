@@ -12,9 +12,9 @@ from controller.store.queries import users
 from controller.store.queries.users import UserRecord
 from web.api import bodies
 from web.api.asking import Query, asked_state, body
-from web.api.blueprint import blueprint, shown_state
-from web.api.describing import described
-from web.api.schemas import closed, listed
+from web.api.blueprint import blueprint, listed, shown_state
+from web.api.describing import TEXT, described, said
+from web.api.schemas import closed
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import transaction
@@ -24,13 +24,17 @@ _SHOWN = schema_of(UserRecord, without=("session_generation",))
 
 @blueprint.get("/users")
 @requires("admin")
-@described(answers=listed(_SHOWN))
+@described(
+    query={"search": said(TEXT, "A part of the name or the e-mail address.")}, paged=True, answers=_SHOWN
+)
 def list_users() -> Response:
-    """List all users by name."""
-    Query().done()
+    """List users by name."""
+    query = Query()
+    search, paging = query.text("search"), query.paging()
+    query.done()
     with transaction() as database:
-        found = users.find(database)
-    return jsonify({"items": [_shown(record) for record in found], "next_cursor": None})
+        page = users.find(database, search=search, limit=paging.limit, cursor=paging.cursor)
+    return listed(page, _shown)
 
 
 @blueprint.post("/users")

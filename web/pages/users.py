@@ -17,7 +17,7 @@ from streamswarm.contract import InvalidInputError
 from web.auth import principal, requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
-from web.pages.context import actor, is_fragment
+from web.pages.context import actor, list_template
 from web.pages.entity_form import EntityForm, problems_of
 
 #: What each role may do, in the words of the form; from the least to the most.
@@ -33,12 +33,13 @@ _LINK_MINUTES = 15.0
 @blueprint.get("/users", endpoint="users")
 @requires("admin")
 def users_page() -> str:
-    """List users; a fragment answers a search."""
+    """List users; a fragment answers a search or the end of the list."""
     search = request.args.get("q", "").strip()
     with transaction() as session:
-        found = users.find(session, search=search)
-    template = "users/rows.html" if is_fragment() else "users/list.html"
-    return render_template(template, users=found, search=search)
+        page = users.find(session, search=search, limit=50, cursor=request.args.get("cursor") or None)
+    return render_template(
+        list_template("users"), users=page.items, search=search, next_cursor=page.next_cursor
+    )
 
 
 @blueprint.get("/users/new")

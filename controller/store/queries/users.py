@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from controller.errors import NotFoundError
 from controller.store.entities import User
 from controller.store.queries.destinations import contains
+from controller.store.queries.paging import DEFAULT_LIMIT, Order, Page, ordered
 
 Role = Literal["viewer", "operator", "admin"]
 
@@ -23,6 +24,7 @@ NUMBER_FORMS: Mapping[str, tuple[str, str]] = {
     "comma_point": (",", "."),
     "point_comma": (".", ","),
 }
+_BY_NAME = Order(keys=(func.lower(User.name), User.id), types=(str, int))
 #: From the least to the most; each may do all that those before it may.
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")
 
@@ -60,12 +62,14 @@ def by_name(session: Session, name: str) -> UserRecord | None:
     return None if entity is None else record(entity)
 
 
-def find(session: Session, *, search: str = "") -> tuple[UserRecord, ...]:
+def find(
+    session: Session, *, search: str = "", limit: int = DEFAULT_LIMIT, cursor: str | None = None
+) -> Page[UserRecord]:
     """Return users by name; `search` looks into name and e-mail address."""
-    query = select(User).order_by(func.lower(User.name))
+    query = select(User)
     if search:
         query = query.where(contains(search, User.name, User.email))
-    return tuple(record(entity) for entity in session.scalars(query))
+    return ordered(session, query, _BY_NAME, limit=limit, cursor=cursor, make=lambda row: record(row.User))
 
 
 def allows(role: str, needed: str) -> bool:

@@ -91,6 +91,17 @@ def test_users_are_looked_after_by_administrators(
     assert api("GET", path).status_code == 404
 
 
+def test_users_come_by_name_page_by_page(api: Api, make_user: Callable[..., int]) -> None:
+    """Whatever the case of names; a search looks into name and address."""
+    for name in ("Carol", "alice", "Bob"):
+        make_user(name, email=f"{name}@example.org" if name == "Bob" else None)
+    first = api("GET", "/users?limit=2").json
+    rest = api("GET", f"/users?limit=2&cursor={first['next_cursor']}").json
+    assert [user["name"] for user in (*first["items"], *rest["items"])] == ["alice", "Bob", "Carol"]
+    assert rest["next_cursor"] is None
+    assert [user["name"] for user in api("GET", "/users?search=B%40EXAMPLE").json["items"]] == ["Bob"]
+
+
 def test_there_is_always_an_administrator(app: Flask, api: Api, make_user: Callable[..., int]) -> None:
     """The last one stays, and none can demote, deactivate or delete themselves."""
     first = make_user("first", "admin")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import re
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +34,21 @@ def user_of(engine: Engine, name: str) -> Any:
 def admin(visit: Callable[[str], Any]) -> Any:
     """An administrator."""
     return visit("admin")
+
+
+def test_a_long_list_of_users_comes_piece_by_piece(admin: Any, engine: Engine) -> None:
+    """What follows is asked for at the end of what is there, and suits the search."""
+    with Session(engine) as session, session.begin():
+        session.add_all(
+            User(name=f"user{number:02}", role="viewer", password_hash="") for number in range(52)
+        )
+    first = admin.get("/users?q=user")
+    more = re.search(r'hx-get="(/users\?[^"]*)"[^>]*>Show more', first)
+    assert more
+    assert first.count('class="name"') == 50
+    rest = admin.fragment(html.unescape(more[1]))
+    assert re.findall(r">(user\d+)</a>", rest) == ["user50", "user51"]
+    assert "Show more" not in rest
 
 
 def test_a_user_is_made_changed_and_deleted(admin: Any, engine: Engine) -> None:
