@@ -9,9 +9,11 @@ from flask import Response, jsonify
 
 from controller.plain import instant, plain
 from controller.planning.records import Skip
+from controller.store.commands import definitions
 from controller.store.commands import tests as commands
-from controller.store.queries import plans, tests
+from controller.store.queries import plans, previews, tests
 from controller.store.queries.plans import MENDS
+from controller.store.queries.previews import Load
 from controller.store.queries.run_requests import FailedRequest, failed_request
 from controller.store.queries.tests import TestRecord, TestState
 from web.api import bodies
@@ -33,6 +35,14 @@ _UNPLANNED = closed(
         "reason": {"type": "string"},
         "mend": {"type": "string"},
     }
+)
+_LOAD = schema_of(
+    Load,
+    left_out={
+        "type": "array",
+        "items": closed({"reason": {"type": "string"}, "count": {"type": "integer"}}),
+        "description": "Why a worker or destination would be left out, and how many of them.",
+    },
 )
 _WHOLE = schema_of(
     TestRecord,
@@ -100,6 +110,27 @@ def create_test() -> Response:
     with transaction() as database:
         record = commands.create(database, values, actor=principal().actor)
     return shown_version(record, _shown(record), 201)
+
+
+@blueprint.post("/tests/preview")
+@requires("operator")
+@described(body=bodies.TEST, answers=_LOAD)
+def preview_test() -> Response:
+    """Say what a test would come to, and make none."""
+    values = body()
+    with transaction() as database:
+        checked, now = definitions.check_definition(database, values), dt.datetime.now(dt.UTC)
+        load = previews.load(
+            database,
+            checked["kind"],
+            checked,
+            destinations=checked["destinations"],
+            selection=checked["selection"],
+            created_at=now,
+            now=now,
+        )
+    left_out = [{"reason": reason, "count": count} for reason, count in load.left_out]
+    return jsonify({**plain(load), "left_out": left_out})
 
 
 @blueprint.get("/tests/<id:test_id>")

@@ -34,6 +34,7 @@ CALLS = {
     "create_destination": Call("POST", "/destinations", {"name": "two", "address": "192.0.2.2"}, "destination.create"),
     "update_destination": Call("PATCH", "/destinations/{destination}", {"tags": ["a"]}, "destination.update", ANY),
     "create_test": Call("POST", "/tests", {"name": "two", "kind": "system", "interval_s": 60}, "test.create"),
+    "preview_test": Call("POST", "/tests/preview", {"name": "three", "kind": "system", "interval_s": 60}, None),
     "update_test": Call("PATCH", "/tests/{test}", {"description": "x"}, "test.update", ANY),
     "pause_test": Call("POST", "/tests/{test}/pause", None, "test.pause"),
     "resume_test": Call("POST", "/tests/{test}/resume", None, "test.resume"),

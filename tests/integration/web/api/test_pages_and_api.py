@@ -46,6 +46,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "test_restart": ("restart_test",),
     "test_resume": ("resume_test",),
     "test_rows": ("list_results",),
+    "test_preview": ("preview_test",),
     "test_run": ("run_test",),
     "test_run_of_job": ("list_results",),
     "test_stop": ("stop_test",),
@@ -74,7 +75,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "workers": ("list_workers",),
 }
 #: Forms, what helps to fill them in, and text to read: programs need none of them.
-FOR_PEOPLE = {"destination_new", "help", "test_edit", "test_fields", "test_new", "test_preview", "user_new"}
+FOR_PEOPLE = {"destination_new", "help", "test_edit", "test_fields", "test_new", "user_new"}
 
 
 def test_every_page_has_its_calls(app: Flask) -> None:

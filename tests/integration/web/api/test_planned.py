@@ -160,3 +160,22 @@ def test_a_run_now_that_came_to_nothing_is_told(api: Api, engine: Engine) -> Non
     assert dt.datetime.fromisoformat(told["requested_at"]) == requested
     api("POST", f"{path}/run")
     assert api("GET", path).json["run_failed"] is None
+
+
+def test_what_a_test_would_come_to_is_told_before_it_is_made(api: Api, worker: str) -> None:
+    """Jobs, load and who is left out; what is wrong is told as when it is made; nothing is made."""
+    places = [make_destination(api, name) for name in ("One", "Two")]
+    asked = {"name": "a", "kind": "ping", "destinations": places, "interval_s": 60, "spec": {"count": 1}}
+    answer = api("POST", "/tests/preview", asked)
+    assert answer.status_code == 200
+    assert answer.json == {"jobs": 2, "workers": 1, "destinations": 2, "runs_per_day": 2880, "left_out": []}
+    once = api("POST", "/tests/preview", {**asked, "interval_s": None}).json
+    assert (once["jobs"], once["runs_per_day"]) == (2, 2)
+    nobody = api("POST", "/tests/preview", {**asked, "selection": {"sites": ["nowhere"]}}).json
+    assert (nobody["jobs"], nobody["left_out"]) == (
+        0, [{"reason": "its selection takes no worker", "count": 1}],
+    )  # fmt: skip
+    wrong = api("POST", "/tests/preview", {**asked, "destinations": [999], "spec": {"count": 0}})
+    assert wrong.status_code == 422
+    assert set(paths(wrong)) == {"destinations[0]", "spec.count"}
+    assert api("GET", "/tests").json["items"] == []

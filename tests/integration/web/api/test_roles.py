@@ -77,6 +77,7 @@ NEEDED = {
     "api.revoke_token": "viewer",
     "api.revoke_worker": "admin",
     "api.restart_test": "operator",
+    "api.preview_test": "operator",
     "api.run_test": "operator",
     "api.set_password": "admin",
     "api.show_destination": "viewer",
