@@ -28,9 +28,14 @@ def user() -> None:
 def list_users() -> None:
     """List users with their roles."""
     with local_session(Settings.load()) as session:
-        for record in queries.find(session):
-            state = "" if record.active else "  (deactivated)"
-            click.echo(f"{record.name:20} {record.role}{state}")
+        cursor, more = None, True
+        while more:
+            page = queries.find(session, cursor=cursor)
+            for record in page.items:
+                state = "" if record.active else "  (deactivated)"
+                click.echo(f"{record.name:20} {record.role}{state}")
+            cursor = page.next_cursor
+            more = cursor is not None
 
 
 @user.command()
