@@ -28,14 +28,13 @@ def user() -> None:
 def list_users() -> None:
     """List users with their roles."""
     with local_session(Settings.load()) as session:
-        cursor, more = None, True
-        while more:
+        cursor: str | None = ""
+        while cursor is not None:
             page = queries.find(session, cursor=cursor)
             for record in page.items:
                 state = "" if record.active else "  (deactivated)"
                 click.echo(f"{record.name:20} {record.role}{state}")
             cursor = page.next_cursor
-            more = cursor is not None
 
 
 @user.command()
