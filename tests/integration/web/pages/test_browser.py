@@ -166,12 +166,12 @@ def test_a_zoom_shows_at_once_what_is_known(open_window: Callable[..., Any], wor
     page.wait_for_timeout(1200)
     assert page.evaluate(picture) == before
     held: list[Any] = []
-    page.route("**/chart.json*", held.append)
+    page.route("**/chart.json*", lambda route: held.append(route))
     page.keyboard.press("+")
     page.wait_for_function(f"before => {picture} !== before", arg=before)
     assert len(held) == 1
-    page.unroute("**/chart.json*")
     held[0].continue_()
+    page.unroute("**/chart.json*")
     page.keyboard.press("Escape")
     wait_for_points(page, 26)
     assert window.troubles == []
