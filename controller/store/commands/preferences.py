@@ -8,10 +8,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from controller.checking import Checker
-from controller.errors import NotFoundError
 from controller.store.commands import audit
 from controller.store.commands.audit import Actor
-from controller.store.entities import User
+from controller.store.commands.users import locked
 from controller.store.queries import users
 from controller.store.queries.users import NUMBER_FORMS, UserRecord
 from streamswarm import zones
@@ -22,9 +21,7 @@ FIELDS = ("zone", "number_form")
 
 def update(session: Session, user_id: int, values: Mapping[str, Any], *, actor: Actor) -> UserRecord:
     """Change the fields given: `zone`, an IANA name or empty for the browser's, and `number_form`."""
-    entity = session.get(User, user_id, with_for_update=True)
-    if entity is None:
-        raise NotFoundError(f"there is no user {user_id}", mend="list the users")
+    entity = locked(session, user_id)
     checker = Checker(values, FIELDS)
     checked: dict[str, str] = {}
     if checker.given("zone"):

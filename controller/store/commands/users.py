@@ -62,7 +62,7 @@ def update(
     A changed role or activation ends the user's sessions. `seen` is the state (`saving.state_of` the fields) that the
     change is based on, None for any.
     """
-    entity = _locked(session, user_id)
+    entity = locked(session, user_id)
     check_state(entity, FIELDS, seen, "the user")
     checker = Checker(values, FIELDS)
     checked = _check(checker, wanted=tuple(name for name in FIELDS if name in values))
@@ -84,7 +84,7 @@ def update(
 
 def change_password(session: Session, user_id: int, *, old: str, new: str, actor: Actor) -> UserRecord:
     """Change a user's own password, which ends all sessions of the user; the old one must be right."""
-    entity = _locked(session, user_id)
+    entity = locked(session, user_id)
     if not passwords.verify(entity.password_hash, old):
         raise InvalidInputError([Problem(path="old_password", message="is not your password")])
     return _set_password(session, entity, new, "new_password", actor)
@@ -92,7 +92,7 @@ def change_password(session: Session, user_id: int, *, old: str, new: str, actor
 
 def set_password(session: Session, user_id: int, password: str, *, actor: Actor) -> UserRecord:
     """Give a user another password, which ends all sessions of the user; for administrators."""
-    return _set_password(session, _locked(session, user_id), password, "password", actor)
+    return _set_password(session, locked(session, user_id), password, "password", actor)
 
 
 def reset(session: Session, user_id: int, password: str, *, actor: Actor) -> UserRecord:
@@ -100,7 +100,7 @@ def reset(session: Session, user_id: int, password: str, *, actor: Actor) -> Use
 
     All sessions and one-time links of the user end.
     """
-    entity = _locked(session, user_id)
+    entity = locked(session, user_id)
     session.execute(delete_from(LoginAttempt).where(LoginAttempt.account == entity.name.lower()))
     if not entity.active:
         entity.active = True
@@ -117,7 +117,7 @@ def reset(session: Session, user_id: int, password: str, *, actor: Actor) -> Use
 
 def end_sessions(session: Session, user_id: int, *, actor: Actor) -> UserRecord:
     """End all sessions of a user, on every browser."""
-    entity = _locked(session, user_id)
+    entity = locked(session, user_id)
     entity.session_generation += 1
     session.flush()
     audit.record(session, actor, "user.end_sessions", "user", entity.id, {"name": entity.name})
@@ -136,7 +136,7 @@ def note_login(session: Session, entity: User, *, address: str, how: str) -> Use
 
 def delete(session: Session, user_id: int, *, actor: Actor, by_user: int | None) -> None:
     """Delete a user with the user's tokens and links."""
-    entity = _locked(session, user_id)
+    entity = locked(session, user_id)
     _keep_an_admin(session, entity, by_user, "delete")
     audit.record(session, actor, "user.delete", "user", entity.id, {"name": entity.name, "role": entity.role})
     session.delete(entity)
@@ -166,7 +166,8 @@ def first_administrator(session: Session) -> str:
     return name
 
 
-def _locked(session: Session, user_id: int) -> User:
+def locked(session: Session, user_id: int) -> User:
+    """Return a user, locked until the transaction ends; raises NotFoundError."""
     entity = session.scalar(
         select(User).where(User.id == user_id).with_for_update().execution_options(populate_existing=True)
     )
