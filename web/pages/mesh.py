@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import render_template, request, url_for
 
-from controller.store.queries import matrices
+from controller.store.queries import matrices, standings
 from controller.store.queries.matrices import Matrix, Pair
 from streamswarm import contract
 from streamswarm.contract import Kind, Metric
@@ -99,7 +99,9 @@ def rows_of(matrix: Matrix, metric: Metric, now: dt.datetime) -> list[Row]:
 def _cell(pairs: Sequence[Pair], metric: Metric, span: tuple[float, float], now: dt.datetime) -> Cell | None:
     found: list[Cell] = []
     for pair in pairs:
-        look = test_look(pair.test, (pair.result,) if pair.result else (), now)
+        look = test_look(
+            pair.test, standings.of_run(pair.result, pair.test.kind) if pair.result else None, now
+        )
         value = _value(pair, metric)
         text = quantity(value, metric.unit)
         line = pair.line
