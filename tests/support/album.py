@@ -10,7 +10,7 @@ from typing import Literal
 from playwright.sync_api import Page, ViewportSize
 
 Theme = Literal["light", "dark"]
-SIZE: ViewportSize = {"width": 1280, "height": 900}
+SIZE: ViewportSize = {"width": 1440, "height": 900}
 _QUALITY = 80
 
 
