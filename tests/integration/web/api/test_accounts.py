@@ -110,6 +110,8 @@ def test_two_administrators_cannot_remove_each_other(make_user: Callable[..., in
         assert len(refused) == 1, (change, refused)
         assert "last active administrator" in refused[0]
         with Session(engine) as session, session.begin():
-            (left,) = [user for user in user_queries.find(session).items if user.role == "admin" and user.active]
+            (left,) = [
+                user for user in user_queries.find(session).items if user.role == "admin" and user.active
+            ]
             # Out of the way of the next pair.
             session.execute(text("UPDATE users SET role = 'viewer' WHERE id = :id"), {"id": left.id})
