@@ -50,9 +50,10 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 #: So long after a worker has sent what spoils a load, its portions are treated with care.
 _WARY_S = 300.0
-#: A transaction costs as much as a few dozen results. Who has less than so many rows waits a moment for more, and where
-#: results come all the time until the last transaction of the lane began so long ago.
-_FEW_ROWS, _GATHER_S, _APART_S = 1_000, 0.02, 0.1
+#: A transaction costs as much as a few dozen results. Who has less than so many rows waits a moment for more.
+_FEW_ROWS, _GATHER_S = 1_000, 0.02
+#: Who has less than so many, and no rest before, waits until the last transaction of the lane began so long ago.
+_SINGLE_ROWS, _APART_S = 100, 0.1
 #: Work that the database has ended so often for taking too long is divided; the first time something else may have been
 #: in the way.
 _TIMES_OUT = 2
@@ -178,8 +179,10 @@ class Lane:
         began_at = -_APART_S
         while True:
             batches = [await self.queue.get()]
-            if self._take_more(batches) < _FEW_ROWS:
-                await asyncio.sleep(max(_GATHER_S, began_at + _APART_S - time.monotonic()))
+            rows = self._take_more(batches)
+            if rows < _FEW_ROWS:
+                apart_s = began_at + _APART_S - time.monotonic() if rows < _SINGLE_ROWS else 0.0
+                await asyncio.sleep(max(_GATHER_S, apart_s))
                 self._take_more(batches)
             began_at = time.monotonic()
             try:
