@@ -11,7 +11,7 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from streamswarm.contract import InvalidInputError, Problem
 from streamswarm.targets import shown
@@ -177,11 +177,19 @@ class Checker:
             return []
         return list(value)
 
+    def id(self, name: str) -> int | None:
+        """Return the id of an entity, or None when absent or null."""
+        value = self.value(name)
+        if value is None or _is_id(value):
+            return value
+        self.add(name, "must be an id, a whole number")
+        return None
+
     def ids(self, name: str, *, most: int) -> list[int]:
         """Return the ids of entities; the index in the list is kept by noting faults at once."""
         result: list[int] = []
         for index, item in enumerate(self.items(name, self.value(name), most=most)):
-            if isinstance(item, bool) or not isinstance(item, int) or not 0 < item <= MAX_ID:
+            if not _is_id(item):
                 self.add(f"{name}[{index}]", "must be an id, a whole number")
             elif item in result:
                 self.add(f"{name}[{index}]", f"{item} is there twice")
@@ -215,6 +223,10 @@ class Checker:
                 self.add(path, "must be one line")
                 return ""
         return value.replace("\r\n", "\n")
+
+
+def _is_id(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_ID
 
 
 #: Ways in which a selection names workers, beside `all`.

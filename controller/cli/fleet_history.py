@@ -25,11 +25,23 @@ class History:
     """One command's entry in the controller's history."""
 
     def __init__(
-        self, kind: str, request: PlaybookRequest, client: Client | None = None, *, insists: bool = False
+        self,
+        kind: str,
+        request: PlaybookRequest,
+        client: Client | None = None,
+        *,
+        insists: bool = False,
+        part_of: int | None = None,
     ) -> None:
-        """`insists` runs it, without an entry, also where another operation works on one of the hosts."""
+        """`insists` runs it, without an entry, also where another operation works on one of the hosts.
+
+        `part_of` is the number of the operation that it belongs to.
+        """
+        #: Its number; None where it is not written down.
+        self.number: int | None = None
         self._client = client
         self._insists = insists
+        self._part_of = part_of
         self._kind = kind
         self._request = request
         self._recording: Recording | None = None
@@ -61,6 +73,7 @@ class History:
                     "check": request.check,
                     "forks": request.forks,
                     "hosts": hosts,
+                    "part_of": self._part_of,
                 },
             )
         except StreamSwarmError as error:
@@ -68,6 +81,7 @@ class History:
                 raise
             self._refused = error.message
             return None
+        self.number = made["id"]
         self._recording = Recording(RestLedger(client, made["id"], made["version"]))
         return self._recording
 

@@ -42,7 +42,9 @@ def _list(client: Client, host: str, kind: str | None, most: int) -> None:
     query: dict[str, Any] = {name: value for name, value in (("host", host), ("kind", kind)) if value}
     query["limit"] = most
     for found in itertools.islice(client.items("/operations", **query), most):
-        table.add_row(*(Text(printable(word)) for word in _row({**found, "limit": shown(found["limit"])})))
+        number, kind, *others = _row(found, limit=shown(found["limit"]))
+        belongs = f", part of {found['part_of']}" if found["part_of"] else ""
+        table.add_row(*(Text(printable(word)) for word in (number, f"{kind}{belongs}", *others)))
     if not table.row_count:
         click.echo("Nothing was done to hosts yet that the controller knows of.", err=True)
         return
@@ -50,10 +52,15 @@ def _list(client: Client, host: str, kind: str | None, most: int) -> None:
 
 
 def _told(client: Client, operation: int, host: str) -> Iterator[str]:
-    """Return an operation line by line: how it ended, how its hosts came out of it, and what was told of them."""
+    """Return an operation line by line: how it ended, its further steps, how its hosts came out of it, what was told."""
     found = client.get(f"/operations/{operation}")
-    yield " ".join((f"operation {operation}:", *_row(found)[1:]))
+    yield " ".join((f"operation {operation}:", *_row(found, limit=found["limit"])[1:]))
     yield from (f"{name}: {found[field]}" for name, field in _WHY if found[field])
+    if found["part_of"]:
+        yield f"part of: operation {found['part_of']}"
+    query = {"host": host} if host else {}
+    for step in reversed(list(client.items("/operations", part_of=operation, **query))):
+        yield " ".join((f"further step {step['id']}:", *_row(step, limit=shown(step["limit"]))[1:]))
     for row in client.items(f"/operations/{operation}/hosts"):
         if host in ("", row["host"]):
             said = f": {_in_line(row['message'])}" if row["message"] else ""
@@ -71,12 +78,12 @@ def _in_line(text: str) -> str:
     return "; ".join(filter(None, map(str.strip, text.splitlines())))
 
 
-def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return one operation's cells."""
+def _row(found: Mapping[str, Any], *, limit: str) -> tuple[str, ...]:
+    """Return one operation's cells, with its limit as it is to be shown."""
     begun = dt.datetime.fromisoformat(found["started_at"] or found["created_at"])
     counts = found["hosts"]
     unwell = counts["failed"] + counts["unreachable"]
-    where = found["limit"] or "all workers"
+    where = limit or "all workers"
     return (
         str(found["id"]),
         f"{found['kind']}{' (check)' if found['check'] else ''}",

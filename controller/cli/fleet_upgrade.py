@@ -59,6 +59,8 @@ class Playbooks:
         self._console = console
         self._stopped = stopped
         self._names = Names.of(request.inventories)
+        #: The first step that was written down, to which the others belong.
+        self._first: int | None = None
 
     def look(self) -> Recap:
         """Say of each host from which release to which it would go."""
@@ -72,7 +74,7 @@ class Playbooks:
     def upgrade(self, hosts: Sequence[str]) -> Recap:
         """Bring hosts to the release."""
         request = self._on(hosts)
-        history = History("upgrade", request, self._client)
+        history = History("upgrade", request, self._client, part_of=self._first)
         return self._follow(history, functools.partial(operations.upgrade, request))
 
     def roll_back(self, hosts: Sequence[str], bad_release: str, why: Sequence[str]) -> Recap:
@@ -82,25 +84,30 @@ class Playbooks:
         def run(*, on_event: operations.OnEvent, **_: object) -> Recap:
             return operations.roll_back(request, bad_release=bad_release, why=why, on_event=on_event)
 
-        return self._follow(History("rollback", request, self._client, insists=True), run)
+        history = History("rollback", request, self._client, insists=True, part_of=self._first)
+        return self._follow(history, run)
 
     def note(self, judged: Judged) -> None:
         """Write down what was judged; where that fails the next upgrade judges it again, which is said."""
-        history = History("judge", self._on(judged.hosts), self._client, insists=True)
+        request = self._on(judged.hosts)
+        history = History("judge", request, self._client, insists=True, part_of=self._first)
 
         def run(*, on_event: operations.OnEvent, **_: object) -> Recap:
             return judged.tell(on_event)
 
         history.follow(run, on_event=lambda _: None, cancelled=lambda: False)
-        self._say_trouble(history)
+        self._look_at(history)
 
     def _follow(self, history: History, operation: Callable[..., Recap]) -> Recap:
         with FleetProgress(self._console) as progress:
             recap = history.follow(operation, on_event=progress.take, cancelled=self._stopped)
-        self._say_trouble(history)
+        self._look_at(history)
         return recap
 
-    def _say_trouble(self, history: History) -> None:
+    def _look_at(self, history: History) -> None:
+        """Keep which step was the first that was written down, and say why one was not."""
+        if self._first is None:
+            self._first = history.number
         if history.trouble:
             self._console.print(
                 Text(printable(f"The controller's history lacks this step or its end: {history.trouble}"))

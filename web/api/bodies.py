@@ -206,6 +206,10 @@ OPERATION_BEGUN = fields(
             "items": {"type": "string", "minLength": 1, "maxLength": 253},
             "maxItems": 10_000,
         },
+        "part_of": said(
+            {**ID, "type": ["integer", "null"]},
+            "Of a further step of an upgrade: the number of its first one, which the caller began too.",
+        ),
     },
     "kind",
 )

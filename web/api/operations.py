@@ -34,7 +34,10 @@ _STANDING = closed(
         "kind": said(TEXT, f"One of {', '.join(KINDS)}."),
         "state": said(TEXT, f"One of {', '.join(STATES)}."),
         "host": said(TEXT, "Name of a host in the inventory."),
-        "part_of": said(ID, "Number of a keeper's upgrade: what it judged, and what it returned."),
+        "part_of": said(
+            ID,
+            "Number of an upgrade: what it judged and returned; of one of the command line, that of its first step.",
+        ),
     },
     paged=True,
     answers=_SHOWN,

@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import render_template, request, url_for
 
-from controller.store.queries import matrices
+from controller.store.queries import matrices, standings
 from controller.store.queries.matrices import Matrix, Pair
 from streamswarm import contract
 from streamswarm.contract import Kind, Metric
@@ -17,15 +17,15 @@ from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
 from web.pages.context import is_fragment
-from web.pages.formatting import quantity
-from web.pages.states import test_look
+from web.pages.formatting import clock, quantity
+from web.pages.states import run_state, test_look
 
 #: Begins the tags of what `streamswarm fleet mesh` has made: these are offered first.
 _MESH = "mesh:"
 #: Steps of the shade that tells a small value from a large one.
 _SHADES = 5
 #: The worse state of a pair that several tests measure is the one that is shown.
-_GRAVITY = ("failed", "error", "stale", "missed", "ok", "waiting", "paused")
+_GRAVITY = ("failed", "error", "stale", "missed", "ok", "waiting", "drained", "paused")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,8 @@ class Cell:
     """What one worker last measured of one destination."""
 
     state: str
-    word: str
+    #: How the newest run ended, of a pair that is silent since; empty unless it failed or could not be measured.
+    last: str
     text: str
     #: 0 for the smallest value of the matrix to 4 for the largest; None where nothing was measured.
     shade: int | None
@@ -99,14 +100,22 @@ def rows_of(matrix: Matrix, metric: Metric, now: dt.datetime) -> list[Row]:
 def _cell(pairs: Sequence[Pair], metric: Metric, span: tuple[float, float], now: dt.datetime) -> Cell | None:
     found: list[Cell] = []
     for pair in pairs:
-        look = test_look(pair.test, (pair.result,) if pair.result else (), now)
+        look = test_look(
+            pair.test, standings.of_run(pair.result, pair.test.kind) if pair.result else None, now
+        )
+        last, word = "", look.word
+        if look.state == "stale" and look.last_at is not None and pair.result is not None:
+            word = f"{look.word} since {clock(look.last_at)}"
+            if pair.result.status in ("failed", "error"):
+                last, ended = run_state(pair.result.status)
+                word = f"{ended} when last heard, {word}"
         value = _value(pair, metric)
         text = quantity(value, metric.unit)
         line = pair.line
         found.append(
             Cell(
                 state=look.state,
-                word=look.word,
+                last=last,
                 text=text,
                 shade=None if value is None else _shade(value, span),
                 href=url_for(
@@ -115,10 +124,14 @@ def _cell(pairs: Sequence[Pair], metric: Metric, span: tuple[float, float], now:
                     worker=line.worker_id,
                     destination=line.destination_id,
                 ),
-                label=f"{line.worker_name} → {line.destination_name}: {look.word}, {metric.label} {text} ({pair.test.name})",
+                label=f"{line.worker_name} → {line.destination_name}: {word}, {metric.label} {text} ({pair.test.name})",
             )
         )
-    return min(found, key=lambda cell: _GRAVITY.index(cell.state), default=None)
+    return min(
+        found,
+        key=lambda cell: (_GRAVITY.index(cell.state), _GRAVITY.index(cell.last or "ok")),
+        default=None,
+    )
 
 
 def _value(pair: Pair, metric: Metric) -> float | None:

@@ -26,6 +26,8 @@ from controller.store.operation_words import FIELDS, KINDS, read_asked, read_tol
 from controller.store.queries import operations
 from controller.store.queries.operations import OperationRecord
 
+#: What is said of an operation that begins.
+BEGUN_FIELDS = ("kind", "limit", "check", "forks", "hosts", "part_of")
 #: Operations that may wait for a keeper at the same time; they run one after another.
 MOST_QUEUED = 20
 #: Hosts of one operation.
@@ -64,12 +66,13 @@ def ask(session: Session, values: Mapping[str, Any], *, actor: Actor) -> Operati
 def begin(
     session: Session, values: Mapping[str, Any], *, actor: Actor, part_of: Claim | None = None
 ) -> OperationRecord:
-    """Write down an operation that begins now and is run by the caller: `FIELDS` without options, and `hosts`.
+    """Write down an operation that begins now and is run by the caller: `BEGUN_FIELDS`.
 
-    One that is `part_of` another is a keeper's, as that is, and may work on hosts of that. Raises ConflictError when
-    another operation works on one of the hosts.
+    With the claim on a keeper's operation it is `part_of` that: a keeper's too, and may work on hosts of that. A command
+    line gives the number of the first step of its upgrade instead. Raises ConflictError when another operation works on
+    one of the hosts.
     """
-    checker = Checker(values, (*FIELDS, "hosts"))
+    checker = Checker(values, BEGUN_FIELDS)
     parameters = read_told(checker)
     hosts = [
         host if isinstance(host, str) and 0 < len(host) <= 253 and host.isprintable() else ""
@@ -77,8 +80,9 @@ def begin(
     ]
     if "" in hosts:
         checker.add(f"hosts[{hosts.index('')}]", "must be the name of a host")
+    whole = part_of.operation_id if part_of else _first_step(session, checker, actor)
     checker.done()
-    entity = _add(session, values["kind"], parameters, actor, by_keeper=part_of is not None, part_of=part_of)
+    entity = _add(session, values["kind"], parameters, actor, by_keeper=part_of is not None, part_of=whole)
     claim = take_up(session, entity.id)
     if claim is None:
         raise AssertionError("an operation that was just added waits")
@@ -231,13 +235,13 @@ def _add(
     actor: Actor,
     *,
     by_keeper: bool,
-    part_of: Claim | None = None,
+    part_of: int | None = None,
 ) -> Operation:
     if kind not in KINDS:
         raise AssertionError("checked before")
     entity = Operation(
         kind=kind,
-        part_of=part_of.operation_id if part_of else None,
+        part_of=part_of,
         parameters=dict(parameters),
         check_only=parameters["check"],
         by_keeper=by_keeper,
@@ -248,9 +252,29 @@ def _add(
     audit.record(session, actor, "operation.start", "operation", entity.id, {"kind": kind, **parameters})
     session.flush()
     tell_listeners(session, entity.id)
-    if part_of:
-        tell_listeners(session, part_of.operation_id)
+    if part_of is not None:
+        tell_listeners(session, part_of)
     return entity
+
+
+def _first_step(session: Session, checker: Checker, actor: Actor) -> int | None:
+    """Return the operation that one of a command line's belongs to, if any; it stays until the transaction ends."""
+    number = checker.id("part_of")
+    if number is None:
+        return None
+    found = session.scalar(
+        select(Operation.id)
+        .where(
+            Operation.id == number,
+            Operation.made_by == actor.name,
+            ~Operation.by_keeper,
+            Operation.part_of.is_(None),
+        )
+        .with_for_update(read=True, key_share=True)
+    )
+    if found is None:
+        checker.add("part_of", "must be an operation that you began yourself, and that is no part of another")
+    return found
 
 
 def _change(session: Session, operation_id: int, states: Collection[str], **values: Any) -> Claim | None:

@@ -28,7 +28,7 @@ class Operation(Base):
     id: Mapped[int] = id_column()
     #: `provision`, `remove`, `verify`, …: which playbook.
     kind: Mapped[str]
-    #: The operation of a keeper that this one belongs to: what an upgrade judged, and what it returned.
+    #: The operation that this one belongs to: a keeper's upgrade, or the first step of one over the command line.
     part_of: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("operations.id", ondelete="SET NULL"))
     #: `{"limit": pattern, "check": bool, "forks": number, "options": {…}}`; never a secret.
     parameters: Mapped[dict[str, Any]]

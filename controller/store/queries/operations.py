@@ -48,7 +48,7 @@ class OperationRecord:
     id: int
     #: `provision`, `remove`, `verify`, …
     kind: str
-    #: The keeper's upgrade that judged or returned hosts with it; None of one that stands for itself.
+    #: The upgrade that it belongs to: a keeper's, or the first step of a command line's; None of one that stands for itself.
     part_of: int | None
     #: `queued`, `running`, `succeeded`, `failed`, `cancelled` or `interrupted`.
     state: str

@@ -273,9 +273,9 @@ def test_the_root_is_rotated_for_all_workers_or_not_at_all(asked: Asked, call: C
 
 
 def test_the_history_is_shown(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row for each operation, with the hosts that are not well; no more than asked for, though there are more pages."""
+    """A row for each operation, with the hosts that are not well and what it belongs to; no more than asked for, though there are more pages."""
     found = {
-        "id": 8, "kind": "rollback", "check": False, "limit": "edge-1", "state": "failed", "made_by": "user:ada",
+        "id": 8, "kind": "rollback", "part_of": 7, "check": False, "limit": "edge-1", "state": "failed", "made_by": "user:ada",
         "hosts": {"total": 1, "failed": 0, "unreachable": 1}, "started_at": "2026-03-01T12:00:00+01:00",
     }  # fmt: skip
     asked_for: list[Any] = []
@@ -283,7 +283,16 @@ def test_the_history_is_shown(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> 
     def answer(self: Client, path: str, **query: Any) -> Any:
         asked_for.append((path, query))
         return {
-            "items": [found, {**found, "id": 7, "limit": "", "hosts": {**found["hosts"], "unreachable": 0}}],
+            "items": [
+                found,
+                {
+                    **found,
+                    "id": 7,
+                    "part_of": None,
+                    "limit": "",
+                    "hosts": {**found["hosts"], "unreachable": 0},
+                },
+            ],
             "next_cursor": "more",
         }
 
@@ -293,7 +302,7 @@ def test_the_history_is_shown(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> 
     rows = [line.split("  ") for line in said.stdout.splitlines()]
     cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
     assert cells[1:] == [
-        ["8", "rollback", "edge-1: 1 of 1 not well", "failed", "user:ada", "2026-03-01 11:00:00"],
+        ["8", "rollback, part of 7", "edge-1: 1 of 1 not well", "failed", "user:ada", "2026-03-01 11:00:00"],
         ["7", "rollback", "all workers", "failed", "user:ada", "2026-03-01 11:00:00"],
     ]
 
@@ -301,13 +310,14 @@ def test_the_history_is_shown(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> 
 def test_one_operation_is_shown_with_all_that_it_told(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Why it failed, what to do, each host, and each line that was judged: also where no dashboard is at hand."""
     about = {
-        "id": 9, "kind": "judge", "check": False, "limit": "edge-1", "state": "failed", "made_by": "user:ada",
+        "id": 9, "kind": "judge", "part_of": 7, "check": False, "limit": "edge-1", "state": "failed", "made_by": "user:ada",
         "hosts": {"total": 1, "failed": 1, "unreachable": 0}, "started_at": "2026-03-01T12:00:00+01:00",
         "error": "what its hosts measure is worse with the release", "mend": "its hosts are returned",
     }  # fmt: skip
     host = {"host": "edge-1", "state": "failed", "changed": 0, "message": "it is\nworse"}
     event = {"host": "edge-1", "at": "2026-03-01T12:00:02+01:00", "task": "What 1.1 measures"}
     pages: dict[str, Any] = {
+        "/operations": {"items": [], "next_cursor": None},
         "/operations/9": about,
         "/operations/9/hosts": {"items": [host], "next_cursor": None},
         "/operations/9/events": {
@@ -324,6 +334,7 @@ def test_one_operation_is_shown_with_all_that_it_told(asked: Asked, monkeypatch:
         "operation 9: judge edge-1: 1 of 1 not well failed user:ada 2026-03-01 11:00:00",
         "why: what its hosts measure is worse with the release",
         "what to do: its hosts are returned",
+        "part of: operation 7",
         "edge-1: failed, 0 changes: it is; worse",
         "11:00:02 edge-1: What 1.1 measures: broken: edge-1: ping to office fails",
         "    worse",
@@ -331,11 +342,43 @@ def test_one_operation_is_shown_with_all_that_it_told(asked: Asked, monkeypatch:
     ]
 
 
+def test_the_first_step_of_an_upgrade_leads_to_the_others(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A keeper's upgrade leads to what it judged and returned so too; in their order, of one host where that is asked for."""
+    first = {
+        "id": 7, "kind": "upgrade", "part_of": None, "check": False, "limit": "a", "state": "succeeded",
+        "made_by": "user:ada", "hosts": {"total": 1, "failed": 0, "unreachable": 0},
+        "started_at": "2026-03-01T12:00:00Z", "error": "", "mend": "",
+    }  # fmt: skip
+    others = [
+        {**first, "id": 9, "part_of": 7, "limit": "b"},
+        {**first, "id": 8, "part_of": 7, "kind": "judge"},
+    ]
+    asked_for: list[Any] = []
+
+    def answer(self: Client, path: str, **query: Any) -> Any:
+        if path == "/operations":
+            asked_for.append(query)
+        items = others if path == "/operations" else []
+        return first if path == "/operations/7" else {"items": items, "next_cursor": None}
+
+    monkeypatch.setattr(Client, "get", answer)
+    assert CliRunner().invoke(fleet, ["history", "7"]).stdout.splitlines() == [
+        "operation 7: upgrade a succeeded user:ada 2026-03-01 12:00:00",
+        "further step 8: judge a succeeded user:ada 2026-03-01 12:00:00",
+        "further step 9: upgrade b succeeded user:ada 2026-03-01 12:00:00",
+    ]
+    CliRunner().invoke(fleet, ["history", "7", "--host", "a"])
+    assert [query.get("host") for query in asked_for] == [None, "a"]
+    assert {query["part_of"] for query in asked_for} == {7}
+
+
 def test_a_long_history_is_one_call_and_a_line_each(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of operations that name a hundred hosts one by one; where it is about one operation, all are told."""
     limit = ",".join(f"edge-{number}" for number in range(100))
     found = {
-        "kind": "upgrade", "check": False, "limit": limit, "state": "succeeded", "made_by": "token:ci",
+        "kind": "upgrade", "part_of": None, "check": False, "limit": limit, "state": "succeeded", "made_by": "token:ci",
         "hosts": {"total": 100, "failed": 0, "unreachable": 0}, "started_at": "2026-03-01T12:00:00Z",
         "error": "", "mend": "",
     }  # fmt: skip
@@ -345,7 +388,8 @@ def test_a_long_history_is_one_call_and_a_line_each(asked: Asked, monkeypatch: p
         asked_for.append(path)
         if path == "/operations/7":
             return {**found, "id": 7}
-        rows = [{**found, "id": 200 - number} for number in range(200)] if path == "/operations" else []
+        whole = path == "/operations" and "part_of" not in query
+        rows = [{**found, "id": 200 - number} for number in range(200)] if whole else []
         return {"items": rows, "next_cursor": None}
 
     monkeypatch.setattr(Client, "get", answer)

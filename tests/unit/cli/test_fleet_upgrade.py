@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from controller.cli.client import Client
 from controller.cli.fleet_upgrade import Playbooks
-from controller.errors import ConflictError
+from controller.errors import ConflictError, StreamSwarmError
 from controller.fleet import operations
 from controller.fleet.events import HostRecap
 from controller.fleet.operations import PlaybookRequest, Recap
@@ -98,6 +99,37 @@ def test_what_was_judged_is_an_operation_with_its_report(
         ("a", "What 1.1 measures", "3 comparisons"),
     ]
     assert calls["/operations/8/finish"]["state"] == "succeeded"
+
+
+def test_the_steps_of_an_upgrade_belong_to_its_first(
+    returned: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the first one that was written down: an upgrade may begin with judging, and the controller may have been away."""
+    begun: list[tuple[str, Any]] = []
+
+    def answer(self: Client, path: str, body: Any = None) -> Any:
+        if path == "/operations/begun":
+            begun.append((body["kind"], body["part_of"]))
+            if len(begun) == 1:
+                raise StreamSwarmError("the controller is away")
+        return {"id": 5 + len(begun), "version": 2, "standing": "goes_on"}
+
+    monkeypatch.setattr(Client, "post", answer)
+    monkeypatch.setattr(operations, "upgrade", lambda *_, **__: DONE)
+    inventory = tmp_path / "hosts.ini"
+    inventory.write_text("[workers]\na\nb\n")
+    judged = Judged(hosts=("a",), release="1.1", lines=("not worse: ping",))
+    with closing(Client("http://127.0.0.1:9", "ssw_test")) as client:
+        playbooks = Playbooks(
+            PlaybookRequest(inventories=(inventory,)), client, Console(stderr=True), stopped=lambda: False
+        )
+        playbooks.note(judged)
+        playbooks.upgrade(["a"])
+        playbooks.note(judged)
+        playbooks.upgrade(["b"])
+        playbooks.roll_back(["b"], "1.1", ["it measures worse"])
+    assert begun == [("judge", None), ("upgrade", None), ("judge", 7), ("upgrade", 7), ("rollback", 7)]
+    assert returned == [("b", "1.1")]
 
 
 def test_another_operation_on_the_host_does_not_keep_it(

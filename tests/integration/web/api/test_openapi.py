@@ -31,6 +31,7 @@ from controller.store.commands import (
     users,
     workers,
 )
+from controller.store.commands import operations as operation_commands
 from controller.store.queries.users import Role
 from streamswarm import contract
 from web.api import bodies
@@ -99,6 +100,7 @@ def test_every_kind_is_in_the_document(spec: dict[str, Any]) -> None:
         (bodies.WORKER, workers.FIELDS),
         (bodies.REPORT, reports.FIELDS),
         (bodies.OPERATION, operation_words.FIELDS),
+        (bodies.OPERATION_BEGUN, operation_commands.BEGUN_FIELDS),
         (bodies.OPERATION_EVENTS, operation_telling.EVENT_FIELDS),
         (bodies.OPERATION_END, operation_telling.FINISH_FIELDS),
         (bodies.TOKEN, tokens.FIELDS),

@@ -104,6 +104,29 @@ def test_what_belongs_to_an_upgrade_is_found_by_it(api: Api, engine: Engine) -> 
     assert api("POST", "/operations/begun", body).status_code == 422
 
 
+def test_steps_of_an_upgrade_over_the_command_line_belong_to_the_first(
+    api: Api, app: Flask, token: Callable[[Role], str]
+) -> None:
+    """Who began that says so, and nobody else; what is asked of a keeper, and a further step, have no steps like these."""
+    first = begin(api, "a")
+    end = {"version": first["version"], "state": "succeeded"}
+    assert api("POST", f"/operations/{first['id']}/finish", end).status_code == 200
+    judged = begin(api, "a", kind="judge", part_of=first["id"])
+    second = begin(api, "b", part_of=first["id"])
+    assert (first["part_of"], judged["part_of"], second["part_of"]) == (None, first["id"], first["id"])
+    assert second["by_keeper"] is False
+    found = api("GET", f"/operations?part_of={first['id']}").json["items"]
+    assert [each["id"] for each in found] == [second["id"], judged["id"]]
+    asked = api("POST", "/operations", {"kind": "upgrade", "limit": "c"}).json
+    others = begin(Api(app.test_client(), token("operator")), "c")
+    for number in (judged["id"], asked["id"], others["id"], 4711, 0, "1", True):
+        body = {"kind": "judge", "hosts": ["d"], "part_of": number}
+        answer = api("POST", "/operations/begun", body)
+        assert answer.status_code == 422, number
+        assert [error["path"] for error in answer.json["errors"]] == ["part_of"]
+    assert begin(api, "d", part_of=None)["part_of"] is None
+
+
 def test_two_at_once_on_a_host(api: Api) -> None:
     """The second is told which operation is in its way."""
     made = begin(api, "a")

@@ -167,7 +167,7 @@ def test_an_upgrade_leads_to_what_it_judged_and_back(viewer: Any, engine: Engine
     """A keeper's is one operation, what was judged and returned are others; of very many the newest stand on its page."""
     upgrade, other = Runner(engine, "edge-1"), Runner(engine, "edge-2")
     page = f"/fleet/{upgrade.number}"
-    assert "Judged and returned" not in viewer.get(page)
+    assert "Further steps" not in viewer.get(page)
     judged = Runner(engine, "edge-1", kind="judge", part_of=upgrade)
     judged.end("failed", figures=JUDGED)
     returned = Runner(engine, "edge-1", kind="rollback", part_of=upgrade)
@@ -176,7 +176,7 @@ def test_an_upgrade_leads_to_what_it_judged_and_back(viewer: Any, engine: Engine
         (str(returned.number), "rollback"),
         (str(judged.number), "judge"),
     ]
-    assert "Judged and returned" not in viewer.get(f"/fleet/{other.number}")
+    assert "Further steps" not in viewer.get(f"/fleet/{other.number}")
     returned.end("succeeded")
     back = f'part of <a href="{page}">operation {upgrade.number}</a>'
     assert back in viewer.get(f"/fleet/{judged.number}")

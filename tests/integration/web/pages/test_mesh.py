@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import expect
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 from support.axe import violations
 
+from controller.store.commands import workers
+from controller.store.commands.audit import SYSTEM
 from streamswarm.v1 import probe_pb2
 
 
@@ -74,6 +78,51 @@ def test_each_pair_is_a_cell(viewer: Any, mesh: dict[str, Any]) -> None:
     loss = viewer.fragment("/mesh?tag=mesh:all:ping&kind=ping&metric=loss_pct")
     assert "<html" not in loss
     assert "Loss 100\u00a0%" in cell(loss, "ams → cph")
+
+
+def test_a_pair_that_failed_and_fell_silent_shows_both(viewer: Any, rows: Any) -> None:
+    """What was known last is not hidden by the silence since; of two tests of a pair the one that failed is shown."""
+    worker = rows.worker("ams")
+    names = ("failing", "unmeasured", "well", "twice")
+    places = {name: rows.destination(name, f"192.0.2.{number}") for number, name in enumerate(names, 1)}
+    at = ago(600)
+    runs = (
+        ("failing", probe_pb2.STATUS_FAILED),
+        ("unmeasured", probe_pb2.STATUS_ERROR),
+        ("well", probe_pb2.STATUS_OK),
+        ("twice", probe_pb2.STATUS_OK),
+        ("twice", probe_pb2.STATUS_FAILED),
+    )
+    for number, (name, status) in enumerate(runs):
+        test = rows.test(f"T{number}", "ping", destinations=[places[name]])
+        source = (
+            probe_pb2.FAILURE_SOURCE_NONE
+            if status == probe_pb2.STATUS_OK
+            else probe_pb2.FAILURE_SOURCE_NETWORK
+        )
+        rows.run(rows.job(test, worker, places[name]), at, status=status, source=source, loss_pct=50.0)
+    page = viewer.get("/mesh?metric=loss_pct")
+    since = f"silent since {at:%Y-%m-%d %H:%M}, Loss 50\u00a0%"
+    for name, words, mark in (
+        ("failing", "failed when last heard, ", "state-failed"),
+        ("unmeasured", "not measured when last heard, ", "state-error"),
+        ("well", "", None),
+        ("twice", "failed when last heard, ", "state-failed"),
+    ):
+        tag = cell(page, f"ams → {name}: {words}{since}")
+        assert 'data-state="stale"' in tag
+        inside = page.split(tag, 1)[1].split("</a>", 1)[0]
+        assert re.findall(r"#(state-\w+)", inside) == ["state-missed", *([mark] if mark else [])], name
+
+
+def test_pairs_of_drained_workers_are_shown_as_that(viewer: Any, rows: Any, engine: Engine) -> None:
+    """A worker that was taken out of service delivers nothing, which is no fault."""
+    worker = rows.worker("ams", connected=False)
+    with Session(engine) as session, session.begin():
+        workers.note_drained(session, worker, actor=SYSTEM)
+    place = rows.destination("shop", "192.0.2.9")
+    rows.run(rows.job(rows.test("Shop", "ping", destinations=[place]), worker, place), ago(900), loss_pct=0.0)
+    assert 'data-state="drained"' in cell(viewer.get("/mesh"), "ams → shop: workers drained")
 
 
 def test_what_nobody_measures_says_what_to_do(operator: Any, viewer: Any, rows: Any) -> None:
