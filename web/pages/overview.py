@@ -179,7 +179,7 @@ def _of_worker(worker: WorkerRecord) -> list[Attention]:
     if worker.vantage_alarm and worker.state == "connected":
         items.append(
             Attention(
-                state="attention", word="network", title=worker.name, text=worker.vantage_alarm, href=href
+                state="attention", word="vantage", title=worker.name, text=worker.vantage_alarm, href=href
             )
         )
     if worker.spool_stuck_since:

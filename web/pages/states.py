@@ -79,7 +79,7 @@ def worker_state(look: WorkerLook) -> tuple[str, str]:
     if look.state == "connected" and look.spool_stuck:
         return "attention", "spool stuck"
     if look.state == "connected" and look.vantage_alarm:
-        return "attention", "network access"
+        return "attention", "vantage alarm"
     return _WORKER_STATES[look.state]
 
 
