@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from controller.store.queries.glances import Alike, Glance
 from controller.store.queries.pages import TrendPoint
-from controller.store.queries.workers import WorkerRecord
 from web.pages.states import worker_state
 
 _SPARK_WIDTH, _SPARK_HEIGHT = 120, 28
@@ -32,7 +32,7 @@ class Spark:
 class Cell:
     """One worker of the comb."""
 
-    worker: WorkerRecord
+    worker: Glance
     state: str
     word: str
     #: Corners, as a polygon's `points`.
@@ -41,15 +41,17 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Comb:
-    """The workers of the fleet as cells of a comb."""
+    """The first workers of the fleet as cells of a comb."""
 
     width: int
     height: int
     cells: tuple[Cell, ...]
     #: Empty cells that fill the last row up.
     rest: tuple[str, ...]
-    #: State, word and count of workers.
+    #: State, word and count of all workers.
     legend: tuple[tuple[str, str, int], ...]
+    #: Workers that have no cell.
+    left_out: int
 
 
 def spark(points: Sequence[TrendPoint], slots: int) -> Spark:
@@ -79,8 +81,8 @@ def spark(points: Sequence[TrendPoint], slots: int) -> Spark:
     return Spark(width=_SPARK_WIDTH, height=_SPARK_HEIGHT, path="".join(path), lone=tuple(lone), fails=fails)
 
 
-def comb(workers: Sequence[WorkerRecord]) -> Comb:
-    """Lay the workers out as a comb, rows shifted by half a cell."""
+def comb(workers: Sequence[Glance], fleet: Sequence[Alike]) -> Comb:
+    """Lay workers out as a comb, rows shifted by half a cell; the legend counts the whole fleet."""
     count = len(workers)
     columns = max(6, math.ceil(math.sqrt(count * 2.6))) if count else 0
     rows = math.ceil(count / columns) if count else 0
@@ -93,17 +95,20 @@ def comb(workers: Sequence[WorkerRecord]) -> Comb:
         for index in range(max(rows, 2) * columns if count else 0)
     ]
     cells = []
-    tally: dict[tuple[str, str], int] = {}
     for worker, points in zip(workers, places, strict=False):
-        state, word = worker_state(worker)
+        state, word = worker_state(worker.look)
         cells.append(Cell(worker=worker, state=state, word=word, points=points))
-        tally[state, word] = tally.get((state, word), 0) + 1
+    tally: dict[tuple[str, str], int] = {}
+    for alike in fleet:
+        shown = worker_state(alike.look)
+        tally[shown] = tally.get(shown, 0) + alike.count
     return Comb(
         width=math.ceil((columns + 0.6) * step_x),
         height=math.ceil((max(rows, 2) - 1) * step_y + 2 * _CELL + 4),
         cells=tuple(cells),
         rest=tuple(places[count:]),
         legend=tuple((state, word, number) for (state, word), number in tally.items()),
+        left_out=max(0, sum(tally.values()) - count),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import render_template, request, url_for
 
-from controller.store.queries import matrices
+from controller.store.queries import matrices, standings
 from controller.store.queries.matrices import Matrix, Pair
 from streamswarm import contract
 from streamswarm.contract import Kind, Metric
@@ -100,7 +100,9 @@ def rows_of(matrix: Matrix, metric: Metric, now: dt.datetime) -> list[Row]:
 def _cell(pairs: Sequence[Pair], metric: Metric, span: tuple[float, float], now: dt.datetime) -> Cell | None:
     found: list[Cell] = []
     for pair in pairs:
-        look = test_look(pair.test, (pair.result,) if pair.result else (), now)
+        look = test_look(
+            pair.test, standings.of_run(pair.result, pair.test.kind) if pair.result else None, now
+        )
         last, word = "", look.word
         if look.state == "stale" and look.last_at is not None and pair.result is not None:
             word = f"{look.word} since {clock(look.last_at)}"

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import render_template, url_for
+from sqlalchemy.orm import Session
 
-from controller.store.queries import accounts, due_runs, overview, pages, tests, workers
+from controller.store.queries import accounts, due_runs, glances, overview, pages, suspects, tests
 from controller.store.queries.accounts import OverdueLine
+from controller.store.queries.overview import Overview
+from controller.store.queries.tests import TestRecord
 from controller.store.queries.workers import WorkerRecord
 from streamswarm import contract
 from web.auth import requires
@@ -23,7 +26,10 @@ from web.pages.tests_rows import TestRow, read_rows
 
 #: Tests whose trends are drawn; those in trouble come first.
 _MOST_ROWS = 12
-_MOST_TESTS = 500
+#: Workers that the picture of the fleet has cells for.
+_MOST_CELLS = 500
+#: Tests of each sort of trouble, and workers, that are looked at. More than can be read: the lists of tests and workers tell all.
+_MOST_LOOKED_AT = 50
 _RECENT = dt.timedelta(minutes=15)
 _MOST_OVERDUE = 8
 _TONES = {"ok": "ok", "failed": "failed", "error": "error", "missed": "missed", "stale": "attention"}
@@ -77,11 +83,13 @@ def overview_live() -> str:
 
 def _figures() -> dict[str, Any]:
     with transaction() as session:
-        found = tests.find(session, made_for_run=False, limit=_MOST_TESTS).items
-        rows = read_rows(session, found, trends=False)
+        suspected = suspects.find(session, most=_MOST_LOOKED_AT)
+        looked_at = read_rows(session, tests.named(session, suspected.ids), trends=False)
+        rows = [row for row in looked_at if _needs_attention(row)]
         ordered = sorted(rows, key=lambda row: (_rank(row.look), row.test.name.lower()))
-        shown = read_rows(session, [row.test for row in ordered[:_MOST_ROWS]], trends=True)
-        fleet = workers.find(session, limit=_MOST_TESTS).items
+        shown = read_rows(session, _shown(session, [row.test for row in ordered]), trends=True)
+        in_need = glances.in_need(session, limit=_MOST_LOOKED_AT)
+        fleet = comb(glances.first(session, limit=_MOST_CELLS), glances.counted(session))
         failures = pages.recent_failures(session, within=_RECENT, limit=8)
         figures = overview.read(session)
         bad = pages.bad_runs(session, within=_RECENT)
@@ -92,21 +100,36 @@ def _figures() -> dict[str, Any]:
         "figures": figures,
         "bad": bad,
         "due": due,
-        "rows": shown,
-        "more": len(rows) > _MOST_ROWS,
+        "rows": sorted(shown, key=lambda row: (_rank(row.look), row.test.name.lower())),
+        "more": figures.tests_total > len(shown),
         "failures": [(failure, *run_state(failure.status)) for failure in failures],
-        "attention": attention(fleet, rows, late),
-        "comb": comb(fleet),
-        "shares": shares([row.look for row in rows]),
+        "attention": attention(in_need, rows, late),
+        "attention_cut": suspected.more or len(in_need) == _MOST_LOOKED_AT,
+        "comb": fleet,
+        "shares": shares(rows, figures, now),
     }
 
 
+def _shown(session: Session, troubled: Sequence[TestRecord]) -> list[TestRecord]:
+    """Return the tests whose trends are drawn: those in trouble, and others by name while there is room."""
+    shown = {test.id: test for test in troubled[:_MOST_ROWS]}
+    if len(shown) < _MOST_ROWS:
+        for test in tests.find(session, made_for_run=False, limit=2 * _MOST_ROWS).items:
+            shown.setdefault(test.id, test)
+    return list(shown.values())[:_MOST_ROWS]
+
+
+def _needs_attention(row: TestRow) -> bool:
+    nobody_runs_it = row.look.state == "waiting" and not (row.test.jobs or row.test.paused)
+    return row.look.state in _TROUBLE or (nobody_runs_it and row.test.recurrence == "continue")
+
+
 def attention(
-    fleet: Sequence[WorkerRecord], rows: Sequence[TestRow], overdue: Sequence[OverdueLine] = ()
+    in_need: Sequence[WorkerRecord], troubled: Sequence[TestRow], overdue: Sequence[OverdueLine] = ()
 ) -> list[Attention]:
     """Return what is not as it should be, the gravest first."""
     items: list[Attention] = []
-    for worker in fleet:
+    for worker in in_need:
         items.extend(_of_worker(worker))
     for line in overdue:
         items.append(
@@ -119,20 +142,18 @@ def attention(
                 href=url_for("pages.test", test_id=line.test_id),
             )
         )
-    for row in rows:
-        nobody_runs_it = row.look.state == "waiting" and not (row.test.jobs or row.test.paused)
-        if row.look.state in _TROUBLE or (nobody_runs_it and row.test.recurrence == "continue"):
-            items.append(
-                Attention(
-                    state=row.look.state,
-                    word=row.look.word,
-                    title=row.test.name,
-                    text=_REASONS.get(
-                        row.look.state, "No worker suits its selection, or its kind is available on none."
-                    ),
-                    href=url_for("pages.test", test_id=row.test.id),
-                )
-            )
+    items.extend(
+        Attention(
+            state=row.look.state,
+            word=row.look.word,
+            title=row.test.name,
+            text=_REASONS.get(
+                row.look.state, "No worker suits its selection, or its kind is available on none."
+            ),
+            href=url_for("pages.test", test_id=row.test.id),
+        )
+        for row in troubled
+    )
     return items
 
 
@@ -198,16 +219,26 @@ def _of_worker(worker: WorkerRecord) -> list[Attention]:
     return items
 
 
-def shares(looks: Sequence[TestLook]) -> list[Share]:
-    """Return how many tests are in which state, as parts of one bar."""
-    tally: dict[tuple[str, str], int] = {}
-    for look in looks:
-        word = {"failed": "failing", "error": "not measured"}.get(look.state, look.word)
-        tally[look.state, word] = tally.get((look.state, word), 0) + 1
+def shares(troubled: Sequence[TestRow], figures: Overview, now: dt.datetime) -> list[Share]:
+    """Return how many tests are in which state, as parts of one bar: those in trouble as they look, the others as planned."""
+    tally = {
+        ("ok", "running"): figures.tests_active,
+        ("paused", "paused"): figures.tests_paused,
+        ("waiting", "not started yet"): figures.tests_waiting,
+        ("waiting", "ended"): figures.tests_ended,
+    }
+    planned = dict(zip(("active", "paused", "waiting", "ended"), list(tally), strict=True))
+    for row in troubled:
+        tally[planned[row.test.state(now)]] -= 1
+        word = {"failed": "failing", "error": "not measured"}.get(row.look.state, row.look.word)
+        tally[row.look.state, word] = tally.get((row.look.state, word), 0) + 1
     result: list[Share] = []
     at = 0.0
-    for (state, word), count in sorted(tally.items(), key=lambda item: item[0][0] != "ok"):
-        width = 100 * count / len(looks)
+    total = sum(tally.values())
+    for (state, word), count in tally.items():
+        if count < 1:
+            continue
+        width = 100 * count / total
         result.append(
             Share(
                 state=state,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from controller.planning.schedule import LONGEST_PHASE_US
-from controller.store.queries.results import ResultRecord
+from controller.store.queries.standings import Standing
 from controller.store.queries.tests import TestRecord
-from controller.store.queries.workers import WorkerRecord
-from streamswarm import contract
+from controller.store.queries.workers import WorkerLook
 from streamswarm.zones import from_microseconds, to_microseconds
 
 #: Icons of states: shape tells them apart where colour does not.
@@ -74,25 +72,29 @@ def run_state(status: str) -> tuple[str, str]:
     return status, _RUN_WORDS[status]
 
 
-def worker_state(worker: WorkerRecord) -> tuple[str, str]:
+def worker_state(look: WorkerLook) -> tuple[str, str]:
     """Return look and word of a worker."""
-    if worker.state == "connected" and worker.spool_alarm:
+    if look.state == "connected" and look.spool_alarm:
         return "attention", "spool alarm"
-    if worker.state == "connected" and worker.spool_stuck_since:
+    if look.state == "connected" and look.spool_stuck:
         return "attention", "spool stuck"
-    if worker.state == "connected" and worker.vantage_alarm:
+    if look.state == "connected" and look.vantage_alarm:
         return "attention", "network access"
-    return _WORKER_STATES[worker.state]
+    return _WORKER_STATES[look.state]
 
 
-def test_look(test: TestRecord, runs: Sequence[ResultRecord], now: dt.datetime) -> TestLook:
-    """Return the state of a test from the newest run of each of its lines."""
-    last_at = max((run.scheduled_at for run in runs), default=None)
-    headline = contract.kind(test.kind).headline.name
-    values = [value for run in runs if (value := run.metrics[headline]) is not None]
-    value = sum(values) / len(values) if values else None
-    state, word = _state(test, runs, last_at, now)
-    return TestLook(state=state, word=word, last_at=last_at, value=value, measured=len(values))
+def test_look(test: TestRecord, standing: Standing | None, now: dt.datetime) -> TestLook:
+    """Return the state of a test from how it stands; None before its first run."""
+    state, word = _state(test, standing, now)
+    if standing is None:
+        return TestLook(state=state, word=word, last_at=None, value=None, measured=0)
+    return TestLook(
+        state=state,
+        word=word,
+        last_at=standing.last_at,
+        value=standing.value,
+        measured=standing.measured,
+    )
 
 
 def test_progress(test: TestRecord, now: dt.datetime) -> float | None:
@@ -113,29 +115,27 @@ test_progress.__test__ = False  # type: ignore[attr-defined]  # a function of th
 test_look.__test__ = False  # type: ignore[attr-defined]  # a function of the product, not a test
 
 
-def _state(
-    test: TestRecord, runs: Sequence[ResultRecord], last_at: dt.datetime | None, now: dt.datetime
-) -> tuple[str, str]:
+def _state(test: TestRecord, standing: Standing | None, now: dt.datetime) -> tuple[str, str]:
     planned = test.state(now)
     if planned == "paused":
         return "paused", "paused"
-    if planned == "ended" and not (test.finished and runs):
+    if planned == "ended" and not (test.finished and standing):
         return "waiting", "ended"
     if planned == "waiting":
         return "waiting", "not started yet"
     if test.recurrence == "new_test":
         return "waiting", "a test per run"
-    if last_at is None:
+    if standing is None:
         return ("waiting", "no worker runs it") if not test.jobs else ("waiting", "no results yet")
-    if _is_silent(test, last_at, now):
+    if _is_silent(test, standing.last_at, now):
         if test.jobs and test.jobs_drained == test.jobs:
             return "drained", "workers drained"
         return "stale", "silent"
-    for status in ("failed", "error", "missed"):
-        count = sum(run.status == status for run in runs)
+    counted = (("failed", standing.failed), ("error", standing.error), ("missed", standing.missed))
+    for status, count in counted:
         if count:
             word = _RUN_WORDS[status]
-            return status, word if len(runs) == 1 else f"{count} of {len(runs)} {word}"
+            return status, word if standing.runs == 1 else f"{count} of {standing.runs} {word}"
     return "ok", "ok"
 
 

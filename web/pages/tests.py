@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 
 from controller.errors import ConflictError
 from controller.store.commands import tests as commands
-from controller.store.queries import accounts, events, pages, plans, results, tests
+from controller.store.queries import accounts, events, pages, plans, results, standings, tests
 from controller.store.queries.pages import RunRecord
 from controller.store.queries.run_requests import failed_request
 from controller.store.queries.tests import TestRecord
@@ -24,7 +24,7 @@ from web.pages.charts import MOST_LINES, RANGES, chart_groups, line_label, only_
 from web.pages.context import actor, list_template
 from web.pages.rows import choices, sections
 from web.pages.states import SOURCES, run_state, test_look, test_progress
-from web.pages.tests_rows import latest_of, read_rows
+from web.pages.tests_rows import read_rows
 
 _LATEST = 15
 _MOST_OVERDUE = 5
@@ -179,7 +179,7 @@ def _latest(test_id: int) -> dict[str, Any]:
         kind = contract.kind(found.kind)
         newest = pages.newest_runs(session, found.kind, test_id, limit=_LATEST, only_bad=only_bad)
         happened = _happened(session, found, newest)
-        latest = latest_of(session, [test_id]).get(test_id, [])
+        standing = standings.read(session, {found.kind: [test_id]}).get(test_id)
         skips = plans.read_skips(session, test_id, now=now)
         overdue = accounts.overdue(session, test_id=test_id, limit=_MOST_OVERDUE)
         run_failed = failed_request(session, test_id)
@@ -188,7 +188,7 @@ def _latest(test_id: int) -> dict[str, Any]:
         "over": found.state(now) == "ended",
         "progress": test_progress(found, now),
         "kind": kind,
-        "look": test_look(found, latest, now),
+        "look": test_look(found, standing, now),
         "skips": skips,
         "overdue": overdue,
         "run_failed": run_failed,

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from controller.store.queries import pages, results
-from controller.store.queries.results import ResultRecord
+from controller.store.queries import pages, standings
 from controller.store.queries.tests import TestRecord
 from streamswarm import contract
 from streamswarm.contract import Kind
@@ -40,7 +39,7 @@ def read_rows(session: Session, found: Sequence[TestRecord], *, trends: bool) ->
     for test in known:
         by_kind.setdefault(test.kind, []).append(test.id)
     now = dt.datetime.now(dt.UTC)
-    runs = latest_of(session, [test.id for test in known])
+    standing = standings.read(session, by_kind)
     since = now - TREND
     slots = _slots(known)
     drawn = (
@@ -50,20 +49,11 @@ def read_rows(session: Session, found: Sequence[TestRecord], *, trends: bool) ->
         TestRow(
             test=test,
             kind=contract.kind(test.kind),
-            look=test_look(test, runs.get(test.id, ()), now),
+            look=test_look(test, standing.get(test.id), now),
             spark=spark(drawn.get(test.id, ()), slots) if trends else None,
         )
         for test in known
     ]
-
-
-def latest_of(session: Session, test_ids: Sequence[int]) -> dict[int, list[ResultRecord]]:
-    """Return the newest run of every line by test."""
-    found: dict[int, list[ResultRecord]] = {}
-    for item in results.latest(session, results.lines(session, test_ids=test_ids)):
-        if item.result is not None:
-            found.setdefault(item.line.test_id, []).append(item.result)
-    return found
 
 
 def _slots(found: Sequence[TestRecord]) -> int:

@@ -35,7 +35,7 @@ def workers_page() -> str:
     cursor, sort = request.args.get("cursor") or None, request.args.get("sort", "")
     with transaction() as session:
         page = workers.find(session, search=search, sort=sort, limit=50, cursor=cursor)
-    rows = [(worker, *worker_state(worker)) for worker in page.items]
+    rows = [(worker, *worker_state(worker.look)) for worker in page.items]
     return render_template(
         list_template("workers"),
         rows=rows,
@@ -113,7 +113,7 @@ def _worker(worker_id: uuid.UUID) -> dict[str, object]:
     with transaction() as session:
         found = workers.get(session, worker_id)
         jobs = pages.jobs_of_worker(session, worker_id)
-    state, word = worker_state(found)
+    state, word = worker_state(found.look)
     announced = [(kind, found.kinds.get(kind.name)) for kind in contract.kinds().values()]
     return {
         "worker": found,

@@ -7,17 +7,17 @@ None, and instants without a run are simply not there; gaps tell where that brea
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, cast, func, select
+from sqlalchemy import ColumnElement, Integer, cast, select, text
 from sqlalchemy.orm import Session
 
 from controller.planning.gaps import Gap
 from controller.store import results
-from controller.store.queries import figures, layers
-from controller.store.queries.figures import Bucket
+from controller.store.queries import figures, layers, line_buckets
+from controller.store.queries.line_buckets import Band, LineBuckets
 from controller.store.queries.results import (
     MAX_POINTS,
     Line,
@@ -33,28 +33,18 @@ from streamswarm.v1 import probe_pb2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Band:
-    """One metric: its values, and in buckets their extremes too."""
-
-    mean: tuple[float | None, ...]
-    #: Empty when every point is a run.
-    low: tuple[float | None, ...]
-    high: tuple[float | None, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class ChartLine:
-    """The points of one line; all tuples but `gaps` have the length of `at`."""
+    """The points of one line; all sequences but `gaps` have the length of `at`."""
 
     line: Line
     #: When the run was due, or the middle of its bucket.
-    at: tuple[dt.datetime, ...]
+    at: Sequence[dt.datetime]
     #: How many runs of each point did not end well, by how.
-    failed: tuple[int, ...]
-    error: tuple[int, ...]
-    missed: tuple[int, ...]
+    failed: Sequence[int]
+    error: Sequence[int]
+    missed: Sequence[int]
     #: By the metric's name.
-    bands: dict[str, Band]
+    bands: Mapping[str, Band]
     #: Where it has no runs, and why.
     gaps: tuple[Gap, ...]
 
@@ -68,21 +58,17 @@ def bucket_for(
     points: int = MAX_POINTS,
 ) -> dt.timedelta | None:
     """Return the width of the buckets that lines are shown in side by side; None when runs are few enough."""
-    most, narrowest = 0, dt.timedelta(0)
-    for line in plans:
-        narrowest = max(narrowest, layers.narrowest(session, line.kind, start) or narrowest)
-        if not may_show_runs(start, end):
-            continue
-        table = results.table(line.kind)
-        newest = (
-            select(table.c.scheduled_at)
-            .where(*within(table, line.job_ids, start, end))
-            .limit(points + 1)
-            .subquery()
+    kinds = {line.kind for line in plans}
+    narrowest = max(
+        (layers.narrowest(session, kind, start) or dt.timedelta(0) for kind in kinds), default=dt.timedelta(0)
+    )
+    if not narrowest and may_show_runs(start, end):
+        crowded = (
+            _has_more_runs(session, kind, _of_kind(plans, kind), start=start, end=end, than=points)
+            for kind in kinds
         )
-        most = max(most, session.execute(select(func.count()).select_from(newest)).scalar_one())
-    if most <= points and not narrowest and may_show_runs(start, end):
-        return None
+        if not any(crowded):
+            return None
     paces = [plan.pace_s for plan in plans.values() if plan.pace_s]
     return max(narrowest, bucket_width(end - start, points=points, interval_s=min(paces, default=None)))
 
@@ -103,20 +89,49 @@ def chart_lines(
             _runs(session, line, plan, metrics, start=start, end=end, most=most)
             for line, plan in plans.items()
         ]
-    # A line has one job, but for those that were retired and came back; jobs by themselves are read all at once.
-    alone = {line.job_ids[0]: line for line in plans if len(line.job_ids) == 1}
-    found: dict[Line, Sequence[Bucket]] = {}
+    found: dict[Line, LineBuckets] = {}
     for kind in {line.kind for line in plans}:
+        lines = _of_kind(plans, kind)
         source = Source(kind=kind, child=None)
-        jobs = [job_id for job_id, line in alone.items() if line.kind == kind]
-        by_job = figures.buckets_by_job(session, source, metrics, jobs, start=start, end=end, width=bucket)
-        found |= {alone[job_id]: by_job.get(job_id, ()) for job_id in jobs}
-        for line in plans:
-            if line.kind == kind and line not in found:
-                found[line] = figures.buckets(
-                    session, source, metrics, line.job_ids, start=start, end=end, width=bucket
-                )
-    return [_buckets(session, line, plan, metrics, found[line], bucket) for line, plan in plans.items()]
+        jobs = [line.job_ids for line in lines]
+        read = line_buckets.read(session, source, metrics, jobs, start=start, end=end, width=bucket)
+        found |= dict(zip(lines, read, strict=True))
+    return [_buckets(session, line, plan, found[line], bucket) for line, plan in plans.items()]
+
+
+#: Whether any line has so many runs; the first that has them ends it.
+_MORE_RUNS = """
+    SELECT EXISTS (
+        SELECT FROM (
+            SELECT array_agg(job_id) AS jobs
+            FROM unnest(CAST(:jobs AS bigint[]), CAST(:lines AS integer[])) AS l (job_id, line) GROUP BY line
+        ) line
+        CROSS JOIN LATERAL (
+            SELECT FROM {table} t
+            WHERE t.job_id = ANY(line.jobs) AND t.scheduled_at >= :start AND t.scheduled_at < :end OFFSET :than LIMIT 1
+        ) further
+    )
+"""
+
+
+def _has_more_runs(
+    session: Session, kind: str, lines: Sequence[Line], *, start: dt.datetime, end: dt.datetime, than: int
+) -> bool:
+    """Whether any of these lines has more runs in [start, end) than so many."""
+    jobs = [(job_id, number) for number, line in enumerate(lines) for job_id in line.job_ids]
+    values = {
+        "jobs": [job_id for job_id, _ in jobs],
+        "lines": [number for _, number in jobs],
+        "start": start,
+        "end": end,
+        "than": than,
+    }
+    query = text(_MORE_RUNS.format(table=results.table_name(kind)))
+    return bool(session.execute(query, values).scalar_one())
+
+
+def _of_kind(plans: Iterable[Line], kind: str) -> list[Line]:
+    return [line for line in plans if line.kind == kind]
 
 
 def _runs(
@@ -150,30 +165,15 @@ def _runs(
     return _assemble(line, metrics, [row[2:] for row in rows], gaps)
 
 
-def _buckets(
-    session: Session,
-    line: Line,
-    plan: Plan,
-    metrics: Sequence[str],
-    found: Sequence[Bucket],
-    width: dt.timedelta,
-) -> ChartLine:
-    bands = {}
-    for name in metrics:
-        of_metric = [item.figures[name] for item in found]
-        bands[name] = Band(
-            mean=tuple(each.mean for each in of_metric),
-            low=tuple(each.min for each in of_metric),
-            high=tuple(each.max for each in of_metric),
-        )
+def _buckets(session: Session, line: Line, plan: Plan, found: LineBuckets, width: dt.timedelta) -> ChartLine:
     return ChartLine(
         line=line,
-        at=tuple(item.start + width / 2 for item in found),
-        failed=tuple(item.failed for item in found),
-        error=tuple(item.error for item in found),
-        missed=tuple(item.missed for item in found),
-        bands=bands,
-        gaps=gaps_of_buckets(session, plan, [item.start for item in found], width),
+        at=[start + width / 2 for start in found.start],
+        failed=found.failed,
+        error=found.error,
+        missed=found.missed,
+        bands=found.bands,
+        gaps=gaps_of_buckets(session, plan, found.start, width),
     )
 
 

@@ -18,13 +18,13 @@ from controller.store import results, rollups
 from controller.store.queries import layers
 from controller.store.queries.layers import Piece
 from controller.store.results import ResultColumn
-from controller.store.rollups import DAY, HOUR, LAYERS, Source, sketches, statements
+from controller.store.rollups import DAY, HOUR, LAYERS, Layer, Source, sketches, statements
 
 SHARES = (0.5, 0.95, 0.99)
 #: What buckets are told apart by beside time.
-_By = Literal["", "key", "job_id"]
-#: Metric, key or job, and beginning.
-_Place = tuple[str, str | int, dt.datetime]
+By = Literal["", "key", "line"]
+#: Metric, key, and beginning.
+_Place = tuple[str, str, dt.datetime]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,20 +83,6 @@ def buckets(
         connection, source, metrics, job_ids, (start, end), width, percentiles=percentiles, counts=counts
     )
     return found.get("", ())
-
-
-def buckets_by_job(
-    connection: Connection | Session,
-    source: Source,
-    metrics: Sequence[str],
-    job_ids: Collection[int],
-    *,
-    start: dt.datetime,
-    end: dt.datetime,
-    width: dt.timedelta,
-) -> Mapping[int, tuple[Bucket, ...]]:
-    """Return the same of each job by itself, all read at once; a job without runs in the range is not in it."""
-    return _read(connection, source, metrics, job_ids, (start, end), width, by="job_id", counts=True)
 
 
 def buckets_by_key(
@@ -168,19 +154,18 @@ def _read(
     span: tuple[dt.datetime, dt.datetime],
     width: dt.timedelta,
     *,
-    by: _By = "",
+    by: By = "",
     keys: Sequence[str] | None = None,
     percentiles: bool = False,
     counts: bool = False,
 ) -> dict[Any, tuple[Bucket, ...]]:
     """Return buckets by what they are gathered by, all under an empty key where that is time alone; `keys` go with keys."""
     columns = [column_of(source, metric) for metric in metrics]
-    usable = [of for of in LAYERS if of.width <= width and width % of.width == dt.timedelta(0)]
-    parts = layers.parts(connection, source.kind, job_ids, span, usable)
+    parts = layers.parts(connection, source.kind, job_ids, span, usable(width))
     if not parts:
         return {}
     values: dict[str, Any] = {"width": width, "keys": keys}
-    query = _figures_sql(source, columns, parts, values, by=by, counts=counts)
+    query = figures_sql(source, columns, parts, values, by=by, counts=counts)
     figures = connection.execute(text(query), values).all()
     sketched = _sketches(connection, source, columns, parts, width, by, keys) if percentiles else {}
     found: dict[Any, list[Bucket]] = {}
@@ -189,15 +174,37 @@ def _read(
     return {key: tuple(of_key) for key, of_key in found.items()}
 
 
+def usable(width: dt.timedelta) -> list[Layer]:
+    """Return the layers that buckets of a width can be made of."""
+    return [of for of in LAYERS if of.width <= width and width % of.width == dt.timedelta(0)]
+
+
 def _from(
-    source: Source, piece: Piece, jobs: Sequence[int], number: int, values: dict[str, Any], *, keyed: bool
+    source: Source,
+    piece: Piece,
+    jobs: Sequence[int],
+    number: int,
+    values: dict[str, Any],
+    *,
+    keyed: bool,
+    line_of: Mapping[int, int] | None = None,
 ) -> str:
-    """Return the FROM and WHERE of a part of the rows, as `s`, and fill in its values; `keyed` takes `:keys` alone."""
+    """Return the FROM and WHERE of a part of the rows, as `s`, and fill in its values.
+
+    `keyed` takes `:keys` alone; with `line_of`, the number of its line by job, `l.line` is there too.
+    """
     values |= {f"jobs_{number}": list(jobs), f"start_{number}": piece.start, f"end_{number}": piece.end}
     table, instant = _place(source, piece)
     wanted = " AND s.key = ANY(:keys)" if keyed else ""
+    lines = ""
+    if line_of is not None:
+        values[f"lines_{number}"] = [line_of[job_id] for job_id in jobs]
+        lines = (
+            f" JOIN unnest(CAST(:jobs_{number} AS bigint[]), CAST(:lines_{number} AS integer[])) AS l (job_id, line)"
+            " ON l.job_id = s.job_id"
+        )
     return (
-        f"FROM {table} s WHERE s.job_id = ANY(:jobs_{number}) AND s.{instant} >= :start_{number} "
+        f"FROM {table} s{lines} WHERE s.job_id = ANY(:jobs_{number}) AND s.{instant} >= :start_{number} "
         f"AND s.{instant} < :end_{number}{wanted}"
     )
 
@@ -208,26 +215,30 @@ def _place(source: Source, piece: Piece) -> tuple[str, str]:
     return rollups.table_name(source, piece.layer), "bucket"
 
 
-def _begin(instant: str, by: _By) -> str:
-    """Return the SQL of what a row is gathered by: the beginning of its bucket, and its key or job."""
+def _begin(instant: str, by: By) -> str:
+    """Return the SQL of what a row is gathered by: the beginning of its bucket, and its key or line."""
     begin = f"date_bin(:width, s.{instant}, timestamptz '{rollups.EPOCH.isoformat()}') AS begin"
-    return f"{begin}, s.{by} AS {by}" if by else begin
+    return {"": begin, "key": f"{begin}, s.key AS key", "line": f"{begin}, l.line AS line"}[by]
 
 
-def _gathered_by(by: _By) -> str:
+def _gathered_by(by: By) -> str:
     return f"begin, {by}" if by else "begin"
 
 
-def _figures_sql(
+def figures_sql(
     source: Source,
     columns: Sequence[ResultColumn],
     parts: Sequence[tuple[Sequence[int], Piece]],
     values: dict[str, Any],
     *,
-    by: _By,
+    by: By,
     counts: bool,
+    line_of: Mapping[int, int] | None = None,
 ) -> str:
-    """Return the SQL of key or job, beginning, runs by how they ended if asked (own metrics only), and figures, in order of time."""
+    """Return the SQL of key or line, beginning, runs by how they ended if asked (own metrics only), and figures, in order of time.
+
+    It fills in what it needs beside `width` and `keys`; `line_of` goes with lines.
+    """
     of_runs = list(rollups.RUNS.values()) if counts and source.child is None else []
     names = [
         *of_runs,
@@ -239,7 +250,7 @@ def _figures_sql(
         expressions = statements.parts_of(source, rolled=piece.layer is not None)
         chosen = "".join(f", {expressions[name]} AS {name}" for name in names)
         _, instant = _place(source, piece)
-        origin = _from(source, piece, jobs, number, values, keyed=by == "key")
+        origin = _from(source, piece, jobs, number, values, keyed=by == "key", line_of=line_of)
         selects.append(f"SELECT {_begin(instant, by)}{chosen} {origin} GROUP BY {gathered_by}")
     # The usual chart is from one place only: nothing is to be gathered once more.
     gathered = names if len(selects) == 1 else [_gather(name) for name in names]
@@ -252,7 +263,9 @@ def _figures_sql(
 
 def _gather(name: str) -> str:
     """Return the SQL that makes one figure of the figures of several places."""
-    return f"{'min' if name.endswith('_min') else 'max' if name.endswith('_max') else 'sum'}({name})"
+    return (
+        f"{'min' if name.endswith('_min') else 'max' if name.endswith('_max') else 'sum'}({name}) AS {name}"
+    )
 
 
 def _sketches(
@@ -261,10 +274,10 @@ def _sketches(
     columns: Sequence[ResultColumn],
     parts: Sequence[tuple[Sequence[int], Piece]],
     width: dt.timedelta,
-    by: _By,
+    by: By,
     keys: Sequence[str] | None,
 ) -> dict[_Place, _Spread]:
-    """Return the spread of what has a distribution by metric, key or job, and bucket: exact when only results are read."""
+    """Return the spread of what has a distribution by metric, key, and bucket: exact when only results are read."""
     found: dict[_Place, _Spread] = {}
     exact = all(piece.layer is None for _, piece in parts)
     gathered_by = _gathered_by(by)
@@ -310,7 +323,7 @@ def _place_of(metric: str, place: Sequence[Any]) -> _Place:
     return metric, key[0] if key else "", begin
 
 
-def _spread_sql(source: Source, column: ResultColumn, piece: Piece, exact: bool, origin: str, by: _By) -> str:
+def _spread_sql(source: Source, column: ResultColumn, piece: Piece, exact: bool, origin: str, by: By) -> str:
     """Return the SQL of a piece's values, or of its sketches, each with the beginning of its bucket and its key."""
     _, instant = _place(source, piece)
     begin, value = _begin(instant, by), statements.value_sql(column)
@@ -326,7 +339,7 @@ def _spread_sql(source: Source, column: ResultColumn, piece: Piece, exact: bool,
 
 
 def _bucket(
-    key: str | int,
+    key: str,
     begin: dt.datetime,
     parts: Sequence[Any],
     columns: Sequence[ResultColumn],

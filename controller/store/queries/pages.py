@@ -35,6 +35,8 @@ from streamswarm import contract
 from streamswarm.outcomes import failure_source_name, status_name
 from streamswarm.v1 import probe_pb2
 
+#: (after, until].
+_Span = tuple[dt.datetime, dt.datetime]
 #: What is older than this is not looked for as a latest run.
 LATEST_WITHIN = dt.timedelta(days=1)
 #: Runs that did not end well are looked through, the newest first, until there were so many of a kind: more than one job
@@ -111,18 +113,24 @@ def newest_runs(
     """Return the newest runs of one test, over all its jobs, newest first."""
     of_test = and_(Job.test_id == test_id, or_(Job.retired_at.is_(None), Job.one_shot))
     table = results.table(kind)
+    lately = _lately(session, LATEST_WITHIN)
     run: FromClause
+    query: Select[Any]
     if only_bad:
         ours = table.c.job_id.in_(select(Job.id).where(Job.kind == kind, of_test))
-        run = _bad(kind, LATEST_WITHIN).where(ours).limit(limit).subquery("run")
-        of_job = run.c.job_id == Job.id
+        run = _bad(kind, lately).where(ours).limit(limit).subquery("run")
+        query = _with_names(kind, run).join(run, run.c.job_id == Job.id).where(of_test)
     else:
-        # Each job is walked down its own key.
-        newest = select(*_shown_columns(kind)).order_by(table.c.scheduled_at.desc()).limit(limit)
-        newest = newest.where(table.c.job_id == Job.id, *_within(table, LATEST_WITHIN))
-        run = newest.correlate(Job).lateral("run")
-        of_job = true()
-    query = _with_names(kind, run).join(run, of_job).where(of_test)
+        # Each job is walked down its own key. None but the jobs whose last runs are the newest can have any of these.
+        walk = select(*_shown_columns(kind)).order_by(table.c.scheduled_at.desc())
+        walk = walk.where(table.c.job_id == Job.id, *_within(table, lately)).correlate(Job)
+        last = walk.with_only_columns(table.c.scheduled_at).limit(1).lateral("last")
+        newest = select(Job.id).select_from(Job).join(last, true()).where(Job.kind == kind, of_test)
+        newest = newest.order_by(last.c.scheduled_at.desc()).limit(limit)
+        jobs = session.scalars(newest).all()
+        run = walk.limit(limit).lateral("run")
+        query = _with_names(kind, run).join(run, true()).where(Job.id.in_(jobs))
+        query = query.order_by(run.c.scheduled_at.desc()).limit(limit)
     return _newest_first(_records(session, kind, query), limit)
 
 
@@ -132,8 +140,9 @@ def recent_failures(session: Session, *, within: dt.timedelta, limit: int) -> tu
     Of each kind the newest thousands are looked through, whatever there is.
     """
     found: list[RunRecord] = []
+    lately = _lately(session, within)
     for kind in contract.kinds():
-        bad = _bad(kind, within).limit(_MOST_BAD).subquery("bad")
+        bad = _bad(kind, lately).limit(_MOST_BAD).subquery("bad")
         nth = func.row_number().over(partition_by=bad.c.job_id, order_by=bad.c.scheduled_at.desc())
         run = select(bad, nth.label("nth")).subquery("run")
         query = (
@@ -150,9 +159,10 @@ def recent_failures(session: Session, *, within: dt.timedelta, limit: int) -> tu
 def bad_runs(session: Session, *, within: dt.timedelta, most: int = _MOST_COUNTED) -> BadRuns:
     """Count the runs of the time just past that did not end well, no more than so many of a kind."""
     counts = []
+    lately = _lately(session, within)
     for kind in contract.kinds():
         bad = (
-            _bad(kind, within).with_only_columns(results.table(kind).c.job_id).limit(most + 1).subquery("bad")
+            _bad(kind, lately).with_only_columns(results.table(kind).c.job_id).limit(most + 1).subquery("bad")
         )
         counts.append(session.execute(select(func.count()).select_from(bad)).scalar_one())
     return BadRuns(
@@ -165,6 +175,7 @@ def trends(
 ) -> dict[int, tuple[TrendPoint, ...]]:
     """Return the headline metric of each test in slots of `slot_s` seconds from `since` on."""
     found: dict[int, list[TrendPoint]] = {}
+    _, now = _lately(session, dt.timedelta(0))
     for kind, ids in test_ids.items():
         table = results.table(kind)
         age = func.extract("epoch", table.c.scheduled_at - since)
@@ -182,7 +193,7 @@ def trends(
                 Job.test_id.in_(tuple(ids)),
                 Job.kind == kind,
                 table.c.scheduled_at >= since,
-                table.c.scheduled_at <= func.now(),
+                table.c.scheduled_at <= now,
             )
             .group_by(Job.test_id, slot)
             .order_by(Job.test_id, slot)
@@ -236,7 +247,7 @@ def _shown_columns(kind: str) -> tuple[ColumnElement[Any], ...]:
     )
 
 
-def _bad(kind: str, within: dt.timedelta) -> Select[Any]:
+def _bad(kind: str, within: _Span) -> Select[Any]:
     """The runs of a kind that did not end well, newest first, down the index that days have of them."""
     table = results.table(kind)
     return (
@@ -246,9 +257,19 @@ def _bad(kind: str, within: dt.timedelta) -> Select[Any]:
     )
 
 
-def _within(table: Table, age: dt.timedelta) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """The conditions that a run was due within so long, by the database's clock: none from a clock that runs ahead."""
-    return table.c.scheduled_at > func.now() - age, table.c.scheduled_at <= func.now()
+def _lately(session: Session, age: dt.timedelta) -> _Span:
+    """Return the time just past, so long, by the database's clock: nothing is due in it from a clock that runs ahead.
+
+    Instants that are known when a statement is planned leave days out of it, which to plan would cost more than to read.
+    """
+    now: dt.datetime = session.execute(select(func.now())).scalar_one()
+    return now - age, now
+
+
+def _within(table: Table, span: _Span) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """The conditions that a run was due in a span."""
+    after, until = span
+    return table.c.scheduled_at > after, table.c.scheduled_at <= until
 
 
 def _with_names(kind: str, run: FromClause) -> Select[Any]:

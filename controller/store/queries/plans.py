@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, cast, false, func, or_, select
+from sqlalchemy import ColumnElement, Text, and_, case, cast, false, func, or_, select
 from sqlalchemy.orm import Session, lazyload
 
 from controller.planning.jobs import plan
@@ -33,13 +33,14 @@ NOT_YET = "what it can run has changed so often of late that its jobs follow wit
 
 #: Of workers and jobs there are thousands, and planning reads them all: only the columns it looks at, no entities, and
 #: JSON as text, for most of it is the same everywhere and is decoded once.
-_WORKER = (
+_KINDS: Any = cast(Worker.kinds, Text).label("kinds")
+_WORKER: tuple[Any, ...] = (
     Worker.id,
     Worker.name,
     Worker.site,
     cast(Worker.groups, Text).label("groups"),
     cast(Worker.labels, Text).label("labels"),
-    cast(Worker.kinds, Text).label("kinds"),
+    _KINDS,
     Worker.enrolled_at,
     Worker.revoked_at,
     Worker.deleted_at,
@@ -145,13 +146,21 @@ def count_workers(session: Session) -> int:
     return session.scalars(select(func.count()).select_from(Worker).where(Worker.deleted_at.is_(None))).one()
 
 
-def read_workers(session: Session, *, ids: Collection[uuid.UUID] | None = None) -> list[PlannedWorker]:
-    """Return the workers that are not deleted, or of those only some."""
-    statement = select(*_WORKER).where(Worker.deleted_at.is_(None)).order_by(Worker.id)
+def read_workers(
+    session: Session, *, ids: Collection[uuid.UUID] | None = None, kind: str | None = None
+) -> list[PlannedWorker]:
+    """Return the workers that are not deleted, or of those only some; for tests of one `kind`, with what they say of it alone."""
+    columns = list(_WORKER)
+    if kind is not None:
+        # An empty name stands for all others: a worker that lacks the kind must not seem to have announced nothing yet.
+        of_kind = func.jsonb_build_object("", func.jsonb_build_object(), kind, Worker.kinds[kind])
+        says = case((Worker.kinds != {}, func.jsonb_strip_nulls(of_kind)), else_=Worker.kinds)
+        columns = [cast(says, Text).label("kinds") if column is _KINDS else column for column in _WORKER]
+    statement = select(*columns).where(Worker.deleted_at.is_(None)).order_by(Worker.id)
     if ids is not None:
         statement = statement.where(Worker.id.in_(ids))
     decoded = _Decoded()
-    return [_worker(row, decoded) for row in session.execute(statement)]
+    return [_worker(row, decoded, kind) for row in session.execute(statement)]
 
 
 def read_jobs(
@@ -186,7 +195,11 @@ def tests_of_destination(session: Session, destination_id: int) -> list[int]:
 
 def read_skips(session: Session, test_id: int, *, now: dt.datetime) -> tuple[Skip, ...]:
     """Return what of a test is not planned at present, each with its reason."""
-    return plan(read_tests(session, ids=[test_id]), read_workers(session), now=now).skipped
+    found = read_tests(session, ids=[test_id])
+    workers = [
+        worker for kind in {test.kind for test in found} for worker in read_workers(session, kind=kind)
+    ]
+    return plan(found, workers, now=now).skipped
 
 
 def _test(row: Test, destinations: Sequence[Destination]) -> PlannedTest:
@@ -226,11 +239,12 @@ class _Decoded(dict[str, Any]):
         return value
 
 
-def _worker(row: Any, decoded: _Decoded) -> PlannedWorker:
+def _worker(row: Any, decoded: _Decoded, kind: str | None) -> PlannedWorker:
     kinds, contract_version = decoded[row.kinds], row.contract_version
     if row.ability is not None:
         ability = decoded[row.ability]
-        kinds, contract_version = _by_ability(kinds, ability["kinds"]), ability["contract"]
+        able = [name for name in ability["kinds"] if kind in (None, name)]
+        kinds, contract_version = _by_ability(kinds, able), ability["contract"]
     return PlannedWorker(
         id=row.id,
         name=row.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -152,6 +152,12 @@ def find(
     if paused is not None:
         query = query.where(Test.paused.is_(paused))
     return ordered(session, query, asked_order(ORDERS, sort), limit=limit, cursor=cursor, make=_record)
+
+
+def named(session: Session, ids: Collection[int]) -> tuple[TestRecord, ...]:
+    """Return these tests by name; those that are deleted, or were never there, are not among them."""
+    query = _select().where(Test.id.in_(ids)).order_by(func.lower(Test.name), Test.id)
+    return tuple(_record(row) for row in session.execute(query))
 
 
 def using_destination(

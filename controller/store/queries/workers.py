@@ -53,6 +53,21 @@ ORDERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerLook:
+    """How a worker is, as far as it can be told at a glance."""
+
+    #: `connected`, `drained` (out of service by somebody's order), `offline` (enrolled, no session), `pending` (never
+    #: enrolled) or `revoked`.
+    state: WorkerState
+    #: Whether its spool is damaged or full.
+    spool_alarm: bool
+    #: Whether it gets rid of none of the results on its disk.
+    spool_stuck: bool
+    #: Whether something is wrong with its host's access to the network.
+    vantage_alarm: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerRecord:
     """A worker daemon."""
 
@@ -63,8 +78,7 @@ class WorkerRecord:
     site: str
     labels: Mapping[str, str]
     groups: tuple[str, ...]
-    #: `connected`, `drained` (out of service by somebody's order), `offline` (enrolled, no session), `pending` (never
-    #: enrolled) or `revoked`.
+    #: As in its look.
     state: WorkerState
     version: str
     contract_version: int
@@ -110,6 +124,16 @@ class WorkerRecord:
     enrolled_at: dt.datetime | None
     revoked_at: dt.datetime | None
 
+    @property
+    def look(self) -> WorkerLook:
+        """How it is, at a glance."""
+        return WorkerLook(
+            state=self.state,
+            spool_alarm=bool(self.spool_alarm),
+            spool_stuck=self.spool_stuck_since is not None,
+            vantage_alarm=bool(self.vantage_alarm),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseRecord:
@@ -122,10 +146,10 @@ class ReleaseRecord:
 
 def get(session: Session, worker_id: uuid.UUID) -> WorkerRecord:
     """Return one worker or raise NotFoundError."""
-    row = session.execute(_select().where(Worker.id == worker_id)).one_or_none()
+    row = session.execute(select_records().where(Worker.id == worker_id)).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no worker {worker_id}", mend="list the workers")
-    return _record(row)
+    return to_record(row)
 
 
 def find(
@@ -140,7 +164,7 @@ def find(
     cursor: str | None = None,
 ) -> Page[WorkerRecord]:
     """Return workers by name, or as `sort` of `ORDERS` says; `search` looks into name, host and site."""
-    query = _select()
+    query = select_records()
     if search:
         query = query.where(contains(search, Worker.name, Worker.host_name, Worker.site))
     if site:
@@ -149,7 +173,7 @@ def find(
         query = query.where(Worker.labels.contains({label[0]: label[1]}))
     if connected is not None:
         query = query.where(is_connected() if connected else ~is_connected())
-    return ordered(session, query, asked_order(ORDERS, sort), limit=limit, cursor=cursor, make=_record)
+    return ordered(session, query, asked_order(ORDERS, sort), limit=limit, cursor=cursor, make=to_record)
 
 
 def releases_of(session: Session, worker_id: uuid.UUID) -> tuple[ReleaseRecord, ...]:
@@ -197,7 +221,8 @@ def spool_stuck_since() -> ColumnElement[dt.datetime | None]:
     )
 
 
-def _select() -> Select[Any]:
+def select_records() -> Select[Any]:
+    """Return the query for what `to_record` makes records of: the workers that are not deleted."""
     jobs = (
         select(func.count())
         .select_from(Job)
@@ -245,7 +270,8 @@ def _newest_certificate(column: Any) -> Any:
     )
 
 
-def _record(row: Any) -> WorkerRecord:
+def to_record(row: Any) -> WorkerRecord:
+    """Return the record of a worker."""
     entity: Worker = row[0]
     state: WorkerState = "connected" if row.connected else "drained" if row.drained_at else "offline"
     if entity.revoked_at is not None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
-from typing import Any
 
+from controller.store.queries.glances import Alike, Glance
 from controller.store.queries.pages import TrendPoint
-from controller.store.queries.workers import WorkerRecord
+from controller.store.queries.workers import WorkerLook, WorkerState
 from web.pages.drawing import comb, spark
-
-NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 
 
 def point(slot: int, value: float | None, bad: int = 0) -> TrendPoint:
@@ -18,35 +15,14 @@ def point(slot: int, value: float | None, bad: int = 0) -> TrendPoint:
     return TrendPoint(slot=slot, value=value, bad=bad)
 
 
-def worker(number: int, **more: Any) -> WorkerRecord:
-    """Return a connected worker."""
-    values: dict[str, Any] = {
-        "id": uuid.UUID(int=number + 1),
-        "name": f"w{number}",
-        "host_name": f"w{number}",
-        "site": "",
-        "labels": {},
-        "groups": (),
-        "state": "connected",
-        "version": "",
-        "contract_version": 1,
-        "facts": {},
-        "policy": {},
-        "kinds": {},
-        "connected_at": NOW,
-        "disconnected_at": None,
-        "last_seen_at": NOW,
-        "spool_records": 0,
-        "spool_alarm": "",
-        "clock_offset_ms": None,
-        "jobs": 0,
-        "jobs_current": True,
-        "certificate_until": None,
-        "created_at": NOW,
-        "enrolled_at": NOW,
-        "revoked_at": None,
-    }
-    return WorkerRecord(**(values | more))
+def look(state: WorkerState = "connected") -> WorkerLook:
+    """Return how a worker without alarms is."""
+    return WorkerLook(state=state, spool_alarm=False, spool_stuck=False, vantage_alarm=False)
+
+
+def worker(number: int, state: WorkerState = "connected") -> Glance:
+    """Return a worker."""
+    return Glance(id=uuid.UUID(int=number + 1), name=f"w{number}", look=look(state))
 
 
 def test_a_gap_is_never_bridged() -> None:
@@ -85,14 +61,30 @@ def test_equal_values_stay_inside_the_picture() -> None:
 
 
 def test_every_worker_has_its_cell() -> None:
-    """Cells carry the state in word and look, the legend counts them, empty cells fill the last row."""
-    drawn = comb([worker(number) for number in range(20)] + [worker(21, state="offline")])
+    """Cells carry the state in word and look, the legend counts the fleet, empty cells fill the last row."""
+    fleet = [Alike(look=look(), count=20), Alike(look=look("offline"), count=1)]
+    drawn = comb([worker(number) for number in range(20)] + [worker(21, "offline")], fleet)
     assert len(drawn.cells) == 21
     assert drawn.cells[-1].state == "offline"
     assert ("online", "connected", 20) in drawn.legend
     assert len({cell.points for cell in drawn.cells} | set(drawn.rest)) == 21 + len(drawn.rest)
+    assert drawn.left_out == 0
+
+
+def test_a_fleet_that_is_larger_than_the_comb_is_counted_whole() -> None:
+    """Workers without a cell are in the legend, looks of one word together, and it is told how many they are."""
+    damaged = WorkerLook(state="connected", spool_alarm=True, spool_stuck=True, vantage_alarm=False)
+    full = WorkerLook(state="connected", spool_alarm=True, spool_stuck=False, vantage_alarm=False)
+    fleet = [
+        Alike(look=look(), count=4000),
+        Alike(look=damaged, count=2),
+        Alike(look=full, count=5),
+    ]
+    drawn = comb([worker(number) for number in range(20)], fleet)
+    assert drawn.legend == (("online", "connected", 4000), ("attention", "spool alarm", 7))
+    assert drawn.left_out == 3987
 
 
 def test_an_empty_fleet_has_no_comb() -> None:
     """Without workers there is nothing to draw."""
-    assert comb([]).cells == ()
+    assert comb([], []).cells == ()

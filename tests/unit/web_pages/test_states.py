@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.store.queries.results import ResultRecord
+from controller.store.queries.standings import Standing
 from controller.store.queries.tests import TestRecord
 from streamswarm.v1 import probe_pb2
 from web.pages.states import ICONS, SOURCES, test_look
@@ -40,63 +40,43 @@ def a_test(**more: Any) -> TestRecord:
     return TestRecord(**(values | more))
 
 
-def run(status: str, age_s: float = 5, value: float | None = None) -> ResultRecord:
-    """Return a run of so many seconds ago."""
-    at = NOW - dt.timedelta(seconds=age_s)
-    return ResultRecord(
-        job_id=1,
-        job_version=1,
-        scheduled_at=at,
-        started_at=at,
-        duration_ms=1.0,
-        status=status,
-        failure_source="none",
-        error="",
-        clock_offset_ms=None,
-        metrics={"rtt_avg_ms": value},
-        detail=None,
-    )
+def stands(*statuses: str, age_s: float = 5) -> Standing:
+    """Return how a test stands whose lines ended so, the newest so many seconds ago."""
+    bad = {status: statuses.count(status) for status in ("failed", "error", "missed")}
+    return Standing(last_at=NOW - dt.timedelta(seconds=age_s), runs=len(statuses), **bad)
 
 
 @pytest.mark.parametrize(
-    ("changes", "runs", "state", "word"),
+    ("changes", "standing", "state", "word"),
     [
-        ({}, [run("ok", value=3.0)], "ok", "ok"),
-        ({}, [run("failed"), run("ok")], "failed", "1 of 2 failed"),
-        ({}, [run("error")], "error", "not measured"),
-        ({}, [run("missed")], "missed", "missed"),
-        ({}, [run("failed"), run("error")], "failed", "1 of 2 failed"),
-        ({}, [], "waiting", "no results yet"),
-        ({"jobs": 0}, [], "waiting", "no worker runs it"),
-        ({}, [run("ok", age_s=31)], "stale", "silent"),
-        ({}, [run("failed", age_s=31)], "stale", "silent"),
-        ({"jobs_drained": 1}, [run("failed", age_s=31)], "drained", "workers drained"),
-        ({"jobs_drained": 1}, [run("failed")], "failed", "failed"),
-        ({"jobs": 2, "jobs_drained": 1}, [run("ok", age_s=31)], "stale", "silent"),
-        ({"interval_s": None}, [run("ok", age_s=3600)], "ok", "ok"),
-        ({"interval_s": None, "jobs": 0, "finished": True}, [], "waiting", "ended"),
-        ({"interval_s": None, "jobs": 0, "finished": True}, [run("failed")], "failed", "failed"),
-        ({"paused": True}, [run("failed")], "paused", "paused"),
-        ({"ends_at": NOW}, [run("ok")], "waiting", "ended"),
-        ({"recurrence": "new_test", "jobs": 0}, [], "waiting", "a test per run"),
-        ({"starts_at": NOW + dt.timedelta(hours=1)}, [], "waiting", "not started yet"),
+        ({}, stands("ok"), "ok", "ok"),
+        ({}, stands("failed", "ok"), "failed", "1 of 2 failed"),
+        ({}, stands("error"), "error", "not measured"),
+        ({}, stands("missed"), "missed", "missed"),
+        ({}, stands("failed", "error"), "failed", "1 of 2 failed"),
+        ({}, None, "waiting", "no results yet"),
+        ({"jobs": 0}, None, "waiting", "no worker runs it"),
+        ({}, stands("ok", age_s=31), "stale", "silent"),
+        ({}, stands("failed", age_s=31), "stale", "silent"),
+        ({"jobs_drained": 1}, stands("failed", age_s=31), "drained", "workers drained"),
+        ({"jobs_drained": 1}, stands("failed"), "failed", "failed"),
+        ({"jobs": 2, "jobs_drained": 1}, stands("ok", age_s=31), "stale", "silent"),
+        ({"interval_s": None}, stands("ok", age_s=3600), "ok", "ok"),
+        ({"interval_s": None, "jobs": 0, "finished": True}, None, "waiting", "ended"),
+        ({"interval_s": None, "jobs": 0, "finished": True}, stands("failed"), "failed", "failed"),
+        ({"paused": True}, stands("failed"), "paused", "paused"),
+        ({"ends_at": NOW}, stands("ok"), "waiting", "ended"),
+        ({"recurrence": "new_test", "jobs": 0}, None, "waiting", "a test per run"),
+        ({"starts_at": NOW + dt.timedelta(hours=1)}, None, "waiting", "not started yet"),
     ],
 )
 def test_the_state_follows_from_the_newest_runs(
-    changes: dict[str, Any], runs: list[ResultRecord], state: str, word: str
+    changes: dict[str, Any], standing: Standing | None, state: str, word: str
 ) -> None:
     """What is overdue is silent, however its last run ended: unknown, not down."""
-    look = test_look(a_test(**changes), runs, NOW)
+    look = test_look(a_test(**changes), standing, NOW)
     assert (look.state, look.word) == (state, word)
     assert look.state in ICONS
-
-
-def test_the_value_is_the_mean_of_what_was_measured() -> None:
-    """Lines that measured nothing do not pull the mean to zero."""
-    look = test_look(a_test(), [run("ok", value=2.0), run("ok", value=4.0), run("failed")], NOW)
-    assert (look.value, look.measured) == (3.0, 2)
-    look = test_look(a_test(), [run("failed")], NOW)
-    assert (look.value, look.measured) == (None, 0)
 
 
 def test_every_failure_source_has_words() -> None:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from controller.store.entities import Job
+from controller.store.rollups import rolling
 from streamswarm.v1 import probe_pb2
 
 
@@ -148,6 +149,43 @@ def test_gaps_are_those_of_the_schedule_at_the_time(operator, rows, job, begin) 
     assert buckets["step"] == 10_000
     assert (40, 50, True) in gaps(buckets)
     assert [gap for gap in gaps(buckets) if gap[2] and gap[0] < 30] == []
+
+
+def test_buckets_of_many_lines_come_at_once(operator, rows, engine, job, begin) -> None:
+    """Each line has its own, of all its jobs, whatever is rolled up of them; one without runs has no points."""
+    test, number = job
+    hour = begin.replace(minute=0) - dt.timedelta(hours=2)
+    edge, place = rows.worker("edge-2"), rows.destination("Other", "192.0.2.2")
+    twice = rows.job(test, edge, place)
+    rows.job(test, rows.worker("edge-3"), place)
+    shot = rows.job(rows.test("Shot", "ping", destinations=[place]), edge, place)
+    rows.execute(update(Job).where(Job.id == shot).values(test_id=test, one_shot=True, retired_at=begin))
+    for index in range(600):
+        rows.run(number, hour + dt.timedelta(seconds=index * 10), rtt_avg_ms=float(index % 4))
+    rows.run(twice, hour, rtt_avg_ms=10.0)
+    rows.run(twice, hour + dt.timedelta(minutes=100), status=probe_pb2.STATUS_ERROR)
+    rows.run(shot, hour + dt.timedelta(seconds=2), rtt_avg_ms=30.0)
+    span = (hour - dt.timedelta(hours=20), hour + dt.timedelta(hours=2))
+    before = ask(operator, test, *span, "rtt_avg_ms,loss_pct")
+    assert before["step"] == 300_000
+    rolling.roll_up(engine, "ping")
+    after = ask(operator, test, *span, "rtt_avg_ms,loss_pct")
+    assert after["series"] == before["series"]
+    first, second, third = after["series"]
+    assert (len(first["t"]), len(second["t"]), third["t"]) == (20, 2, [])
+    assert first["metrics"]["rtt_avg_ms"] == {
+        "mean": [pytest.approx(1.5, abs=0.1)] * 20,
+        "low": [0.0] * 20,
+        "high": [3.0] * 20,
+    }
+    assert second["metrics"]["rtt_avg_ms"] == {
+        "mean": [20.0, None],
+        "low": [10.0, None],
+        "high": [30.0, None],
+    }
+    assert second["metrics"]["loss_pct"]["mean"] == [None, None]
+    assert second["t"] == [milliseconds(hour) + 150_000, milliseconds(hour) + 6_150_000]
+    assert (second["failed"], second["error"], second["missed"]) == ([0, 0], [0, 1], [0, 0])
 
 
 def test_lines_that_have_left_the_test_are_marked(operator, rows, job, begin) -> None:
