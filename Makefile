@@ -53,6 +53,7 @@ lint: $(VENV)/.ready ## Style, types, import rules, playbooks
 	@$(BIN)/ruff format --check $(SOURCES) migrations
 	@$(BIN)/mypy
 	@$(BIN)/mypy --python-version 3.10 $(BASE)
+	@$(BIN)/mypy --config-file tests/mypy.ini --cache-dir .mypy_cache/tests
 	@$(BIN)/lint-imports
 	@cd playbooks && ANSIBLE_HOME=$(CURDIR)/$(VENV)/ansible PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint --offline --profile production -q
 
@@ -60,6 +61,7 @@ format: $(VENV)/.ready ## Put the sources into the house's form
 	@$(BIN)/ruff check --fix $(SOURCES) migrations
 	@$(BIN)/ruff format $(SOURCES) migrations
 
+bench: export PYTHONDONTWRITEBYTECODE :=
 bench: $(VENV)/.ready ## Benchmarks against named peers; NAME=… for one
 	@$(BIN)/python tests/bench $(NAME)
 

@@ -29,22 +29,22 @@ _REFUSED_WAIT_S = 300.0
 
 
 class Backoff:
-    """Waiting times with full jitter: anything from nothing to a bound that doubles.
-
-    While `spread_s` is the larger it is the bound, and short waits are likelier than long ones: a gateway takes in the
-    more the fewer it has to serve already.
-    """
+    """Waiting times with full jitter: anything from nothing to a bound that doubles."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._failures = 0
-        self.spread_s = 0.0
 
-    def next_s(self) -> float:
+    def next_s(self, spread_s: float = 0.0) -> float:
+        """Return how long to wait.
+
+        While `spread_s`, over which others come back from now on too, is the larger it is the bound, and short waits are
+        likelier than long ones: a gateway takes in the more the fewer it has to serve already.
+        """
         bound = min(LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._failures, 16))
         self._failures += 1
-        if self.spread_s > bound:
-            return self._rng.triangular(0.0, self.spread_s, 0.0)
+        if spread_s > bound:
+            return self._rng.triangular(0.0, spread_s, 0.0)
         return self._rng.uniform(0.0, bound)
 
     def reset(self) -> None:
@@ -119,6 +119,8 @@ class Uplink:
         self._known: tuple[str, ...] = ()
         #: Gateways that are to be tried before any is tried again; the last one first.
         self._queue: list[str] = []
+        #: Until when the workers of the gateway that was lost come back, by the steady clock.
+        self._spread_until_us = 0
 
     async def run(self) -> None:
         """Dial and hold sessions until cancelled."""
@@ -131,7 +133,7 @@ class Uplink:
             if end.welcomed and self._clock.steady_us() - started_us >= _STABLE_S * 1e6:
                 backoff.reset()
             if end.welcomed:
-                backoff.spread_s = end.spread_s
+                self._spread_until_us = self._clock.steady_us() + round(end.spread_s * 1e6)
             await self._told(end)
             await self._wait(address, end, backoff)
 
@@ -170,7 +172,8 @@ class Uplink:
                 wait_s,
             )
         else:
-            wait_s = end.wait_s * self._rng.uniform(1.0, 1.5) + backoff.next_s()
+            spread_s = max(0, self._spread_until_us - self._clock.steady_us()) / 1e6
+            wait_s = end.wait_s * self._rng.uniform(1.0, 1.5) + backoff.next_s(spread_s)
             log.warning("session with %s ended: %s; dialling again in %.1f s", address, end.reason, wait_s)
             if end.end is End.ELSEWHERE and not self._queue:
                 self._queue = [other for other in self._known if other != address]

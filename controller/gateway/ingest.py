@@ -52,6 +52,8 @@ _T = TypeVar("_T")
 _WARY_S = 300.0
 #: A transaction costs as much as a few dozen results. Who has less than so many rows waits a moment for more.
 _FEW_ROWS, _GATHER_S = 1_000, 0.02
+#: Who has less than so many, and no rest before, waits until the last transaction of the lane began so long ago.
+_SINGLE_ROWS, _APART_S = 100, 0.1
 #: Work that the database has ended so often for taking too long is divided; the first time something else may have been
 #: in the way.
 _TIMES_OUT = 2
@@ -174,11 +176,15 @@ class Lane:
 
     async def run(self) -> None:
         """Store batches until cancelled."""
+        began_at = -_APART_S
         while True:
             batches = [await self.queue.get()]
-            if self._take_more(batches) < _FEW_ROWS:
-                await asyncio.sleep(_GATHER_S)
+            rows = self._take_more(batches)
+            if rows < _FEW_ROWS:
+                apart_s = began_at + _APART_S - time.monotonic() if rows < _SINGLE_ROWS else 0.0
+                await asyncio.sleep(max(_GATHER_S, apart_s))
                 self._take_more(batches)
+            began_at = time.monotonic()
             try:
                 await self._store(batches)
             except Exception:  # noqa: BLE001  whatever it is, the others' results must go on

@@ -1,7 +1,7 @@
 """Opens sessions in the database: the Hellos that wait go into one transaction.
 
 After a gateway's restart thousands of workers come at once. One by one, their Hellos would cost a transaction each;
-so each transaction takes all that have come during the one before, and a lone Hello still waits for nobody.
+so each transaction takes all that have come in a tenth of a second, and a lone Hello still waits for nobody.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from streamswarm.v1.gateway_pb2 import Hello
 
 _log = logging.getLogger(__name__)
 
-#: Hellos that are opened in one transaction.
-_TOGETHER = 500
+#: Hellos that are opened in one transaction; where less wait, so many seconds lie between the beginnings of two.
+_TOGETHER, _APART_S = 500, 0.1
 #: A worker whose row another transaction holds is tried again after so long, until the second figure has passed: no
 #: transaction of a gateway lives for that long.
 _AGAIN_S, _PATIENCE_S = 0.05, 12.0
@@ -59,6 +59,7 @@ class Reception:
         #: Those whose Hellos are in the transaction that runs.
         self.served: list[_Guest] = []
         self._something = asyncio.Event()
+        self._began_at = -_APART_S
         self._looked_at = 0.0
 
     def __len__(self) -> int:
@@ -87,7 +88,7 @@ class Reception:
             while True:
                 await self._something.wait()
                 self._something.clear()
-                while guests := self._next():
+                while guests := await self._next():
                     self.served = guests
                     held = await self._receive(guests)
                     self.served = []
@@ -100,8 +101,10 @@ class Reception:
             for guest in self._waiting:
                 _refuse(guest, BusyError("the gateway stops"))
 
-    def _next(self) -> list[_Guest]:
+    async def _next(self) -> list[_Guest]:
         """Take guests out of the queue, of each worker the first; those that have gone away meanwhile are dropped."""
+        if 0 < len(self._waiting) < _TOGETHER:
+            await asyncio.sleep(self._began_at + _APART_S - time.monotonic())
         taken: dict[uuid.UUID, _Guest] = {}
         left = []
         for guest in self._waiting:
@@ -112,6 +115,8 @@ class Reception:
             else:
                 taken[guest.worker_id] = guest
         self._waiting = left
+        if taken:
+            self._began_at = time.monotonic()
         return list(taken.values())
 
     async def _receive(self, guests: list[_Guest]) -> list[_Guest]:

@@ -31,6 +31,9 @@ _log = logging.getLogger(__name__)
 
 #: Workers whose job sets are loaded by one query.
 _LOAD = 500
+#: Who has just come waits for the first figure for others to come along, and while many come until the last look at them
+#: began so long ago, seconds.
+_GATHER_S, _APART_S = 0.02, 0.1
 #: Certificates are looked at with every fifth round; what revokes one marks its worker too, which is seen at once.
 _CERTIFICATES_EVERY = 5
 #: With every thirtieth round it is counted how many workers this gateway has to expect.
@@ -143,8 +146,9 @@ class Sessions:
         loop = asyncio.get_running_loop()
         due_at = loop.time()
         while True:
-            if loop.time() >= due_at:
-                due_at = loop.time() + self._interval_s
+            began_at = loop.time()
+            if began_at >= due_at:
+                due_at = began_at + self._interval_s
                 done = await self.round()
             else:
                 done = await self._catch_up()
@@ -154,7 +158,8 @@ class Sessions:
                 # Not wait_for: before Python 3.12 it swallows a cancellation that comes with the event.
                 async with asyncio.timeout_at(due_at):
                     await self._hurry.wait()
-                await asyncio.sleep(min(0.02, self._interval_s))  # others who connect now come along
+                apart_s = began_at + _APART_S - loop.time()
+                await asyncio.sleep(min(max(_GATHER_S, apart_s), self._interval_s))
             except TimeoutError:
                 continue
 

@@ -206,10 +206,9 @@ def come_back(
 
 def _first_dial(rng: random.Random, away_s: float, spread_s: float) -> float:
     backoff = Backoff(rng)
-    backoff.spread_s = spread_s
     now = 0.0
     while now < away_s:
-        now += backoff.next_s()
+        now += backoff.next_s(max(0.0, spread_s - now))
     return now
 
 

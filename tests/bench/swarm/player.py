@@ -20,6 +20,7 @@ from typing import Any
 from bench.swarm.members import SwarmWorker, greeting
 
 from streamswarm.v1 import gateway_pb2
+from worker import loop
 from worker.identity import Identity, make_identity
 from worker.transport import Stream, StreamEndedError, dial
 
@@ -97,12 +98,12 @@ class Player:
 
     async def _measure(self) -> None:
         """Let the workers take turns, so that together they deliver `rate` results a second."""
-        loop = asyncio.get_running_loop()
-        due, place, before = 0.0, 0, loop.time()
+        due, place, before = 0.0, 0, time.monotonic()
         while True:
             await asyncio.sleep(_TICK_S)
-            due += (loop.time() - before) * self._rate
-            before = loop.time()
+            now = time.monotonic()
+            due += (now - before) * self._rate
+            before = now
             for _ in range(int(due)):
                 self._workers[place % len(self._workers)].measure()
                 place += 1
@@ -110,9 +111,10 @@ class Player:
 
 
 async def _serve() -> None:
-    loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=2**20)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
     first = json.loads(await reader.readline())
     if not first["observes"]:
         os.nice(10)  # it stands for other machines, which take no processor from what is measured
@@ -138,4 +140,4 @@ if __name__ == "__main__":
     gc.set_threshold(
         10_000, 20, 50
     )  # a worker's process has one session to look through, this has more than a thousand
-    asyncio.run(_serve())
+    loop.run(_serve())

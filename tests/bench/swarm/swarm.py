@@ -17,6 +17,8 @@ _TESTS = Path(__file__).parents[2]
 #: One worker of so many waits in a process of its own that is not held up by the work of all the others: how long its
 #: results wait is what a worker on a machine of its own sees.
 _ONE_OBSERVER_OF = 25
+#: Seconds between two looks at all workers, each of which tells its own instants: looks take processor from what is measured.
+_LOOK_S = 1.0
 
 
 class Swarm:
@@ -130,7 +132,7 @@ class Swarm:
                 raise TimeoutError(
                     f"{found.count(0.0)} workers have no job set {revision} after {seconds:g} s"
                 )
-            time.sleep(0.2)
+            time.sleep(_LOOK_S)
 
     def _ask(self, command: str, argument: Any = None) -> list[Any]:
         for process in self._processes:

@@ -46,8 +46,9 @@ async def test_an_endless_loop_of_heartbeats_is_slowed_down_and_then_ended(
         for number in range(5):
             await quiet.results([tools.make_result(job, number)], [number + 1])
             await quiet.expect_ack(number + 1)
-        reason, _ = await loud.ending(60)  # the status may be lost in what is still being sent
-        assert reason == "PROTOCOL"
+        reason, _ = await loud.ending(60)
+        # gRPC throws away what has come on a stream that is reset while it is written to; the log below has it always.
+        assert reason in {"PROTOCOL", ""}
         took_s = time.monotonic() - begun
         await shouting
     assert took_s >= 3

@@ -50,6 +50,7 @@ async def test_the_more_workers_the_rarer_their_heartbeats(deployment: Any) -> N
     async with deployment.session(worker) as session:
         assert (await session.hello()).heartbeat_s == 10
         registry = deployment.gateway.sessions
+        await session.expect("jobs")  # the Welcome leaves a moment before the session is among the open ones
         others = {uuid.uuid4(): registry._open[worker.worker_id] for _ in range(2_000)}
         registry._open.update(others)
         await session.send(heartbeat={"clock_us": 1})

@@ -119,7 +119,7 @@ def test_versions_that_are_not_known_are_counted_together(engine: Engine, job: i
 
 def store_at(engine: Engine, job: int, version: int, instants: Iterable[dt.datetime], status: int) -> None:
     """Store a result of a version at each of these instants."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "job_id": job,
             "job_version": version,

@@ -274,12 +274,9 @@ def test_failed_and_unmeasured_rows_teach_nothing(engine: Engine, world: World, 
         "error": "no reply within 1000 ms",
         "loss_pct": 100.0,
     }
-    for values in ([error, missed] * 20, [failed] * 3):
-        for value in values:
-            value.setdefault("error", None)
-            value.setdefault("loss_pct", None)
-    store(engine, one, [error, missed] * 20)
-    store(engine, two, [failed] * 3)
+    none = {"error": None, "loss_pct": None}
+    store(engine, one, [none | error, none | missed] * 20)
+    store(engine, two, [none | failed] * 3)
     diagnose(engine)
     first, second = states(engine)
     assert (first.needed, second.needed) == (30, 30)

@@ -147,7 +147,9 @@ def early_hints(connection: socket.socket) -> Iterator[bytes]:
 
 def redirect(connection: socket.socket) -> Iterator[bytes]:
     connection.recv(4096)
-    yield b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 1000000000\r\n\r\n"
+    head = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 1000000000\r\n\r\n"
+    # In one piece: who has read the head may leave before anything else comes.
+    yield head + b"x" * 50_000
     yield from without_end(b"x" * 16_384)
 
 

@@ -93,7 +93,9 @@ def test_nothing_is_compared_with_a_time_that_has_partly_expired(
             session.merge(Expiry(kind="ping", layer=RAW, gone_before=before + dt.timedelta(minutes=minutes)))
         found = read(engine, ground, lines["test"])
         (test,) = found.tests
-        assert [of.previous is not None for of in (test, *test.lines)] == [compared] * 3
+        assert [test.previous is not None, *(line.previous is not None for line in test.lines)] == [
+            compared
+        ] * 3
         assert ("before: expired" in compose(found)) is not compared
 
 

@@ -69,7 +69,8 @@ def test_a_processor_that_is_taken_away(host: Host) -> None:
 
 def test_a_system_that_does_not_tell_steal(host: Host) -> None:
     """Unknown is not broken."""
-    host.times = namedtuple("Plain", ["user", "idle"])(1.0, 1.0)
+    plain = namedtuple("plain", ["user", "idle"])
+    host.times = plain(1.0, 1.0)
     watching, _ = looks(host)
     host.clock.us += 5_000_000
     assert watching.look([0]) == {}

@@ -219,7 +219,7 @@ async def test_a_file_that_goes_bad_while_it_is_used_is_replaced(tmp_path: Path,
     spool = await open_spool()
     await asyncio.gather(*(spool.append(result_of(number, size=500)) for number in range(50)))
     spool_id = spool.spool_id
-    spool._file._connection.execute("DROP TABLE record")
+    await spool._in_thread(lambda: spool._file._connection.execute("DROP TABLE record").close())
     assert await asyncio.wait_for(spool.append(result_of(99)), 5) >= 1
     assert spool.spool_id != spool_id
     assert await instants_of(spool) == [99]

@@ -32,11 +32,61 @@ async def test_waiting_times_have_full_jitter_and_a_cap() -> None:
 async def test_the_workers_of_a_large_gateway_spread_at_once() -> None:
     """Already the first wait goes up to what the lost gateway's size asks for, and most are in its first half."""
     backoff = Backoff(random.Random(1))
-    backoff.spread_s = 20.0
-    waits = [[backoff.next_s() for _ in range(8)] for _ in range(1000) if backoff.reset() is None]
+    waits = [[backoff.next_s(20.0) for _ in range(8)] for _ in range(1000) if backoff.reset() is None]
     for column in zip(*waits, strict=True):
         assert 18.0 < max(column) <= 20.0
         assert 0.7 < sum(wait < 10.0 for wait in column) / len(column) < 0.8
+
+
+async def test_the_workers_of_a_large_gateway_are_all_back_by_the_end_of_its_spread(clock: Any) -> None:
+    """Or 15 s after it is there again: who was early and found nobody does not begin the wait of up to 24 s anew."""
+    began_us, away_s = clock.steady_us(), 15.0
+    returned: dict[int, float] = {}
+    streams: dict[int, MemoryStream] = {}
+
+    def away() -> bool:
+        return bool((clock.steady_us() - began_us) / 1e6 < away_s)
+
+    def uplink(number: int) -> Uplink:
+        queue = MemoryQueue()
+
+        async def dial(_address: str, _identity: Identity) -> Stream:
+            stream = MemoryStream()
+            if number not in streams:
+                streams[number] = stream
+                welcome = gateway_pb2.Welcome(credit_results=1, credit_bytes=1, heartbeat_s=300)
+                stream.down.put_nowait(Down(welcome=welcome))
+                stream.down.put_nowait(StreamEndedError("UNAVAILABLE"))
+            elif away():
+                stream.down.put_nowait(StreamEndedError("UNAVAILABLE"))
+            else:
+                returned[number] = (clock.steady_us() - began_us) / 1e6
+            return stream
+
+        async def identify() -> Identity:
+            return _identity(clock, "g:1")
+
+        async def ended(_end: SessionEnd) -> None:
+            pass
+
+        return Uplink(
+            gateways=(),
+            identify=identify,
+            local=lambda _identity: local_for(clock, queue, ControllerTime(clock), []),
+            dial=dial,
+            ended=ended,
+            clock=clock,
+            rng=random.Random(number),
+        )
+
+    running = [asyncio.ensure_future(uplink(number).run()) for number in range(400)]
+    await clock.advance(60)
+    for each in running:
+        each.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    assert len(returned) == 400
+    assert max(returned.values()) < away_s + 15.5
+    assert min(returned.values()) < 15.2
 
 
 def _identity(clock: Any, *gateways: str) -> Identity:

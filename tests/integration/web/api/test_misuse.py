@@ -93,7 +93,8 @@ def test_a_cookie_that_others_sign_is_no_session(
     log_in(client, "ada")
     with client.session_transaction() as held:
         content = dict(held)
-    ours = app.session_interface.get_signing_serializer(app)
+    interface: Any = app.session_interface
+    ours = interface.get_signing_serializer(app)
     theirs = URLSafeTimedSerializer(
         b"x" * 32, salt="cookie-session", serializer=ours.serializer, signer_kwargs={"key_derivation": "hmac"}
     )

@@ -38,7 +38,7 @@ class Runner:
                 part_of=part_of.claim if part_of else None,
             )
         self.number = made.id
-        self.claim = Claim(operation_id=made.id, version=made.version)
+        self.claim: Claim = Claim(operation_id=made.id, version=made.version)
 
     def tell(self, host: str, task: str, state: str, message: str = "") -> None:
         """Tell of a task."""

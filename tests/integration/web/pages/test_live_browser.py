@@ -58,6 +58,16 @@ def quiet_page(window: Any, script: str = "") -> Page:
     return page
 
 
+def wait_for_streams(hub: Any, number: int, page: Page) -> None:
+    """The server finds out that a page's stream is closed when it writes to it."""
+    for stream in list(hub._streams):
+        stream.add(frozenset({7}))
+    deadline = time.monotonic() + 30
+    while hub.streams != number:
+        assert time.monotonic() < deadline, f"{hub.streams} streams"
+        page.wait_for_timeout(100)
+
+
 @pytest.mark.parametrize("script", ["", ALONE])
 def test_a_page_says_since_when_it_is_not_up_to_date(
     app: Flask, open_window: Callable[..., Any], script: str
@@ -104,7 +114,7 @@ def test_pages_share_one_stream_without_a_shared_worker(app: Flask, open_window:
         page.goto(f"{window.address}/destinations/new")
         expect(sign(page)).to_have_text("Live", timeout=15_000)
     hub = app.extensions["live"]
-    assert hub.streams == 1
+    wait_for_streams(hub, 1, first)
     first.close()
     for page in others:
         page.wait_for_timeout(1500)
@@ -113,16 +123,9 @@ def test_pages_share_one_stream_without_a_shared_worker(app: Flask, open_window:
         page.evaluate(
             "document.addEventListener('streamswarm:results', ({ detail }) => { window.told = detail.tests; })"
         )
-    # The server finds out that the first one's is closed when it writes to it.
-    for stream in list(hub._streams):
-        stream.add(frozenset({7}))
-    deadline = time.monotonic() + 30
-    while any(page.evaluate("window.told") != [7] for page in others):
-        assert time.monotonic() < deadline
-        others[0].wait_for_timeout(100)
-    while hub.streams > 1:
-        assert time.monotonic() < deadline
-        others[0].wait_for_timeout(100)
+    wait_for_streams(hub, 1, others[0])
+    for page in others:
+        page.wait_for_function("window.told && window.told[0] === 7", timeout=30_000)
 
 
 def test_a_connection_on_which_nothing_comes_any_more_is_opened_anew(
