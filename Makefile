@@ -13,7 +13,7 @@ SOURCES := controller worker web proto tests
 # What the base installation has must run with an older Python than the rest.
 BASE := -p worker -p streamswarm -p controller.suites $(addprefix -m controller.cli.,main run suites reports)
 
-.PHONY: help up down status dev dist test lint format bench soak lab proto migrations clean
+.PHONY: help up down status dev dist test lint format bench soak lab pictures proto migrations clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +72,10 @@ soak: $(VENV)/.ready ## The long forms of the fault tests; NAME=… for one
 lab: $(VENV)/.ready ## Boot three real systemd hosts in namespaces and stay until interrupted
 	@.ci/setup tests
 	@PYTHONPATH=tests $(BIN)/python -m lab
+
+pictures: $(VENV)/.ready ## Take the pictures of README and tutorial anew, on the tutorial's own road (root, 10 minutes)
+	@.ci/setup tests
+	@CI=true STREAMSWARM_PICTURES=$(CURDIR)/docs/pictures $(BIN)/pytest -q tests/acceptance/test_tutorial.py
 
 proto: $(VENV)/.ready ## Generate code from the contract
 	@$(BIN)/python proto/generate.py

@@ -23,6 +23,7 @@ import psutil
 import pytest
 from lab.fixtures import laboratory_possible
 from lab.laboratory import Lab
+from support.bundles import make_bundle
 from support.newcomers import connect_embedded
 from support.surroundings import clean_environment, wait_for
 
@@ -127,17 +128,7 @@ def road(program: Path, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> I
     )
     web = "http://127.0.0.1:8080"
     environment["STREAMSWARM_URL"] = web
-    # Built before: in the laboratory's namespace there is no package index.
-    describe = (Path(__file__).parents[2] / "playbooks/roles/worker/files/describe_platform.py").read_text()
-    platform = json.loads(lab.hosts[0].ssh("python3", "-c", shlex.quote(describe)))
-    options = [word for name, value in platform.items() for word in (f"--{name}", value)]
-    subprocess.run(
-        [program, "fleet", "bundle", *options],
-        env=environment,
-        check=True,
-        timeout=300,
-        capture_output=True,
-    )
+    make_bundle(program, lab.hosts[0], environment)
     with lab.inside():
         made = Road(lab=lab, program=program, environment=environment, data_dir=data_dir, web=web, token="")
         try:
