@@ -60,13 +60,14 @@ class Checker:
         if value is None:
             value = ""
         faults = len(self.problems)
-        text = self._storable(name, value, lines=lines).strip()
+        sent = self._storable(name, value, lines=lines)
+        text = sent.strip()
         if len(self.problems) > faults:
             return text
         if required and not text:
             self.add(name, "must not be empty")
-        elif len(text) > longest:
-            self.add(name, f"has {len(text)} characters; {longest} is the most")
+        elif len(sent) > longest:
+            self.add(name, f"has {len(sent)} characters; {longest} is the most")
         return text
 
     def name(self, name: str = "name") -> str:

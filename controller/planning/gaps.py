@@ -7,7 +7,7 @@ schedule rests it is too, for nothing was measured there; but only the first is 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -62,8 +62,8 @@ def gaps(
         return spans[at].version.schedule.longest_stride_us if spans else 0
 
     marks = [
-        _Mark(first_us=first, last_us=end - 1, stride_us=stride(first), missing=False)
-        for first, end in covered
+        _Mark(first_us=first, last_us=end - 1, stride_us=stride_us, missing=False)
+        for first, end, stride_us in _touching(covered, stride)
     ]
     excused = _united([*covered, *drains])
     for span in spans:
@@ -77,6 +77,18 @@ def gaps(
     found += _between(before, None, start_us, end_us)
     inside = (replace(gap, end_us=min(gap.end_us, end_us)) for gap in found if gap.start_us < end_us)
     return tuple(_known_apart(inside, unknown, buckets=buckets))
+
+
+def _touching(covered: Iterable[tuple[int, int]], stride: Callable[[int], int]) -> list[tuple[int, int, int]]:
+    """Return the same times, each with its stride, in which those of one stride that touch are one: buckets mostly do."""
+    found: list[tuple[int, int, int]] = []
+    for start, end in covered:
+        stride_us = stride(start)
+        if found and found[-1][1:] == (start, stride_us):
+            found[-1] = (found[-1][0], end, stride_us)
+        else:
+            found.append((start, end, stride_us))
+    return found
 
 
 def _united(times: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

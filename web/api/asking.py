@@ -24,6 +24,9 @@ from web.errors import VersionMissingError
 #: Largest body of a call, bytes.
 MAX_BODY = 256 * 1024
 _DEEPEST = 12
+#: Floating-point numbers below are told apart from their neighbours.
+_EXACT = 2.0**53
+_NO_INSTANT = "must be an instant such as `2030-01-31T08:00:00Z`"
 _TAG = re.compile(r'(?:W/)?"([^"]*)"\Z')
 #: Longest range of time that one call may ask for: longer than anything was measured, and still reckoned at once.
 LONGEST_RANGE = dt.timedelta(days=50 * 366)
@@ -53,7 +56,9 @@ def body(*, optional: bool = False) -> Mapping[str, Any]:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as JSON, with `Content-Type: application/json`.")
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+        value = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_float=_number
+        )
     except UnicodeDecodeError as error:
         raise BadRequest("The body is not UTF-8.") from error
     except RecursionError as error:
@@ -70,6 +75,8 @@ def body(*, optional: bool = False) -> Mapping[str, Any]:
             Problem(path=shown(name), message="there is no such field; this call takes none")
             for name in value
         )
+    elif described is not None:
+        problems += _as_from_a_form(value, described, "")
     if problems:
         raise InvalidInputError(problems[:20])
     return value
@@ -81,6 +88,7 @@ def take_version(values: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]
     None means any version (`If-Match: *`). Raises VersionMissingError when neither is there.
     """
     fields = dict(values)
+    tag = asked_state()
     if "version" in fields:
         seen = fields.pop("version")
         if isinstance(seen, bool) or not isinstance(seen, int):
@@ -91,7 +99,6 @@ def take_version(values: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]
             "the change does not say which version it is based on, so a change of others could be lost",
             mend="send the `version` that you have read, or its `ETag` in the header `If-Match`",
         )
-    tag = asked_state()
     if tag is None:
         return fields, None
     if not tag.isascii() or not tag.isdigit() or len(tag) >= 10:
@@ -136,6 +143,8 @@ class Query:
     def instant(self, name: str) -> dt.datetime | None:
         """Return an instant, None when absent."""
         self._described(name, "string", "date-time")
+        if self._checker.value(name) == "":
+            self._checker.add(name, _NO_INSTANT)
         return self._checker.instant(name)
 
     def range(self, *, usual: dt.timedelta) -> tuple[dt.datetime, dt.datetime]:
@@ -215,8 +224,38 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def _number(text: str) -> float:
+    """Return a number; one without a fraction as a whole one, however it is written: `5.0` is `5` in JSON."""
+    value = float(text)
+    return int(value) if abs(value) < _EXACT and value.is_integer() else value
+
+
 def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number of JSON")
+
+
+def _as_from_a_form(value: Any, schema: Schema, path: str) -> Iterator[Problem]:
+    """Find text where a number or an instant is described: a form has nothing else to send, JSON has.
+
+    Ids are left to those who look for what they name.
+    """
+    if isinstance(value, dict):
+        for name, described in schema.get("properties", {}).items():
+            if name in value:
+                yield from _as_from_a_form(value[name], described, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value if "items" in schema else ()):
+            yield from _as_from_a_form(inner, schema["items"], f"{path}[{index}]")
+    elif isinstance(value, str) and {"number", "integer", "null"} >= _sorts(schema) != {"integer"}:
+        yield Problem(path=path, message="must be a number, without quotes")
+    elif value == "" and schema.get("format") == "date-time":
+        yield Problem(path=path, message=f"{_NO_INSTANT}, or null")
+
+
+def _sorts(schema: Schema) -> set[str]:
+    """Return the types that a schema allows; where it tells none, one that no value has."""
+    sorts = schema.get("type", "any")
+    return {sorts} if isinstance(sorts, str) else set(sorts)
 
 
 def _unstorable(value: Any, path: str, depth: int) -> Iterator[Problem]:

@@ -7,16 +7,20 @@ from typing import Any
 from controller.checking import MAX_TAGS
 from controller.planning.schedule_schema import SCHEDULE
 from controller.store import operation_words
+from controller.store.commands import passwords
+from controller.store.commands.definitions import MAX_DESTINATIONS, MAX_WORKERS
 from controller.store.commands.operation_telling import LARGEST_FIGURE
 from controller.store.operation_notes import ENDS, MOST_FIGURES, OUTCOMES, TASK_STATES
 from controller.store.queries.users import NUMBER_FORMS, ROLES
 from streamswarm import contract
-from web.api.describing import ID, LINES, NAMED, UUID, Schema, said
+from web.api.describing import ID, LINE, LINES, NAMED, UUID, Schema, said
 from web.api.schemas import kind_specs
 
 _NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 100, "pattern": NAMED}
 _TEXT: Schema = {"type": ["string", "null"], "maxLength": 2000, "pattern": LINES}
-_WORD: Schema = {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9_.:/-]{0,61}[A-Za-z0-9])?$"}
+_WORD_PATTERN = "[A-Za-z0-9]([A-Za-z0-9_.:/-]{0,61}[A-Za-z0-9])?"
+_WORD: Schema = {"type": "string", "pattern": f"^{_WORD_PATTERN}$"}
+_WORD_OR_NONE: Schema = {"type": ["string", "null"], "pattern": f"^({_WORD_PATTERN})?$"}
 _WORDS: Schema = {"type": ["array", "null"], "items": _WORD, "maxItems": MAX_TAGS}
 _LABELS: Schema = {"type": ["object", "null"], "additionalProperties": _WORD, "maxProperties": MAX_TAGS}
 _ROLE: Schema = {"enum": list(ROLES)}
@@ -45,7 +49,13 @@ DESTINATION = fields(
     {
         "name": _NAME,
         "address": said(
-            {"type": "string", "minLength": 1, "maxLength": 2048}, "Host, `host:port`, `[v6]:port` or URL."
+            {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 2048,
+                "examples": ["192.0.2.1", "example.org:443", "https://example.org/"],
+            },
+            "Host, `host:port`, `[v6]:port` or URL.",
         ),
         "description": _TEXT,
         "tags": _WORDS,
@@ -61,7 +71,7 @@ SELECTION: Schema = {
         {
             **fields(
                 {
-                    "workers": {"type": ["array", "null"], "items": UUID, "maxItems": 10_000},
+                    "workers": {"type": ["array", "null"], "items": UUID, "maxItems": MAX_WORKERS},
                     "sites": {**_WORDS, "maxItems": 1000},
                     "groups": {**_WORDS, "maxItems": 1000},
                     "labels": _LABELS,
@@ -82,26 +92,48 @@ TEST = fields(
             "Parameters of the kind; what is left out has its default.",
         ),
         "destinations": said(
-            {"type": ["array", "null"], "items": ID, "maxItems": 100},
+            {"type": ["array", "null"], "items": ID, "maxItems": MAX_DESTINATIONS, "uniqueItems": True},
             "Ids; at least one, but none for kinds whose target is `none`.",
         ),
         "selection": SELECTION,
         "tags": _WORDS,
         **SCHEDULE,
+        "interval_s": {
+            "description": f"{SCHEDULE['interval_s']['description']} A number as text is taken too.",
+            "anyOf": [
+                {name: SCHEDULE["interval_s"][name] for name in ("type", "minimum", "maximum")},
+                {"type": "string", "pattern": r"^[\s0-9._eE+-]*$"},
+            ],
+        },
         "paused": {"type": "boolean"},
     },
     "name",
     "kind",
 )
+TEST["examples"] = [{"name": "The office", "kind": "ping", "destinations": [1], "interval_s": 60}]
 
+#: Text that is shown as it is, and values that a policy has.
+_SHOWN = r"^[^\x00-\x1f\x7f-\xa0\xad]*$"
+_PLAIN: list[Schema] = [
+    {"type": ["boolean", "null"]},
+    {"type": "integer", "minimum": 1 - 2**63, "maximum": 2**63 - 1},
+    {"type": "string", "maxLength": 300, "pattern": _SHOWN},
+]
 WORKER = fields(
     {
         "name": _NAME,
-        "site": {"type": ["string", "null"], "maxLength": 63},
+        "site": _WORD_OR_NONE,
         "labels": _LABELS,
         "groups": _WORDS,
         "intended_policy": said(
-            {"type": ["object", "null"]},
+            {
+                "type": ["object", "null"],
+                "propertyNames": {"maxLength": 300, "pattern": _SHOWN},
+                "additionalProperties": {
+                    "anyOf": [*_PLAIN, {"type": "array", "items": {"anyOf": _PLAIN}, "maxItems": 1000}]
+                },
+                "maxProperties": 50,
+            },
             "What the inventory wants its policy to be, as provisioning tells it.",
         ),
     }
@@ -109,8 +141,11 @@ WORKER = fields(
 
 ENROLMENT = fields(
     {
-        "host": said({"type": "string", "minLength": 1, "maxLength": 253}, "Name in the inventory."),
-        "site": {"type": ["string", "null"], "maxLength": 63},
+        "host": said(
+            {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$"},
+            "Name in the inventory.",
+        ),
+        "site": _WORD_OR_NONE,
         "labels": _LABELS,
         "groups": _WORDS,
     },
@@ -131,7 +166,7 @@ TOKEN_CHANGE = fields({"name": _NAME, "description": _TEXT, "expires_at": _LATER
 
 REPORT = fields(
     {
-        "tests": {"type": "array", "items": ID, "minItems": 1, "maxItems": 20},
+        "tests": {"type": "array", "items": ID, "minItems": 1, "maxItems": 20, "uniqueItems": True},
         "last": said(
             {"type": ["string", "null"], "pattern": "^[1-9][0-9]{0,3}[hd]$"},
             "Hours or days up to now: `24h`, `7d`.",
@@ -146,14 +181,15 @@ _FORKS = said(
     {"type": ["number", "null"], "minimum": 1, "maximum": operation_words.MOST_FORKS},
     "Hosts at the same time; 10 unless sent.",
 )
-_LIMIT = said(
-    {"type": ["string", "null"], "maxLength": operation_words.LONGEST_LIMIT},
-    "Host pattern of Ansible's that narrows it down; without one it is about all workers of the inventory.",
-)
+_LIMIT: Schema = {"type": ["string", "null"], "maxLength": operation_words.LONGEST_LIMIT}
 OPERATION = fields(
     {
         "kind": {"enum": list(operation_words.ASKED)},
-        "limit": _LIMIT,
+        "limit": said(
+            {**_LIMIT, "pattern": r"^([A-Za-z0-9_.*!&][A-Za-z0-9_.*!&:,\[\]-]*)?$"},
+            "Host pattern of Ansible's that narrows it down; without one it is about all workers of the inventory. "
+            "`restart`, `drain` and `resume` want one.",
+        ),
         "check": said({"type": "boolean"}, "Only say what would change."),
         "forks": _FORKS,
         "options": said(
@@ -164,7 +200,7 @@ OPERATION = fields(
                         "keep_data": {"type": "boolean"},
                         "discard": {"type": "boolean"},
                         "wait": {"type": ["number", "null"], "minimum": 0, "maximum": 86_400},
-                        "release": {"type": ["string", "null"], "maxLength": 100},
+                        "release": {"type": ["string", "null"], "pattern": "^([0-9][0-9A-Za-z.+]{0,99})?$"},
                         "canary": {
                             "type": ["number", "null"],
                             "minimum": 0,
@@ -198,12 +234,14 @@ OPERATION = fields(
 OPERATION_BEGUN = fields(
     {
         "kind": {"enum": list(operation_words.KINDS)},
-        "limit": _LIMIT,
+        "limit": said(
+            {**_LIMIT, "pattern": LINE}, "What it was narrowed down to, as the history is to show it."
+        ),
         "check": {"type": "boolean"},
         "forks": _FORKS,
         "hosts": {
             "type": ["array", "null"],
-            "items": {"type": "string", "minLength": 1, "maxLength": 253},
+            "items": {"type": "string", "minLength": 1, "maxLength": 253, "pattern": _SHOWN},
             "maxItems": 10_000,
         },
         "part_of": said(
@@ -216,8 +254,9 @@ OPERATION_BEGUN = fields(
 _OPERATION_VERSION = said(
     {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}, "As the answer to its beginning said."
 )
-_SAID: Schema = {"type": ["string", "null"], "maxLength": 3000}
-_HOST: Schema = {"type": "string", "minLength": 1, "maxLength": 253}
+_SAID: Schema = {"type": ["string", "null"], "maxLength": 3000, "pattern": LINES}
+_LINE: Schema = {"type": ["string", "null"], "maxLength": 3000, "pattern": LINE}
+_HOST: Schema = {"type": "string", "minLength": 1, "maxLength": 253, "pattern": NAMED}
 _FIGURE: Schema = {"type": "number", "minimum": -LARGEST_FIGURE, "maximum": LARGEST_FIGURE}
 OPERATION_EVENTS = fields(
     {
@@ -229,7 +268,7 @@ OPERATION_EVENTS = fields(
                 "items": fields(
                     {
                         "host": _HOST,
-                        "task": _SAID,
+                        "task": _LINE,
                         "state": {"enum": list(TASK_STATES)},
                         "message": _SAID,
                         "at": _LATER,
@@ -273,9 +312,9 @@ OPERATION_END = fields(
                 "items": fields(
                     {
                         "kind": _HOST,
-                        "where": _SAID,
+                        "where": _LINE,
                         "quantity": _HOST,
-                        "unit": {"type": ["string", "null"], "maxLength": 253},
+                        "unit": {**_LINE, "maxLength": 253},
                         "before": _FIGURE,
                         "after": _FIGURE,
                         "others": {"type": ["number", "null"], "minimum": 0, "maximum": 1_000_000},
@@ -296,11 +335,16 @@ OPERATION_END = fields(
     "state",
 )
 
-_PASSWORD: Schema = {"type": "string", "minLength": 1, "maxLength": 1000}
+_PASSWORD = said(
+    {"type": "string", "minLength": passwords.SHORTEST, "maxLength": passwords.LONGEST},
+    "With at least four different characters, and more than the name of the user.",
+)
+_EMAIL_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_EMAIL = rf"^([A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_EMAIL_LABEL}(\.{_EMAIL_LABEL})+)?$"
 USER = fields(
     {
-        "name": _NAME,
-        "email": {"type": ["string", "null"], "maxLength": 254},
+        "name": {"type": "string", "maxLength": 64, "pattern": r"^[^\W_]([\w.@+-]*\w)?$"},
+        "email": {"type": ["string", "null"], "maxLength": 254, "pattern": _EMAIL},
         "role": _ROLE,
         "active": {"type": "boolean"},
         "password": _PASSWORD,
@@ -310,7 +354,9 @@ USER = fields(
 )
 USER_CHANGE = fields({name: USER["properties"][name] for name in ("name", "email", "role", "active")})
 PASSWORD = fields({"password": _PASSWORD}, "password")
-OWN_PASSWORD = fields({"old_password": _PASSWORD, "new_password": _PASSWORD}, "old_password", "new_password")
+OWN_PASSWORD = fields(
+    {"old_password": {"type": "string"}, "new_password": _PASSWORD}, "old_password", "new_password"
+)
 LINK = fields({"minutes": {"type": ["number", "null"], "minimum": 1, "maximum": 24 * 60}})
 NOTHING: Schema = fields({})
 

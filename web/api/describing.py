@@ -16,8 +16,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 _MARK = "streamswarm_description"
 
 #: Printable text on one line; the same with more than spaces in it; and the same on several lines.
-LINE = r"^[^\x00-\x1f\x7f-\x9f\xad]*$"
-NAMED = r"^[ \xa0]*[^\x00-\x20\x7f-\xa0\xad][^\x00-\x1f\x7f-\x9f\xad]*$"
+LINE = r"^[^\x00-\x1f\x7f-\x9f\xad\u2028\u2029]*$"
+NAMED = r"^[ \xa0]*[^\x00-\x20\x7f-\xa0\xad\u2028\u2029][^\x00-\x1f\x7f-\x9f\xad\u2028\u2029]*$"
 LINES = r"^[^\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad]*$"
 
 TEXT: Schema = {"type": "string", "maxLength": 200, "pattern": LINE}

@@ -23,7 +23,7 @@ _PREFIX = "/api/v1"
 _DOCUMENT: Schema = {"type": "object", "required": ["openapi", "info", "paths"]}
 _ABOUT = """\
 Everything that the dashboard does, for machines. Unknown fields are refused, in bodies and in queries, and all faults of
-an input come in one answer. Instants are ISO 8601 with a zone. What was not measured is null, never 0. Lists come in
+an input come in one answer. Instants are ISO 8601 with a zone, of the years 2000 to 2199. What was not measured is null, never 0. Lists come in
 pages: send `next_cursor` as `cursor` to go on."""
 
 

@@ -20,7 +20,13 @@ from web.database import transaction
 
 _BODY = bodies.fields(
     {
-        name: {"type": ["number", "null"], "description": f"{choice.help} null goes back to the default."}
+        name: {
+            "description": f"{choice.help} null goes back to the default.",
+            "anyOf": [
+                {"type": ["number", "null"], "minimum": choice.smallest, "maximum": choice.largest},
+                *([{"const": 0, "description": choice.zero}] if choice.zero else []),
+            ],
+        }
         for name, choice in CHOICES.items()
     }
 )

@@ -114,6 +114,7 @@ def end_sessions(user_id: int) -> Response:
     body_optional=True,
     answers=closed({"path": {"type": "string"}, "minutes": {"type": "number"}}),
     status=201,
+    conflicts=True,
 )
 def create_login_link(user_id: int) -> tuple[Response, int]:
     """Make a one-time link that logs the user in."""

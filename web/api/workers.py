@@ -21,6 +21,8 @@ from web.auth import principal, requires
 from web.database import transaction
 
 _SHOWN = schema_of(WorkerRecord)
+#: A label with its value, on one line; or nothing.
+_LABEL = r"^([^=\x00-\x1f\x7f-\x9f\xad\u2028\u2029]+=[^\x00-\x1f\x7f-\x9f\xad\u2028\u2029]+)?$"
 
 
 @blueprint.get("/workers")
@@ -29,7 +31,7 @@ _SHOWN = schema_of(WorkerRecord)
     query={
         "search": TEXT,
         "site": TEXT,
-        "label": said(TEXT, "`label=value`."),
+        "label": said({**TEXT, "pattern": _LABEL}, "`label=value`."),
         "connected": FLAG,
         "sort": one_of(workers.ORDERS),
     },

@@ -29,6 +29,8 @@ FIELDS = (
     "paused",
 )
 MAX_DESTINATIONS = 100
+#: Workers that are chosen one by one: so many fit into one call of the API.
+MAX_WORKERS = 5000
 
 
 def check_definition(
@@ -135,7 +137,7 @@ def _destinations(checker: Checker, session: Session, kind: Kind | None, old: Ma
 
 def _selection(checker: Checker, session: Session) -> dict[str, Any]:
     def workers(value: Any) -> list[str]:
-        ids = checker.uuids_of("selection.workers", value, most=10_000)
+        ids = checker.uuids_of("selection.workers", value, most=MAX_WORKERS)
         _check_workers(checker, session, ids)
         return sorted(str(worker) for worker in ids)
 

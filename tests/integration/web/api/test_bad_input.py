@@ -47,6 +47,19 @@ def test_a_body_that_is_no_good_is_refused(api: Api) -> None:
         assert words in answer.json["detail"], data[:80]
 
 
+def test_numbers_are_not_sent_as_text(api: Api) -> None:
+    """Forms send them so, and nothing for none; in JSON both are slips, but for the interval and parameters of a kind."""
+    test = {"name": "a", "kind": "system", "interval_s": "60", "max_runs": "5", "ends_at": ""}
+    answer = api("POST", "/tests", test)
+    assert (answer.status_code, [error["path"] for error in answer.json["errors"]]) == (
+        422,
+        ["ends_at", "max_runs"],
+    )
+    said = {"version": 1, "hosts": [{"host": "a", "state": "ok", "changed": "2"}]}
+    answer = api("POST", "/operations/1/events", said)
+    assert [error["path"] for error in answer.json["errors"]] == ["hosts[0].changed"]
+
+
 def test_only_json_is_taken(api: Api) -> None:
     """A form, text or nothing at all is not JSON, whatever is in it."""
     for content_type in ("application/x-www-form-urlencoded", "text/plain", ""):

@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import hypothesis
 import pytest
-import schemathesis
 from flask import Flask, Response
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 from support.clients import Api
 from support.conformance import check_answer
 
-from controller.settings import Settings
 from controller.store import operation_words
 from controller.store.commands import (
     definitions,
@@ -38,15 +28,6 @@ from web.api import bodies
 from web.api.describing import description_of
 from web.api.openapi import document, path_of, routes
 from web.auth.roles import needed_role
-
-CHECKS = [
-    not_a_server_error,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-]
-MADE = {"kind": "ping", "interval_s": 60, "spec": {"count": 1}}
 
 
 @pytest.fixture
@@ -146,50 +127,6 @@ def test_an_answer_that_is_not_described_is_noticed(app: Flask, status: int, bod
     answer.status_code = status
     with pytest.raises(AssertionError, match="document"):
         check_answer(app, "GET", "/destinations", answer)
-
-
-@pytest.mark.timeout(300)
-def test_no_input_brings_it_down(
-    app: Flask, settings: Settings, token: Callable[[Role], str], api: Api
-) -> None:
-    """Whatever calls are made up from the document: no fault of ours, and every answer is as described."""
-    (settings.data_dir / "ca").mkdir(parents=True)
-    (settings.data_dir / "ca" / "root.pem").write_text("a certificate")
-    destination = api("POST", "/destinations", {"name": "here", "address": "192.0.2.1"}).json["id"]
-    api("POST", "/tests", {"name": "a", "destinations": [destination], **MADE})
-    schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app)
-    tried = 0
-    for result in schema.get_all_operations():
-        operation = result.ok()
-        # Health answers 503 here, for nothing runs beside the web; that is described, and no fault.
-        if operation.path != "/health":
-            # A token of its own for each call: some calls revoke tokens.
-            role: Role = "admin" if operation.definition.raw["x-role"] == "admin" else "operator"
-            tried += attack(operation, token(role))
-    assert tried > 300
-
-
-def attack(operation: Any, token: str) -> int:
-    """Make calls up for one operation and check the answers; returns how many."""
-    tried = 0
-
-    @hypothesis.settings(
-        max_examples=12,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
-    @hypothesis.given(case=operation.as_strategy())
-    def call(case: Any) -> None:
-        nonlocal tried
-        response = case.call(headers={"Authorization": f"Bearer {token}"})
-        tried += 1
-        assert response.status_code != 429, "fewer examples, or the rest is never tried"
-        case.validate_response(response, checks=CHECKS)
-
-    call()
-    return tried
 
 
 def test_a_list_links_to_its_next_page(api: Api) -> None:
