@@ -1,16 +1,20 @@
-"""The dashboard with its REST API as a process of its own."""
+"""The dashboard with its REST API behind a real socket: as a process of its own, or as threads of this one."""
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from flask import Flask
 from support.surroundings import clean_environment, free_port, wait_for
+from werkzeug.serving import make_server
 
 from controller.cli.client import LOCAL_TOKEN
 from controller.settings import Settings
@@ -64,3 +68,18 @@ def dashboard(settings: Settings, log: Path) -> Iterator[Dashboard]:
                 process.kill()
                 process.wait()
                 raise
+
+
+@contextmanager
+def serving(app: Flask, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Serve an application on a free port of loopback until the block ends; yields the URL, of HTTPS with a context."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=context)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"{'http' if context is None else 'https'}://127.0.0.1:{server.server_port}"
+    finally:
+        app.extensions["live"].stop()
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -63,7 +63,7 @@ class WorkerLook:
     spool_alarm: bool
     #: Whether it gets rid of none of the results on its disk.
     spool_stuck: bool
-    #: Whether something is wrong with its host's access to the network.
+    #: Whether its host cannot be trusted to measure: its access to the network, or what presses it.
     vantage_alarm: bool
 
 

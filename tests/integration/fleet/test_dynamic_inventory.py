@@ -6,7 +6,6 @@ import json
 import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 from support.certificates import issue
-from support.dashboard import Dashboard, dashboard
+from support.dashboard import Dashboard, dashboard, serving
 from support.surroundings import clean_environment, free_port
-from werkzeug.serving import make_server
 
 from controller import assets
 from controller.fleet.inventory import load_inventory
@@ -270,11 +268,8 @@ def test_the_dashboards_certificate_is_verified(settings: Settings, workers: Non
     context.load_cert_chain(folder / "server.pem")
     with dashboard(settings, folder / "log") as plain:
         app = create_app(settings)
-        server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=context)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            environment = {**plain.environment, "STREAMSWARM_URL": f"https://127.0.0.1:{server.server_port}"}
+        with serving(app, context) as url:
+            environment = {**plain.environment, "STREAMSWARM_URL": url}
             refused = _ansible_inventory(source, **environment)
             assert refused.returncode != 0
             assert "CERTIFICATE_VERIFY_FAILED" in refused.stderr
@@ -283,8 +278,4 @@ def test_the_dashboards_certificate_is_verified(settings: Settings, workers: Non
             source.write_text("plugin: streamswarm\nca_file: /nowhere/ca.pem\n")
             missing = _ansible_inventory(source, **environment)
             assert "/nowhere/ca.pem, which cannot be used" in " ".join(missing.stderr.split())
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-            app.extensions["streamswarm.engine"].dispose()
+        app.extensions["streamswarm.engine"].dispose()

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
+from support.dashboard import serving
 from support.pdf import text_of
-from werkzeug.serving import make_server
 
 from controller.cli.main import cli
 from controller.reports.make import make_report
@@ -32,19 +32,13 @@ Run = Callable[..., Result]
 def run(settings: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Call the command line with an operator's token."""
     app = create_app(settings)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
     with Session(engine) as session, session.begin():
         values = {"name": "a", "scope": "operator"}
         _, token = tokens.create(session, values, actor=SYSTEM, user_id=None, role="admin")
-    monkeypatch.setenv("STREAMSWARM_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("STREAMSWARM_TOKEN", token)
-    yield lambda *arguments: CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    app.extensions["live"].stop()
+    with serving(app) as url:
+        monkeypatch.setenv("STREAMSWARM_URL", url)
+        yield lambda *arguments: CliRunner().invoke(cli, [str(argument) for argument in arguments])
     app.extensions["streamswarm.engine"].dispose()
 
 

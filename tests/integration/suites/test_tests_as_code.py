@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import yaml
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
-from werkzeug.serving import make_server
+from support.dashboard import serving
 
 from controller.cli.client import Client
 from controller.cli.main import cli
@@ -79,16 +78,12 @@ def controller(settings: Settings, engine: Engine, tmp_path: Path) -> Iterator[C
     with Session(engine) as session, session.begin():
         values = {"name": "ci", "scope": "operator"}
         _, token = tokens.create(session, values, actor=SYSTEM, user_id=None, role="admin")
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    client = Client(url, token, through_proxies=False)
-    yield Controller(tmp_path, {"STREAMSWARM_URL": url, "STREAMSWARM_TOKEN": token, "NO_PROXY": "*"}, client)
-    client.close()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(app) as url:
+        client = Client(url, token, through_proxies=False)
+        yield Controller(
+            tmp_path, {"STREAMSWARM_URL": url, "STREAMSWARM_TOKEN": token, "NO_PROXY": "*"}, client
+        )
+        client.close()
     app.extensions["streamswarm.engine"].dispose()
 
 

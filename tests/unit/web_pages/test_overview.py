@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
+from support.records import NOW, a_test
+
 from controller.store.queries.overview import Overview
-from controller.store.queries.tests import TestRecord
 from streamswarm import contract
 from web.pages.overview import shares
 from web.pages.states import TestLook
 from web.pages.tests_rows import TestRow
-
-NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 
 
 def figures(**tests: int) -> Overview:
@@ -22,29 +20,8 @@ def figures(**tests: int) -> Overview:
 
 def row(state: str, word: str, **more: Any) -> TestRow:
     """Return a test that looks so."""
-    values: dict[str, Any] = {
-        "id": 1,
-        "name": "t",
-        "description": "",
-        "kind": "ping",
-        "spec": {},
-        "destinations": (),
-        "selection": {"all": True},
-        "tags": (),
-        "interval_s": 10.0,
-        "starts_at": None,
-        "ends_at": None,
-        "paused": False,
-        "jobs": 1,
-        "version": 1,
-        "planned_version": 1,
-        "created_by": "",
-        "created_at": NOW,
-        "updated_at": NOW,
-    }
-    test = TestRecord(**(values | more))
     look = TestLook(state=state, word=word, last_at=NOW, value=None, measured=0)
-    return TestRow(test=test, kind=contract.kind("ping"), look=look, spark=None)
+    return TestRow(test=a_test(**more), kind=contract.kind("ping"), look=look, spark=None)
 
 
 def test_every_test_is_in_one_part() -> None:

@@ -13,7 +13,7 @@ from streamswarm.v1 import gateway_pb2
 from worker.clock import ControllerTime
 from worker.ending import SessionEnd
 from worker.identity import Identity
-from worker.transport import Stream, StreamEndedError
+from worker.transport import Dial, Stream, StreamEndedError
 from worker.uplink import Backoff, Uplink
 
 
@@ -63,21 +63,7 @@ async def test_the_workers_of_a_large_gateway_are_all_back_by_the_end_of_its_spr
                 returned[number] = (clock.steady_us() - began_us) / 1e6
             return stream
 
-        async def identify() -> Identity:
-            return _identity(clock, "g:1")
-
-        async def ended(_end: SessionEnd) -> None:
-            pass
-
-        return Uplink(
-            gateways=(),
-            identify=identify,
-            local=lambda _identity: local_for(clock, queue, ControllerTime(clock), []),
-            dial=dial,
-            ended=ended,
-            clock=clock,
-            rng=random.Random(number),
-        )
+        return _uplink(clock, queue, dial, number, "g:1")
 
     running = [asyncio.ensure_future(uplink(number).run()) for number in range(400)]
     await clock.advance(60)
@@ -102,6 +88,24 @@ def _identity(clock: Any, *gateways: str) -> Identity:
     )
 
 
+def _uplink(clock: Any, queue: MemoryQueue, dial: Dial, seed: int, *gateways: str) -> Uplink:
+    async def identify() -> Identity:
+        return _identity(clock, *gateways)
+
+    async def ended(_end: SessionEnd) -> None:
+        pass
+
+    return Uplink(
+        gateways=(),
+        identify=identify,
+        local=lambda _identity: local_for(clock, queue, ControllerTime(clock), []),
+        dial=dial,
+        ended=ended,
+        clock=clock,
+        rng=random.Random(seed),
+    )
+
+
 async def _dialled(clock: Any, answers: dict[str, Down | StreamEndedError], seconds: float) -> list[str]:
     """Return the addresses that an uplink dials in some time, in order."""
     queue = MemoryQueue()
@@ -113,21 +117,7 @@ async def _dialled(clock: Any, answers: dict[str, Down | StreamEndedError], seco
         stream.down.put_nowait(answers[address])
         return stream
 
-    async def identify() -> Identity:
-        return _identity(clock, *answers)
-
-    async def ended(end: SessionEnd) -> None:
-        pass
-
-    uplink = Uplink(
-        gateways=(),
-        identify=identify,
-        local=lambda identity: local_for(clock, queue, ControllerTime(clock), []),
-        dial=dial,
-        ended=ended,
-        clock=clock,
-        rng=random.Random(3),
-    )
+    uplink = _uplink(clock, queue, dial, 3, *answers)
     running = asyncio.ensure_future(uplink.run())
     await clock.advance(seconds)
     running.cancel()

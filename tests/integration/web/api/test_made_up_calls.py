@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from schemathesis.engine import Status, StopReason, events, from_schema
 from schemathesis.openapi.checks import RejectedPositiveData
 from sqlalchemy import Engine, text
 from support.clients import Api, make_destination, make_test
-from werkzeug.serving import make_server
+from support.dashboard import serving
 
 from controller.settings import Settings
 from controller.store.queries.users import Role
@@ -133,13 +132,8 @@ def world(settings: Settings, api: Api, make_user: Callable[..., int], worker: s
 @pytest.fixture
 def address(app: Flask) -> Iterator[str]:
     """Address of a real server on a free port."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(app) as url:
+        yield url
 
 
 @pytest.fixture

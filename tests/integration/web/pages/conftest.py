@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.orm import Session
 from support.chromium import CHROMIUM, FLAGS
-from werkzeug.serving import make_server
+from support.dashboard import serving
 
 from controller.settings import Settings
 from controller.store import results
@@ -270,14 +269,8 @@ def viewer(visit: Callable[[Role], Visitor]) -> Visitor:
 @pytest.fixture
 def address(app: Flask) -> Iterator[str]:
     """Address of a real server of the dashboard on a free port."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    app.extensions["live"].stop()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(app) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
