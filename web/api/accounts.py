@@ -15,7 +15,7 @@ from controller.store.queries.versions import SETTLING
 from web.api.asking import Query
 from web.api.blueprint import blueprint
 from web.api.describing import INSTANT, described, said
-from web.api.schemas import closed, record
+from web.api.schemas import Named, closed, record
 from web.auth import requires
 from web.database import transaction
 
@@ -38,17 +38,20 @@ _ITEM = record(
         name: {"type": "integer", **({"description": text} if text else {})} for name, text in _COUNTS.items()
     },
 )
-_ANSWER = closed(
-    {
-        "from": INSTANT,
-        "to": said(INSTANT, "Runs due from here on are not counted; at the latest a minute ago."),
-        "counted_from": said(
-            INSTANT,
-            "Runs due before are not counted, for their results have expired; `from` when none of the range have.",
-        ),
-        "items": {"type": "array", "items": _ITEM},
-        "next_cursor": {"type": "null"},
-    }
+_ANSWER = Named(
+    "accounts",
+    closed(
+        {
+            "from": INSTANT,
+            "to": said(INSTANT, "Runs due from here on are not counted; at the latest a minute ago."),
+            "counted_from": said(
+                INSTANT,
+                "Runs due before are not counted, for their results have expired; `from` when none of the range have.",
+            ),
+            "items": {"type": "array", "items": _ITEM},
+            "next_cursor": {"type": "null"},
+        }
+    ),
 )
 
 

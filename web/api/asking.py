@@ -18,7 +18,8 @@ from controller.checking import MAX_ID, Checker
 from controller.errors import ChangedError
 from streamswarm.contract import InvalidInputError, Problem
 from streamswarm.targets import shown
-from web.api.describing import Schema, current_description
+from web.api.describing import current_description
+from web.api.schemas import Schema
 from web.errors import VersionMissingError
 
 #: Largest body of a call, bytes.

@@ -8,7 +8,7 @@ from controller.store.queries import audit
 from web.api.asking import Query
 from web.api.blueprint import blueprint, listed
 from web.api.describing import TEXT, described
-from web.api.schemas import record
+from web.api.schemas import Named, record
 from web.auth import requires
 from web.database import transaction
 
@@ -18,7 +18,7 @@ from web.database import transaction
 @described(
     query={"actor": TEXT, "object_type": TEXT, "object_id": TEXT},
     paged=True,
-    answers=record(audit.AuditRecord),
+    answers=Named("audit_entry", record(audit.AuditRecord)),
 )
 def list_audit() -> Response:
     """List entries, newest first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from controller.checking import MAX_TAGS
-from controller.planning.schedule_schema import SCHEDULE
+from controller.planning.schedule_schema import SCHEDULE, WINDOW
 from controller.store import operation_words
 from controller.store.commands import passwords
 from controller.store.commands.definitions import MAX_DESTINATIONS, MAX_WORKERS
@@ -13,8 +13,8 @@ from controller.store.commands.operation_telling import LARGEST_FIGURE
 from controller.store.operation_notes import ENDS, MOST_FIGURES, OUTCOMES, TASK_STATES
 from controller.store.queries.users import NUMBER_FORMS, ROLES
 from streamswarm import contract
-from web.api.describing import ID, LINE, LINES, NAMED, UUID, Schema, said
-from web.api.schemas import kind_specs
+from web.api.describing import ID, LINE, LINES, NAMED, UUID, said
+from web.api.schemas import Named, Schema, kind_specs
 
 _NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 100, "pattern": NAMED}
 _TEXT: Schema = {"type": ["string", "null"], "maxLength": 2000, "pattern": LINES}
@@ -67,48 +67,55 @@ DESTINATION = fields(
 SELECTION: Schema = {
     "description": "Which workers: all, or those that any of the others names.",
     "anyOf": [
-        fields({"all": {"const": True}}, "all"),
-        {
-            **fields(
-                {
-                    "workers": {"type": ["array", "null"], "items": UUID, "maxItems": MAX_WORKERS},
-                    "sites": {**_WORDS, "maxItems": 1000},
-                    "groups": {**_WORDS, "maxItems": 1000},
-                    "labels": _LABELS,
-                }
-            ),
-            "minProperties": 1,
-        },
+        Named("all_workers", fields({"all": {"const": True}}, "all")),
+        Named(
+            "some_workers",
+            {
+                **fields(
+                    {
+                        "workers": {"type": ["array", "null"], "items": UUID, "maxItems": MAX_WORKERS},
+                        "sites": {**_WORDS, "maxItems": 1000},
+                        "groups": {**_WORDS, "maxItems": 1000},
+                        "labels": _LABELS,
+                    }
+                ),
+                "minProperties": 1,
+            },
+        ),
     ],
 }
 
-TEST = fields(
-    {
-        "name": _NAME,
-        "description": _TEXT,
-        "kind": {"enum": list(contract.kinds())},
-        "spec": said(
-            {"anyOf": [kind_specs(), {"type": "null"}]},
-            "Parameters of the kind; what is left out has its default.",
-        ),
-        "destinations": said(
-            {"type": ["array", "null"], "items": ID, "maxItems": MAX_DESTINATIONS, "uniqueItems": True},
-            "Ids; at least one, but none for kinds whose target is `none`.",
-        ),
-        "selection": SELECTION,
-        "tags": _WORDS,
-        **SCHEDULE,
-        "interval_s": {
-            "description": f"{SCHEDULE['interval_s']['description']} A number as text is taken too.",
-            "anyOf": [
-                {name: SCHEDULE["interval_s"][name] for name in ("type", "minimum", "maximum")},
-                {"type": "string", "pattern": r"^[\s0-9._eE+-]*$"},
-            ],
+TEST = Named(
+    "new_test",
+    fields(
+        {
+            "name": _NAME,
+            "description": _TEXT,
+            "kind": {"enum": list(contract.kinds())},
+            "spec": said(
+                {"anyOf": [kind_specs(), {"type": "null"}]},
+                "Parameters of the kind; what is left out has its default.",
+            ),
+            "destinations": said(
+                {"type": ["array", "null"], "items": ID, "maxItems": MAX_DESTINATIONS, "uniqueItems": True},
+                "Ids; at least one, but none for kinds whose target is `none`.",
+            ),
+            "selection": SELECTION,
+            "tags": _WORDS,
+            **SCHEDULE,
+            "interval_s": {
+                "description": f"{SCHEDULE['interval_s']['description']} A number as text is taken too.",
+                "anyOf": [
+                    {name: SCHEDULE["interval_s"][name] for name in ("type", "minimum", "maximum")},
+                    {"type": "string", "pattern": r"^[\s0-9._eE+-]*$"},
+                ],
+            },
+            "windows": {**SCHEDULE["windows"], "items": Named("window", WINDOW)},
+            "paused": {"type": "boolean"},
         },
-        "paused": {"type": "boolean"},
-    },
-    "name",
-    "kind",
+        "name",
+        "kind",
+    ),
 )
 TEST["examples"] = [{"name": "The office", "kind": "ping", "destinations": [1], "interval_s": 60}]
 
@@ -358,7 +365,7 @@ OWN_PASSWORD = fields(
     {"old_password": {"type": "string"}, "new_password": _PASSWORD}, "old_password", "new_password"
 )
 LINK = fields({"minutes": {"type": ["number", "null"], "minimum": 1, "maximum": 24 * 60}})
-NOTHING: Schema = fields({})
+NOTHING = Named("nothing", fields({}))
 
 
 def names(schema: Schema) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from flask import current_app, request
 
 from controller.store.queries.paging import DEFAULT_LIMIT, MAX_LIMIT
+from web.api.schemas import Named, Schema, page_of
 
-Schema = dict[str, Any]
 View = TypeVar("View", bound=Callable[..., Any])
 
 _MARK = "streamswarm_description"
@@ -87,11 +87,15 @@ def described(
     tagged: bool = False,
 ) -> Callable[[View], View]:
     """Describe a view. `paged` adds `limit` and `cursor` and makes the answer a page of `answers`."""
+    if paged:
+        if not isinstance(answers, Named):
+            raise TypeError("a page is of something that has a name (web.api.schemas.Named)")
+        answers = page_of(answers)
     description = Description(
         query={**(query or {}), **(PAGING if paged else {})},
         body=body,
         body_optional=body_optional,
-        answers=page_of(answers) if paged and answers else answers,
+        answers=answers,
         status=status,
         content=content,
         also=also or {},
@@ -104,22 +108,6 @@ def described(
         return view
 
     return mark
-
-
-def page_of(items: Schema) -> Schema:
-    """Return the schema of one page of a list."""
-    return {
-        "type": "object",
-        "properties": {
-            "items": {"type": "array", "items": items},
-            "next_cursor": {
-                "type": ["string", "null"],
-                "description": "Send it as `cursor` to go on; null on the last page.",
-            },
-        },
-        "required": ["items", "next_cursor"],
-        "additionalProperties": False,
-    }
 
 
 def description_of(view: Callable[..., Any]) -> Description | None:

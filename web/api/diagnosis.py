@@ -12,7 +12,7 @@ from controller.plain import plain
 from controller.store.queries import diagnosis, tests
 from web.api.blueprint import blueprint
 from web.api.describing import INSTANT, UUID, described, said
-from web.api.schemas import closed, record
+from web.api.schemas import Named, closed, or_null, record
 from web.auth import requires
 from web.database import transaction
 
@@ -20,50 +20,59 @@ _NUMBER = {"type": ["number", "null"]}
 _TEXT = {"type": "string"}
 _DOMAIN = {"enum": list(get_args(Domain))}
 _INSTANT_OR_NULL = {**INSTANT, "type": ["string", "null"]}
-_METRIC = closed(
-    {
-        "name": _TEXT,
-        "unit": said(_TEXT, "UCUM."),
-        "state": {"enum": list(get_args(MetricState))},
-        "low": _NUMBER,
-        "normal": _NUMBER,
-        "high": _NUMBER,
-        "now": said(_NUMBER, "Null when the newest run did not measure it."),
-        "seasonal": {"type": "boolean", "description": "The range is that of this hour of the week."},
-    }
+_METRIC = Named(
+    "metric_evidence",
+    closed(
+        {
+            "name": _TEXT,
+            "unit": said(_TEXT, "UCUM."),
+            "state": {"enum": list(get_args(MetricState))},
+            "low": _NUMBER,
+            "normal": _NUMBER,
+            "high": _NUMBER,
+            "now": said(_NUMBER, "Null when the newest run did not measure it."),
+            "seasonal": {"type": "boolean", "description": "The range is that of this hour of the week."},
+        }
+    ),
 )
-_EVIDENCE = closed(
-    {
-        "text": _TEXT,
-        "since": INSTANT,
-        "domain": said(_DOMAIN, "What this piece of evidence points to."),
-        "context": {"type": "boolean", "description": "Found beside the test, on the worker's host."},
-        "test_id": {"type": "integer"},
-        "worker_id": UUID,
-        "worker": _TEXT,
-        "destination": {"type": ["string", "null"]},
-        "metric": said({"anyOf": [_METRIC, {"type": "null"}]}, "Null when it is the runs that fail."),
-    }
+_EVIDENCE = Named(
+    "evidence",
+    closed(
+        {
+            "text": _TEXT,
+            "since": INSTANT,
+            "domain": said(_DOMAIN, "What this piece of evidence points to."),
+            "context": {"type": "boolean", "description": "Found beside the test, on the worker's host."},
+            "test_id": {"type": "integer"},
+            "worker_id": UUID,
+            "worker": _TEXT,
+            "destination": {"type": ["string", "null"]},
+            "metric": or_null(_METRIC, "Null when it is the runs that fail."),
+        }
+    ),
 )
-_ANSWER = closed(
-    {
-        "status": {"enum": list(get_args(Status))},
-        "health": {
-            "type": ["integer", "null"],
-            "minimum": 0,
-            "maximum": 100,
-            "description": "Null when nothing was measured, or what is normal is not known yet.",
-        },
-        "domain": said({"enum": [*get_args(Domain), None]}, "The fault domain; null without a fault."),
-        "sentence": _TEXT,
-        "since": _INSTANT_OR_NULL,
-        "bad": said({"type": "integer"}, "Jobs that are bad, of those judged."),
-        "judged": {"type": "integer"},
-        "needed": said({"type": "integer"}, "Good runs that are still needed to know what is normal."),
-        "command": said({"anyOf": [record(Command), {"type": "null"}]}, "The next command for a person."),
-        "evidence": {"type": "array", "items": _EVIDENCE},
-        "looked_at": said(_INSTANT_OR_NULL, "When results were last scored; null before the first time."),
-    }
+_ANSWER = Named(
+    "diagnosis",
+    closed(
+        {
+            "status": {"enum": list(get_args(Status))},
+            "health": {
+                "type": ["integer", "null"],
+                "minimum": 0,
+                "maximum": 100,
+                "description": "Null when nothing was measured, or what is normal is not known yet.",
+            },
+            "domain": said({"enum": [*get_args(Domain), None]}, "The fault domain; null without a fault."),
+            "sentence": _TEXT,
+            "since": _INSTANT_OR_NULL,
+            "bad": said({"type": "integer"}, "Jobs that are bad, of those judged."),
+            "judged": {"type": "integer"},
+            "needed": said({"type": "integer"}, "Good runs that are still needed to know what is normal."),
+            "command": or_null(record(Command), "The next command for a person."),
+            "evidence": {"type": "array", "items": _EVIDENCE},
+            "looked_at": said(_INSTANT_OR_NULL, "When results were last scored; null before the first time."),
+        }
+    ),
 )
 
 

@@ -18,7 +18,7 @@ from web.api import bodies
 from web.api.asking import body
 from web.api.blueprint import blueprint
 from web.api.describing import INSTANT, described
-from web.api.schemas import closed
+from web.api.schemas import Named, closed
 from web.auth import principal, requires
 from web.database import transaction
 from web.errors import ForbiddenError
@@ -30,19 +30,22 @@ _REACH: dict[str, Any] = {
     "gateways": {"type": "array", "items": _TEXT},
     "trust_domain": _TEXT,
 }
-_GRANT = closed(
-    {
-        "token": {"type": "string", "description": "Good once, for this host; in this answer only."},
-        "host": _TEXT,
-        "expires_at": INSTANT,
-        **_REACH,
-    }
+_GRANT = Named(
+    "enrolment_token",
+    closed(
+        {
+            "token": {"type": "string", "description": "Good once, for this host; in this answer only."},
+            "host": _TEXT,
+            "expires_at": INSTANT,
+            **_REACH,
+        }
+    ),
 )
 
 
 @blueprint.get("/enrolment")
 @requires("operator")
-@described(answers=closed(_REACH))
+@described(answers=Named("enrolment", closed(_REACH)))
 def show_enrolment() -> Response:
     """Tell how workers reach the controller and whom they trust; makes no token."""
     return jsonify(_reach())

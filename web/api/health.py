@@ -10,22 +10,25 @@ from controller.store import health
 from controller.store.queries import health as processes
 from web.api.blueprint import blueprint
 from web.api.describing import described
-from web.api.schemas import closed, record
+from web.api.schemas import Named, closed, record
 from web.auth import current, public
 from web.database import transaction
 
 _PARTS = ("database", "gateway", "keeper", "worker")
-_HEALTH = closed(
-    {
-        "status": {"enum": ["ok", "degraded", "down"]},
-        "components": closed(
-            {name: {"enum": ["ok", "degraded", "down", "unknown"]} for name in (*_PARTS, "web")}
-        ),
-        "detail": {"type": "string", "description": "Why the database cannot be asked."},
-        "details": closed({name: record(health.Component) for name in _PARTS}),
-        "processes": {"type": "array", "items": record(processes.ProcessRecord)},
-    },
-    optional=("detail", "details", "processes"),
+_HEALTH = Named(
+    "health",
+    closed(
+        {
+            "status": {"enum": ["ok", "degraded", "down"]},
+            "components": closed(
+                {name: {"enum": ["ok", "degraded", "down", "unknown"]} for name in (*_PARTS, "web")}
+            ),
+            "detail": {"type": "string", "description": "Why the database cannot be asked."},
+            "details": closed({name: record(health.Component) for name in _PARTS}),
+            "processes": {"type": "array", "items": record(processes.ProcessRecord)},
+        },
+        optional=("detail", "details", "processes"),
+    ),
 )
 
 

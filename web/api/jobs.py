@@ -13,25 +13,28 @@ from controller.store.queries import results, tests, workers
 from controller.store.queries.results import Line, ResultRecord
 from web.api.blueprint import blueprint
 from web.api.describing import described, said
-from web.api.schemas import kind_metrics, listed, record
+from web.api.schemas import Named, kind_metrics, listed, or_null, record
 from web.auth import requires
 from web.database import transaction
 
 _RUN = record(ResultRecord, metrics=kind_metrics())
 _INSTANT = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}
 _SHOWN = listed(
-    record(
-        Line,
-        latest=said({"anyOf": [_RUN, {"type": "null"}]}, "Null before the first run."),
-        first_due_at=said(
-            _INSTANT,
-            "The first due instant since the worker connected last and the job was changed last; it may lie ahead. Null where "
-            "nothing is due any more, while it is paused, and before the worker's first session.",
-        ),
-        last_due_at=said(
-            _INSTANT,
-            "The newest due instant since then until now: it stays behind when a window has closed or the job has ended. Null "
-            "before the first, and where `first_due_at` is null.",
+    Named(
+        "job",
+        record(
+            Line,
+            latest=or_null(_RUN, "Null before the first run."),
+            first_due_at=said(
+                _INSTANT,
+                "The first due instant since the worker connected last and the job was changed last; it may lie ahead. Null where "
+                "nothing is due any more, while it is paused, and before the worker's first session.",
+            ),
+            last_due_at=said(
+                _INSTANT,
+                "The newest due instant since then until now: it stays behind when a window has closed or the job has ended. Null "
+                "before the first, and where `first_due_at` is null.",
+            ),
         ),
     )
 )

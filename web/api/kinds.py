@@ -11,26 +11,29 @@ from streamswarm import contract
 from streamswarm.contract import Child, Kind, Metric, Parameter
 from web.api.blueprint import blueprint
 from web.api.describing import described
-from web.api.schemas import closed, listed, record
+from web.api.schemas import Named, closed, listed, record
 from web.auth import requires
 
 _TEXT = {"type": "string"}
-_SHOWN = closed(
-    {
-        "name": _TEXT,
-        "label": _TEXT,
-        "description": _TEXT,
-        "manual": {
-            "type": "string",
-            "description": "What there is to know; an empty line between paragraphs.",
-        },
-        "target": {"enum": ["host", "host_or_network", "host_port", "url", "none"]},
-        "view": _TEXT,
-        "headline": {"type": "string", "description": "The metric that stands for the kind."},
-        "parameters": {"type": "array", "items": record(Parameter)},
-        "metrics": {"type": "array", "items": record(Metric)},
-        "children": {"type": "array", "items": record(Child)},
-    }
+_SHOWN = Named(
+    "kind",
+    closed(
+        {
+            "name": _TEXT,
+            "label": _TEXT,
+            "description": _TEXT,
+            "manual": {
+                "type": "string",
+                "description": "What there is to know; an empty line between paragraphs.",
+            },
+            "target": {"enum": ["host", "host_or_network", "host_port", "url", "none"]},
+            "view": _TEXT,
+            "headline": {"type": "string", "description": "The metric that stands for the kind."},
+            "parameters": {"type": "array", "items": record(Parameter)},
+            "metrics": {"type": "array", "items": record(Metric)},
+            "children": {"type": "array", "items": record(Child)},
+        }
+    ),
 )
 
 

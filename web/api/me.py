@@ -14,7 +14,7 @@ from web.api import bodies
 from web.api.asking import body
 from web.api.blueprint import blueprint
 from web.api.describing import described
-from web.api.schemas import closed
+from web.api.schemas import Named, closed
 from web.auth import principal, requires
 from web.database import transaction
 from web.errors import ForbiddenError
@@ -24,13 +24,16 @@ from web.limits import LOGINS, Limits
 @blueprint.get("/me")
 @requires("viewer")
 @described(
-    answers=closed(
-        {
-            "name": {"type": "string"},
-            "role": {"enum": list(ROLES)},
-            "by_token": {"type": "boolean"},
-            **bodies.PREFERENCES["properties"],
-        }
+    answers=Named(
+        "me",
+        closed(
+            {
+                "name": {"type": "string"},
+                "role": {"enum": list(ROLES)},
+                "by_token": {"type": "boolean"},
+                **bodies.PREFERENCES["properties"],
+            }
+        ),
     )
 )
 def show_me() -> Response:

@@ -12,15 +12,15 @@ from werkzeug.routing import Rule
 
 from streamswarm import __version__
 from web.api.blueprint import blueprint
-from web.api.describing import ID, UUID, Description, Schema, described, description_of
-from web.api.schemas import components, problem
+from web.api.describing import ID, UUID, Description, described, description_of
+from web.api.schemas import Named, Schema, components, gathered, problem
 from web.auth import public
 from web.auth.roles import PUBLIC, needed_role
 
 _PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")
 _CONVERTERS: dict[str, Schema] = {"id": ID, "uuid": UUID, "": {"type": "string"}}
 _PREFIX = "/api/v1"
-_DOCUMENT: Schema = {"type": "object", "required": ["openapi", "info", "paths"]}
+DOCUMENT: Schema = {"type": "object", "required": ["openapi", "info", "paths"]}
 _ABOUT = """\
 Everything that the dashboard does, for machines. Unknown fields are refused, in bodies and in queries, and all faults of
 an input come in one answer. Instants are ISO 8601 with a zone, of the years 2000 to 2199. What was not measured is null, never 0. Lists come in
@@ -29,7 +29,7 @@ pages: send `next_cursor` as `cursor` to go on."""
 
 @blueprint.get("/openapi.json")
 @public
-@described(answers=_DOCUMENT)
+@described(answers=DOCUMENT)
 def show_openapi() -> Response:
     """Show this document."""
     # For everybody: it says nothing that the source does not, and generators fetch it without a token.
@@ -43,6 +43,10 @@ def document(app: Flask) -> dict[str, Any]:
         methods = sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
         for method in methods:
             paths.setdefault(path_of(rule), {})[method.lower()] = _operation(app, rule, method)
+    schemas: dict[str, Schema] = {}
+    for name, schema in components().items():
+        gathered(Named(name, schema), schemas)
+    paths = gathered(paths, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -58,7 +62,7 @@ def document(app: Flask) -> dict[str, Any]:
         ],
         "paths": paths,
         "components": {
-            "schemas": components(),
+            "schemas": schemas,
             "securitySchemes": {
                 "token": {
                     "type": "http",

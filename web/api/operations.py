@@ -15,15 +15,16 @@ from web.api import bodies
 from web.api.asking import Query, body
 from web.api.blueprint import blueprint, listed
 from web.api.describing import ID, TEXT, described, said
-from web.api.schemas import closed
+from web.api.schemas import Named, closed
 from web.api.schemas import listed as whole_list
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import transaction
 
 _SHOWN = schema_of(OperationRecord)
-_STANDING = closed(
-    {"standing": said({"enum": [each.value for each in Standing]}, "Whether the run is to go on.")}
+_STANDING = Named(
+    "operation_standing",
+    closed({"standing": said({"enum": [each.value for each in Standing]}, "Whether the run is to go on.")}),
 )
 
 
@@ -96,7 +97,7 @@ def show_operation(operation_id: int) -> Response:
 
 @blueprint.get("/operations/<id:operation_id>/hosts")
 @requires("viewer")
-@described(answers=whole_list(schema_of(HostRecord)))
+@described(answers=whole_list(Named("operation_host", schema_of(HostRecord))))
 def list_hosts_of_operation(operation_id: int) -> Response:
     """List its hosts and how far each is."""
     with transaction() as database:
@@ -118,7 +119,7 @@ def list_figures_of_operation(operation_id: int) -> Response:
 
 @blueprint.get("/operations/<id:operation_id>/events")
 @requires("viewer")
-@described(paged=True, answers=schema_of(EventRecord))
+@described(paged=True, answers=Named("operation_event", schema_of(EventRecord)))
 def list_events_of_operation(operation_id: int) -> Response:
     """List what happened, in its order."""
     query = Query()

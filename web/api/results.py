@@ -20,7 +20,7 @@ from web.api.asking import Query
 from web.api.blueprint import blueprint, listed
 from web.api.children import child_of
 from web.api.describing import FLAG, ID, INSTANT, TEXT, UUID, described, said
-from web.api.schemas import closed, kind_metrics, record
+from web.api.schemas import Named, closed, kind_metrics, record
 from web.auth import requires
 from web.database import transaction
 
@@ -38,47 +38,53 @@ _RANGE_QUERY = {
     "worker": UUID,
     "destination": ID,
 }
-_SERIES = closed(
-    {
-        "metric": {"type": "string"},
-        "unit": {"type": "string", "description": "UCUM."},
-        "child": {
-            "type": ["string", "null"],
-            "description": "The repeated group that the metric is of; null for one of the kind's own.",
-        },
-        "from": INSTANT,
-        "to": INSTANT,
-        "lines": {
-            "type": "array",
-            "items": closed(
-                {
-                    "worker_id": UUID,
-                    "worker": {"type": "string"},
-                    "destination_id": {"type": ["integer", "null"]},
-                    "destination": {"type": ["string", "null"]},
-                    "key": {
-                        "type": ["string", "null"],
-                        "description": "Which row of the repeated group it is; null for a metric of the kind's own.",
-                    },
-                    "interval_s": said(
-                        {"type": ["number", "null"]},
-                        "At present; by cron the longest time between two runs of one day. Which runs were due at the time, "
-                        "the points' `gap` tells.",
+_SERIES = Named(
+    "series",
+    closed(
+        {
+            "metric": {"type": "string"},
+            "unit": {"type": "string", "description": "UCUM."},
+            "child": {
+                "type": ["string", "null"],
+                "description": "The repeated group that the metric is of; null for one of the kind's own.",
+            },
+            "from": INSTANT,
+            "to": INSTANT,
+            "lines": {
+                "type": "array",
+                "items": Named(
+                    "series_line",
+                    closed(
+                        {
+                            "worker_id": UUID,
+                            "worker": {"type": "string"},
+                            "destination_id": {"type": ["integer", "null"]},
+                            "destination": {"type": ["string", "null"]},
+                            "key": {
+                                "type": ["string", "null"],
+                                "description": "Which row of the repeated group it is; null for a metric of the kind's own.",
+                            },
+                            "interval_s": said(
+                                {"type": ["number", "null"]},
+                                "At present; by cron the longest time between two runs of one day. Which runs were due at the time, "
+                                "the points' `gap` tells.",
+                            ),
+                            "live": {
+                                "type": "boolean",
+                                "description": "Whether it is part of the test at present; of a repeated group's row, also whether one of "
+                                f"the newest {children.LATELY} runs had it. Others come where they had runs in the range.",
+                            },
+                            "bucket_s": {
+                                "type": ["number", "null"],
+                                "description": "Width of the buckets; null when every point is a run.",
+                            },
+                            "points": {"type": "array", "items": record(Point)},
+                        }
                     ),
-                    "live": {
-                        "type": "boolean",
-                        "description": "Whether it is part of the test at present; of a repeated group's row, also whether one of "
-                        f"the newest {children.LATELY} runs had it. Others come where they had runs in the range.",
-                    },
-                    "bucket_s": {
-                        "type": ["number", "null"],
-                        "description": "Width of the buckets; null when every point is a run.",
-                    },
-                    "points": {"type": "array", "items": record(Point)},
-                }
-            ),
-        },
-    }
+                ),
+            },
+        }
+    ),
 )
 
 

@@ -28,13 +28,25 @@ _PLAIN: dict[Any, Schema] = {
     dt.datetime: {"type": "string", "format": "date-time"},
     Any: {},
 }
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _FIELD = re.compile(r"\s+(\w+)\s*:")
 
 
-def record(cls: type, *, without: tuple[str, ...] = (), **more: Schema) -> Schema:
+class Named(Schema):
+    """A schema that stands once in the document, under its name, and is referred to wherever it is used.
+
+    Programs that make clients from the document call their types by it. What is derived from it has no name.
+    """
+
+    def __init__(self, name: str, schema: Schema) -> None:
+        super().__init__(schema)
+        self.name = name
+
+
+def record(cls: type, *, without: tuple[str, ...] = (), **more: Schema) -> Named:
     """Return the schema of a record as `plain` shows it: every field is there, and nothing else.
 
-    `more` adds or replaces fields.
+    `more` adds or replaces fields. The name is that of the class.
     """
     hints = typing.get_type_hints(cls)
     properties = {
@@ -42,7 +54,13 @@ def record(cls: type, *, without: tuple[str, ...] = (), **more: Schema) -> Schem
         for field in dataclasses.fields(cls)
         if field.name not in without
     }
-    return closed({**properties, **more})
+    name = _WORD.sub("_", cls.__name__.removesuffix("Record")).lower()
+    return Named(name, closed({**properties, **more}))
+
+
+def or_null(schema: Schema, description: str) -> Schema:
+    """Return the schema of something that may also be null."""
+    return {"anyOf": [schema, {"type": "null"}], "description": description}
 
 
 def closed(properties: Mapping[str, Schema], *, optional: tuple[str, ...] = ()) -> Schema:
@@ -55,14 +73,39 @@ def closed(properties: Mapping[str, Schema], *, optional: tuple[str, ...] = ()) 
     }
 
 
-def listed(items: Schema) -> Schema:
+def listed(items: Named) -> Named:
     """Return the schema of a list that always comes whole."""
-    return closed({"items": {"type": "array", "items": items}, "next_cursor": {"type": "null"}})
+    whole = closed({"items": {"type": "array", "items": items}, "next_cursor": {"type": "null"}})
+    return Named(f"{items.name}_list", whole)
+
+
+def page_of(items: Named) -> Named:
+    """Return the schema of one page of a list."""
+    cursor = {
+        "type": ["string", "null"],
+        "description": "Send it as `cursor` to go on; null on the last page.",
+    }
+    page = closed({"items": {"type": "array", "items": items}, "next_cursor": cursor})
+    return Named(f"{items.name}_page", page)
 
 
 def kind_specs() -> Schema:
     """Return the schema of the parameters of any kind."""
     return {"anyOf": [_ref(f"{kind.name}_spec") for kind in contract.kinds().values()]}
+
+
+def whole_specs() -> Schema:
+    """Return the schema of all parameters of any kind, as answers have them.
+
+    All are required, so that programs can tell from them of which kind they are.
+    """
+    return {
+        "anyOf": [
+            Named(f"whole_{kind.name}_spec", {**schema, "required": list(schema["properties"])})
+            for kind in contract.kinds().values()
+            for schema in [spec_schema(kind)]
+        ]
+    }
 
 
 def kind_metrics() -> Schema:
@@ -71,7 +114,7 @@ def kind_metrics() -> Schema:
 
 
 def components() -> dict[str, Schema]:
-    """Return the schemas that others refer to: parameters, metrics and groups of each kind, and an error."""
+    """Return the schemas that are referred to by name from anywhere: parameters, metrics and groups of each kind, and an error."""
     found: dict[str, Schema] = {}
     for kind in contract.kinds().values():
         metrics = metrics_schema(kind)
@@ -82,7 +125,7 @@ def components() -> dict[str, Schema]:
             "additionalProperties": False,
         }
         found[f"{kind.name}_children"] = children_schema(kind)
-    fault = closed({"path": {"type": "string"}, "message": {"type": "string"}})
+    fault = Named("fault", closed({"path": {"type": "string"}, "message": {"type": "string"}}))
     found["problem"] = {
         **closed(
             {
@@ -106,11 +149,28 @@ def problem() -> Schema:
     return _ref("problem")
 
 
+def gathered(value: Any, found: dict[str, Schema]) -> Any:
+    """Return a part of the document with references in place of what has a name, which comes into `found`.
+
+    TypeError when one name stands for two schemas.
+    """
+    if isinstance(value, Mapping):
+        plain = {key: gathered(part, found) for key, part in value.items()}
+        if not isinstance(value, Named):
+            return plain
+        if found.setdefault(value.name, plain) != plain:
+            raise TypeError(f"two schemas of the API are named {value.name} (web.api.schemas.Named)")
+        return _ref(value.name)
+    return [gathered(part, found) for part in value] if isinstance(value, list) else value
+
+
 def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _described(schema: Schema, comment: str) -> Schema:
+    if comment and isinstance(schema, Named):
+        return {"allOf": [schema], "description": comment}
     return {**schema, "description": comment} if comment else schema
 
 
@@ -135,7 +195,8 @@ def _union(schemas: list[Schema]) -> Schema:
     if all(set(schema) == {"type"} for schema in schemas):
         return {"type": [schema["type"] for schema in schemas]}
     [*others, last] = schemas
-    if last == {"type": "null"} and len(others) == 1 and isinstance(others[0].get("type"), str):
+    alone = len(others) == 1 and not isinstance(others[0], Named)
+    if last == {"type": "null"} and alone and isinstance(others[0].get("type"), str):
         return {**others[0], "type": [others[0]["type"], "null"]}
     return {"anyOf": schemas}
 

@@ -14,7 +14,7 @@ from web.api import bodies
 from web.api.asking import Query, body
 from web.api.blueprint import blueprint
 from web.api.describing import described
-from web.api.schemas import listed, record
+from web.api.schemas import Named, listed, record
 from web.auth import principal, requires
 from web.database import transaction
 
@@ -30,11 +30,12 @@ _BODY = bodies.fields(
         for name, choice in CHOICES.items()
     }
 )
+_SHOWN = listed(Named("setting", record(RunTimeRecord)))
 
 
 @blueprint.get("/settings")
 @requires("admin")
-@described(answers=listed(record(RunTimeRecord)))
+@described(answers=_SHOWN)
 def show_settings() -> Response:
     """Show the settings that can be changed at run time, with the value that holds and where it comes from."""
     Query().done()
@@ -45,7 +46,7 @@ def show_settings() -> Response:
 
 @blueprint.patch("/settings")
 @requires("admin")
-@described(body=_BODY, answers=listed(record(RunTimeRecord)))
+@described(body=_BODY, answers=_SHOWN)
 def update_settings() -> Response:
     """Change the settings sent; those that the environment has cannot be changed."""
     values = body()

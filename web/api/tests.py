@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, get_args
 
 from flask import Response, jsonify
@@ -16,48 +18,54 @@ from controller.store.queries.plans import MENDS
 from controller.store.queries.previews import Load
 from controller.store.queries.run_requests import FailedRequest, failed_request
 from controller.store.queries.tests import TestRecord, TestState
+from streamswarm import contract
 from web.api import bodies
 from web.api.asking import Query, body, take_version
 from web.api.blueprint import blueprint, listed, shown_version
 from web.api.describing import FLAG, ID, INSTANT, TEXT, described, one_of, said
-from web.api.schemas import closed, kind_specs
+from web.api.schemas import Named, closed, or_null, whole_specs
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import transaction
 
 _STATE = {"enum": list(get_args(TestState)), "description": "Whether it runs."}
-_ANSWER = schema_of(TestRecord, spec=kind_specs(), state=_STATE)
+_ANSWER = schema_of(TestRecord, spec=whole_specs(), state=_STATE)
 _TEXT_OR_NULL = {"type": ["string", "null"]}
-_UNPLANNED = closed(
-    {
-        "worker": _TEXT_OR_NULL,
-        "destination": _TEXT_OR_NULL,
-        "reason": {"type": "string"},
-        "mend": {"type": "string"},
-    }
+_UNPLANNED = Named(
+    "unplanned",
+    closed(
+        {
+            "worker": _TEXT_OR_NULL,
+            "destination": _TEXT_OR_NULL,
+            "reason": {"type": "string"},
+            "mend": {"type": "string"},
+        }
+    ),
 )
 _LOAD = schema_of(
     Load,
     left_out={
         "type": "array",
-        "items": closed({"reason": {"type": "string"}, "count": {"type": "integer"}}),
+        "items": Named("left_out", closed({"reason": {"type": "string"}, "count": {"type": "integer"}})),
         "description": "Why a worker or destination would be left out, and how many of them.",
     },
 )
-_WHOLE = schema_of(
-    TestRecord,
-    spec=kind_specs(),
-    state=_STATE,
-    unplanned={
-        "type": "array",
-        "items": _UNPLANNED,
-        "description": "What it asks for and gets no job.",
-    },
-    run_failed={
-        **schema_of(FailedRequest),
-        "type": ["object", "null"],
-        "description": "Why the latest `POST …/run` came to nothing, for an hour or until it is sent again.",
-    },
+_WHOLE = Named(
+    "whole_test",
+    schema_of(
+        TestRecord,
+        spec=whole_specs(),
+        state=_STATE,
+        unplanned={
+            "type": "array",
+            "items": _UNPLANNED,
+            "description": "What it asks for and gets no job.",
+        },
+        run_failed=or_null(
+            schema_of(FailedRequest),
+            "Why the latest `POST …/run` came to nothing, for an hour or until it is sent again.",
+        ),
+    ),
 )
 
 
@@ -219,7 +227,7 @@ def restart_test(test_id: int) -> Response:
 @described(
     body=bodies.NOTHING,
     body_optional=True,
-    answers=closed({"requested_at": INSTANT}),
+    answers=Named("run_request", closed({"requested_at": INSTANT})),
     status=202,
     conflicts=True,
 )
@@ -244,4 +252,11 @@ def _unplanned(skip: Skip) -> dict[str, str | None]:
 
 def _shown(record: TestRecord) -> dict[str, Any]:
     shown: dict[str, Any] = plain(record)
-    return {**shown, "state": record.state(dt.datetime.now(dt.UTC))}
+    # One that was made with an older release lacks the parameters that have come since.
+    spec = {**_defaults(record.kind), **shown["spec"]}
+    return {**shown, "spec": spec, "state": record.state(dt.datetime.now(dt.UTC))}
+
+
+@cache
+def _defaults(kind: str) -> Mapping[str, Any]:
+    return contract.spec_values(contract.make_spec(kind, {}))

@@ -13,13 +13,16 @@ from web.api import bodies
 from web.api.asking import Query, asked_state, body
 from web.api.blueprint import blueprint, listed, shown_state
 from web.api.describing import described
+from web.api.schemas import Named
 from web.api.schemas import record as schema_of
 from web.auth import Principal, principal, requires
 from web.database import transaction
 from web.errors import ForbiddenError
 
 _SHOWN = schema_of(TokenRecord)
-_MADE = schema_of(TokenRecord, token={"type": "string", "description": "In this answer only."})
+_MADE = Named(
+    "made_token", schema_of(TokenRecord, token={"type": "string", "description": "In this answer only."})
+)
 
 
 @blueprint.get("/tokens")

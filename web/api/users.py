@@ -14,7 +14,7 @@ from web.api import bodies
 from web.api.asking import Query, asked_state, body
 from web.api.blueprint import blueprint, listed, shown_state
 from web.api.describing import TEXT, described, said
-from web.api.schemas import closed
+from web.api.schemas import Named, closed
 from web.api.schemas import record as schema_of
 from web.auth import principal, requires
 from web.database import transaction
@@ -112,7 +112,7 @@ def end_sessions(user_id: int) -> Response:
 @described(
     body=bodies.LINK,
     body_optional=True,
-    answers=closed({"path": {"type": "string"}, "minutes": {"type": "number"}}),
+    answers=Named("login_link", closed({"path": {"type": "string"}, "minutes": {"type": "number"}})),
     status=201,
     conflicts=True,
 )

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from flask import Flask, Response
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from support.clients import Api
+from sqlalchemy import Engine, text
+from support.clients import Api, make_test
 from support.conformance import check_answer
 
 from controller.store import operation_words
@@ -25,8 +26,9 @@ from controller.store.commands import operations as operation_commands
 from controller.store.queries.users import Role
 from streamswarm import contract
 from web.api import bodies
-from web.api.describing import description_of
-from web.api.openapi import document, path_of, routes
+from web.api.describing import FILE, description_of
+from web.api.openapi import DOCUMENT, document, path_of, routes
+from web.api.schemas import Named, gathered
 from web.auth.roles import needed_role
 
 
@@ -71,6 +73,52 @@ def test_every_kind_is_in_the_document(spec: dict[str, Any]) -> None:
         schemas["ping_spec"]["properties"]["count"]["maximum"] == contract.kind("ping").parameter("count").max
     )
     assert schemas["ping_metrics"]["properties"]["rtt_avg_ms"]["x-unit"] == "ms"
+
+
+def test_answers_tell_of_which_kind_they_are(spec: dict[str, Any]) -> None:
+    """Programs take the first schema whose required fields are there: none has all that another one requires."""
+    schemas = spec["components"]["schemas"]
+    for name in ("whole_{}_spec", "{}_metrics"):
+        required = {kind: set(schemas[name.format(kind)]["required"]) for kind in contract.kinds()}
+        assert all(required.values())
+        assert [
+            (one, two)
+            for one in required
+            for two in required
+            if one != two and required[one] <= required[two]
+        ] == []
+
+
+def test_what_is_used_often_has_a_name(spec: dict[str, Any]) -> None:
+    """Programs that are made from the document know one type of test, worker or page, whatever call answers it."""
+    answers = [
+        content["schema"]
+        for item in spec["paths"].values()
+        for operation in item.values()
+        for response in operation["responses"].values()
+        for content in response.get("content", {}).values()
+    ]
+    assert [answer for answer in answers if list(answer) != ["$ref"] and answer not in (FILE, DOCUMENT)] == []
+    assert {"$ref": "#/components/schemas/test_page"} in answers
+
+
+def test_one_name_is_one_schema() -> None:
+    """Whoever gives a second one the same name is told which."""
+    twice = [Named("a", {"type": "string"}), Named("a", {"type": "integer"})]
+    with pytest.raises(TypeError, match="two schemas of the API are named a "):
+        gathered(twice, {})
+
+
+def test_a_test_of_an_older_release_has_every_parameter(api: Api, engine: Engine) -> None:
+    """What has come since has its default, whether one test is shown or all."""
+    made = make_test(api, spec={"count": 7})
+    assert "size_bytes" in made["spec"]
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE tests SET spec = spec - 'size_bytes'"))
+    shown = api("GET", f"/tests/{made['id']}").json
+    assert shown["spec"] == made["spec"]
+    assert shown["spec"]["count"] == 7
+    assert api("GET", "/tests").json["items"][0]["spec"] == made["spec"]
 
 
 @pytest.mark.parametrize(
