@@ -1,4 +1,4 @@
-"""The tutorial as a newcomer uses it: what it says to type, and what it calls by name."""
+"""The tutorial as a newcomer uses it, what it says to type and what it calls by name; and a shell to type in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 _ROOT = Path(__file__).parents[2]
 _SECTION = re.compile(r"^## \d+\. (.+)$", re.MULTILINE)
 #: Fences with a language hold what is shown or written, not what is typed.
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"(?<![*\w])\*([^*]+)\*(?![*\w])")
 
 
@@ -21,12 +21,12 @@ class Tutorial:
     def __init__(self) -> None:
         self.text = (_ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
         parts = _SECTION.split(self.text)[1:]
-        blocks = {title: _BLOCK.findall(part) for title, part in zip(parts[::2], parts[1::2], strict=True)}
+        blocks = {title: BLOCK.findall(part) for title, part in zip(parts[::2], parts[1::2], strict=True)}
         self._typed = {
             title: [block for language, block in found if not language] for title, found in blocks.items()
         }
         self._shown = [block for found in blocks.values() for language, block in found if language == "ini"]
-        prose = _BLOCK.sub("", "".join(parts[1::2]))
+        prose = BLOCK.sub("", "".join(parts[1::2]))
         self._names = {" ".join(name.split()) for name in _NAME.findall(prose)}
         self._called: set[str] = set()
 
@@ -55,11 +55,14 @@ class Tutorial:
 
 
 class Shell:
-    """A shell in the checkout's folder: what one block exports, the next one has."""
+    """A shell in a folder, the checkout's unless another is named: what one block exports, the next one has."""
 
-    def __init__(self, environment: Mapping[str, str], scratch: Path, words: Mapping[str, str]) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], scratch: Path, words: Mapping[str, str], *, folder: Path = _ROOT
+    ) -> None:
         self.environment = dict(environment)
         self._kept = scratch / "environment"
+        self._folder = folder
         #: Addresses and files of the text, and what they are here.
         self._words = words
 
@@ -74,7 +77,7 @@ class Shell:
         block = self.here(block)
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", f'{block}\nenv -0 >"$0"', self._kept],
-            cwd=_ROOT,
+            cwd=self._folder,
             env=self.environment,
             capture_output=True,
             text=True,
