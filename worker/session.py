@@ -33,12 +33,15 @@ _BATCH_RESULTS = 500
 _BATCH_BYTES = 480 * 1024
 #: How long results wait for others to share a message with.
 _LINGER_S = 0.05
+#: And at most while others come back to the gateway too: taking them in comes first, and a message of several results
+#: costs it hardly more than one of a single result.
+_GATHER_S = 10.0
 _DEFAULT_HEARTBEAT_S = 10
 #: Within this share of the time between two heartbeats the gateway is told of jobs that were taken over.
 _TELL_JOBS_SHARE = 0.1
 #: The workers of a gateway that is gone come back over this share of the time between two of their heartbeats, which
-#: grows with their number: 400 a second at first, then fewer and fewer.
-RETURN_SHARE = 0.08
+#: grows with their number: 560 a second at first, then fewer and fewer.
+RETURN_SHARE = 0.07
 #: So many heartbeats without a word from the gateway, and the stream is taken for dead.
 _SILENT_HEARTBEATS = 3
 #: A message that the stream does not take for so long ends the session.
@@ -100,11 +103,15 @@ class Local:
 
 
 class Session:
-    """One conversation on one stream."""
+    """One conversation on one stream.
 
-    def __init__(self, stream: Stream, local: Local) -> None:
+    `busy_until_us`, by the steady clock, is until when the gateway is taken to be busy with other workers that come back.
+    """
+
+    def __init__(self, stream: Stream, local: Local, *, busy_until_us: int = 0) -> None:
         self._stream = stream
         self._local = local
+        self._busy_until_us = busy_until_us
         self._spool = local.spool
         self._clock = local.clock
         self._spool_id = ""
@@ -260,13 +267,16 @@ class Session:
     # -- results -----------------------------------------------------------------------------------------------
 
     async def _deliver(self) -> None:
-        sent = self._acked
+        # What has waited for the session goes out at once.
+        sent = begun_at = self._acked
         while True:
             await self._spool.wait_beyond(sent)
             if self._spool.spool_id != self._spool_id:
                 raise OverError(End.RETRY, "the spool has become another one; its results are announced anew")
             if self._spool.next_seq - sent - 1 < _BATCH_RESULTS:
                 await self._clock.sleep(_LINGER_S)
+            if sent > begun_at:
+                await self._gather(sent)
             results, size = await self._room()
             records = await self._spool.read(
                 sent, limit=min(_BATCH_RESULTS, results), max_bytes=min(_BATCH_BYTES, size)
@@ -281,6 +291,14 @@ class Session:
                 await self._next_ack()
             await self._send_batch(records)
             sent = records[-1].seq
+
+    async def _gather(self, sent: int) -> None:
+        """While the gateway is busy, wait until a message is full of results that were not sent yet, but not for long."""
+        busy_s = (self._busy_until_us - self._clock.steady_us()) / 1e6
+        if busy_s > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                full = self._spool.wait_beyond(sent + _BATCH_RESULTS - 1)
+                await within(self._clock, min(_GATHER_S, busy_s), full)
 
     async def _room(self) -> tuple[int, int]:
         """Wait for credit; returns how many results and bytes may be sent."""

@@ -41,6 +41,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     # A proxy for the web is no way to a gateway.
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),
+    # So long a connection may take, handshake included, as long as the gateway lets it. By itself gRPC gives up after 20 s, and
+    # a gateway to which thousands come back has one handshake more to do.
+    ("grpc.min_reconnect_backoff_ms", 30_000),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
 )
 _FAREWELL_S = 1.0

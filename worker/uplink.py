@@ -26,6 +26,8 @@ LONGEST_WAIT_S = 15.0
 #: A session that held this long lets the waiting start anew.
 _STABLE_S = 30.0
 _REFUSED_WAIT_S = 300.0
+#: Nobody dials in the first part of the time over which the workers of a lost gateway come back: it would not be there yet.
+_PAUSE_SHARE = 0.15
 
 
 class Backoff:
@@ -44,7 +46,8 @@ class Backoff:
         bound = min(LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._failures, 16))
         self._failures += 1
         if spread_s > bound:
-            return self._rng.triangular(0.0, spread_s, 0.0)
+            pause_s = spread_s * _PAUSE_SHARE
+            return self._rng.triangular(pause_s, spread_s, pause_s)
         return self._rng.uniform(0.0, bound)
 
     def reset(self) -> None:
@@ -121,6 +124,8 @@ class Uplink:
         self._queue: list[str] = []
         #: Until when the workers of the gateway that was lost come back, by the steady clock.
         self._spread_until_us = 0
+        #: Until when the gateway is taken to be busy with that; those who dial last wait for an answer as well.
+        self._busy_until_us = 0
 
     async def run(self) -> None:
         """Dial and hold sessions until cancelled."""
@@ -133,13 +138,15 @@ class Uplink:
             if end.welcomed and self._clock.steady_us() - started_us >= _STABLE_S * 1e6:
                 backoff.reset()
             if end.welcomed:
-                self._spread_until_us = self._clock.steady_us() + round(end.spread_s * 1e6)
+                lost_us, spread_us = self._clock.steady_us(), round(end.spread_s * 1e6)
+                self._spread_until_us, self._busy_until_us = lost_us + spread_us, lost_us + 2 * spread_us
             await self._told(end)
             await self._wait(address, end, backoff)
 
     async def _hold(self, address: str, identity: Identity) -> SessionEnd:
         try:
-            return await Session(await self._dial(address, identity), self._local(identity)).run()
+            stream = await self._dial(address, identity)
+            return await Session(stream, self._local(identity), busy_until_us=self._busy_until_us).run()
         except Exception as error:
             # Measuring goes on whatever a session stumbles over.
             log.exception("the session with %s failed unexpectedly", address)

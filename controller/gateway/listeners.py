@@ -22,10 +22,12 @@ from controller.settings import split_address
 _MINUTE_MS = 60_000
 _COMMON_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.so_reuseport", 0),  # otherwise two gateways share a port without noticing
-    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_connection_age_grace_ms", 5_000),
 )
 _SESSION_OPTIONS: Sequence[tuple[str, int]] = (
+    # When thousands dial at once their handshakes take long; one that is given up has to be begun again, by a worker that
+    # waits for as long.
+    ("grpc.server_handshake_timeout_ms", 30_000),
     ("grpc.max_receive_message_length", 2 * 1_048_576),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_concurrent_streams", 4),
@@ -51,6 +53,7 @@ _SESSION_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
 _ENROLMENT_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_receive_message_length", 65_536),
     ("grpc.max_concurrent_streams", 4),
     ("grpc.max_connection_idle_ms", _MINUTE_MS),

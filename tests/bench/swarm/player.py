@@ -7,7 +7,6 @@ one line of JSON. All times are seconds of the machine's monotonic clock, the sa
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from typing import Any
 
 from bench.swarm.members import SwarmWorker, greeting
 
+from streamswarm import collector
 from streamswarm.v1 import gateway_pb2
 from worker import loop
 from worker.identity import Identity, make_identity
@@ -127,6 +127,7 @@ async def _serve() -> None:
                 key_pem=values["key"].encode(), chain_pem=values["chain"].encode(), ca_pem=ca_pem, gateways=()
             )
         )
+    collector.settle()  # as the worker's own process does
     player = Player(first["gateways"], identities, bare=first["bare"])
     while line := await reader.readline():
         command, argument = json.loads(line)
@@ -137,7 +138,4 @@ async def _serve() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.CRITICAL)
-    gc.set_threshold(
-        10_000, 20, 50
-    )  # a worker's process has one session to look through, this has more than a thousand
     loop.run(_serve())

@@ -22,7 +22,11 @@ _LOOK_S = 1.0
 
 
 class Swarm:
-    """Plays members against gateways; a context manager. `bare` holds streams without the worker's session code."""
+    """Plays members against gateways; a context manager. `bare` holds streams without the worker's session code.
+
+    Few processes: with each more the same members take more of the two processors that the gateway has too, 16 of them
+    twice as much as two.
+    """
 
     def __init__(
         self,
@@ -30,7 +34,7 @@ class Swarm:
         *,
         gateways: Sequence[str],
         folder: Path,
-        processes: int = 4,
+        processes: int = 2,
         bare: bool = False,
     ) -> None:
         self.members = members

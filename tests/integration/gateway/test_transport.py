@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -164,21 +165,36 @@ asyncio.run(main())
 """
 
 
-def _handshake(port: int, version: ssl.TLSVersion) -> str | None:
-    """Return the version of a handshake at that version, None when it is refused."""
+def _handshake(port: int, version: ssl.TLSVersion, *, pause_s: float = 0.0) -> str | None:
+    """Return the version of a handshake at that version, None when it is refused; `pause_s` after the connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = context.maximum_version = version
     context.set_alpn_protocols(["h2"])
     try:
-        with (
-            socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
-            context.wrap_socket(plain) as secured,
-        ):
-            return secured.version()
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+            time.sleep(pause_s)
+            with context.wrap_socket(plain) as secured:
+                return secured.version()
     except OSError:
         return None
+
+
+async def test_a_handshake_that_takes_long_is_waited_for(deployment: Any) -> None:
+    """Workers that all come back at once wait for one another's; strangers who would enrol get ten seconds."""
+    found = [
+        await asyncio.gather(
+            asyncio.to_thread(
+                _handshake, deployment.gateway.session_port, ssl.TLSVersion.TLSv1_3, pause_s=pause_s
+            ),
+            asyncio.to_thread(
+                _handshake, deployment.gateway.enrolment_port, ssl.TLSVersion.TLSv1_3, pause_s=pause_s
+            ),
+        )
+        for pause_s in (5.0, 12.0)
+    ]
+    assert found == [["TLSv1.3", "TLSv1.3"], ["TLSv1.3", None]]
 
 
 def test_only_tls_1_3_is_spoken(gateway_settings: Any) -> None:
