@@ -21,13 +21,15 @@ MOST_SIDE = 100
 #: Tests of one tag and kind that are looked at: a mesh has one for each host.
 _MOST_TESTS = 500
 
-# A test may be of thousands of workers: the sides are cut before anything is read of their runs.
+# A test may be of thousands of workers: the sides are cut before anything is read of their runs. Lines whose worker or destination has
+# left the test do not count.
 _SIDES = """
     WITH line AS (
-        SELECT worker_id, destination_id FROM jobs
-        WHERE test_id = ANY(CAST(:tests AS bigint[])) AND destination_id IS NOT NULL
-        GROUP BY test_id, worker_id, destination_id
-        HAVING bool_or(NOT one_shot AND retired_at IS NULL) OR bool_and(one_shot)
+        SELECT DISTINCT worker_id, destination_id FROM jobs j
+        WHERE test_id = ANY(CAST(:tests AS bigint[])) AND destination_id IS NOT NULL AND CASE WHEN one_shot THEN NOT EXISTS (
+            SELECT FROM jobs s
+            WHERE s.test_id = j.test_id AND s.worker_id = j.worker_id AND s.destination_id = j.destination_id AND NOT s.one_shot
+        ) ELSE retired_at IS NULL END
     )
     (SELECT id AS worker_id, CAST(NULL AS bigint) AS destination_id, name, count(*) OVER () AS there_are
     FROM workers WHERE id IN (SELECT worker_id FROM line) ORDER BY lower(name), id LIMIT :most)
@@ -79,8 +81,10 @@ class Matrix:
 
 def tags(session: Session) -> tuple[tuple[str, str], ...]:
     """Return the tags that tests have, each with a kind that they are of, in order."""
-    tag = func.jsonb_array_elements_text(Test.tags).label("tag")
-    query = select(tag, Test.kind).where(Test.deleted_at.is_(None)).distinct().order_by(tag, Test.kind)
+    # Many tests have the same.
+    alike = select(Test.tags, Test.kind).where(Test.deleted_at.is_(None)).distinct().subquery("alike")
+    tag = func.jsonb_array_elements_text(alike.c.tags).label("tag")
+    query = select(tag, alike.c.kind).distinct().order_by(tag, alike.c.kind)
     return tuple((row.tag, row.kind) for row in session.execute(query))
 
 
