@@ -153,12 +153,12 @@ def test_what_has_no_room_is_counted(viewer: Any, rows: Any) -> None:
     jobs = [rows.job(test, worker, places[0]) for worker in workers[1:]]
     page = viewer.get("/mesh")
     assert page.count('class="cell-link"') == 100 + 99
-    assert "no room for 1 further worker and 2 further destinations" in page
+    assert "no room for 1\u00a0further worker and 2\u00a0further destinations" in page
     rows.execute(update(Job).where(Job.id == jobs[-1]).values(retired_at=ago(10)))
     rows.execute(update(Job).where(Job.id == jobs[0]).values(retired_at=ago(10), one_shot=True))
     page = viewer.get("/mesh")
     assert page.count('class="cell-link"') == 100 + 99
-    assert "no room for 0 further workers and 2 further destinations" in page
+    assert "no room for 0\u00a0further workers and 2\u00a0further destinations" in page
 
 
 @pytest.mark.browser
