@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flask import render_template, request, url_for
 
-from controller.store.queries import matrices, standings
+from controller.store.queries import matrices
 from controller.store.queries.matrices import Matrix, Pair
 from streamswarm import contract
 from streamswarm.contract import Kind, Metric
@@ -60,9 +60,9 @@ def mesh_page() -> str:
     with transaction() as session:
         known = matrices.tags(session)
         tag, kind = _choice(known, kinds)
-        matrix = matrices.read(session, kind.name, tag=tag)
-    metrics = [metric for metric in kind.metrics if metric.type in ("number", "integer")]
-    metric = next((one for one in metrics if one.name == request.args.get("metric")), kind.headline)
+        metrics = [metric for metric in kind.metrics if metric.type in ("number", "integer")]
+        metric = next((one for one in metrics if one.name == request.args.get("metric")), kind.headline)
+        matrix = matrices.read(session, kind.name, metric.name, tag=tag)
     names = dict.fromkeys(name for name, _ in known)
     return render_template(
         "mesh/matrix.html" if is_fragment() else "mesh/page.html",
@@ -79,64 +79,54 @@ def mesh_page() -> str:
 
 def rows_of(matrix: Matrix, metric: Metric, now: dt.datetime) -> list[Row]:
     """Return the rows of a matrix."""
-    by_place: dict[tuple[Any, Any], list[Pair]] = {}
-    for pair in matrix.pairs:
-        by_place.setdefault((pair.line.worker_id, pair.line.destination_id), []).append(pair)
-    values = [value for pair in matrix.pairs if (value := _value(pair, metric)) is not None]
+    values = [pair.value for pair in matrix.pairs if pair.value is not None]
     span = (min(values), max(values)) if values else (0.0, 0.0)
+    names, titles = dict(matrix.workers), dict(matrix.destinations)
+    # One for each test: there may be ten thousand cells.
+    pages = {
+        test_id: url_for("pages.test", test_id=test_id) for test_id in {pair.test.id for pair in matrix.pairs}
+    }
+    cells: dict[uuid.UUID, dict[int, Cell]] = {worker: {} for worker in names}
+    for pair in matrix.pairs:
+        name = f"{names[pair.worker_id]} → {titles[pair.destination_id]}"
+        cell = _cell(pair, name, metric, span, pages[pair.test.id], now)
+        of_worker = cells[pair.worker_id]
+        known = of_worker.get(pair.destination_id)
+        if known is None or _gravity(cell) < _gravity(known):
+            of_worker[pair.destination_id] = cell
     return [
         Row(
             name=name,
             href=url_for("pages.worker", worker_id=worker),
-            cells=tuple(
-                _cell(by_place.get((worker, place), ()), metric, span, now)
-                for place, _ in matrix.destinations
-            ),
+            cells=tuple(cells[worker].get(place) for place in titles),
         )
         for worker, name in matrix.workers
     ]
 
 
-def _cell(pairs: Sequence[Pair], metric: Metric, span: tuple[float, float], now: dt.datetime) -> Cell | None:
-    found: list[Cell] = []
-    for pair in pairs:
-        look = test_look(
-            pair.test, standings.of_run(pair.result, pair.test.kind) if pair.result else None, now
-        )
-        last, word = "", look.word
-        if look.state == "stale" and look.last_at is not None and pair.result is not None:
-            word = f"{look.word} since {clock(look.last_at)}"
-            if pair.result.status in ("failed", "error"):
-                last, ended = run_state(pair.result.status)
-                word = f"{ended} when last heard, {word}"
-        value = _value(pair, metric)
-        text = quantity(value, metric.unit)
-        line = pair.line
-        found.append(
-            Cell(
-                state=look.state,
-                last=last,
-                text=text,
-                shade=None if value is None else _shade(value, span),
-                href=url_for(
-                    "pages.test",
-                    test_id=line.test_id,
-                    worker=line.worker_id,
-                    destination=line.destination_id,
-                ),
-                label=f"{line.worker_name} → {line.destination_name}: {word}, {metric.label} {text} ({pair.test.name})",
-            )
-        )
-    return min(
-        found,
-        key=lambda cell: (_GRAVITY.index(cell.state), _GRAVITY.index(cell.last or "ok")),
-        default=None,
+def _gravity(cell: Cell) -> tuple[int, int]:
+    return _GRAVITY.index(cell.state), _GRAVITY.index(cell.last or "ok")
+
+
+def _cell(
+    pair: Pair, name: str, metric: Metric, span: tuple[float, float], page: str, now: dt.datetime
+) -> Cell:
+    look = test_look(pair.test, pair.standing, now)
+    last, word = "", look.word
+    if look.state == "stale" and look.last_at is not None:
+        word = f"{look.word} since {clock(look.last_at)}"
+        if pair.status in ("failed", "error"):
+            last, ended = run_state(pair.status)
+            word = f"{ended} when last heard, {word}"
+    text = quantity(pair.value, metric.unit)
+    return Cell(
+        state=look.state,
+        last=last,
+        text=text,
+        shade=None if pair.value is None else _shade(pair.value, span),
+        href=f"{page}?worker={pair.worker_id}&destination={pair.destination_id}",
+        label=f"{name}: {word}, {metric.label} {text} ({pair.test.name})",
     )
-
-
-def _value(pair: Pair, metric: Metric) -> float | None:
-    value = pair.result.metrics.get(metric.name) if pair.result else None
-    return None if value is None else float(value)
 
 
 def _shade(value: float, span: tuple[float, float]) -> int:

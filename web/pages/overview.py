@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 from controller.store.queries import accounts, due_runs, glances, overview, pages, suspects, tests
 from controller.store.queries.accounts import OverdueLine
 from controller.store.queries.overview import Overview
-from controller.store.queries.tests import TestRecord
 from controller.store.queries.workers import WorkerRecord
 from streamswarm import contract
 from web.auth import requires
@@ -22,7 +21,7 @@ from web.pages.blueprint import blueprint
 from web.pages.drawing import comb
 from web.pages.formatting import exact, number
 from web.pages.states import TestLook, run_state
-from web.pages.tests_rows import TestRow, read_rows
+from web.pages.tests_rows import TestRow, read_rows, with_trends
 
 #: Tests whose trends are drawn; those in trouble come first.
 _MOST_ROWS = 12
@@ -87,7 +86,7 @@ def _figures() -> dict[str, Any]:
         looked_at = read_rows(session, tests.named(session, suspected.ids), trends=False)
         rows = [row for row in looked_at if _needs_attention(row)]
         ordered = sorted(rows, key=lambda row: (_rank(row.look), row.test.name.lower()))
-        shown = read_rows(session, _shown(session, [row.test for row in ordered]), trends=True)
+        shown = with_trends(session, _shown(session, ordered))
         in_need = glances.in_need(session, limit=_MOST_LOOKED_AT)
         fleet = comb(glances.first(session, limit=_MOST_CELLS), glances.counted(session))
         failures = pages.recent_failures(session, within=_RECENT, limit=8)
@@ -110,13 +109,14 @@ def _figures() -> dict[str, Any]:
     }
 
 
-def _shown(session: Session, troubled: Sequence[TestRecord]) -> list[TestRecord]:
+def _shown(session: Session, troubled: Sequence[TestRow]) -> list[TestRow]:
     """Return the tests whose trends are drawn: those in trouble, and others by name while there is room."""
-    shown = {test.id: test for test in troubled[:_MOST_ROWS]}
-    if len(shown) < _MOST_ROWS:
-        for test in tests.find(session, made_for_run=False, limit=2 * _MOST_ROWS).items:
-            shown.setdefault(test.id, test)
-    return list(shown.values())[:_MOST_ROWS]
+    shown = list(troubled[:_MOST_ROWS])
+    if room := _MOST_ROWS - len(shown):
+        known = {row.test.id for row in shown}
+        named = tests.find(session, made_for_run=False, limit=_MOST_ROWS).items
+        shown += read_rows(session, [test for test in named if test.id not in known][:room], trends=False)
+    return shown
 
 
 def _needs_attention(row: TestRow) -> bool:

@@ -65,7 +65,9 @@ def report_delete(report_id: int) -> Response:
 
 def _draw(form: EntityForm) -> str:
     with transaction() as session:
-        known = tests.find(session, limit=_MOST_TESTS).items
+        known = tests.names(
+            session, most=_MOST_TESTS, always=[int(text) for text in form.value("tests") if _is_number(text)]
+        )
     return render_template("reports/list.html", form=form, tests=known, ranges=RANGES, **_rows())
 
 
@@ -89,9 +91,11 @@ def _typed() -> dict[str, Any]:
 def _submitted() -> dict[str, Any]:
     typed = _typed()
     # What is no number is refused by the command, under its own index.
-    ids = [
-        int(text) if text.isascii() and text.isdigit() and len(text) < 19 else text for text in typed["tests"]
-    ]
+    ids = [int(text) if _is_number(text) else text for text in typed["tests"]]
     if typed["last"] == "custom":
         return {"tests": ids, "from": typed["from"], "to": typed["to"]}
     return {"tests": ids, "last": typed["last"]}
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
@@ -35,25 +35,34 @@ class TestRow:
 def read_rows(session: Session, found: Sequence[TestRecord], *, trends: bool) -> list[TestRow]:
     """Return the rows of the tests in the order given."""
     known = [test for test in found if test.kind in contract.kinds()]
-    by_kind: dict[str, list[int]] = {}
-    for test in known:
-        by_kind.setdefault(test.kind, []).append(test.id)
     now = dt.datetime.now(dt.UTC)
-    standing = standings.read(session, by_kind)
-    since = now - TREND
-    slots = _slots(known)
-    drawn = (
-        pages.trends(session, by_kind, since=since, slot_s=TREND.total_seconds() / slots) if trends else {}
-    )
-    return [
+    standing = standings.read(session, _by_kind(known))
+    rows = [
         TestRow(
             test=test,
             kind=contract.kind(test.kind),
             look=test_look(test, standing.get(test.id), now),
-            spark=spark(drawn.get(test.id, ()), slots) if trends else None,
+            spark=None,
         )
         for test in known
     ]
+    return with_trends(session, rows) if trends else rows
+
+
+def with_trends(session: Session, rows: Sequence[TestRow]) -> list[TestRow]:
+    """Return the rows with the trends of their tests."""
+    tests = [row.test for row in rows]
+    slots = _slots(tests)
+    since = dt.datetime.now(dt.UTC) - TREND
+    drawn = pages.trends(session, _by_kind(tests), since=since, slot_s=TREND.total_seconds() / slots)
+    return [replace(row, spark=spark(drawn.get(row.test.id, ()), slots)) for row in rows]
+
+
+def _by_kind(found: Sequence[TestRecord]) -> dict[str, list[int]]:
+    by_kind: dict[str, list[int]] = {}
+    for test in found:
+        by_kind.setdefault(test.kind, []).append(test.id)
+    return by_kind
 
 
 def _slots(found: Sequence[TestRecord]) -> int:

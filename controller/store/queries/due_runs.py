@@ -37,37 +37,41 @@ _AHEAD = dt.timedelta(days=1)
 _SLACK = 0.99
 
 # One row for each job, or for all of them; cron and windows, whose hours are not reckoned here, have one more for each such
-# schedule and each first and last step of time.
+# schedule and each first and last step of time. Jobs of the same schedule are reckoned together: there are few schedules, and exact
+# numbers cost the database much.
 _DUE = """
-    SELECT {job} AS id, d.interval_us, d.cron, d.zone, d.hours,
+    SELECT d.id, d.interval_us, d.cron, d.zone, d.hours,
         date_bin(CAST(:step AS interval), d.begin, TIMESTAMPTZ '2000-01-01') AS first,
         date_bin(CAST(:step AS interval), d.until - interval '1 us', TIMESTAMPTZ '2000-01-01') + CAST(:step AS interval) AS last,
-        sum(d.seconds) AS seconds,
-        sum(CASE WHEN d.cron IS NOT NULL THEN 0 WHEN d.once THEN 1 ELSE d.seconds * 1000000 / d.pace_us END) AS paced
+        sum(d.jobs * d.seconds) AS seconds,
+        sum(CASE WHEN d.cron IS NOT NULL THEN 0 WHEN d.once THEN d.jobs ELSE d.jobs * d.seconds * 1000000 / d.pace_us END) AS paced
     FROM (
-        SELECT s.id, s.pace_us, s.once, extract(epoch FROM s.until - s.begin) AS seconds, h.*
+        SELECT s.id, s.jobs, s.pace_us, s.once, extract(epoch FROM s.until - s.begin) AS seconds, h.*
         FROM (
-            SELECT j.id, v.interval_us AS pace_us, v.cron, v.zone, v.windows, v.anchor_us, o.once,
-                greatest(CASE WHEN NOT o.once THEN v.valid_from END, v.starts_at, CAST(:start AS timestamptz)) AS begin,
-                least(v.valid_until, v.ends_at, CAST(:end AS timestamptz)) AS until
+            SELECT {job} AS id, v.interval_us AS pace_us, v.cron, v.zone, v.windows, o.once, b.begin, b.until, count(*) AS jobs
             FROM jobs j JOIN job_versions v ON v.job_id = j.id
             CROSS JOIN LATERAL (SELECT v.interval_us = 0 AND v.cron = '' AS once) o
+            CROSS JOIN LATERAL (
+                SELECT greatest(CASE WHEN NOT o.once THEN v.valid_from END, v.starts_at, CAST(:start AS timestamptz)) AS begin,
+                    least(v.valid_until, v.ends_at, CAST(:end AS timestamptz)) AS until
+            ) b
             WHERE NOT v.paused AND (v.valid_until IS NULL OR v.valid_until > CAST(:start AS timestamptz))
                 AND (CAST(:test AS bigint) IS NULL OR j.test_id = CAST(:test AS bigint))
                 AND (CAST(:kind AS text) IS NULL OR j.kind = CAST(:kind AS text))
                 AND (CAST(:worker AS uuid) IS NULL OR j.worker_id = CAST(:worker AS uuid))
                 AND (CAST(:destination AS bigint) IS NULL OR j.destination_id = CAST(:destination AS bigint))
+                AND b.until > b.begin AND (NOT o.once OR (
+                    v.anchor_us >= extract(epoch FROM b.begin) * 1000000 AND v.anchor_us < extract(epoch FROM b.until) * 1000000
+                ))
+            GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
         ) s
         LEFT JOIN LATERAL (
             SELECT s.pace_us AS interval_us, s.cron, s.zone, CAST(s.windows AS text) AS hours, s.begin, s.until
         ) h ON s.cron <> '' OR (s.pace_us > 0 AND s.windows <> '[]')
-        WHERE s.until > s.begin AND (NOT s.once OR (
-            s.anchor_us >= extract(epoch FROM s.begin) * 1000000 AND s.anchor_us < extract(epoch FROM s.until) * 1000000
-        ))
     ) d
-    GROUP BY {job}, d.interval_us, d.cron, d.zone, d.hours, first, last
+    GROUP BY d.id, d.interval_us, d.cron, d.zone, d.hours, first, last
     """
-_OF_JOBS, _OF_ALL = text(_DUE.format(job="d.id")), text(_DUE.format(job="CAST(NULL AS bigint)"))
+_OF_JOBS, _OF_ALL = text(_DUE.format(job="j.id")), text(_DUE.format(job="CAST(NULL AS bigint)"))
 
 
 @dataclass(frozen=True, kw_only=True)

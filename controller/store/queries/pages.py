@@ -10,20 +10,27 @@ import datetime as dt
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
+    DateTime,
     FromClause,
     Integer,
     Select,
     Table,
+    Text,
     and_,
+    bindparam,
     cast,
     func,
+    literal_column,
     or_,
     select,
     true,
+    union_all,
 )
 from sqlalchemy.orm import Session
 
@@ -35,8 +42,6 @@ from streamswarm import contract
 from streamswarm.outcomes import failure_source_name, status_name
 from streamswarm.v1 import probe_pb2
 
-#: (after, until].
-_Span = tuple[dt.datetime, dt.datetime]
 #: What is older than this is not looked for as a latest run.
 LATEST_WITHIN = dt.timedelta(days=1)
 #: Runs that did not end well are looked through, the newest first, until there were so many of a kind: more than one job
@@ -118,20 +123,20 @@ def newest_runs(
     query: Select[Any]
     if only_bad:
         ours = table.c.job_id.in_(select(Job.id).where(Job.kind == kind, of_test))
-        run = _bad(kind, lately).where(ours).limit(limit).subquery("run")
-        query = _with_names(kind, run).join(run, run.c.job_id == Job.id).where(of_test)
+        run = _bad(kind).where(ours).limit(limit).subquery("run")
+        query = _with_names(run).join(run, run.c.job_id == Job.id).where(Job.kind == kind, of_test)
     else:
         # Each job is walked down its own key. None but the jobs whose last runs are the newest can have any of these.
         walk = select(*_shown_columns(kind)).order_by(table.c.scheduled_at.desc())
-        walk = walk.where(table.c.job_id == Job.id, *_within(table, lately)).correlate(Job)
+        walk = walk.where(table.c.job_id == Job.id, *_within(table)).correlate(Job)
         last = walk.with_only_columns(table.c.scheduled_at).limit(1).lateral("last")
         newest = select(Job.id).select_from(Job).join(last, true()).where(Job.kind == kind, of_test)
         newest = newest.order_by(last.c.scheduled_at.desc()).limit(limit)
-        jobs = session.scalars(newest).all()
+        jobs = session.scalars(newest, lately).all()
         run = walk.limit(limit).lateral("run")
-        query = _with_names(kind, run).join(run, true()).where(Job.id.in_(jobs))
-        query = query.order_by(run.c.scheduled_at.desc()).limit(limit)
-    return _newest_first(_records(session, kind, query), limit)
+        query = _with_names(run).join(run, true()).where(Job.kind == kind, Job.id.in_(jobs))
+    query = query.order_by(run.c.scheduled_at.desc()).limit(limit)
+    return tuple(_records(session, query, lately))
 
 
 def recent_failures(session: Session, *, within: dt.timedelta, limit: int) -> tuple[RunRecord, ...]:
@@ -139,67 +144,77 @@ def recent_failures(session: Session, *, within: dt.timedelta, limit: int) -> tu
 
     Of each kind the newest thousands are looked through, whatever there is.
     """
-    found: list[RunRecord] = []
-    lately = _lately(session, within)
-    for kind in contract.kinds():
-        bad = _bad(kind, lately).limit(_MOST_BAD).subquery("bad")
-        nth = func.row_number().over(partition_by=bad.c.job_id, order_by=bad.c.scheduled_at.desc())
-        run = select(bad, nth.label("nth")).subquery("run")
-        query = (
-            _with_names(kind, run)
-            .join(run, run.c.job_id == Job.id)
-            .where(Job.retired_at.is_(None), run.c.nth <= _MOST_OF_JOB)
-            .order_by(run.c.scheduled_at.desc())
-            .limit(limit)
-        )
-        found += _records(session, kind, query)
-    return _newest_first(found, limit)
+    return tuple(
+        _records(session, _failures(), {**_lately(session, within), "most": _MOST_BAD, "limit": limit})
+    )
+
+
+@cache
+def _failures() -> Select[Any]:
+    """The statement of `recent_failures`: one for all kinds, and made once, as to make it costs more than to run it."""
+    bad = union_all(*(_bad(kind).limit(bindparam("most")) for kind in results.kinds())).subquery("bad")
+    nth = func.row_number().over(partition_by=bad.c.job_id, order_by=bad.c.scheduled_at.desc())
+    run = select(bad, nth.label("nth")).subquery("run")
+    return (
+        _with_names(run)
+        .join(run, and_(run.c.job_id == Job.id, run.c.kind == Job.kind))
+        .where(Job.retired_at.is_(None), run.c.nth <= _MOST_OF_JOB)
+        .order_by(run.c.scheduled_at.desc())
+        .limit(bindparam("limit"))
+    )
 
 
 def bad_runs(session: Session, *, within: dt.timedelta, most: int = _MOST_COUNTED) -> BadRuns:
     """Count the runs of the time just past that did not end well, no more than so many of a kind."""
-    counts = []
-    lately = _lately(session, within)
-    for kind in contract.kinds():
-        bad = (
-            _bad(kind, lately).with_only_columns(results.table(kind).c.job_id).limit(most + 1).subquery("bad")
-        )
-        counts.append(session.execute(select(func.count()).select_from(bad)).scalar_one())
+    counts = session.scalars(_counted(), {**_lately(session, within), "most": most + 1}).all()
     return BadRuns(
         count=sum(min(count, most) for count in counts), more=any(count > most for count in counts)
     )
+
+
+@cache
+def _counted() -> CompoundSelect[Any]:
+    """The statement of `bad_runs`."""
+    bad = [
+        _bad(kind).with_only_columns(results.table(kind).c.job_id).limit(bindparam("most")).subquery()
+        for kind in results.kinds()
+    ]
+    return union_all(*(select(func.count()).select_from(of_kind) for of_kind in bad))
 
 
 def trends(
     session: Session, test_ids: Mapping[str, Iterable[int]], *, since: dt.datetime, slot_s: float
 ) -> dict[int, tuple[TrendPoint, ...]]:
     """Return the headline metric of each test in slots of `slot_s` seconds from `since` on."""
-    found: dict[int, list[TrendPoint]] = {}
-    _, now = _lately(session, dt.timedelta(0))
-    for kind, ids in test_ids.items():
+    asked = {kind: ids for kind, of_kind in test_ids.items() if (ids := list(of_kind))}
+    if not asked:
+        return {}
+    parts = []
+    for kind in sorted(asked):
         table = results.table(kind)
-        age = func.extract("epoch", table.c.scheduled_at - since)
+        age = func.extract("epoch", table.c.scheduled_at - bindparam("since", type_=DateTime(timezone=True)))
         slot = cast(func.floor(age / slot_s), Integer).label("slot")
-        rows = session.execute(
+        parts.append(
             select(
                 Job.test_id,
                 slot,
-                func.avg(_headline(kind, table)),
-                func.count().filter(table.c.status != probe_pb2.STATUS_OK),
+                func.avg(_headline(kind, table)).label("value"),
+                func.count().filter(table.c.status != probe_pb2.STATUS_OK).label("bad"),
             )
             .select_from(Job)
             .join(table, table.c.job_id == Job.id)
             .where(
-                Job.test_id.in_(tuple(ids)),
+                Job.test_id.in_(asked[kind]),
                 Job.kind == kind,
-                table.c.scheduled_at >= since,
-                table.c.scheduled_at <= now,
+                table.c.scheduled_at >= bindparam("since", type_=DateTime(timezone=True)),
+                table.c.scheduled_at <= bindparam("until"),
             )
             .group_by(Job.test_id, slot)
-            .order_by(Job.test_id, slot)
         )
-        for test_id, at, value, bad in rows:
-            found.setdefault(test_id, []).append(TrendPoint(slot=at, value=value, bad=bad))
+    found: dict[int, list[TrendPoint]] = {}
+    span = {**_lately(session, dt.timedelta(0)), "since": since}
+    for test_id, at, value, bad in session.execute(union_all(*parts).order_by("test_id", "slot"), span):
+        found.setdefault(test_id, []).append(TrendPoint(slot=at, value=value, bad=bad))
     return {test_id: tuple(points) for test_id, points in found.items()}
 
 
@@ -228,14 +243,11 @@ def _headline(kind: str, table: Table) -> ColumnElement[float]:
     return as_number(table.c[results.metric_column(kind, contract.kind(kind).headline.name).name])
 
 
-def _newest_first(runs: Iterable[RunRecord], limit: int) -> tuple[RunRecord, ...]:
-    return tuple(sorted(runs, key=lambda run: run.scheduled_at, reverse=True)[:limit])
-
-
 def _shown_columns(kind: str) -> tuple[ColumnElement[Any], ...]:
     """What of a run is shown."""
     table = results.table(kind)
     return (
+        literal_column(f"'{kind}'", Text).label("kind"),
         table.c.job_id,
         table.c.scheduled_at,
         table.c.duration_ms,
@@ -247,33 +259,32 @@ def _shown_columns(kind: str) -> tuple[ColumnElement[Any], ...]:
     )
 
 
-def _bad(kind: str, within: _Span) -> Select[Any]:
+def _bad(kind: str) -> Select[Any]:
     """The runs of a kind that did not end well, newest first, down the index that days have of them."""
     table = results.table(kind)
     return (
         select(*_shown_columns(kind))
-        .where(table.c.status != probe_pb2.STATUS_OK, *_within(table, within))
+        .where(table.c.status != probe_pb2.STATUS_OK, *_within(table))
         .order_by(table.c.scheduled_at.desc())
     )
 
 
-def _lately(session: Session, age: dt.timedelta) -> _Span:
+def _lately(session: Session, age: dt.timedelta) -> dict[str, Any]:
     """Return the time just past, so long, by the database's clock: nothing is due in it from a clock that runs ahead.
 
     Instants that are known when a statement is planned leave days out of it, which to plan would cost more than to read.
     """
     now: dt.datetime = session.execute(select(func.now())).scalar_one()
-    return now - age, now
+    return {"after": now - age, "until": now}
 
 
-def _within(table: Table, span: _Span) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """The conditions that a run was due in a span."""
-    after, until = span
-    return table.c.scheduled_at > after, table.c.scheduled_at <= until
+def _within(table: Table) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """The conditions that a run was due in a span, which is given to the statement as `_lately` returns it."""
+    return table.c.scheduled_at > bindparam("after"), table.c.scheduled_at <= bindparam("until")
 
 
-def _with_names(kind: str, run: FromClause) -> Select[Any]:
-    """Jobs of a kind with the names of what they belong to, and the columns of `run`, which is still to be joined."""
+def _with_names(run: FromClause) -> Select[Any]:
+    """Jobs with the names of what they belong to, and the columns of `run`, which is still to be joined."""
     return (
         select(
             Job.test_id,
@@ -288,14 +299,14 @@ def _with_names(kind: str, run: FromClause) -> Select[Any]:
         .join(Test, Test.id == Job.test_id)
         .join(Worker, Worker.id == Job.worker_id)
         .outerjoin(Destination, Destination.id == Job.destination_id)
-        .where(Job.kind == kind, Test.deleted_at.is_(None))
+        .where(Test.deleted_at.is_(None))
     )
 
 
-def _records(session: Session, kind: str, query: Select[Any]) -> Iterator[RunRecord]:
-    for row in session.execute(query):
+def _records(session: Session, query: Select[Any], values: Mapping[str, Any]) -> Iterator[RunRecord]:
+    for row in session.execute(query, values):
         yield RunRecord(
-            kind=kind,
+            kind=row.kind,
             job_id=row.job_id,
             test_id=row.test_id,
             test_name=row.test_name,

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, case, cast, false, func, or_, select
+from sqlalchemy import ColumnElement, Text, and_, case, cast, false, func, or_, select, true
 from sqlalchemy.orm import Session, lazyload
 
 from controller.planning.jobs import plan
@@ -23,7 +23,7 @@ from controller.planning.records import (
 from controller.planning.schedule import ONE_SHOT_GRACE
 from controller.store.entities import Destination, Job, Test, Worker, test_destinations
 from controller.store.queries.tests import runs_once
-from streamswarm import windows
+from streamswarm import SCHEDULES_CONTRACT, windows
 
 #: Stands between the reason of a skip and what mends it.
 MENDS = "; mend it with: "
@@ -150,15 +150,19 @@ def read_workers(
     session: Session, *, ids: Collection[uuid.UUID] | None = None, kind: str | None = None
 ) -> list[PlannedWorker]:
     """Return the workers that are not deleted, or of those only some; for tests of one `kind`, with what they say of it alone."""
+    return _read_workers(session, kind, *(() if ids is None else (Worker.id.in_(ids),)))
+
+
+def _read_workers(
+    session: Session, kind: str | None, *conditions: ColumnElement[bool]
+) -> list[PlannedWorker]:
     columns = list(_WORKER)
     if kind is not None:
         # An empty name stands for all others: a worker that lacks the kind must not seem to have announced nothing yet.
         of_kind = func.jsonb_build_object("", func.jsonb_build_object(), kind, Worker.kinds[kind])
         says = case((Worker.kinds != {}, func.jsonb_strip_nulls(of_kind)), else_=Worker.kinds)
         columns = [cast(says, Text).label("kinds") if column is _KINDS else column for column in _WORKER]
-    statement = select(*columns).where(Worker.deleted_at.is_(None)).order_by(Worker.id)
-    if ids is not None:
-        statement = statement.where(Worker.id.in_(ids))
+    statement = select(*columns).where(Worker.deleted_at.is_(None), *conditions).order_by(Worker.id)
     decoded = _Decoded()
     return [_worker(row, decoded, kind) for row in session.execute(statement)]
 
@@ -196,10 +200,39 @@ def tests_of_destination(session: Session, destination_id: int) -> list[int]:
 def read_skips(session: Session, test_id: int, *, now: dt.datetime) -> tuple[Skip, ...]:
     """Return what of a test is not planned at present, each with its reason."""
     found = read_tests(session, ids=[test_id])
-    workers = [
-        worker for kind in {test.kind for test in found} for worker in read_workers(session, kind=kind)
-    ]
+    workers = [worker for test in found for worker in _read_workers(session, test.kind, _tells(test))]
     return plan(found, workers, now=now).skipped
+
+
+def _tells(test: PlannedTest) -> ColumnElement[bool]:
+    """Return the condition that a worker is of interest to what of a test is not planned: of thousands most run it.
+
+    Those that the test means and that may not be able to run it; and one that it means, or any worker where it means none.
+    """
+    means = _means(test.selection)
+    lacking = or_(
+        Worker.revoked_at.is_not(None),
+        Worker.enrolled_at.is_(None),
+        Worker.ability.is_not(None),
+        func.coalesce(Worker.kinds[test.kind]["available"].astext, "") != "true",
+        Worker.contract_version.between(1, SCHEDULES_CONTRACT - 1),
+    )
+    one = select(Worker.id).where(Worker.deleted_at.is_(None))
+    one = one.order_by(case((means, 0), else_=1), Worker.id).limit(1)
+    return or_(and_(means, lacking), Worker.id == one.correlate(None).scalar_subquery())
+
+
+def _means(selection: Mapping[str, Any]) -> ColumnElement[bool]:
+    """Return the condition that a selection takes a worker, as `controller.planning.selection` tells it."""
+    if selection.get("all"):
+        return true()
+    labels = selection.get("labels") or {}
+    return or_(
+        Worker.id.in_([uuid.UUID(item) for item in selection.get("workers") or ()]),
+        and_(Worker.site != "", Worker.site.in_(selection.get("sites") or ())),
+        *(Worker.groups.contains([group]) for group in selection.get("groups") or ()),
+        *(Worker.labels[key].astext == value for key, value in labels.items()),
+    )
 
 
 def _test(row: Test, destinations: Sequence[Destination]) -> PlannedTest:

@@ -16,7 +16,6 @@ from controller.store.entities import Job, OverdueJob, Test, Worker
 from controller.store.queries.pages import LATEST_WITHIN
 from controller.store.queries.tests import is_made_for_run, runs_once
 from controller.store.queries.workers import is_connected, is_drained
-from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 
 #: Runs that did not end well are looked through, the newest first, until there were so many of a kind.
@@ -24,7 +23,7 @@ _MOST_BAD = 2000
 
 # The instants are constants, so that partitions are left out when the statement is planned.
 _BAD = """
-    SELECT j.test_id, bad.scheduled_at FROM (
+    (SELECT j.test_id, bad.scheduled_at FROM (
         SELECT job_id, max(scheduled_at) AS scheduled_at FROM (
             SELECT job_id, scheduled_at FROM {table}
             WHERE status <> :ok AND scheduled_at > :since AND scheduled_at <= :now ORDER BY scheduled_at DESC LIMIT :most_bad
@@ -34,7 +33,7 @@ _BAD = """
         SELECT FROM {table} later
         WHERE later.job_id = bad.job_id AND later.scheduled_at > bad.scheduled_at AND later.scheduled_at <= :now
             AND later.scheduled_at > :since
-    )
+    ))
 """
 
 
@@ -67,9 +66,9 @@ def _failing(session: Session, most: int) -> list[int]:
         "most_bad": _MOST_BAD,
     }
     last_at: dict[int, dt.datetime] = {}
-    for kind in contract.kinds():
-        for row in session.execute(text(_BAD.format(table=results.table_name(kind))), values):
-            last_at[row.test_id] = max(last_at.get(row.test_id, row.scheduled_at), row.scheduled_at)
+    query = "UNION ALL".join(_BAD.format(table=results.table_name(kind)) for kind in results.kinds())
+    for row in session.execute(text(query), values):
+        last_at[row.test_id] = max(last_at.get(row.test_id, row.scheduled_at), row.scheduled_at)
     made_by_people = set(
         session.scalars(
             select(Test.id).where(

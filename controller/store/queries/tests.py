@@ -160,6 +160,15 @@ def named(session: Session, ids: Collection[int]) -> tuple[TestRecord, ...]:
     return tuple(_record(row) for row in session.execute(query))
 
 
+def names(session: Session, *, most: int, always: Collection[int] = ()) -> tuple[tuple[int, str], ...]:
+    """Return id and name of the first tests by name, and of those that are always told, in the same order."""
+    query = select(Test.id, Test.name).where(Test.deleted_at.is_(None))
+    by_name = (func.lower(Test.name), Test.id)
+    first = query.order_by(*by_name).limit(most).subquery()
+    query = query.where(Test.id.in_(select(first.c.id)) | Test.id.in_(always)).order_by(*by_name)
+    return tuple((row.id, row.name) for row in session.execute(query))
+
+
 def using_destination(
     session: Session, destination_id: int, *, made_for_run: bool | None = None
 ) -> tuple[tuple[int, str, str], ...]:

@@ -14,6 +14,7 @@ from support.at_once import at_once
 from support.keepers import World
 
 from controller.keeper import plan, prune
+from controller.planning.jobs import plan as make_plan
 from controller.planning.records import Change, Difference
 from controller.store.entities import Destination, Job, JobVersion, Test, Worker
 from controller.store.queries import plans
@@ -326,3 +327,54 @@ def test_a_retired_worker_id_is_no_fault(engine: Engine) -> None:
     assert plan.plan_worker(engine, uuid.uuid4()) == 0
     with Session(engine) as session:
         assert session.scalars(select(Job)).all() == []
+
+
+def test_what_is_not_planned_is_told_from_few_workers(engine: Engine, world: World) -> None:
+    """Whomever a test means, the same is told as all workers tell; those that run it are not read, however many there are."""
+    place = world.destination("x", "192.0.2.1")
+    names = ("fine", "also", "revoked", "pending", "unable", "silent", "unknown", "ancient", "held")
+    ids = {name: world.worker(name) for name in names}
+    for number in range(40):
+        world.worker(f"more {number}")
+    ping: dict[str, Any] = {"ping": {"available": True, "reason": "", "mend": ""}}
+    changes: dict[str, dict[str, Any]] = {
+        "revoked": {"revoked_at": func.now()},
+        "pending": {"enrolled_at": None},
+        "unable": {"kinds": {"ping": {"available": False, "reason": "no permission", "mend": ""}}},
+        "silent": {"kinds": {}},
+        "unknown": {"kinds": {"tcp": ping["ping"]}},
+        "ancient": {"contract_version": 1},
+        "held": {"ability": {"kinds": [], "contract": 3}},
+    }
+    with Session(engine) as session, session.begin():
+        session.execute(update(Worker).values(kinds=ping, enrolled_at=func.now()))
+        for name, values in changes.items():
+            session.execute(update(Worker).where(Worker.name == name).values(**values))
+        for name in names[1:]:
+            group = {"site": f"of {name}", "groups": [name, "all"], "labels": {"role": name}}
+            session.execute(update(Worker).where(Worker.name == name).values(**group))
+    selections: list[dict[str, Any]] = [
+        {"all": True},
+        {"workers": [str(ids["fine"]), str(ids["revoked"])]},
+        {"workers": [str(uuid.uuid4())]},
+        {"sites": ["of unable", "of also"]},
+        {"groups": ["all"]},
+        {"groups": ["nobody"], "sites": ["nowhere"], "labels": {"role": "nothing"}},
+        {"labels": {"role": "unknown", "rack": "7"}},
+        {"labels": {"role": "also"}, "workers": [str(ids["pending"])], "groups": ["held"]},
+        {},
+    ]
+    test = world.test("p", "ping", [place])
+    told = set()
+    for selection in selections:
+        for schedule in ({"interval_s": 2, "cron": ""}, {"interval_s": None, "cron": "0 * * * *"}):
+            world.change(test, selection=selection, **schedule)
+            with Session(engine) as session:
+                now = dt.datetime.now(dt.UTC)
+                found = plans.read_tests(session, ids=[test])
+                every = make_plan(found, plans.read_workers(session, kind="ping"), now=now).skipped
+                assert plans.read_skips(session, test, now=now) == every, selection
+                read = session.scalars(select(Worker.name).where(plans._tells(found[0]))).all()
+            told |= {skip.reason for skip in every}
+            assert len(read) <= 9, selection
+    assert len(told) == 7

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import expect
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session
 from support.axe import violations
 
 from controller.store.commands import workers
 from controller.store.commands.audit import SYSTEM
+from controller.store.entities import Job
 from streamswarm.v1 import probe_pb2
 
 
@@ -140,6 +141,24 @@ def test_a_kind_follows_from_a_tag(viewer: Any, mesh: dict[str, Any], rows: Any)
     page = viewer.get("/mesh?tag=shop&kind=ping")
     assert '<option value="tcp" selected>' in page
     assert page.count('class="cell-link"') == 1
+
+
+def test_what_has_no_room_is_counted(viewer: Any, rows: Any) -> None:
+    """The first hundred by name of each side; pairs that are no longer planned are neither shown nor counted."""
+    places = [rows.destination(f"to {number:03}", f"192.0.2.{number}") for number in range(102)]
+    workers = [rows.worker(f"from {number:03}") for number in range(101)]
+    test = rows.test("Many", "ping", destinations=places[:1])
+    for place in places:
+        rows.job(test, workers[0], place)
+    jobs = [rows.job(test, worker, places[0]) for worker in workers[1:]]
+    page = viewer.get("/mesh")
+    assert page.count('class="cell-link"') == 100 + 99
+    assert "no room for 1\u00a0further worker and 2\u00a0further destinations" in page
+    rows.execute(update(Job).where(Job.id == jobs[-1]).values(retired_at=ago(10)))
+    rows.execute(update(Job).where(Job.id == jobs[0]).values(retired_at=ago(10), one_shot=True))
+    page = viewer.get("/mesh")
+    assert page.count('class="cell-link"') == 100 + 99
+    assert "no room for 0\u00a0further workers and 2\u00a0further destinations" in page
 
 
 @pytest.mark.browser

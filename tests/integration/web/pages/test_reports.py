@@ -76,6 +76,17 @@ def test_a_form_that_is_not_right_says_where(
     assert "No reports yet" in text
 
 
+def test_a_chosen_test_is_listed_however_far_down_it_is(
+    operator: Any, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The form lists the first tests by name; the one that a link names is among them, and ticked."""
+    monkeypatch.setattr("web.pages.reports._MOST_TESTS", 1)
+    first, last, _ = (rows.test(name, "system") for name in ("a", "z", "b"))
+    page = operator.get(f"/reports?test={last}&test=x")
+    found = re.findall(r'name="tests" value="(\d+)"( checked)?>', page)
+    assert found == [(str(first), ""), (str(last), " checked")]
+
+
 def test_a_viewer_sees_reports_and_makes_none(viewer: Any, rows: Any) -> None:
     """No form, no buttons; the export of a test is there for everybody."""
     test = rows.test("Uptime", "system")
