@@ -303,17 +303,18 @@ def _sketches(
                 "SELECT count(value), percentile_cont(CAST(:shares AS float8[])) WITHIN GROUP (ORDER BY value), "  # noqa: S608
                 f"{gathered_by} FROM ({rows}) found GROUP BY {gathered_by}"
             )
-            for count, answer, *place in connection.execute(text(query), values).all():
+            for count, answer, *place in connection.execute(text(query), values):
                 found[_place_of(metric, place)] = _Spread(count=count, percentiles=tuple(answer))
             continue
-        gathered: dict[_Place, list[sketches.Sketch]] = {}
-        sent = sketches.sent_sql("sketch")
-        query = f"SELECT {sent}, {gathered_by} FROM ({rows}) found WHERE sketch IS NOT NULL"  # noqa: S608
-        for sketch, *place in connection.execute(text(query), values).all():
-            gathered.setdefault(_place_of(metric, place), []).append(sketches.received(sketch))
+        gathered: dict[_Place, list[Sequence[int]]] = {}
+        for sketch, *place in connection.execute(
+            text(f"SELECT sketch, {gathered_by} FROM ({rows}) found WHERE sketch IS NOT NULL"),  # noqa: S608
+            values,
+        ):
+            gathered.setdefault(_place_of(metric, place), []).append(sketch)
         for at, of_bucket in gathered.items():
-            count, answer = sketches.percentiles(sketches.merged(of_bucket), SHARES)
-            found[at] = _Spread(count=count, percentiles=answer)
+            whole = sketches.merged(of_bucket)
+            found[at] = _Spread(count=sum(whole[1::2]), percentiles=sketches.percentiles(whole, SHARES))
     return found
 
 

@@ -8,15 +8,11 @@ grow with the values: 0 is zero, positive and negative values lie around `_CENTR
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from itertools import accumulate
 
-import numpy as np
-from numpy.typing import NDArray
-
-#: Keys and counts in turn.
-Sketch = NDArray[np.signedinteger[Any]]
 #: Largest relative error of what is read.
 ERROR = 0.01
 GAMMA = (1 + ERROR) / (1 - ERROR)
@@ -49,7 +45,6 @@ def pairs_sql(sketch: str) -> str:
     )
 
 
-@lru_cache(maxsize=4096)
 def value_of(key: int) -> float:
     """Return the value that stands for a key's bucket: no value of it is further away than `ERROR`."""
     if key == 0:
@@ -58,41 +53,26 @@ def value_of(key: int) -> float:
     return middle if key > 0 else -middle
 
 
-def sent_sql(sketch: str) -> str:
-    """Return the SQL of a sketch as `received` takes it: a year's chart has tens of thousands of numbers, slow to read as text."""
-    return f"array_send({sketch})"
-
-
-def received(sent: bytes | memoryview) -> Sketch:
-    """Return a sketch from PostgreSQL's binary form of an array: five numbers on the whole, then each behind its length."""
-    return np.frombuffer(sent, dtype=">i4")[6::2]
-
-
-def merged(sketches: Sequence[Sketch]) -> Sketch:
+def merged(sketches: Sequence[Sequence[int]]) -> Sequence[int]:
     """Return the sketch of everything that went into these."""
     if len(sketches) == 1:
         return sketches[0]
-    pairs = np.concatenate(sketches).astype(np.int64).reshape(-1, 2)
-    keys, places = np.unique(pairs[:, 0], return_inverse=True)
-    counts = np.zeros(len(keys), dtype=np.int64)
-    np.add.at(counts, places, pairs[:, 1])
-    return np.stack((keys, counts), axis=1).reshape(-1)
+    counts: Counter[int] = Counter()
+    for sketch in sketches:
+        for key, count in zip(sketch[::2], sketch[1::2], strict=True):
+            counts[key] += count
+    return [number for key in sorted(counts) for number in (key, counts[key])]
 
 
-def percentiles(sketch: Sketch, shares: Sequence[float]) -> tuple[int, tuple[float, ...]]:
-    """Return how many values there are, and percentiles, 0 to 1, by linear interpolation as percentile_cont does.
-
-    There are none of an empty sketch.
-    """
-    seen = np.cumsum(sketch[1::2], dtype=np.int64)
-    if not len(seen):
-        return 0, ()
-    count = int(seen[-1])
-    ranks = [share * (count - 1) for share in shares]
-    sides = [whole for rank in ranks for whole in (math.floor(rank), math.ceil(rank))]
-    keys = sketch[::2][np.searchsorted(seen, sides, side="right")].tolist()
-    values = list(map(value_of, keys))
-    return count, tuple(
-        low + (high - low) * (rank - math.floor(rank))
-        for rank, low, high in zip(ranks, values[::2], values[1::2], strict=True)
-    )
+def percentiles(sketch: Sequence[int], shares: Sequence[float]) -> tuple[float, ...]:
+    """Return percentiles, 0 to 1, by linear interpolation as percentile_cont does; nothing for an empty sketch."""
+    keys, seen = sketch[::2], list(accumulate(sketch[1::2]))
+    if not seen:
+        return ()
+    found = []
+    for share in shares:
+        rank = share * (seen[-1] - 1)
+        low = value_of(keys[bisect_right(seen, math.floor(rank))])
+        high = value_of(keys[bisect_right(seen, math.ceil(rank))])
+        found.append(low + (high - low) * (rank - math.floor(rank)))
+    return tuple(found)
