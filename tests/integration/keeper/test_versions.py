@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, func, insert, select, update
+from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.orm import Session
 from support.keepers import World
+from support.statements import heard
 
 from controller.keeper import plan
 from controller.keeper.prune import prune
@@ -159,20 +159,7 @@ def test_the_version_of_a_single_run_goes_with_its_result(engine: Engine, world:
         assert left(engine, single) == there
 
 
-@pytest.fixture
-def statements(engine: Engine) -> Iterator[list[str]]:
-    """What is asked of the database."""
-    heard: list[str] = []
-
-    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        heard.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield heard
-    event.remove(engine, "before_cursor_execute", note)
-
-
-def test_an_account_reads_the_versions_of_its_range(engine: Engine, job: int, statements: list[str]) -> None:
+def test_an_account_reads_the_versions_of_its_range(engine: Engine, job: int) -> None:
     """Of hundreds the few that held then or ran then, with the same statements for any number."""
     with Session(engine) as session, session.begin():
         session.query(Expiry).delete()
@@ -188,11 +175,10 @@ def test_an_account_reads_the_versions_of_its_range(engine: Engine, job: int, st
             session, [job], start=START + 300 * minutes, end=START + 303 * minutes, ran={(job, 2)}
         )
     assert [version.number for version in some[job]] == [2, 301, 302, 303]
-    statements.clear()
-    few = account(engine, job, START + 319 * minutes, START + 322 * minutes)
-    asked = list(statements)
+    with heard(engine) as for_few:
+        few = account(engine, job, START + 319 * minutes, START + 322 * minutes)
     assert (few.expected, few.received, few.beyond) == (3, 1, 1)
-    statements.clear()
-    many = account(engine, job, START, START + 400 * minutes)
+    with heard(engine) as for_many:
+        many = account(engine, job, START, START + 400 * minutes)
     assert (many.expected, many.received, many.beyond) == (400, 122, 1)
-    assert statements == asked
+    assert [statement for statement, _ in for_many] == [statement for statement, _ in for_few]

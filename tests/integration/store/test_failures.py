@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import Engine, event, func, insert, select, text, update
+from sqlalchemy import Engine, func, insert, select, text, update
 from sqlalchemy.orm import Session
+from support.statements import heard
 
 from controller.settings import Settings
 from controller.store import partitions, results, schema
@@ -96,18 +97,11 @@ def test_what_is_read_does_not_grow_with_what_was_well(engine: Engine, jobs: lis
         run(engine, job, 30.5)
     with engine.begin() as connection:
         connection.execute(text("ANALYZE result_ping"))
-    asked: list[tuple[str, Any]] = []
-
-    def note(connection: Any, cursor: Any, statement: str, values: Any, *rest: Any) -> None:
-        if "result_ping" in statement:
-            asked.append((statement, values))
-
-    event.listen(engine, "before_cursor_execute", note)
-    with Session(engine) as session:
+    with heard(engine) as everything, Session(engine) as session:
         test = session.scalars(select(Test.id)).one()
         assert len(pages.recent_failures(session, within=WITHIN, limit=8)) == 5
         assert len(pages.newest_runs(session, "ping", test, limit=8, only_bad=True)) == 5
-    event.remove(engine, "before_cursor_execute", note)
+    asked = [each for each in everything if "result_ping" in each[0]]
     assert len(asked) == 2
     for statement, values in asked:
         assert read(engine, statement, values) < 100

@@ -12,6 +12,7 @@ from alembic import command
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from support.later_release import install_later_release
+from support.statements import heard
 
 from controller.settings import Settings
 from controller.store import partitions, results, schema
@@ -145,18 +146,11 @@ def test_what_is_always_read_stands_first(filled: Engine) -> None:
 def test_the_chart_of_the_headline_reads_the_key_alone(filled: Engine) -> None:
     """By the statement that the product sends: of a rewritten day no row is fetched from the table."""
     rewrite(filled, DAY)
-    sent: list[tuple[str, object]] = []
-
-    def note(_: object, __: object, statement: str, values: object, *more: object) -> None:
-        sent.append((statement, values))
-
-    event.listen(filled, "before_cursor_execute", note)
-    with filled.connect() as connection:
+    with heard(filled) as sent, filled.connect() as connection:
         answer = buckets(
             connection, Source(kind="ping", child=None), ["rtt_avg_ms"], [3], start=START,
             end=START + dt.timedelta(days=1), width=dt.timedelta(minutes=5), counts=False,
         )  # fmt: skip
-    event.remove(filled, "before_cursor_execute", note)
     assert [bucket.figures["rtt_avg_ms"].count for bucket in answer] == [5] * (RUNS // 5)
     [(statement, values)] = [each for each in sent if " AS rtt_avg_ms_sum" in each[0]]
     with filled.connect() as connection:

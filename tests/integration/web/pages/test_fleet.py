@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import expect
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 from support.axe import violations
+from support.statements import heard
 
 from controller.store.commands import operation_progress as progress
 from controller.store.commands import operations as commands
@@ -278,28 +279,16 @@ def test_an_operation_is_watched_live(open_window: Callable[..., Any], rows: Any
 def test_two_hundred_operations_stay_quick_and_readable(visit: Callable[[str], Any], engine: Engine) -> None:
     """As many questions to the database as for one, in pages of fifty; a limit that names a hundred hosts is cut."""
     viewer, limit = visit("viewer"), ",".join(f"edge-{number}" for number in range(100))
-    asked: list[str] = []
-
-    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        asked.append(statement)
-
-    def look(path: str) -> tuple[str, int]:
-        asked.clear()
-        page = viewer.get(path)
-        return page, len(asked)
-
     Runner(engine, *limit.split(","), limit=limit).end("succeeded")
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        _, for_one = look("/fleet")
-        for _ in range(199):
-            Runner(engine, *limit.split(","), limit=limit).end("succeeded")
-        began = time.monotonic()
-        page, for_all = look("/fleet")
-        took_s = time.monotonic() - began
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-    assert for_one == for_all > 0
+    with heard(Engine) as for_one:
+        viewer.get("/fleet")
+    for _ in range(199):
+        Runner(engine, *limit.split(","), limit=limit).end("succeeded")
+    began = time.monotonic()
+    with heard(Engine) as for_all:
+        page = viewer.get("/fleet")
+    took_s = time.monotonic() - began
+    assert len(for_one) == len(for_all) > 0
     assert took_s < 2
     seen: list[str] = []
     while True:

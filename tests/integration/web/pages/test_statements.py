@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
+from support.statements import heard
 
 from controller.store.entities import Test
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
-
-
-@pytest.fixture
-def asked() -> Iterator[list[str]]:
-    """The statements that are run from now on."""
-    found: list[str] = []
-
-    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        found.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    yield found
-    event.remove(Engine, "before_cursor_execute", note)
 
 
 @pytest.fixture
@@ -46,19 +34,16 @@ def add(engine: Engine, rows: Any) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize("path", ["/", "/overview/live", "/tests", "/mesh", "/reports"])
-def test_no_more_is_asked_for_many_kinds(
-    viewer: Any, asked: list[str], add: Callable[[str], None], path: str
-) -> None:
+def test_no_more_is_asked_for_many_kinds(viewer: Any, add: Callable[[str], None], path: str) -> None:
     """Twenty tests instead of two, of all kinds instead of one."""
     add("ping")
     viewer.get(path)
-    asked.clear()
-    viewer.get(path)
-    once = len(asked)
+    with heard(Engine) as once:
+        viewer.get(path)
     for kind in contract.kinds():
         if kind != "ping":
             add(kind)
-    asked.clear()
-    page = viewer.get(path)
-    assert len(asked) == once > 0
+    with heard(Engine) as asked:
+        page = viewer.get(path)
+    assert len(asked) == len(once) > 0
     assert path == "/reports" or "ping" in page
