@@ -219,6 +219,17 @@ def test_a_chart_knows_what_was_done_to_its_hosts(viewer: Any, rows: Any, engine
     assert marks(-2 * hour, -hour) == []
 
 
+#: Remembers of each text of a chart to which side of its place it was drawn, where that is, and whether it ends on the chart.
+_SEE_TEXTS = """
+window.texts = new Map();
+const draw = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+  window.texts.set(text, [this.textAlign, place[0], place[0] + this.measureText(text).width <= this.canvas.width]);
+  return draw.call(this, text, ...place);
+};
+"""
+
+
 @pytest.mark.browser
 def test_an_operation_is_watched_live(open_window: Callable[..., Any], rows: Any, engine: Engine) -> None:
     """Hosts and log move without a reload, cancelling is asked about, the end takes the button away; charts are marked."""
@@ -264,9 +275,14 @@ def test_an_operation_is_watched_live(open_window: Callable[..., Any], rows: Any
     found["over"] = violations(page)
 
     rows.run(job, dt.datetime.now(dt.UTC), rtt_avg_ms=10.0)
+    page.add_init_script(_SEE_TEXTS)
     window.open(f"/tests/{test}")
     mark = page.get_by_role("link", name=f"upgrade {runner.number}")
     expect(mark).to_be_visible(timeout=15_000)
+    page.wait_for_function("label => texts.has(label)", arg=f"upgrade {runner.number}", timeout=15_000)
+    side, place_px, whole = page.evaluate("label => texts.get(label)", f"upgrade {runner.number}")
+    assert (side, whole) == ("left", True)
+    assert place_px > 62, "it lies over the numbers of the axis"
     found["chart"] = violations(page)
     mark.click()
     expect(page.get_by_role("heading", name=f"upgrade {runner.number}", level=1)).to_be_visible()

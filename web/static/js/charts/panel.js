@@ -201,6 +201,7 @@ export class Panel {
     ctx.save();
     ctx.font = `${11 * ratio}px Geist, system-ui, sans-serif`;
     ctx.textBaseline = "top";
+    ctx.textAlign = "left";
     for (const operation of this.operations) {
       const from = plot.valToPos(operation.from / 1000, "x", true);
       const to = plot.valToPos((operation.to ?? this.board.now) / 1000, "x", true);
@@ -210,7 +211,8 @@ export class Panel {
       ctx.fillStyle = faded("stream", 18);
       ctx.fillRect(left, bbox.top, right - left, bbox.height);
       ctx.fillStyle = colour("ink-soft");
-      ctx.fillText(operation.label, left + 4 * ratio, bbox.top + 3 * ratio);
+      const last = bbox.left + bbox.width - ctx.measureText(operation.label).width;
+      ctx.fillText(operation.label, Math.max(bbox.left, Math.min(left + 4 * ratio, last)), bbox.top + 3 * ratio);
     }
     ctx.restore();
   }
