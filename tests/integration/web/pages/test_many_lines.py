@@ -1,16 +1,19 @@
-"""Tests with more lines than a page shows: what is not shown is not read."""
+"""Tests with more lines, and fleets with more workers, than a page shows: what is not shown is not read."""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, update
+from support.statements import heard
 
 from controller.store.entities import Job
+from web.pages import accounts
 from web.pages import tests as page_of_test
 from web.pages.charts import MOST_LINES, milliseconds
 
@@ -96,3 +99,38 @@ def test_a_page_reads_the_pairs_that_it_offers(
     for asked in (str(workers[1]), f"{workers[1]} 4711", f"{workers[1]} {10**20}", "x y", " "):
         answer = viewer.client.get(f"/tests/{test}/rows.json", query_string={**query, "line": asked})
         assert answer.status_code == 422, asked
+
+
+def test_accounts_read_the_jobs_that_they_count(
+    viewer: Any, many: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first by name, those that are retired last; how many are left out is said."""
+    test, _, _ = many
+    monkeypatch.setattr(accounts, "_MOST_LINES", 7)
+    with counted() as given:
+        page = viewer.get(f"/tests/{test}/accounts")
+    assert [name in page for name in ("edge-00", "edge-01", "edge-07", "edge-08")] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert f"These are 7\u00a0lines of {COUNT}" in page
+    assert max(given) == 7
+
+
+def test_the_form_of_a_test_reads_of_workers_what_it_shows(operator: Any, rows: Any) -> None:
+    """Names, what they can be chosen by, and which of them cannot run the kind; nothing of what they are like."""
+    kinds = {"ping": {"available": False, "reason": "no raw sockets", "mend": ""}}
+    rows.worker("ams", site="north", groups=["edge"], labels={"rack": "r1"})
+    rows.worker("ber", kinds=kinds)
+    rows.worker("cph", kinds={})
+    with heard(Engine) as asked:
+        page = operator.get("/tests/new?kind=ping")
+    assert page.count("is unavailable there") == 1
+    assert re.search(r"<span>ber<small> *Ping is unavailable there", page)
+    for value in ("north", "edge", "rack=r1"):
+        assert f'value="{value}"' in page
+    of_workers = [statement for statement, _ in asked if "FROM workers" in statement]
+    assert len(of_workers) == 1
+    assert "facts" not in of_workers[0]
