@@ -135,17 +135,25 @@ def _is_attached(connection: Connection, name: str) -> bool:
 def partition_statements(table: str, day: dt.date) -> tuple[str, ...]:
     """Return the SQL that makes the partition of a table for a day, then the SQL that attaches it.
 
-    The runs that did not end well are found by an index of the partition alone: the latest are asked for, so it is
-    needed while the day lasts and for a while after, and a day that is rewritten goes on without.
+    The runs that did not end well are found by an index of each partition: `rewriting` gives it to a day it makes anew.
     """
     if table not in results.all_table_names():
         raise ValueError(f"{table} is not a result table")
     name = partition_name(table, day)
     made = f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
-    if "status" not in results.described(table).columns:
+    if not has_status(table):
         return made, attachment(table, day)
-    bad = f"CREATE INDEX {name}_bad ON {name} (scheduled_at, job_id) WHERE status <> {probe_pb2.STATUS_OK}"
-    return made, bad, attachment(table, day)
+    return made, f"CREATE INDEX {name}_bad ON {name} {bad_runs()}", attachment(table, day)
+
+
+def has_status(table: str) -> bool:
+    """Return whether a result table says how runs ended; those of repeated groups do not."""
+    return "status" in results.described(table).columns
+
+
+def bad_runs() -> str:
+    """Return what is indexed of the runs that did not end well: they are looked for by time."""
+    return f"(scheduled_at, job_id) WHERE status <> {probe_pb2.STATUS_OK}"
 
 
 def attachment(table: str, day: dt.date) -> str:

@@ -7,7 +7,7 @@ sketches' error.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -168,9 +168,10 @@ def _read(
     query = figures_sql(source, columns, parts, values, by=by, counts=counts)
     figures = connection.execute(text(query), values).all()
     sketched = _sketches(connection, source, columns, parts, width, by, keys) if percentiles else {}
+    names = [_name(column) for column in columns]
     found: dict[Any, list[Bucket]] = {}
     for key, begin, *parts_of_row in figures:
-        found.setdefault(key, []).append(_bucket(key, begin, parts_of_row, columns, sketched))
+        found.setdefault(key, []).append(_bucket(key, begin, parts_of_row, names, sketched))
     return {key: tuple(of_key) for key, of_key in found.items()}
 
 
@@ -303,18 +304,17 @@ def _sketches(
                 "SELECT count(value), percentile_cont(CAST(:shares AS float8[])) WITHIN GROUP (ORDER BY value), "  # noqa: S608
                 f"{gathered_by} FROM ({rows}) found GROUP BY {gathered_by}"
             )
-            for count, answer, *place in connection.execute(text(query), values):
+            for count, answer, *place in connection.execute(text(query), values).all():
                 found[_place_of(metric, place)] = _Spread(count=count, percentiles=tuple(answer))
             continue
         gathered: dict[_Place, list[Sequence[int]]] = {}
-        for sketch, *place in connection.execute(
-            text(f"SELECT sketch, {gathered_by} FROM ({rows}) found WHERE sketch IS NOT NULL"),  # noqa: S608
-            values,
-        ):
-            gathered.setdefault(_place_of(metric, place), []).append(sketch)
+        sent = sketches.sent_sql("sketch")
+        query = f"SELECT {sent}, {gathered_by} FROM ({rows}) found WHERE sketch IS NOT NULL"  # noqa: S608
+        for sketch, *place in connection.execute(text(query), values).all():
+            gathered.setdefault(_place_of(metric, place), []).append(sketches.received(sketch))
         for at, of_bucket in gathered.items():
-            whole = sketches.merged(of_bucket)
-            found[at] = _Spread(count=sum(whole[1::2]), percentiles=sketches.percentiles(whole, SHARES))
+            count, answer = sketches.percentiles(sketches.merged(of_bucket), SHARES)
+            found[at] = _Spread(count=count, percentiles=answer)
     return found
 
 
@@ -342,28 +342,26 @@ def _bucket(
     key: str,
     begin: dt.datetime,
     parts: Sequence[Any],
-    columns: Sequence[ResultColumn],
+    metrics: Sequence[str],
     sketched: Mapping[_Place, _Spread],
 ) -> Bucket:
-    own = iter(parts)
-    counts = _counts(own) if len(parts) > 4 * len(columns) else (0, 0, 0, 0)
+    """Return a bucket of its parts: runs by how they ended, if they were asked for, then four for each metric."""
+    first = len(parts) - 4 * len(metrics)
+    ok, failed, error, missed = map(int, parts[:first]) if first else (0, 0, 0, 0)
     figures = {}
-    for column in columns:
-        count, total, low, high = (next(own) for _ in range(4))
-        spread = sketched.get((_name(column), key, begin))
-        figures[_name(column)] = Figures(
-            count=int(count),
-            mean=total / int(count) if count else None,
+    for number, metric in enumerate(metrics):
+        place = first + 4 * number
+        counted, total, low, high = parts[place : place + 4]
+        count = int(counted)
+        spread = sketched.get((metric, key, begin))
+        figures[metric] = Figures(
+            count=count,
+            mean=total / count if count else None,
             min=low,
             max=high,
             percentiles=spread.percentiles if spread and spread.count == count else (),
         )
-    ok, failed, error, missed = counts
     return Bucket(start=begin, ok=ok, failed=failed, error=error, missed=missed, figures=figures)
-
-
-def _counts(parts: Iterator[Any]) -> tuple[int, int, int, int]:
-    return int(next(parts)), int(next(parts)), int(next(parts)), int(next(parts))
 
 
 def _name(column: ResultColumn) -> str:

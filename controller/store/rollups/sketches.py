@@ -8,9 +8,12 @@ grow with the values: 0 is zero, positive and negative values lie around `_CENTR
 from __future__ import annotations
 
 import math
+import sys
+from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 #: Largest relative error of what is read.
@@ -45,6 +48,21 @@ def pairs_sql(sketch: str) -> str:
     )
 
 
+def sent_sql(sketch: str) -> str:
+    """Return the SQL of a sketch as `received` takes it: a year's chart has a hundred thousand numbers, slow to read as text."""
+    return f"array_send({sketch})"
+
+
+def received(sent: bytes | memoryview) -> Sequence[int]:
+    """Return a sketch from PostgreSQL's binary form of an array: five numbers of its own, then each behind its length."""
+    numbers = array("i")
+    numbers.frombytes(sent)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers[6::2]
+
+
+@lru_cache(maxsize=4096)
 def value_of(key: int) -> float:
     """Return the value that stands for a key's bucket: no value of it is further away than `ERROR`."""
     if key == 0:
@@ -64,15 +82,22 @@ def merged(sketches: Sequence[Sequence[int]]) -> Sequence[int]:
     return [number for key in sorted(counts) for number in (key, counts[key])]
 
 
-def percentiles(sketch: Sequence[int], shares: Sequence[float]) -> tuple[float, ...]:
-    """Return percentiles, 0 to 1, by linear interpolation as percentile_cont does; nothing for an empty sketch."""
-    keys, seen = sketch[::2], list(accumulate(sketch[1::2]))
+def percentiles(sketch: Sequence[int], shares: Sequence[float]) -> tuple[int, tuple[float, ...]]:
+    """Return how many values there are, and percentiles, 0 to 1, by linear interpolation as percentile_cont does.
+
+    There are none of an empty sketch.
+    """
+    seen = list(accumulate(sketch[1::2]))
     if not seen:
-        return ()
+        return 0, ()
+    count = seen[-1]
     found = []
     for share in shares:
-        rank = share * (seen[-1] - 1)
-        low = value_of(keys[bisect_right(seen, math.floor(rank))])
-        high = value_of(keys[bisect_right(seen, math.ceil(rank))])
-        found.append(low + (high - low) * (rank - math.floor(rank)))
-    return tuple(found)
+        rank = share * (count - 1)
+        whole = int(rank)
+        place = bisect_right(seen, whole)
+        low = high = value_of(sketch[2 * place])
+        if rank > whole and seen[place] == whole + 1:
+            high = value_of(sketch[2 * place + 2])
+        found.append(low + (high - low) * (rank - whole))
+    return count, tuple(found)

@@ -272,6 +272,9 @@ def _copy(engine: Engine, day: Day, attempt: int) -> None:
             text(f"INSERT INTO {day.new} SELECT {columns} FROM {day.name} ORDER BY {day.key}")  # noqa: S608
         )
         connection.execute(text(f"ALTER TABLE {day.new} ADD PRIMARY KEY {day.key_clause}"))
+        if partitions.has_status(day.table):
+            # Without a name of its own: the last copy's may still have it.
+            connection.execute(text(f"CREATE INDEX ON {day.new} {partitions.bad_runs()}"))
         connection.execute(
             text(
                 f"ALTER TABLE {day.new} ADD CONSTRAINT {_CHECK} "
@@ -327,7 +330,7 @@ def _to_merge(day: Day, columns: str) -> str:
     (`controller.gateway.repeats`); rows that are in the copy and beside it are the same otherwise.
     """
     table = results.described(day.table)
-    if "status" not in table.columns:
+    if not partitions.has_status(day.table):
         return f"SELECT {columns} FROM moved ON CONFLICT DO NOTHING"  # noqa: S608
     missed = f"status = {int(probe_pb2.STATUS_MISSED)}"
     taken = ", ".join(f'"{column.name}" = excluded."{column.name}"' for column in table.columns)
@@ -377,16 +380,21 @@ def _swap(engine: Engine, day: Day, attempt: int) -> tuple[int, float]:
 
 
 def _finish(engine: Engine, day: Day) -> None:
-    """Remove what was swapped out, and give the key its usual name again."""
+    """Remove what was swapped out, and give key and index their usual names again."""
     with engine.begin() as connection:
         connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_MS}"))
         connection.execute(text(f"DROP TABLE IF EXISTS {day.late}, {day.old}"))
-        key = connection.execute(
-            text("SELECT conname FROM pg_constraint WHERE conrelid = to_regclass(:name) AND contype = 'p'"),
+        indexes = connection.execute(
+            text(
+                "SELECT c.relname, i.indisprimary FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+                "WHERE i.indrelid = to_regclass(:name)"
+            ),
             {"name": day.name},
-        ).scalar_one_or_none()
-        if key is not None and key != f"{day.name}_pkey":
-            connection.execute(text(f'ALTER INDEX "{key}" RENAME TO {day.name}_pkey'))
+        ).all()
+        for name, is_key in indexes:
+            usual = f"{day.name}_{'pkey' if is_key else 'bad'}"
+            if name != usual:
+                connection.execute(text(f'ALTER INDEX "{name}" RENAME TO {usual}'))
 
 
 def _fence(connection: Connection, day: Day, attempt: int | None) -> int:

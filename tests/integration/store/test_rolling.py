@@ -183,9 +183,14 @@ def test_sketches_hold_their_error(engine: Engine, book: Book) -> None:
             ),
             {"shares": list(shares)},
         ).scalar_one()
-        sketch = connection.execute(text("SELECT rtt_avg_ms_sketch FROM rollup_ping_1d")).scalar_one()
+        sketch, sent = connection.execute(
+            text(f"SELECT rtt_avg_ms_sketch, {sketches.sent_sql('rtt_avg_ms_sketch')} FROM rollup_ping_1d")
+        ).one()
     assert sketch[::2] == sorted(set(sketch[::2]))
-    for found, value in zip(sketches.percentiles(sketch, shares), exact, strict=True):
+    assert list(sketches.received(sent)) == sketch
+    count, found_of = sketches.percentiles(sketch, shares)
+    assert count == sum(sketch[1::2])
+    for found, value in zip(found_of, exact, strict=True):
         assert found == pytest.approx(value, rel=sketches.ERROR)
         assert found != value
 
