@@ -162,15 +162,18 @@ def show_series(test_id: int) -> Response:
     with transaction() as database:
         test = tests.get(database, test_id)
         metric = _metric(contract.kind(test.kind), name, child)
-        lines = [
-            line
-            for line in results.drawn_lines(database, test_id, start=start, end=end)
-            if worker in (None, line.worker_id)
-            and destination in (None, line.destination_id)
-            and live in (None, not line.retired)
-        ]
-        _refuse_many(len(lines), "worker", "name a worker or a destination")
-        plans = results.read_plans(database, lines, start=start, end=end)
+        every = results.drawn_lines(
+            database,
+            test_id,
+            most=_MOST_LINES,
+            start=start,
+            end=end,
+            worker=worker,
+            destination=destination,
+            retired=None if live is None else not live,
+        )
+        _refuse_many(every.total, "worker", "name a worker or a destination")
+        plans = results.read_plans(database, every.lines, start=start, end=end)
         lately: dict[Line, frozenset[str]] = {}
         if child:
             drawn = _of_rows(database, plans, child, metric, key, start=start, end=end)

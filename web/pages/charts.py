@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, jsonify, request, url_for
+from werkzeug.datastructures import MultiDict
 
+from controller.checking import MAX_ID
 from controller.planning.gaps import Gap
 from controller.store.queries import charts, events, operations, results, tests
 from controller.store.queries.operations import OperationMark
@@ -37,6 +40,8 @@ RANGES = (
 MOST_LINES = 24
 #: Digits of a time in milliseconds, up to the year 2286.
 _LONGEST_INSTANT = 13
+#: The worker that there never is.
+_NOBODY = uuid.UUID(int=0)
 #: Names of metrics that tell of the spread of one figure: `rtt_p95_ms`.
 _SPREAD = re.compile(r"(?P<figure>.+)_(?P<part>min|avg|median|max|p\d{1,2})_[a-z]+")
 #: Roles whose charts stand open; the others are folded away.
@@ -153,8 +158,10 @@ def test_chart(test_id: int) -> Response:
         found = tests.get(session, test_id)
         kind = contract.kind(found.kind)
         metrics = asked_metrics(kind)
-        every = only_asked(results.drawn_lines(session, test_id, start=start, end=end))
-        plans = results.read_plans(session, every[:MOST_LINES], start=start, end=end)
+        every = results.drawn_lines(
+            session, test_id, most=MOST_LINES, start=start, end=end, **pair_of(request.args)
+        )
+        plans = results.read_plans(session, every.lines, start=start, end=end)
         bucket = (
             None
             if request.args.get("step") == "0"
@@ -167,7 +174,7 @@ def test_chart(test_id: int) -> Response:
         {
             "now": milliseconds(dt.datetime.now(dt.UTC)),
             "step": width_ms(bucket),
-            "lines": len(every),
+            "lines": every.total,
             "series": [_series(item, found_events.items) for item in drawn],
             "events_from": (milliseconds(found_events.complete_from) if found_events.complete_from else None),
             "operations": [_mark(mark) for mark in marks],
@@ -219,15 +226,16 @@ def _mark(mark: OperationMark) -> dict[str, Any]:
     }
 
 
-def only_asked(lines: Sequence[Line]) -> Sequence[Line]:
-    """Return the lines of the worker and the destination that the request names; all where it names none."""
-    worker, destination = request.args.get("worker"), request.args.get("destination", type=int)
-    return [
-        line
-        for line in lines
-        if (not worker or str(line.worker_id) == worker)
-        and (destination is None or line.destination_id == destination)
-    ]
+def pair_of(asked: MultiDict[str, str]) -> dict[str, Any]:
+    """Return the `worker` and the `destination` that are named, as lines are asked for; what is no name of any is one of nobody's."""
+    worker, destination = asked.get("worker"), asked.get("destination", type=int)
+    try:
+        worker_id = uuid.UUID(worker) if worker else None
+    except ValueError:
+        worker_id = _NOBODY
+    if destination is not None and not 0 < destination <= MAX_ID:
+        destination = 0
+    return {"worker": worker_id, "destination": destination}
 
 
 def asked_metrics(source: Kind | Child) -> list[str]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, jsonify, request
+from sqlalchemy.orm import Session
+from werkzeug.datastructures import MultiDict
 
 from controller.store.queries import children, results, tests
 from controller.store.queries.children import Group, Keys
@@ -27,6 +29,7 @@ from web.pages.charts import (
     gap_list,
     line_label,
     milliseconds,
+    pair_of,
     width_ms,
 )
 
@@ -78,8 +81,8 @@ def sections(kind: Kind) -> list[Section]:
 
 
 def choices(lines: Sequence[Line]) -> list[Choice]:
-    """Return the first of these lines as a page offers them."""
-    return [Choice(value=_value(line), label=line_label(line)) for line in lines[:MOST_CHOICES]]
+    """Return lines as a page offers them."""
+    return [Choice(value=_value(line), label=line_label(line)) for line in lines]
 
 
 @blueprint.get("/tests/<int:test_id>/rows.json")
@@ -96,7 +99,7 @@ def test_rows(test_id: int) -> Response:
         found = tests.get(session, test_id)
         child = _child(contract.kind(found.kind))
         metrics = asked_metrics(child)
-        line = _line(results.drawn_lines(session, test_id))
+        line = _line(session, test_id)
         if line is None:
             return _answer(child, None, Keys(names=(), more=False), 0, None, frozenset())
         keys = children.keys(session, line, child.name, start=start, end=end)
@@ -172,14 +175,16 @@ def _child(kind: Kind) -> Child:
     )
 
 
-def _line(lines: Sequence[Line]) -> Line | None:
+def _line(session: Session, test_id: int) -> Line | None:
     """Return the line that is asked for; the first when none is named; None while there is none at all."""
     asked = request.args.get("line", "")
-    if not asked:
-        return lines[0] if lines else None
-    for line in lines:
-        if _value(line) == asked:
+    worker, _, destination = asked.partition(" ")
+    named = pair_of(MultiDict({"worker": worker, "destination": destination}))
+    for line in results.drawn_lines(session, test_id, most=1, **named).lines:
+        if asked in ("", _value(line)):
             return line
+    if not asked:
+        return None
     raise InvalidInputError(
         [
             Problem(

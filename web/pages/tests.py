@@ -14,15 +14,16 @@ from controller.errors import ConflictError
 from controller.store.commands import tests as commands
 from controller.store.queries import accounts, events, pages, plans, results, standings, tests
 from controller.store.queries.pages import RunRecord
+from controller.store.queries.results import DrawnLines
 from controller.store.queries.run_requests import failed_request
 from controller.store.queries.tests import TestRecord
 from streamswarm import contract
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
-from web.pages.charts import MOST_LINES, RANGES, chart_groups, line_label, only_asked
+from web.pages.charts import MOST_LINES, RANGES, chart_groups, line_label, pair_of
 from web.pages.context import actor, list_template
-from web.pages.rows import choices, sections
+from web.pages.rows import MOST_CHOICES, choices, sections
 from web.pages.states import SOURCES, run_state, test_look, test_progress
 from web.pages.tests_rows import read_rows
 
@@ -76,17 +77,19 @@ def test(test_id: int) -> str:
     """Show one test with its charts."""
     latest = _latest(test_id)
     pair = {name: request.args[name] for name in ("worker", "destination") if request.args.get(name)}
-    with transaction() as session:
-        lines = only_asked(results.drawn_lines(session, test_id)) if latest["kind"].children or pair else ()
+    drawn = DrawnLines(lines=(), total=0)
+    if latest["kind"].children or pair:
+        with transaction() as session:
+            drawn = results.drawn_lines(session, test_id, most=MOST_CHOICES, **pair_of(request.args))
     return render_template(
         "tests/page.html",
         pair=pair,
-        pair_label=line_label(lines[0]) if pair and lines else "",
-        line_count=len(lines) if pair else latest["test"].jobs,
+        pair_label=line_label(drawn.lines[0]) if pair and drawn.lines else "",
+        line_count=drawn.total if pair else latest["test"].jobs,
         groups=chart_groups(latest["kind"]),
         sections=sections(latest["kind"]),
-        choices=choices(lines),
-        all_choices=len(lines),
+        choices=choices(drawn.lines),
+        all_choices=drawn.total,
         most_rows=MOST_LINES,
         ranges=RANGES,
         **latest,

@@ -165,7 +165,7 @@ def _draw(
     version: int | None = None,
 ) -> str:
     with transaction() as session:
-        fleet = workers.find(session, limit=_MOST_CHOICES).items
+        fleet = workers.choices(session, kind.name, limit=_MOST_CHOICES)
     spec = values.get("spec", found.spec if found else None)
     return render_template(
         "tests/form.html",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from streamswarm.targets import Target
 from streamswarm.v1 import probe_pb2
@@ -45,6 +45,8 @@ if sys.platform.startswith("linux"):
     from worker.wire.trace import engine
 
 if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
     from worker.wire.trace.places import Places
 
 _PORTS = {"icmp": 0, "udp": 33_434, "tcp": 443}
@@ -61,6 +63,8 @@ _LONGEST_ERROR_BYTES = 1280
 _QUOTED_BYTES = 128
 _EXTENSIONS_BYTES = 256
 
+_Rows: TypeAlias = "RepeatedCompositeFieldContainer[TracerouteHop]"
+
 _memory = Memory()
 _databases: dict[Path, Places] = {}
 
@@ -74,6 +78,7 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
         wanted = flow_labels.family(target.host, wanted, plan.flow_label)
     resolved = await context.resolve(target.host, plan.source.family(target.host, wanted))
     address = resolved.addresses[0]
+    version = address.version
     text = shown_address(address)
     detail: dict[str, Any] = {"address": text, "proto": plan.protocol.upper()}
     if plan.port:
@@ -82,12 +87,12 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
         if plan.flow_label:
             flow_labels.check(address, plan.flow_label)
         context.guard.check(address, plan.port or None)
-        plan.source.check(address.version)
+        plan.source.check(version)
         record = await _trace(address, plan)
         if not record.probes:
             raise nothing_sent(record.refused, "probe", str(address))
         found = sort(record.probes)
-        metrics = _summary(found, record, plan, address.version)
+        metrics = _summary(found, record, plan, version)
         names: dict[str, str] = {}
         if spec.reverse_names:
             names = await names_of((each for hop in found for each in hop.addresses), timeout_s=_NAMES_S)
@@ -97,7 +102,7 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
             if changed is not None:
                 metrics.path_changed = changed
             metrics.path_hash = way.hash
-        detail["hops"] = atlas.hops(found, address.version, names)
+        detail["hops"] = atlas.hops(found, version, names)
         if record.mtus:
             _tell_mtus(record.mtus, found, metrics, detail)
         if context.databases is not None:
@@ -225,32 +230,33 @@ def _summary(found: list[Hop], record: TraceRecord, plan: TracePlan, version: in
         if probe.answer is not None:
             answered += 1
             kernel = kernel and probe.answer.kernel
-    result = TracerouteResult(
-        reached=False,
-        probes_sent=len(record.probes),
-        probes_answered=answered,
-        bytes_sent=record.bytes_sent,
-        bytes_received=record.bytes_received,
-    )
+    result = TracerouteResult()
+    result.reached = False
+    result.probes_sent = len(record.probes)
+    result.probes_answered = answered
+    result.bytes_sent = record.bytes_sent
+    result.bytes_received = record.bytes_received
     if not found:
         return result
+    judged = not record.overflows
+    rows = result.hops
     silent = limited = labelled = widest = 0
     for hop in found:
-        labels = _labels(hop, version)
-        _add(result, hop, labels, judged=not record.overflows)
         if not hop.answers:
             silent += 1
+            _add_silent(rows, hop, judged=judged)
+            continue
+        if _add(rows, hop, version, judged=judged):
+            labelled += 1
         if hop.rate_limited:
             limited += 1
-        if labels:
-            labelled += 1
         if len(hop.addresses) > widest:
             widest = len(hop.addresses)
     final = destination(found)
     result.kernel_timestamps = kernel
     result.responding_hops = len(found) - silent
     result.silent_hops = silent
-    if not record.overflows:
+    if judged:
         result.rate_limited_hops = limited
     result.widest_hop = widest
     result.mpls_hops = labelled
@@ -261,53 +267,51 @@ def _summary(found: list[Hop], record: TraceRecord, plan: TracePlan, version: in
         result.rtt_avg_ms, result.rtt_min_ms, result.rtt_max_ms, ipdv = _times(final)
         if ipdv is not None:
             result.ipdv_avg_ms = ipdv
-        if final.loss_pct is not None and not record.overflows:
+        if final.loss_pct is not None and judged:
             result.loss_pct = final.loss_pct
     return result
 
 
-def _add(result: TracerouteResult, hop: Hop, labels: list[dict[str, int]], *, judged: bool) -> None:
-    """Add a hop's row; `judged` unless its silence may be this host's own doing."""
-    sent = len(hop.probes)
-    loss_pct = hop.loss_pct if judged else None
-    rate_limited = hop.rate_limited if judged else None
+def _add_silent(rows: _Rows, hop: Hop, *, judged: bool) -> None:
+    """Add the row of a hop without an answer; `judged` unless its silence may be this host's own doing."""
+    rows.add(
+        hop=_NUMBERS[hop.ttl],
+        probes_sent=len(hop.probes),
+        probes_answered=0,
+        unanswered_pct=100.0,
+        # What is None stays unset.
+        loss_pct=hop.loss_pct if judged else None,
+        rate_limited=hop.rate_limited if judged else None,
+        addresses=0,
+    )
+
+
+def _add(rows: _Rows, hop: Hop, version: int, *, judged: bool) -> bool:
+    """Add the row of a hop that answered, `judged` as above; says whether a label stack came with its last answer."""
     answers = hop.answers
-    # What is None stays unset.
-    if not answers:
-        result.hops.add(
-            hop=_NUMBERS[hop.ttl],
-            probes_sent=sent,
-            probes_answered=0,
-            unanswered_pct=100.0,
-            loss_pct=loss_pct,
-            rate_limited=rate_limited,
-            addresses=0,
-        )
-        return
     last = answers[-1]
-    average, least, most, ipdv = _times(hop)
-    row = result.hops.add()
+    row = rows.add()
     row.CopyFrom(
         _row(
             hop.ttl,
-            sent,
+            len(hop.probes),
             len(answers),
             len(hop.addresses),
-            loss_pct,
-            rate_limited,
+            hop.loss_pct if judged else None,
+            hop.rate_limited if judged else None,
             last.ttl,
             last.quoted_ttl,
             last.quoted_tos,
         )
     )
-    row.rtt_avg_ms = average
-    row.rtt_min_ms = least
-    row.rtt_max_ms = most
+    row.rtt_avg_ms, row.rtt_min_ms, row.rtt_max_ms, ipdv = _times(hop)
     if ipdv is not None:
         row.ipdv_avg_ms = ipdv
+    labels = _labels(last, version) if last.message is not None else None
     if labels:
         row.mpls_labels = len(labels)
         row.mpls_label = labels[0]["label"]
+    return bool(labels)
 
 
 @lru_cache(maxsize=4096)
@@ -348,11 +352,9 @@ def _times(hop: Hop) -> tuple[float, float, float, float | None]:
     return math.fsum(rtts) / len(rtts), min(rtts), max(rtts), hop.ipdv_ms()
 
 
-def _labels(hop: Hop, version: int) -> list[dict[str, int]]:
-    """Return the label stack that came with a hop's last answer."""
-    if not hop.answers or hop.answers[-1].message is None:
-        return []
-    told = atlas.extension(hop.answers[-1], version) or {"obj": []}
+def _labels(answer: Answer, version: int) -> list[dict[str, int]]:
+    """Return the label stack that came with an answer."""
+    told = atlas.extension(answer, version) or {"obj": []}
     return next((each["mpls"] for each in told["obj"] if "mpls" in each), [])
 
 

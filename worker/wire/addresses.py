@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import ipaddress
 import os
 import socket
@@ -21,10 +22,16 @@ def family_of(address: IPAddress) -> socket.AddressFamily:
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 
+@functools.lru_cache(maxsize=50_000)
+def shown_packed(address: bytes) -> str:
+    """Return an address of 4 or 16 bytes as text."""
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+
+
 def shown_address(address: IPAddress) -> str:
     """Return an address as text, a good deal faster than `str` where there is no scope."""
-    if address.version == 4:
-        return socket.inet_ntop(socket.AF_INET, address.packed)
+    if isinstance(address, ipaddress.IPv4Address):
+        return shown_packed(address.packed)
     return str(address)
 
 

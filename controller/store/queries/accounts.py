@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
@@ -174,7 +173,9 @@ def of_test(
     is always looked at.
     """
     destination = func.coalesce(Destination.name, "")
-    rows = session.execute(
+    names = (Worker.name, destination, Job.worker_id, Job.id)
+    # Of thousands no more are read than can be looked at, in the order in which they are left out.
+    read = session.execute(
         select(
             Job.id,
             Job.worker_id,
@@ -183,6 +184,8 @@ def of_test(
             destination.label("destination_name"),
             Job.retired_at,
             OverdueJob.due_at,
+            func.row_number().over(order_by=names).label("place"),
+            func.count().over().label("known"),
         )
         .join(Worker, Worker.id == Job.worker_id)
         .join(Test, Test.id == Job.test_id)
@@ -194,17 +197,16 @@ def of_test(
             or_(~Job.one_shot, runs_once()),
             Worker.data_deleted_at.is_(None),
         )
-        .order_by(Worker.name, destination, Job.worker_id, Job.id)
+        .order_by(Job.retired_at.is_not(None), *names)
+        .limit(most_lines)
     ).all()
-    known = len(rows)
+    known = read[0].known if read else 0
     if most_runs is not None:
-        due = count_due(session, Lines(test_id=test_id, kind=kind), start=start, end=end)
-        so_far = accumulate(due.get(row.id, 0) for row in sorted(rows, key=_retired))
-        fitting = max(1, sum(total <= most_runs for total in so_far))
-        most_lines = fitting if most_lines is None else min(most_lines, fitting)
-    if most_lines is not None and known > most_lines:
-        kept = {row.id for row in sorted(rows, key=_retired)[:most_lines]}
-        rows = [row for row in rows if row.id in kept]
+        lines = Lines(test_id=test_id, kind=kind, jobs=tuple(row.id for row in read))
+        due = count_due(session, lines, start=start, end=end)
+        so_far = accumulate(due.get(row.id, 0) for row in read)
+        read = read[: max(1, sum(total <= most_runs for total in so_far))]
+    rows = sorted(read, key=lambda row: row.place)
     found = read_accounts(session, kind, [row.id for row in rows], start=start, end=end)
     accounts = found.by_job
     items = tuple(
@@ -253,7 +255,3 @@ def _received(
             )
         )
     return found
-
-
-def _retired(row: Any) -> bool:
-    return row.retired_at is not None

@@ -85,8 +85,10 @@ def chart_lines(
 ) -> list[ChartLine]:
     """Return lines of one test over [start, end): runs when `bucket` is None, at most the newest `most` of each; else buckets."""
     if bucket is None:
+        # Made once of a kind, not for each line: to make them costs more than to read the runs.
+        columns = {kind: _columns(kind, metrics) for kind in {line.kind for line in plans}}
         return [
-            _runs(session, line, plan, metrics, start=start, end=end, most=most)
+            _runs(session, line, plan, metrics, columns[line.kind], start=start, end=end, most=most)
             for line, plan in plans.items()
         ]
     found: dict[Line, LineBuckets] = {}
@@ -134,26 +136,28 @@ def _of_kind(plans: Iterable[Line], kind: str) -> list[Line]:
     return [line for line in plans if line.kind == kind]
 
 
+def _columns(kind: str, metrics: Sequence[str]) -> list[ColumnElement[Any]]:
+    """Return what is read of a run: job, version, instant, how it ended, and what it measured."""
+    table = results.table(kind)
+    values = (figures.as_number(table.c[results.metric_column(kind, name).name]) for name in metrics)
+    ended = (_is(table.c.status, status) for status in _BAD)
+    return [table.c.job_id, table.c.job_version, table.c.scheduled_at, *ended, *values]
+
+
 def _runs(
     session: Session,
     line: Line,
     plan: Plan,
     metrics: Sequence[str],
+    columns: Sequence[ColumnElement[Any]],
     *,
     start: dt.datetime,
     end: dt.datetime,
     most: int,
 ) -> ChartLine:
     table = results.table(line.kind)
-    values = [figures.as_number(table.c[results.metric_column(line.kind, name).name]) for name in metrics]
     query = (
-        select(
-            table.c.job_id,
-            table.c.job_version,
-            table.c.scheduled_at,
-            *(_is(table.c.status, status) for status in _BAD),
-            *values,
-        )
+        select(*columns)
         .where(*within(table, line.job_ids, start, end))
         .order_by(table.c.scheduled_at.desc())
         .limit(most)

@@ -60,6 +60,7 @@ _DUE = """
                 AND (CAST(:kind AS text) IS NULL OR j.kind = CAST(:kind AS text))
                 AND (CAST(:worker AS uuid) IS NULL OR j.worker_id = CAST(:worker AS uuid))
                 AND (CAST(:destination AS bigint) IS NULL OR j.destination_id = CAST(:destination AS bigint))
+                AND (CAST(:jobs AS bigint[]) IS NULL OR j.id = ANY(CAST(:jobs AS bigint[])))
                 AND b.until > b.begin AND (NOT o.once OR (
                     v.anchor_us >= extract(epoch FROM b.begin) * 1000000 AND v.anchor_us < extract(epoch FROM b.until) * 1000000
                 ))
@@ -76,12 +77,13 @@ _OF_JOBS, _OF_ALL = text(_DUE.format(job="j.id")), text(_DUE.format(job="CAST(NU
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    """The jobs of a test of which runs are counted: all, or those of a worker, of a destination, or of both."""
+    """The jobs of a test of which runs are counted: all, or those of a worker, of a destination, or of both, or these alone."""
 
     test_id: int
     kind: str
     worker: uuid.UUID | None = None
     destination: int | None = None
+    jobs: tuple[int, ...] | None = None
 
 
 def count_due(session: Session, lines: Lines, *, start: dt.datetime, end: dt.datetime) -> dict[int, int]:
@@ -133,7 +135,7 @@ def refuse_too_many(
 def _parts(
     session: Session, statement: TextClause, lines: Lines | None, start: dt.datetime, end: dt.datetime
 ) -> Iterator[tuple[int, float]]:
-    values: dict[str, Any] = dict.fromkeys(("test", "kind", "worker", "destination"))
+    values: dict[str, Any] = dict.fromkeys(("test", "kind", "worker", "destination", "jobs"))
     if lines is not None:
         worker = None if lines.worker is None else str(lines.worker)
         values = {
@@ -141,6 +143,7 @@ def _parts(
             "kind": lines.kind,
             "worker": worker,
             "destination": lines.destination,
+            "jobs": None if lines.jobs is None else list(lines.jobs),
         }
     values |= {"start": start, "end": end, "step": _MINUTE if end - start <= _SHORT else _HOUR}
     for row in session.execute(statement, values):

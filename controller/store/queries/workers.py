@@ -136,6 +136,19 @@ class WorkerRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerChoice:
+    """A worker as a test can choose it."""
+
+    id: uuid.UUID
+    name: str
+    site: str
+    labels: Mapping[str, str]
+    groups: tuple[str, ...]
+    #: Whether the kind cannot be run there, as far as it has said what can.
+    unavailable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReleaseRecord:
     """A release that a worker had."""
 
@@ -176,6 +189,35 @@ def find(
     return ordered(session, query, asked_order(ORDERS, sort), limit=limit, cursor=cursor, make=to_record)
 
 
+def choices(session: Session, kind: str, *, limit: int) -> tuple[WorkerChoice, ...]:
+    """Return the first workers by name, as a test of a kind can choose them."""
+    available = func.coalesce(Worker.kinds[kind]["available"].as_string() == "true", False)
+    query = (
+        select(
+            Worker.id,
+            Worker.name,
+            Worker.site,
+            Worker.labels,
+            Worker.groups,
+            (Worker.kinds != {}) & ~available,
+        )
+        .where(Worker.deleted_at.is_(None))
+        .order_by(*ORDERS["name"].keys)
+        .limit(limit)
+    )
+    return tuple(
+        WorkerChoice(
+            id=worker_id,
+            name=name,
+            site=site,
+            labels=labels,
+            groups=tuple(groups),
+            unavailable=unavailable,
+        )
+        for worker_id, name, site, labels, groups, unavailable in session.execute(query)
+    )
+
+
 def releases_of(session: Session, worker_id: uuid.UUID) -> tuple[ReleaseRecord, ...]:
     """Return the releases that a worker had, the newest first."""
     query = (
@@ -186,17 +228,16 @@ def releases_of(session: Session, worker_id: uuid.UUID) -> tuple[ReleaseRecord, 
 
 def is_connected() -> ColumnElement[bool]:
     """Return the condition that a worker has a session with a gateway that is alive."""
-    alive = (
-        select(Process.id)
-        .where(
-            Process.id == Worker.gateway_id,
-            Process.stopped_at.is_(None),
-            Process.heartbeat_at > func.clock_timestamp() - FRESH,
-        )
-        .correlate(Worker)
-        .exists()
+    # Gathered once in a statement: looked up for each of thousands of workers, it would take most of its time.
+    alive = select(Process.id).where(
+        Process.stopped_at.is_(None), Process.heartbeat_at > func.clock_timestamp() - FRESH
     )
-    return and_(Worker.deleted_at.is_(None), Worker.revoked_at.is_(None), alive)
+    return and_(
+        Worker.deleted_at.is_(None),
+        Worker.revoked_at.is_(None),
+        Worker.gateway_id.is_not(None),
+        Worker.gateway_id == func.any(func.array(alive.correlate(None).scalar_subquery())),
+    )
 
 
 def is_drained() -> ColumnElement[bool]:

@@ -21,7 +21,7 @@ def drawn(slots: Slots, count: int) -> list[int]:
         assert slots.assign(one)
         found.append(one.slot)
         assert slots.probes[one.slot] is one
-        slots.give_back(one)
+        slots.give_back([one])
     return found
 
 
@@ -49,8 +49,8 @@ def test_there_is_none_while_all_are_in_use() -> None:
     late = probe()
     assert not slots.assign(late)
     slot = probes[7].slot
-    slots.give_back(probes[7])
-    slots.give_back(probes[7])
+    slots.give_back(probes[7:8])
+    slots.give_back(probes[7:8])
     assert slots.assign(late)
     assert late.slot == slot
     assert not slots.assign(probe())

@@ -165,7 +165,7 @@ async def test_errors_for_others_keep_no_packet_from_being_sent(reluctant: Any) 
 async def test_errors_for_others_keep_no_probe_from_being_sent(reluctant: Any) -> None:
     """Of a trace."""
     channel = _bare(
-        DatagramChannel, _sock=reluctant, version=4, _ident=7, _header=20, _take=lambda *_values: None, _numbered=[None],
+        DatagramChannel, _sock=reluctant, version=4, _ident=7, _header=20, _take=lambda *_values: None, _numbered={},
         _next_number=0,
     )  # fmt: skip
     template = SimpleNamespace(length=28, write=lambda *_values: None)

@@ -21,7 +21,6 @@ _LONGEST_PROBE = 1_520
 _LONGEST_CONTROL = 40
 #: Probes that go out with one call.
 BATCH = 64
-_NUMBERS = 65_536
 #: The kernel has no room for the moment.
 BUSY = {errno.ENOBUFS, errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOMEM}
 
@@ -50,8 +49,8 @@ class RawChannel:
         self._address_bytes = 16 if version == 4 else 28
         #: Lengths of payload and control data that each row of the outgoing table is described with.
         self._lengths = [(0, 0)] * BATCH
-        #: Probes by the number of their transmit stamp, modulo the length of the list.
-        self._numbered: list[Probe | None] = [None] * _NUMBERS
+        #: Probes by the number of their transmit stamp, modulo 65,536, until it is read.
+        self._numbered: dict[int, Probe] = {}
         self._next_number = 0
         self._unstamped = 0
         self._stamped = stamps.enable(self._sender)
@@ -157,11 +156,11 @@ class RawChannel:
             except OSError:  # nothing there
                 return
             for number, wall_ns in decoding.transmit_stamps(table, count):
-                probe = numbered[number & 0xFFFF]
+                probe = numbered.get(number & 0xFFFF)
                 # A stamp from before the probe is one of an earlier count.
                 if probe is not None and probe.sent is not None and wall_ns >= probe.sent.wall_ns:
                     probe.transmitted_ns = wall_ns
-                    numbered[number & 0xFFFF] = None
+                    del numbered[number & 0xFFFF]
             self._unstamped -= count
 
     def _listen(self, sock: socket.socket, decode: Callable[[Table, int], Iterator[Seen]]) -> None:

@@ -34,7 +34,6 @@ _REPLY = {4: 0, 6: 129}
 _PROTOCOL = {4: 1, 6: 58}
 _MSG_ERRQUEUE = 0x2000
 _INT = struct.Struct("=i")
-_NUMBERS = 65_536
 #: So often a probe is handed to the kernel while errors come for others.
 _ATTEMPTS = 16
 
@@ -62,7 +61,7 @@ class DatagramChannel:
             self._sock.close()
             raise
         self._header = 20 if version == 4 else 40
-        self._numbered: list[Probe | None] = [None] * _NUMBERS
+        self._numbered: dict[int, Probe] = {}
         self._next_number = 0
         readiness.add_reader(self._loop, self._sock, self._receive)
 
@@ -175,10 +174,10 @@ class DatagramChannel:
                 break
             entry = stamps.parse_queued(data, ancillary)
             if isinstance(entry, stamps.TransmitStamp):
-                probe = self._numbered[entry.key & 0xFFFF]
+                probe = self._numbered.get(entry.key & 0xFFFF)
                 if probe is not None and probe.sent is not None and entry.wall_ns >= probe.sent.wall_ns:
                     probe.transmitted_ns = entry.wall_ns
-                    self._numbered[entry.key & 0xFFFF] = None
+                    del self._numbered[entry.key & 0xFFFF]
             elif entry is not None and entry.origin in (2, 3):
                 count += 1
                 errors.extend(self._error(entry, address[0] if address else ""))

@@ -17,7 +17,7 @@ from collections.abc import Hashable, Iterator
 
 from worker.probing import IPAddress
 from worker.wire import stamps
-from worker.wire.addresses import SocketAddress, socket_address
+from worker.wire.addresses import shown_packed, socket_address
 from worker.wire.batches import packed_address
 from worker.wire.trace import sockets
 from worker.wire.trace.channel import BATCH, RawChannel
@@ -43,9 +43,8 @@ _TICK_S = 0.005
 _STAMP_WARM_UP_S = 0.002
 #: Seconds for which the count of packets that this host dropped is taken for the present one.
 _COUNT_S = 0.1
-#: Plans and addresses whose packets and texts are kept.
+#: Plans whose packets are kept.
 _MOST_PLANS = 1_024
-_MOST_TEXTS = 50_000
 _UNREACHABLE = {4: 3, 6: 1}
 _TOO_BIG_6 = 2
 _SOCKADDR_IN = packed_address(("0.0.0.0", 0))[:4]  # noqa: S104  the first bytes of every address
@@ -71,7 +70,6 @@ class Engine:
         self._shapes: dict[tuple[Hashable, ...], Shape] = {}
         #: Those of the flows of a plan, at the size that it asks for.
         self._planned: dict[tuple[TracePlan, RawChannel | DatagramChannel], list[Shape]] = {}
-        self._texts: dict[bytes, str] = {}
         #: Instants of looks with their numbers, and the course that each number stands for as long as it wants the look:
         #: courses that are over are not held until then.
         self._wakes: list[tuple[float, int]] = []
@@ -119,10 +117,8 @@ class Engine:
     def _release(self, course: Course) -> None:
         """Have nothing wait for the answers of a run any more."""
         self._waking.pop(course.look, None)
-        for probe in course.probes:
-            self._slots.give_back(probe)
-        for probe in course.withdrawn:
-            self._slots.give_back(probe)
+        self._slots.give_back(course.probes)
+        self._slots.give_back(course.withdrawn)
 
     def _overflows(self, channel: RawChannel | DatagramChannel) -> int:
         """Return what the channel has counted, as it was a moment ago at most."""
@@ -173,14 +169,12 @@ class Engine:
             self._timer.cancel()
 
     def _course(self, address: IPAddress, plan: TracePlan, channel: RawChannel | DatagramChannel) -> Course:
-        version = address.version
+        version = channel.version
         destination = address.packed
         source = plan.source
         control = source.control(version)
         try:
-            there: SocketAddress = (
-                (self._text(4, destination), 0) if version == 4 else socket_address(address, 0)
-            )
+            there = (shown_packed(destination), 0) if version == 4 else socket_address(address, 0)
             if version == 6 or plan.protocol != "icmp":
                 addresses = sockets.source_towards(version, there, source) + destination
             elif source.address is not None:
@@ -329,7 +323,7 @@ class Engine:
         admitted = []
         for probe in probes:
             if probe.course.done.done():
-                self._slots.give_back(probe)
+                self._slots.give_back([probe])
                 continue
             # With one already, the kernel had no room the first time.
             if not probe.slot and not self._slots.assign(probe):
@@ -340,7 +334,7 @@ class Engine:
 
     def _refuse(self, probe: Probe, number: int) -> None:
         """Tell a course that the kernel refused a probe."""
-        self._slots.give_back(probe)
+        self._slots.give_back([probe])
         course = probe.course
         # What a firewall of this host refuses says nothing about the next probe; no route there says all.
         if number != errno.EPERM and not course.probes:
@@ -352,15 +346,14 @@ class Engine:
     def _take(self, version: int, seen: Iterator[Seen], received: stamps.Instant) -> None:
         """Give what was received to the probes that it is about."""
         unreachable = _UNREACHABLE[version]
-        slots = self._slots.probes
-        texts = self._texts
+        waiting = self._slots.probes
         now_s = received.monotonic_ns / 1e9
         new = tuple.__new__
         for (
             slot, protocol, head, origin, destination, source, kind, code, reply, size, ttl, quoted_ttl, quoted_tos,
             quoted_length, stamped_ns, message,
         ) in seen:  # fmt: skip
-            probe = slots[slot]
+            probe = waiting.get(slot)
             if probe is None or probe.answer is not None or probe.sent is None:
                 continue
             course = probe.course
@@ -375,27 +368,15 @@ class Engine:
                 continue
             rtt_ns, kernel = stamps.elapsed(probe.sent, probe.transmitted_ns, received, stamped_ns)
             final = reply or (kind == unreachable and source == destination)
-            text = texts.get(source) or self._text(version, source)
             no_way = not final and (kind == unreachable or (kind == _TOO_BIG_6 and version == 6))
             answer = new(
                 Answer,
                 (
-                    text, final, kind, code, rtt_ns, kernel, size, ttl, quoted_ttl, quoted_tos, quoted_length, message, no_way,
+                    shown_packed(source), final, kind, code, rtt_ns, kernel, size, ttl, quoted_ttl, quoted_tos,
+                    quoted_length, message, no_way,
                 ),
             )  # fmt: skip
             course.answered(probe, answer, now_s=now_s)
-
-    def _text(self, version: int, address: bytes) -> str:
-        """Return an address as text."""
-        texts = self._texts
-        text = texts.get(address)
-        if text is None:
-            if len(texts) > _MOST_TEXTS:
-                texts.clear()
-            text = texts[address] = socket.inet_ntop(
-                socket.AF_INET if version == 4 else socket.AF_INET6, address
-            )
-        return text
 
 
 _engines: dict[asyncio.AbstractEventLoop, Engine] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Hashable
 
 #: Paths that are remembered; those that were seen first are forgotten.
@@ -49,19 +50,26 @@ class Memory:
     """The last path of each trace that this worker process has run."""
 
     def __init__(self) -> None:
-        self._paths: dict[Hashable, Path] = {}
+        self._paths: OrderedDict[Hashable, Path] = OrderedDict()
 
     def changed(self, key: Hashable, path: Path) -> bool | None:
         """Return whether the path differs from the last one under a key, None without one; remember this one."""
-        last = self._paths.pop(key, None)
-        alike = last is not None and path.is_as(last)
-        changed = None if last is None else not alike and path.contradicts(last)
-        if last is not None and not changed and not alike:
+        last = self._paths.get(key)
+        if last is None:
+            self._paths[key] = path
+            if len(self._paths) > _MOST_PATHS:
+                self._paths.popitem(last=False)
+            return None
+        self._paths.move_to_end(key)
+        if path.is_as(last):
+            # The last one stays: Python's garbage collector looks at what is new and lives on.
+            last.distance = path.distance
+            return False
+        changed = path.contradicts(last)
+        if not changed:
             # A hop that was silent this time is still known from before.
             path = Path(
                 hops=dict(sorted({**last.hops, **path.hops}.items())), distance=path.distance or last.distance
             )
         self._paths[key] = path
-        if len(self._paths) > _MOST_PATHS:
-            del self._paths[next(iter(self._paths))]
         return changed

@@ -4,49 +4,56 @@ from __future__ import annotations
 
 import os
 import struct
+from array import array
 
 from worker.wire.trace.plan import Probe
 
-_COUNT = 65_536
-_ALL = tuple(range(1, _COUNT))
-#: Random numbers of 16 bits, so many at a time.
-_DRAWS = struct.Struct("=256H")
+_ALL = array("H", range(1, 65_536))
+#: Slots that are drawn at a time, each by a random number of 16 bits.
+_DRAWS = 256
+_NUMBERS = struct.Struct(f"={_DRAWS}H")
 
 
 class Slots:
     """Probes by their slots, 1 to 65,535."""
 
     def __init__(self) -> None:
-        #: The probe that waits for what comes for a slot; None for nobody, as in the first, which is no slot.
-        self.probes: list[Probe | None] = [None] * _COUNT
+        #: The probe that waits for what comes for a slot, where there is one.
+        self.probes: dict[int, Probe] = {}
         #: Those to draw from; and those that were given back since, so that what comes late for one meets nobody.
-        self._fresh = list(_ALL)
-        self._used: list[int] = []
-        self._draws: list[int] = []
+        self._fresh = _ALL[:]
+        self._used = array("H")
+        #: Those that have been drawn, the next one last.
+        self._drawn: list[int] = []
 
     def assign(self, probe: Probe) -> bool:
         """Give a probe a slot that nobody else has; False when all are in use."""
-        fresh = self._fresh
-        if not fresh:
-            fresh = self._fresh = self._used
-            self._used = []
-            if not fresh:
-                return False
-        draws = self._draws
-        if not draws:
-            draws.extend(_DRAWS.unpack(os.urandom(_DRAWS.size)))
-        at = draws.pop() * len(fresh) >> 16
-        slot = fresh[at]
-        fresh[at] = fresh[-1]
-        fresh.pop()
+        drawn = self._drawn
+        if not (drawn or self._draw()):
+            return False
+        slot = probe.slot = drawn.pop()
         self.probes[slot] = probe
-        probe.slot = slot
         return True
 
-    def give_back(self, probe: Probe) -> None:
-        """Have a probe wait for nothing any more; again does nothing."""
-        slot = probe.slot
-        if slot:
-            self.probes[slot] = None
-            self._used.append(slot)
-            probe.slot = 0
+    def give_back(self, probes: list[Probe]) -> None:
+        """Have probes wait for nothing any more; again does nothing."""
+        waiting, used = self.probes, self._used
+        for probe in probes:
+            slot = probe.slot
+            if slot:
+                del waiting[slot]
+                used.append(slot)
+                probe.slot = 0
+
+    def _draw(self) -> bool:
+        """Draw some slots, in the order of chance; False when there are none."""
+        if not self._fresh:
+            self._fresh, self._used = self._used, self._fresh
+        fresh, drawn = self._fresh, self._drawn
+        count = min(len(fresh), _DRAWS)
+        for chance in _NUMBERS.unpack(os.urandom(_NUMBERS.size))[:count]:
+            at = chance * len(fresh) >> 16
+            drawn.append(fresh[at])
+            fresh[at] = fresh[-1]
+            fresh.pop()
+        return bool(drawn)

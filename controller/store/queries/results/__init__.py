@@ -4,7 +4,7 @@ Names of kinds and metrics are looked up in the contract before they come near S
 missing.
 """
 
-from controller.store.queries.results.drawn import drawn_lines
+from controller.store.queries.results.drawn import DrawnLines, drawn_lines
 from controller.store.queries.results.gaps import (
     Plan,
     Run,
@@ -36,6 +36,7 @@ from controller.store.queries.results.series import (
 __all__ = [
     "MAX_POINTS",
     "Counts",
+    "DrawnLines",
     "Line",
     "LineResult",
     "Plan",

@@ -8,13 +8,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select, true
+from sqlalchemy import Connection, Uuid, and_, cast, func, select, true
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from controller.store import results
 from controller.store.entities import Destination, Job, Worker
 from controller.store.health import is_clock_off
 from controller.store.queries.results.series import within
+from controller.store.queries.versions import numbers
 from streamswarm import crontab
 from streamswarm.outcomes import failure_reason_name, failure_source_name, status_name
 
@@ -105,11 +107,12 @@ def lines(
     *,
     test_ids: Collection[int] | None = None,
     worker_id: uuid.UUID | None = None,
+    pairs: Collection[tuple[uuid.UUID, int | None]] | None = None,
     retired: bool = False,
 ) -> tuple[Line, ...]:
     """Return lines by test, worker and destination name: of these tests, of one worker, or all.
 
-    Lines that are no longer planned come only when `retired` is set.
+    `pairs` leaves those of so many workers and destinations. Lines that are no longer planned come only when `retired` is set.
     """
     statement = (
         select(
@@ -134,6 +137,15 @@ def lines(
         statement = statement.where(Job.test_id.in_(test_ids))
     if worker_id is not None:
         statement = statement.where(Job.worker_id == worker_id)
+    if pairs is not None:
+        workers = cast([worker for worker, _ in pairs], ARRAY(Uuid))
+        asked = func.unnest(workers, numbers([destination or 0 for _, destination in pairs]))
+        pair = asked.table_valued("worker_id", "destination_id").render_derived("pair")
+        of_pair = and_(
+            pair.c.worker_id == Job.worker_id,
+            pair.c.destination_id == func.coalesce(Job.destination_id, 0),
+        )
+        statement = statement.join(pair, of_pair)
     groups: dict[tuple[int, uuid.UUID, int | None], list[Any]] = {}
     for row in connection.execute(statement):
         groups.setdefault((row.test_id, row.worker_id, row.destination_id), []).append(row)
