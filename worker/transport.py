@@ -114,12 +114,16 @@ class GrpcStream:
         return message
 
     async def close(self) -> None:
+        if self._call is None:
+            return
         with contextlib.suppress(Exception):  # it is over one way or the other
             if not self._call.done():
                 await asyncio.wait_for(self._call.done_writing(), _FAREWELL_S)
                 await asyncio.wait_for(self._call.code(), _FAREWELL_S)
         self._call.cancel()
         await self._channel.close()
+        # The connection lives for as long as the call does, and what failed may know this stream until Python's collector comes.
+        self._call = None
 
     async def _ended(self) -> StreamEndedError:
         code = await self._call.code()

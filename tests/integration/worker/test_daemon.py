@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import itertools
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 
 from streamswarm.v1 import gateway_pb2, probe_pb2
@@ -168,6 +170,33 @@ async def test_superseded_and_draining_lead_to_a_new_session(
         drained = loop.time()
         await until(lambda: gateway.sessions == 1)
         assert loop.time() - drained >= 1.4
+
+
+async def test_a_session_that_is_over_leaves_no_connection(
+    gateway: Any, run_worker: Any, make_job: Any, until: Any
+) -> None:
+    """Nor does it wait for Python's collector: the gateway would keep what a session costs for minutes, for each worker."""
+
+    def connections() -> int:
+        return sum(
+            each.status == psutil.CONN_ESTABLISHED and each.raddr.port == gateway.port
+            for each in psutil.Process().net_connections("tcp")
+            if each.raddr
+        )
+
+    gateway.jobs = [make_job()]
+    gateway.credit_results = 1
+    async with run_worker():
+        await until(lambda: len(gateway.stored) > 3)
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(2, 5):
+                gateway.send_all(gateway_pb2.GatewayMessage(goodbye=gateway_pb2.Goodbye()))
+                await until(lambda: len(gateway.hellos) == number and gateway.sessions == 1)  # noqa: B023
+            await until(lambda: connections() == 1)
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED])
