@@ -22,7 +22,7 @@ from controller.store import results
 from controller.store.engine import make_engine
 from controller.store.rollups import rolling
 from controller.store.rollups.rolling import Rolled
-from controller.store.upkeep import believed, purging, retention, rewriting, standstills
+from controller.store.upkeep import believed, due_days, purging, retention, rewriting, standstills
 from controller.store.upkeep.retention import Removed, Retention
 
 _log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def rewrite_days(settings: Settings, stopping: threading.Event) -> int:
     count, ends = 0, time.monotonic() + _ROUND_S
     with patient_engine(settings, stopping) as engine:
         with engine.connect() as connection:
-            due = rewriting.due(connection)
+            due = due_days.due(connection)
         for day in due:
             if stopping.is_set() or time.monotonic() > ends:
                 break

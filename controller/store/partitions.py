@@ -20,7 +20,7 @@ from streamswarm.v1 import probe_pb2
 DAYS_BACK = 3
 #: Longest wait for the lock on a parent table; a waiting attachment makes others wait behind it.
 LOCK_TIMEOUT_S = 3
-_PARTITION = re.compile(r"((new|old|late)_)?result_\w+_\d{4}_\d{2}_\d{2}\Z|rollup_\w+_\d{4}_\d{2}\Z")
+_PARTITION = re.compile(r"((new|late)_)?result_\w+_\d{4}_\d{2}_\d{2}\Z|rollup_\w+_\d{4}_\d{2}\Z")
 _LOCK = 7_377_230_145_220_652
 
 

@@ -81,27 +81,35 @@ def expire(engine: Engine, kind: str, retention: Retention, *, now: dt.datetime)
 
 def remove(engine: Engine, table: str, name: str) -> bool:
     """Detach a partition, if it still is attached, and drop it; False when somebody held it for too long."""
+    try:
+        _detach(engine, table, name)
+        with engine.begin() as connection:
+            connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_MS}"))
+            if table in results.all_table_names():
+                # At once with the partition: nobody would look any more for what stands beside one that is gone.
+                rewriting.forget(connection, rewriting.Day(table=table, day=partitions.day_of(name)))
+            connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
+    except OperationalError as error:
+        if not rewriting.is_lock_timeout(error):
+            raise
+        _log.info("%s is in use and stays for now: %s", name, reason(error))
+        return False
+    return True
+
+
+def _detach(engine: Engine, table: str, name: str) -> None:
+    """Detach a partition beside everything that goes on, also one that a round left half detached."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        pending = _pending(connection, name)
+        if pending is None:
+            return
         connection.execute(text(f"SET lock_timeout = {LOCK_MS}"))
         try:
-            pending = _pending(connection, name)
-            if pending is not None:
-                # Beside everything that goes on; a round that was cut short in the middle left it half detached.
-                how = "FINALIZE" if pending else "CONCURRENTLY"
-                connection.execute(text(f"ALTER TABLE {table} DETACH PARTITION {name} {how}"))
-            connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
-        except OperationalError as error:
-            if not rewriting.is_lock_timeout(error):
-                raise
-            _log.info("%s is in use and stays for now: %s", name, reason(error))
-            return False
+            how = "FINALIZE" if pending else "CONCURRENTLY"
+            connection.execute(text(f"ALTER TABLE {table} DETACH PARTITION {name} {how}"))
         finally:
             if not connection.invalidated:
                 connection.execute(text("RESET lock_timeout"))
-    if table in results.all_table_names():
-        with engine.begin() as connection:
-            rewriting.forget(connection, rewriting.Day(table=table, day=partitions.day_of(name)))
-    return True
 
 
 def _gone_before(

@@ -1,19 +1,20 @@
 """Rewrites a day of a result table that is over in the order of its key, so that a job's runs lie side by side.
 
 Results arrive in the order of time, and a chart of one job would read a page for every run. Rewriting copies a
-partition, ordered, into a new table whose columns begin with those that are always read, gives it the key and a check that spares the attachment its scan, and swaps the
-two in one short transaction. A result that comes meanwhile goes into the partition as always, where it can be read
-and cannot come twice, and a trigger copies it into a table beside it, which is merged before the swap. Making the
-trigger waits for writers that are under way, so every row is in the copy, in the table beside it, or in both.
+partition, ordered, into a new table whose columns begin with those that are always read, gives it the key and a check
+that spares the attachment its scan, and puts it into the partition's place in one short transaction. A result that
+comes meanwhile goes into the partition as always, where it can be read and cannot come twice, and a trigger copies it
+into a table beside it, which is merged before the swap. Making the trigger waits for writers that are under way, so
+every row is in the copy, in the table beside it, or in both.
 
     result_ping_2026_11_20        the partition: the old one until the swap, then the new
-    late_result_ping_2026_11_20   what has come since the copy began
+    late_result_ping_2026_11_20   what has come since the copy began; goes with the swap
     new_result_ping_2026_11_20    the copy
-    old_result_ping_2026_11_20    what was swapped out; nothing reads it any more
 
-It may be cut short at any instant: each transaction leaves the partition whole. Attempts are numbered; one that was
-overtaken, by another keeper or by a removal of rows, cannot swap any more. The next attempt begins anew; only when all that
-was missing are the locks of the swap, it goes on with the copy, unless somebody has removed rows or changed columns meanwhile.
+It may be cut short at any instant: each transaction leaves the partition whole, and behind the swap nothing is left to
+do. Attempts are numbered; one that was overtaken, by another keeper or by a removal of rows, cannot swap any more. The
+next attempt begins anew; only when all that was missing are the locks of the swap, it goes on with the copy, unless
+somebody has removed rows or changed columns meanwhile.
 """
 
 from __future__ import annotations
@@ -34,10 +35,6 @@ from streamswarm.v1 import probe_pb2
 
 _log = logging.getLogger(__name__)
 
-#: So long after its end a day is left alone: spools of a short outage are empty by then.
-REST = dt.timedelta(hours=6)
-#: Growth of a rewritten day, a share of its size and bytes on top, from which it is rewritten again.
-_GROWN, _GROWN_BYTES = 0.1, 1 << 20
 #: Longest wait for the locks of a swap; everything on the table waits behind it.
 SWAP_LOCK_MS = 200
 _SWAP_TRIES = 60
@@ -81,11 +78,6 @@ class Day:
         return f"late_{self.name}"
 
     @property
-    def old(self) -> str:
-        """Name of what was swapped out."""
-        return f"old_{self.name}"
-
-    @property
     def key(self) -> str:
         """The columns of the key."""
         return ", ".join(column.name for column in results.described(self.table).primary_key)
@@ -105,29 +97,10 @@ class Rewritten:
     rows: int
     #: Seconds that copying took; the partition was in full use meanwhile.
     copy_s: float
-    #: Milliseconds for which the table was locked.
+    #: Milliseconds from the lock on the table to the answer; the old day's files go after the lock and before the answer.
     swap_ms: float
     #: How often the swap had to be tried.
     tries: int
-
-
-def due(connection: Connection) -> list[Day]:
-    """Return the days that are over and not in order: never rewritten, or much has come since; the newest first."""
-    rows = connection.execute(
-        text(
-            "SELECT p.relname AS parent, c.relname AS name FROM pg_inherits i "
-            "JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent "
-            "LEFT JOIN rewritten_partitions r ON r.name = c.relname "
-            "WHERE p.relname = ANY(:tables) AND NOT i.inhdetachpending AND pg_relation_size(c.oid) > 0 "
-            "AND (r.rewritten_at IS NULL OR "
-            "     pg_relation_size(c.oid) > r.size_bytes * (1 + CAST(:share AS float8)) + :bytes) "
-            "AND to_date(right(c.relname, 10), 'YYYY_MM_DD') + 1 + CAST(:rest AS interval) "
-            "    <= now() AT TIME ZONE 'UTC' "
-            "ORDER BY right(c.relname, 10) DESC, c.relname"
-        ),
-        {"tables": list(results.all_table_names()), "share": _GROWN, "bytes": _GROWN_BYTES, "rest": REST},
-    ).all()
-    return [Day(table=row.parent, day=partitions.day_of(row.name)) for row in rows]
 
 
 def rewrite(engine: Engine, day: Day, *, told: Told = lambda _step: None) -> Rewritten:
@@ -156,7 +129,6 @@ def rewrite(engine: Engine, day: Day, *, told: Told = lambda _step: None) -> Rew
             _keep(engine, day, attempt)
         raise
     told("swapped")
-    _finish(engine, day)
     return Rewritten(day=day, rows=rows, copy_s=copy_s, swap_ms=swap_ms, tries=tries)
 
 
@@ -175,9 +147,9 @@ def overtake(connection: Connection, day: Day) -> None:
 
 
 def forget(connection: Connection, day: Day) -> None:
-    """Remove what an attempt has left beside a partition that is no longer there."""
+    """Remove what an attempt has left beside a partition, in the transaction that drops it."""
     connection.execute(text("DELETE FROM rewritten_partitions WHERE name = :name"), {"name": day.name})
-    connection.execute(text(f"DROP TABLE IF EXISTS {day.new}, {day.late}, {day.old}"))
+    connection.execute(text(f"DROP TABLE IF EXISTS {day.new}, {day.late}"))
 
 
 def _resume(engine: Engine, day: Day) -> int | None:
@@ -251,7 +223,7 @@ def clear(connection: Connection, day: Day) -> None:
     ).scalar_one()
     if left:
         connection.execute(text(f"DROP TRIGGER keep_late ON {day.name}"))
-    connection.execute(text(f"DROP TABLE IF EXISTS {day.new}, {day.late}, {day.old}"))
+    connection.execute(text(f"DROP TABLE IF EXISTS {day.new}, {day.late}"))
 
 
 def _copy(engine: Engine, day: Day, attempt: int) -> None:
@@ -273,7 +245,6 @@ def _copy(engine: Engine, day: Day, attempt: int) -> None:
         )
         connection.execute(text(f"ALTER TABLE {day.new} ADD PRIMARY KEY {day.key_clause}"))
         if partitions.has_status(day.table):
-            # Without a name of its own: the last copy's may still have it.
             connection.execute(text(f"CREATE INDEX ON {day.new} {partitions.bad_runs()}"))
         connection.execute(
             text(
@@ -359,16 +330,21 @@ def _swap(engine: Engine, day: Day, attempt: int) -> tuple[int, float]:
     with engine.begin() as connection:
         # How many rows there are is counted before anybody has to wait; what comes until the swap is added.
         rows = int(connection.execute(text(f"SELECT count(*) FROM {day.new}")).scalar_one())  # noqa: S608
+        renames = _renames(connection, day)
         connection.execute(text(f"SET LOCAL lock_timeout = {SWAP_LOCK_MS}"))
         _fence(connection, day, attempt)
         connection.execute(text(f"LOCK TABLE ONLY {day.table} IN ACCESS EXCLUSIVE MODE"))
         started = time.monotonic()
         connection.execute(text(f"ALTER TABLE {day.table} DETACH PARTITION {day.name}"))
         rows += _merge(connection, day)[1]
-        connection.execute(text(f"ALTER TABLE {day.name} RENAME TO {day.old}"))
-        connection.execute(text(f"ALTER TABLE {day.new} RENAME TO {day.name}"))
-        connection.execute(text(partitions.attachment(day.table, day.day)))
-        connection.execute(text(f"ALTER TABLE {day.name} DROP CONSTRAINT {_CHECK}"))
+        for statement in (
+            f"DROP TABLE {day.name}, {day.late}",  # their files go after the locks
+            f"ALTER TABLE {day.new} RENAME TO {day.name}",
+            *renames,
+            partitions.attachment(day.table, day.day),
+            f"ALTER TABLE {day.name} DROP CONSTRAINT {_CHECK}",
+        ):
+            connection.execute(text(statement))
         connection.execute(
             text(
                 "UPDATE rewritten_partitions SET rewritten_at = now(), row_count = :rows, "
@@ -379,22 +355,18 @@ def _swap(engine: Engine, day: Day, attempt: int) -> tuple[int, float]:
     return rows, (time.monotonic() - started) * 1000
 
 
-def _finish(engine: Engine, day: Day) -> None:
-    """Remove what was swapped out, and give key and index their usual names again."""
-    with engine.begin() as connection:
-        connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_MS}"))
-        connection.execute(text(f"DROP TABLE IF EXISTS {day.late}, {day.old}"))
-        indexes = connection.execute(
-            text(
-                "SELECT c.relname, i.indisprimary FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
-                "WHERE i.indrelid = to_regclass(:name)"
-            ),
-            {"name": day.name},
-        ).all()
-        for name, is_key in indexes:
-            usual = f"{day.name}_{'pkey' if is_key else 'bad'}"
-            if name != usual:
-                connection.execute(text(f'ALTER INDEX "{name}" RENAME TO {usual}'))
+def _renames(connection: Connection, day: Day) -> list[str]:
+    """Return the SQL that gives key and index of the copy their usual names; it has no others before it is attached."""
+    indexes = connection.execute(
+        text(
+            "SELECT c.relname, i.indisprimary FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+            "WHERE i.indrelid = to_regclass(:new)"
+        ),
+        {"new": day.new},
+    )
+    return [
+        f'ALTER INDEX "{name}" RENAME TO {day.name}_{"pkey" if is_key else "bad"}' for name, is_key in indexes
+    ]
 
 
 def _fence(connection: Connection, day: Day, attempt: int | None) -> int:

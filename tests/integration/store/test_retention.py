@@ -7,7 +7,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import OperationalError
 
 from controller.settings import Settings
 from controller.store import partitions
@@ -191,6 +192,47 @@ def test_what_an_attempt_to_rewrite_has_left_goes_along(filled: Engine) -> None:
     with pytest.raises(rewriting.OvertakenError):
         rewriting.rewrite(filled, day, told=remove)
     assert [name for name in days(filled) if "2026_03_27" in name] == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE IF EXISTS result_ping_2026_03_27",
+        "DELETE FROM rewritten_partitions",
+        "DROP TABLE IF EXISTS new_",
+    ],
+)
+def test_a_connection_that_breaks_while_a_day_goes_leaves_nothing_for_ever(
+    filled: Engine, other: Engine, statement: str
+) -> None:
+    """Before a statement: the next round removes the rest, a copy that was begun as well, and the day can be made anew."""
+    rolling.roll_up(filled, "ping")
+    day = Day(table="result_ping", day=FIRST)
+    broken: list[str] = []
+
+    def end(step: str) -> None:
+        if step == "vacuumed":
+            raise KeyboardInterrupt
+
+    def break_before(conn: Connection, _cursor: object, sql: str, *_more: object) -> None:
+        if statement in sql and not broken:
+            broken.append(sql)
+            pid = conn.connection.dbapi_connection.info.backend_pid  # type: ignore[union-attr]
+            with other.begin() as killer:
+                killer.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+
+    with pytest.raises(KeyboardInterrupt):
+        rewriting.rewrite(filled, day, told=end)
+    event.listen(filled, "before_cursor_execute", break_before)
+    with pytest.raises(OperationalError, match="closed the connection"):
+        expire(filled, "ping", RETENTION, now=NOW)
+    event.remove(filled, "before_cursor_execute", break_before)
+    expire(filled, "ping", RETENTION, now=NOW)
+    assert [name for name in days(filled) if "2026_03_27" in name] == []
+    with filled.begin() as connection:
+        partitions.ensure_partitions(connection, "ping", [FIRST])
+        insert(connection, FIRST)
+    assert rewriting.rewrite(filled, day).rows == 1
 
 
 def test_results_keep_coming_while_days_go(filled: Engine, other: Engine) -> None:

@@ -19,7 +19,7 @@ from controller.store import partitions, results, schema
 from controller.store.engine import make_engine
 from controller.store.queries.figures import buckets
 from controller.store.rollups import Source
-from controller.store.upkeep import rewriting
+from controller.store.upkeep import due_days, rewriting
 from controller.store.upkeep.rewriting import Day, OvertakenError, rewrite
 
 DAY = Day(table="result_ping", day=dt.date(2026, 3, 29))
@@ -65,6 +65,15 @@ def beside(engine: Engine) -> list[str]:
                 )
             ).scalars()
         )
+
+
+def indexes(engine: Engine) -> set[str]:
+    """Return the names of the day's indexes."""
+    with engine.connect() as connection:
+        found = connection.execute(
+            text("SELECT indexname FROM pg_indexes WHERE tablename = :name"), {"name": DAY.name}
+        )
+        return set(found.scalars())
 
 
 @pytest.fixture
@@ -328,6 +337,57 @@ def test_an_attempt_that_was_overtaken_does_not_swap(filled: Engine, other: Engi
     assert beside(filled) == []
 
 
+def test_a_keeper_that_sleeps_behind_its_swap_is_in_nobodys_way(filled: Engine, other: Engine) -> None:
+    """Its successor begins meanwhile: late rows of the day are taken after it has woken up."""
+    before = set(stored(filled))
+
+    def begin_another(step: str) -> None:
+        if step == "swapped":
+            cut_short(other, "begun")
+
+    rewrite(filled, DAY, told=begin_another)
+    with other.begin() as connection:
+        insert(connection, 1, 1)
+    assert set(stored(other)) == before | {(1, 1)}
+    with other.connect() as connection:
+        assert due_days.due(connection) == [DAY]
+    rewrite(other, DAY)
+    assert stored(other) == sorted(before | {(1, 1)})
+
+
+def test_nothing_is_left_to_do_behind_the_swap(filled: Engine) -> None:
+    """A keeper that ends there leaves no tables, and no names by which the day is known no more."""
+    cut_short(filled, "swapped")
+    assert beside(filled) == []
+    assert indexes(filled) == {f"{DAY.name}_pkey", f"{DAY.name}_bad"}
+
+
+def test_an_index_of_somebody_else_stays_by_its_name(filled: Engine) -> None:
+    """The table has one more, made by hand: a day is rewritten all the same, again and again, and keeps it."""
+    with filled.begin() as connection:
+        connection.execute(text("CREATE INDEX by_version ON result_ping (job_version)"))
+    before = indexes(filled)
+    assert len(before) == 3
+    for _ in range(2):
+        rewrite(filled, DAY)
+        assert indexes(filled) == before
+        assert beside(filled) == []
+
+
+def test_an_attempt_is_ended_though_the_day_is_empty_by_now(filled: Engine, other: Engine) -> None:
+    """A copy that was begun holds what was removed since: the day is due until the copy is gone."""
+    cut_short(filled, "copied")
+    with other.begin() as connection:
+        rewriting.overtake(connection, DAY)
+        connection.execute(text(f"TRUNCATE {DAY.name}"))
+    with other.connect() as connection:
+        assert due_days.due(connection) == [DAY]
+    assert rewrite(other, DAY).rows == 0
+    assert beside(other) == []
+    with other.connect() as connection:
+        assert due_days.due(connection) == []
+
+
 def test_rows_removed_meanwhile_do_not_come_back(filled: Engine, other: Engine) -> None:
     """Whoever removes rows of a day makes the attempt under way invalid in the same transaction."""
 
@@ -380,12 +440,12 @@ def test_what_is_due(filled: Engine) -> None:
             {"now": now},
         )
     with filled.connect() as connection:
-        assert rewriting.due(connection) == [DAY]
+        assert due_days.due(connection) == [DAY]
     rewrite(filled, DAY)
     with filled.begin() as connection:
-        assert rewriting.due(connection) == []
+        assert due_days.due(connection) == []
         insert(connection, 1, 1)
-        assert rewriting.due(connection) == []
+        assert due_days.due(connection) == []
         connection.execute(
             text(
                 "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
@@ -394,7 +454,7 @@ def test_what_is_due(filled: Engine) -> None:
             ),
             {"at": START},
         )
-        assert rewriting.due(connection) == [DAY]
+        assert due_days.due(connection) == [DAY]
     assert set(results.all_table_names()) >= {DAY.table}
 
 
@@ -518,4 +578,31 @@ def test_an_upgrade_that_builds_the_keys_anew_makes_kept_copies_of_no_use(empty_
     assert rewrite(engine, DAY).rows == 9
     assert stored(engine) == [(9 - number, number) for number in reversed(range(9))]
     assert beside(engine) == []
+    engine.dispose()
+
+
+def test_an_upgrade_removes_what_keepers_have_left_behind_their_swaps(empty_postgres_url: str) -> None:
+    """Tables beside a day without an attempt, or beside none; an attempt that was begun keeps its own."""
+    settings = Settings(database_url=empty_postgres_url)
+    engine = make_engine(settings, application="test")
+    begun = Day(table="result_dns", day=DAY.day)
+    gone = Day(table="result_tcp", day=DAY.day)
+    with engine.begin() as connection:
+        command.upgrade(schema._config(connection), "0037")
+        for kind in ("ping", "dns"):
+            partitions.ensure_partitions(connection, kind, [DAY.day])
+        for name in (f"old_{DAY.name}", DAY.late, begun.new, begun.late, gone.new, gone.late):
+            connection.execute(text(f"CREATE TABLE {name} (job_id bigint)"))
+        connection.execute(
+            text(
+                f"CREATE TRIGGER keep_late AFTER INSERT ON {begun.name} "
+                "FOR EACH ROW EXECUTE FUNCTION keep_late_row()"
+            )
+        )
+        for day in (DAY, begun, gone):
+            rewriting.overtake(connection, day)
+        command.upgrade(schema._config(connection), "0038")
+        numbered = set(connection.execute(text("SELECT name FROM rewritten_partitions")).scalars())
+    assert beside(engine) == ["keep_late", begun.late, begun.new]
+    assert numbered == {DAY.name, begun.name}
     engine.dispose()
