@@ -22,12 +22,12 @@ from worker.facts import boot_id
 from worker.greeting import greeting
 from worker.identity import Identity, IdentityStore
 from worker.jobs import JobStore
+from worker.local import Local
 from worker.policy import Policy
 from worker.resolving import system_resolver
 from worker.responders.marks import respond
 from worker.runner import Runner
 from worker.scheduler import Scheduler
-from worker.session import Local
 from worker.spool import Limits, Spool
 from worker.transport import Dial, dial
 from worker.uplink import Backoff, Renewal, Uplink
@@ -77,6 +77,7 @@ class Daemon:
         self._connected = False
         self._scheduling = False
         self._renew_now = asyncio.Event()
+        self._hurry = asyncio.Event()
 
     def renew(self) -> None:
         """Renew the certificate now instead of at half of its life; at once when connected, else as soon as that is so."""
@@ -209,6 +210,7 @@ class Daemon:
 
     async def _deliver_last(self, connection: asyncio.Future[None]) -> None:
         """Give the session a moment to deliver what the last runs have left."""
+        self._hurry.set()
         for _ in range(int(_LAST_DELIVERY_S / 0.05)):
             if not self._spool.first_unacked_seq or connection.done() or not self._connected:
                 return
@@ -250,6 +252,7 @@ class Daemon:
             start_renewal=renewal.start,
             finish_renewal=renewal.finish,
             renew_now=self._renew_now,
+            hurry=self._hurry,
         )
 
     def _hello(self) -> gateway_pb2.Hello:

@@ -21,8 +21,8 @@ from worker.errors import IdentityError, WorkerError
 from worker.facts import boot_id
 from worker.greeting import greeting
 from worker.identity import Identity, IdentityStore
+from worker.local import Local
 from worker.policy import Policy
-from worker.session import Local
 from worker.spool import Spool
 from worker.transport import Dial, dial
 from worker.uplink import Renewal, Uplink

@@ -11,15 +11,12 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from streamswarm.targets import shown
 from streamswarm.v1 import gateway_pb2
-from worker.clock import Clock, ControllerTime
 from worker.concurrency import first_of, within
 from worker.ending import End, OverError, SessionEnd, told_by
+from worker.local import Local
 from worker.spool import ImpossibleAckError
 from worker.spool.records import OVERHEAD, Record
 from worker.transport import Stream, StreamEndedError
@@ -51,55 +48,6 @@ _RENEWAL_ANSWER_S = 30.0
 _RENEW_AGAIN_SHARE = 0.02
 _ASKED_AGAIN_S = 5.0
 _LEAST_RENEW_WAIT_S = 1.0
-
-
-class ResultQueue(Protocol):
-    """What a session needs of the spool."""
-
-    @property
-    def spool_id(self) -> str: ...
-    @property
-    def next_seq(self) -> int: ...
-    @property
-    def first_unacked_seq(self) -> int: ...
-    @property
-    def records(self) -> int: ...
-    @property
-    def size_bytes(self) -> int: ...
-    @property
-    def alarm(self) -> str: ...
-    async def read(self, after_seq: int, *, limit: int, max_bytes: int) -> list[Record]: ...
-    async def wait_beyond(self, seq: int) -> None: ...
-    def sent(self, seq: int) -> None: ...
-    def acknowledge(self, seq: int) -> None: ...
-    async def become_another(self, reason: str) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Local:
-    """What a session needs of the worker around it."""
-
-    spool: ResultQueue
-    clock: Clock
-    time: ControllerTime
-    #: Returns Hello without spool and clock, which the session fills in.
-    hello: Callable[[], gateway_pb2.Hello]
-    #: Called after Welcome.
-    welcomed: Callable[[gateway_pb2.Welcome], Awaitable[None]]
-    #: Takes over a set of jobs.
-    take_jobs: Callable[[gateway_pb2.JobSet], Awaitable[None]]
-    #: Returns the revision of the jobs in force, the number of runs under way, and what is wrong with the host's access
-    #: to the network.
-    state: Callable[[], tuple[int, int, str]]
-    #: When to renew the certificate and when it ends, in the controller's time.
-    renew_at_us: int
-    not_after_us: int
-    #: Returns a certificate request for a new key.
-    start_renewal: Callable[[], bytes]
-    #: Takes over the answer; False when it is of no use.
-    finish_renewal: Callable[[gateway_pb2.RenewReply], Awaitable[bool]]
-    #: Set while somebody wants the certificate renewed before its time.
-    renew_now: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Session:
@@ -140,9 +88,10 @@ class Session:
             await first_of(self._receive(), self._deliver(), self._tell_alive(), self._renew(), self._watch())
             return self._ended(End.RETRY, "the session ended by itself")
         except StreamEndedError as error:
-            return self._ended(End.REFUSED if error.refused else End.RETRY, str(error))
+            end = End.REFUSED if error.refused else End.RETRY
+            return self._ended(end, str(error), spread_s=self._heartbeat_s * RETURN_SHARE)
         except OverError as error:
-            return self._ended(error.end, str(error), error.wait_s)
+            return self._ended(error.end, str(error), wait_s=error.wait_s)
         except ImpossibleAckError as error:
             await self._spool.become_another(str(error))
             return self._ended(End.RETRY, str(error))
@@ -151,13 +100,13 @@ class Session:
         finally:
             await self._stream.close()
 
-    def _ended(self, end: End, reason: str, wait_s: float = 0.0) -> SessionEnd:
+    def _ended(self, end: End, reason: str, *, wait_s: float = 0.0, spread_s: float = 0.0) -> SessionEnd:
         return SessionEnd(
             end=end,
             reason=reason,
             welcomed=self._welcomed,
             wait_s=wait_s,
-            spread_s=self._heartbeat_s * RETURN_SHARE if self._welcomed and not wait_s else 0.0,
+            spread_s=spread_s if self._welcomed else 0.0,
         )
 
     # -- greeting ----------------------------------------------------------------------------------------------
@@ -216,10 +165,10 @@ class Session:
             now_us = self._clock.steady_us()
             silent_us = self._heard_us + int((self._heartbeat_s * _SILENT_HEARTBEATS + _LINGER_S) * 1e6)
             if now_us >= silent_us:
-                raise OverError(End.RETRY, "the gateway has been silent for three heartbeats")
+                raise StreamEndedError("the gateway has been silent for three heartbeats")
             stuck_us = min(self._sending, default=now_us) + int(_LONGEST_SEND_S * 1e6)
             if now_us >= stuck_us:
-                raise OverError(End.RETRY, f"the gateway took nothing for {_LONGEST_SEND_S:g} s")
+                raise StreamEndedError(f"the gateway took nothing for {_LONGEST_SEND_S:g} s")
             await self._clock.sleep((min(silent_us, stuck_us) - now_us) / 1e6)
 
     # -- what comes down ---------------------------------------------------------------------------------------
@@ -251,6 +200,7 @@ class Session:
         if ack.spool_id != self._spool_id:
             log.warning("an acknowledgement for another spool is left aside: %s", shown(ack.spool_id))
             return
+        self._check_spool()
         self._spool.acknowledge(ack.acked_seq)
         self._acked = max(self._acked, ack.acked_seq)
         while self._unacked and self._unacked[0][0] <= ack.acked_seq:
@@ -267,28 +217,26 @@ class Session:
     # -- results -----------------------------------------------------------------------------------------------
 
     async def _deliver(self) -> None:
-        # What has waited for the session goes out at once.
-        sent = begun_at = self._acked
+        sent = self._acked
         while True:
-            await self._spool.wait_beyond(sent)
-            if self._spool.spool_id != self._spool_id:
-                raise OverError(End.RETRY, "the spool has become another one; its results are announced anew")
+            # What has waited for the session, or for the messages before, goes out at once.
+            all_sent = self._spool.next_seq - 1 <= sent
+            await self._spool.wait_beyond(sent, self._spool_id)
             if self._spool.next_seq - sent - 1 < _BATCH_RESULTS:
                 await self._clock.sleep(_LINGER_S)
-            if sent > begun_at:
+            if all_sent:
                 await self._gather(sent)
             results, size = await self._room()
             records = await self._spool.read(
                 sent, limit=min(_BATCH_RESULTS, results), max_bytes=min(_BATCH_BYTES, size)
             )
-            if self._spool.spool_id != self._spool_id:
-                continue
-            if not records:
-                sent = max(sent, self._spool.next_seq - 1)  # all that was there has turned out to be damaged
-                continue
             # A single result may be larger than the credit that is left.
             while self._unacked and self._unacked_bytes + _size(records) > self._credit_bytes:
                 await self._next_ack()
+            self._check_spool()
+            if not records:
+                sent = max(sent, self._spool.next_seq - 1)  # all that was there has turned out to be damaged
+                continue
             await self._send_batch(records)
             sent = records[-1].seq
 
@@ -297,8 +245,16 @@ class Session:
         busy_s = (self._busy_until_us - self._clock.steady_us()) / 1e6
         if busy_s > 0:
             with contextlib.suppress(asyncio.TimeoutError):
-                full = self._spool.wait_beyond(sent + _BATCH_RESULTS - 1)
-                await within(self._clock, min(_GATHER_S, busy_s), full)
+                full = self._spool.wait_beyond(sent + _BATCH_RESULTS - 1, self._spool_id)
+                await within(self._clock, min(_GATHER_S, busy_s), first_of(full, self._hurry()))
+
+    async def _hurry(self) -> None:
+        await self._local.hurry.wait()
+
+    def _check_spool(self) -> None:
+        """End the session when the spool was replaced: its numbers begin anew, and are told by another Hello."""
+        if self._spool.spool_id != self._spool_id:
+            raise OverError(End.RETRY, "the spool has become another one; its results are announced anew")
 
     async def _room(self) -> tuple[int, int]:
         """Wait for credit; returns how many results and bytes may be sent."""

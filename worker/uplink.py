@@ -15,7 +15,8 @@ from worker.clock import Clock
 from worker.ending import End, SessionEnd
 from worker.errors import WorkerError
 from worker.identity import Identity, make_identity, new_key, signing_request
-from worker.session import Local, Session
+from worker.local import Local
+from worker.session import Session
 from worker.transport import Dial
 
 log = logging.getLogger(__name__)

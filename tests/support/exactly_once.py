@@ -31,7 +31,8 @@ from controller.store.engine import libpq_url
 from streamswarm.v1 import gateway_pb2, probe_pb2
 from worker.clock import ControllerTime, SystemClock
 from worker.ending import SessionEnd
-from worker.session import Local, Session
+from worker.local import Local
+from worker.session import Session
 from worker.spool import Spool
 
 T = TypeVar("T")

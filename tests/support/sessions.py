@@ -7,7 +7,7 @@ from typing import Any
 
 from streamswarm.v1 import gateway_pb2, probe_pb2
 from worker.clock import ControllerTime
-from worker.session import Local
+from worker.local import Local
 from worker.spool import ImpossibleAckError
 from worker.spool.records import Record
 from worker.transport import StreamEndedError
@@ -84,9 +84,17 @@ class MemoryQueue:
             found.append(Record(seq, self.kept[seq]))
         return found
 
-    async def wait_beyond(self, seq: int) -> None:
-        while self.next_seq <= seq + 1:
+    async def wait_beyond(self, seq: int, spool_id: str) -> None:
+        while self.next_seq <= seq + 1 and self.spool_id == spool_id:
             await self._grown.wait()
+
+    def replace(self) -> None:
+        """Become a fresh spool, in which what was kept has new numbers."""
+        bodies = list(self.kept.values())
+        self.spool_id = "c" * 32
+        self.kept = dict(enumerate(bodies, 1))
+        self.next_seq, self.highest_sent = len(bodies) + 1, 0
+        self.add(0)
 
     def sent(self, seq: int) -> None:
         self.highest_sent = max(self.highest_sent, seq)

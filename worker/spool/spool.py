@@ -186,9 +186,8 @@ class Spool:
         self._note_damage()
         return records
 
-    async def wait_beyond(self, seq: int) -> None:
-        """Return when there is a record with a larger sequence number, or the spool has become another one."""
-        spool_id = self.spool_id
+    async def wait_beyond(self, seq: int, spool_id: str) -> None:
+        """Return when there is a record with a larger sequence number, or the spool is another than that one."""
         while self.next_seq <= seq + 1 and self.spool_id == spool_id:
             await self._grown.wait()
 
@@ -285,14 +284,12 @@ class Spool:
     async def _write_once(self) -> None:
         batch = self._pending[:_LARGEST_COMMIT]
         gaps = self._gaps.unsaved()
-        acked = self._acked
+        # In this order: an acknowledgement is one of the file that this number is about, or of the next.
+        replaced, acked = self._replaced, self._acked
         if batch or gaps or acked > self._deleted:
             seqs, removed = await self._in_thread(
-                lambda: self._commit(
-                    [entry for entry, _ in batch], gaps, acked if acked > self._deleted else 0
-                )
+                lambda: self._commit([entry for entry, _ in batch], gaps, acked, replaced)
             )
-            self._deleted = max(acked, self._deleted)
             self._records += len(seqs) - removed[0]
             self._bytes += sum(len(entry.body) + OVERHEAD for entry, _ in batch) - removed[1]
             self._gaps.saved(gaps)
@@ -308,10 +305,14 @@ class Spool:
             await self._settle_gaps()
 
     def _commit(
-        self, entries: list[Entry], gaps: list[Gap], delete_to: int
+        self, entries: list[Entry], gaps: list[Gap], acked: int, replaced: int
     ) -> tuple[list[int], tuple[int, int]]:
+        """Write entries and gaps, and delete what was acknowledged, unless another file has begun its own numbers meanwhile."""
+        delete_to = acked if acked > self._deleted and replaced == self._replaced else 0
         removed = self._file.size_to(delete_to) if delete_to else (0, 0)
-        return self._file.commit(entries, gaps, delete_to=delete_to), removed
+        seqs = self._file.commit(entries, gaps, delete_to=delete_to)
+        self._deleted = max(delete_to, self._deleted)
+        return seqs, removed
 
     def _gaps_can_settle(self) -> bool:
         return self._gaps.can_be_told and not self._is_full()

@@ -13,7 +13,7 @@ from streamswarm.v1 import gateway_pb2, probe_pb2
 from worker.clock import ControllerTime, SystemClock
 from worker.ending import SessionEnd
 from worker.identity import Identity
-from worker.session import Local
+from worker.local import Local
 from worker.spool.records import OVERHEAD, Record
 from worker.transport import dial
 from worker.uplink import Renewal, Uplink

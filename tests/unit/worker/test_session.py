@@ -13,6 +13,7 @@ from streamswarm.v1 import gateway_pb2
 from worker.clock import ControllerTime
 from worker.ending import End, SessionEnd
 from worker.session import Session
+from worker.spool.records import Record
 from worker.transport import StreamEndedError
 
 
@@ -27,10 +28,11 @@ class Bench:
         self.stream = MemoryStream()
         self.jobs: list[gateway_pb2.JobSet] = []
         self.time = time or ControllerTime(clock)
+        self.local = local_for(clock, queue, self.time, self.jobs)
         self.running: asyncio.Future[SessionEnd] = asyncio.ensure_future(
             Session(
                 self.stream,
-                local_for(clock, queue, self.time, self.jobs),
+                self.local,
                 busy_until_us=clock.steady_us() + round(busy_s * 1e6),
             ).run()
         )
@@ -153,6 +155,78 @@ async def test_a_full_message_waits_for_no_more_results(clock: Any) -> None:
     assert [len(batch.seqs) for batch in bench.stream.batches()] == [1, 500]
     bench.say(goodbye=gateway_pb2.Goodbye())
     await bench.end()
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "credit"),
+    [(450, 5_000, 1_000), (700, 10, 1_000), (6, 10, 1)],
+    ids=["bytes", "results", "credit"],
+)
+async def test_nothing_gathers_while_more_is_there_than_a_message_takes(
+    clock: Any, count: int, size: int, credit: int
+) -> None:
+    """However busy the gateway is: messages full by size, by number or by credit follow each other."""
+    queue = MemoryQueue(count, size=size)
+    bench = Bench(clock, queue, busy_s=60.0)
+    bench.welcome(credit_results=credit, credit_bytes=10**8)
+    for _ in range(20):
+        await clock.advance(0.1)
+        if queue.highest_sent:
+            bench.ack(queue.highest_sent)
+    assert queue.highest_sent == count
+    assert queue.kept == {}
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
+async def test_a_worker_that_ends_gathers_no_more(clock: Any) -> None:
+    """What the last runs have left is delivered in the moment that there is."""
+    queue = MemoryQueue(1)
+    bench = Bench(clock, queue, busy_s=60.0)
+    bench.welcome()
+    await clock.advance(0.2)
+    queue.add(2)
+    await clock.advance(1)
+    assert queue.highest_sent == 1
+    bench.local.hurry.set()
+    await clock.advance(0.2)
+    assert queue.highest_sent == 3
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
+@pytest.mark.parametrize("when", ["idle", "gathering", "reading", "acknowledged"])
+async def test_a_spool_that_is_replaced_ends_the_session(clock: Any, when: str) -> None:
+    """Numbers begin anew in it: they are announced by another session, and nobody waits for the old ones to be passed."""
+    queue = MemoryQueue(40)
+    bench = Bench(clock, queue, busy_s=60.0 if when == "gathering" else 0.0)
+    bench.welcome()
+    await clock.advance(0.2)
+    if when != "acknowledged":
+        bench.ack(40)
+        await clock.advance(0.1)
+    if when == "reading":
+        read = queue.read
+
+        async def damaged(after_seq: int, *, limit: int, max_bytes: int) -> list[Record]:
+            queue.replace()
+            queue.read = read
+            return []
+
+        queue.read = damaged
+    if when in ("gathering", "reading"):
+        queue.add(1)
+        await clock.advance(0.03)
+    if when != "reading":
+        old = queue.spool_id
+        queue.replace()
+        if when == "acknowledged":
+            bench.ack(40, spool_id=old)
+    end = await bench.end()
+    assert end.end is End.RETRY
+    assert "another one" in end.reason
+    assert queue.spool_id == "c" * 32
+    assert len(queue.kept) == (40 if when == "acknowledged" else 0 if when == "idle" else 1)
 
 
 async def test_after_welcome_only_what_is_not_acknowledged_is_sent(clock: Any) -> None:
@@ -289,6 +363,18 @@ async def test_who_loses_a_gateway_of_many_comes_back_later(clock: Any) -> None:
     bench = Bench(clock, MemoryQueue())
     bench.welcome(heartbeat_s=240)
     bench.say(goodbye=gateway_pb2.Goodbye(reconnect_after_ms=1_500))
+    assert (await bench.end()).spread_s == 0.0
+    # Nobody else has lost the gateway when a session ends for a reason of this worker's.
+    bench = Bench(clock, MemoryQueue(3))
+    bench.welcome(heartbeat_s=240)
+    await clock.advance(1)
+    bench.say(renewed=gateway_pb2.RenewReply(certificate_chain_pem=b"new"))
+    renewed = await bench.end()
+    assert (renewed.end, renewed.spread_s) == (End.RENEWED, 0.0)
+    bench = Bench(clock, MemoryQueue(3))
+    bench.welcome(heartbeat_s=240)
+    await clock.advance(1)
+    bench.queue.replace()
     assert (await bench.end()).spread_s == 0.0
     refused = Bench(clock, MemoryQueue())
     refused.stream.down.put_nowait(StreamEndedError("UNAVAILABLE"))

@@ -78,12 +78,12 @@ async def test_acknowledgements_of_what_was_never_sent_are_refused(open_spool: A
 async def test_waiting_ends_when_a_result_is_written(open_spool: Any) -> None:
     """And not before."""
     spool = await open_spool()
-    waiting = asyncio.ensure_future(spool.wait_beyond(0))
+    waiting = asyncio.ensure_future(spool.wait_beyond(0, spool.spool_id))
     await asyncio.sleep(0.05)
     assert not waiting.done()
     await spool.append(result_of(1))
     await asyncio.wait_for(waiting, 1)
-    await asyncio.wait_for(spool.wait_beyond(0), 1)
+    await asyncio.wait_for(spool.wait_beyond(0, spool.spool_id), 1)
 
 
 async def test_used_instants_and_small_values_survive(open_spool: Any) -> None:
@@ -160,7 +160,7 @@ async def test_what_is_missed_while_gaps_are_told_is_told_once(open_spool: Any, 
     spool._room._limits = Limits()
     told: list[tuple[int, str]] = []
     while sum(json.loads(detail or '{"missed_runs": 1}')["missed_runs"] for _, detail in told) < 3:
-        await spool.wait_beyond(len(told))
+        await spool.wait_beyond(len(told), spool.spool_id)
         records = await spool.read(0, limit=10, max_bytes=10**6)
         results = [probe_pb2.Result.FromString(record.body) for record in records]
         told = [(result.scheduled_at_us, result.detail_json) for result in results]

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import random
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from support.spools import instants_of, result_of
 
 from worker.errors import StorageError
+from worker.spool import damage
 from worker.spool.file import DamageError, SpoolFile
 from worker.spool.records import Entry
 from worker.used import Used
@@ -346,3 +348,35 @@ async def test_a_replaced_file_takes_results_again_without_a_new_one(
         assert "Read-only" in spool.refusal()
     await spool.recall("time")
     assert "Read-only" not in spool.refusal()
+
+
+async def test_what_was_acknowledged_of_a_damaged_file_deletes_nothing_of_the_fresh_one(
+    open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers begin anew: the same ones are results that were never sent."""
+    spool = await open_spool()
+    for number in range(1, 11):
+        await spool.append(result_of(number))
+    entered, leave = threading.Event(), threading.Event()
+    replace = damage.replace
+
+    def slowly(path: Path, reason: str) -> tuple[SpoolFile, str]:
+        entered.set()
+        leave.wait(10)
+        return replace(path, reason)
+
+    monkeypatch.setattr(damage, "replace", slowly)
+    replacing = asyncio.ensure_future(spool._recover("a page of the file is lost", spool._replaced))
+    await asyncio.to_thread(entered.wait, 10)
+    spool.sent(5)
+    spool.acknowledge(5)
+    await asyncio.sleep(0.5)  # deleting waits behind the replacement by now
+    leave.set()
+    await replacing
+    await spool.append(result_of(11))
+    assert await instants_of(spool) == list(range(1, 12))
+    assert (spool.records, spool.first_unacked_seq, spool.all_told) == (11, 1, False)
+    spool.sent(11)
+    spool.acknowledge(11)
+    await asyncio.sleep(0.5)
+    assert (spool.records, spool.all_told) == (0, True)
