@@ -15,6 +15,8 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from controller.store.engine import READ_COMMITTED
+
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 BlockingConnection = psycopg.Connection[tuple[Any, ...]]
 
@@ -27,12 +29,13 @@ _LIMITS = {
 }
 LONGEST_TRANSACTION_MS = 10_000
 _LIMIT_TRANSACTIONS = f"SET transaction_timeout = {LONGEST_TRANSACTION_MS}"  # PostgreSQL 17 and newer
+_OPTIONS = {"timezone": "UTC", "default_transaction_isolation": READ_COMMITTED, **_LIMITS}
 #: The name that PostgreSQL shows for every connection of a gateway.
 APPLICATION = "streamswarm-gateway"
 _PARAMETERS: dict[str, Any] = {
     "connect_timeout": 5,
     "application_name": APPLICATION,
-    "options": " ".join(("-c timezone=UTC", *(f"-c {name}={value}" for name, value in _LIMITS.items()))),
+    "options": " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items()),
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,

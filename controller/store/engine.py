@@ -19,6 +19,8 @@ from controller.store.embedded import EmbeddedPostgres
 
 #: Seconds that a pooled connection may have lain idle and is still used without being asked whether it works.
 _ASKED_AFTER_S = 10.0
+#: Isolation of every connection, as an option of libpq, where a backslash keeps a value with a space together.
+READ_COMMITTED = r"read\ committed"
 _DRIVERS = ("postgresql", "postgres", "postgresql+psycopg2", "postgresql+psycopg")
 
 
@@ -70,11 +72,13 @@ def make_engine(
 ) -> Engine:
     """Return a pooled engine; it connects at the first use.
 
-    `application` is the name that PostgreSQL shows for its connections. Time zone is UTC. Sessions that sit idle in
+    `application` is the name that PostgreSQL shows for its connections. Time zone is UTC; transactions read what is
+    committed, unless the code asks for another isolation, whatever is the database's default. Sessions that sit idle in
     a transaction are ended after a while, so that a paused process holds nobody up for longer.
     """
     options = {
         "timezone": "UTC",
+        "default_transaction_isolation": READ_COMMITTED,
         "statement_timeout": str(int(statement_timeout_s * 1000)),
         "lock_timeout": str(int(lock_timeout_s * 1000)),
         "idle_in_transaction_session_timeout": str(int(idle_in_transaction_s * 1000)),

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import Engine, text
 
+from controller.gateway.database import Database
 from controller.settings import Settings
 from controller.store import engine as module
-from controller.store.engine import make_engine
+from controller.store.engine import libpq_url, make_engine
 
 
 @pytest.fixture
@@ -42,6 +43,21 @@ def _pid(pooled: Engine) -> int:
 def _end(engine: Engine, pid: int) -> None:
     with engine.begin() as connection:
         assert connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid}).scalar_one()
+
+
+def test_no_default_of_the_server_changes_what_a_transaction_is(engine: Engine, settings: Settings) -> None:
+    """Neither of pooled connections nor of a gateway's: they are isolated as the code expects."""
+    with engine.begin() as connection:
+        name = connection.execute(text("SELECT current_database()")).scalar_one()
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'"))
+    fresh = make_engine(settings, application="test-fresh")
+    with fresh.connect() as connection:
+        assert connection.execute(text("SHOW transaction_isolation")).scalar_one() == "read committed"
+    fresh.dispose()
+    line = Database(libpq_url(settings)).line()
+    with line.connection() as blocking, blocking.transaction():
+        assert blocking.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
+    line.close()
 
 
 def test_a_connection_in_use_is_not_asked(pooled: Engine, asked: Callable[[], int]) -> None:
