@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from controller.errors import ConflictError
 from controller.logs import reason
 from controller.settings import Settings
 from controller.store import results
@@ -91,10 +92,10 @@ def rewrite_days(settings: Settings, stopping: threading.Event) -> int:
                 done = rewriting.rewrite(engine, day)
             except rewriting.OvertakenError as error:
                 _log.info("not rewritten: %s", error)
-            except DBAPIError as error:
+            except (DBAPIError, ConflictError) as error:
                 if stopping.is_set():
                     break
-                if _is_lost(error):
+                if isinstance(error, DBAPIError) and _is_lost(error):
                     raise
                 if isinstance(error, OperationalError) and rewriting.is_lock_timeout(error):
                     _log.warning("%s is not rewritten now: %s", day.name, reason(error))

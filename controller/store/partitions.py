@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, Engine, text
 
+from controller.errors import ConflictError
 from controller.store import results
 from streamswarm.v1 import probe_pb2
 
@@ -20,7 +21,7 @@ from streamswarm.v1 import probe_pb2
 DAYS_BACK = 3
 #: Longest wait for the lock on a parent table; a waiting attachment makes others wait behind it.
 LOCK_TIMEOUT_S = 3
-_PARTITION = re.compile(r"((new|late)_)?result_\w+_\d{4}_\d{2}_\d{2}\Z|rollup_\w+_\d{4}_\d{2}\Z")
+_PARTITION = re.compile(r"((new|late|old)_)?result_\w+_\d{4}_\d{2}_\d{2}\Z|rollup_\w+_\d{4}_\d{2}\Z")
 _LOCK = 7_377_230_145_220_652
 
 
@@ -37,6 +38,24 @@ def partition_name(table: str, day: dt.date) -> str:
 def day_of(name: str) -> dt.date:
     """Return the day of a partition of a result table."""
     return dt.datetime.strptime(name[-10:], "%Y_%m_%d").replace(tzinfo=dt.UTC).date()
+
+
+def refuse_views(connection: Connection, names: Iterable[str]) -> None:
+    """Raise ConflictError when views, materialised or not, stand on one of these tables, which cannot be dropped then."""
+    found = connection.execute(
+        text(
+            "SELECT DISTINCT r.ev_class::regclass || ' on ' || d.refobjid::regclass AS view FROM pg_depend d "
+            "JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass "
+            "WHERE d.refclassid = 'pg_class'::regclass AND r.ev_class <> d.refobjid "
+            "AND d.refobjid IN (SELECT to_regclass(name) FROM unnest(CAST(:names AS text[])) AS name) ORDER BY 1"
+        ),
+        {"names": list(names)},
+    )
+    if views := ", ".join(found.scalars()):
+        raise ConflictError(
+            f"views stand on single days: {views}",
+            mend="drop them, or make them on the table of all days: days are replaced and removed",
+        )
 
 
 def days_around(now: dt.datetime, *, ahead: int, back: int = DAYS_BACK) -> list[dt.date]:

@@ -20,7 +20,6 @@ somebody has removed rows or changed columns meanwhile.
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -32,8 +31,6 @@ from sqlalchemy.exc import OperationalError
 
 from controller.store import partitions, results
 from streamswarm.v1 import probe_pb2
-
-_log = logging.getLogger(__name__)
 
 #: Longest wait for the locks of a swap; everything on the table waits behind it.
 SWAP_LOCK_MS = 200
@@ -78,6 +75,11 @@ class Day:
         return f"late_{self.name}"
 
     @property
+    def old(self) -> str:
+        """Name of what a keeper of a former release swapped out and may have left."""
+        return f"old_{self.name}"
+
+    @property
     def key(self) -> str:
         """The columns of the key."""
         return ", ".join(column.name for column in results.described(self.table).primary_key)
@@ -106,8 +108,9 @@ class Rewritten:
 def rewrite(engine: Engine, day: Day, *, told: Told = lambda _step: None) -> Rewritten:
     """Rewrite one day; the engine's time-out must let it sort that day.
 
-    Raises OvertakenError, or sqlalchemy.exc.OperationalError when a lock was not had: the partition is whole then,
-    and another call goes on with the copy.
+    Raises OvertakenError, ConflictError when views stand on the day, before anything is copied, or
+    sqlalchemy.exc.OperationalError when a lock was not had: the partition is whole then, and another call goes on
+    with the copy.
     """
     started = time.monotonic()
     attempt = _resume(engine, day)
@@ -149,7 +152,7 @@ def overtake(connection: Connection, day: Day) -> None:
 def forget(connection: Connection, day: Day) -> None:
     """Remove what an attempt has left beside a partition, in the transaction that drops it."""
     connection.execute(text("DELETE FROM rewritten_partitions WHERE name = :name"), {"name": day.name})
-    connection.execute(text(f"DROP TABLE IF EXISTS {day.new}, {day.late}"))
+    connection.execute(text(f"DROP TABLE IF EXISTS {day.new}, {day.late}, {day.old}"))
 
 
 def _resume(engine: Engine, day: Day) -> int | None:
@@ -186,8 +189,11 @@ def _begin(engine: Engine, day: Day) -> int:
         connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_MS}"))
         overtake(connection, day)
         attempt = _fence(connection, day, None)
+        partitions.refuse_views(connection, (day.name, day.new, day.late, day.old))
         clear(connection, day)
-        connection.execute(text(f"CREATE TABLE {day.late} (LIKE {day.name})"))
+        # A vacuum would hold it against the swap, which drops it while everybody waits for the table.
+        never = "autovacuum_enabled = false, toast.autovacuum_enabled = false"
+        connection.execute(text(f"CREATE TABLE {day.late} (LIKE {day.name}) WITH ({never})"))
         connection.execute(
             text(
                 f"CREATE TRIGGER keep_late AFTER INSERT ON {day.name} "
@@ -223,7 +229,7 @@ def clear(connection: Connection, day: Day) -> None:
     ).scalar_one()
     if left:
         connection.execute(text(f"DROP TRIGGER keep_late ON {day.name}"))
-    connection.execute(text(f"DROP TABLE IF EXISTS {day.new}, {day.late}"))
+    connection.execute(text(f"DROP TABLE IF EXISTS {day.new}, {day.late}, {day.old}"))
 
 
 def _copy(engine: Engine, day: Day, attempt: int) -> None:

@@ -83,6 +83,18 @@ def test_a_day_that_fails_holds_up_no_other(
     assert upkeep.rewrite_days(settings, threading.Event()) == 1
 
 
+def test_a_day_with_a_view_holds_up_no_other(
+    engine: Engine, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The view is told with its day, and the day before it is rewritten."""
+    fill(engine, 2)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE VIEW mine AS SELECT * FROM result_ping_2026_03_30"))
+    assert upkeep.rewrite_days(settings, threading.Event()) == 1
+    assert "result_ping_2026_03_30 cannot be rewritten" in caplog.text
+    assert "mine on result_ping_2026_03_30" in caplog.text
+
+
 def test_a_kind_that_fails_holds_up_no_other(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

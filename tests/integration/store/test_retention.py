@@ -194,6 +194,15 @@ def test_what_an_attempt_to_rewrite_has_left_goes_along(filled: Engine) -> None:
     assert [name for name in days(filled) if "2026_03_27" in name] == []
 
 
+def test_what_a_keeper_of_a_former_release_left_beside_a_day_goes_with_it(filled: Engine) -> None:
+    """The old form of a day that was swapped, too."""
+    rolling.roll_up(filled, "ping")
+    with filled.begin() as connection:
+        connection.execute(text("CREATE TABLE old_result_ping_2026_03_27 (LIKE result_ping)"))
+    expire(filled, "ping", RETENTION, now=NOW)
+    assert [name for name in days(filled) if "2026_03_27" in name] == []
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from support.later_release import install_later_release
 from support.statements import heard
 
+from controller.errors import ConflictError
 from controller.settings import Settings
 from controller.store import partitions, results, schema
 from controller.store.engine import make_engine
@@ -249,6 +251,30 @@ def test_rows_that_pour_in_meanwhile_are_neither_lost_nor_doubled(filled: Engine
     assert len(swaps) == 8
 
 
+def test_a_row_that_comes_behind_the_count_is_kept_whatever_isolation_is_the_default(
+    filled: Engine, other: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has made another isolation the default of the database: the merge sees what the count did not."""
+    with other.begin() as connection:
+        database = connection.execute(text("SELECT current_database()")).scalar_one()
+        connection.execute(
+            text(f"ALTER DATABASE {database} SET default_transaction_isolation = 'repeatable read'")
+        )
+    renames = rewriting._renames
+
+    def come(connection: Connection, day: Day) -> list[str]:
+        with other.begin() as writer:
+            insert(writer, 1, 1)
+        return renames(connection, day)
+
+    monkeypatch.setattr(rewriting, "_renames", come)
+    before = set(stored(filled))
+    fresh = make_engine(settings, application="test-fresh")
+    assert rewrite(fresh, DAY).rows == len(before) + 1
+    fresh.dispose()
+    assert set(stored(other)) == before | {(1, 1)}
+
+
 def test_a_plain_swap_would_be_noticed(
     filled: Engine, other: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +386,49 @@ def test_nothing_is_left_to_do_behind_the_swap(filled: Engine) -> None:
     cut_short(filled, "swapped")
     assert beside(filled) == []
     assert indexes(filled) == {f"{DAY.name}_pkey", f"{DAY.name}_bad"}
+
+
+def test_what_a_keeper_of_a_former_release_left_behind_its_swap_goes(filled: Engine) -> None:
+    """It swapped after the upgrade, and ended before its last step."""
+    with filled.begin() as connection:
+        connection.execute(text(f"CREATE TABLE old_{DAY.name} (LIKE {DAY.name})"))
+    rewrite(filled, DAY)
+    assert beside(filled) == []
+
+
+def test_the_table_of_late_rows_is_never_vacuumed_by_itself(filled: Engine) -> None:
+    """That would hold it against the swap, which drops it while everybody waits for the table."""
+    cut_short(filled, "begun")
+    with filled.connect() as connection:
+        options = connection.execute(
+            text(
+                "SELECT c.reloptions, t.reloptions FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid "
+                "WHERE c.oid = to_regclass(:late)"
+            ),
+            {"late": DAY.late},
+        ).one()
+    assert [*options] == [["autovacuum_enabled=false"]] * 2
+
+
+@pytest.mark.parametrize("what", ["VIEW", "MATERIALIZED VIEW"])
+@pytest.mark.parametrize("name", [DAY.name, DAY.old])
+def test_a_view_on_a_day_is_told_before_anything_is_copied(filled: Engine, what: str, name: str) -> None:
+    """Made by hand, it would not let the day go: the error names it and says what to do; without it all is well."""
+    with filled.begin() as connection:
+        connection.execute(text(f"CREATE TABLE IF NOT EXISTS {name} (LIKE {DAY.name})"))
+        connection.execute(text(f"CREATE {what} mine AS SELECT count(*) FROM {name}"))
+    before = beside(filled)
+    steps: list[str] = []
+    with pytest.raises(ConflictError) as caught:
+        rewrite(filled, DAY, told=steps.append)
+    assert caught.value.message == f"views stand on single days: mine on {name}"
+    assert "drop them" in caught.value.mend
+    assert (steps, beside(filled)) == ([], before)
+    with filled.begin() as connection:
+        connection.execute(text(f"DROP {what} mine"))
+        connection.execute(text(f"CREATE {what} mine AS SELECT count(*) FROM {DAY.table}"))
+    rewrite(filled, DAY)
+    assert beside(filled) == []
 
 
 def test_an_index_of_somebody_else_stays_by_its_name(filled: Engine) -> None:
@@ -605,4 +674,55 @@ def test_an_upgrade_removes_what_keepers_have_left_behind_their_swaps(empty_post
         numbered = set(connection.execute(text("SELECT name FROM rewritten_partitions")).scalars())
     assert beside(engine) == ["keep_late", begun.late, begun.new]
     assert numbered == {DAY.name, begun.name}
+    engine.dispose()
+
+
+def test_an_upgrade_leaves_what_stands_in_another_schema(empty_postgres_url: str) -> None:
+    """Another installation in the same database, whose tables are found too: its attempts are its own."""
+    settings = Settings(database_url=empty_postgres_url)
+    engine = make_engine(settings, application="test")
+    with engine.begin() as connection:
+        command.upgrade(schema._config(connection), "0037")
+        partitions.ensure_partitions(connection, "ping", [DAY.day])
+        connection.execute(text("CREATE SCHEMA second"))
+        for name in (DAY.name, DAY.late, f"old_{DAY.name}"):
+            connection.execute(text(f"CREATE TABLE second.{name} (job_id bigint)"))
+        # What is begun of theirs is none of ours, though the name is the same.
+        connection.execute(
+            text(
+                f"CREATE TRIGGER keep_late AFTER INSERT ON second.{DAY.name} "
+                "FOR EACH ROW EXECUTE FUNCTION keep_late_row()"
+            )
+        )
+        connection.execute(text(f"CREATE TABLE {DAY.new} (job_id bigint)"))
+        connection.execute(text("SET LOCAL search_path = public, second"))
+        command.upgrade(schema._config(connection), "0038")
+    with engine.connect() as connection:
+        found = connection.execute(
+            text(
+                "SELECT relnamespace::regnamespace::text || '.' || relname FROM pg_class "
+                "WHERE relkind = 'r' AND relname ~ '^(new|old|late)_' ORDER BY 1"
+            )
+        )
+        assert list(found.scalars()) == [f"second.{DAY.late}", f"second.old_{DAY.name}"]
+    engine.dispose()
+
+
+def test_an_upgrade_warns_of_what_a_view_holds(
+    empty_postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody reads what a keeper left: it stays, the rest goes, and the warning says what to do."""
+    settings = Settings(database_url=empty_postgres_url)
+    engine = make_engine(settings, application="test")
+    with engine.begin() as connection:
+        command.upgrade(schema._config(connection), "0037")
+        for name in (f"old_{DAY.name}", DAY.late):
+            connection.execute(text(f"CREATE TABLE {name} (job_id bigint)"))
+        connection.execute(text(f"CREATE VIEW mine AS SELECT * FROM old_{DAY.name}"))
+        with caplog.at_level(logging.INFO, "sqlalchemy.dialects.postgresql"):
+            command.upgrade(schema._config(connection), "0038")
+    assert beside(engine) == [f"old_{DAY.name}"]
+    assert f"WARNING:  table public.old_{DAY.name} is of no use any more and stays" in caplog.text
+    assert "view mine depends on" in caplog.text
+    assert f"then DROP TABLE public.old_{DAY.name}" in caplog.text
     engine.dispose()

@@ -117,6 +117,7 @@ def test_days_and_names_of_partitions() -> None:
     ]
     assert partitions.partition_name("result_ping", dt.date(2026, 11, 20)) == "result_ping_2026_11_20"
     assert partitions.is_partition("result_system_disks_2026_11_20")
+    assert all(partitions.is_partition(f"{form}_result_ping_2026_11_20") for form in ("new", "late", "old"))
     assert not partitions.is_partition("result_system_disks")
     assert (
         max(len(partitions.partition_name(table, dt.date(2026, 1, 1))) for table in results.all_table_names())
