@@ -227,6 +227,8 @@ class Session:
             if all_sent:
                 await self._gather(sent)
             results, size = await self._room()
+            # What is written while this reads is read by the next.
+            last = self._spool.next_seq - 1
             records = await self._spool.read(
                 sent, limit=min(_BATCH_RESULTS, results), max_bytes=min(_BATCH_BYTES, size)
             )
@@ -235,7 +237,7 @@ class Session:
                 await self._next_ack()
             self._check_spool()
             if not records:
-                sent = max(sent, self._spool.next_seq - 1)  # all that was there has turned out to be damaged
+                sent = max(sent, last)  # all that was there has turned out to be damaged
                 continue
             await self._send_batch(records)
             sent = records[-1].seq

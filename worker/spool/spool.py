@@ -290,29 +290,38 @@ class Spool:
             seqs, removed = await self._in_thread(
                 lambda: self._commit([entry for entry, _ in batch], gaps, acked, replaced)
             )
-            self._records += len(seqs) - removed[0]
-            self._bytes += sum(len(entry.body) + OVERHEAD for entry, _ in batch) - removed[1]
             self._gaps.saved(gaps)
             del self._pending[: len(batch)]
             for (_, future), seq in zip(batch, seqs, strict=True):
                 if not future.done():
                     future.set_result(seq)
-            if removed[0] or not self._oldest_us:
-                await self._find_oldest()
             if seqs:
                 self._announce()
+            if removed or not self._oldest_us:
+                await self._find_oldest()
         if self._gaps_can_settle():
             await self._settle_gaps()
 
     def _commit(
         self, entries: list[Entry], gaps: list[Gap], acked: int, replaced: int
-    ) -> tuple[list[int], tuple[int, int]]:
-        """Write entries and gaps, and delete what was acknowledged, unless another file has begun its own numbers meanwhile."""
+    ) -> tuple[list[int], int]:
+        """Write entries and gaps, and delete what was acknowledged, unless another file has begun its own numbers meanwhile.
+
+        Returns the numbers of the entries, and how many records were deleted.
+        """
         delete_to = acked if acked > self._deleted and replaced == self._replaced else 0
-        removed = self._file.size_to(delete_to) if delete_to else (0, 0)
+        removed, removed_bytes = self._file.size_to(delete_to) if delete_to else (0, 0)
         seqs = self._file.commit(entries, gaps, delete_to=delete_to)
         self._deleted = max(delete_to, self._deleted)
+        self._records -= removed
+        self._bytes -= removed_bytes
+        self._count(entries)
         return seqs, removed
+
+    def _count(self, entries: list[Entry]) -> None:
+        """Count records that were written: in the thread, where another file with counts of its own takes over too."""
+        self._records += len(entries)
+        self._bytes += sum(len(entry.body) + OVERHEAD for entry in entries)
 
     def _gaps_can_settle(self) -> bool:
         return self._gaps.can_be_told and not self._is_full()
@@ -322,16 +331,17 @@ class Spool:
         entries = [telling(gap) for gap in gaps]
         self._settling = True
         try:
-            seqs = await self._in_thread(lambda: self._file.settle_gaps(entries))
+            await self._in_thread(lambda: self._settle(entries))
         except (StorageError, DamageError):
             self._gaps.put_back(gaps)
             raise
-        else:
-            self._records += len(seqs)
-            self._bytes += sum(len(entry.body) + OVERHEAD for entry in entries)
         finally:
             self._settling = False
         self._announce()
+
+    def _settle(self, entries: list[Entry]) -> None:
+        self._file.settle_gaps(entries)
+        self._count(entries)
 
     def _announce(self) -> None:
         self._grown.set()
@@ -352,8 +362,7 @@ class Spool:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         left_undone = damage.finish(self._path)
         try:
-            self._file = SpoolFile.open(self._path)
-            self._load_state()
+            self._take_file(SpoolFile.open(self._path))
             if left_undone is not None:
                 self._raise_damage(
                     f"the spool was damaged and replaced; the damaged file is kept as {left_undone}"
@@ -362,26 +371,37 @@ class Spool:
         except DamageError as error:
             self._replace_file(str(error))
 
-    def _load_state(self) -> None:
-        self._records, self._bytes, first = self._file.totals()
-        self._acked = self._deleted = max(0, first - 1)
+    def _take_file(self, file: SpoolFile) -> None:
+        """Go on with a file; what its reading raises leaves everything as it was."""
+        try:
+            records, size, first = file.totals()
+            oldest = file.read(0, limit=1, max_bytes=1)
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
+        self._replaced += 1
+        # Before the others: nothing of this file can be acknowledged until some of it was sent.
         self._sent = 0
-        oldest = self._file.read(0, limit=1, max_bytes=1)
+        self._acked = self._deleted = max(0, first - 1)
+        self._records, self._bytes = records, size
         self._oldest_us = probe_pb2.Result.FromString(oldest[0].body).scheduled_at_us if oldest else 0
         self._note_damage()
 
     def _replace_file(self, reason: str) -> None:
-        self._file, told = damage.replace(self._path, reason)
-        self._load_state()
-        self._replaced += 1
+        file, told = damage.replace(self._path, reason)
+        self._take_file(file)
         self._raise_damage(told)
 
     async def _recover(self, reason: str, replaced: int) -> bool:
         """Replace the file while running; what waits in memory goes to the fresh one. False when the disk does not allow it.
 
-        Nothing is done when the file has been replaced since the damage was met: others meet it at the same time.
+        Nothing is done when the file has been replaced since the damage was met: others meet it at the same time. It goes
+        on to its end though who has met the damage is cancelled.
         """
+        return await asyncio.shield(asyncio.ensure_future(self._replace_once(reason, replaced)))
 
+    async def _replace_once(self, reason: str, replaced: int) -> bool:
         def work() -> None:
             if self._replaced != replaced:
                 return
@@ -391,7 +411,7 @@ class Spool:
 
         try:
             await self._in_thread(work)
-        except StorageError as error:
+        except (StorageError, DamageError) as error:
             log.error("%s", error)
             self._fault = str(error)
             await self._clock.sleep(1.0)

@@ -179,6 +179,29 @@ async def test_nothing_gathers_while_more_is_there_than_a_message_takes(
     await bench.end()
 
 
+async def test_what_is_written_during_an_empty_read_is_sent(clock: Any) -> None:
+    """It was not there to be damaged: a later acknowledgement would delete it unsent."""
+    queue = MemoryQueue(5)
+    queue.kept.clear()
+    read = queue.read
+
+    async def late(after_seq: int, *, limit: int, max_bytes: int) -> list[Record]:
+        found = await read(after_seq, limit=limit, max_bytes=max_bytes)
+        if queue.next_seq == 6:
+            queue.add(1)
+        return found
+
+    queue.read = late  # type: ignore[method-assign]
+    bench = Bench(clock, queue)
+    bench.welcome()
+    await clock.advance(0.3)
+    queue.add(1)
+    await clock.advance(0.3)
+    assert [seq for batch in bench.stream.batches() for seq in batch.seqs] == [6, 7]
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
 async def test_a_worker_that_ends_gathers_no_more(clock: Any) -> None:
     """What the last runs have left is delivered in the moment that there is."""
     queue = MemoryQueue(1)

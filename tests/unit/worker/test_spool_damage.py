@@ -8,6 +8,7 @@ import errno
 import random
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from support.spools import instants_of, result_of
 from worker.errors import StorageError
 from worker.spool import damage
 from worker.spool.file import DamageError, SpoolFile
-from worker.spool.records import Entry
+from worker.spool.records import Entry, Record
 from worker.used import Used
 
 _TIME = '{"boot_id": "one", "base_us": 1, "seen_us": 2}'
@@ -380,3 +381,116 @@ async def test_what_was_acknowledged_of_a_damaged_file_deletes_nothing_of_the_fr
     spool.acknowledge(11)
     await asyncio.sleep(0.5)
     assert (spool.records, spool.all_told) == (0, True)
+
+
+async def test_a_fresh_file_that_cannot_be_looked_into_is_not_taken_half(
+    open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers would be taken for those of the old one, and what was acknowledged of that deleted of it."""
+    spool = await open_spool()
+    for number in range(1, 21):
+        await spool.append(result_of(number))
+    spool.sent(20)
+    spool.acknowledge(10)
+    await asyncio.sleep(0.5)
+    assert spool.records == 10
+    await spool._in_thread(lambda: spool._file._connection.execute("DROP TABLE meta"))
+    totals, failures = SpoolFile.totals, iter((StorageError("disk I/O error"), DamageError("a page")))
+
+    def failing(file: SpoolFile) -> tuple[int, int, int]:
+        for error in failures:
+            raise error
+        return totals(file)
+
+    monkeypatch.setattr(SpoolFile, "totals", failing)
+    spool.acknowledge(12)
+    await asyncio.wait_for(spool.append(result_of(21)), 10)
+    await asyncio.sleep(0.5)
+    # The two that were acknowledged had not been deleted: they are sent again, which the key of a result makes harmless.
+    assert await instants_of(spool) == list(range(11, 22))
+    assert (spool.records, spool.first_unacked_seq) == (11, 1)
+    assert "damaged" in spool.alarm
+
+
+async def test_who_meets_damage_and_is_cancelled_leaves_no_replacement_half_told(
+    open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gaps that stood in the old file are written to the fresh one, and who waits learns of it."""
+    spool = await open_spool()
+    await spool.append(result_of(1))
+    monkeypatch.setattr(spool, "_gaps_can_settle", lambda: False)
+    spool._gaps.count(result_of(5))
+    spool._wake.set()
+    await asyncio.sleep(0.3)
+    assert len(await spool._in_thread(lambda: spool._file.gaps())) == 1
+    await spool._in_thread(lambda: spool._file._connection.execute("DROP TABLE meta"))
+    entered, leave = threading.Event(), threading.Event()
+    replace = damage.replace
+
+    def slowly(path: Path, reason: str) -> tuple[SpoolFile, str]:
+        entered.set()
+        leave.wait(10)
+        return replace(path, reason)
+
+    monkeypatch.setattr(damage, "replace", slowly)
+    waiting = asyncio.ensure_future(spool.wait_beyond(1, spool.spool_id))
+    meeting = asyncio.ensure_future(spool.recall("time"))
+    await asyncio.to_thread(entered.wait, 10)
+    meeting.cancel()
+    await asyncio.gather(meeting, return_exceptions=True)
+    leave.set()
+    await asyncio.wait_for(waiting, 5)
+    spool._wake.set()
+    await asyncio.sleep(0.3)
+    assert len(await spool._in_thread(lambda: spool._file.gaps())) == 1
+
+
+async def test_a_result_is_announced_though_the_oldest_cannot_be_read(
+    open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would wait for the next one."""
+    spool = await open_spool()
+    read, failures = SpoolFile.read, iter((StorageError("disk I/O error"),))
+
+    def failing(file: SpoolFile, after: int, *, limit: int, max_bytes: int) -> list[Record]:
+        for error in failures:
+            raise error
+        return read(file, after, limit=limit, max_bytes=max_bytes)
+
+    waiting = asyncio.ensure_future(spool.wait_beyond(0, spool.spool_id))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(SpoolFile, "read", failing)
+    await spool.append(result_of(1))
+    await asyncio.wait_for(waiting, 2)
+
+
+async def test_counts_are_those_of_the_fresh_file(open_spool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when a commit and the replacement follow each other while the loop is busy."""
+    spool = await open_spool()
+    for number in range(20):
+        await spool.append(result_of(number))
+    loop = asyncio.get_running_loop()
+    commit = SpoolFile.commit
+
+    def damaged(file: SpoolFile, after: int, *, limit: int, max_bytes: int) -> list[Record]:
+        monkeypatch.undo()
+        monkeypatch.setattr(SpoolFile, "commit", slow)
+        time.sleep(0.05)
+        raise DamageError("a page")
+
+    def slow(file: SpoolFile, *args: Any, **more: Any) -> list[int]:
+        monkeypatch.undo()
+        time.sleep(0.03)  # the loop hands in the replacement meanwhile
+        seqs = commit(file, *args, **more)
+        loop.call_soon_threadsafe(time.sleep, 0.3)
+        return seqs
+
+    monkeypatch.setattr(SpoolFile, "read", damaged)
+    reading = asyncio.ensure_future(spool.read(0, limit=7, max_bytes=10**6))
+    await asyncio.sleep(0.01)
+    await spool.append(result_of(99))
+    assert await reading == []
+    await asyncio.sleep(0.1)
+    records, size, _ = await spool._in_thread(lambda: spool._file.totals())
+    assert records == 21
+    assert (spool.records, spool.size_bytes) == (records, size)
