@@ -16,6 +16,8 @@ from sqlalchemy.orm import Session
 
 from controller.store.entities import User
 
+#: More than a thousand requests each.
+pytestmark = pytest.mark.timeout(600)
 #: What a parameter may be given, as it stands in the address.
 TEXTS = (
     "",
