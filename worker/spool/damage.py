@@ -26,16 +26,18 @@ def replace(path: Path, reason: str) -> tuple[SpoolFile, str]:
     The damaged one stays where it is until the fresh one is whole: a stop in between, or a disk that does not take it
     (StorageError), leaves it to be read again.
     """
-    with faults(path):
-        filling = _beside(path, "filling")
-        _remove(filling)
-        count = _fill(filling, path)
-        filling.rename(_beside(path, "fresh"))
-        sync_folder(path.parent)
-    aside = finish(path)
+    # One that is whole already is what an earlier try has left: of the damaged file part may be gone by now.
+    aside, told = finish(path), "what could still be read is delivered"
+    if aside is None:
+        with faults(path):
+            filling = _beside(path, "filling")
+            _remove(filling)
+            told = f"{_fill(filling, path)} results could still be read and are delivered"
+            filling.rename(_beside(path, "fresh"))
+            sync_folder(path.parent)
+        aside = finish(path)
     return SpoolFile.open(path), (
-        f"the spool was damaged ({reason}); {count} results could still be read and are delivered, "
-        f"others may be lost; the damaged file is kept as {aside}"
+        f"the spool was damaged ({reason}); {told}, others may be lost; the damaged file is kept as {aside}"
     )
 
 

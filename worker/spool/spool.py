@@ -380,10 +380,11 @@ class Spool:
             file.close()
             raise
         self._file = file
-        self._replaced += 1
-        # Before the others: nothing of this file can be acknowledged until some of it was sent.
+        # In this order, for those who look from the loop: nothing can be acknowledged until some of this file was sent, and
+        # who knows this file's number knows no acknowledgement of another.
         self._sent = 0
         self._acked = self._deleted = max(0, first - 1)
+        self._replaced += 1
         self._records, self._bytes = records, size
         self._oldest_us = probe_pb2.Result.FromString(oldest[0].body).scheduled_at_us if oldest else 0
         self._note_damage()

@@ -494,3 +494,24 @@ async def test_counts_are_those_of_the_fresh_file(open_spool: Any, monkeypatch: 
     records, size, _ = await spool._in_thread(lambda: spool._file.totals())
     assert records == 21
     assert (spool.records, spool.size_bytes) == (records, size)
+
+
+async def test_a_replacement_that_stops_before_its_last_step_is_ended_by_the_next_try(
+    tmp_path: Path, open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The damaged file has been set aside then: reading it once more would find nothing."""
+    spool = await _spoiled_in_use(open_spool)
+    rename, failures = Path.rename, iter((OSError(errno.EROFS, "Read-only file system"),))
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.name == "spool-fresh.sqlite":
+            for error in failures:
+                raise error
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    await asyncio.wait_for(spool.append(result_of(2)), 15)
+    assert next(failures, None) is None
+    assert await instants_of(spool) == [1, 2]
+    assert len(list(tmp_path.glob("spool-damaged-*.sqlite"))) == 1
+    assert "damaged" in spool.alarm
