@@ -65,8 +65,8 @@ class MemoryQueue:
         self._sent_at.update((record.seq, now) for record in found)
         return found
 
-    async def wait_beyond(self, seq: int) -> None:
-        while self.next_seq <= seq + 1:
+    async def wait_beyond(self, seq: int, spool_id: str) -> None:
+        while self.next_seq <= seq + 1 and self.spool_id == spool_id:
             self._grown.clear()
             await self._grown.wait()
 
