@@ -63,6 +63,20 @@ async def _spoiled_in_use(open_spool: Any) -> Any:
     return spool
 
 
+def _slow_replacement(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Have a replacement tell that it has begun, and wait until it may go on."""
+    entered, leave = threading.Event(), threading.Event()
+    replace = damage.replace
+
+    def slowly(path: Path, reason: str) -> tuple[SpoolFile, str]:
+        entered.set()
+        leave.wait(10)
+        return replace(path, reason)
+
+    monkeypatch.setattr(damage, "replace", slowly)
+    return entered, leave
+
+
 def _files(path: Path) -> list[Path]:
     return [
         item for item in (path, path.with_name(path.name + "-wal")) if item.exists() and item.stat().st_size
@@ -358,15 +372,7 @@ async def test_what_was_acknowledged_of_a_damaged_file_deletes_nothing_of_the_fr
     spool = await open_spool()
     for number in range(1, 11):
         await spool.append(result_of(number))
-    entered, leave = threading.Event(), threading.Event()
-    replace = damage.replace
-
-    def slowly(path: Path, reason: str) -> tuple[SpoolFile, str]:
-        entered.set()
-        leave.wait(10)
-        return replace(path, reason)
-
-    monkeypatch.setattr(damage, "replace", slowly)
+    entered, leave = _slow_replacement(monkeypatch)
     replacing = asyncio.ensure_future(spool._recover("a page of the file is lost", spool._replaced))
     await asyncio.to_thread(entered.wait, 10)
     spool.sent(5)
@@ -424,15 +430,7 @@ async def test_who_meets_damage_and_is_cancelled_leaves_no_replacement_half_told
     await asyncio.sleep(0.3)
     assert len(await spool._in_thread(lambda: spool._file.gaps())) == 1
     await spool._in_thread(lambda: spool._file._connection.execute("DROP TABLE meta"))
-    entered, leave = threading.Event(), threading.Event()
-    replace = damage.replace
-
-    def slowly(path: Path, reason: str) -> tuple[SpoolFile, str]:
-        entered.set()
-        leave.wait(10)
-        return replace(path, reason)
-
-    monkeypatch.setattr(damage, "replace", slowly)
+    entered, leave = _slow_replacement(monkeypatch)
     waiting = asyncio.ensure_future(spool.wait_beyond(1, spool.spool_id))
     meeting = asyncio.ensure_future(spool.recall("time"))
     await asyncio.to_thread(entered.wait, 10)
