@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from alembic import command
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from support.later_release import install_later_release
+from support.rewritten_day import DAY, START, beside, insert, stored
 from support.statements import heard
 
 from controller.errors import ConflictError
@@ -24,49 +23,8 @@ from controller.store.rollups import Source
 from controller.store.upkeep import due_days, rewriting
 from controller.store.upkeep.rewriting import Day, OvertakenError, rewrite
 
-DAY = Day(table="result_ping", day=dt.date(2026, 3, 29))
-START = dt.datetime(2026, 3, 29, tzinfo=dt.UTC)
 STEPS = ("begun", "copied", "vacuumed", "swapped")
 JOBS, RUNS = 20, 60
-
-
-def insert(connection: Connection, job: int, second: int) -> None:
-    """Store the result of a job that was due in a second of the day."""
-    connection.execute(
-        text(
-            "INSERT INTO result_ping (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
-            "failure_source, rtt_avg_ms) VALUES (:job, :at, :at, 1, 1, 1, 0, :value)"
-        ),
-        {"job": job, "at": START + dt.timedelta(seconds=second), "value": second / 1000},
-    )
-
-
-def stored(engine: Engine) -> list[tuple[int, int]]:
-    """Return job and second of every result in the order in which they lie on disk; none is there twice."""
-    with engine.connect() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT job_id, extract(epoch FROM scheduled_at - :start)::int AS second FROM result_ping "
-                "WHERE tableoid = to_regclass(:name) ORDER BY ctid"
-            ),
-            {"start": START, "name": DAY.name},
-        ).all()
-    found = [(row.job_id, row.second) for row in rows]
-    assert len(found) == len(set(found))
-    return found
-
-
-def beside(engine: Engine) -> list[str]:
-    """Return the tables and triggers that an attempt has left."""
-    with engine.connect() as connection:
-        return list(
-            connection.execute(
-                text(
-                    "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^(new|old|late)_' "
-                    "UNION ALL SELECT tgname FROM pg_trigger WHERE tgname = 'keep_late' ORDER BY 1"
-                )
-            ).scalars()
-        )
 
 
 def indexes(engine: Engine) -> set[str]:
@@ -624,105 +582,3 @@ def test_an_upgrade_leaves_an_attempt_that_still_fits(given_up: Engine, settings
     steps: list[str] = []
     assert rewrite(given_up, DAY, told=steps.append).rows == JOBS * RUNS
     assert "copied" not in steps
-
-
-def test_an_upgrade_that_builds_the_keys_anew_makes_kept_copies_of_no_use(empty_postgres_url: str) -> None:
-    """They have the key as it was, with which they could not take the day's place."""
-    settings = Settings(database_url=empty_postgres_url)
-    engine = make_engine(settings, application="test")
-    with engine.begin() as connection:
-        command.upgrade(schema._config(connection), "0026")
-        partitions.ensure_partitions(connection, "ping", [DAY.day])
-        for number in range(9):
-            insert(connection, 9 - number, number)
-        for statement in (
-            f"INSERT INTO rewritten_partitions (name, attempt) VALUES ('{DAY.name}', 4)",
-            f"CREATE TABLE {DAY.late} (LIKE {DAY.name})",
-            f"CREATE TABLE {DAY.new} AS SELECT * FROM {DAY.name}",
-            f"ALTER TABLE {DAY.new} ADD PRIMARY KEY (job_id, scheduled_at)",
-            f"COMMENT ON TABLE {DAY.new} IS 'complete, of attempt 4'",
-        ):
-            connection.execute(text(statement))
-    schema.upgrade(settings)
-    assert rewrite(engine, DAY).rows == 9
-    assert stored(engine) == [(9 - number, number) for number in reversed(range(9))]
-    assert beside(engine) == []
-    engine.dispose()
-
-
-def test_an_upgrade_removes_what_keepers_have_left_behind_their_swaps(empty_postgres_url: str) -> None:
-    """Tables beside a day without an attempt, or beside none; an attempt that was begun keeps its own."""
-    settings = Settings(database_url=empty_postgres_url)
-    engine = make_engine(settings, application="test")
-    begun = Day(table="result_dns", day=DAY.day)
-    gone = Day(table="result_tcp", day=DAY.day)
-    with engine.begin() as connection:
-        command.upgrade(schema._config(connection), "0037")
-        for kind in ("ping", "dns"):
-            partitions.ensure_partitions(connection, kind, [DAY.day])
-        for name in (f"old_{DAY.name}", DAY.late, begun.new, begun.late, gone.new, gone.late):
-            connection.execute(text(f"CREATE TABLE {name} (job_id bigint)"))
-        connection.execute(
-            text(
-                f"CREATE TRIGGER keep_late AFTER INSERT ON {begun.name} "
-                "FOR EACH ROW EXECUTE FUNCTION keep_late_row()"
-            )
-        )
-        for day in (DAY, begun, gone):
-            rewriting.overtake(connection, day)
-        command.upgrade(schema._config(connection), "0038")
-        numbered = set(connection.execute(text("SELECT name FROM rewritten_partitions")).scalars())
-    assert beside(engine) == ["keep_late", begun.late, begun.new]
-    assert numbered == {DAY.name, begun.name}
-    engine.dispose()
-
-
-def test_an_upgrade_leaves_what_stands_in_another_schema(empty_postgres_url: str) -> None:
-    """Another installation in the same database, whose tables are found too: its attempts are its own."""
-    settings = Settings(database_url=empty_postgres_url)
-    engine = make_engine(settings, application="test")
-    with engine.begin() as connection:
-        command.upgrade(schema._config(connection), "0037")
-        partitions.ensure_partitions(connection, "ping", [DAY.day])
-        connection.execute(text("CREATE SCHEMA second"))
-        for name in (DAY.name, DAY.late, f"old_{DAY.name}"):
-            connection.execute(text(f"CREATE TABLE second.{name} (job_id bigint)"))
-        # What is begun of theirs is none of ours, though the name is the same.
-        connection.execute(
-            text(
-                f"CREATE TRIGGER keep_late AFTER INSERT ON second.{DAY.name} "
-                "FOR EACH ROW EXECUTE FUNCTION keep_late_row()"
-            )
-        )
-        connection.execute(text(f"CREATE TABLE {DAY.new} (job_id bigint)"))
-        connection.execute(text("SET LOCAL search_path = public, second"))
-        command.upgrade(schema._config(connection), "0038")
-    with engine.connect() as connection:
-        found = connection.execute(
-            text(
-                "SELECT relnamespace::regnamespace::text || '.' || relname FROM pg_class "
-                "WHERE relkind = 'r' AND relname ~ '^(new|old|late)_' ORDER BY 1"
-            )
-        )
-        assert list(found.scalars()) == [f"second.{DAY.late}", f"second.old_{DAY.name}"]
-    engine.dispose()
-
-
-def test_an_upgrade_warns_of_what_a_view_holds(
-    empty_postgres_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Somebody reads what a keeper left: it stays, the rest goes, and the warning says what to do."""
-    settings = Settings(database_url=empty_postgres_url)
-    engine = make_engine(settings, application="test")
-    with engine.begin() as connection:
-        command.upgrade(schema._config(connection), "0037")
-        for name in (f"old_{DAY.name}", DAY.late):
-            connection.execute(text(f"CREATE TABLE {name} (job_id bigint)"))
-        connection.execute(text(f"CREATE VIEW mine AS SELECT * FROM old_{DAY.name}"))
-        with caplog.at_level(logging.INFO, "sqlalchemy.dialects.postgresql"):
-            command.upgrade(schema._config(connection), "0038")
-    assert beside(engine) == [f"old_{DAY.name}"]
-    assert f"WARNING:  table public.old_{DAY.name} is of no use any more and stays" in caplog.text
-    assert "view mine depends on" in caplog.text
-    assert f"then DROP TABLE public.old_{DAY.name}" in caplog.text
-    engine.dispose()
