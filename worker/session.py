@@ -218,13 +218,13 @@ class Session:
 
     async def _deliver(self) -> None:
         sent = self._acked
+        # What has waited for the session, and what the message before had no room for, goes out at once.
+        behind = self._spool.next_seq - 1 > sent
         while True:
-            # What has waited for the session, or for the messages before, goes out at once.
-            all_sent = self._spool.next_seq - 1 <= sent
             await self._spool.wait_beyond(sent, self._spool_id)
             if self._spool.next_seq - sent - 1 < _BATCH_RESULTS:
                 await self._clock.sleep(_LINGER_S)
-            if all_sent:
+            if not behind:
                 await self._gather(sent)
             results, size = await self._room()
             # What is written while this reads is read by the next.
@@ -236,11 +236,11 @@ class Session:
             while self._unacked and self._unacked_bytes + _size(records) > self._credit_bytes:
                 await self._next_ack()
             self._check_spool()
-            if not records:
-                sent = max(sent, last)  # all that was there has turned out to be damaged
-                continue
-            await self._send_batch(records)
-            sent = records[-1].seq
+            if records:
+                await self._send_batch(records)
+            # Where nothing was read, all that was there has turned out to be damaged.
+            sent = records[-1].seq if records else max(sent, last)
+            behind = sent < last
 
     async def _gather(self, sent: int) -> None:
         """While the gateway is busy, wait until a message is full of results that were not sent yet, but not for long."""

@@ -175,16 +175,12 @@ class Spool:
         """Return the next records in order: at most `limit` and `max_bytes`, but at least one if there is any."""
         replaced = self._replaced
         try:
-            records = await self._in_thread(
-                lambda: self._file.read(after_seq, limit=limit, max_bytes=max_bytes)
-            )
+            return await self._in_thread(lambda: self._read(after_seq, limit, max_bytes))
         except DamageError as error:
             # Nothing would be taken for the end of the file as long as the disk does not allow to replace it.
             while not await self._recover(str(error), replaced):
                 pass
             return []
-        self._note_damage()
-        return records
 
     async def wait_beyond(self, seq: int, spool_id: str) -> None:
         """Return when there is a record with a larger sequence number, or the spool is another than that one."""
@@ -352,10 +348,15 @@ class Spool:
         return self._room.is_full(self._bytes, age_us / 1e6)
 
     async def _find_oldest(self) -> None:
-        records = await self._in_thread(lambda: self._file.read(self._acked, limit=1, max_bytes=1))
+        records = await self._in_thread(lambda: self._read(self._acked, 1, 1))
         self._oldest_us = 0
         if records:
             self._oldest_us = probe_pb2.Result.FromString(records[0].body).scheduled_at_us
+
+    def _read(self, after_seq: int, limit: int, max_bytes: int) -> list[Record]:
+        records = self._file.read(after_seq, limit=limit, max_bytes=max_bytes)
+        self._note_damage()
+        return records
 
     def _open(self) -> None:
         with faults(self._path):
@@ -423,6 +424,7 @@ class Spool:
         return True
 
     def _note_damage(self) -> None:
+        """Tell of records that reading found damaged and deleted, and count anew: in the thread, like every count."""
         if self._file.damage:
             self._raise_damage(self._file.damage)
             self._file.damage = ""

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import psycopg2
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from controller.store import partitions, results
 from streamswarm.v1 import probe_pb2
@@ -43,6 +43,7 @@ _SORT_MEMORY = "64MB"
 #: Fewer late rows than this are merged within the swap.
 _FEW_LATE = 500
 _CHECK = "rewritten_day"
+_NO_SUCH_TABLE = "42P01"
 
 #: Told after each step, by its name; tests cut in there.
 Told = Callable[[str], None]
@@ -119,12 +120,12 @@ def rewrite(engine: Engine, day: Day, *, told: Told = lambda _step: None) -> Rew
         told("begun")
         _copy(engine, day, attempt)
         told("copied")
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"VACUUM (FREEZE, ANALYZE) {day.new}"))
+    _vacuum(engine, day, f"(FREEZE, ANALYZE) {day.new}")
     copy_s = time.monotonic() - started
     told("vacuumed")
     while _merge_ahead(engine, day, attempt) > _FEW_LATE:
         told("merged")
+    _vacuum(engine, day, day.late)  # or the swap would look through what has been merged
     try:
         rows, swap_ms, tries = _swap_patiently(engine, day, attempt)
     except OperationalError as error:
@@ -258,6 +259,16 @@ def _copy(engine: Engine, day: Day, attempt: int) -> None:
                 f"CHECK (scheduled_at >= '{first}' AND scheduled_at < '{after}')"
             )
         )
+
+
+def _vacuum(engine: Engine, day: Day, what: str) -> None:
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"VACUUM {what}"))
+    except ProgrammingError as error:
+        if getattr(error.orig, "pgcode", "") != _NO_SUCH_TABLE:
+            raise
+        raise OvertakenError(f"{day.name} is in other hands") from error
 
 
 def _columns(connection: Connection, day: Day) -> tuple[str, list[str]]:

@@ -307,12 +307,13 @@ def test_a_connection_that_breaks_inside_a_step_leaves_the_day_whole(
     assert beside(other) == []
 
 
-def test_an_attempt_that_was_overtaken_does_not_swap(filled: Engine, other: Engine) -> None:
+@pytest.mark.parametrize("slept", ["begun", "copied", "vacuumed"])
+def test_an_attempt_that_was_overtaken_does_not_swap(filled: Engine, other: Engine, slept: str) -> None:
     """A keeper that slept through its successor's attempt finds that it is no longer wanted."""
     before = set(stored(filled))
 
     def overtake(step: str) -> None:
-        if step == "vacuumed":
+        if step == slept:
             rewrite(other, DAY)
 
     with pytest.raises(OvertakenError):
@@ -366,6 +367,33 @@ def test_the_table_of_late_rows_is_never_vacuumed_by_itself(filled: Engine) -> N
             {"late": DAY.late},
         ).one()
     assert [*options] == [["autovacuum_enabled=false"]] * 2
+
+
+def test_the_swap_does_not_look_through_what_was_merged_before(
+    filled: Engine, other: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While everybody waits for the table it finds nothing but what has come since."""
+    left: list[int] = []
+
+    def pour_in(step: str) -> None:
+        if step == "vacuumed":
+            with other.begin() as connection:
+                for second in range(600):
+                    insert(connection, 99, second)
+
+    def swap(engine: Engine, day: Day, attempt: int) -> tuple[int, float, int]:
+        with other.connect() as connection:
+            left.append(
+                connection.execute(
+                    text("SELECT pg_relation_size(to_regclass(:late))"), {"late": day.late}
+                ).scalar_one()
+            )
+        return patiently(engine, day, attempt)
+
+    patiently = rewriting._swap_patiently
+    monkeypatch.setattr(rewriting, "_swap_patiently", swap)
+    assert rewrite(filled, DAY, told=pour_in).rows == JOBS * RUNS + 600
+    assert left == [0]
 
 
 @pytest.mark.parametrize("what", ["VIEW", "MATERIALIZED VIEW"])

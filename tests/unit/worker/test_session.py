@@ -141,6 +141,27 @@ async def test_results_gather_while_the_gateway_takes_others_in(clock: Any) -> N
     await bench.end()
 
 
+async def test_what_comes_while_a_message_is_on_its_way_gathers_too(clock: Any) -> None:
+    """A busy gateway takes messages slowly: results of that time would go one by one otherwise."""
+    queue = MemoryQueue(3)
+    bench = Bench(clock, queue, busy_s=15.0)
+    send = bench.stream.send
+
+    async def slowly(message: gateway_pb2.WorkerMessage) -> None:
+        if message.HasField("results"):
+            queue.add(1)
+        await send(message)
+
+    bench.stream.send = slowly  # type: ignore[method-assign]
+    bench.welcome()
+    await clock.advance(9.0)
+    assert [len(batch.seqs) for batch in bench.stream.batches()] == [3]
+    await clock.advance(2.0)
+    assert [len(batch.seqs) for batch in bench.stream.batches()] == [3, 1]
+    bench.say(goodbye=gateway_pb2.Goodbye())
+    await bench.end()
+
+
 async def test_a_full_message_waits_for_no_more_results(clock: Any) -> None:
     """However busy the gateway is."""
     queue = MemoryQueue(1)

@@ -465,7 +465,7 @@ async def test_a_result_is_announced_though_the_oldest_cannot_be_read(
 async def test_counts_are_those_of_the_fresh_file(open_spool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when a commit and the replacement follow each other while the loop is busy."""
     spool = await open_spool()
-    for number in range(20):
+    for number in range(1, 21):
         await spool.append(result_of(number))
     loop = asyncio.get_running_loop()
     commit = SpoolFile.commit
@@ -492,6 +492,27 @@ async def test_counts_are_those_of_the_fresh_file(open_spool: Any, monkeypatch: 
     records, size, _ = await spool._in_thread(lambda: spool._file.totals())
     assert records == 21
     assert (spool.records, spool.size_bytes) == (records, size)
+
+
+async def test_counting_anew_may_meet_damage_too(open_spool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One result is damaged, and then what the others are counted by: the file is replaced, and who reads goes on."""
+    spool = await open_spool()
+    for number in range(1, 5):
+        await spool.append(result_of(number))
+    await spool._in_thread(
+        lambda: spool._file._connection.execute("UPDATE record SET crc = crc + 1 WHERE seq = 2")
+    )
+    totals, failures = SpoolFile.totals, iter((DamageError("a page"),))
+
+    def failing(file: SpoolFile) -> tuple[int, int, int]:
+        for error in failures:
+            raise error
+        return totals(file)
+
+    monkeypatch.setattr(SpoolFile, "totals", failing)
+    assert await spool.read(0, limit=10, max_bytes=10**6) == []
+    assert await instants_of(spool) == [1, 3, 4]
+    assert spool.records == 3
 
 
 async def test_a_replacement_that_stops_before_its_last_step_is_ended_by_the_next_try(
