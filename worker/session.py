@@ -129,6 +129,7 @@ class Session:
         welcome = message.welcome
         if welcome.credit_results < 1 or welcome.credit_bytes < 1:
             raise OverError(End.RETRY, "the gateway gave no credit")
+        self._check_spool()
         self._local.time.new_session()
         self._observe(sent_us, welcome.clock_us)
         if welcome.spool_id == self._spool_id:

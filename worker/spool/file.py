@@ -29,10 +29,11 @@ CREATE TABLE gap (job_id INTEGER PRIMARY KEY, count INTEGER NOT NULL, last_us IN
                   crc INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 """
+_UNREADABLE = "disk i/o error"
 #: What SQLite says when the system, not the file's content, is at fault.
 _SYSTEM_FAULTS = (
     "database or disk is full",
-    "disk i/o error",
+    _UNREADABLE,
     "unable to open database file",
     "database is locked",
     "out of memory",
@@ -156,10 +157,12 @@ class SpoolFile:
         size = 0
         with faults(self._path):
             cursor = self._connection.execute(
-                "SELECT seq, crc, body FROM record WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
+                "SELECT seq, crc, body FROM record WHERE seq > ? ORDER BY seq", (after_seq,)
             )
             with contextlib.closing(cursor):
                 for seq, crc, body in cursor:
+                    if len(records) == limit:
+                        break
                     if not isinstance(body, bytes) or zlib.crc32(body) != crc:
                         damaged.append(seq)
                         continue
@@ -175,7 +178,7 @@ class SpoolFile:
                 self.damage = (
                     f"{len(damaged)} damaged results in {self._path} were lost (first: number {damaged[0]})"
                 )
-        return records or (self.read(damaged[-1], limit=limit, max_bytes=max_bytes) if damaged else [])
+        return records
 
     def totals(self) -> tuple[int, int, int]:
         """Return the number of records, their bytes with overhead, and the first sequence number (0 for none)."""
@@ -238,8 +241,14 @@ class SpoolFile:
         """Give the spool a new random number: the controller then takes it for one that it has not seen."""
         self.spool_id = secrets.token_hex(16)
 
+    def fold(self) -> None:
+        """Move all that is in the log into the file itself; raises StorageError when that is not done to its end."""
+        with faults(self._path):
+            if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise sqlite3.OperationalError("database is locked")
+
     def close(self) -> None:
-        """Close the file; the log is folded in."""
+        """Close the file; the log is folded in where the disk allows it, and read by the next to open it otherwise."""
         self._connection.close()
 
     def _set_meta(self, key: str, value: str) -> None:
@@ -261,7 +270,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=5.0)
     # Every text has a check sum, which tells whether it is what was written; reading a damaged one must not fail.
     connection.text_factory = lambda data: data.decode("ascii", "replace")
-    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+    except (
+        BaseException
+    ):  # it reads the file; left open, the connection would keep others out until it is collected
+        connection.close()
+        raise
     return connection
 
 
@@ -312,6 +327,11 @@ def faults(path: Path) -> Iterator[None]:
         raise DamageError(str(error)) from error
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def is_unreadable(error: StorageError) -> bool:
+    """Whether the disk cannot read or write some place, now or ever."""
+    return _UNREADABLE in str(error.__cause__).lower()
 
 
 def _cannot_write(path: Path, error: Exception) -> StorageError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -66,11 +67,15 @@ class Spool:
         self._oldest_us = 0
         self._fault = ""
         self._damage = ""
+        #: What is to be told of a damaged file whose place was taken by one that is not open yet.
+        self._moved = ""
         #: How often the file was replaced.
         self._replaced = 0
+        #: Up to which number records are acknowledged, deleted and sent; the lock is for a file that takes over meanwhile.
         self._acked = 0
         self._deleted = 0
         self._sent = 0
+        self._numbering = threading.Lock()
         #: Says what time it is; the daemon puts the controller's time here.
         self.now_us: Callable[[], int] = clock.wall_us
 
@@ -177,10 +182,11 @@ class Spool:
         try:
             return await self._in_thread(lambda: self._read(after_seq, limit, max_bytes))
         except DamageError as error:
-            # Nothing would be taken for the end of the file as long as the disk does not allow to replace it.
-            while not await self._recover(str(error), replaced):
-                pass
-            return []
+            reason = str(error)
+        # Nothing would be taken for the end of the file as long as the disk does not allow to replace it.
+        while not await self._recover(reason, replaced):
+            pass
+        return []
 
     async def wait_beyond(self, seq: int, spool_id: str) -> None:
         """Return when there is a record with a larger sequence number, or the spool is another than that one."""
@@ -193,10 +199,14 @@ class Spool:
 
     def acknowledge(self, seq: int) -> None:
         """Let go of the records up to a sequence number; raises ImpossibleAckError for one that was never sent."""
-        if seq > self._sent:
-            raise ImpossibleAckError(f"number {seq} was acknowledged, but only {self._sent} were ever sent")
-        if seq > self._acked:
-            self._acked = seq
+        with self._numbering:
+            if seq > self._sent:
+                raise ImpossibleAckError(
+                    f"number {seq} was acknowledged, but only {self._sent} were ever sent"
+                )
+            more = seq > self._acked
+            self._acked = max(self._acked, seq)
+        if more:
             asyncio.get_running_loop().call_later(_DELETE_AFTER_S, self._wake.set)
 
     async def become_another(self, reason: str) -> None:
@@ -244,8 +254,9 @@ class Spool:
         try:
             return await self._in_thread(work)
         except DamageError as error:
-            await self._recover(str(error), replaced)
-            return otherwise
+            reason = str(error)
+        await self._recover(reason, replaced)
+        return otherwise
 
     async def _write_loop(self) -> None:
         failures = 0
@@ -254,7 +265,7 @@ class Spool:
                 await self._wake.wait()
                 await self._clock.sleep(_GATHER_S)
             self._wake.clear()
-            replaced = self._replaced
+            replaced, damaged = self._replaced, ""
             try:
                 await self._write_once()
             except StorageError as error:
@@ -262,11 +273,13 @@ class Spool:
                 if not self._fault:
                     log.error("%s", error)
                 self._fault = str(error)
-                await self._clock.sleep(min(_LONGEST_RETRY_S, 0.1 * 2.0**failures))
+                await self._clock.sleep(min(_LONGEST_RETRY_S, 0.1 * 2.0 ** min(failures, 16)))
                 self._wake.set()
                 continue
             except DamageError as error:
-                await self._recover(str(error), replaced)
+                damaged = str(error)
+            if damaged:
+                await self._recover(damaged, replaced)
                 self._wake.set()
                 continue
             if self._fault:
@@ -362,15 +375,22 @@ class Spool:
         with faults(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         left_undone = damage.finish(self._path)
+        if left_undone is not None:
+            self._moved = f"the spool was damaged and replaced; the damaged file is kept as {left_undone}"
+        damaged = self._found_damaged()
+        if damaged:
+            self._moved = ""
+            self._replace_file(damaged)
+        self._tell_moved()
+
+    def _found_damaged(self) -> str:
+        """Go on with the file that is there; returns what speaks against it, and lets go of all that holds it open then."""
         try:
             self._take_file(SpoolFile.open(self._path))
-            if left_undone is not None:
-                self._raise_damage(
-                    f"the spool was damaged and replaced; the damaged file is kept as {left_undone}"
-                )
             self._gaps.load(self._file.gaps())
         except DamageError as error:
-            self._replace_file(str(error))
+            return str(error)
+        return ""
 
     def _take_file(self, file: SpoolFile) -> None:
         """Go on with a file; what its reading raises leaves everything as it was."""
@@ -381,25 +401,40 @@ class Spool:
             file.close()
             raise
         self._file = file
-        # In this order, for those who look from the loop: nothing can be acknowledged until some of this file was sent, and
-        # who knows this file's number knows no acknowledgement of another.
-        self._sent = 0
-        self._acked = self._deleted = max(0, first - 1)
-        self._replaced += 1
+        # Nothing can be acknowledged until some of this file was sent; and, in this order, who knows its number knows no
+        # acknowledgement of another.
+        with self._numbering:
+            self._sent = 0
+            self._acked = self._deleted = max(0, first - 1)
+            self._replaced += 1
         self._records, self._bytes = records, size
         self._oldest_us = probe_pb2.Result.FromString(oldest[0].body).scheduled_at_us if oldest else 0
         self._note_damage()
 
     def _replace_file(self, reason: str) -> None:
-        file, told = damage.replace(self._path, reason)
-        self._take_file(file)
-        self._raise_damage(told)
+        if not self._moved:
+            self._moved = damage.replace(self._path, reason)
+        try:
+            self._take_file(SpoolFile.open(self._path))
+        except DamageError as error:
+            self._moved = ""
+            raise StorageError(
+                f"the spool {self._path} was damaged ({reason}), and so is the file that took its place: {error}",
+                mend="the disk does not keep what is written: look at it; what can be read is tried again meanwhile",
+            ) from error
+        self._tell_moved()
+
+    def _tell_moved(self) -> None:
+        if self._moved:
+            self._raise_damage(self._moved)
+            self._moved = ""
 
     async def _recover(self, reason: str, replaced: int) -> bool:
         """Replace the file while running; what waits in memory goes to the fresh one. False when the disk does not allow it.
 
         Nothing is done when the file has been replaced since the damage was met: others meet it at the same time. It goes
-        on to its end though who has met the damage is cancelled.
+        on to its end though who has met the damage is cancelled. Who calls this holds the error no more, which holds the
+        file open and so locked.
         """
         return await asyncio.shield(asyncio.ensure_future(self._replace_once(reason, replaced)))
 
@@ -413,7 +448,7 @@ class Spool:
 
         try:
             await self._in_thread(work)
-        except (StorageError, DamageError) as error:
+        except StorageError as error:
             log.error("%s", error)
             self._fault = str(error)
             await self._clock.sleep(1.0)

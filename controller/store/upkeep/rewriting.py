@@ -19,10 +19,11 @@ somebody has removed rows or changed columns meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import psycopg2
@@ -262,9 +263,18 @@ def _copy(engine: Engine, day: Day, attempt: int) -> None:
 
 
 def _vacuum(engine: Engine, day: Day, what: str) -> None:
+    with (
+        _gone_when_overtaken(day),
+        engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+    ):
+        connection.execute(text(f"VACUUM {what}"))
+
+
+@contextlib.contextmanager
+def _gone_when_overtaken(day: Day) -> Iterator[None]:
+    """Take a table of the attempt that is not there for what it means, before the fence is asked."""
     try:
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text(f"VACUUM {what}"))
+        yield
     except ProgrammingError as error:
         if getattr(error.orig, "pgcode", "") != _NO_SUCH_TABLE:
             raise
@@ -346,7 +356,8 @@ def _swap_patiently(engine: Engine, day: Day, attempt: int) -> tuple[int, float,
 def _swap(engine: Engine, day: Day, attempt: int) -> tuple[int, float]:
     with engine.begin() as connection:
         # How many rows there are is counted before anybody has to wait; what comes until the swap is added.
-        rows = int(connection.execute(text(f"SELECT count(*) FROM {day.new}")).scalar_one())  # noqa: S608
+        with _gone_when_overtaken(day):
+            rows = int(connection.execute(text(f"SELECT count(*) FROM {day.new}")).scalar_one())  # noqa: S608
         renames = _renames(connection, day)
         connection.execute(text(f"SET LOCAL lock_timeout = {SWAP_LOCK_MS}"))
         _fence(connection, day, attempt)

@@ -307,10 +307,20 @@ def test_a_connection_that_breaks_inside_a_step_leaves_the_day_whole(
     assert beside(other) == []
 
 
-@pytest.mark.parametrize("slept", ["begun", "copied", "vacuumed"])
-def test_an_attempt_that_was_overtaken_does_not_swap(filled: Engine, other: Engine, slept: str) -> None:
+@pytest.mark.parametrize("slept", ["begun", "copied", "vacuumed", "swapping"])
+def test_an_attempt_that_was_overtaken_does_not_swap(
+    filled: Engine, other: Engine, monkeypatch: pytest.MonkeyPatch, slept: str
+) -> None:
     """A keeper that slept through its successor's attempt finds that it is no longer wanted."""
     before = set(stored(filled))
+    swap = rewriting._swap_patiently
+
+    def swap_late(engine: Engine, day: Day, attempt: int) -> tuple[int, float, int]:
+        if engine is filled:
+            overtake("swapping")
+        return swap(engine, day, attempt)
+
+    monkeypatch.setattr(rewriting, "_swap_patiently", swap_late)
 
     def overtake(step: str) -> None:
         if step == slept:

@@ -299,6 +299,19 @@ async def test_a_watermark_of_another_spool_means_nothing(clock: Any) -> None:
     await bench.end()
 
 
+async def test_a_spool_that_is_replaced_behind_hello_is_announced_anew(clock: Any) -> None:
+    """The watermark in Welcome is one of the file before: it is no impossible one of this."""
+    queue = MemoryQueue(5)
+    bench = Bench(clock, queue)
+    await clock.advance(0.1)
+    old = queue.spool_id
+    queue.replace()
+    bench.welcome(spool_id=old, acked_seq=3)
+    assert (await bench.end()).end is End.RETRY
+    assert queue.spool_id == "c" * 32
+    assert len(queue.kept) == 5
+
+
 async def test_an_impossible_watermark_makes_the_spool_another(clock: Any) -> None:
     """And the session ends, to begin again with the new number."""
     queue = MemoryQueue(3)

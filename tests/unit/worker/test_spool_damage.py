@@ -68,7 +68,7 @@ def _slow_replacement(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event,
     entered, leave = threading.Event(), threading.Event()
     replace = damage.replace
 
-    def slowly(path: Path, reason: str) -> tuple[SpoolFile, str]:
+    def slowly(path: Path, reason: str) -> str:
         entered.set()
         leave.wait(10)
         return replace(path, reason)
