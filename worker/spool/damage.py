@@ -8,7 +8,7 @@ import secrets
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def _remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _salvage(path: Path) -> Iterator[Entry]:
+def _salvage(path: Path) -> Generator[Entry, None, None]:
     """Yield every record of a damaged file that can still be read and is as it was written.
 
     Where a disk cannot be read at some places, only what lies there is left; raises StorageError when it cannot at all.
