@@ -16,6 +16,7 @@ from controller.store.queries.workers import (
     WorkerRecord,
     is_connected,
     is_drained,
+    lacks_kinds,
     select_records,
     spool_stuck_since,
     to_record,
@@ -67,8 +68,7 @@ def in_need(session: Session, *, limit: int) -> tuple[WorkerRecord, ...]:
         is_connected() & (Worker.vantage_alarm != ""),
         spool_stuck_since().is_not(None),
         has_clock_off(),
-        # What is unavailable, or says nothing of whether it is.
-        func.jsonb_path_exists(Worker.kinds, "$.* ? (!(@.available == true))"),
+        lacks_kinds(),
     )
     query = (
         select_records()

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from controller.store.entities import Destination, Job, Quarantine, Test, Worker
 from controller.store.queries.tests import is_made_for_run, state_now
 from controller.store.queries.troubles import has_clock_off, overdue_jobs, refused_lately
-from controller.store.queries.workers import is_connected, is_drained
+from controller.store.queries.workers import is_connected, is_drained, lacks_kinds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +51,7 @@ def read(session: Session) -> Overview:
             func.count().filter(is_connected()),
             func.count().filter(
                 ~is_drained(),
-                (Worker.spool_alarm != "")
-                | (Worker.vantage_alarm != "")
-                | func.jsonb_path_exists(Worker.kinds, "$.*.available ? (@ == false)"),
+                (Worker.spool_alarm != "") | (Worker.vantage_alarm != "") | lacks_kinds(),
             ),
             func.coalesce(func.sum(Worker.spool_records), 0),
             func.count().filter(has_clock_off()),

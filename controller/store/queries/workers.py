@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, and_, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from controller.errors import NotFoundError
 from controller.policies import same_policy
@@ -244,6 +244,15 @@ def is_drained() -> ColumnElement[bool]:
     """Return the condition that a worker is out of service by somebody's order, and has no session."""
     drained = select(Drain.worker_id).where(Drain.worker_id == Worker.id, Drain.until.is_(None))
     return and_(~is_connected(), drained.correlate(Worker).exists())
+
+
+def lacks_kinds() -> ColumnElement[bool]:
+    """Return the condition that a worker has announced a kind that is unavailable, or says nothing of whether it is."""
+    lacking = aliased(Worker)
+    # Found by the index of such workers: to look through what thousands announce takes longer than all else about them.
+    return Worker.id.in_(
+        select(lacking.id).where(func.jsonb_path_exists(lacking.kinds, "$.* ? (!(@.available == true))"))
+    )
 
 
 def spool_stuck_since() -> ColumnElement[dt.datetime | None]:
