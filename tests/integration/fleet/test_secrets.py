@@ -92,7 +92,7 @@ def test_a_secret_in_the_open_is_seen(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_seen_while_a_host_is_provisioned(controller: Any, lab: Lab, tmp_path: Path) -> None:
-    """Neither the one-time token nor a key of the inventory's, though the host has both afterwards, or had."""
+    """Neither the one-time token nor a key of the inventory's, though the host has both afterwards, or had; nor the API token."""
     keys = {name: secrets.token_urlsafe(24) for name in ("responder_key", "responder_key_previous")}
     inventory = tmp_path / "hosts.ini"
     inventory.write_text(f"{lab.inventory.read_text()}\n[workers:vars]\nstreamswarm_worker_options={keys}\n")
@@ -100,11 +100,14 @@ def test_no_secret_is_seen_while_a_host_is_provisioned(controller: Any, lab: Lab
     variables = {"streamswarm_worker_bundle": str(controller.bundle.path)}
     request = PlaybookRequest(inventories=(inventory,), limit="host1", variables=variables)
 
+    api_token = f"ssw_{secrets.token_urlsafe(24)}"
+
     def hidden() -> list[str]:
-        return [*keys.values(), *(token for _, token in controller.granted)]
+        return [api_token, *keys.values(), *(token for _, token in controller.granted)]
 
     with tempfile.TemporaryDirectory(prefix="own-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("STREAMSWARM_TOKEN", api_token)
         watched = (
             Path(folder),
             host.root / "tmp",
