@@ -26,6 +26,7 @@ from lab.hosts import Host
 from lab.laboratory import Lab
 from support.surroundings import clean_environment, wait_for
 
+from controller import assets
 from controller.fleet.agentless import run_once
 from controller.fleet.bundles import Bundle
 from controller.fleet.events import TaskEvent, TaskState
@@ -210,9 +211,14 @@ def test_an_installed_release_is_used_and_the_policy_of_the_inventory_holds(
 ) -> None:
     """Nothing is brought to a host that has the release; what its host_vars forbid is not measured, and it gets its options."""
     host = ground.lab.hosts[1]
-    release = f"/opt/streamswarm-worker/releases/{ground.bundle.version}"
-    (host.root / release[1:]).mkdir(parents=True)
-    subprocess.run(["tar", "xzf", ground.bundle.path, "-C", host.root / release[1:]], check=True)
+    releases = host.root / "opt/streamswarm-worker/releases"
+    releases.parent.mkdir(parents=True)
+    unpack = assets.playbooks() / "roles/worker/files/unpack_release.py"
+    archive = shutil.copy(ground.bundle.path, tmp_path)
+    words = ["--sha256", ground.bundle.sha256, "--version", ground.bundle.version, "--keep", "0"]
+    subprocess.run(
+        ["/usr/bin/python3", unpack, "--archive", archive, "--releases", releases, *words], check=True
+    )
     before = _state(host)
     try:
         options = {
