@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, g, request, url_for
+from flask import Flask, g, request
 
 from controller.store.queries.users import Role
 from web.auth import Principal
@@ -33,6 +33,7 @@ from web.pages import (
 )
 from web.pages.blueprint import blueprint
 from web.pages.formatting import fact, filters, icon, time_tag, zone_name
+from web.pages.links import link
 from web.pages.states import ICONS
 
 __all__ = [
@@ -83,7 +84,7 @@ def init_app(app: Flask) -> None:
     app.register_blueprint(blueprint)
     app.jinja_env.filters.update(filters())
     app.jinja_env.globals.update(
-        fact=fact, icon=icon, time_tag=time_tag, zone_name=zone_name, state_icons=ICONS
+        fact=fact, icon=icon, time_tag=time_tag, zone_name=zone_name, state_icons=ICONS, url_for=link
     )
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
@@ -98,7 +99,7 @@ def _context() -> dict[str, Any]:
     for endpoint, label, name, needed in _NAVIGATION:
         if viewer is None or not viewer.allows(needed):
             continue
-        href = url_for(endpoint)
+        href = link(endpoint)
         below = href != "/" and path.startswith(f"{href}/")
         navigation.append(
             {

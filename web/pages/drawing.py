@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from controller.store.queries.glances import Alike, Glance
 from controller.store.queries.pages import TrendPoint
@@ -84,18 +85,9 @@ def spark(points: Sequence[TrendPoint], slots: int) -> Spark:
 def comb(workers: Sequence[Glance], fleet: Sequence[Alike]) -> Comb:
     """Lay workers out as a comb, rows shifted by half a cell; the legend counts the whole fleet."""
     count = len(workers)
-    columns = max(6, math.ceil(math.sqrt(count * 2.6))) if count else 0
-    rows = math.ceil(count / columns) if count else 0
-    step_x, step_y = _CELL * math.sqrt(3), _CELL * 1.5
-    places = [
-        _hexagon(
-            _CELL * 0.95 + index % columns * step_x + index // columns % 2 * step_x / 2,
-            index // columns * step_y,
-        )
-        for index in range(max(rows, 2) * columns if count else 0)
-    ]
+    layout = _layout(count)
     cells = []
-    for worker, points in zip(workers, places, strict=False):
+    for worker, points in zip(workers, layout.places, strict=False):
         state, word = worker_state(worker.look)
         cells.append(Cell(worker=worker, state=state, word=word, points=points))
     tally: dict[tuple[str, str], int] = {}
@@ -103,12 +95,41 @@ def comb(workers: Sequence[Glance], fleet: Sequence[Alike]) -> Comb:
         shown = worker_state(alike.look)
         tally[shown] = tally.get(shown, 0) + alike.count
     return Comb(
-        width=math.ceil((columns + 0.6) * step_x),
-        height=math.ceil((max(rows, 2) - 1) * step_y + 2 * _CELL + 4),
+        width=layout.width,
+        height=layout.height,
         cells=tuple(cells),
-        rest=tuple(places[count:]),
+        rest=layout.places[count:],
         legend=tuple((state, word, number) for (state, word), number in tally.items()),
         left_out=max(0, sum(tally.values()) - count),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """Where the cells of a comb lie; its last row is full."""
+
+    width: int
+    height: int
+    places: tuple[str, ...]
+
+
+# It is drawn again every few seconds, mostly of as many workers.
+@lru_cache(maxsize=8)
+def _layout(count: int) -> _Layout:
+    columns = max(6, math.ceil(math.sqrt(count * 2.6))) if count else 0
+    rows = math.ceil(count / columns) if count else 0
+    step_x, step_y = _CELL * math.sqrt(3), _CELL * 1.5
+    places = tuple(
+        _hexagon(
+            _CELL * 0.95 + index % columns * step_x + index // columns % 2 * step_x / 2,
+            index // columns * step_y,
+        )
+        for index in range(max(rows, 2) * columns if count else 0)
+    )
+    return _Layout(
+        width=math.ceil((columns + 0.6) * step_x),
+        height=math.ceil((max(rows, 2) - 1) * step_y + 2 * _CELL + 4),
+        places=places,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from flask import g, has_request_context, url_for
+from flask import g, has_request_context, request, url_for
 from markupsafe import Markup, escape
 
 from controller import quantities
@@ -131,6 +132,12 @@ def fact(key: str, value: Any) -> Any:
 
 def icon(name: str, css: str = "") -> Markup:
     """Return an icon of the sprite, hidden from screen readers: words stand beside it."""
+    return _icon(request.script_root, name, css)
+
+
+# A page has hundreds of a few, and each would ask anew where the sprite is: below `root`, where the application is mounted.
+@lru_cache(maxsize=1024)
+def _icon(root: str, name: str, css: str) -> Markup:
     return Markup(
         '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>'
     ).format(css, url_for("static", filename="img/icons.svg"), name)

@@ -22,6 +22,12 @@ class Worker(Base):
         Index(
             "uq_workers_host_name_live", "host_name", unique=True, postgresql_where=text("deleted_at IS NULL")
         ),
+        # Few of thousands, whose announcements nobody has to look through for them.
+        Index(
+            "ix_workers_unavailable",
+            "id",
+            postgresql_where=text("jsonb_path_exists(kinds, '$.* ? (!(@.available == true))')"),
+        ),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))

@@ -48,19 +48,15 @@ _DUE = """
     FROM (
         SELECT s.id, s.jobs, s.pace_us, s.once, extract(epoch FROM s.until - s.begin) AS seconds, h.*
         FROM (
-            SELECT {job} AS id, v.interval_us AS pace_us, v.cron, v.zone, v.windows, o.once, b.begin, b.until, count(*) AS jobs
-            FROM jobs j JOIN job_versions v ON v.job_id = j.id
+            SELECT {id} AS id, v.interval_us AS pace_us, v.cron, v.zone, v.windows, o.once, b.begin, b.until, count(*) AS jobs
+            FROM job_versions v {jobs}
             CROSS JOIN LATERAL (SELECT v.interval_us = 0 AND v.cron = '' AS once) o
             CROSS JOIN LATERAL (
                 SELECT greatest(CASE WHEN NOT o.once THEN v.valid_from END, v.starts_at, CAST(:start AS timestamptz)) AS begin,
                     least(v.valid_until, v.ends_at, CAST(:end AS timestamptz)) AS until
             ) b
             WHERE NOT v.paused AND (v.valid_until IS NULL OR v.valid_until > CAST(:start AS timestamptz))
-                AND (CAST(:test AS bigint) IS NULL OR j.test_id = CAST(:test AS bigint))
-                AND (CAST(:kind AS text) IS NULL OR j.kind = CAST(:kind AS text))
-                AND (CAST(:worker AS uuid) IS NULL OR j.worker_id = CAST(:worker AS uuid))
-                AND (CAST(:destination AS bigint) IS NULL OR j.destination_id = CAST(:destination AS bigint))
-                AND (CAST(:jobs AS bigint[]) IS NULL OR j.id = ANY(CAST(:jobs AS bigint[])))
+                {named}
                 AND b.until > b.begin AND (NOT o.once OR (
                     v.anchor_us >= extract(epoch FROM b.begin) * 1000000 AND v.anchor_us < extract(epoch FROM b.until) * 1000000
                 ))
@@ -72,7 +68,17 @@ _DUE = """
     ) d
     GROUP BY d.id, d.interval_us, d.cron, d.zone, d.hours, first, last
     """
-_OF_JOBS, _OF_ALL = text(_DUE.format(job="j.id")), text(_DUE.format(job="CAST(NULL AS bigint)"))
+_JOBS = "JOIN jobs j ON j.id = v.job_id"
+_NAMED = """
+                AND j.test_id = CAST(:test AS bigint) AND j.kind = CAST(:kind AS text)
+                AND (CAST(:worker AS uuid) IS NULL OR j.worker_id = CAST(:worker AS uuid))
+                AND (CAST(:destination AS bigint) IS NULL OR j.destination_id = CAST(:destination AS bigint))
+                AND (CAST(:jobs AS bigint[]) IS NULL OR j.id = ANY(CAST(:jobs AS bigint[])))"""
+_TOGETHER = "CAST(NULL AS bigint)"
+_BY_JOB = text(_DUE.format(id="j.id", jobs=_JOBS, named=_NAMED))
+_OF_LINES = text(_DUE.format(id=_TOGETHER, jobs=_JOBS, named=_NAMED))
+# Whose versions they are is not asked then.
+_OF_ALL = text(_DUE.format(id=_TOGETHER, jobs="", named=""))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,15 +95,18 @@ class Lines:
 def count_due(session: Session, lines: Lines, *, start: dt.datetime, end: dt.datetime) -> dict[int, int]:
     """Return by job how many runs were due in [start, end) of which the results are still there."""
     runs: dict[int, float] = defaultdict(float)
-    for job_id, part in _parts(session, _OF_JOBS, lines, counted_from(session, lines.kind, start), end):
+    for job_id, part in _parts(session, _BY_JOB, lines, counted_from(session, lines.kind, start), end):
         runs[job_id] += part
     return {job_id: math.ceil(round(of_job, 6)) for job_id, of_job in runs.items()}
 
 
 def total_due(session: Session, lines: Lines | None, *, start: dt.datetime, end: dt.datetime) -> int:
     """Return how many runs were due in [start, end), of all tests where no lines are named."""
-    begin = start if lines is None else counted_from(session, lines.kind, start)
-    return math.ceil(round(sum(part for _, part in _parts(session, _OF_ALL, lines, begin, end)), 6))
+    if lines is None:
+        parts = _parts(session, _OF_ALL, None, start, end)
+    else:
+        parts = _parts(session, _OF_LINES, lines, counted_from(session, lines.kind, start), end)
+    return math.ceil(round(sum(part for _, part in parts), 6))
 
 
 def refuse_too_many(
@@ -135,7 +144,7 @@ def refuse_too_many(
 def _parts(
     session: Session, statement: TextClause, lines: Lines | None, start: dt.datetime, end: dt.datetime
 ) -> Iterator[tuple[int, float]]:
-    values: dict[str, Any] = dict.fromkeys(("test", "kind", "worker", "destination", "jobs"))
+    values: dict[str, Any] = {}
     if lines is not None:
         worker = None if lines.worker is None else str(lines.worker)
         values = {

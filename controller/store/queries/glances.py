@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, or_, select
+from sqlalchemy import ColumnElement, Select, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from controller.store.entities import Worker
@@ -16,6 +17,7 @@ from controller.store.queries.workers import (
     WorkerRecord,
     is_connected,
     is_drained,
+    lacks_kinds,
     select_records,
     spool_stuck_since,
     to_record,
@@ -41,42 +43,55 @@ class Alike:
 
 def first(session: Session, *, limit: int) -> tuple[Glance, ...]:
     """Return the first workers by name."""
-    query = (
-        select(Worker.id, Worker.name, *_look())
-        .where(Worker.deleted_at.is_(None))
-        .order_by(func.lower(Worker.name), Worker.id)
-        .limit(limit)
-    )
     return tuple(
-        Glance(id=worker_id, name=name, look=_made(look)) for worker_id, name, *look in session.execute(query)
+        Glance(id=worker_id, name=name, look=_made(look))
+        for worker_id, name, *look in session.execute(_first(limit))
     )
 
 
 def counted(session: Session) -> tuple[Alike, ...]:
     """Return how many of all workers look alike."""
-    each = select(*_look()).where(Worker.deleted_at.is_(None)).subquery("each")
-    query = select(func.count(), *each.c).group_by(*each.c).order_by(*each.c)
-    return tuple(Alike(look=_made(look), count=count) for count, *look in session.execute(query))
+    return tuple(Alike(look=_made(look), count=count) for count, *look in session.execute(_counted()))
 
 
 def in_need(session: Session, *, limit: int) -> tuple[WorkerRecord, ...]:
     """Return the first workers by name that somebody should look at; of those out of service nobody waits for."""
+    return tuple(to_record(row) for row in session.execute(_in_need(limit)))
+
+
+# Statements are made once, as to make them costs more than to run them.
+@cache
+def _first(limit: int) -> Select[Any]:
+    return (
+        select(Worker.id, Worker.name, *_look())
+        .where(Worker.deleted_at.is_(None))
+        .order_by(func.lower(Worker.name), Worker.id)
+        .limit(limit)
+    )
+
+
+@cache
+def _counted() -> Select[Any]:
+    each = select(*_look()).where(Worker.deleted_at.is_(None)).subquery("each")
+    return select(func.count(), *each.c).group_by(*each.c).order_by(*each.c)
+
+
+@cache
+def _in_need(limit: int) -> Select[Any]:
     needs = or_(
         ~is_connected() & Worker.enrolled_at.is_not(None),
         Worker.spool_alarm != "",
         is_connected() & (Worker.vantage_alarm != ""),
         spool_stuck_since().is_not(None),
         has_clock_off(),
-        # What is unavailable, or says nothing of whether it is.
-        func.jsonb_path_exists(Worker.kinds, "$.* ? (!(@.available == true))"),
+        lacks_kinds(),
     )
-    query = (
+    return (
         select_records()
         .where(Worker.revoked_at.is_(None), ~is_drained(), needs)
         .order_by(func.lower(Worker.name), Worker.id)
         .limit(limit)
     )
-    return tuple(to_record(row) for row in session.execute(query))
 
 
 def _look() -> tuple[ColumnElement[Any], ...]:

@@ -180,21 +180,20 @@ def find(
 def hosts_of(session: Session, operation_id: int) -> tuple[HostRecord, ...]:
     """Return all hosts of an operation by name."""
     query = (
-        select(OperationHost)
+        select(
+            OperationHost.host,
+            OperationHost.state,
+            OperationHost.task,
+            OperationHost.changed,
+            OperationHost.message,
+            OperationHost.updated_at,
+        )
         .where(OperationHost.operation_id == operation_id)
         .order_by(OperationHost.host)
-        .execution_options(populate_existing=True)
     )
     return tuple(
-        HostRecord(
-            host=row.host,
-            state=row.state,
-            task=row.task,
-            changed=row.changed,
-            message=row.message,
-            updated_at=row.updated_at,
-        )
-        for row in session.scalars(query)
+        HostRecord(host=host, state=state, task=task, changed=changed, message=message, updated_at=updated_at)
+        for host, state, task, changed, message, updated_at in session.execute(query)
     )
 
 

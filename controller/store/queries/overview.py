@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from controller.store.entities import Destination, Job, Quarantine, Test, Worker
 from controller.store.queries.tests import is_made_for_run, state_now
 from controller.store.queries.troubles import has_clock_off, overdue_jobs, refused_lately
-from controller.store.queries.workers import is_connected, is_drained
+from controller.store.queries.workers import is_connected, is_drained, lacks_kinds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,32 +47,8 @@ class Overview:
 
 def read(session: Session) -> Overview:
     """Return the figures as of now."""
-    workers = session.execute(
-        select(
-            func.count(),
-            func.count().filter(is_connected()),
-            func.count().filter(
-                ~is_drained(),
-                (Worker.spool_alarm != "")
-                | (Worker.vantage_alarm != "")
-                | func.jsonb_path_exists(Worker.kinds, "$.*.available ? (@ == false)"),
-            ),
-            func.coalesce(func.sum(Worker.spool_records), 0),
-            func.count().filter(has_clock_off()),
-            func.count().filter(is_drained()),
-        )
-        .select_from(Worker)
-        .where(Worker.deleted_at.is_(None), Worker.revoked_at.is_(None))
-    ).one()
-    states = (
-        select(state_now().label("state")).where(Test.deleted_at.is_(None), ~is_made_for_run()).subquery()
-    )
-    tests: dict[str, int] = {
-        row.state: row.tests
-        for row in session.execute(
-            select(states.c.state, func.count().label("tests")).group_by(states.c.state)
-        )
-    }
+    workers = session.execute(_workers()).one()
+    tests: dict[str, int] = {row.state: row.tests for row in session.execute(_tests_by_state())}
     return Overview(
         workers_total=workers[0],
         workers_connected=workers[1],
@@ -97,3 +75,31 @@ def read(session: Session) -> Overview:
             select(func.count()).select_from(Quarantine).where(refused_lately())
         ).scalar_one(),
     )
+
+
+# Made once, as to make them costs more than to run them.
+@cache
+def _workers() -> Select[int, int, int, int, int, int]:
+    return (
+        select(
+            func.count(),
+            func.count().filter(is_connected()),
+            func.count().filter(
+                ~is_drained(),
+                (Worker.spool_alarm != "") | (Worker.vantage_alarm != "") | lacks_kinds(),
+            ),
+            func.coalesce(func.sum(Worker.spool_records), 0),
+            func.count().filter(has_clock_off()),
+            func.count().filter(is_drained()),
+        )
+        .select_from(Worker)
+        .where(Worker.deleted_at.is_(None), Worker.revoked_at.is_(None))
+    )
+
+
+@cache
+def _tests_by_state() -> Select[Any]:
+    states = (
+        select(state_now().label("state")).where(Test.deleted_at.is_(None), ~is_made_for_run()).subquery()
+    )
+    return select(states.c.state, func.count().label("tests")).group_by(states.c.state)

@@ -14,8 +14,9 @@ from controller.store.rollups import statements
 from streamswarm import contract
 from streamswarm.v1 import probe_pb2
 
-#: Where the newest run of most lines is found: two or three partitions, however many there are.
-RECENTLY = dt.timedelta(days=2)
+#: Where the newest run of most lines is found: one partition or two, however many there are. Each partition more costs every
+#: line a part of what looking into it does.
+RECENTLY = dt.timedelta(hours=1)
 
 #: The jobs of some tests, each with whether its line is planned at present and ever was; `BY_LINE` ends it.
 JOBS_OF_TESTS = """
@@ -101,7 +102,7 @@ def read(session: Session, test_ids: Mapping[str, Iterable[int]]) -> dict[int, S
 def newest(kind: str, metric: str) -> str:
     """Return the SQL of the newest run of a job `known`: when it was due, how it ended, and the `value` of a metric.
 
-    `now` and `recently`, two days before, are constants.
+    `now` and `recently`, `RECENTLY` before, are constants.
     """
     column = results.metric_column(kind, metric)
     return _NEWEST.format(table=results.table_name(kind), value=statements.value_sql(column))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from functools import cache
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.orm import Session
 
 from controller.store import results
@@ -51,7 +52,8 @@ def find(session: Session, *, most: int) -> Suspects:
 
     Tests that were made for one run of another are not among them.
     """
-    sorts = [find_some(session, most + 1) for find_some in _SORTS]
+    sorts = [_failing(session, most + 1)]
+    sorts += [list(session.scalars(sort(most + 1))) for sort in _SORTS]
     ids = dict.fromkeys(test_id for found in sorts for test_id in found[:most])
     return Suspects(ids=tuple(ids), more=any(len(found) > most for found in sorts))
 
@@ -79,8 +81,9 @@ def _failing(session: Session, most: int) -> list[int]:
     return sorted(made_by_people, key=lambda test_id: last_at[test_id], reverse=True)[:most]
 
 
-def _overdue(session: Session, most: int) -> list[int]:
-    query = (
+@cache
+def _overdue(most: int) -> Select[int]:
+    return (
         select(Job.test_id)
         .join(OverdueJob, OverdueJob.job_id == Job.id)
         .join(Test, Test.id == Job.test_id)
@@ -89,15 +92,15 @@ def _overdue(session: Session, most: int) -> list[int]:
         .order_by(func.min(OverdueJob.due_at), Job.test_id)
         .limit(most)
     )
-    return list(session.scalars(query))
 
 
-def _without_session(session: Session, most: int) -> list[int]:
+@cache
+def _without_session(most: int) -> Select[int]:
     """Tests with a worker that should have a session and has none."""
     silent = select(Worker.id).where(
         Worker.deleted_at.is_(None), Worker.revoked_at.is_(None), ~is_connected(), ~is_drained()
     )
-    query = (
+    return (
         select(Test.id)
         .join(Job, Job.test_id == Test.id)
         .where(
@@ -107,13 +110,13 @@ def _without_session(session: Session, most: int) -> list[int]:
         .order_by(func.lower(Test.name))
         .limit(most)
     )
-    return list(session.scalars(query))
 
 
-def _without_worker(session: Session, most: int) -> list[int]:
+@cache
+def _without_worker(most: int) -> Select[int]:
     """Tests that no worker runs, but for those whose only run is over."""
     jobs = select(Job.id).where(Job.test_id == Test.id).correlate(Test)
-    query = (
+    return (
         select(Test.id)
         .where(
             Test.deleted_at.is_(None),
@@ -126,7 +129,7 @@ def _without_worker(session: Session, most: int) -> list[int]:
         .order_by(func.lower(Test.name))
         .limit(most)
     )
-    return list(session.scalars(query))
 
 
-_SORTS = (_failing, _overdue, _without_session, _without_worker)
+# Made once each, as to make a statement costs more than to run it.
+_SORTS = (_overdue, _without_session, _without_worker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
@@ -184,6 +185,7 @@ def using_destination(
     return tuple((row.id, row.name, row.kind) for row in session.execute(query))
 
 
+@cache
 def state_now() -> ColumnElement[str]:
     """Return the state of a test, as `TestRecord.state` tells it, for a query over `Test`."""
     return case(
@@ -226,6 +228,8 @@ def _is_finished() -> ColumnElement[bool]:
     return and_(Test.planned_version >= Test.version, or_(once, over))
 
 
+# Made once: to make it costs more than to run it.
+@cache
 def _select() -> Select[Any]:
     jobs = (
         select(func.count())

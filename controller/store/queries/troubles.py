@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
@@ -47,6 +48,7 @@ class TroubleRecord:
         return self.trouble.value
 
 
+@cache
 def has_clock_off() -> ColumnElement[bool]:
     """Return the condition that a connected worker's clock is so far off that its results are flagged."""
     return is_connected() & (func.abs(Worker.clock_offset_ms) > CLOCK_LIMIT_MS)

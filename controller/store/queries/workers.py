@@ -6,10 +6,11 @@ import datetime as dt
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, and_, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from controller.errors import NotFoundError
 from controller.policies import same_policy
@@ -226,6 +227,7 @@ def releases_of(session: Session, worker_id: uuid.UUID) -> tuple[ReleaseRecord, 
     return tuple(ReleaseRecord(version=row.version, since=row.since) for row in session.scalars(query))
 
 
+@cache
 def is_connected() -> ColumnElement[bool]:
     """Return the condition that a worker has a session with a gateway that is alive."""
     # Gathered once in a statement: looked up for each of thousands of workers, it would take most of its time.
@@ -240,12 +242,24 @@ def is_connected() -> ColumnElement[bool]:
     )
 
 
+@cache
 def is_drained() -> ColumnElement[bool]:
     """Return the condition that a worker is out of service by somebody's order, and has no session."""
     drained = select(Drain.worker_id).where(Drain.worker_id == Worker.id, Drain.until.is_(None))
     return and_(~is_connected(), drained.correlate(Worker).exists())
 
 
+@cache
+def lacks_kinds() -> ColumnElement[bool]:
+    """Return the condition that a worker has announced a kind that is unavailable, or says nothing of whether it is."""
+    lacking = aliased(Worker)
+    # Found by the index of such workers: to look through what thousands announce takes longer than all else about them.
+    return Worker.id.in_(
+        select(lacking.id).where(func.jsonb_path_exists(lacking.kinds, "$.* ? (!(@.available == true))"))
+    )
+
+
+@cache
 def spool_stuck_since() -> ColumnElement[dt.datetime | None]:
     """Return since when a worker's spool does not shrink, told after ten minutes, for a query over `Worker`."""
     since = func.greatest(Backlog.since, Worker.connected_at)
@@ -262,6 +276,8 @@ def spool_stuck_since() -> ColumnElement[dt.datetime | None]:
     )
 
 
+# Made once, as its parts: to make it costs more than to run it.
+@cache
 def select_records() -> Select[Any]:
     """Return the query for what `to_record` makes records of: the workers that are not deleted."""
     jobs = (

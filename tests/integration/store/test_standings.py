@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, insert, update
+from sqlalchemy import Engine, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from controller.store import partitions, results
@@ -16,6 +16,7 @@ from controller.store.entities import Destination, Drain, Job, OverdueJob, Proce
 from controller.store.queries import glances, standings, suspects
 from controller.store.queries.standings import Standing
 from controller.store.queries.suspects import Suspects
+from controller.store.queries.workers import lacks_kinds
 from streamswarm.v1 import probe_pb2
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -187,6 +188,30 @@ def test_of_many_failing_tests_the_last_to_fail_are_suspected(book: Book) -> Non
     for number, test in enumerate(tests):
         book.run(book.job(test, well), 100 - number, status=MISSED)
     assert book.suspects(most=3) == Suspects(ids=(tests[3], tests[2], tests[1]), more=True)
+
+
+@pytest.mark.parametrize("ages_s", [(30, 7_200), (7_200, 90_000), (90_000, 200_000), (200_000, 400_000)])
+def test_the_newest_run_is_found_however_long_ago_it_was(book: Book, ages_s: tuple[float, float]) -> None:
+    """Of two lines, one of which ran yesterday for the last time: in any partition, and never an older one of the same line."""
+    test = book.test("a")
+    jobs = [book.job(test, book.worker(f"w{number}")) for number in range(2)]
+    for age_s, value in zip(ages_s, (2.0, 100.0), strict=True):
+        book.run(jobs[0], age_s, value)
+    book.run(jobs[1], 86_400, 4.0, FAILED)
+    assert book.stand(test)[test] == Standing(
+        last_at=NOW - dt.timedelta(seconds=min(ages_s[0], 86_400)), runs=2, failed=1, value=3.0, measured=2
+    )
+
+
+def test_workers_that_lack_a_kind_are_found_by_the_index(book: Book, engine: Engine) -> None:
+    """It is of use only as long as its condition is that of the statement, to the letter."""
+    del book
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        asked = select(Worker.id).where(lacks_kinds())
+        statement = asked.compile(engine, compile_kwargs={"literal_binds": True})
+        plan = connection.exec_driver_sql(f"EXPLAIN {statement}".replace("%", "%%")).scalars().all()
+    assert "ix_workers_unavailable" in "\n".join(plan)
 
 
 def test_the_fleet_at_a_glance(book: Book, engine: Engine) -> None:
