@@ -136,18 +136,16 @@ class _Ruin:
     def records(self) -> Generator[Entry, None, None]:
         """Yield every record that can still be read and is as it was written.
 
-        By SQLite up to the first place that it cannot read, and from there on by the pages themselves, which may bring
-        some that were acknowledged: their keys are known to the controller.
+        First those that SQLite comes to, then others that stand in the pages, since a broken tree may hide some without a
+        word. Among them may be some that were acknowledged: their keys are known to the controller.
         """
         given: set[int] = set()
         lowest = 0
         rows = self._rows()
-        while (row := self._tried(lambda: next(rows, ()))) is not None:
-            if not row:
-                return
+        while row := self._tried(lambda: next(rows, ())):
             number, check_sum, body = row
-            lowest = min(lowest or number, number)
             if isinstance(body, bytes) and zlib.crc32(body) == check_sum:
+                lowest = min(lowest or number, number)
                 given.add(number << 32 | check_sum)
                 yield Entry(body=body)
         with faults(self._path):

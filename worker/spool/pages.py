@@ -21,6 +21,8 @@ _LOG_HEADER, _FRAME_HEADER = 32, 24
 _MOST_IN_LEAF = PAGE - 35
 _LEAST_IN_LEAF = (PAGE - 12) * 32 // 255 - 23
 _LONGEST_ROW = 64 * 1024 * 1024
+#: Of a row: its own length, and up to nine bytes for the type of each of three columns.
+_LONGEST_HEADER = 1 + 3 * 9
 #: Bytes of an integer by its serial type.
 _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 
@@ -51,11 +53,13 @@ class _Pages:
         self._between = between
         self._all_readable = all_readable
         self._count = max(0, file.seek(0, 2) - first) // (PAGE + between)
-        #: Where the newest of each number stands in a log.
-        self._newest = {
-            int.from_bytes(self._read(self._at(index), 4), "big"): index
-            for index in range(self._count if between else 0)
-        }
+        #: Where the newest of each number stands in a log: frames of its present round, told by its salts, before others.
+        self._newest: dict[int, int] = {}
+        if between:
+            salts = self._read(16, 8)
+            headers = [self._read(self._at(index), 16) for index in range(self._count)]
+            order = sorted(range(self._count), key=lambda index: (headers[index][8:] == salts, index))
+            self._newest = {int.from_bytes(headers[index][:4], "big"): index for index in order}
 
     def __iter__(self) -> Iterator[bytes]:
         for index in range(self._count):
@@ -109,10 +113,12 @@ def _row(page: bytes, at: int, length: int, source: _Pages) -> bytes:
     if here > _MOST_IN_LEAF:
         here = _LEAST_IN_LEAF
     parts, left, following = [page[at : at + here]], length - here, page[at + here : at + here + 4]
+    gone: set[bytes] = set()
     while left > 0:
         more = source.numbered(int.from_bytes(following, "big"))
-        if not more:
+        if not more or following in gone:
             break
+        gone.add(following)
         parts.append(more[4 : 4 + left])
         left -= PAGE - 4
         following = more[:4]
@@ -122,16 +128,18 @@ def _row(page: bytes, at: int, length: int, source: _Pages) -> bytes:
 def _body(row: bytes) -> bytes | None:
     """Return the body of a row that is a record (its number stands before it; check sum, body), None when it is none."""
     end, at = _varint(row, 0)
+    if end > _LONGEST_HEADER:
+        return None
     types = []
     while at < end:
         kind, at = _varint(row, at)
         types.append(kind)
-    if len(types) != 3 or types[0] != 0 or types[1] not in _INTEGERS or types[2] < 12 or types[2] % 2:
+    if len(types) != 3 or types[0] != 0 or types[1] not in _INTEGERS or types[2] <= 12 or types[2] % 2:
         return None
-    size = _INTEGERS[types[1]]
-    check_sum = int.from_bytes(row[end : end + size], "big", signed=True)
-    body = row[end + size : end + size + (types[2] - 12) // 2]
-    return body if zlib.crc32(body) == check_sum else None
+    begin = end + _INTEGERS[types[1]]
+    body = row[begin:]
+    whole = len(body) == (types[2] - 12) // 2
+    return body if whole and zlib.crc32(body) == int.from_bytes(row[end:begin], "big", signed=True) else None
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from worker.concurrency import cancel
 from worker.errors import StorageError
 from worker.instants import shown_instant
 from worker.spool import damage
-from worker.spool.file import DamageError, SpoolFile, faults
+from worker.spool.file import DamageError, SpoolFile, faults, is_unreadable
 from worker.spool.gaps import Gaps, telling
 from worker.spool.records import OVERHEAD, Entry, Gap, Record
 from worker.spool.room import Limits, Room
@@ -253,13 +253,15 @@ class Spool:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _or_replace(self, work: Callable[[], T], otherwise: T) -> T:
-        """Return what comes of some work with the file; when that turns out to be damaged, replace it."""
-        replaced = self._replaced
-        try:
-            return await self._in_thread(work)
-        except DamageError as error:
-            reason = str(error)
-        await self._recover(reason, replaced)
+        """Return what comes of some work with the file; when that turns out to be damaged, of the one that takes its place."""
+        for _ in range(2):
+            replaced = self._replaced
+            try:
+                return await self._in_thread(work)
+            except DamageError as error:
+                reason = str(error)
+            if not await self._recover(reason, replaced):
+                break
         return otherwise
 
     async def _write_loop(self) -> None:
@@ -390,7 +392,18 @@ class Spool:
             self._take_file(SpoolFile.open(self._path), with_gaps=True)
         except DamageError as error:
             return str(error)
+        except StorageError as error:
+            if not is_unreadable(error) or self._patient():
+                raise
+            return str(error)
         return ""
+
+    def _patient(self) -> bool:
+        """Whether a damaged file, since this was asked for the first time, still waits for a disk that can be read again."""
+        now_us = self._clock.steady_us()
+        if self._damaged_since_us is None:
+            self._damaged_since_us = now_us
+        return now_us - self._damaged_since_us < _PATIENCE_S * 1e6
 
     def _take_file(self, file: SpoolFile, *, with_gaps: bool) -> None:
         """Go on with a file, and with the gaps in it when none are in memory; what its reading raises leaves everything as it was."""
@@ -421,14 +434,9 @@ class Spool:
         self._fresh, self._damaged_since_us = False, None
 
     def _replace_file(self, reason: str, *, with_gaps: bool) -> None:
-        now_us = self._clock.steady_us()
-        if self._damaged_since_us is None:
-            self._damaged_since_us = now_us
         try:
             if not self._fresh:
-                damage.replace(
-                    self._path, reason, patient=now_us - self._damaged_since_us < _PATIENCE_S * 1e6
-                )
+                damage.replace(self._path, reason, patient=self._patient())
                 self._fresh = True
             self._take_file(SpoolFile.open(self._path), with_gaps=with_gaps)
         except DamageError as error:

@@ -103,6 +103,72 @@ async def test_records_are_found_without_the_pages_above_them(
     assert sorted(await instants_of(await open_spool())) == list(range(1, COUNT + 1))
 
 
+async def test_what_a_broken_tree_hides_without_a_word_is_found(spoiled: Path, open_spool: Any) -> None:
+    """SQLite comes to the end of a page that has lost half of its cells as if there were no more."""
+    with contextlib.closing(sqlite3.connect(spoiled)) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'record'").fetchone()
+    content = bytearray(spoiled.read_bytes())
+    at = (root - 1) * PAGE + 3
+    cells = int.from_bytes(content[at : at + 2], "big")
+    content[at : at + 2] = (cells // 2).to_bytes(2, "big")
+    spoiled.write_bytes(content)
+    assert len(_readable(spoiled)) < COUNT
+    assert sorted(await instants_of(await open_spool())) == list(range(1, COUNT + 1))
+
+
+def test_mangled_rows_are_no_records(tmp_path: Path) -> None:
+    """A chain of pages that leads back to itself, a header longer than any, a row cut off behind its header."""
+    path = tmp_path / "spool.sqlite"
+    cut = bytes((4, 9, 4, 0, 4, 14 * 2 - 12))
+    chain = (
+        bytes((0x84, 0x80, 0x80, 0x00, 8)) + bytes((0x87, 0xFF, 0x7F)) + bytes(400) + (2).to_bytes(4, "big")
+    )
+    for cell in (cut, chain):
+        leaf = bytearray(PAGE)
+        leaf[0], leaf[3:5], leaf[8:10] = 13, (1).to_bytes(2, "big"), (PAGE - 600).to_bytes(2, "big")
+        leaf[PAGE - 600 : PAGE - 600 + len(cell)] = cell
+        path.write_bytes(bytes(PAGE) + bytes(leaf))
+        assert list(pages.records(path, all_readable=True)) == []
+
+
+async def test_a_log_of_two_rounds_is_read_by_its_newest(tmp_path: Path, open_spool: Any) -> None:
+    """Frames of the round before stand behind its end."""
+    path = tmp_path / "spool.sqlite"
+    with contextlib.closing(SpoolFile.open(path)) as file:
+        file._connection.execute("PRAGMA wal_autocheckpoint = 0")
+        old = [result_of(number, size=9_000).SerializeToString() for number in range(1, 41)]
+        file.commit([Entry(body=body) for body in old])
+        file._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        new = [result_of(number, size=9_500).SerializeToString() for number in range(41, 51)]
+        file.commit([Entry(body=body) for body in new], delete_to=40)
+        copies = {part: path.with_name(path.name + part).read_bytes() for part in ("", "-wal")}
+    path.with_name("spool.sqlite-wal").write_bytes(copies["-wal"])
+    path.unlink()
+    found = {body for _, body in pages.records(path, all_readable=True)}
+    assert set(new) <= found
+
+
+async def test_a_file_that_cannot_be_read_at_all_is_given_up_in_the_end(
+    spoiled: Path, open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first page lies where the disk is bad: what stands in others is delivered."""
+    opened = SpoolFile.open
+
+    def failing(path: Path) -> SpoolFile:
+        if path == spoiled and not list(path.parent.glob("spool-damaged-*")):
+            try:
+                raise sqlite3.OperationalError("disk I/O error")
+            except sqlite3.OperationalError as error:
+                raise StorageError("disk I/O error") from error
+        return opened(path)
+
+    monkeypatch.setattr(SpoolFile, "open", failing)
+    with pytest.raises(StorageError, match="I/O error"):
+        await open_spool()
+    monkeypatch.setattr("worker.spool.spool._PATIENCE_S", 0.0)
+    assert sorted(await instants_of(await open_spool())) == list(range(1, COUNT + 1))
+
+
 @pytest.mark.parametrize("size", [0, 4_000, 4_080, 9_000, 200_000])
 @pytest.mark.parametrize("where", ["file", "log"])
 async def test_long_results_are_found_too(tmp_path: Path, open_spool: Any, size: int, where: str) -> None:
