@@ -31,7 +31,7 @@ INVENTORY = click.option(
     type=click.Path(path_type=Path),
     multiple=True,
     help="Inventory file or folder; may be given again. "
-    "[default: STREAMSWARMINVENTORY, else inventory/hosts.ini or hosts.yml]",
+    "[default: STREAMSWARM_INVENTORY, else inventory/hosts.ini or hosts.yml]",
 )
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,8 @@ from controller.errors import ConfigurationError
 
 #: The environment variable that chooses how playbooks are carried out: `linear`, or `mitogen`.
 STRATEGY_VARIABLE = "STREAMSWARM_ANSIBLE_STRATEGY"
+#: How the file of an inventory is called that the inventory plug-in `streamswarm` reads.
+_CONTROLLERS_OWN = ("streamswarm.yml", "streamswarm.yaml")
 _PREFIX = "sw-"
 _LOCK = "lock"
 _YOUNG_S = 60.0
@@ -58,8 +60,12 @@ def _remove_abandoned() -> None:
             continue
 
 
-def environment(private: Path) -> dict[str, str]:
-    """Return the variables under which Ansible runs, on top of this process's own."""
+def environment(private: Path, inventories: Sequence[Path] = ()) -> dict[str, str]:
+    """Return the variables under which Ansible runs, on top of this process's own.
+
+    An API token of the environment is not among them: all that Ansible starts would have it, on this machine's list of
+    processes too. Where one of the inventories is the controller's own, that finds it in a file of the private folder.
+    """
     programs = str(assets.programs())
     plugins = [str(assets.playbooks() / "inventory_plugins"), os.environ.get("ANSIBLE_INVENTORY_PLUGINS", "")]
     return {
@@ -80,10 +86,27 @@ def environment(private: Path) -> dict[str, str]:
         "ANSIBLE_INVENTORY_PLUGINS": os.pathsep.join(filter(None, plugins)),
         # No playbook needs the database, and a password may stand in there.
         "STREAMSWARM_DATABASE_URL": "",
+        **_token(private, inventories),
         "ANSIBLE_NOCOLOR": "True",
         "ANSIBLE_FORCE_COLOR": "False",
         **_strategy(os.environ.get(STRATEGY_VARIABLE, "linear")),
     }
+
+
+def _token(private: Path, inventories: Sequence[Path]) -> dict[str, str]:
+    token = os.environ.get("STREAMSWARM_TOKEN", "")
+    if not token or not any(_asks_controller(inventory) for inventory in inventories):
+        return {"STREAMSWARM_TOKEN": ""}
+    file = private / "token"
+    file.touch(mode=0o600)
+    file.write_text(token, encoding="utf-8")
+    return {"STREAMSWARM_TOKEN": "", "STREAMSWARM_TOKEN_FILE": str(file)}
+
+
+def _asks_controller(inventory: Path) -> bool:
+    """Whether an inventory, or a file in it, is by its name one that is read from the controller."""
+    files = inventory.rglob("*") if inventory.is_dir() else [inventory]
+    return any(file.name.endswith(_CONTROLLERS_OWN) for file in files)
 
 
 def _strategy(name: str) -> dict[str, str]:

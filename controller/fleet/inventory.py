@@ -174,7 +174,7 @@ def _ask_ansible(sources: Sequence[Path], limit: str) -> dict[str, Any]:
                 text=True,
                 timeout=TIMEOUT,
                 check=False,
-                env={**os.environ, **environment(private)},
+                env={**os.environ, **environment(private, sources)},
             )
         except subprocess.TimeoutExpired as error:
             raise ConfigurationError(

@@ -82,7 +82,7 @@ def provision(
     hosts = load_inventory(request.inventories)
     with private_folder() as private:
         desk = private / "desk"
-        # The token for the controller stays in this process.
+        # No task needs the token for the controller, and none is given it.
         ours = _with(request, streamswarm_worker_ask_controller=False)
         with open_desk(desk, hosts=hosts, grant_for=grant_for, ask_reach=ask_reach):
             recap = run_playbook(
@@ -108,7 +108,7 @@ def remove(
     `retire` is told each such host's name, not in a check run; what it raises makes the host one that failed.
     """
     with private_folder() as private:
-        # The token for the controller stays in this process.
+        # No task needs the token for the controller, and none is given it.
         ours = _with(request, streamswarm_worker_retire="keep")
         recap = run_playbook("remove.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
     return recap if request.check else _afterwards(recap, retire)
@@ -148,7 +148,7 @@ def drain(
     `tell` is told the name of each host whose worker is drained, not in a check run, and lets the controller know.
     """
     with private_folder() as private:
-        # The token for the controller stays in this process.
+        # No task needs the token for the controller, and none is given it.
         ours = _with(request, streamswarm_worker_ask_controller=False)
         recap = run_playbook("drain.yml", ours, private=private, on_event=on_event, cancelled=cancelled)
     return recap if request.check else _afterwards(recap, tell)
@@ -310,7 +310,7 @@ def run_playbook(
         inventory=[str(path.absolute()) for path in request.inventories],
         limit=request.limit or None,
         cmdline=shlex.join(words),
-        envvars={**environment(private), **(extra_environment or {})},
+        envvars={**environment(private, request.inventories), **(extra_environment or {})},
         event_handler=handle,
         cancel_callback=cancelled,
         quiet=True,

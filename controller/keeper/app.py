@@ -2,6 +2,9 @@
 
 When the database goes away the keeper waits and comes back; nothing that was queued is lost, and what was cut
 short is rescued.
+
+A keeper that is told to stop ends within half a minute, whatever its tasks do. One that runs an operation on the fleet
+ends after it: the operation is interrupted, but hosts that are being returned to the release before get there first.
 """
 
 from __future__ import annotations
@@ -9,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
 import socket
+import threading
 import time
 
 import psycopg
@@ -42,6 +47,8 @@ _GRACE_S = 8.0
 #: A keeper that is stopped inside a transaction loses it after so long, and its successor goes on.
 _IDLE_IN_TRANSACTION_S = 5.0
 _LONGEST_PAUSE_S = 5.0
+#: Tasks that go on for so long after the keeper was told to stop are left to another one.
+_LEAVE_AFTER_S = 25.0
 
 
 def make_app(settings: Settings) -> App:
@@ -65,17 +72,23 @@ async def serve(settings: Settings) -> None:
     """Check the database, then work until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     engine = make_engine(
         settings,
         application="streamswarm-keeper",
         pool_size=CONCURRENCY + 2,
         idle_in_transaction_s=_IDLE_IN_TRANSACTION_S,
     )
+    tools = Tools(engine=engine, settings=settings)
+
+    def told() -> None:
+        stop.set()
+        threading.Thread(target=_leave, args=(tools,), name="leaving", daemon=True).start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told)
     try:
         await asyncio.to_thread(_check, settings, engine)
-        await run(settings, engine, stop)
+        await run(tools, stop)
     finally:
         engine.dispose()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -87,10 +100,21 @@ def _check(settings: Settings, engine: Engine) -> None:
     roots.check_at_start(engine, settings.data_dir)
 
 
-async def run(settings: Settings, engine: Engine, stop: asyncio.Event) -> None:
+def _leave(tools: Tools) -> None:
+    """End the process although tasks go on; the end of the queue's worker and of the program wait for their threads."""
+    time.sleep(_LEAVE_AFTER_S)
+    while tools.operating:
+        time.sleep(1.0)
+    # What was the last one ends the program by itself.
+    time.sleep(1.0)
+    _log.warning("the keeper leaves a task that does not end; it is taken up again")
+    logging.shutdown()
+    os._exit(0)
+
+
+async def run(tools: Tools, stop: asyncio.Event) -> None:
     """Work until `stop` is set."""
-    tools = Tools(engine=engine, settings=settings)
-    pulse = asyncio.create_task(_keep_pulse(engine, stop))
+    pulse = asyncio.create_task(_keep_pulse(tools.engine, stop))
     pause = 0.1
     trouble = Trouble(
         _log, failing="the keeper lost its queue and looks for it", working="the keeper has its queue again"
@@ -99,7 +123,7 @@ async def run(settings: Settings, engine: Engine, stop: asyncio.Event) -> None:
     try:
         while not stop.is_set():
             try:
-                await _work(make_app(settings), tools, stop, trouble)
+                await _work(make_app(tools.settings), tools, stop, trouble)
                 pause = 0.1
                 why = "its worker ended by itself"
             except (ConnectorException, psycopg.Error, psycopg_pool.PoolTimeout, OperationalError) as error:

@@ -47,6 +47,8 @@ class Tools:
     settings: Settings
     #: Set when the keeper is told to stop: what takes long ends.
     stopping: threading.Event = field(default_factory=threading.Event)
+    #: Operations on the fleet under way here: their own word is awaited, as none leaves hosts half-way.
+    operating: set[int] = field(default_factory=set)
 
 
 def add_tasks(app: App) -> None:
@@ -142,7 +144,11 @@ def operation_task(context: JobContext, *, operation_id: int) -> None:
     from controller.keeper.operating import operate
 
     tools = _tools(context)
-    operate(tools.engine, tools.settings, operation_id, tools.stopping)
+    tools.operating.add(operation_id)
+    try:
+        operate(tools.engine, tools.settings, operation_id, tools.stopping)
+    finally:
+        tools.operating.discard(operation_id)
 
 
 def reconcile_task(context: JobContext, timestamp: int) -> None:

@@ -216,6 +216,12 @@ def test_the_second_run_changes_nothing(installed: Site) -> None:
     assert processes(installed.controller, units) == before
 
 
+def test_a_keeper_that_is_stopped_is_given_time(installed: Site) -> None:
+    """For hosts that it is returning to the release before: five tries, with pauses of up to a minute between them."""
+    show = ("systemctl", "show", "--property=TimeoutStopUSec", "--value", "streamswarm-keeper")
+    assert installed.controller.ssh(*show) == "15min\n"
+
+
 @pytest.mark.parametrize("name", UNITS)
 def test_the_services_run_with_least_privilege(installed: Site, name: str) -> None:
     """Not as root, with no capability but the one that a low port needs, and in a unit that systemd rates as safe."""

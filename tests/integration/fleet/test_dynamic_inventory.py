@@ -205,13 +205,17 @@ keyed_groups:
     assert listed["architecture_x86_64"]["hosts"] == ["edge-berlin-1"]
 
 
+@pytest.mark.parametrize("by_variable", [False, True])
 def test_streamswarms_own_commands_read_it_too(
-    served: Dashboard, source: Path, monkeypatch: pytest.MonkeyPatch
+    served: Dashboard, source: Path, monkeypatch: pytest.MonkeyPatch, by_variable: bool
 ) -> None:
-    """Site, labels and groups come back as they were given, from any folder."""
+    """Site, labels and groups come back as they were given, from any folder, with the token in a file or a variable."""
     for name, value in served.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("STREAMSWARM_TOKEN", raising=False)
+    if by_variable:
+        monkeypatch.setenv("STREAMSWARM_TOKEN", served.token_file.read_text())
+        monkeypatch.delenv("STREAMSWARM_TOKEN_FILE")
     monkeypatch.chdir(source.parent)
     host = load_inventory([source])[0]
     assert (host.name, host.site, host.measured_address) == ("edge-berlin-1", "berlin", "192.0.2.11")

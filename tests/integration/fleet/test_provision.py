@@ -131,6 +131,22 @@ def test_the_second_run_changes_nothing(controller: Any, provisioned: Run) -> No
     )
 
 
+def test_what_a_killed_run_left_is_cleared(controller: Any, host: Host) -> None:
+    """Its half-written configuration, with a secret in it, is announced by a check run and goes; the worker runs on."""
+    process = host.ssh("systemctl", "show", "--property=MainPID", "streamswarm-worker")
+    look = "ls -A /etc/streamswarm /etc/systemd/system | grep '^.streamswarm-' || true"
+    host.ssh(
+        "umask 077; for folder in streamswarm systemd/system; do "
+        "echo 'responder_key: s3cret' > /etc/$folder/.streamswarm-abcd_123; done"
+    )
+    clearing = [("host1", "Clear what a killed provisioning left")]
+    assert Run(controller, limit="host1", check=True).changed() == clearing
+    assert len(host.ssh(look).split()) == 2
+    assert Run(controller, limit="host1").changed() == clearing
+    assert host.ssh(look) == ""
+    assert host.ssh("systemctl", "show", "--property=MainPID", "streamswarm-worker") == process
+
+
 def test_a_check_run_of_a_fresh_host_announces_changes_and_makes_none(controller: Any, lab: Lab) -> None:
     """`--check --diff` passes on a host without anything of ours, and leaves it so."""
     run = Run(controller, limit="host2", check=True)

@@ -218,10 +218,23 @@ def test_a_half_provisioned_host_is_cleared(controller: Any, api: Client, lab: L
     host = lab.hosts[1]
     host.ssh("mkdir -p /opt/streamswarm-worker/releases/.partial-x /etc/streamswarm")
     host.ssh("echo '{}' > /etc/streamswarm/policy.yaml; echo mine > /etc/streamswarm/mine.txt")
+    host.ssh(
+        "umask 077; for folder in streamswarm systemd/system; do "
+        "echo 'responder_key: s3cret' > /etc/$folder/.streamswarm-abcd_123; done"
+    )
+    assert Removal(controller, api, limit="host2", check=True).recap.succeeded
+    assert host.ssh("ls -A /etc/streamswarm") == ".streamswarm-abcd_123\nmine.txt\npolicy.yaml\n"
     run = Removal(controller, api, limit="host2")
     assert run.recap.succeeded, run.said()
     assert host.ssh("ls -A /opt /etc/streamswarm") == "/etc/streamswarm:\nmine.txt\n\n/opt:\n"
-    host.ssh("rm -r /etc/streamswarm")
+    assert host.ssh("ls -A /etc/systemd/system | grep streamswarm || true") == ""
+    host.ssh(
+        "rm /etc/streamswarm/mine.txt; echo 'responder_key: s3cret' > /etc/streamswarm/.streamswarm-abcd_124"
+    )
+    assert set(Removal(controller, api, limit="host2").changed()) == {
+        "Clear what a killed provisioning left",
+        "Remove the files",
+    }
     assert Removal(controller, api, limit="host2").changed() == []
     assert _left(host) == []
 

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -191,3 +193,62 @@ def test_one_host_is_never_taken_for_a_group(
     found = read(engine, number)
     assert (found.state, found.hosts.total) == ("failed", 0)
     assert found.error.startswith(said)
+
+
+#: A keeper of which one task goes on, whatever it is told, until a file is there.
+_GOES_ON = """
+import sys, time
+from pathlib import Path
+from controller.keeper import __main__, app, operating, plan
+app._LEAVE_AFTER_S = 5.0
+def go_on(*_):
+    Path(sys.argv[2]).with_name("begun").touch()
+    while not Path(sys.argv[2]).exists():
+        time.sleep(0.1)
+    Path(sys.argv[2]).with_name("done").touch()
+setattr(*{"operate": (operating, "operate"), "plan": (plan, "plan_everything")}[sys.argv[1]], go_on)
+sys.exit(__main__.main())
+"""
+
+
+@contextlib.contextmanager
+def _going_on(settings: Settings, task: str, until: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (until.parent / "keeper.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _GOES_ON, task, str(until)],
+            env={**os.environ, **settings.environment()},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_a_keeper_that_is_stopped_ends_after_its_operation(
+    engine: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    """However long that takes: hosts may be on their way back to the release before."""
+    with _going_on(settings, "operate", tmp_path / "go") as keeper:
+        ask(engine)
+        wait_for((tmp_path / "begun").exists)
+        keeper.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            keeper.wait(15)
+        (tmp_path / "go").touch()
+        assert keeper.wait(30) == 0
+    assert (tmp_path / "done").exists()
+
+
+def test_a_keeper_that_is_stopped_leaves_what_does_not_end(
+    engine: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    """Any other task: it is done again elsewhere, and nothing is planned as long as nobody takes this keeper's place."""
+    with _going_on(settings, "plan", tmp_path / "go") as keeper:
+        wait_for((tmp_path / "begun").exists)
+        keeper.terminate()
+        assert keeper.wait(30) == 0
+    assert not (tmp_path / "done").exists()
+    assert "leaves a task that does not end" in (tmp_path / "keeper.log").read_text()

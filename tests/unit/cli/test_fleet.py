@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from controller.errors import ConfigurationError, ConflictError
 from controller.fleet import operations
 from controller.fleet.events import HostRecap
 from controller.fleet.operations import PlaybookRequest, Recap
+from controller.settings import Settings
 
 Call = Callable[..., Result]
 
@@ -62,6 +64,14 @@ def call(tmp_path: Path) -> Call:
         return CliRunner().invoke(fleet, [name, "-i", str(inventory), *words], input=answer)
 
     return run
+
+
+def test_the_help_names_the_setting_of_the_inventory() -> None:
+    """Each command that works on hosts names the variable that it reads."""
+    assert Settings.load({"STREAMSWARM_INVENTORY": "hosts.ini"}).inventory
+    for name in ("provision", "upgrade", "remove", "verify", "rotate", "restart", "drain", "resume"):
+        said = CliRunner().invoke(fleet, [name, "--help"], env={"COLUMNS": "200"}).output
+        assert set(re.findall(r"STREAMSWARM\w*INVENTORY", said)) == {"STREAMSWARM_INVENTORY"}, name
 
 
 @pytest.mark.usefixtures("there")

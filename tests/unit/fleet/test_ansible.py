@@ -12,6 +12,7 @@ import pytest
 
 from controller.errors import ConfigurationError
 from controller.fleet import ansible
+from controller.programs import module_command
 
 
 def test_host_keys_are_checked_and_a_silent_host_is_noticed(
@@ -23,6 +24,40 @@ def test_host_keys_are_checked_and_a_silent_host_is_noticed(
     assert made["ANSIBLE_HOST_KEY_CHECKING"] == "True"
     assert "ServerAliveInterval" in made["ANSIBLE_SSH_EXTRA_ARGS"]
     assert "ANSIBLE_STRATEGY" not in made
+
+
+def test_the_api_token_is_in_nothing_that_ansible_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an inventory has run sees no token; only the controller's own inventory is given it, in a closed file."""
+    monkeypatch.setenv("STREAMSWARM_TOKEN", "ssw_secret")
+    (tmp_path / "hosts.ini").write_text(
+        f"[workers]\na seen=\"{{{{ lookup('pipe', 'env > {tmp_path}/seen') }}}}\"\n"
+    )
+    play = tmp_path / "play.yml"
+    play.write_text(
+        "- hosts: all\n  connection: local\n  gather_facts: false\n  tasks:\n"
+        '    - ansible.builtin.debug:\n        msg: "{{ seen }}"\n'
+    )
+    with ansible.private_folder() as private:
+        made = {**os.environ, **ansible.environment(private, [tmp_path / "hosts.ini"])}
+        words = [*module_command("ansible", "playbook"), "-i", str(tmp_path / "hosts.ini"), str(play)]
+        subprocess.run(words, env=made, check=True, capture_output=True)
+        assert not (private / "token").exists()
+    seen = (tmp_path / "seen").read_text().splitlines()
+    assert f"ANSIBLE_HOME={private}/home" in seen
+    assert [line for line in seen if line.startswith("STREAMSWARM_TOKEN")] == ["STREAMSWARM_TOKEN="]
+
+    (tmp_path / "streamswarm.yml").write_text("plugin: streamswarm\n")
+    with ansible.private_folder() as private:
+        for sources in ([tmp_path], [tmp_path / "hosts.ini", tmp_path / "streamswarm.yml"]):
+            made = ansible.environment(private, sources)
+            assert "ssw_secret" not in made.values()
+            file = Path(made["STREAMSWARM_TOKEN_FILE"])
+            assert (file.read_text(), file.stat().st_mode & 0o777) == ("ssw_secret", 0o600)
+        monkeypatch.delenv("STREAMSWARM_TOKEN")
+        assert "STREAMSWARM_TOKEN_FILE" not in ansible.environment(private, [tmp_path])
+    assert not file.exists()
 
 
 def test_mitogen_is_found_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

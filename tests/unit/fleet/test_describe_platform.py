@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,23 @@ def _said(folder: Path) -> dict[str, Any]:
     said = json.loads(done.stdout)
     assert isinstance(said, dict)
     return {name: said[name] for name in ("releases", "current", "previous", "cut_off", "switches")}
+
+
+@pytest.mark.parametrize("ahead_s", [3600, 0, -3600])
+def test_how_far_the_clock_is_ahead_is_told(ahead_s: int) -> None:
+    """Positive where the host's clock is ahead of the controller's, negative where it is behind."""
+    controllers = time.time() - ahead_s
+    said = subprocess.run(
+        [sys.executable, PROGRAM, str(controllers)], capture_output=True, text=True, check=True
+    )
+    # The program takes a while to start, and then finds its clock as much further ahead.
+    assert 0 <= json.loads(said.stdout)["clock_ahead_s"] - ahead_s <= 1 + time.time() - ahead_s - controllers
+
+
+def test_without_the_controllers_time_nothing_is_said_of_the_clock() -> None:
+    """It could not be told."""
+    said = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, check=True)
+    assert "clock_ahead_s" not in json.loads(said.stdout)
 
 
 def test_a_host_without_a_worker_has_nothing(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import grp
+import json
 import os
 import pwd
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -114,6 +117,70 @@ def test_a_difference_shows_text_owner_and_mode(files: ModuleType, tmp_path: Pat
     assert shown["before"] == ""
     assert shown["after"].endswith("mode: 0640\ndeny: []\n")
     assert shown["after_header"] == str(file)
+
+
+#: Makes the entry that it is given, and is killed or held up at a call of the system's.
+_MAKING = """
+import json, os, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, str(Path(sys.argv[1]).parent))
+import streamswarm_files as files
+entry = json.loads(sys.argv[2])
+def cut(*_):
+    if sys.argv[4] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("there", flush=True)
+    sys.stdin.read()
+where, name = {"fsync": (os, "fsync"), "replace": (Path, "replace")}[sys.argv[3]]
+real = getattr(where, name)
+setattr(where, name, lambda *given: (cut(), real(*given))[1])
+files.make(entry["path"], files.wanted(entry, check=False), files.state(entry["path"]))
+"""
+
+
+def _making(entry: dict[str, Any], *, at: str, then: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", _MAKING, str(MODULE), json.dumps(entry), at, then]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_what_a_killed_run_left_is_told_and_cleared(files: ModuleType, tmp_path: Path) -> None:
+    """A file that holds a secret and has no name yet, and a link; what is anybody else's stays."""
+    (tmp_path / "mine.txt").write_text("theirs")
+    (tmp_path / ".streamswarm-folder").mkdir()
+    for entry, at in (
+        (_entry(tmp_path / "worker.yaml", "responder_key: s3cret\n"), "fsync"),
+        (_entry(tmp_path / "current", target="releases/1"), "replace"),
+    ):
+        with _making(entry, at=at, then="kill") as process:
+            assert process.wait(timeout=60) == -signal.SIGKILL
+    left = [str(path) for path in tmp_path.glob(".streamswarm-*") if not path.is_dir()]
+    assert len(left) == 2
+    assert files.abandoned(str(tmp_path)) == sorted(left)
+    assert files.abandoned(str(tmp_path), clear=True) == sorted(left)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".streamswarm-folder", "mine.txt"]
+    assert files.abandoned(str(tmp_path)) == []
+    assert files.abandoned(str(tmp_path / "nowhere"), clear=True) == []
+
+
+def test_what_is_written_at_this_moment_is_not_taken_for_abandoned(files: ModuleType, tmp_path: Path) -> None:
+    """A file stays until it has its name; a link that was cleared is made again."""
+    file, link = _entry(tmp_path / "worker.yaml", "url: x\n"), _entry(tmp_path / "current", target="to")
+    with _making(file, at="fsync", then="wait") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        assert files.abandoned(str(tmp_path), clear=True) == []
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert (tmp_path / "worker.yaml").read_text() == "url: x\n"
+    with _making(link, at="replace", then="wait") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        assert len(files.abandoned(str(tmp_path), clear=True)) == 1
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "worker.yaml"]
+    assert str((tmp_path / "current").readlink()) == "to"
 
 
 def test_what_a_service_did_not_start_with_is_not_in_force(files: ModuleType, tmp_path: Path) -> None:

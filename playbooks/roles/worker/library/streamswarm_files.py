@@ -7,6 +7,8 @@ nobody but root can write in, and follows no link.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import grp
 import hashlib
 import os
@@ -45,6 +47,13 @@ options:
     type: list
     elements: path
     default: []
+  clear:
+    description:
+      - Folders out of which goes what an earlier run that was killed left. What lies there, and beside the entries, is
+        told in the list C(abandoned), also when it is not to be cleared.
+    type: list
+    elements: path
+    default: []
 author: [StreamSwarm]
 """
 
@@ -58,6 +67,8 @@ _FILE = {
 }
 
 
+#: What a file or link is called until it is complete.
+PREFIX = ".streamswarm-"
 #: More of what a service noted is not read, bytes.
 LONGEST = 65_536
 
@@ -125,10 +136,7 @@ def make(path: str, meant: dict[str, Any], found: dict[str, Any] | None) -> None
             f"{path} is a {found['kind']} and shall be a {meant['kind']}. Remove it, and try again."
         )
     if meant["kind"] == "link":
-        # Under another name first: whoever looks sees the old link or the new one.
-        temporary = tempfile.mktemp(prefix=".streamswarm-", dir=Path(path).parent)  # noqa: S306  it fails if it is there
-        Path(temporary).symlink_to(meant["target"])
-        Path(temporary).replace(path)
+        _lead(path, meant["target"])
         return
     if meant["kind"] == "folder":
         if found is None:
@@ -140,7 +148,7 @@ def make(path: str, meant: dict[str, Any], found: dict[str, Any] | None) -> None
             os.close(handle)
         return
     # Complete before it has its name, and never open to more than it shall be.
-    handle, temporary = tempfile.mkstemp(prefix=".streamswarm-", dir=Path(path).parent)
+    handle, temporary = _begun(Path(path).parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(meant["content"])
@@ -151,6 +159,55 @@ def make(path: str, meant: dict[str, Any], found: dict[str, Any] | None) -> None
     except BaseException:
         Path(temporary).unlink()
         raise
+
+
+def _lead(path: str, target: str) -> None:
+    """Make a link under another name first: whoever looks sees the old link or the new one."""
+    while True:
+        temporary = tempfile.mktemp(prefix=PREFIX, dir=Path(path).parent)  # noqa: S306  it fails if it is there
+        Path(temporary).symlink_to(target)
+        # A link cannot be locked: another run may have taken this one for abandoned.
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).replace(path)
+            return
+
+
+def _begun(folder: Path) -> tuple[int, str]:
+    """Begin a file that no other run takes for abandoned: it is locked as long as it is open."""
+    while True:
+        handle, path = tempfile.mkstemp(prefix=PREFIX, dir=folder)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, path
+        # Another run was faster than the lock.
+        os.close(handle)
+
+
+def abandoned(folder: str, *, clear: bool = False) -> list[str]:
+    """Return what runs that were killed left in a folder; with `clear` it is gone afterwards. What is written now stays."""
+    return [str(path) for path in sorted(Path(folder).glob(f"{PREFIX}*")) if _is_abandoned(path, clear=clear)]
+
+
+def _is_abandoned(path: Path, *, clear: bool) -> bool:
+    try:
+        kind = stat.S_IFMT(path.lstat().st_mode)
+        if kind == stat.S_IFLNK:
+            if clear:
+                path.unlink()
+            return True
+        if kind != stat.S_IFREG:
+            return False
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if clear:
+                path.unlink()
+        finally:
+            os.close(handle)
+    except (FileNotFoundError, BlockingIOError):
+        # It has its name by now, or somebody writes it.
+        return False
+    return True
 
 
 def _own(handle: int, meant: dict[str, Any]) -> None:
@@ -204,6 +261,7 @@ def main() -> None:
             "entries": {"type": "list", "elements": "dict", "required": True, "options": _FILE},
             "started_with": {"type": "path"},
             "look_for": {"type": "list", "elements": "path", "default": []},
+            "clear": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
@@ -222,12 +280,19 @@ def main() -> None:
             differences.append(difference(path, meant, found))
             if not module.check_mode:
                 make(path, meant, found)
+        cleared = {
+            folder: abandoned(folder, clear=not module.check_mode) for folder in module.params["clear"]
+        }
+        beside = {str(Path(entry["path"]).parent) for entry in module.params["entries"]} - cleared.keys()
+        left = [path for folder in sorted(beside) for path in abandoned(folder)]
     except (Refused, OSError) as error:
         module.fail_json(msg=str(error), changed_paths=changed)
     there = [path for path in module.params["look_for"] if os.path.lexists(path)]
+    gone = [path for paths in cleared.values() for path in paths]
     module.exit_json(
-        changed=bool(changed or outdated),
-        changed_paths=changed,
+        changed=bool(changed or outdated or gone),
+        changed_paths=changed + gone,
+        abandoned=gone + left,
         outdated=outdated,
         diff=differences,
         there=there,
