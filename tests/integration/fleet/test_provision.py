@@ -151,7 +151,7 @@ def test_a_check_run_of_a_fresh_host_announces_changes_and_makes_none(controller
     """`--check --diff` passes on a host without anything of ours, and leaves it so."""
     run = Run(controller, limit="host2", check=True)
     assert run.recap.succeeded, run.message()
-    assert ("host2", "Check and unpack the bundle") in run.changed()
+    assert ("host2", "Bring the bundle") in run.changed()
     assert run.granted == []
     paths = ["/opt/streamswarm-worker", "/etc/streamswarm", "/var/lib/streamswarm-worker"]
     assert lab.hosts[1].ssh("ls", "-d", *paths, "2>/dev/null", "||", "true") == ""

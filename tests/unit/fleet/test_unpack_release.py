@@ -185,6 +185,7 @@ def test_a_broken_release_of_the_same_version_is_replaced(
     (release / "lib/worker/__init__.py").unlink()
     _unpack(program, _repack(tmp_path), releases)
     assert (release / "lib/worker/__init__.py").exists()
+    assert [path.name for path in releases.iterdir()] == ["1.0+abc"]
 
 
 def test_the_command_says_what_is_wrong(

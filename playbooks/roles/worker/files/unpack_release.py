@@ -19,6 +19,8 @@ import tarfile
 import tempfile
 from pathlib import Path, PurePosixPath
 
+#: The list of a release's files in the form of sha256sum(1). `release.json` comes last, so that a list that was cut off shows.
+LIST = "files.sha256"
 #: What a release may be called; it becomes the name of a folder.
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+_-]{0,80}")
 
@@ -32,8 +34,8 @@ def unpack(
 ) -> Path:
     """Unpack `archive` below `releases` and return the release's folder; the archive is removed, also after a failure.
 
-    A bundle that was not compiled where it was built is compiled here; `compiled` pays off for a release that is started
-    more than once.
+    A bundle that was not compiled where it was built is compiled here, and its files are listed, by which damage shows
+    later; both pay off (`compiled`) for a release that is started more than once.
     """
     try:
         return _unpacked(archive, sha256, releases, keep, version, compiled=compiled)
@@ -60,12 +62,15 @@ def _unpacked(archive: Path, sha256: str, releases: Path, keep: int, version: st
                 prependdir=str(releases / version),
                 invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
             )
+        if compiled:
+            list_files(partial)
         partial.chmod(0o755)
         release = releases / version
-        if release.exists():
-            shutil.rmtree(release)
         # A release that has its name is whole, also after the power went.
         os.sync()
+        if release.exists():
+            # Whatever ends this here, `current` leads nowhere for a moment only; pruning removes what is aside.
+            release.rename(Path(tempfile.mkdtemp(prefix=".partial-", dir=releases)) / version)
         partial.rename(release)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -74,15 +79,29 @@ def _unpacked(archive: Path, sha256: str, releases: Path, keep: int, version: st
     return release
 
 
-def check_hash(archive: Path, sha256: str) -> None:
-    """Raise UnpackError unless the archive is the one that was meant."""
+def list_files(release: Path) -> None:
+    """Write the list of a release's files into it."""
+    names = sorted(path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file())
+    names.remove("release.json")
+    lines = [f"{file_hash(release / name)}  {name}\n" for name in [*names, "release.json"]]
+    (release / LIST).write_text("".join(lines), encoding="utf-8")
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of one file, in hexadecimal."""
     total = hashlib.sha256()
-    with archive.open("rb") as handle:
+    with path.open("rb") as handle:
         while block := handle.read(1 << 20):
             total.update(block)
-    if total.hexdigest() != sha256:
+    return total.hexdigest()
+
+
+def check_hash(archive: Path, sha256: str) -> None:
+    """Raise UnpackError unless the archive is the one that was meant."""
+    found = file_hash(archive)
+    if found != sha256:
         raise UnpackError(
-            f"the bundle that arrived has the SHA-256 {total.hexdigest()}, not {sha256}: it was changed or cut off "
+            f"the bundle that arrived has the SHA-256 {found}, not {sha256}: it was changed or cut off "
             "on its way. Provision the host again; if this repeats, remove the bundle on the controller."
         )
 
