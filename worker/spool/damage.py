@@ -8,77 +8,79 @@ import secrets
 import sqlite3
 import time
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from worker.errors import StorageError
 from worker.files import sync_folder
+from worker.spool import pages
 from worker.spool.file import DamageError, SpoolFile, faults, is_unreadable
 from worker.spool.records import Entry
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
+#: Key of the small value that tells people what has become of the file before.
+TOLD = "damage"
 _TOGETHER = 1000
 _DAMAGED_FILES_KEPT = 3
-_LARGEST_SEQ = 1 << 62
 #: What a database consists of, by the ends of the names; the file itself goes last.
 _PARTS = ("-wal", "-shm", "")
 
 
-def replace(path: Path, reason: str) -> str:
-    """Put a fresh file with what can still be read in a damaged one's place; returns what people are told of it.
+def replace(path: Path, reason: str, *, patient: bool) -> None:
+    """Put a fresh file with what can still be read in a damaged one's place, unless an earlier try has made one.
 
     The damaged one stays where it is until the fresh one is whole: a stop in between, or a disk that does not take it
-    (StorageError), leaves it to be read again.
+    (StorageError), leaves it to be read again. While `patient` that is so too for a disk that cannot be read everywhere;
+    otherwise what lies there is given up. Raises DamageError when the disk does not keep what is written.
     """
-    # One that is whole already is what an earlier try has left: of the damaged file part may be gone by now.
-    aside, told = finish(path), "what could still be read is delivered"
-    if aside is None:
-        with faults(path):
-            filling = _beside(path, "filling")
-            _remove(filling)
-            told = f"{_fill(filling, path)} results could still be read and are delivered"
-            filling.rename(_beside(path, "fresh"))
+    # Of the damaged file part may be gone by now.
+    if finish(path):
+        return
+    stamp = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}"
+    filling = _beside(path, "filling")
+    with faults(path):
+        _remove(filling)
+        try:
+            _fill(filling, path, reason, _beside(path, f"damaged-{stamp}"), patient=patient)
+            filling.rename(_beside(path, f"fresh-{stamp}"))
             sync_folder(path.parent)
-        aside = finish(path)
-    return (
-        f"the spool was damaged ({reason}); {told}, others may be lost; the damaged file is kept as {aside}"
-    )
+        except BaseException:
+            with contextlib.suppress(OSError):  # it would take the room that the next try needs
+                _remove(filling)
+            raise
+    finish(path)
 
 
-def finish(path: Path) -> Path | None:
-    """Let a fresh file that is whole take the damaged one's place, which a stop may have left undone; None without one.
+def finish(path: Path) -> bool:
+    """Let a fresh file that is whole take the damaged one's place, which a stop may have left undone; False without one.
 
-    Returns the name under which the damaged file is kept; raises StorageError when the disk does not take it.
+    Raises StorageError when the disk does not take it.
     """
     with faults(path):
-        return _finish(path)
+        for fresh in path.parent.glob(f"{path.stem}-fresh-*{path.suffix}"):
+            aside = fresh.with_name(fresh.name.replace("-fresh-", "-damaged-", 1))
+            for part in _PARTS:
+                with contextlib.suppress(FileNotFoundError):
+                    path.with_name(path.name + part).rename(aside.with_name(aside.name + part))
+            fresh.rename(path)
+            _tidy(path, aside)
+            return True
+    return False
 
 
-def _finish(path: Path) -> Path | None:
-    fresh = _beside(path, "fresh")
-    if not fresh.exists():
-        return None
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = _beside(path, f"damaged-{stamp}-{secrets.token_hex(2)}")
-    for suffix in _PARTS:
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    fresh.rename(path)
-    _tidy(path)
-    return aside
-
-
-def _tidy(path: Path) -> None:
+def _tidy(path: Path, aside: Path) -> None:
     """Make the change of names durable and let go of the oldest damaged files; the spool is whole without either.
 
     SQLite makes the names durable with its first commit too.
     """
     try:
         sync_folder(path.parent)
-        for damaged in sorted(path.parent.glob(f"{path.stem}-damaged-*{path.suffix}"))[:-_DAMAGED_FILES_KEPT]:
+        others = sorted({*path.parent.glob(f"{path.stem}-damaged-*{path.suffix}")} - {aside})
+        for damaged in others[: 1 - _DAMAGED_FILES_KEPT]:
             _remove(damaged)
     except OSError as error:
         log.warning("what is left of damaged spools in %s could not be tidied up: %s", path.parent, error)
@@ -88,90 +90,85 @@ def _beside(path: Path, what: str) -> Path:
     return path.with_name(f"{path.stem}-{what}{path.suffix}")
 
 
-def _fill(path: Path, damaged: Path) -> int:
-    """Make a file with what can be read of a damaged one, closed and without a log; return how much it was."""
-    count = 0
-    with contextlib.closing(SpoolFile.open(path)) as file, contextlib.closing(_salvage(damaged)) as salvaged:
-        while together := list(islice(salvaged, _TOGETHER)):
-            file.commit(together)
-            count += len(together)
-        file.fold()
-    return count
-
-
 def _remove(path: Path) -> None:
-    for suffix in _PARTS:
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for part in _PARTS:
+        path.with_name(path.name + part).unlink(missing_ok=True)
 
 
-def _salvage(path: Path) -> Generator[Entry, None, None]:
-    """Yield every record of a damaged file that can still be read and is as it was written.
-
-    Where a disk cannot be read at some places, only what lies there is left; raises StorageError when it cannot at all.
-    """
-    with contextlib.closing(_Ruin(path)) as ruin:
-        for crc, body in ruin.records():
-            if isinstance(body, bytes) and zlib.crc32(body) == crc:
-                yield Entry(body=body)
+def _fill(path: Path, damaged: Path, reason: str, aside: Path, *, patient: bool) -> None:
+    """Make a file with what can be read of a damaged one, closed and without a log; it says of itself what it is."""
+    count = 0
+    with (
+        contextlib.closing(SpoolFile.open(path)) as file,
+        contextlib.closing(_Ruin(damaged, patient)) as ruin,
+    ):
+        with contextlib.closing(ruin.records()) as records:
+            while together := list(islice(records, _TOGETHER)):
+                file.commit(together)
+                count += len(together)
+        told = (
+            f"the spool was damaged ({reason}); {count} results could still be read and are delivered, others may be "
+            f"lost; the damaged file is kept as {aside}"
+        )
+        values = ruin.beside(SpoolFile.values) or {}
+        file.adopt(
+            ruin.beside(SpoolFile.gaps) or (), ruin.beside(SpoolFile.used) or {}, {**values, TOLD: told}
+        )
+        file.fold()
 
 
 class _Ruin:
-    """A damaged file, open to be read wherever that goes."""
+    """A damaged file, open to be read as far as that goes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patient: bool) -> None:
         self._path = path
-        self._unreadable: StorageError | None = None
+        self._patient = patient
         with faults(path):
+            if not path.exists() or not path.stat().st_size:
+                path.write_bytes(bytes(pages.PAGE))  # or SQLite would delete the log unread
             self._connection = sqlite3.connect(str(path), timeout=1.0)
-        self._connection.text_factory = bytes
+        self._connection.text_factory = lambda data: data.decode("ascii", "replace")
 
     def close(self) -> None:
+        """Close the file."""
         self._connection.close()
 
-    def records(self) -> Iterator[tuple[Any, Any]]:
-        """Yield check sum and body of every record that can be read; raises StorageError for a disk that cannot be."""
-        read, at, most = False, 0, _TOGETHER
-        while True:
-            rows = self._read(at, most)
-            if rows:
-                read, at = True, max(at, max(row[0] for row in rows)) + 1
-                yield from (row[1:] for row in rows)
-                most = min(2 * most, _TOGETHER)
-            elif rows is None and most > 1:
-                most //= 2
-            elif rows is None and (behind := self._behind(at)) is not None:
-                at = behind
-            else:
-                break
-        if self._unreadable is not None and not read:
-            raise self._unreadable
+    def records(self) -> Generator[Entry, None, None]:
+        """Yield every record that can still be read and is as it was written.
 
-    def _behind(self, at: int) -> int | None:
-        """Return the number from which records can be read again behind one from which they cannot; None without one."""
-        near, far = 0, 1
-        while self._read(at + far, 1) is None:
-            near, far = far, 2 * far
-            if at + far > _LARGEST_SEQ:
-                return None
-        while far - near > 1:
-            middle = (near + far) // 2
-            if self._read(at + middle, 1) is None:
-                near = middle
-            else:
-                far = middle
-        return at + far
+        First those that SQLite comes to, then others that stand in the pages, since a broken tree may hide some without a
+        word. Among them may be some that were acknowledged: their keys are known to the controller.
+        """
+        given: set[int] = set()
+        lowest = 0
+        rows = self._rows()
+        while row := self._tried(lambda: next(rows, ())):
+            number, check_sum, body = row
+            if isinstance(body, bytes) and zlib.crc32(body) == check_sum:
+                lowest = min(lowest or number, number)
+                given.add(number << 32 | check_sum)
+                yield Entry(body=body)
+        with faults(self._path):
+            for number, body in pages.records(self._path, all_readable=self._patient):
+                key = number << 32 | zlib.crc32(body)
+                if number >= lowest and key not in given:
+                    given.add(key)
+                    yield Entry(body=body)
 
-    def _read(self, at: int, most: int) -> list[tuple[Any, ...]] | None:
-        """Return the next records from a number on; None when not all of them can be read."""
+    def _rows(self) -> Iterator[tuple[int, int, object]]:
+        yield from self._connection.execute("SELECT seq, crc, body FROM record ORDER BY seq")
+
+    def beside(self, read: Callable[[SpoolFile], T]) -> T | None:
+        """Return something else than records that the file holds, None when that cannot be read."""
+        return self._tried(lambda: read(SpoolFile(self._connection, self._path)))
+
+    def _tried(self, read: Callable[[], T]) -> T | None:
         try:
             with faults(self._path):
-                return self._connection.execute(
-                    "SELECT seq, crc, body FROM record WHERE seq >= ? ORDER BY seq LIMIT ?", (at, most)
-                ).fetchall()
+                return read()
         except DamageError:
             return None
         except StorageError as error:
-            if not is_unreadable(error):
+            if self._patient or not is_unreadable(error):
                 raise
-            self._unreadable = error
             return None

@@ -12,11 +12,12 @@ import os
 import secrets
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from worker.errors import StorageError
 from worker.files import sync_folder
+from worker.spool.pages import PAGE
 from worker.spool.records import OVERHEAD, Entry, Gap, Record
 from worker.spool.wal_check import committed_frames
 from worker.used import Used
@@ -64,9 +65,10 @@ class SpoolFile:
         with faults(path):
             expected = committed_frames(path.with_name(path.name + "-wal"))
             there = path.exists()
+            empty = not there or not path.stat().st_size
+        if empty and expected:  # SQLite would delete it
+            raise DamageError("there is a log without its file")
         if not there:
-            if expected:
-                raise DamageError("there is a log without its file")
             _make(path)
         with faults(path):
             spool = cls(_connect(path), path)
@@ -116,10 +118,7 @@ class SpoolFile:
                 self._connection.execute("DELETE FROM record WHERE seq <= ?", (delete_to,))
             seqs = [self._insert(entry) for entry in entries]
             for gap in gaps:
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO gap (job_id, count, last_us, crc, body) VALUES (?, ?, ?, ?, ?)",
-                    (gap.job_id, gap.count, gap.last_us, _gap_crc(gap), gap.body),
-                )
+                self._insert_gap(gap)
             if seqs:
                 self._set_meta("tail", str(seqs[-1]))
         if seqs:
@@ -143,12 +142,20 @@ class SpoolFile:
         ).lastrowid
         assert seq is not None  # noqa: S101  an INSERT always has one
         if entry.used is not None:
-            values = (entry.job_id, json.dumps(entry.used.ranges))
-            self._connection.execute(
-                "INSERT OR REPLACE INTO used (job_id, ranges, crc) VALUES (?, ?, ?)",
-                (*values, _crc(*values)),
-            )
+            self._insert_used(entry.job_id, entry.used)
         return seq
+
+    def _insert_gap(self, gap: Gap) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO gap (job_id, count, last_us, crc, body) VALUES (?, ?, ?, ?, ?)",
+            (gap.job_id, gap.count, gap.last_us, _gap_crc(gap), gap.body),
+        )
+
+    def _insert_used(self, job_id: int, used: Used) -> None:
+        values = (job_id, json.dumps(used.ranges))
+        self._connection.execute(
+            "INSERT OR REPLACE INTO used (job_id, ranges, crc) VALUES (?, ?, ?)", (*values, _crc(*values))
+        )
 
     def read(self, after_seq: int, *, limit: int, max_bytes: int) -> list[Record]:
         """Return the next records in order, at least one if there is any; damaged ones are deleted and told of."""
@@ -237,6 +244,23 @@ class SpoolFile:
             row = self._connection.execute("SELECT value, crc FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row is not None and _crc(key, row[0]) == row[1] else None
 
+    def values(self) -> dict[str, str]:
+        """Return all small values that are as they were written."""
+        with faults(self._path):
+            rows = self._connection.execute("SELECT key, value, crc FROM meta").fetchall()
+        return {key: value for key, value, crc in rows if _crc(key, value) == crc}
+
+    def adopt(self, gaps: Sequence[Gap], used: Mapping[int, Used], values: Mapping[str, str]) -> None:
+        """Take over what another file holds beside its records."""
+        with faults(self._path), self._transaction():
+            for gap in gaps:
+                self._insert_gap(gap)
+            for job_id, instants in used.items():
+                self._insert_used(job_id, instants)
+            for key, value in values.items():
+                if key != "tail":
+                    self._set_meta(key, value)
+
     def renew_id(self) -> None:
         """Give the spool a new random number: the controller then takes it for one that it has not seen."""
         self.spool_id = secrets.token_hex(16)
@@ -285,7 +309,10 @@ def _make(path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with faults(path):
+            for left in path.parent.glob(f".{path.name}.*"):  # by a stop in this very place
+                left.unlink()
             with contextlib.closing(_connect(temporary)) as connection:
+                connection.execute(f"PRAGMA page_size = {PAGE}")
                 for statement in _SCHEMA.strip().split(";\n"):
                     connection.execute(statement.rstrip(";"))
                 connection.execute(f"PRAGMA user_version = {_VERSION}")
@@ -323,7 +350,11 @@ def faults(path: Path) -> Iterator[None]:
         if read_only or any(fault in text for fault in _SYSTEM_FAULTS):
             raise _cannot_write(path, error) from error
         raise DamageError(str(error)) from error
-    except (sqlite3.Error, OverflowError) as error:
+    except (
+        sqlite3.Error,
+        OverflowError,
+        UnicodeError,
+    ) as error:  # a damaged name may stand in what SQLite says
         raise DamageError(str(error)) from error
     except OSError as error:
         raise _cannot_write(path, error) from error

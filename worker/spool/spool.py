@@ -23,7 +23,7 @@ from worker.concurrency import cancel
 from worker.errors import StorageError
 from worker.instants import shown_instant
 from worker.spool import damage
-from worker.spool.file import DamageError, SpoolFile, faults
+from worker.spool.file import DamageError, SpoolFile, faults, is_unreadable
 from worker.spool.gaps import Gaps, telling
 from worker.spool.records import OVERHEAD, Entry, Gap, Record
 from worker.spool.room import Limits, Room
@@ -40,6 +40,8 @@ _LARGEST_COMMIT = 1000
 #: Results that may wait in memory for a disk that takes nothing.
 _LARGEST_BACKLOG = 5000
 _LONGEST_RETRY_S = 10.0
+#: For so long a damaged file waits for a disk that cannot be read everywhere; then what lies there is given up.
+_PATIENCE_S = 300.0
 
 
 class ImpossibleAckError(Exception):
@@ -67,8 +69,10 @@ class Spool:
         self._oldest_us = 0
         self._fault = ""
         self._damage = ""
-        #: What is to be told of a damaged file whose place was taken by one that is not open yet.
-        self._moved = ""
+        #: Since when a damaged file waits to be replaced, by the steady clock; None for none. And whether one has taken its
+        #: place that is not open yet.
+        self._damaged_since_us: int | None = None
+        self._fresh = False
         #: How often the file was replaced.
         self._replaced = 0
         #: Up to which number records are acknowledged, deleted and sent; the lock is for a file that takes over meanwhile.
@@ -249,13 +253,15 @@ class Spool:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _or_replace(self, work: Callable[[], T], otherwise: T) -> T:
-        """Return what comes of some work with the file; when that turns out to be damaged, replace it."""
-        replaced = self._replaced
-        try:
-            return await self._in_thread(work)
-        except DamageError as error:
-            reason = str(error)
-        await self._recover(reason, replaced)
+        """Return what comes of some work with the file; when that turns out to be damaged, of the one that takes its place."""
+        for _ in range(2):
+            replaced = self._replaced
+            try:
+                return await self._in_thread(work)
+            except DamageError as error:
+                reason = str(error)
+            if not await self._recover(reason, replaced):
+                break
         return otherwise
 
     async def _write_loop(self) -> None:
@@ -374,29 +380,40 @@ class Spool:
     def _open(self) -> None:
         with faults(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        left_undone = damage.finish(self._path)
-        if left_undone is not None:
-            self._moved = f"the spool was damaged and replaced; the damaged file is kept as {left_undone}"
+        damage.finish(self._path)
         damaged = self._found_damaged()
         if damaged:
-            self._moved = ""
-            self._replace_file(damaged)
-        self._tell_moved()
+            self._fresh = False
+            self._replace_file(damaged, with_gaps=True)
 
     def _found_damaged(self) -> str:
         """Go on with the file that is there; returns what speaks against it, and lets go of all that holds it open then."""
         try:
-            self._take_file(SpoolFile.open(self._path))
-            self._gaps.load(self._file.gaps())
+            self._take_file(SpoolFile.open(self._path), with_gaps=True)
         except DamageError as error:
+            return str(error)
+        except StorageError as error:
+            if not is_unreadable(error) or self._patient():
+                raise
             return str(error)
         return ""
 
-    def _take_file(self, file: SpoolFile) -> None:
-        """Go on with a file; what its reading raises leaves everything as it was."""
+    def _patient(self) -> bool:
+        """Whether a damaged file, since this was asked for the first time, still waits for a disk that can be read again."""
+        now_us = self._clock.steady_us()
+        if self._damaged_since_us is None:
+            self._damaged_since_us = now_us
+        return now_us - self._damaged_since_us < _PATIENCE_S * 1e6
+
+    def _take_file(self, file: SpoolFile, *, with_gaps: bool) -> None:
+        """Go on with a file, and with the gaps in it when none are in memory; what its reading raises leaves everything as it was."""
         try:
             records, size, first = file.totals()
             oldest = file.read(0, limit=1, max_bytes=1)
+            gaps = file.gaps() if with_gaps else None
+            told = file.recall(damage.TOLD)
+            if told:
+                file.remember(damage.TOLD, "")
         except BaseException:
             file.close()
             raise
@@ -409,25 +426,25 @@ class Spool:
             self._replaced += 1
         self._records, self._bytes = records, size
         self._oldest_us = probe_pb2.Result.FromString(oldest[0].body).scheduled_at_us if oldest else 0
+        if gaps is not None:
+            self._gaps.load(gaps)
         self._note_damage()
+        if told:
+            self._raise_damage(told)
+        self._fresh, self._damaged_since_us = False, None
 
-    def _replace_file(self, reason: str) -> None:
-        if not self._moved:
-            self._moved = damage.replace(self._path, reason)
+    def _replace_file(self, reason: str, *, with_gaps: bool) -> None:
         try:
-            self._take_file(SpoolFile.open(self._path))
+            if not self._fresh:
+                damage.replace(self._path, reason, patient=self._patient())
+                self._fresh = True
+            self._take_file(SpoolFile.open(self._path), with_gaps=with_gaps)
         except DamageError as error:
-            self._moved = ""
+            self._fresh = False
             raise StorageError(
-                f"the spool {self._path} was damaged ({reason}), and so is the file that took its place: {error}",
+                f"the spool {self._path} was damaged ({reason}), and so is the file that takes its place: {error}",
                 mend="the disk does not keep what is written: look at it; what can be read is tried again meanwhile",
             ) from error
-        self._tell_moved()
-
-    def _tell_moved(self) -> None:
-        if self._moved:
-            self._raise_damage(self._moved)
-            self._moved = ""
 
     async def _recover(self, reason: str, replaced: int) -> bool:
         """Replace the file while running; what waits in memory goes to the fresh one. False when the disk does not allow it.
@@ -444,7 +461,7 @@ class Spool:
                 return
             with contextlib.suppress(Exception):  # closing a broken file may fail, and it is replaced anyway
                 self._file.close()
-            self._replace_file(reason)
+            self._replace_file(reason, with_gaps=False)
 
         try:
             await self._in_thread(work)
