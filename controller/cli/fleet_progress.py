@@ -1,11 +1,19 @@
-"""Shows how a playbook gets on: a living line for each host on a terminal, plain lines elsewhere."""
+"""Shows how a playbook gets on: a bar for each host on a terminal while it runs, plain lines elsewhere."""
 
 from __future__ import annotations
 
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -29,9 +37,13 @@ class FleetProgress:
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            TextColumn("{task.fields[doing]}", markup=False),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[doing]}", markup=False),
             console=console,
+            # The table at the end says it all.
+            transient=True,
             disable=not self._live,
         )
 
@@ -43,6 +55,10 @@ class FleetProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def refresh(self) -> None:
+        """Show what is now, which otherwise happens several times a second."""
+        self._progress.refresh()
 
     def take(self, event: TaskEvent) -> None:
         """Show one event."""
@@ -72,6 +88,13 @@ class FleetProgress:
                     self._console.print(Text(f"{printable(host.host)}: {printable(said)}"))
 
     def _update(self, event: TaskEvent) -> None:
-        if event.host not in self._lines:
-            self._lines[event.host] = self._progress.add_task(printable(event.host), total=None, doing="")
-        self._progress.update(self._lines[event.host], doing=printable(event.task))
+        line = self._lines.get(event.host)
+        if line is None:
+            line = self._lines[event.host] = self._progress.add_task(
+                printable(event.host), total=None, doing=""
+            )
+        if event.of:
+            ended = event.state is not TaskState.STARTED
+            self._progress.update(line, total=event.of, advance=int(ended))
+        if event.state is TaskState.STARTED:
+            self._progress.update(line, doing=printable(event.task))

@@ -30,6 +30,8 @@ class TaskEvent:
     state: TaskState
     #: Why, when it failed; what it says, when it only says something.
     message: str = ""
+    #: How many tasks the host goes through in this playbook; 0 where that is not known.
+    of: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,9 @@ _SAYING = ("debug", "ansible.builtin.debug")
 class EventReader:
     """Follows one run: turns raw events into ours and keeps what the recap needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: int = 0) -> None:
+        """`tasks` is how many each host goes through; 0 when that is not known."""
+        self._tasks = tasks
         #: Recap of each host, complete once the run has ended.
         self.recaps: tuple[HostRecap, ...] = ()
         #: Text that belongs to no task: warnings, and errors before the first task.
@@ -124,7 +128,9 @@ class EventReader:
             if state is TaskState.UNREACHABLE:
                 message = _unreachable_message(message)
             self._failures[host] = message
-        return TaskEvent(host=host, task=str(data.get("task", "")), state=state, message=message)
+        return TaskEvent(
+            host=host, task=str(data.get("task", "")), state=state, message=message, of=self._tasks
+        )
 
     def _remark(self, text: str) -> None:
         if text.strip():

@@ -51,6 +51,27 @@ def test_progress_and_recap() -> None:
     assert not _steers(written.getvalue())
 
 
+def test_a_bar_shows_how_far_each_host_is() -> None:
+    """On a terminal each host has a line with its share; at the end only the table is left."""
+    written = io.StringIO()
+    console = Console(file=written, width=120, force_terminal=True, color_system=None)
+    with FleetProgress(console) as progress:
+        for host, ended in (("oslo", 3), ("bergen", 1)):
+            for number in range(ended):
+                for state in (TaskState.STARTED, TaskState.OK):
+                    progress.take(TaskEvent(host=host, task=f"Step {number}", state=state, of=4))
+        # What was never counted has no measure.
+        progress.take(TaskEvent(host="lom", task="Clear", state=TaskState.STARTED))
+        progress.refresh()
+        shown = written.getvalue()
+        progress.show(_recap())
+    lines = {line.split()[1]: line for line in shown.splitlines() if "/" in line}
+    assert "3/4" in lines["oslo"]
+    assert "Step 2" in lines["oslo"]
+    assert "1/4" in lines["bergen"]
+    assert "0/?" in lines["lom"]
+
+
 def test_an_upgrade(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
