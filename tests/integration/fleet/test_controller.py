@@ -216,6 +216,20 @@ def test_the_second_run_changes_nothing(installed: Site) -> None:
     assert processes(installed.controller, units) == before
 
 
+def test_a_damaged_release_is_mended(installed: Site, api: httpx.Client) -> None:
+    """A gateway without one of its modules ends over and over; the next run names the file, brings it again, and all is well."""
+    host, lost = installed.controller, "lib/controller/gateway/sessions.py"
+    host.ssh(f"cd /opt/streamswarm-controller/current/ && rm {lost}")
+    host.ssh("systemctl", "restart", "streamswarm-gateway", "||", "true")
+    wait_for(lambda: api.get("/api/v1/health").json()["components"]["gateway"], lambda state: state != "ok")
+    changed, said = installed.play("controller.yml")
+    assert changed["host1"] > 0
+    assert f"Files of the release were missing or changed, and it was brought again: {lost}" in said
+    wait_for(lambda: api.get("/api/v1/health").json()["status"], lambda status: status == "ok")
+    changed, _ = installed.play("controller.yml")
+    assert changed["host1"] == 0
+
+
 def test_a_keeper_that_is_stopped_is_given_time(installed: Site) -> None:
     """For hosts that it is returning to the release before: five tries, with pauses of up to a minute between them."""
     show = ("systemctl", "show", "--property=TimeoutStopUSec", "--value", "streamswarm-keeper")
