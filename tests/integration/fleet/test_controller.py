@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import re
 import shlex
+import shutil
 import ssl
 import sys
 import time
@@ -309,6 +310,49 @@ def test_the_hardening_takes_nothing_from_the_keeper(installed: Site) -> None:
         shlex.quote(code),
     ]
     assert host.ssh(*command, timeout=120) == "learnt\n"
+
+
+@pytest.fixture
+def keeper_with_inventory(installed: Site, host_bundle: Bundle) -> Iterator[None]:
+    """The keeper has what the guide to provisioning says that it needs to run playbooks: inventory, key and known hosts."""
+    host, place = installed.controller, "/var/lib/streamswarm/fleet"
+    unit = "/etc/systemd/system/streamswarm-keeper.service.d"
+    folder = host.root / place[1:]
+    folder.mkdir()
+    for file in (
+        installed.lab.folder / "key",
+        installed.lab.folder / "known_hosts",
+        host_bundle.path,
+        host_bundle.path.with_name(f"{host_bundle.path.name}.json"),
+    ):
+        shutil.copy(file, folder)
+    inventory = installed.inventory.read_text().replace(str(installed.lab.folder), place)
+    inventory += f"streamswarm_worker_bundle={place}/{host_bundle.path.name}\n"
+    (folder / "hosts.ini").write_text(inventory)
+    host.ssh(f"chown -R streamswarm: {place} && chmod 600 {place}/key")
+    host.ssh(
+        f"mkdir {unit} && printf '[Service]\\nEnvironment=STREAMSWARM_INVENTORY={place}/hosts.ini' > {unit}/fleet.conf"
+    )
+    host.ssh("systemctl daemon-reload && systemctl restart streamswarm-keeper")
+    yield
+    host.ssh(f"rm -r {unit} {place} && systemctl daemon-reload && systemctl restart streamswarm-keeper")
+
+
+@pytest.mark.parametrize("kind", ["verify", "provision", "rotate"])
+def test_a_keeper_runs_playbooks_under_its_hardening(
+    api: httpx.Client, test_id: int, keeper_with_inventory: None, kind: str
+) -> None:
+    """What is asked for on the dashboard reaches a worker's host from the unit as it is."""
+    asked = api.post("/api/v1/operations", json={"kind": kind})
+    assert asked.status_code == 202, asked.text
+    number = asked.json()["id"]
+    ended = wait_for(
+        lambda: api.get(f"/api/v1/operations/{number}").json(),
+        lambda operation: operation["ended_at"] is not None,
+        seconds=120,
+    )
+    [host] = api.get(f"/api/v1/operations/{number}/hosts").json()["items"]
+    assert (ended["state"], host["host"], host["state"]) == ("succeeded", "host2", "ok"), (ended, host)
 
 
 def test_the_proxys_certificate_is_renewed_by_itself(installed: Site) -> None:
