@@ -24,6 +24,7 @@ from worker.policy import Policy
 from worker.probing import Outcome, ProbeContext, ProbeFailure, Resolved
 from worker.resolving import system_resolver
 from worker.runner import Runner
+from worker.vantage.health import Vantage
 
 KINDS = network_kinds()
 
@@ -37,13 +38,14 @@ PATIENT = {"timeout_ms": 5000}
 
 @pytest.fixture
 def runner() -> Runner:
-    clock = SystemClock()
+    clock, policy = SystemClock(), Policy(allow_loopback=True)
     return Runner(
-        policy=Policy(allow_loopback=True),
+        policy=policy,
         clock=clock,
         controller_time=ControllerTime(clock),
         load=probes.load,
         resolve=system_resolver(),
+        vantage=Vantage(clock, policy),
     )
 
 
@@ -223,6 +225,22 @@ async def test_packets_are_of_the_family_that_a_test_names(
             assert (
                 sum(int(packets) for packets in re.findall(rf"{unwanted} \{{\s*packets (\d+)", counted)) == 0
             ), kind
+
+
+@one_socket
+async def test_an_ipv4_address_in_an_ipv6_one_is_what_it_stands_for(far: Path3, runner: Runner) -> None:
+    """What a test names is in each packet that goes there, and silence is the network's, no want of a route."""
+    address = "::ffff:10.91.2.2"
+    far.far.firewall("input", "ip dscp != ef drop")
+    with far.near.entered():
+        for kind in sorted({*KINDS} - {"qos"}):  # which has classes of traffic instead
+            result = await runner.run(job_of(kind, address, dscp=46, **PATIENT), 1)
+            assert result.status == probe_pb2.STATUS_OK, (kind, result.error)
+        far.router.firewall("forward", "drop")
+        for kind in KINDS:
+            result = await runner.run(job_of(kind, address), 1)
+            assert result.status == probe_pb2.STATUS_FAILED, (kind, result.error)
+            assert result.failure_source == probe_pb2.FAILURE_SOURCE_NETWORK, (kind, result.error)
 
 
 @one_socket
