@@ -12,6 +12,7 @@ from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.http_pb2 import HttpSpec
 from worker.failures import internal_failure, target_failure
 from worker.probing import ProbeFailure
+from worker.wire.addresses import without_zone
 from worker.wire.http_body import CODINGS
 from worker.wire.http_exchange import Request
 
@@ -112,7 +113,9 @@ def next_target(url: str, location: str) -> Target:
 def message(order: Order) -> Request:
     """Return the request as it is sent."""
     parts = urlsplit(order.url)
-    host = f"[{order.target.host}]" if ":" in order.target.host else order.target.host
+    host = without_zone(order.target.host)
+    if ":" in host:
+        host = f"[{host}]"
     if order.port != DEFAULT_PORTS[order.scheme]:
         host = f"{host}:{order.port}"
     given = {name.lower(): value for name, value in order.headers}

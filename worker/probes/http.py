@@ -16,6 +16,7 @@ from worker.http.requests import Order
 from worker.http.summary import Hop
 from worker.probing import Availability, Need, Outcome, ProbeContext, ProbeFailure
 from worker.wire import options
+from worker.wire.addresses import without_zone
 from worker.wire.deadline import time_limit
 from worker.wire.http_body import Body
 from worker.wire.http_client import HttpLine, prepare
@@ -235,7 +236,7 @@ async def _connect(this: _Run, order: Order, hop: Hop) -> HttpLine:
     this.lines.append(line)
     await line.open(
         url=order.url,
-        server_name=target.host if order.scheme == "https" else None,
+        server_name=without_zone(target.host) if order.scheme == "https" else None,
         version=spec.version or "auto",
         verify=spec.verify_tls,
         dscp=spec.dscp,

@@ -31,6 +31,11 @@ def unmapped(address: IPAddress) -> IPAddress:
     return address if mapped is None else mapped
 
 
+def without_zone(host: str) -> str:
+    """Return a host as others may be told of it: a zone (`%eth0`) has a meaning on this host alone (RFC 4007, RFC 6874)."""
+    return host.partition("%")[0]
+
+
 @functools.lru_cache(maxsize=50_000)
 def shown_packed(address: bytes) -> str:
     """Return an address of 4 or 16 bytes as text."""
