@@ -44,9 +44,11 @@ class Strand:
 class _Shorter:
     """What is known of a trace whose probes were too long for a link."""
 
-    __slots__ = ("longer", "longer_bytes", "mtus", "since_s", "size", "steps")
+    __slots__ = ("first", "longer", "longer_bytes", "mtus", "since_s", "size", "steps")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, first: int) -> None:
+        #: Bytes of the packets that left first: an MTU that carries them is none that they were too long for.
+        self.first = first
         #: The smallest MTU that each router named.
         self.mtus: dict[str, int] = {}
         #: Bytes of payload now, how often they became fewer, and when they did so last, by time.monotonic.
@@ -231,7 +233,9 @@ class Course:
         if mtu is None or mtu < icmp_messages.SMALLEST_MTU[self.version]:
             return False
         length = self.templates[0].length
-        shorter = self._shorter or _Shorter(self.plan.size)
+        shorter = self._shorter or _Shorter(self.plan.size, length)
+        if mtu >= shorter.first:
+            return False
         if mtu < length:
             if shorter.steps == MOST_SHORTER:
                 return False
