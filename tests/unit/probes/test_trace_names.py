@@ -19,6 +19,23 @@ async def test_each_address_is_asked_for_once() -> None:
     assert sorted(asked) == ["192.0.2.1", "192.0.2.2"]
 
 
+async def test_many_names_take_no_longer_than_a_few() -> None:
+    """Those for whose look-ups there is no room at once do not wait as long again."""
+    released = threading.Event()
+
+    def look_up(_address: str) -> str:
+        released.wait(0.9)
+        return "name.example"
+
+    addresses = [f"192.0.2.{number}" for number in range(200)]
+    started = time.monotonic()
+    found = await names_of(addresses, timeout_s=1.0, look_up=look_up)
+    assert time.monotonic() - started < 1.6
+    assert len(found) <= 64
+    released.set()  # those under way go on by themselves, and give their room back
+    assert await names_of(["192.0.2.1"], timeout_s=5, look_up=look_up) == {"192.0.2.1": "name.example"}
+
+
 async def test_slow_name_servers_are_not_waited_for() -> None:
     """What came in time is kept."""
     released = threading.Event()
