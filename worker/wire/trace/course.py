@@ -69,8 +69,8 @@ class Course:
 
     __slots__ = (
         "_explored", "_next_round", "_outstanding", "_resize", "_round_s", "_shorter", "_submit", "_timeout_ns", "_unsent",
-        "_wake", "address", "bytes_received", "control", "destination", "done", "look", "packed_control", "plan", "probes",
-        "refused", "route", "sockaddr", "strands", "templates", "version", "withdrawn",
+        "_wake", "address", "bytes_received", "control", "destination", "done", "late", "look", "packed_control", "plan",
+        "probes", "refused", "route", "sockaddr", "strands", "templates", "version", "withdrawn",
     )  # fmt: skip
 
     def __init__(
@@ -114,6 +114,8 @@ class Course:
         self.withdrawn: list[Probe] = []
         self.refused: dict[int, int] = {}
         self.bytes_received = 0
+        #: Answers of the destination that came after the time-out.
+        self.late = 0
         self.strands = [Strand() for _ in range(plan.flows)]
         self._round_s = 0.0
         self._submit = submit
@@ -140,6 +142,7 @@ class Course:
         """Take the first answer to a probe."""
         self.bytes_received += answer.size
         if answer.rtt_ns > self._timeout_ns or probe.expired:
+            self.late += answer.final
             return  # `step` gives it up, or has
         probe.answer = answer
         if probe.bucket is not None:

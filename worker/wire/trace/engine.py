@@ -105,6 +105,7 @@ class Engine:
                 refused=course.refused,
                 bytes_sent=bytes_sent,
                 bytes_received=course.bytes_received,
+                late=course.late,
                 mtus=course.mtus,
                 overflows=0 if answered else channel.overflows() - overflows,
             )
