@@ -358,6 +358,35 @@ async def test_a_worker_that_cannot_send_proves_nothing(far: Path3, runner: Runn
 
 
 @one_socket
+@to_both("family", ipv4=("ip",), ipv6=("ip6",))
+@pytest.mark.parametrize("verdict", ["reject", "reject with icmpx admin-prohibited"])
+async def test_a_worker_whose_own_firewall_rejects_proves_nothing(
+    far: Path3, runner: Runner, address: str, family: str, verdict: str
+) -> None:
+    """Its words are an ICMP error, too, which comes from this host; the network has said nothing."""
+    far.near.firewall("output", f"{family} daddr {address} {verdict}")
+    with far.near.entered():
+        for name in ways():
+            kind, target, values = way(name, address)
+            spec = contract.make_spec(kind, values | {"must_be_unreachable": True})
+            result = await runner.run(probe_pb2.Job(job_id=1, target=target, spec=spec), 1)
+            assert result.status == probe_pb2.STATUS_ERROR, (name, result.detail_json)
+            assert result.failure_source == probe_pb2.FAILURE_SOURCE_VANTAGE, (name, result.error)
+            assert result.failure_reason == probe_pb2.FAILURE_REASON_CANNOT_SEND, (name, result.error)
+
+
+@one_socket
+async def test_a_neighbour_that_is_not_there_is_no_want_of_this_host(far: Path3, runner: Runner) -> None:
+    """Though it is this host that says so in the end, to itself."""
+    with far.near.entered():
+        for address in ("10.91.1.77", "fd91:1::99"):
+            result = await runner.run(job_of("tcp", address, timeout_ms=5000), 1)
+            assert result.status == probe_pb2.STATUS_FAILED, result.error
+            assert result.failure_source == probe_pb2.FAILURE_SOURCE_NETWORK
+            assert result.failure_reason == probe_pb2.FAILURE_REASON_UNREACHABLE
+
+
+@one_socket
 async def test_a_resolver_that_hangs_is_told_as_such(
     far: Path3, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,6 +176,16 @@ class Course:
         if not self._outstanding:
             self.step(now_s)
 
+    def turned_back(self, probe: Probe, number: int, now_s: float) -> None:
+        """This host has not let a probe out, though the kernel had accepted it."""
+        if probe.expired:
+            return
+        self.probes.remove(probe)
+        self.refused[number] = self.refused.get(number, 0) + 1
+        self._outstanding -= 1
+        if not self._outstanding:
+            self.step(now_s)
+
     def step(self, now_s: float) -> None:
         """Ask what is to be asked now, finish when nothing is, and set the time of the next look."""
         if self.done.done():
