@@ -6,9 +6,12 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterable
 
+from streamswarm.targets import shown
 from worker.concurrency import cancel
 from worker.detached import Detached, TooManyHungCallsError
 
+#: Longest name that is told (RFC 1035, section 2.3.4).
+_LONGEST_NAME = 255
 #: Look-ups under way at the same time in this process.
 _MOST_LOOK_UPS = 64
 
@@ -16,10 +19,10 @@ _detached = Detached("names of hops", limit=_MOST_LOOK_UPS)
 
 
 def look_up(address: str) -> str:
-    """Return the name of an address, or the empty text when it has none. Blocks."""
+    """Return the name of an address, or the empty text when it has none, or one that is no text. Blocks."""
     try:
-        return socket.getnameinfo((address, 0), socket.NI_NAMEREQD)[0]
-    except OSError:
+        return shown(socket.getnameinfo((address, 0), socket.NI_NAMEREQD)[0], _LONGEST_NAME)
+    except (OSError, UnicodeError):
         return ""
 
 
