@@ -195,7 +195,7 @@ def _hop(this: _Run, order: Order, *, keep: bool = False) -> Hop:
     return Hop(
         url=order.url,
         started_ns=time.perf_counter_ns(),
-        body=Body(longest=this.spec.max_body_bytes, needles=this.demands.needles, keep=keep),
+        body=Body(longest=this.spec.max_body_bytes, keep=keep),
     )
 
 
@@ -257,6 +257,7 @@ def _leave_out(this: _Run, hop: Hop, late_ns: int) -> None:
 
 async def _converse(this: _Run, order: Order, hop: Hop, line: HttpLine, *, follow: bool, last: bool) -> None:
     def wants_body(exchange: Exchange) -> bool:
+        hop.body.look_for(this.demands.needles(exchange))
         return not (follow and exchange.status in _REDIRECTS and "location" in exchange.headers)
 
     await line.converse(
