@@ -22,16 +22,20 @@ async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> 
         return running.result()
     finally:
         await cancel(running, timer)
+        # An error knows this frame by its traceback, and a task its error: each would live until Python's collector comes,
+        # and with them whatever frame they met, a connection's call among them.
+        del running, timer
 
 
 async def first_of(*works: Coroutine[Any, Any, T]) -> T:
     """Run all, return or raise what the first one to end returned or raised, and cancel the others."""
     running = [asyncio.ensure_future(work) for work in works]
     try:
-        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        return next(work for work in running if work in done).result()
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        return next(work for work in running if work.done()).result()
     finally:
         await cancel(*running)
+        running.clear()  # as above
 
 
 async def cancel(*running: asyncio.Future[Any]) -> None:

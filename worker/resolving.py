@@ -13,6 +13,7 @@ from streamswarm.v1 import probe_pb2
 from worker.detached import Detached, TooManyHungCallsError
 from worker.failures import NO_ROOM, error_text, resolver_failure, vantage_failure
 from worker.probing import IPAddress, ProbeFailure, Resolved, Resolver
+from worker.wire.addresses import unmapped
 
 _FAMILIES = {"": socket.AF_UNSPEC, "any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _VERSIONS = {"ipv4": 4, "ipv6": 6}
@@ -84,7 +85,7 @@ def _no_room(name: str, text: str) -> ProbeFailure:
 def _literal(host: str) -> Resolved | None:
     """Return what an address stands for, None for a name."""
     try:
-        return Resolved(addresses=(ipaddress.ip_address(host),), elapsed_ms=None)
+        return Resolved(addresses=(unmapped(ipaddress.ip_address(host)),), elapsed_ms=None)
     except ValueError:
         return None
 
@@ -95,8 +96,9 @@ def _look_up(host: str, family: str) -> tuple[tuple[IPAddress, ...], float]:
     # One socket type, or each address comes three times.
     answers = socket.getaddrinfo(host, None, family=_FAMILIES[family], type=socket.SOCK_STREAM)
     elapsed_ms = (time.perf_counter_ns() - started) / 1e6
-    addresses = dict.fromkeys(ipaddress.ip_address(str(answer[4][0])) for answer in answers)
-    return tuple(addresses), elapsed_ms
+    addresses = dict.fromkeys(unmapped(ipaddress.ip_address(str(answer[4][0]))) for answer in answers)
+    version = _VERSIONS.get(family)
+    return tuple(each for each in addresses if version in (None, each.version)), elapsed_ms
 
 
 def _words(error: socket.gaierror, family: str) -> str:

@@ -26,6 +26,7 @@ from worker.probing import Availability, IPAddress, Need, Outcome, ProbeContext,
 from worker.reaching import must_be_unreachable, reached, turn_round
 from worker.vantage.health import Vantage
 from worker.vantage.timekeeping import clock_fault
+from worker.wire.addresses import unmapped
 from worker.wire.deadline import time_limit
 from worker.wire.source import BY_ROUTES, Source
 
@@ -172,7 +173,7 @@ class Runner:
         target = contract.parse_target(kind, job.target)
         self._policy.check_kind(kind.name)
         if target.address is not None:
-            self._policy.check(target.address, target.port)
+            self._policy.check(unmapped(target.address), target.port)
         if target.network is not None:
             self._policy.check_network(target.network)
         state = self._availability(kind.name)

@@ -190,7 +190,8 @@ def parse_url(text: str) -> Target:
         raise TargetError("the URL has a fragment (`#…`), which is never sent; leave it out")
     if port == 0:
         raise TargetError("port 0 cannot be connected to; name a port from 1 to 65535")
-    host = parse_host(parts.hostname or "")
+    # A zone may stand behind an escaped sign (RFC 6874).
+    host = parse_host((parts.hostname or "").replace("%25", "%", 1))
     return Target(host=host, port=port, url=text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from worker.wire.http_exchange import Exchange
 
 #: Character sets of bodies that are searched, by the name that Content-Type gives them; others are read as UTF-8.
 _CHARSETS = {"utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16"}
+#: Those that leave the order of bytes open.
+_ORDERS = {"utf-16": ("utf-16-le", "utf-16-be")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,18 +33,17 @@ class Demands:
     #: (name, text that its value must contain).
     headers: tuple[tuple[str, str], ...] = ()
     #: Texts that the body must and must not contain; empty for none.
-    contains: bytes = b""
-    lacks: bytes = b""
+    contains: str = ""
+    lacks: str = ""
     #: Regular expression, empty for none.
     pattern: str = ""
     json: tuple[conditions.Condition, ...] = ()
     #: Days that the certificate must be good for; 0 demands nothing.
     min_cert_days: int = 0
 
-    @property
-    def needles(self) -> tuple[bytes, ...]:
-        """Texts to look for while the body comes."""
-        return tuple(needle for needle in (self.contains, self.lacks) if needle)
+    def needles(self, exchange: Exchange) -> tuple[bytes, ...]:
+        """What to look for while the body of an answer comes."""
+        return (*_written(self.contains, exchange), *_written(self.lacks, exchange))
 
     @property
     def examines(self) -> bool:
@@ -73,8 +75,8 @@ def demands(spec: HttpSpec) -> Demands:
     return Demands(
         valid_status=frozenset(spec.valid_status),
         headers=fields(spec.header_matches, "header_matches"),
-        contains=spec.body_contains.encode(),
-        lacks=spec.body_lacks.encode(),
+        contains=spec.body_contains,
+        lacks=spec.body_lacks,
         pattern=spec.body_pattern,
         json=json_conditions,
         min_cert_days=spec.min_cert_days,
@@ -88,14 +90,14 @@ def unmet(demands: Demands, exchange: Exchange, body: Body, cert_days_left: floa
         *_certificate(demands, cert_days_left),
         *_headers(demands, exchange),
     ]
-    if not demands.needles:
+    if not (demands.contains or demands.lacks):
         return found
     if not body.readable:
         return [*found, _unreadable(body)]
-    if demands.contains and demands.contains not in body.found:
-        found.append(_wrong(f"has a body that does not contain `{shown(demands.contains.decode())}`"))
-    if demands.lacks and demands.lacks in body.found:
-        found.append(_wrong(f"has a body that contains `{shown(demands.lacks.decode())}`"))
+    if demands.contains and body.found.isdisjoint(_written(demands.contains, exchange)):
+        found.append(_wrong(f"has a body that does not contain `{shown(demands.contains)}`"))
+    if demands.lacks and not body.found.isdisjoint(_written(demands.lacks, exchange)):
+        found.append(_wrong(f"has a body that contains `{shown(demands.lacks)}`"))
     return found
 
 
@@ -155,9 +157,25 @@ async def _matches(pattern: str, text: str) -> bool:
 
 
 def _text(exchange: Exchange, body: Body) -> str:
+    return body.content.decode(_charset(exchange), errors="replace")
+
+
+def _charset(exchange: Exchange) -> str:
     kind = exchange.headers.get("content-type", "").lower()
     charset = kind.partition("charset=")[2].partition(";")[0].strip(" \"'")
-    return body.content.decode(charset if charset in _CHARSETS else "utf-8", errors="replace")
+    return charset if charset in _CHARSETS else "utf-8"
+
+
+def _written(text: str, exchange: Exchange) -> tuple[bytes, ...]:
+    """Return a text as it may stand in a body; servers that name another character set send UTF-8, too."""
+    if not text:
+        return ()
+    charset = _charset(exchange)
+    found = []
+    for coding in dict.fromkeys(("utf-8", *_ORDERS.get(charset, (charset,)))):
+        with contextlib.suppress(UnicodeEncodeError):  # a set that lacks a character cannot hold the text
+            found.append(text.encode(coding))
+    return tuple(found)
 
 
 def _json(demands: Demands, body: Body) -> list[Unmet]:

@@ -12,6 +12,7 @@ from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.http_pb2 import HttpSpec
 from worker.failures import internal_failure, target_failure
 from worker.probing import ProbeFailure
+from worker.wire.addresses import without_zone
 from worker.wire.http_body import CODINGS
 from worker.wire.http_exchange import Request
 
@@ -24,7 +25,8 @@ _OURS = {
     "transfer-encoding", "upgrade",
 }  # fmt: skip
 _MOST_FIELDS = 50
-_ASCII = "".join(map(chr, range(128)))
+#: What stays as it is in a Location: blanks are escaped, too.
+_AS_IT_IS = "".join(map(chr, range(128))).replace(" ", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +99,10 @@ def redirected(order: Order, status: int | None, location: str) -> Order:
 def next_target(url: str, location: str) -> Target:
     """Return where a redirect leads, by the same rules as for a destination typed in.
 
-    Servers send names in UTF-8 as they are, whose bytes fields hold as Latin-1; they are escaped as browsers do.
+    Servers send names in UTF-8 as they are, whose bytes fields hold as Latin-1, and blanks; they are escaped as browsers do.
     """
     try:
-        escaped = quote(location.encode("latin-1"), safe=_ASCII)
+        escaped = quote(location.encode("latin-1"), safe=_AS_IT_IS)
         return parse_url(urldefrag(urljoin(url, escaped)).url)
     except (TargetError, ValueError) as error:
         raise target_failure(
@@ -112,7 +114,9 @@ def next_target(url: str, location: str) -> Target:
 def message(order: Order) -> Request:
     """Return the request as it is sent."""
     parts = urlsplit(order.url)
-    host = f"[{order.target.host}]" if ":" in order.target.host else order.target.host
+    host = without_zone(order.target.host)
+    if ":" in host:
+        host = f"[{host}]"
     if order.port != DEFAULT_PORTS[order.scheme]:
         host = f"{host}:{order.port}"
     given = {name.lower(): value for name, value in order.headers}

@@ -16,6 +16,7 @@ from worker.http.requests import Order
 from worker.http.summary import Hop
 from worker.probing import Availability, Need, Outcome, ProbeContext, ProbeFailure
 from worker.wire import options
+from worker.wire.addresses import without_zone
 from worker.wire.deadline import time_limit
 from worker.wire.http_body import Body
 from worker.wire.http_client import HttpLine, prepare
@@ -194,7 +195,7 @@ def _hop(this: _Run, order: Order, *, keep: bool = False) -> Hop:
     return Hop(
         url=order.url,
         started_ns=time.perf_counter_ns(),
-        body=Body(longest=this.spec.max_body_bytes, needles=this.demands.needles, keep=keep),
+        body=Body(longest=this.spec.max_body_bytes, keep=keep),
     )
 
 
@@ -235,7 +236,7 @@ async def _connect(this: _Run, order: Order, hop: Hop) -> HttpLine:
     this.lines.append(line)
     await line.open(
         url=order.url,
-        server_name=target.host if order.scheme == "https" else None,
+        server_name=without_zone(target.host) if order.scheme == "https" else None,
         version=spec.version or "auto",
         verify=spec.verify_tls,
         dscp=spec.dscp,
@@ -256,6 +257,7 @@ def _leave_out(this: _Run, hop: Hop, late_ns: int) -> None:
 
 async def _converse(this: _Run, order: Order, hop: Hop, line: HttpLine, *, follow: bool, last: bool) -> None:
     def wants_body(exchange: Exchange) -> bool:
+        hop.body.look_for(this.demands.needles(exchange))
         return not (follow and exchange.status in _REDIRECTS and "location" in exchange.headers)
 
     await line.converse(

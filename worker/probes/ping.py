@@ -21,7 +21,14 @@ from worker.failures import (
 )
 from worker.probing import Availability, FailingWith, IPAddress, Outcome, ProbeContext, ProbeFailure
 from worker.wire import batches, flow_labels, icmp_messages
-from worker.wire.echo import EchoPlan, EchoRecord, EchoSendError, EchoUnavailableError, echo_availability
+from worker.wire.echo import (
+    EchoPlan,
+    EchoRecord,
+    EchoSendError,
+    EchoUnavailableError,
+    echo_availability,
+    kept_here,
+)
 from worker.wire.source import Source
 
 if batches.SUPPORTED:
@@ -185,6 +192,9 @@ def _silence(
             metrics,
             reason=probe_pb2.FAILURE_REASON_NO_ROOM,
         )
+    kept = kept_here(record, version)
+    if kept is not None:
+        return nothing_sent(kept, "request", where)
     text = f"{where} answered none of {record.sent} requests within {spec.timeout_ms} ms"
     if metrics.late:
         text += f"; {metrics.late} answers came later"

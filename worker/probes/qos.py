@@ -20,7 +20,7 @@ from worker.failures import internal_failure, network_failure, nothing_sent, uns
 from worker.marking import Marking, count
 from worker.probing import Availability, FailingWith, IPAddress, Need, Outcome, ProbeContext
 from worker.wire import far_end
-from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError, echo_availability
+from worker.wire.echo import EchoPlan, EchoRecord, EchoUnavailableError, echo_availability, kept_here
 from worker.wire.source import Source
 from worker.wire.trace.marks import PACKET_BYTES, longest_s, most_packets
 
@@ -240,11 +240,11 @@ class _Run:
 
     def _silence(self, records: Sequence[EchoRecord]) -> Exception:
         sent = sum(record.sent for record in records)
-        if not sent:
-            refused: Counter[int] = Counter()
-            for record in records:
-                refused.update(record.refused)
-            return nothing_sent(refused, "request", str(self._address), self.metrics)
+        kept = [kept_here(record, self._address.version) for record in records]
+        if None not in kept:
+            refused = sum(filter(None, kept), Counter[int]())
+            # What was counted as lost was never on the way.
+            return nothing_sent(refused, "request", str(self._address), None if sent else self.metrics)
         dropped = sum(record.dropped_here for record in records)
         if dropped:
             return vantage_failure(

@@ -19,7 +19,7 @@ from worker.evaluation import bottleneck, flows
 from worker.failures import network_failure, target_failure
 from worker.probing import Availability, FailingWith, Need, Outcome, ProbeContext
 from worker.wire import options, tcp_info, tls
-from worker.wire.addresses import endpoint
+from worker.wire.addresses import endpoint, without_zone
 from worker.wire.connect import Connection, connect, failure_of, spent
 from worker.wire.http_exchange import HeaderTooLargeError
 from worker.wire.source import Source
@@ -166,7 +166,8 @@ class _Run:
         context = tls.client_context(verify=self._spec.verify_tls, alpn=tls.HTTP1)
         with tls.handshake_failures(self._where, self._metrics):
             took_ns = await self._within(
-                self._stream.start_tls(context, self._target.host), "the TLS handshake did not end"
+                self._stream.start_tls(context, without_zone(self._target.host)),
+                "the TLS handshake did not end",
             )
         self._metrics.tls_ms = took_ns / 1e6
 
@@ -214,7 +215,9 @@ class _Run:
 
     def _request(self) -> h11.Request:
         parts = urlsplit(self._target.url or "")
-        host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
+        host = without_zone(self._target.host)
+        if ":" in host:
+            host = f"[{host}]"
         if self._target.port not in (None, _DEFAULT_PORTS[parts.scheme]):
             host = f"{host}:{self._target.port}"
         headers = [

@@ -111,6 +111,8 @@ async def run(target: Target, spec: TracerouteSpec, context: ProbeContext) -> Ou
             detail["not_sent"] = refusals(record.refused)
         if record.overflows:
             detail["overflows"] = record.overflows
+        if record.late:
+            detail["late"] = record.late
         if not metrics.reached:
             raise _not_reached(found, address, plan, metrics, record)
     return Outcome(metrics=metrics, detail=detail)
@@ -420,6 +422,7 @@ def _not_reached(
             reason=probe_pb2.FAILURE_REASON_NO_ROOM,
         )
     last = next((hop for hop in reversed(found) if hop.answers), None)
+    later = f"; {record.late} answers of it came later" if record.late else ""
     if record.refused and not _turned_away(last):
         metrics.ClearField("reached")
         room = all(number in NO_ROOM for number in record.refused)
@@ -432,7 +435,7 @@ def _not_reached(
     if last is None:
         return network_failure(
             f"{address} and all hops on the way are silent: no answer to {metrics.probes_sent} probes "
-            f"within {plan.timeout_s * 1000:.0f} ms",
+            f"within {plan.timeout_s * 1000:.0f} ms{later}",
             metrics,
         )
     error = _turned_away(last)
@@ -444,7 +447,7 @@ def _not_reached(
             reason=probe_pb2.FAILURE_REASON_UNREACHABLE,
         )
     return network_failure(
-        f"{address} did not answer; the last hop that did is number {last.ttl}, {', '.join(last.addresses)}",
+        f"{address} did not answer; the last hop that did is number {last.ttl}, {', '.join(last.addresses)}{later}",
         metrics,
     )
 

@@ -10,6 +10,7 @@ import ipaddress
 from pathlib import Path
 
 from worker.probing import IPAddress
+from worker.wire.addresses import unmapped
 from worker.wire.datagram import Datagram, open_exchange
 
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -32,7 +33,7 @@ def name_servers(path: Path = RESOLV_CONF) -> tuple[IPAddress, ...]:
         words = line.split()
         if len(words) >= 2 and words[0] == "nameserver":
             try:
-                found.append(ipaddress.ip_address(words[1]))
+                found.append(unmapped(ipaddress.ip_address(words[1])))
             except ValueError:
                 continue
     return tuple(found[:_MOST_SERVERS])

@@ -22,6 +22,20 @@ def family_of(address: IPAddress) -> socket.AddressFamily:
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 
+def unmapped(address: IPAddress) -> IPAddress:
+    """Return the IPv4 address in an IPv6 one that stands for it (`::ffff:192.0.2.1`), any other as it is.
+
+    Systems send IPv4 packets there, to which nothing applies that was set for IPv6: DSCP, routes, ICMP errors.
+    """
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return address if mapped is None else mapped
+
+
+def without_zone(host: str) -> str:
+    """Return a host as others may be told of it: a zone (`%eth0`) has a meaning on this host alone (RFC 4007, RFC 6874)."""
+    return host.partition("%")[0]
+
+
 @functools.lru_cache(maxsize=50_000)
 def shown_packed(address: bytes) -> str:
     """Return an address of 4 or 16 bytes as text."""

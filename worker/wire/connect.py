@@ -23,7 +23,7 @@ from worker.failures import (
     vantage_failure,
 )
 from worker.probing import IPAddress, ProbeFailure
-from worker.wire import icmp_messages, stamps, tcp_info
+from worker.wire import icmp_messages, own_word, stamps, tcp_info
 from worker.wire.addresses import endpoint, family_of, set_dscp, socket_address
 from worker.wire.readiness import writable
 from worker.wire.source import BY_ROUTES, Source
@@ -72,7 +72,7 @@ async def connect(
 
     A refusal is the target's, a time-out or an ICMP error the network's; that a port is closed is the target's own to say,
     a router that says so has turned the connection away. An error that the connect call itself
-    returns comes from this host's routing or rules: the vantage's.
+    returns, or that this host tells itself by ICMP, comes from its routing or rules: the vantage's.
     """
     sock = _open(address, metrics)
     try:
@@ -144,6 +144,8 @@ def _turned_away(
     if told is None or told.offender in (None, str(address).partition("%")[0]):
         return failure_of(error, where, metrics)
     words = icmp_messages.error_name(address.version, told.type, told.code)
+    if own_word.is_unsent(address.version, told.type, told.code, told.offender):
+        return unsent(OSError(errno.EPERM, ""), where, metrics, advice=f": it says {words}{LOOK}")
     return network_failure(
         f"{where} could not be reached: {told.offender} reported {words} ({error_text(error)})",
         metrics,

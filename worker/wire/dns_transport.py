@@ -7,6 +7,7 @@ connection in a Traffic, so that what was measured is known however the run ends
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import time
@@ -23,7 +24,7 @@ import dns.wire
 from streamswarm.v1 import probe_pb2
 from worker.failures import network_failure, target_failure
 from worker.probing import IPAddress, ProbeFailure
-from worker.wire import dns_limits, icmp_messages, stamps, tls
+from worker.wire import dns_limits, icmp_messages, own_word, stamps, tls
 from worker.wire.addresses import endpoint
 from worker.wire.connect import connect, failure_at_once, failure_of, spent
 from worker.wire.datagram import Datagram, open_exchange
@@ -329,6 +330,8 @@ def _icmp_failure(error: stamps.QueuedError, server: Server) -> ProbeFailure:
         return target_failure(
             f"{server.where}: nothing listens there ({name})", reason=probe_pb2.FAILURE_REASON_REFUSED
         )
+    if own_word.is_unsent(server.address.version, error.type, error.code, error.offender):
+        return failure_at_once(OSError(errno.EPERM, ""), server.where)
     return network_failure(
         f"{server.where} was not reached: {error.offender or 'an unknown router'} reported {name}",
         reason=probe_pb2.FAILURE_REASON_UNREACHABLE,

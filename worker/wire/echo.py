@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from worker.failures import UnavailableError, error_text
 from worker.probing import Availability, IPAddress
+from worker.wire import own_word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,20 @@ class EchoRecord:
     dropped_here: int = 0
     #: Late, further and overtaken replies, and what this host dropped, would be known; where not, nobody looked.
     all_taken: bool = True
+
+
+def kept_here(record: EchoRecord, version: int) -> Counter[int] | None:
+    """Return by which errno this host kept all requests of a run back; None where any has left it.
+
+    Its firewall may reject what the kernel had taken, and say so by an ICMP error.
+    """
+    kept = Counter(record.refused)
+    if record.sent:
+        words = {(error.type, error.code, error.offender) for error in record.errors}
+        if len(record.errors) < record.sent or not all(own_word.is_unsent(version, *each) for each in words):
+            return None
+        kept[errno.EPERM] += record.sent
+    return kept
 
 
 class EchoUnavailableError(UnavailableError):

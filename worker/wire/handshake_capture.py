@@ -159,9 +159,12 @@ class HandshakeCapture:
                 watch.take(segment, outgoing=outgoing, stamp_ns=stamps.stamp_in(ancillary))
 
     def close(self) -> None:
-        """Close the socket, in a thread: the kernel waits until all processors are done with it."""
+        """Close the socket, in a thread where one can be started: the kernel waits until all processors are done with it."""
         self._loop.remove_reader(self._sock)
-        threading.Thread(target=self._sock.close, name="closing a packet socket", daemon=True).start()
+        try:
+            threading.Thread(target=self._sock.close, name="closing a packet socket", daemon=True).start()
+        except RuntimeError:
+            self._sock.close()
 
 
 _open: dict[asyncio.AbstractEventLoop, HandshakeCapture] = {}

@@ -51,6 +51,10 @@ class Body:
         #: Those of `needles` that occur in the content.
         self.found: set[bytes] = set()
 
+    def look_for(self, needles: tuple[bytes, ...]) -> None:
+        """Say what to look for; to be called before the body comes."""
+        self._needles = needles
+
     @property
     def readable(self) -> bool:
         """Whether the content could be looked at: it had no coding, or one that was undone."""

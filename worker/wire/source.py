@@ -17,7 +17,7 @@ from streamswarm.targets import shown
 from streamswarm.v1 import probe_pb2
 from worker.failures import error_text, internal_failure, vantage_failure
 from worker.probing import IPAddress, ProbeFailure
-from worker.wire.addresses import family_of, socket_address
+from worker.wire.addresses import family_of, socket_address, unmapped
 
 #: Longest name that the kernel gives an interface (IFNAMSIZ less its NUL).
 _LONGEST_NAME = 15
@@ -52,7 +52,7 @@ class Source:
                     "test's `source`, or name the interface alone",
                     reason=probe_pb2.FAILURE_REASON_INVALID_TEST,
                 )
-            return cls(address=address)
+            return cls(address=unmapped(address))
         if len(text.encode()) > _LONGEST_NAME or "/" in text or ":" in text or text in (".", ".."):
             raise internal_failure(
                 f"`{shown(text)}` is neither an address nor the name of an interface; correct the test's `source`",

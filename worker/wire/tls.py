@@ -19,6 +19,7 @@ from streamswarm.targets import TargetError, parse_host, shown
 from streamswarm.v1 import probe_pb2
 from worker.failures import internal_failure, target_failure, vantage_failure
 from worker.probing import ProbeFailure
+from worker.wire.addresses import without_zone
 from worker.wire.connect import spent
 from worker.wire.stream import PeerClosedError
 from worker.wire.volume import SpentError
@@ -78,7 +79,7 @@ def knows_authorities() -> bool:
 def expected_name(server_name: str, host: str) -> str:
     """Return the name that a test expects of the server, or else its host; raises ProbeFailure for what is no name."""
     if not server_name:
-        return host
+        return without_zone(host)
     try:
         return parse_host(server_name)
     except TargetError as error:

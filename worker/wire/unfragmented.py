@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import os
 import secrets
 import socket
 import struct
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.probing import IPAddress
-from worker.wire import icmp_messages, options, stamps
+from worker.wire import icmp_messages, options, own_word, stamps
 from worker.wire.addresses import family_of, set_dscp, socket_address
 from worker.wire.icmp import errors, filters, open_socket
 from worker.wire.icmp.errors import Error
@@ -88,7 +89,7 @@ class Prober:
         self.bytes_received = 0
 
     async def send(self, size: int, *, ttl: int = DEFAULT_TTL, wait_s: float) -> Verdict:
-        """Send one packet of so many bytes and wait for its fate; raises OSError when this host cannot send."""
+        """Send one packet of so many bytes and wait for its fate; raises OSError when this host cannot send, also by its own word."""
         with self._open(ttl) as sock:
             request = self._request(sock, size - self._header)
             data = request if self._method == "icmp" else request[_HEADER.size :]
@@ -267,6 +268,8 @@ class Prober:
         closed = (error.type, error.code) == ((3, 3) if version == 4 else (1, 4))
         if self._method == "udp" and closed and error.offender == str(self._address).partition("%")[0]:
             return self._passed(sent, stamp_ns)
+        if own_word.is_unsent(version, error.type, error.code, error.offender):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         words = icmp_messages.error_name(version, error.type, error.code)
         return Verdict(fate="refused", reporter=error.offender, words=words)
 

@@ -24,6 +24,7 @@ from worker.policy import Policy
 from worker.probing import Outcome, ProbeContext, ProbeFailure, Resolved
 from worker.resolving import system_resolver
 from worker.runner import Runner
+from worker.vantage.health import Vantage
 
 KINDS = network_kinds()
 
@@ -37,13 +38,14 @@ PATIENT = {"timeout_ms": 5000}
 
 @pytest.fixture
 def runner() -> Runner:
-    clock = SystemClock()
+    clock, policy = SystemClock(), Policy(allow_loopback=True)
     return Runner(
-        policy=Policy(allow_loopback=True),
+        policy=policy,
         clock=clock,
         controller_time=ControllerTime(clock),
         load=probes.load,
         resolve=system_resolver(),
+        vantage=Vantage(clock, policy),
     )
 
 
@@ -226,6 +228,22 @@ async def test_packets_are_of_the_family_that_a_test_names(
 
 
 @one_socket
+async def test_an_ipv4_address_in_an_ipv6_one_is_what_it_stands_for(far: Path3, runner: Runner) -> None:
+    """What a test names is in each packet that goes there, and silence is the network's, no want of a route."""
+    address = "::ffff:10.91.2.2"
+    far.far.firewall("input", "ip dscp != ef drop")
+    with far.near.entered():
+        for kind in sorted({*KINDS} - {"qos"}):  # which has classes of traffic instead
+            result = await runner.run(job_of(kind, address, dscp=46, **PATIENT), 1)
+            assert result.status == probe_pb2.STATUS_OK, (kind, result.error)
+        far.router.firewall("forward", "drop")
+        for kind in KINDS:
+            result = await runner.run(job_of(kind, address), 1)
+            assert result.status == probe_pb2.STATUS_FAILED, (kind, result.error)
+            assert result.failure_source == probe_pb2.FAILURE_SOURCE_NETWORK, (kind, result.error)
+
+
+@one_socket
 @to_both(ipv4=(), ipv6=())
 async def test_nothing_is_sent_to_what_the_policy_denies(
     far: Path3, probe: Probe, guard: RecordingGuard, address: str
@@ -337,6 +355,35 @@ async def test_a_worker_that_cannot_send_proves_nothing(far: Path3, runner: Runn
             result = await runner.run(job_of(kind, "10.91.2.2", must_be_unreachable=True), 1)
             assert result.status == probe_pb2.STATUS_ERROR, kind
             assert result.failure_reason == probe_pb2.FAILURE_REASON_CANNOT_SEND
+
+
+@one_socket
+@to_both("family", ipv4=("ip",), ipv6=("ip6",))
+@pytest.mark.parametrize("verdict", ["reject", "reject with icmpx admin-prohibited"])
+async def test_a_worker_whose_own_firewall_rejects_proves_nothing(
+    far: Path3, runner: Runner, address: str, family: str, verdict: str
+) -> None:
+    """Its words are an ICMP error, too, which comes from this host; the network has said nothing."""
+    far.near.firewall("output", f"{family} daddr {address} {verdict}")
+    with far.near.entered():
+        for name in ways():
+            kind, target, values = way(name, address)
+            spec = contract.make_spec(kind, values | {"must_be_unreachable": True})
+            result = await runner.run(probe_pb2.Job(job_id=1, target=target, spec=spec), 1)
+            assert result.status == probe_pb2.STATUS_ERROR, (name, result.detail_json)
+            assert result.failure_source == probe_pb2.FAILURE_SOURCE_VANTAGE, (name, result.error)
+            assert result.failure_reason == probe_pb2.FAILURE_REASON_CANNOT_SEND, (name, result.error)
+
+
+@one_socket
+async def test_a_neighbour_that_is_not_there_is_no_want_of_this_host(far: Path3, runner: Runner) -> None:
+    """Though it is this host that says so in the end, to itself."""
+    with far.near.entered():
+        for address in ("10.91.1.77", "fd91:1::99"):
+            result = await runner.run(job_of("tcp", address, timeout_ms=5000), 1)
+            assert result.status == probe_pb2.STATUS_FAILED, result.error
+            assert result.failure_source == probe_pb2.FAILURE_SOURCE_NETWORK
+            assert result.failure_reason == probe_pb2.FAILURE_REASON_UNREACHABLE
 
 
 @one_socket

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,25 @@ async def test_demands_that_are_met(server: WebServer, probe: Probe, no_leak: No
     assert outcome.metrics.cache_age_s == 7
     assert outcome.metrics.answers_2xx == 1
     assert outcome.metrics.http_version == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "windows-1252", "utf-16", "utf-8", "unheard-of"])
+async def test_texts_are_looked_for_as_the_body_is_written(probe: Probe, charset: str) -> None:
+    """In the character set that its header names; what is unknown is read as UTF-8, as patterns are."""
+    body = "geöffnet".encode("utf-8" if charset == "unheard-of" else charset)
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset={charset}\r\nContent-Length: {len(body)}\r\n\r\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head.encode() + body)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        await probe("http", url, body_contains="öffn", body_pattern="ge.ff", body_lacks="€")
+        await failed(probe, url, "contains `öffn`", body_lacks="öffn")
+        await failed(probe, url, "does not contain `€`", body_contains="€")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import contextlib
 import re
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 
@@ -138,6 +139,21 @@ async def test_without_the_right_the_rest_is_measured(
     assert outcome.metrics.connect_ms > 0
     assert not outcome.metrics.HasField("syn_to_synack_ms")
     assert "CAP_NET_RAW" in outcome.detail["split"]
+
+
+@pytest.mark.parametrize("sort_of_socket", ["dgram"], indirect=True)
+async def test_a_host_without_threads_to_spare_loses_nothing(
+    path3: Path3, probe: Probe, no_leak: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The packet socket is closed on the spot then, and what was measured is told."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with path3.near.entered(), socket.create_server(("10.91.1.1", 0)) as server:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        outcome = await probe("tcp", f"10.91.1.1:{server.getsockname()[1]}", split=True)
+    assert outcome.metrics.HasField("syn_to_synack_ms")
 
 
 @pytest.mark.usefixtures("_root")

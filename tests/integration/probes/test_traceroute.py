@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.probes.peers import Probe, checksum
+from integration.probes.peers import Probe, ScriptedHost, checksum, echo_reply
 from support import mmdb
 from support.routed import Routed, entered, routed
 
@@ -22,6 +22,7 @@ from worker import loop
 from worker.policy import Policy
 from worker.probes import traceroute
 from worker.probing import Outcome, ProbeContext, ProbeFailure
+from worker.reaching import reached
 from worker.resolving import system_resolver
 from worker.wire import options
 from worker.wire.trace import sockets
@@ -179,6 +180,19 @@ async def test_a_silent_destination_is_told_with_the_last_hop(own_path: Routed, 
     assert f"number 3, {own_path.hop(3)}" in caught.value.message
     assert time.monotonic() - started < 2
     assert caught.value.metrics.probes_sent == 8, "three that answer, and five that do not"
+
+
+async def test_a_destination_that_answers_too_late_is_no_silent_one(
+    scripted_host: ScriptedHost, probe: Probe
+) -> None:
+    """It does not count as reached, and proves all the same that a firewall lets it through."""
+    scripted_host.script = lambda _number, packet: [(0.2, echo_reply(packet))]
+    words = r"silent: no answer .* within 50 ms; [0-9]+ answers of it"
+    with scripted_host.namespace.entered(), pytest.raises(ProbeFailure, match=words) as caught:
+        await probe("traceroute", "10.92.0.2", rounds=2, timeout_ms=50, round_interval_ms=500)
+    assert not caught.value.metrics.reached
+    assert caught.value.detail["late"] >= 5
+    assert reached(contract.kind("traceroute"), caught.value)
 
 
 async def test_remarking_shows_in_what_routers_quote(own_path: Routed, probe: Probe) -> None:

@@ -100,6 +100,13 @@ def test_urls_are_taken_as_they_are() -> None:
     )
 
 
+def test_the_sign_before_a_zone_may_be_escaped_in_a_url() -> None:
+    """As RFC 6874 has it, or as people write it."""
+    for sign in ("%", "%25"):
+        target = parse_url(f"http://[fe80::1{sign}eth0]:8080/")
+        assert (target.host, target.port) == ("fe80::1%eth0", 8080)
+
+
 @given(st.text(max_size=300))
 def test_no_text_crashes_the_parsers(text: str) -> None:
     """Every text is taken or refused with a TargetError."""

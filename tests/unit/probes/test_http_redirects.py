@@ -20,6 +20,14 @@ def test_raw_utf_8_in_a_location_is_escaped() -> None:
     assert target.url == "http://www.example.org/caf%C3%A9/%20?q=%C3%BC&a=b"
 
 
+def test_a_blank_in_a_location_is_escaped() -> None:
+    """As browsers do: some servers send names of files as they are."""
+    target = requests.next_target("http://www.example.org/", "/my file.pdf?a b")
+    assert target.url == "http://www.example.org/my%20file.pdf?a%20b"
+    with pytest.raises(ProbeFailure, match="not a host name"):
+        requests.next_target("http://www.example.org/", "http://www.exa mple.org/")
+
+
 @pytest.mark.parametrize("code", [307, 308])
 def test_a_body_goes_nowhere_unencrypted_that_was_meant_to_go_encrypted(code: int) -> None:
     """The other way round, and where the method changes to GET, nothing is given away."""

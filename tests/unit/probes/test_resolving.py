@@ -38,6 +38,19 @@ async def test_an_address_of_the_other_family_is_an_error() -> None:
     assert "IPv4" in (await failure_of("::1", "ipv4")).message
 
 
+async def test_an_ipv4_address_in_an_ipv6_one_is_what_it_stands_for(
+    answer: Callable[[Callable[[], Any]], None],
+) -> None:
+    """As a destination and as what a name has: systems send IPv4 there, so a test for IPv6 does not take it."""
+    mapped = "::ffff:192.0.2.1"
+    plain = (ipaddress.ip_address("192.0.2.1"),)
+    assert (await system_resolver()(mapped, "any")).addresses == plain
+    assert "IPv6" in (await failure_of(mapped, "ipv6")).message
+    answer(lambda: [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (mapped, 0, 0, 0))])
+    assert (await system_resolver()("a.test", "any")).addresses == plain
+    assert "has no IPv6 address" in (await failure_of("a.test", "ipv6")).message
+
+
 async def test_names_of_this_host_resolve_in_the_family_asked_for() -> None:
     """Localhost is in the hosts file of every machine."""
     resolved = await system_resolver()("localhost", "ipv4")

@@ -33,6 +33,7 @@ def test_what_is_neither_address_nor_interface_is_the_tests_fault(text: str) -> 
     [
         ("127.0.0.1", "www.example.test", "any", "ipv4"),
         ("::1", "www.example.test", "any", "ipv6"),
+        ("::ffff:127.0.0.1", "www.example.test", "any", "ipv4"),
         # What the test says stands, and an address has its family.
         ("127.0.0.1", "www.example.test", "ipv6", "ipv6"),
         ("127.0.0.1", "2001:db8::1", "any", "any"),

@@ -235,6 +235,15 @@ async def test_an_mtu_that_is_none_or_no_smaller_ends_the_path(mtu: int) -> None
     assert world.asked == [[1, 2, 3, 4, 5]]
 
 
+async def test_an_mtu_that_is_larger_than_what_was_sent_is_none() -> None:
+    """Also of a probe that left before the others became shorter: ICMPv6 has room for four thousand million."""
+    world = World(UNFRAGMENTED, distance=5)
+    world.narrow = {3: 1300, 2: 1400}
+    world.told = lambda mtu: 9000 if mtu == 1300 else mtu
+    world.run()
+    assert world.course.mtus == {"10.0.0.2": 1400}
+
+
 async def test_a_router_that_names_ever_smaller_mtus_is_left() -> None:
     """After a few steps: the run is no tool to make a worker send."""
     world = World(UNFRAGMENTED, distance=4)

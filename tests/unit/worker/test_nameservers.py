@@ -16,6 +16,7 @@ from worker.vantage.nameservers import name_servers
         ("", []),
         ("# nameserver 192.0.2.1\nsearch example.test\n", []),
         ("nameserver 192.0.2.1\nnameserver 2001:db8::1\n", ["192.0.2.1", "2001:db8::1"]),
+        ("nameserver ::ffff:192.0.2.1\n", ["192.0.2.1"]),
         ("nameserver\nnameserver nonsense\n  nameserver\t192.0.2.1 extra\n", ["192.0.2.1"]),
         (
             "".join(f"nameserver 192.0.2.{number}\n" for number in range(1, 6)),

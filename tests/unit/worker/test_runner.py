@@ -334,6 +334,7 @@ async def test_jobs_that_break_the_contract_are_not_run(job: probe_pb2.Job, said
         ({}, "127.0.0.1:80"),
         ({"kinds": ["ping"]}, "192.0.2.1:80"),
         ({"ports": ["443"]}, "192.0.2.1:80"),
+        ({"allow": ["::/0"]}, "[::ffff:192.0.2.1]:80"),
     ],
 )
 async def test_what_the_policy_forbids_is_not_run(policy: dict[str, Any], target: str) -> None:

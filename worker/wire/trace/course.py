@@ -44,9 +44,11 @@ class Strand:
 class _Shorter:
     """What is known of a trace whose probes were too long for a link."""
 
-    __slots__ = ("longer", "longer_bytes", "mtus", "since_s", "size", "steps")
+    __slots__ = ("first", "longer", "longer_bytes", "mtus", "since_s", "size", "steps")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, first: int) -> None:
+        #: Bytes of the packets that left first: an MTU that carries them is none that they were too long for.
+        self.first = first
         #: The smallest MTU that each router named.
         self.mtus: dict[str, int] = {}
         #: Bytes of payload now, how often they became fewer, and when they did so last, by time.monotonic.
@@ -67,8 +69,8 @@ class Course:
 
     __slots__ = (
         "_explored", "_next_round", "_outstanding", "_resize", "_round_s", "_shorter", "_submit", "_timeout_ns", "_unsent",
-        "_wake", "address", "bytes_received", "control", "destination", "done", "look", "packed_control", "plan", "probes",
-        "refused", "route", "sockaddr", "strands", "templates", "version", "withdrawn",
+        "_wake", "address", "bytes_received", "control", "destination", "done", "late", "look", "packed_control", "plan",
+        "probes", "refused", "route", "sockaddr", "strands", "templates", "version", "withdrawn",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +114,8 @@ class Course:
         self.withdrawn: list[Probe] = []
         self.refused: dict[int, int] = {}
         self.bytes_received = 0
+        #: Answers of the destination that came after the time-out.
+        self.late = 0
         self.strands = [Strand() for _ in range(plan.flows)]
         self._round_s = 0.0
         self._submit = submit
@@ -138,6 +142,7 @@ class Course:
         """Take the first answer to a probe."""
         self.bytes_received += answer.size
         if answer.rtt_ns > self._timeout_ns or probe.expired:
+            self.late += answer.final
             return  # `step` gives it up, or has
         probe.answer = answer
         if probe.bucket is not None:
@@ -167,6 +172,16 @@ class Course:
         """The kernel refused a probe."""
         self.refused[number] = self.refused.get(number, 0) + 1
         self._unsent -= 1
+        self._outstanding -= 1
+        if not self._outstanding:
+            self.step(now_s)
+
+    def turned_back(self, probe: Probe, number: int, now_s: float) -> None:
+        """This host has not let a probe out, though the kernel had accepted it."""
+        if probe.expired:
+            return
+        self.probes.remove(probe)
+        self.refused[number] = self.refused.get(number, 0) + 1
         self._outstanding -= 1
         if not self._outstanding:
             self.step(now_s)
@@ -231,7 +246,9 @@ class Course:
         if mtu is None or mtu < icmp_messages.SMALLEST_MTU[self.version]:
             return False
         length = self.templates[0].length
-        shorter = self._shorter or _Shorter(self.plan.size)
+        shorter = self._shorter or _Shorter(self.plan.size, length)
+        if mtu >= shorter.first:
+            return False
         if mtu < length:
             if shorter.steps == MOST_SHORTER:
                 return False

@@ -16,7 +16,7 @@ import time
 from collections.abc import Hashable, Iterator
 
 from worker.probing import IPAddress
-from worker.wire import stamps
+from worker.wire import own_word, stamps
 from worker.wire.addresses import shown_packed, socket_address
 from worker.wire.batches import packed_address
 from worker.wire.trace import sockets
@@ -105,6 +105,7 @@ class Engine:
                 refused=course.refused,
                 bytes_sent=bytes_sent,
                 bytes_received=course.bytes_received,
+                late=course.late,
                 mtus=course.mtus,
                 overflows=0 if answered else channel.overflows() - overflows,
             )
@@ -369,6 +370,14 @@ class Engine:
             rtt_ns, kernel = stamps.elapsed(probe.sent, probe.transmitted_ns, received, stamped_ns)
             final = reply or (kind == unreachable and source == destination)
             no_way = not final and (kind == unreachable or (kind == _TOO_BIG_6 and version == 6))
+            if (
+                no_way
+                and source == template.origin
+                and own_word.is_unsent(version, kind, code, shown_packed(source))
+            ):
+                self._slots.give_back([probe])
+                course.turned_back(probe, errno.EPERM, now_s)
+                continue
             answer = new(
                 Answer,
                 (

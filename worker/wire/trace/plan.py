@@ -133,6 +133,8 @@ class TraceRecord:
     #: Bytes of IP packets.
     bytes_sent: int
     bytes_received: int
+    #: Answers of the destination that came after the time-out, while others were waited for.
+    late: int
     #: The MTUs that were named for links on the way, by who named them.
     mtus: Mapping[str, int]
     #: Packets that this host's own receive buffers had no room for meanwhile; those may have been answers.
