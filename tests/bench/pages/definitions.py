@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
 import random
@@ -36,13 +37,16 @@ class Definition:
     kind: str
     destinations: tuple[int, ...]
     selection: dict[str, Any]
-    tags: tuple[str, ...] = ()
+    tags: list[str] = field(default_factory=list)
     interval_s: float | None = SLOW_S
     cron: str = ""
     paused: bool = False
     starts_at: dt.datetime | None = None
     ends_at: dt.datetime | None = None
     recurrence: str = "continue"
+    #: The test that made this one, and for when.
+    origin_id: int | None = None
+    origin_at: dt.datetime | None = None
     created_at: dt.datetime
 
 
@@ -57,6 +61,8 @@ class Definitions:
     everywhere: int = 0
     hub: int = 0
     mesh: list[int] = field(default_factory=list)
+    #: Those that another test has made for one run each.
+    once: list[int] = field(default_factory=list)
     ordinary: list[int] = field(default_factory=list)
 
 
@@ -86,6 +92,7 @@ class Maker:
         self._make_patterns()
         self._make_wide()
         self._make_mesh(max(3, min(50, len(self._workers) // 10)))
+        self._make_once(tests // 50)
         kinds = [kind for name, kind in contract.kinds().items() for _ in range(_SHARES.get(name, 1))]
         while len(self.made.tests) < tests:
             self._make_ordinary(self._chance.choice(kinds))
@@ -144,7 +151,7 @@ class Maker:
                     kind=kind.name,
                     destinations=self._aim(kind),
                     selection={"workers": self._workers[:PATTERNS]},
-                    tags=("long",),
+                    tags=["long"],
                     interval_s=interval_s,
                     created_at=self._first_day,
                 )
@@ -176,10 +183,30 @@ class Maker:
                     kind="ping",
                     destinations=(place,),
                     selection={"workers": others},
-                    tags=(MESH_TAG,),
+                    tags=[MESH_TAG],
                     interval_s=QUICK_S,
                 )
             )
+
+    def _make_once(self, count: int) -> None:
+        values: dict[str, Any] = {
+            "kind": "ping",
+            "destinations": (self.made.hub,),
+            "selection": {"workers": self._workers[:1]},
+        }
+        origin = self._add(
+            name="Asked for again", interval_s=None, cron="*/15 * * * *", recurrence="new_test", **values
+        )
+        for number in range(1, count + 1):
+            at = self._now.replace(second=0, microsecond=0) - number * dt.timedelta(minutes=15)
+            made = {
+                "starts_at": at,
+                "origin_id": origin,
+                "origin_at": at,
+                "created_at": at,
+                "interval_s": None,
+            }
+            self.made.once.append(self._add(name=f"Asked for again {at:%Y-%m-%d %H:%M}", **values, **made))
 
     def _make_ordinary(self, kind: Kind) -> None:
         number = len(self.made.tests)
@@ -207,7 +234,7 @@ class Maker:
             name=f"{kind.label} of the {team} team {number:05}",
             kind=kind.name,
             destinations=destinations,
-            tags=(team,),
+            tags=[team],
             **values,
         )
         if number % 400 > 20:
@@ -215,37 +242,26 @@ class Maker:
 
     def _store(self) -> None:
         specs = {name: Jsonb(contract.spec_values(contract.make_spec(name, {}))) for name in contract.kinds()}
-        columns = (
-            "id, name, description, kind, spec, selection, tags, interval_s, cron, paused, starts_at, ends_at, recurrence, version, "
-            "planned_version, created_by, created_at, updated_at"
-        )
+        own = [item.name for item in dataclasses.fields(Definition) if item.name != "destinations"]
+        columns = [*own, "description", "spec", "version", "planned_version", "created_by", "updated_at"]
         with self._connection.cursor() as cursor:
-            with cursor.copy(f"COPY tests ({columns}) FROM STDIN".encode()) as copy:
+            with cursor.copy(f"COPY tests ({', '.join(columns)}) FROM STDIN".encode()) as copy:
                 for test in self.made.tests:
-                    told = (
-                        test.name,
-                        f"Made for the benchmark of pages, as number {test.id}.",
-                        test.kind,
-                        specs[test.kind],
-                    )
-                    schedule = (
-                        test.interval_s,
-                        test.cron,
-                        test.paused,
-                        test.starts_at,
-                        test.ends_at,
-                        test.recurrence,
-                    )
-                    made = (1, 1, "user:ada", test.created_at, test.created_at)
+                    values = [getattr(test, name) for name in own]
+                    told = f"Made for the benchmark of pages, as number {test.id}."
                     copy.write_row(
-                        (test.id, *told, Jsonb(test.selection), Jsonb(list(test.tags)), *schedule, *made)
+                        [
+                            *(Jsonb(value) if isinstance(value, dict | list) else value for value in values),
+                            *(told, specs[test.kind], 1, 1, "user:ada", test.created_at),
+                        ]
                     )
             with cursor.copy("COPY test_destinations (test_id, destination_id) FROM STDIN") as copy:
                 for test_id, place in self._aims():
                     copy.write_row((test_id, place))
         for table in ("tests", "destinations"):
+            number = f"(SELECT max(id) FROM {table})"
             self._connection.execute(
-                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))".encode()
+                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {number})".encode()
             )
 
     def _aims(self) -> Iterator[tuple[int, int]]:

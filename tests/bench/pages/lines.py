@@ -19,6 +19,8 @@ from controller.store.queries import plans
 
 #: Places among the patterns of a kind: those before do well.
 FLAKY, BROKEN, SLOWER, UNMEASURED = 12, 13, 14, 15
+#: So many patterns of a kind go back for as long as results are kept, the others some days.
+LONG = 4
 #: Of a thousand lines, so many are like one of these.
 _SHARES = {BROKEN: 3, SLOWER: 3, UNMEASURED: 2, FLAKY: 12}
 #: Every line has results of three hours at least.
@@ -34,7 +36,7 @@ _TABLE = """
 _JOBS = """
     SELECT j.id, j.kind, j.test_id, j.interval_us, j.anchor_us, j.paused, j.starts_at, j.ends_at,
         CASE WHEN w.gateway_id IS NULL THEN w.disconnected_at END
-    FROM jobs j JOIN workers w ON w.id = j.worker_id WHERE j.id > %s ORDER BY j.id
+    FROM jobs j JOIN workers w ON w.id = j.worker_id WHERE j.id > %s AND NOT j.one_shot ORDER BY j.id
 """
 
 
@@ -66,7 +68,7 @@ class Line:
 def plan_tests(
     engine: Engine, connection: psycopg.Connection[Any], tests: Collection[int], *, now: dt.datetime
 ) -> None:
-    """Make the jobs of these tests and note their first versions."""
+    """Make the jobs of these tests."""
     with Session(engine) as session:
         found = plans.read_tests(session, ids=tests)
         workers = plans.read_workers(session)
@@ -152,16 +154,20 @@ def note(
     *,
     rows: int,
     first_day: dt.datetime,
+    recent: dt.datetime,
     today: dt.datetime,
     end: dt.datetime,
 ) -> None:
     """Write down which results there are, `rows` of the others in all, and since when each job was planned."""
     phases = {line.job_id: line.phase_us for line in patterns}
     since = _beginnings(others, rows=rows, today=today, end=end)
+    assert min(since.values()) >= recent, (
+        "the patterns do not go back so far: more tests would have so many results"
+    )
     connection.execute(_TABLE)
     with connection.cursor() as cursor, cursor.copy("COPY bench_lines FROM STDIN") as copy:
         for line in (*patterns, *others):
-            begin = since.get(line.job_id, first_day)
+            begin = since.get(line.job_id, first_day if line.place < LONG else recent)
             shift = dt.timedelta(microseconds=line.phase_us - phases[line.pattern])
             own = (line.job_id, line.kind, line.pattern, line.place, line.interval_us, line.phase_us, shift)
             copy.write_row((*own, end if line.blank else begin, line.until or "infinity"))
@@ -169,16 +175,21 @@ def note(
     connection.execute(
         "UPDATE jobs j SET created_at = l.since, updated_at = l.since FROM bench_lines l WHERE l.job_id = j.id"
     )
-    connection.execute(
-        "INSERT INTO job_versions (job_id, version, valid_from, interval_us, anchor_us, cron, zone, windows, starts_at, ends_at, paused) "
-        "SELECT id, version, created_at, interval_us, anchor_us, cron, zone, windows, starts_at, ends_at, paused FROM jobs"
-    )
+    note_versions(connection)
     connection.execute(
         "INSERT INTO overdue_jobs (job_id, due_at, noticed_at) SELECT job_id, until, until + interval '10 minutes' "
         "FROM bench_lines WHERE job_id = ANY(%s)",
         ([line.job_id for line in others if line.overdue],),
     )
     connection.execute("UPDATE workers SET jobs_revision = 1, jobs_applied = 1")
+
+
+def note_versions(connection: psycopg.Connection[Any]) -> None:
+    """Note the first versions of jobs that have none yet."""
+    connection.execute(
+        "INSERT INTO job_versions (job_id, version, valid_from, interval_us, anchor_us, cron, zone, windows, starts_at, ends_at, paused) "
+        "SELECT id, version, created_at, interval_us, anchor_us, cron, zone, windows, starts_at, ends_at, paused FROM jobs ON CONFLICT DO NOTHING"
+    )
 
 
 def _beginnings(

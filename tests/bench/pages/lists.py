@@ -59,7 +59,8 @@ def variants(path: str, page: str) -> list[str]:
         chosen = [value for value in values if value]
         ends = dict.fromkeys((*chosen[:1], *chosen[-1:]))
         asked += [(place, value) for value in (chosen if place.endswith(" sort") else ends)]
-    addresses = [link for link in found.links if urlsplit(link).path == path and urlsplit(link).query]
+    links = (urlsplit(link) for link in found.links)
+    addresses = [f"{link.path}?{link.query}" for link in links if link.path == path and link.query]
     for place, value in asked:
         action, _, name = place.partition(" ")
         addresses.append(f"{action}?{urlencode({name: value})}")

@@ -11,6 +11,7 @@ from support.deployment import Deployment
 
 from controller.store import results
 from streamswarm import contract
+from streamswarm.v1 import probe_pb2
 from streamswarm.zones import to_microseconds
 
 #: Ids by the name that they have in paths, and the `kind` of the test.
@@ -66,8 +67,9 @@ def _run(deployment: Deployment, test_id: int) -> dict[str, Any]:
     ((kind,),) = deployment.sql("SELECT kind FROM tests WHERE id = %s", test_id)
     runs = deployment.sql(
         f"SELECT r.job_id, r.scheduled_at FROM {results.table_name(kind)} r JOIN jobs j ON j.id = r.job_id "
-        "WHERE j.test_id = %s AND r.scheduled_at BETWEEN now() - interval '2 h' AND now() AND r.status = 1 ORDER BY 2 DESC LIMIT 1",
+        "WHERE j.test_id = %s AND r.scheduled_at BETWEEN now() - interval '2 h' AND now() AND r.status = %s ORDER BY 2 DESC LIMIT 1",
         test_id,
+        int(probe_pb2.STATUS_OK),
     )
     if not runs:
         return {}

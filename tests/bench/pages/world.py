@@ -12,12 +12,13 @@ import dataclasses
 import datetime as dt
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from bench.pages import copies, days, lines, patterns
-from bench.pages.definitions import PATTERNS, Definitions, Maker
+from bench.pages import copies, days, lines, once, patterns
+from bench.pages.definitions import Definitions, Maker
 from bench.pages.fleet import make_fleet
 from bench.pages.records import make_records
 from support.deployment import Deployment
@@ -28,9 +29,10 @@ from controller.store.engine import libpq_url, make_engine
 from controller.store.rollups import rolling
 
 AHEAD = dt.timedelta(hours=1)
-#: The days that results are kept for unless somebody says otherwise, and the share of all results that the days before the last
-#: few may have.
-DAYS, _OLD_SHARE = 90, 0.15
+#: The days that results are kept for unless somebody says otherwise; what a few lines have in them may be such a share of all.
+DAYS, _OLD_SHARE = 90, 0.1
+#: So long the patterns go back from which others are copied.
+RECENT_DAYS = 8
 _FEWEST_DAYS = 2
 #: Results of the last hour came after the day was last analysed.
 _LATELY = dt.timedelta(hours=1)
@@ -78,11 +80,13 @@ def fill(deployment: Deployment, *, workers: int, tests: int, rows: int) -> Fill
             days.lay_out(engine, known)
         with _timed(seconds, "patterns"):
             watched = lines.pattern_lines(connection)
-            stored = patterns.store(connection, watched, first_day, now, now=now)
+            recent = max(first_day, today - dt.timedelta(days=RECENT_DAYS))
+            long = [line for line in watched if line.place < lines.LONG]
+            stored = patterns.store(connection, long, first_day, recent, now=now)
+            stored += patterns.store(connection, watched, recent, now, now=now)
             connection.execute("VACUUM (ANALYZE)")
-        with _timed(seconds, "roll_ups"):
-            for kind in results.kinds():
-                rolling.roll_up(engine, kind)
+        with _timed(seconds, "roll_ups"), ThreadPoolExecutor(days.AT_ONCE) as pool:
+            list(pool.map(lambda kind: rolling.roll_up(engine, kind), results.kinds()))
         with _timed(seconds, "diagnosis"):
             diagnose(engine, round_s=600)
         stored += patterns.store(connection, watched, now, end, now=now)
@@ -90,12 +94,25 @@ def fill(deployment: Deployment, *, workers: int, tests: int, rows: int) -> Fill
             lines.plan_tests(
                 engine,
                 connection,
-                sorted({test.id for test in definitions.tests} - set(definitions.patterns.values())),
+                sorted(
+                    {test.id for test in definitions.tests}
+                    - set(definitions.patterns.values())
+                    - set(definitions.once)
+                ),
                 now=now,
             )
             others = lines.other_lines(connection, watched, now=now)
             wanted = max(0, rows - stored)
-            lines.note(connection, watched, others, rows=wanted, first_day=first_day, today=today, end=end)
+            lines.note(
+                connection,
+                watched,
+                others,
+                rows=wanted,
+                first_day=first_day,
+                recent=recent,
+                today=today,
+                end=end,
+            )
         with _timed(seconds, "results"):
             stored += copies.copy_over(settings, known)
             fresh = dt.datetime.combine(known.fresh[0], dt.time(), dt.UTC)
@@ -104,6 +121,7 @@ def fill(deployment: Deployment, *, workers: int, tests: int, rows: int) -> Fill
             copies.copy_rollups(settings)
             copies.roll_up_ends(engine, settings)
             copies.copy_states(settings)
+            stored += once.run_once(engine, connection, definitions.once)
         with _timed(seconds, "vacuum"):
             days.settle(settings, known)
             days.analyse_fresh(settings, known)
@@ -122,8 +140,8 @@ def fill(deployment: Deployment, *, workers: int, tests: int, rows: int) -> Fill
 
 
 def _days_back(rows: int) -> int:
-    """Return how many days the patterns have: those that are usual, fewer where that would be most of the results."""
-    per_day = PATTERNS * 288 * (len(results.kinds()) + 5)
+    """Return how many days there are: those that are usual, fewer where the old ones would be most of the results."""
+    per_day = lines.LONG * 288 * (len(results.kinds()) + 5)
     return max(_FEWEST_DAYS, min(DAYS, int(_OLD_SHARE * rows / per_day)))
 
 

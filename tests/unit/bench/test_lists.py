@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.pages.lists import NEEDLES, following, variants
 
 LIST = """
-<a href="/tests/new">New</a><a href="/tests?only=bad">Only bad ones</a><a href="/workers?q=1">Others</a>
+<a href="/tests/new">New</a><a href="/tests?only=bad#results">Only bad ones</a><a href="/workers?q=1">Others</a>
 <form role="search" action="/tests">
   <input type="search" name="q"><input type="hidden" name="origin" value="3">
   <select name="kind"><option value="">all</option><option value="ping">a</option><option value="tcp">b</option>
