@@ -160,7 +160,7 @@ def note(
 ) -> None:
     """Write down which results there are, `rows` of the others in all, and since when each job was planned."""
     phases = {line.job_id: line.phase_us for line in patterns}
-    since = _beginnings(others, rows=rows, today=today, end=end)
+    since = beginnings(others, rows=rows, today=today, end=end)
     assert min(since.values()) >= recent, (
         "the patterns do not go back so far: more tests would have so many results"
     )
@@ -192,7 +192,7 @@ def note_versions(connection: psycopg.Connection[Any]) -> None:
     )
 
 
-def _beginnings(
+def beginnings(
     lines: Sequence[Line], *, rows: int, today: dt.datetime, end: dt.datetime
 ) -> dict[int, dt.datetime]:
     """Return since when each line has results, so that all together have so many: a midnight, or a full hour of today."""

@@ -22,8 +22,8 @@ from web.pages.charts import chart_groups
 
 #: Requests of each page that count, after one that does not; fewer of one that takes so long that it misses the goal anyway.
 ASKED, ASKED_OF_SLOW, SLOW_MS = 30, 5, 2_000.0
-#: Pages of rows down a list before one is measured.
-_DOWN = 20
+#: Pages of rows that are looked through down a list, of which the slowest is measured: the largest tests may stand anywhere.
+_DOWN = 250
 #: Seconds of a chart.
 _RANGES = (300, 86_400, 30 * 86_400)
 _PATIENCE_S = 60.0
@@ -120,15 +120,11 @@ def chart_paths(app: Flask, places: Iterable[Places], now: float) -> list[str]:
 
 
 def _further(visitor: Visitor, page: str) -> str:
-    """Return the address of rows far down a list; empty where nothing follows its first ones."""
-    path = ""
-    for _ in range(_DOWN):
-        more = following(page)
-        if not more:
-            break
-        path = more
-        _, _, page = visitor.ask(path)
-    return path
+    """Return the address of the rows down a list that took longest; empty where nothing follows its first ones."""
+    taken: dict[str, float] = {}
+    while (path := following(page)) and len(taken) < _DOWN:
+        _, taken[path], page = visitor.ask(path)
+    return max(taken, key=lambda path: taken[path], default="")
 
 
 def slowest(visits: Sequence[Visit], most: int = 5) -> list[tuple[str, float, float]]:

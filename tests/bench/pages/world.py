@@ -128,6 +128,7 @@ def fill(deployment: Deployment, *, workers: int, tests: int, rows: int) -> Fill
             _vacuum_rest(connection)
         with _timed(seconds, "last_hours"):
             stored += copies.copy_fresh(settings, max(fresh, now - _LATELY), end)
+            connection.execute("DROP TABLE bench_lines")
     engine.dispose()
     return Filled(
         definitions=definitions,
