@@ -18,6 +18,8 @@ from controller.store.upkeep import rewriting
 from controller.store.upkeep.due_days import REST
 from controller.store.upkeep.rewriting import Day
 
+#: SQL, and the values in it.
+Statement = tuple[str, dict[str, Any] | None]
 #: Statements at the same time: one for each processor.
 AT_ONCE = 2
 
@@ -72,7 +74,7 @@ def settle(settings: Settings, days: Days) -> None:
         for day in reversed(days.over)
         for table in results.all_table_names()
     ]
-    run_all(settings, [f"VACUUM (FREEZE, ANALYZE) {name}" for name in names])
+    run_all(settings, [(f"VACUUM (FREEZE, ANALYZE) {name}", None) for name in names])
     with psycopg.connect(libpq_url(settings), autocommit=True) as connection:
         connection.execute(
             "INSERT INTO rewritten_partitions (name, attempt, rewritten_at, row_count, size_bytes) "
@@ -87,10 +89,10 @@ def analyse_fresh(settings: Settings, days: Days) -> None:
     names = [
         partitions.partition_name(table, day) for day in days.fresh for table in results.all_table_names()
     ]
-    run_all(settings, [f"VACUUM (ANALYZE) {name}" for name in names])
+    run_all(settings, [(f"VACUUM (ANALYZE) {name}", None) for name in names])
 
 
-def run_all(settings: Settings, statements: Sequence[str], values: Any = None) -> int:
+def run_all(settings: Settings, statements: Sequence[Statement]) -> int:
     """Run statements, some at a time; return how many rows they have changed."""
 
     def run(share: int) -> int:
@@ -101,7 +103,8 @@ def run_all(settings: Settings, statements: Sequence[str], values: Any = None) -
                 "SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET work_mem = '64MB'"
             )
             while waiting:
-                changed += max(0, connection.execute(waiting.pop().encode(), values).rowcount)
+                statement, values = waiting.pop()
+                changed += max(0, connection.execute(statement.encode(), values).rowcount)
         return changed
 
     waiting = list(reversed(statements))

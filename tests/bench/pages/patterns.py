@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import psycopg
+from bench.pages.days import Statement, run_all
 from bench.pages.lines import BROKEN, FLAKY, SLOWER, UNMEASURED, Line
 
+from controller.settings import Settings
 from controller.store import results
 from controller.store.results import ResultColumn
 from streamswarm import contract
@@ -70,6 +71,8 @@ _DETAILS: dict[str, dict[str, Any]] = {
     },
     "ping": {"rtt_histogram": {"1": 0, "5": 1, "10": 2, "inf": 0}},
 }
+#: So long runs keep what no metric holds.
+_TOLD = dt.timedelta(hours=6)
 #: What was due at one instant: `cell` counts intervals since 1970, `place` tells the patterns of a kind apart.
 _FROM = """
     FROM (SELECT id, row_number() OVER (ORDER BY id) - 1 AS place, {interval_us}::bigint AS interval_us,
@@ -86,30 +89,22 @@ _FROM = """
 
 
 def store(
-    connection: psycopg.Connection[Any],
-    lines: Sequence[Line],
-    start: dt.datetime,
-    end: dt.datetime,
-    *,
-    now: dt.datetime,
+    settings: Settings, lines: Sequence[Line], start: dt.datetime, end: dt.datetime, *, now: dt.datetime
 ) -> int:
     """Store the results that these lines have in [start, end), each line's side by side; return how many."""
-    stored = 0
     by_class: dict[tuple[str, int], list[int]] = {}
     for line in lines:
         by_class.setdefault((line.kind, line.interval_us), []).append(line.job_id)
+    runs: list[Statement] = []
+    groups: list[Statement] = []
     for (kind, interval_us), jobs in by_class.items():
-        values = {
-            "jobs": jobs,
-            "now": now,
-            "start": start,
-            "end": end,
-            "told_since": now - dt.timedelta(hours=6),
-        }
-        stored += connection.execute(_results_sql(kind, interval_us, start, end).encode(), values).rowcount
+        values = {"jobs": jobs, "now": now, "start": start, "end": end, "told_since": now - _TOLD}
+        runs.append((_results_sql(kind, interval_us, start, end), values))
         for child in contract.kind(kind).children:
             keys = list(_KEYS.get((kind, child.name), ("1", "2")))
-            connection.execute(_rows_sql(kind, child.name).encode(), {**values, "keys": keys})
+            groups.append((_rows_sql(kind, child.name), {**values, "keys": keys}))
+    stored = run_all(settings, runs)
+    run_all(settings, groups)
     return stored
 
 

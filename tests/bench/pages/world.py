@@ -82,14 +82,14 @@ def fill(deployment: Deployment, *, workers: int, tests: int, rows: int) -> Fill
             watched = lines.pattern_lines(connection)
             recent = max(first_day, today - dt.timedelta(days=RECENT_DAYS))
             long = [line for line in watched if line.place < lines.LONG]
-            stored = patterns.store(connection, long, first_day, recent, now=now)
-            stored += patterns.store(connection, watched, recent, now, now=now)
+            stored = patterns.store(settings, long, first_day, recent, now=now)
+            stored += patterns.store(settings, watched, recent, now, now=now)
             connection.execute("VACUUM (ANALYZE)")
         with _timed(seconds, "roll_ups"), ThreadPoolExecutor(days.AT_ONCE) as pool:
             list(pool.map(lambda kind: rolling.roll_up(engine, kind), results.kinds()))
         with _timed(seconds, "diagnosis"):
             diagnose(engine, round_s=600)
-        stored += patterns.store(connection, watched, now, end, now=now)
+        stored += patterns.store(settings, watched, now, end, now=now)
         with _timed(seconds, "jobs"):
             lines.plan_tests(
                 engine,
