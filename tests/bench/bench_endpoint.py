@@ -14,18 +14,15 @@ import itertools
 import os
 import secrets
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg
 from bench.swarm.world import World
-from bench.viewers.asking import Asked, Line, ask, request
+from bench.viewers.asking import Asked, ask, request
+from bench.viewers.serving import bare, wait_answered
 from support.deployment import deployed
-from support.surroundings import clean_environment, free_addresses, wait_for
 
 from controller.store.commands.tokens import PREFIX
 from controller.store.engine import libpq_url
@@ -35,7 +32,6 @@ ROUNDS = 6
 CONNECTIONS = 8
 GOAL = 0.7
 DESTINATIONS, TOKENS = 1000, 600
-_PATIENCE_S = 30.0
 
 
 def _fill(url: str) -> list[str]:
@@ -65,33 +61,6 @@ def _fill(url: str) -> list[str]:
         )
         connection.execute("ANALYZE")
     return made
-
-
-@contextlib.contextmanager
-def _bare(url: str, threads: int) -> Iterator[tuple[psutil.Process, str]]:
-    (address,) = free_addresses(1)
-    options = ["--worker-class", "gthread", "--workers", "1", "--threads", str(threads)]
-    options += ["--keep-alive", "15", "--log-level", "warning", "--no-control-socket"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "--bind", address, *options, "bare:app"],
-        env=clean_environment(BARE_DATABASE_URL=url),
-        cwd=Path(__file__).parent / "viewers",
-    )
-    try:
-        yield psutil.Process(process.pid), address
-    finally:
-        process.terminate()
-        process.wait(_PATIENCE_S)
-
-
-def _answers(address: str, question: bytes) -> bool:
-    try:
-        line = Line(address)
-    except OSError:
-        return False
-    line.answer(question)
-    line.close()
-    return True
 
 
 def _cpu_s(server: psutil.Process) -> float:
@@ -133,8 +102,8 @@ def measure() -> dict[str, Any]:
         stack.callback(world.end)
         ours, address = world.web()
         threads = deployment.settings.web_threads
-        bare, bare_address = stack.enter_context(_bare(url, threads))
-        sides = {"ours": (ours, address), "peer": (bare, bare_address)}
+        peer_process, peer_address = stack.enter_context(bare("bare", url, threads))
+        sides = {"ours": (ours, address), "peer": (peer_process, peer_address)}
         questions = {
             side: itertools.cycle(
                 request(
@@ -147,12 +116,7 @@ def measure() -> dict[str, Any]:
             for side, (_, where) in sides.items()
         }
         for side, (_, where) in sides.items():
-            first = next(questions[side])
-            wait_for(
-                f"the endpoint at {where}",
-                lambda where=where, first=first: _answers(where, first),
-                _PATIENCE_S,
-            )
+            wait_answered(where, next(questions[side]))
         found = _measure(sides, questions)
     value, peer = found["ours"], found["peer"]
     ratio = value["per_s"] / peer["per_s"]

@@ -122,7 +122,7 @@ def populated(workers: int, *, tests: int, interval_s: float = 60.0) -> Iterator
         with Session(engine) as session:
             found = plans.read_tests(session), plans.read_workers(session)
         with psycopg.connect(url) as connection:
-            _copy_jobs(connection, plan(*found, now=dt.datetime.now(dt.UTC)).jobs)
+            copy_jobs(connection, plan(*found, now=dt.datetime.now(dt.UTC)).jobs)
             connection.execute("UPDATE workers SET jobs_revision = 1")
             connection.execute("UPDATE tests SET planned_version = version")
         with Session(engine) as session, session.begin():
@@ -171,7 +171,8 @@ def _add_tests(connection: psycopg.Connection[Any], tests: int, interval_s: floa
         )
 
 
-def _copy_jobs(connection: psycopg.Connection[Any], jobs: Sequence[JobValues]) -> None:
+def copy_jobs(connection: psycopg.Connection[Any], jobs: Sequence[JobValues]) -> None:
+    """Add jobs as planning would, in this order."""
     names = [item.name for item in dataclasses.fields(JobValues)]
     with (
         connection.cursor() as cursor,

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 from support.axe import violations
+from support.pages import PARTS, pages_of
 
 from controller.store.commands import operations, tokens
 from controller.store.commands.audit import SYSTEM, Actor
@@ -25,17 +26,6 @@ from web.auth.roles import PUBLIC, needed_role
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
-#: What pages fetch by themselves, and what is seen only by who is not logged in.
-PARTS = {
-    "pages.operation_live",
-    "pages.overview_live",
-    "pages.test_chart",
-    "pages.test_fields",
-    "pages.test_latest",
-    "pages.test_preview",
-    "pages.test_rows",
-    "pages.worker_live",
-}
 WIDTHS = (390, 768, 1600)
 #: Kinds whose runs are pictures, with what makes them so.
 PICTURED: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
@@ -145,16 +135,9 @@ def run_path(test: int, rows: Any, at: dt.datetime) -> str:
     return f"/tests/{test}/jobs/{job}/runs/{to_microseconds(at)}"
 
 
-def pages_of(app: Flask, world: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield path and needed role of every page; a page whose path wants an id that `world` lacks fails here."""
-    urls = app.url_map.bind("localhost")
-    for rule in app.url_map.iter_rules():
-        if "GET" not in (rule.methods or ()) or not rule.endpoint.startswith("pages."):
-            continue
-        if rule.endpoint not in PARTS:
-            role = needed_role(app, rule.endpoint)
-            assert role
-            yield urls.build(rule.endpoint, {name: world[name] for name in rule.arguments}), role
+def every_page(app: Flask, world: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield path and needed role of every page of the world."""
+    yield from pages_of(app, world)
     for path in world["more"]:
         yield path, "viewer"
 
@@ -176,7 +159,7 @@ def test_every_page_works(
     window = open_window()
     page = window.log_in(f"the-{role}")
     seen = 0
-    for path, needed in pages_of(app, world | {"token_id": world["token_of"][role]}):
+    for path, needed in every_page(app, world | {"token_id": world["token_of"][role]}):
         if allows(role, needed):
             window.open(path)
             settle(page)
@@ -194,7 +177,7 @@ def test_every_page_is_accessible(
     window = open_window(color_scheme=scheme)
     found = {"/login": violations(window.open("/login"))}
     page = window.log_in()
-    for path, _ in pages_of(app, world):
+    for path, _ in every_page(app, world):
         window.open(path)
         settle(page)
         found[path] = violations(page)
@@ -211,7 +194,7 @@ def test_no_page_is_wider_than_the_window(
     window = open_window(viewport={"width": width, "height": 850})
     page = window.log_in()
     wider = []
-    for path, _ in pages_of(app, world):
+    for path, _ in every_page(app, world):
         window.open(path)
         settle(page)
         if page.evaluate("document.documentElement.scrollWidth") > width:
