@@ -37,19 +37,19 @@ class Crowd:
 
 
 @contextmanager
-def crowd(made: Installation, count: int) -> Iterator[Crowd]:
-    """Start so many workers that are enrolled already; they wait until there is a gateway."""
-    folder = made.folder / "crowd"
+def crowd(made: Installation, count: int, name: str = "crowd") -> Iterator[Crowd]:
+    """Start so many workers that are enrolled already; they wait until there is a gateway. Each name is a process of its own."""
+    folder = made.folder / name
     folder.mkdir()
     (folder / "policy.yaml").write_text("allow_loopback: true\n")
     ledgers: dict[uuid.UUID, Ledger] = {}
     for number in range(count):
-        name = f"crowd-{number}"
-        identity = made.enrolled(name)
-        IdentityStore(folder / name / "identity").save(identity)
-        ledgers[uuid.UUID(identity.worker_id)] = Ledger.begin(folder / name / "spool.sqlite")
-    lines = made.folder / "crowd.jsonl"
-    with lines.open("wb") as output, (made.folder / "crowd.log").open("wb") as log:
+        worker = f"{name}-{number}"
+        identity = made.enrolled(worker)
+        IdentityStore(folder / worker / "identity").save(identity)
+        ledgers[uuid.UUID(identity.worker_id)] = Ledger.begin(folder / worker / "spool.sqlite")
+    lines = made.folder / f"{name}.jsonl"
+    with lines.open("wb") as output, (made.folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("crowd_process.py")), str(folder)],
             env=clean_environment(),
