@@ -64,7 +64,7 @@ def test_diagnosis(test_id: int) -> str:
     with transaction() as session:
         test = tests.get(session, test_id)
         verdict, found = diagnosis.diagnose(session, test_id, now=dt.datetime.now(dt.UTC))
-    rows = _rows(verdict, found.jobs)
+    rows, more = _rows(verdict, found.jobs)
     look, word = _LOOKS[verdict.status]
     return render_template(
         "tests/diagnosis.html" if is_fragment() else "tests/diagnosis_page.html",
@@ -75,15 +75,15 @@ def test_diagnosis(test_id: int) -> str:
         domain=DOMAINS[verdict.domain] if verdict.domain else "",
         hint=_HINTS.get(verdict.status, ""),
         ring=ring(verdict.health),
-        rows=rows[:_MOST_ROWS],
-        more=max(0, len(rows) - _MOST_ROWS),
+        rows=rows,
+        more=more,
         looked_at=found.looked_at,
         refreshed="live" in request.args,
     )
 
 
-def _rows(verdict: Verdict, jobs: tuple[JobReading, ...]) -> list[Row]:
-    """Return the evidence, then what else is watched."""
+def _rows(verdict: Verdict, jobs: tuple[JobReading, ...]) -> tuple[list[Row], int]:
+    """Return the first rows, evidence before what else is watched, and how many there are beyond them."""
     rows = [
         Row(
             job=one.job,
@@ -92,13 +92,17 @@ def _rows(verdict: Verdict, jobs: tuple[JobReading, ...]) -> list[Row]:
             bar=range_bar(one.metric) if one.metric else None,
             domain="" if one.domain == "unknown" else DOMAINS[one.domain],
         )
-        for one in verdict.evidence
+        for one in verdict.evidence[:_MOST_ROWS]
     ]
-    shown = {(row.job.job_id, row.metric.metric.name) for row in rows if row.metric}
-    rows += [
-        Row(job=job, metric=metric, evidence=None, bar=range_bar(metric), domain="")
+    told = {(one.job.job_id, one.metric.metric.name) for one in verdict.evidence if one.metric}
+    watched = [
+        (job, metric)
         for job in jobs
         for metric in job.metrics
-        if metric.high is not None and (job.job_id, metric.metric.name) not in shown
+        if metric.high is not None and (job.job_id, metric.metric.name) not in told
     ]
-    return rows
+    rows += [
+        Row(job=job, metric=metric, evidence=None, bar=range_bar(metric), domain="")
+        for job, metric in watched[: _MOST_ROWS - len(rows)]
+    ]
+    return rows, len(verdict.evidence) + len(watched) - len(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,17 +36,51 @@ class _Case:
     host: str
 
 
+class _Around:
+    """What the other jobs of a worker, and the other workers of a destination, have to say about a bad job."""
+
+    def __init__(self, cases: Sequence[_Case], others: Sequence[_Case]) -> None:
+        self._of_worker: dict[uuid.UUID, list[_Case]] = {}
+        #: Workers that could judge each target, and those to which it is bad.
+        self._judging: dict[str, tuple[set[uuid.UUID], set[uuid.UUID]]] = {}
+        for case in (*cases, *others):
+            self._of_worker.setdefault(case.job.worker_id, []).append(case)
+        for case in cases:
+            judging, struck = self._judging.setdefault(case.job.target, (set(), set()))
+            if case.condition in ("good", "bad"):
+                judging.add(case.job.worker_id)
+            if case.condition == "bad":
+                struck.add(case.job.worker_id)
+
+    def of_worker(self, case: _Case) -> Sequence[_Case]:
+        """Return all that a job's worker measures, the job included."""
+        return self._of_worker[case.job.worker_id]
+
+    def beside(self, case: _Case) -> list[_Case]:
+        """Return what a job's worker measures beside it."""
+        return [other for other in self.of_worker(case) if other.job.job_id != case.job.job_id]
+
+    def judging(self, case: _Case) -> tuple[set[uuid.UUID], set[uuid.UUID]]:
+        """Return the workers that could judge a job's target, and those among them to which it is bad."""
+        return self._judging[case.job.target]
+
+
+def struck(jobs: Sequence[JobReading], *, now: dt.datetime) -> set[uuid.UUID]:
+    """Return the workers of the jobs that are bad: what else they measure belongs to the verdict, and nobody else's does."""
+    return {job.worker_id for job in jobs if condition(job, now) == "bad"}
+
+
 def judge(jobs: Sequence[JobReading], others: Sequence[JobReading], *, now: dt.datetime) -> Verdict:
-    """Return the verdict on the test of `jobs`; `others` are the other jobs on the same workers."""
+    """Return the verdict on the test of `jobs`; `others` are the other jobs of the workers that it has `struck`."""
     cases = [_case(job, now) for job in jobs]
-    around = [*cases, *(_case(job, now) for job in others)]
     bad = [case for case in cases if case.condition == "bad"]
     judged = [case for case in cases if case.condition in ("good", "bad")]
     points = [value for case in judged if (value := health(case.job)) is not None]
     score = round(sum(points) / len(points)) if points else None
     needed = max((case.job.needed for case in cases if case.condition == "learning"), default=0)
     if bad:
-        refined = [replace(case, domain=_refined(case, cases, around)) for case in bad]
+        around = _Around(cases, [_case(job, now) for job in others])
+        refined = [replace(case, domain=_refined(case, around)) for case in bad]
         domain = _common([case.domain for case in refined])
         found = _ordered([one for case in refined for one in case.evidence], domain)
         worst = next(case for case in refined if case.job is found[0].job)
@@ -135,24 +170,18 @@ def host_of(job: JobReading) -> str:
         return ""
 
 
-def _refined(case: _Case, cases: Sequence[_Case], around: Sequence[_Case]) -> Domain:
+def _refined(case: _Case, around: _Around) -> Domain:
     """Return what a bad job's fault is when the other vantage points and the worker's other jobs are heard too."""
     if case.domain in ("vantage_fault", "internal") or not case.host:
         return case.domain
-    if _soft(case) and _unwell(case, around):
+    if _soft(case) and _host_evidence(case, around):
         return "vantage_fault"
-    beside = [
-        other
-        for other in around
-        if other.job.worker_id == case.job.worker_id and other.job.job_id != case.job.job_id
-    ]
+    beside = around.beside(case)
     domain = _across_the_path(case, beside)
     if domain == "resolver_fault":
         return domain
-    same = [other for other in cases if other.job.target == case.job.target]
-    workers = {other.job.worker_id for other in same if other.condition in ("good", "bad")}
-    struck = {other.job.worker_id for other in same if other.condition == "bad"}
-    if len(workers) > 1 and struck == workers:
+    workers, bad_to = around.judging(case)
+    if len(workers) > 1 and bad_to == workers:
         return "target_fault"
     if domain == "path_fault":
         return "vantage_fault" if _cut_off(case, beside) else "path_fault"
@@ -167,12 +196,12 @@ def _soft(case: _Case) -> bool:
     return all(one.metric is not None and one.metric.metric.role == "latency" for one in case.evidence)
 
 
-def _host_evidence(case: _Case, around: Sequence[_Case]) -> list[Evidence]:
+def _host_evidence(case: _Case, around: _Around) -> list[Evidence]:
     """Return what the worker's own host shows that began before the job's fault, or together with it."""
     began = min(one.since for one in case.evidence)
     found = []
-    for other in around:
-        if other.job.worker_id != case.job.worker_id or other.condition in ("silent", "learning"):
+    for other in around.of_worker(case):
+        if other.condition in ("silent", "learning"):
             continue
         slack = dt.timedelta(seconds=_TOGETHER * max(other.job.interval_s, case.job.interval_s))
         found += [
@@ -181,10 +210,6 @@ def _host_evidence(case: _Case, around: Sequence[_Case]) -> list[Evidence]:
             if one.metric is not None and one.metric.metric.layer == "vantage" and one.since <= began + slack
         ]
     return found
-
-
-def _unwell(case: _Case, around: Sequence[_Case]) -> bool:
-    return bool(_host_evidence(case, around))
 
 
 def _across_the_path(case: _Case, beside: Sequence[_Case]) -> Domain:
@@ -212,7 +237,7 @@ def _cut_off(case: _Case, beside: Sequence[_Case]) -> bool:
     return count >= _OTHER_HOSTS and 2 * count > len(hosts)
 
 
-def _context(cases: Sequence[_Case], around: Sequence[_Case]) -> tuple[Evidence, ...]:
+def _context(cases: Sequence[_Case], around: _Around) -> tuple[Evidence, ...]:
     """Return what the hosts of the bad jobs show, each once, and whose clock is off."""
     own = {case.job.test_id for case in cases}
     clocks = {

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from controller.diagnosis.verdicts.records import JobReading, MetricReading, RunOutcome, Verdict
-from controller.diagnosis.verdicts.verdict import judge
+from controller.diagnosis.verdicts.verdict import judge, struck
 from controller.store.entities import Destination, Job, Test, Worker
 from controller.store.entities.diagnosis import DiagnosisState
 from controller.store.schedules import schedule_of
@@ -34,10 +34,11 @@ class Readings:
 
 
 def readings(session: Session, test_id: int, *, now: dt.datetime) -> Readings:
-    """Return the readings of a test's scheduled jobs and of the other jobs on the same workers."""
+    """Return the readings of a test's scheduled jobs, and of the other jobs of the workers from which any of it is bad."""
     mine = _select().where(Job.test_id == test_id).order_by(Worker.name, Job.id)
     found = session.execute(mine).all()
-    workers = {row.Job.worker_id for row in found}
+    jobs = tuple(_reading(row, now) for row in found if row.Job.kind in contract.kinds())
+    workers = struck(jobs, now=now)
     beside = (
         _select()
         .where(Job.worker_id.in_(workers), Job.test_id != test_id)
@@ -46,7 +47,7 @@ def readings(session: Session, test_id: int, *, now: dt.datetime) -> Readings:
     )
     others = session.execute(beside).all() if workers else []
     return Readings(
-        jobs=tuple(_reading(row, now) for row in found if row.Job.kind in contract.kinds()),
+        jobs=jobs,
         others=tuple(_reading(row, now) for row in others if row.Job.kind in contract.kinds()),
         looked_at=max((row.looked_at for row in found if row.looked_at is not None), default=None),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 import random
-import uuid
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ from controller.keeper.prune import prune
 from controller.store import partitions, results
 from controller.store.entities import Job
 from controller.store.entities.diagnosis import DiagnosisSeason, DiagnosisState
-from controller.store.queries.diagnosis import readings
+from controller.store.queries.diagnosis import Readings, readings
 from streamswarm.v1 import probe_pb2
 
 #: Runs are two seconds apart; the newest is due just now.
@@ -85,7 +84,7 @@ def states(engine: Engine) -> list[DiagnosisState]:
 
 def verdict(engine: Engine, test_id: int) -> Verdict:
     with Session(engine) as session:
-        found = readings(session, test_id, now=dt.datetime.now(dt.UTC))
+        found = readings(session, test_id, now=NOW + STEP)
     return judge(found.jobs, found.others, now=NOW + STEP)
 
 
@@ -395,14 +394,31 @@ def test_a_keeper_scores_by_itself(engine: Engine, world: World, test_id: int, k
     wait_for("scoring by the next keeper", lambda: position() == NOW, 60)
 
 
-def test_workers_are_ordered_by_what_they_measure(engine: Engine, world: World, test_id: int) -> None:
-    """Readings of a test have its own jobs, and beside them those of the same workers only."""
-    other: uuid.UUID = world.worker("edge-9")
-    system = world.test("Hosts", "system", [], selection={"workers": [str(other)]})
+def test_what_else_a_worker_measures_is_read_where_a_job_is_bad(
+    engine: Engine, world: World, test_id: int
+) -> None:
+    """Of the workers from which the test is bad, and of no other; of a test that is well nothing but its own jobs."""
+    world.worker("edge-9")
+    world.test("Hosts", "system", [], selection={"workers": [str(world.worker("edge-8"))]})
     everywhere = world.test("All hosts", "system", [])
     plan_everything(world.engine)
-    with Session(engine) as session:
-        found = readings(session, test_id, now=dt.datetime.now(dt.UTC))
-    assert {job.worker_name for job in found.jobs} == {"edge-1", "edge-2", "edge-9"}
-    assert {job.test_id for job in found.others} == {system, everywhere}
+
+    def read() -> Readings:
+        with Session(engine) as session:
+            return readings(session, test_id, now=NOW + STEP)
+
+    one, *well = [job for job in world.jobs() if job.test_id == test_id]
+    for job in (one, *well):
+        store(engine, job, quiet(12))
+    diagnose(engine)
+    found = read()
+    assert {job.worker_name for job in found.jobs} == {"edge-1", "edge-2", "edge-8", "edge-9"}
     assert {job.test_id for job in found.jobs} == {test_id}
+    assert found.others == ()
+    failed = {"status": probe_pb2.STATUS_FAILED, "failure_source": probe_pb2.FAILURE_SOURCE_NETWORK}
+    later = NOW + STEP * 3
+    store(engine, one, [failed] * 3, until=later)
+    look_again(engine)
+    with Session(engine) as session:
+        found = readings(session, test_id, now=later + STEP)
+    assert {(job.test_id, job.worker_id) for job in found.others} == {(everywhere, one.worker_id)}
