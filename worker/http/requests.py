@@ -12,7 +12,7 @@ from streamswarm.v1 import probe_pb2
 from streamswarm.v1.probes.http_pb2 import HttpSpec
 from worker.failures import internal_failure, target_failure
 from worker.probing import ProbeFailure
-from worker.wire.addresses import without_zone
+from worker.wire.addresses import host_field
 from worker.wire.http_body import CODINGS
 from worker.wire.http_exchange import Request
 
@@ -114,11 +114,7 @@ def next_target(url: str, location: str) -> Target:
 def message(order: Order) -> Request:
     """Return the request as it is sent."""
     parts = urlsplit(order.url)
-    host = without_zone(order.target.host)
-    if ":" in host:
-        host = f"[{host}]"
-    if order.port != DEFAULT_PORTS[order.scheme]:
-        host = f"{host}:{order.port}"
+    host = host_field(order.target.host, order.port, DEFAULT_PORTS[order.scheme])
     given = {name.lower(): value for name, value in order.headers}
     usual = (
         ("User-Agent", f"streamswarm/{__version__}"),

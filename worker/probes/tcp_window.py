@@ -19,7 +19,7 @@ from worker.evaluation import bottleneck, flows
 from worker.failures import network_failure, target_failure
 from worker.probing import Availability, FailingWith, Need, Outcome, ProbeContext
 from worker.wire import options, tcp_info, tls
-from worker.wire.addresses import endpoint, without_zone
+from worker.wire.addresses import endpoint, host_field, without_zone
 from worker.wire.connect import Connection, connect, failure_of, spent
 from worker.wire.http_exchange import HeaderTooLargeError
 from worker.wire.source import Source
@@ -215,13 +215,8 @@ class _Run:
 
     def _request(self) -> h11.Request:
         parts = urlsplit(self._target.url or "")
-        host = without_zone(self._target.host)
-        if ":" in host:
-            host = f"[{host}]"
-        if self._target.port not in (None, _DEFAULT_PORTS[parts.scheme]):
-            host = f"{host}:{self._target.port}"
         headers = [
-            ("Host", host),
+            ("Host", host_field(self._target.host, self._target.port, _DEFAULT_PORTS[parts.scheme])),
             ("User-Agent", f"streamswarm/{__version__}"),
             ("Accept", "*/*"),
             ("Accept-Encoding", "identity"),

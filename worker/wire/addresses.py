@@ -36,6 +36,14 @@ def without_zone(host: str) -> str:
     return host.partition("%")[0]
 
 
+def host_field(host: str, port: int | None, usual: int) -> str:
+    """Return how HTTP names a host (RFC 9110, section 7.2): without its zone, IPv6 in brackets, and a port that is not the usual one."""
+    named = without_zone(host)
+    if ":" in named:
+        named = f"[{named}]"
+    return named if port in (None, usual) else f"{named}:{port}"
+
+
 @functools.lru_cache(maxsize=50_000)
 def shown_packed(address: bytes) -> str:
     """Return an address of 4 or 16 bytes as text."""
