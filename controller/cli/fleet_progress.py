@@ -56,10 +56,6 @@ class FleetProgress:
     ) -> None:
         self._progress.stop()
 
-    def refresh(self) -> None:
-        """Show what is now, which otherwise happens several times a second."""
-        self._progress.refresh()
-
     def take(self, event: TaskEvent) -> None:
         """Show one event."""
         if self._live:

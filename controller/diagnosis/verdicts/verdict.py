@@ -46,11 +46,11 @@ class _Around:
         for case in (*cases, *others):
             self._of_worker.setdefault(case.job.worker_id, []).append(case)
         for case in cases:
-            judging, struck = self._judging.setdefault(case.job.target, (set(), set()))
+            judging, bad_to = self._judging.setdefault(case.job.target, (set(), set()))
             if case.condition in ("good", "bad"):
                 judging.add(case.job.worker_id)
             if case.condition == "bad":
-                struck.add(case.job.worker_id)
+                bad_to.add(case.job.worker_id)
 
     def of_worker(self, case: _Case) -> Sequence[_Case]:
         """Return all that a job's worker measures, the job included."""

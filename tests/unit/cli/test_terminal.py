@@ -62,7 +62,7 @@ def test_a_bar_shows_how_far_each_host_is() -> None:
                     progress.take(TaskEvent(host=host, task=f"Step {number}", state=state, of=4))
         # What was never counted has no measure.
         progress.take(TaskEvent(host="lom", task="Clear", state=TaskState.STARTED))
-        progress.refresh()
+        progress._progress.refresh()
         shown = written.getvalue()
         progress.show(_recap())
     lines = {line.split()[1]: line for line in shown.splitlines() if "/" in line}
