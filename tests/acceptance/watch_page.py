@@ -21,18 +21,22 @@ FLAGS = [
 ]  # fmt: skip
 
 
-def points(page: Page) -> int:
-    """Rows of the main chart's table, which has what the chart has."""
-    return page.locator(".chart-main tbody tr").count()
+def newest(page: Page) -> str | None:
+    """Time of the first row in the main chart's table: what the chart has, newest first, and no more than a page of it."""
+    cell = page.locator(".chart-main tbody tr:first-child td:first-child")
+    return cell.text_content() if cell.count() else None
 
 
-def wait_for_points(page: Page, count: int, within_s: float = 30) -> None:
-    """Wait for the chart to have so many; by looking again and again, since the page's policy forbids `eval`."""
+def newer(page: Page, than: str | None, within_s: float = 30) -> str:
+    """Wait for a newer row than that; by looking again and again, since the page's policy forbids `eval`."""
     deadline = time.monotonic() + within_s
-    while points(page) < count:
+    while (seen := newest(page)) is None or seen == than:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the chart has {points(page)} points after {within_s:g} s, not {count}")
+            raise TimeoutError(
+                f"the chart's newest point after {within_s:g} s is still that of {than or 'no run'}"
+            )
         page.wait_for_timeout(200)
+    return seen
 
 
 def watch(page: Page, link: str, address: str, picture: str | None) -> dict[str, Any]:
@@ -49,12 +53,11 @@ def watch(page: Page, link: str, address: str, picture: str | None) -> dict[str,
     loads: list[str] = []
     page.on("framenavigated", lambda frame: loads.append(frame.url))
     page.locator(".chart-main details > summary").first.click()
-    wait_for_points(page, 1)
-    before = points(page)
-    wait_for_points(page, before + 2)
+    newest_times: list[str] = []
+    while len(newest_times) < 3:
+        newest_times.append(newer(page, newest_times[-1] if newest_times else None))
     seen = {
-        "points_before": before,
-        "points_after": points(page),
+        "newest": newest_times,
         "reloads": len(loads),
         "console_errors": errors,
         "text": page.inner_text("main"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import uuid
@@ -34,6 +35,10 @@ class Crowd:
         """What it has told of its acknowledgements so far; fails when it has ended by itself."""
         assert self._process.poll() is None, "the crowd has ended by itself"
         return [json.loads(line) for line in self._lines.read_text().splitlines()]
+
+    def turn(self) -> None:
+        """Let all workers end their sessions within a minute, and begin others."""
+        self._process.send_signal(signal.SIGUSR1)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Many workers in one process: real daemons with real spools, one TCP connection each.
 
 Called with a folder that holds one folder for each worker (identity, data) and `policy.yaml`. Says every ten seconds,
-as one JSON line, how many batches were acknowledged since the last line and how long that took; ends with SIGTERM.
+as one JSON line, how many batches were acknowledged since the last line and how long that took. SIGUSR1 lets all end
+their sessions within a minute and begin others, as they do by themselves after some 40 minutes; SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -19,20 +20,31 @@ from streamswarm.v1 import gateway_pb2
 from worker.config import WorkerConfig
 from worker.daemon import Daemon
 from worker.identity import Identity
-from worker.transport import Stream, dial
+from worker.transport import Stream, StreamEndedError, dial
 
 _TELL_S = 10.0
+#: So long a turn of all sessions takes.
+_TURN_S = 60.0
 
 #: Milliseconds from sending a batch to its acknowledgement, since they were last told.
 waits_ms: list[float] = []
 
+#: Streams that are open.
+streams: set[TimedStream] = set()
+
 
 class TimedStream:
-    """A stream that notes how long each batch of results waits for its acknowledgement."""
+    """A stream that notes how long each batch of results waits for its acknowledgement, and can be told to end."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._sent: deque[tuple[int, float]] = deque()
+        self._over = False
+        streams.add(self)
+
+    def end(self) -> None:
+        """End after the next message."""
+        self._over = True
 
     async def send(self, message: gateway_pb2.WorkerMessage) -> None:
         if message.HasField("results"):
@@ -40,6 +52,8 @@ class TimedStream:
         await self._stream.send(message)
 
     async def receive(self) -> gateway_pb2.GatewayMessage:
+        if self._over:
+            raise StreamEndedError("its turn has come")
         message = await self._stream.receive()
         if message.HasField("ack"):
             now = time.monotonic()
@@ -48,6 +62,7 @@ class TimedStream:
         return message
 
     async def close(self) -> None:
+        streams.discard(self)
         await self._stream.close()
 
 
@@ -66,10 +81,18 @@ async def tell() -> None:
         sys.stdout.flush()
 
 
+def turn() -> None:
+    """End each of the streams that are open now, one after the other."""
+    loop = asyncio.get_running_loop()
+    for number, stream in enumerate(list(streams)):
+        loop.call_later(_TURN_S * number / len(streams), stream.end)
+
+
 async def main(folder: Path) -> None:
     """Run all the workers until told to stop."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, turn)
     telling = asyncio.create_task(tell())
     configurations = [
         WorkerConfig(host_name=path.name, data_dir=path, policy_file=folder / "policy.yaml")

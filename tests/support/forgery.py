@@ -59,7 +59,7 @@ class Forger:
         names: list[x509.GeneralName],
         *,
         usage: Any = CLIENT,
-        until: dt.datetime = NOW + dt.timedelta(hours=1),
+        until: dt.datetime = NOW + dt.timedelta(days=1),
         listed: bool = True,
     ) -> Forgery:
         """Return such a certificate with its key, listed in the database as if it were good."""

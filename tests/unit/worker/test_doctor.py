@@ -303,21 +303,21 @@ def _kept(*, off_s: float = 0.0, boot: str = "", seen_s: float = 0.0) -> Waiting
 
 
 @pytest.mark.parametrize(
-    ("waiting", "verdict", "text"),
+    ("kept", "verdict", "text"),
     [
-        (_kept(), Verdict.OK, "0.00"),
-        (_kept(off_s=3600), Verdict.WRONG, "ahead of the controller's"),
-        (_kept(off_s=-3600), Verdict.WRONG, "3600.0"),
-        (_kept(boot="another", seen_s=3600), Verdict.WRONG, "behind: it was"),
-        (_kept(boot="another", seen_s=-60), Verdict.UNKNOWN, "neither"),
+        ({}, Verdict.OK, "0.00"),
+        ({"off_s": 3600}, Verdict.WRONG, "ahead of the controller's"),
+        ({"off_s": -3600}, Verdict.WRONG, "3600.0"),
+        ({"boot": "another", "seen_s": 3600}, Verdict.WRONG, "behind: it was"),
+        ({"boot": "another", "seen_s": -60}, Verdict.UNKNOWN, "neither"),
         (None, Verdict.UNKNOWN, "neither"),
     ],
 )
 def test_the_clock_is_judged_by_what_the_last_session_told(
-    waiting: Waiting | None, verdict: Verdict, text: str
+    kept: dict[str, Any] | None, verdict: Verdict, text: str
 ) -> None:
     """Within a boot of the host to the millisecond; from an earlier boot only that time does not run back."""
-    found = clock.compare(waiting, [])
+    found = clock.compare(None if kept is None else _kept(**kept), [])
     assert found.verdict is verdict
     assert text in found.found
 

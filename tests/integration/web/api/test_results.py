@@ -13,14 +13,13 @@ from support.clients import Api
 from controller.store.queries import children
 from controller.store.rollups import rolling
 
-NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
-
 
 class Ground:
     """A ping test with two workers and two destinations, and runs in the table."""
 
     def __init__(self, api: Api, engine: Engine) -> None:
         self.engine = engine
+        self.now = dt.datetime.now(dt.UTC).replace(microsecond=0)
         self.destinations = [
             api("POST", "/destinations", {"name": name, "address": f"192.0.2.{number}"}).json["id"]
             for number, name in enumerate(("One", "Two"), 1)
@@ -57,7 +56,7 @@ class Ground:
                     "INSERT INTO job_versions (job_id, version, valid_from, interval_us, anchor_us) "
                     "VALUES (:j, 1, :at, 10000000, extract(epoch FROM CAST(:at AS timestamptz)) * 1000000)"
                 ),
-                {"j": job, "at": NOW - dt.timedelta(seconds=age_s)},
+                {"j": job, "at": self.now - dt.timedelta(seconds=age_s)},
             )
 
     def run(self, job: int, age_s: float, rtt: float | None, status: int = 1) -> None:
@@ -69,7 +68,7 @@ class Ground:
                     "failure_source, error, rtt_avg_ms) VALUES (:j, :at, :at, 5, 1, :s, :f, :e, :rtt)"
                 ),
                 {
-                    "j": job, "at": NOW - dt.timedelta(seconds=age_s), "s": status,
+                    "j": job, "at": self.now - dt.timedelta(seconds=age_s), "s": status,
                     "f": 0 if status == 1 else 2, "e": None if status == 1 else "no answer", "rtt": rtt,
                 },
             )  # fmt: skip
@@ -119,13 +118,13 @@ def test_jobs_tell_when_they_are_first_due_in_the_session(api: Api, ground: Grou
     worker, (first, second) = ground.workers[0], ground.destinations
     for job in ground.jobs.values():
         ground.version(job, 100)
-    later = NOW + dt.timedelta(hours=3)
+    later = ground.now + dt.timedelta(hours=3)
 
     def due() -> list[str | None]:
         return [item["first_due_at"] for item in api("GET", f"/workers/{worker}/jobs").json["items"]]
 
     assert due() == [None, None]
-    session = NOW.replace(second=3) - dt.timedelta(minutes=1)
+    session = ground.now.replace(second=3) - dt.timedelta(minutes=1)
     with ground.engine.begin() as connection:
         connection.execute(
             text("UPDATE job_versions SET valid_from = :at"), {"at": session - dt.timedelta(hours=1)}
@@ -167,7 +166,7 @@ def test_runs_are_filtered_by_worker_destination_and_time(api: Api, ground: Grou
     runs = read_all(api, f"{path}&worker={worker}&destination={destination}")
     assert {run["job_id"] for run in runs} == {ground.jobs[worker, destination]}
     assert len(runs) == 3
-    start, end = ((NOW - dt.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ") for age in (10, 0))
+    start, end = ((ground.now - dt.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ") for age in (10, 0))
     assert {run["scheduled_at"] for run in read_all(api, f"{path}&from={start}&to={end}")} == {start}
 
 
@@ -181,7 +180,7 @@ def test_runs_by_a_clock_that_is_off_are_flagged_and_found(api: Api, ground: Gro
                 text(
                     "UPDATE result_ping SET clock_offset_ms = :o, start_error_us = 150 WHERE scheduled_at = :at"
                 ),
-                {"o": offset, "at": NOW - dt.timedelta(seconds=age_s)},
+                {"o": offset, "at": ground.now - dt.timedelta(seconds=age_s)},
             )
     path = f"/tests/{ground.test}/results"
     found = api("GET", f"{path}?limit=4").json["items"]
@@ -203,7 +202,7 @@ def test_child_rows_come_with_their_run(api: Api, ground: Ground, engine: Engine
             ),
             {"t": test, "w": ground.workers[0]},
         ).scalar_one()
-        keys = {"j": job, "at": NOW}
+        keys = {"j": job, "at": ground.now}
         connection.execute(
             text(
                 "INSERT INTO result_system (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
@@ -242,7 +241,7 @@ def make_system(api: Api, ground: Ground, disks: int) -> int:
             {"t": test, "w": ground.workers[0]},
         ).scalar_one()
         for age_s in (20, 10):
-            at = NOW - dt.timedelta(seconds=age_s)
+            at = ground.now - dt.timedelta(seconds=age_s)
             connection.execute(
                 text(
                     "INSERT INTO result_system (job_id, scheduled_at, started_at, duration_ms, job_version, status, "
@@ -329,7 +328,9 @@ def test_a_series_has_a_line_for_each_pair_and_gaps_where_nothing_was_measured(
     ground.run(job, 40, None, status=2)
     ground.run(job, 10, 4.0)
     path = f"/tests/{ground.test}/series"
-    start, end = ((NOW - dt.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ") for age in (3600, 5))
+    start, end = (
+        (ground.now - dt.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ") for age in (3600, 5)
+    )
     metric = f"metric=rtt_avg_ms&from={start}&to={end}"
     answer = api("GET", f"{path}?{metric}").json
     assert (answer["metric"], answer["unit"], len(answer["lines"])) == ("rtt_avg_ms", "ms", 4)
@@ -382,7 +383,7 @@ def test_pairs_that_have_left_the_test_come_where_they_ran(api: Api, ground: Gro
     path = f"/tests/{ground.test}/series"
 
     def lines(query: str, hours: float = 5) -> list[tuple[str, int, bool]]:
-        begin = (NOW - dt.timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        begin = (ground.now - dt.timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
         answer = api("GET", f"{path}?from={begin}&{query}").json["lines"]
         return [(line["worker"], line["destination_id"], line["live"]) for line in answer]
 
@@ -410,7 +411,7 @@ def test_a_row_that_the_newest_runs_lack_is_not_live(api: Api, ground: Ground) -
                 text(
                     "INSERT INTO result_system_disks (job_id, scheduled_at, key, used_pct) VALUES (:j, :at, '/data/0', 1)"
                 ),
-                {"j": job, "at": NOW - dt.timedelta(seconds=age_s)},
+                {"j": job, "at": ground.now - dt.timedelta(seconds=age_s)},
             )
     answer = api("GET", f"/tests/{test}/series?child=disks&metric=used_pct").json
     assert [(line["key"], line["live"]) for line in answer["lines"]] == [
@@ -449,7 +450,7 @@ def test_a_range_with_too_many_runs_is_refused_with_one_that_can_be_read(
     assert fitting.status_code == 200, fitting.json
     # Four jobs a second make five million in less than fifteen days, beside those of every minute since.
     begins = dt.datetime.fromisoformat(f"{said[2]}+00:00")
-    assert dt.timedelta(days=23) < NOW - begins < dt.timedelta(days=24.5)
+    assert dt.timedelta(days=23) < ground.now - begins < dt.timedelta(days=24.5)
 
 
 def test_the_lines_that_are_asked_for_are_counted(api: Api, ground: Ground, engine: Engine) -> None:
