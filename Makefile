@@ -22,6 +22,10 @@ $(VENV)/.ready: pyproject.toml .ci/setup
 	@.ci/setup environment
 	@touch $@
 
+$(VENV)/.tools: $(VENV)/.ready
+	@.ci/setup tools
+	@touch $@
+
 up: $(VENV)/.ready ## Set everything up and run it on this machine
 	@$(BIN)/streamswarm up --detach
 
@@ -42,13 +46,13 @@ dist: $(VENV)/.ready ## Build source distribution and wheel into dist/; the same
 
 # Some images forbid compiled files: then every test process would translate all tests and sources anew.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: $(VENV)/.ready ## Set everything up and run every check and test
+test: $(VENV)/.tools ## Set everything up and run every check and test
 	@.ci/setup tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(AGAIN) -m "not alone" $(PYTEST) || [ $$? = 5 ]
 	@$(BIN)/pytest $(AGAIN) -m alone $(PYTEST) || [ $$? = 5 ]
 
-lint: $(VENV)/.ready ## Style, types, import rules, playbooks
+lint: $(VENV)/.tools ## Style, types, import rules, playbooks
 	@$(BIN)/ruff check $(SOURCES) migrations
 	@$(BIN)/ruff format --check $(SOURCES) migrations
 	@$(BIN)/mypy
@@ -57,27 +61,27 @@ lint: $(VENV)/.ready ## Style, types, import rules, playbooks
 	@$(BIN)/lint-imports
 	@cd playbooks && ANSIBLE_HOME=$(CURDIR)/$(VENV)/ansible PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint --offline --profile production -q
 
-format: $(VENV)/.ready ## Put the sources into the house's form
+format: $(VENV)/.tools ## Put the sources into the house's form
 	@$(BIN)/ruff check --fix $(SOURCES) migrations
 	@$(BIN)/ruff format $(SOURCES) migrations
 
 bench: export PYTHONDONTWRITEBYTECODE :=
-bench: $(VENV)/.ready ## Benchmarks against named peers; NAME=… for one
+bench: $(VENV)/.tools ## Benchmarks against named peers; NAME=… for one
 	@$(BIN)/python tests/bench $(NAME)
 
-soak: $(VENV)/.ready ## The long forms of the fault tests; NAME=… for one
+soak: $(VENV)/.tools ## The long forms of the fault tests; NAME=… for one
 	@.ci/setup tests
 	@$(BIN)/python tests/soak $(NAME)
 
-lab: $(VENV)/.ready ## Boot three real systemd hosts in namespaces and stay until interrupted
+lab: $(VENV)/.tools ## Boot three real systemd hosts in namespaces and stay until interrupted
 	@.ci/setup tests
 	@PYTHONPATH=tests $(BIN)/python -m lab
 
-pictures: $(VENV)/.ready ## Take the pictures of README and tutorial anew, on the tutorial's own road (root, 10 minutes)
+pictures: $(VENV)/.tools ## Take the pictures of README and tutorial anew, on the tutorial's own road (root, 10 minutes)
 	@.ci/setup tests
 	@CI=true STREAMSWARM_PICTURES=$(CURDIR)/docs/pictures $(BIN)/pytest -q tests/acceptance/test_tutorial.py
 
-proto: $(VENV)/.ready ## Generate code from the contract
+proto: $(VENV)/.tools ## Generate code from the contract
 	@$(BIN)/python proto/generate.py
 
 clean: ## Remove the environment and caches; the data stay
