@@ -32,3 +32,10 @@ def schedule_of(row: Scheduled) -> Schedule:
         starts_us=None if row.starts_at is None else to_microseconds(row.starts_at),
         ends_us=None if row.ends_at is None else to_microseconds(row.ends_at),
     )
+
+
+def pace_us(row: Scheduled, instant_us: int) -> int:
+    """Return how far apart the runs of a job are around an instant (`Schedule.pace_us`)."""
+    if row.cron or row.windows:
+        return schedule_of(row).pace_us(instant_us)
+    return int(row.interval_us)

@@ -9,6 +9,7 @@ from flask import render_template, request
 
 from controller.diagnosis.verdicts.records import Domain, Evidence, JobReading, MetricReading, Status, Verdict
 from controller.store.queries import diagnosis, tests
+from controller.store.queries.diagnosis import Readings
 from web.auth import requires
 from web.database import transaction
 from web.pages.blueprint import blueprint
@@ -63,8 +64,9 @@ def test_diagnosis(test_id: int) -> str:
     """Show what is the matter with a test."""
     with transaction() as session:
         test = tests.get(session, test_id)
-        verdict, found = diagnosis.diagnose(session, test_id, now=dt.datetime.now(dt.UTC))
-    rows, more = _rows(verdict, found.jobs)
+        now = dt.datetime.now(dt.UTC)
+        verdict, found = diagnosis.diagnose(session, test_id, now=now, whole=_MOST_ROWS)
+    rows, more = _rows(verdict, found)
     look, word = _LOOKS[verdict.status]
     return render_template(
         "tests/diagnosis.html" if is_fragment() else "tests/diagnosis_page.html",
@@ -82,7 +84,7 @@ def test_diagnosis(test_id: int) -> str:
     )
 
 
-def _rows(verdict: Verdict, jobs: tuple[JobReading, ...]) -> tuple[list[Row], int]:
+def _rows(verdict: Verdict, found: Readings) -> tuple[list[Row], int]:
     """Return the first rows, evidence before what else is watched, and how many there are beyond them."""
     rows = [
         Row(
@@ -95,14 +97,12 @@ def _rows(verdict: Verdict, jobs: tuple[JobReading, ...]) -> tuple[list[Row], in
         for one in verdict.evidence[:_MOST_ROWS]
     ]
     told = {(one.job.job_id, one.metric.metric.name) for one in verdict.evidence if one.metric}
-    watched = [
-        (job, metric)
-        for job in jobs
-        for metric in job.metrics
-        if metric.high is not None and (job.job_id, metric.metric.name) not in told
-    ]
+    ranges = [(job, metric) for job in found.jobs for metric in job.metrics if metric.high is not None]
+    watched = [(job, metric) for job, metric in ranges if (job.job_id, metric.metric.name) not in told]
+    # What calm jobs have beyond the first is counted where they are kept.
+    count = found.ranges - (len(ranges) - len(watched))
     rows += [
         Row(job=job, metric=metric, evidence=None, bar=range_bar(metric), domain="")
         for job, metric in watched[: _MOST_ROWS - len(rows)]
     ]
-    return rows, len(verdict.evidence) + len(watched) - len(rows)
+    return rows, len(verdict.evidence) + count - len(rows)

@@ -55,6 +55,8 @@ def condition(job: JobReading, now: dt.datetime) -> Condition:
         _SILENT_AT_LEAST, dt.timedelta(seconds=job.interval_s * _SILENT_INTERVALS)
     ):
         return "silent"
+    if _quiet(job):
+        return "learning" if job.needed else "good"
     told = _told(job.runs)
     if _fails(told):
         return "bad"
@@ -67,6 +69,8 @@ def condition(job: JobReading, now: dt.datetime) -> Condition:
 
 def evidence(job: JobReading) -> tuple[Evidence, ...]:
     """Return what speaks of a fault: runs that fail, or cannot be measured, and metrics that were called."""
+    if _quiet(job):
+        return ()
     found = []
     told = _told(job.runs)
     for fails in (failed, unmeasured):
@@ -108,6 +112,8 @@ def local_domain(found: Sequence[Evidence]) -> Domain:
 
 def health(job: JobReading) -> int | None:
     """Return how well a job fares, 0 to 100; None when none of its latest runs was measured."""
+    if _quiet(job):
+        return 100 if job.runs else None
     told = _told(job.runs)
     measured = [run for run in told[-_LATEST:] if run.status in ("ok", "failed")]
     fails = _fails(told)
@@ -140,6 +146,13 @@ def amount(value: float | None, metric: Metric) -> str:
         number = f"{value:.{min(places, 3)}f}"
         number = number.rstrip("0").rstrip(".") if "." in number else number
     return number if metric.unit in ("1", "") else f"{number}\N{NO-BREAK SPACE}{metric.unit}"
+
+
+def _quiet(job: JobReading) -> bool:
+    """Whether nothing speaks against a job at all: most jobs of a large test, of which there is nothing more to find out."""
+    return all(run.status == "ok" for run in job.runs) and not any(
+        metric.state == "called" for metric in job.metrics
+    )
 
 
 def _told(runs: Sequence[RunOutcome]) -> Sequence[RunOutcome]:

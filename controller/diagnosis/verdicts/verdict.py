@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -158,14 +159,16 @@ def _case(job: JobReading, now: dt.datetime) -> _Case:
         condition=condition(job, now),
         evidence=found,
         domain=local_domain(found),
-        host=host_of(job),
+        host=_host(job.kind.name, job.target),
     )
 
 
-def host_of(job: JobReading) -> str:
-    """Return the host that a job aims at; empty for a job without a destination."""
+# Thousands of jobs aim at few hosts.
+@functools.lru_cache(maxsize=4096)
+def _host(kind: str, target: str) -> str:
+    """Return the host of a target; empty where there is none."""
     try:
-        return contract.parse_target(job.kind, job.target).host
+        return contract.parse_target(contract.kind(kind), target).host
     except InvalidInputError:
         return ""
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Integer, SmallInteger, text
+from sqlalchemy import Computed, ForeignKey, Index, Integer, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from controller.store.entities.base import Base
+
+# As PostgreSQL writes them, or the comparison of migrations and models sees others. Strict paths, since the others look into
+# arrays by themselves, and a run is one.
+_CALM = """needed = 0
+AND COALESCE(reading @? 'strict $."runs"[0]'::jsonpath, false)
+AND (NOT COALESCE(reading @? 'strict $."runs"[*]?(@[1] != "ok")'::jsonpath, false))
+AND (NOT COALESCE(reading @? 'strict $."metrics"[*]?(@."state" == "called")'::jsonpath, false))"""
+_NEWEST = """(jsonb_path_query_first(reading, '$."runs"[last][0]'::jsonpath))::bigint"""
+_RANGES = (
+    """jsonb_array_length(jsonb_path_query_array(reading, '$."metrics"[*]?(@."high" != null)'::jsonpath))"""
+)
 
 
 class DiagnosisState(Base):
@@ -34,6 +45,12 @@ class DiagnosisState(Base):
     model: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     #: What verdicts read of it.
     reading: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    #: Whether nothing in the reading speaks against the job: no run that is not ok, nothing called, all ranges known.
+    calm: Mapped[bool] = mapped_column(Computed(_CALM, persisted=True))
+    #: The newest run in the reading, microseconds since the epoch.
+    newest_us: Mapped[int | None] = mapped_column(Computed(_NEWEST, persisted=True))
+    #: Metrics in the reading whose normal range is known.
+    ranges: Mapped[int] = mapped_column(Integer, Computed(_RANGES, persisted=True))
 
 
 class DiagnosisSeason(Base):

@@ -1,4 +1,8 @@
-"""Reads what diagnosis has learnt of a test's jobs and of what else their workers measure."""
+"""Reads what diagnosis has learnt of a test's jobs and of what else their workers measure.
+
+Of a job that is calm no more is read than that it is: its reading would say nothing else to a verdict, and a test may have
+thousands of them.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, null, select, true
 from sqlalchemy.orm import Session
 
 from controller.diagnosis.verdicts.records import JobReading, MetricReading, RunOutcome, Verdict
 from controller.diagnosis.verdicts.verdict import judge, struck
 from controller.store.entities import Destination, Job, Test, Worker
 from controller.store.entities.diagnosis import DiagnosisState
-from controller.store.schedules import schedule_of
+from controller.store.schedules import pace_us
 from streamswarm import contract
 from streamswarm.contract import Kind
 from streamswarm.zones import from_microseconds, to_microseconds
@@ -25,50 +29,74 @@ _MOST_OTHERS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Readings:
-    """What is known of a test's jobs, and beside them."""
+    """What is known of a test's jobs, and beside them. A calm job may lack its parameters, metrics and all runs but the newest."""
 
     jobs: tuple[JobReading, ...]
     others: tuple[JobReading, ...]
+    #: Metrics of the test's jobs whose normal range is known.
+    ranges: int
     #: When the keeper last looked at any of the test's jobs; None before the first time.
     looked_at: dt.datetime | None
 
 
-def readings(session: Session, test_id: int, *, now: dt.datetime) -> Readings:
-    """Return the readings of a test's scheduled jobs, and of the other jobs of the workers from which any of it is bad."""
-    mine = _select().where(Job.test_id == test_id).order_by(Worker.name, Job.id)
-    found = session.execute(mine).all()
-    jobs = tuple(_reading(row, now) for row in found if row.Job.kind in contract.kinds())
+def readings(session: Session, test_id: int, *, now: dt.datetime, whole: int = 0) -> Readings:
+    """Return the readings of a test's scheduled jobs, and of the other jobs of the workers from which any of it is bad.
+
+    The first jobs, as many as `whole` says, are read as a whole even when they are calm.
+    """
+    place = func.row_number().over(order_by=(Worker.name, Job.id)) if whole else literal(1)
+    mine = _select(place > whole).where(Job.test_id == test_id).order_by(Worker.name, Job.id)
+    found = [row for row in session.execute(mine) if row.kind in contract.kinds()]
+    jobs = tuple(_reading(row, now) for row in found)
     workers = struck(jobs, now=now)
     beside = (
-        _select()
+        _select(true())
         .where(Job.worker_id.in_(workers), Job.test_id != test_id)
         .order_by(Job.destination_id.is_not(None), Job.id)
         .limit(_MOST_OTHERS)
     )
-    others = session.execute(beside).all() if workers else []
+    others = session.execute(beside) if workers else ()
     return Readings(
         jobs=jobs,
-        others=tuple(_reading(row, now) for row in others if row.Job.kind in contract.kinds()),
+        others=tuple(_reading(row, now) for row in others if row.kind in contract.kinds()),
+        ranges=sum(row.ranges or 0 for row in found),
         looked_at=max((row.looked_at for row in found if row.looked_at is not None), default=None),
     )
 
 
-def diagnose(session: Session, test_id: int, *, now: dt.datetime) -> tuple[Verdict, Readings]:
-    """Return the verdict on a test, and what it rests on."""
-    found = readings(session, test_id, now=now)
+def diagnose(session: Session, test_id: int, *, now: dt.datetime, whole: int = 0) -> tuple[Verdict, Readings]:
+    """Return the verdict on a test, and what it rests on; as many of the first jobs as `whole` says with all they have."""
+    found = readings(session, test_id, now=now, whole=whole)
     return judge(found.jobs, found.others, now=now), found
 
 
-def _select() -> Any:
+def _select(spared: ColumnElement[bool]) -> Select[Any]:
+    """Select jobs with their readings; of those that are spared and calm without them."""
+    briefly = and_(spared, func.coalesce(DiagnosisState.calm, False))
     return (
         select(
-            Job,
+            Job.id,
+            Job.test_id,
+            Job.kind,
+            Job.worker_id,
+            Job.target,
+            case((briefly, null()), else_=Job.spec).label("spec"),
+            Job.anchor_us,
+            Job.interval_us,
+            Job.cron,
+            Job.zone,
+            Job.windows,
+            Job.starts_at,
+            Job.ends_at,
             Test.name.label("test_name"),
             Worker.name.label("worker_name"),
             func.coalesce(Destination.name, "").label("destination_name"),
             DiagnosisState.needed,
-            DiagnosisState.reading,
+            DiagnosisState.newest_us,
+            DiagnosisState.ranges,
             DiagnosisState.looked_at,
+            case((briefly, null()), else_=DiagnosisState.reading).label("reading"),
+            briefly.label("briefly"),
         )
         .join(Test, Test.id == Job.test_id)
         .join(Worker, Worker.id == Job.worker_id)
@@ -79,20 +107,21 @@ def _select() -> Any:
 
 
 def _reading(row: Any, now: dt.datetime) -> JobReading:
-    job: Job = row.Job
-    kind = contract.kind(job.kind)
+    kind = contract.kind(row.kind)
     reading: Mapping[str, Any] = row.reading or {}
+    if row.briefly:
+        reading = {"runs": ((row.newest_us, "ok", ""),)}
     return JobReading(
-        job_id=job.id,
-        test_id=job.test_id,
+        job_id=row.id,
+        test_id=row.test_id,
         test_name=row.test_name,
         kind=kind,
-        worker_id=job.worker_id,
+        worker_id=row.worker_id,
         worker_name=row.worker_name,
         destination_name=row.destination_name,
-        target=job.target,
-        spec=job.spec,
-        interval_s=schedule_of(job).pace_us(to_microseconds(now)) / 1e6,
+        target=row.target,
+        spec=row.spec or {},
+        interval_s=pace_us(row, to_microseconds(now)) / 1e6,
         needed=row.needed or 0,
         runs=tuple(
             RunOutcome(at=from_microseconds(at), status=status, source=source)
