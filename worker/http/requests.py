@@ -14,9 +14,8 @@ from worker.failures import internal_failure, target_failure
 from worker.probing import ProbeFailure
 from worker.wire.addresses import host_field
 from worker.wire.http_body import CODINGS
-from worker.wire.http_exchange import Request
+from worker.wire.http_exchange import DEFAULT_PORTS, Request
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
 #: Fields that the exchange itself is made of: given twice, or wrongly, they would break it.

@@ -21,7 +21,7 @@ from worker.probing import Availability, FailingWith, Need, Outcome, ProbeContex
 from worker.wire import options, tcp_info, tls
 from worker.wire.addresses import endpoint, host_field, without_zone
 from worker.wire.connect import Connection, connect, failure_of, spent
-from worker.wire.http_exchange import HeaderTooLargeError
+from worker.wire.http_exchange import DEFAULT_PORTS, HeaderTooLargeError
 from worker.wire.source import Source
 from worker.wire.stream import ByteStream, PeerClosedError
 from worker.wire.tcp_sampling import Sampler, sampling
@@ -30,7 +30,6 @@ from worker.wire.volume import SpentError, Volume
 
 T = TypeVar("T")
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Points of the timeline in the detail.
 _TIMELINE = 120
 #: What moves beside the body, at most in practice: heads, the certificates of a TLS handshake, the last piece read.
@@ -40,7 +39,7 @@ _BESIDE_BODY_BYTES = 262_144
 async def run(target: Target, spec: TcpWindowSpec, context: ProbeContext) -> Outcome:
     """Transfer once; a transfer that a limit ended is as good as one that ended by itself."""
     parts = urlsplit(target.url or "")
-    port = target.port or _DEFAULT_PORTS[parts.scheme]
+    port = target.port or DEFAULT_PORTS[parts.scheme]
     if parts.scheme == "https":
         await tls.prepare(verify=spec.verify_tls, alpn=tls.HTTP1)
     source = Source.parse(spec.source)
@@ -216,7 +215,7 @@ class _Run:
     def _request(self) -> h11.Request:
         parts = urlsplit(self._target.url or "")
         headers = [
-            ("Host", host_field(self._target.host, self._target.port, _DEFAULT_PORTS[parts.scheme])),
+            ("Host", host_field(self._target.host, self._target.port, DEFAULT_PORTS[parts.scheme])),
             ("User-Agent", f"streamswarm/{__version__}"),
             ("Accept", "*/*"),
             ("Accept-Encoding", "identity"),

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from worker.wire.http_body import Body
 
+#: Where a URL names no port, by its scheme (RFC 9110, 4.2).
+DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Longest header section of an answer that is taken in, bytes: refused well before it costs memory.
 LONGEST_HEAD = 65_536
 #: Header fields of an answer that are taken in, those of interim answers and of its trailer section included.
