@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import secrets
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -37,11 +39,22 @@ __all__ = ["lab_hosts", "laboratory_possible"]
 
 @pytest.fixture(scope="session")
 def host_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The bundle for this machine's own system, which the laboratory's hosts have too."""
+    """The bundle for this machine's own system, which the laboratory's hosts have too, in a folder of this process's own.
+
+    Test processes that run beside one another build it once.
+    """
     program = Path(__file__).parents[3] / "playbooks/roles/worker/files/describe_platform.py"
     said = subprocess.run(["/usr/bin/python3", program], capture_output=True, text=True, check=True).stdout
     platform = Platform.parse(**json.loads(said))
-    return ensure_bundle(platform, folder=tmp_path_factory.mktemp("fleet") / "bundles")
+    own = tmp_path_factory.mktemp("fleet") / "bundles"
+    own.mkdir(mode=0o700)
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    built = ensure_bundle(platform, folder=shared / "bundles")
+    bundle = dataclasses.replace(built, path=Path(shutil.copy(built.path, own)))
+    described = json.dumps(bundle.description(), indent=2) + "\n"
+    bundle.path.with_name(f"{bundle.path.name}.json").write_text(described, encoding="utf-8")
+    return bundle
 
 
 @pytest.fixture(scope="module")
