@@ -200,7 +200,6 @@ def test_the_lock_touches_no_other_file(host_bundle: Bundle, tmp_path: Path) -> 
     shutil.copytree(host_bundle.path.parent, folder)
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    (folder / ".lock").unlink()
     (folder / ".lock").symlink_to(victim)
     with pytest.raises(BundleError, match="cannot be written"):
         ensure_bundle(host_bundle.platform, folder=folder)
