@@ -138,7 +138,8 @@ def test_builders_that_meet_build_once(host_bundle: Bundle, tmp_path: Path) -> N
     build = partial(ensure_bundle, host_bundle.platform, folder=tmp_path, report=said.append)
     first, second = at_once(build, build)
     assert first == second
-    assert [text for text in said if text.startswith("building")] == [said[0]]
+    # Which of them speaks first does not matter.
+    assert sum(text.startswith("building") for text in said) == 1
 
 
 def test_another_platform_gets_its_own_wheels(tmp_path: Path) -> None:
