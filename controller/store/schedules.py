@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from sqlalchemy.orm import InstrumentedAttribute
+
+from controller.store.entities import Job, JobVersion
 from streamswarm import windows
 from streamswarm.schedules import Schedule
 from streamswarm.zones import to_microseconds
@@ -19,6 +22,19 @@ class Scheduled(Protocol):
     windows: Any
     starts_at: Any
     ends_at: Any
+
+
+def columns(entity: type[Job | JobVersion]) -> tuple[InstrumentedAttribute[Any], ...]:
+    """Return the columns that `schedule_of` reads, of jobs or of their versions."""
+    return (
+        entity.anchor_us,
+        entity.interval_us,
+        entity.cron,
+        entity.zone,
+        entity.windows,
+        entity.starts_at,
+        entity.ends_at,
+    )
 
 
 def schedule_of(row: Scheduled) -> Schedule:

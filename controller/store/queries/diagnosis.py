@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal, null, select, true
+from sqlalchemy import ColumnElement, Select, and_, case, func, null, select, true
 from sqlalchemy.orm import Session
 
 from controller.diagnosis.verdicts.records import JobReading, MetricReading, RunOutcome, Verdict
 from controller.diagnosis.verdicts.verdict import judge, struck
 from controller.store.entities import Destination, Job, Test, Worker
 from controller.store.entities.diagnosis import DiagnosisState
-from controller.store.schedules import pace_us
+from controller.store.schedules import columns, pace_us
 from streamswarm import contract
 from streamswarm.contract import Kind
 from streamswarm.zones import from_microseconds, to_microseconds
@@ -44,8 +44,8 @@ def readings(session: Session, test_id: int, *, now: dt.datetime, whole: int = 0
 
     The first jobs, as many as `whole` says, are read as a whole even when they are calm.
     """
-    place = func.row_number().over(order_by=(Worker.name, Job.id)) if whole else literal(1)
-    mine = _select(place > whole).where(Job.test_id == test_id).order_by(Worker.name, Job.id)
+    spared = func.row_number().over(order_by=(Worker.name, Job.id)) > whole if whole else true()
+    mine = _select(spared).where(Job.test_id == test_id).order_by(Worker.name, Job.id)
     found = [row for row in session.execute(mine) if row.kind in contract.kinds()]
     jobs = tuple(_reading(row, now) for row in found)
     workers = struck(jobs, now=now)
@@ -81,13 +81,7 @@ def _select(spared: ColumnElement[bool]) -> Select[Any]:
             Job.worker_id,
             Job.target,
             case((briefly, null()), else_=Job.spec).label("spec"),
-            Job.anchor_us,
-            Job.interval_us,
-            Job.cron,
-            Job.zone,
-            Job.windows,
-            Job.starts_at,
-            Job.ends_at,
+            *columns(Job),
             Test.name.label("test_name"),
             Worker.name.label("worker_name"),
             func.coalesce(Destination.name, "").label("destination_name"),

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from controller.store.entities import Job, JobVersion, Worker
 from controller.store.queries.results import Line
-from controller.store.schedules import schedule_of
+from controller.store.schedules import columns, schedule_of
 from streamswarm.zones import from_microseconds, to_microseconds
 
 
@@ -31,13 +31,7 @@ def due(connection: Connection | Session, wanted: Iterable[Line]) -> dict[Line, 
     rows = connection.execute(
         select(
             Job.id,
-            Job.anchor_us,
-            Job.interval_us,
-            Job.cron,
-            Job.zone,
-            Job.windows,
-            Job.starts_at,
-            Job.ends_at,
+            *columns(Job),
             func.greatest(JobVersion.valid_from, Worker.connected_at).label("begun_at"),
             func.now().label("now"),
         )
