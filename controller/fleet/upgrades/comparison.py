@@ -95,12 +95,21 @@ def needed_s(interval_s: float | None) -> float:
 
 
 def enough(lines: Iterable[Line], *, within_s: float) -> bool:
-    """Whether every line that has a baseline, and that can run often enough within so many seconds, has, or never will."""
+    """Whether every line that has a baseline, and that can run often enough within so many seconds, has, or never will.
+
+    Runs that did not end well bring no values: where some did and some did not, twice as many may be waited for.
+    """
     return all(
-        len(line.after) >= FEWEST_RUNS or overdue(line)
+        _has_enough(line) or overdue(line)
         for line in lines
         if len(line.before) >= FEWEST_RUNS and needed_s(line.interval_s) <= within_s
     )
+
+
+def _has_enough(line: Line) -> bool:
+    well_before, well = (sum(run.ok for run in runs) for runs in (line.before, line.after))
+    mixed = well_before >= FEWEST_RUNS and 0 < well < FEWEST_RUNS
+    return len(line.after) >= (2 * FEWEST_RUNS if mixed else FEWEST_RUNS)
 
 
 def compare(upgraded: Sequence[Line], control: Sequence[Line]) -> Judgement:

@@ -224,7 +224,11 @@ def test_a_network_that_changes_does_not_return_a_good_release(
 
 
 def _wait_for_a_baseline(controller: Any) -> None:
-    rich = f"SELECT job_id FROM result_ping WHERE status = {STATUS_OK} GROUP BY job_id HAVING count(*) >= 10"
+    """Of the release that a host has now: a try before this one may have left another."""
+    rich = (
+        f"SELECT r.job_id FROM result_ping r JOIN jobs j ON j.id = r.job_id JOIN workers w ON w.id = j.worker_id "
+        f"WHERE r.status = {STATUS_OK} AND r.scheduled_at >= w.connected_at GROUP BY r.job_id HAVING count(*) >= 10"
+    )
     controller.wait_for(f"SELECT count(*) FROM ({rich}) AS rich", [(2,)], seconds=60)
 
 

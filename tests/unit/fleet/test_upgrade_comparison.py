@@ -159,6 +159,21 @@ def test_a_job_that_delivers_nothing_any_more_is_broken() -> None:
     assert not enough([dataclasses.replace(line, watched_s=60.0) for line in lines], within_s=900.0)
 
 
+@pytest.mark.parametrize(
+    ("well", "badly", "sufficient"),
+    [(9, 0, False), (10, 0, True), (9, 1, False), (1, 9, False), (0, 10, True), (9, 11, True), (10, 1, True)],
+)
+def test_runs_that_failed_are_no_values_to_compare(well: int, badly: int, sufficient: bool) -> None:
+    """A network that changes costs a run or two; twice as many are waited for, of what fails always none."""
+    [line, *_] = Maker(world=World()).history(0).upgraded
+    run = dataclasses.replace(line.after[0], ok=True)
+    after = [run] * well + [dataclasses.replace(run, ok=False)] * badly
+    seen = dataclasses.replace(line, after=after, watched_s=0.0)
+    assert enough([seen], within_s=900.0) is sufficient
+    never_well = [dataclasses.replace(run, ok=False) for run in line.before]
+    assert enough([dataclasses.replace(seen, before=never_well)], within_s=900.0) is (well + badly >= 10)
+
+
 @pytest.mark.parametrize("share", [0.2, 0.4])
 def test_a_release_that_loses_some_runs_is_found(share: float) -> None:
     """Nothing fails, and what comes is as it was: only that runs were due which never came tells."""
