@@ -20,7 +20,7 @@ from controller.backup.archive import Manifest
 from controller.errors import ConfigurationError, ConflictError
 from controller.local.lock import running_supervisor
 from controller.settings import Settings
-from controller.store import schema
+from controller.store import revisions, schema
 from controller.store.embedded import EmbeddedPostgres
 from controller.store.embedded.roles import DATABASE, ROLE
 from controller.store.engine import libpq_url, make_engine
@@ -68,7 +68,7 @@ def restore(settings: Settings, source: IO[bytes], *, replace: bool, folder: Pat
 
 
 def _check_schema(manifest: Manifest) -> None:
-    if not schema.is_known(manifest.schema):
+    if manifest.schema not in revisions.known():
         raise ConfigurationError(
             f"the backup was made by release {manifest.release}, whose schema ({manifest.schema}) is not known here",
             mend="restore it with that release, or a later one",

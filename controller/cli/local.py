@@ -18,7 +18,6 @@ from controller.local import account, leftovers, runtime
 from controller.local.environment import inherited
 from controller.local.lock import forget_killed, running_supervisor
 from controller.local.progress import Event, Failed, Listener, Ready, from_pipe, to_pipe, to_terminal
-from controller.local.supervisor import Supervisor
 from controller.programs import module_command
 from controller.settings import Settings, on_this_machine
 from controller.store.embedded import EmbeddedPostgres
@@ -64,6 +63,9 @@ def up(detach: bool, reload: bool, events: int | None) -> None:
 
 def _supervise(settings: Settings, tell: Listener, *, reload: bool, log: Path | None = None) -> None:
     """Run the supervisor; a failure is told to whoever listens, and is this process's own end too."""
+    # It knows all of the controller, which takes seconds to load on a small machine: no other command here needs it.
+    from controller.local.supervisor import Supervisor
+
     os.umask(0o077)
     logged = log is None
     try:

@@ -9,20 +9,14 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import Any
 
 import psycopg2
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
-from controller import assets
 from controller.errors import DatabaseBusyError, DatabaseUnavailableError, SchemaError, UnsafeDatabaseError
 from controller.settings import Settings
-from controller.store import partitions
-from controller.store import rollups as rollups  # its tables belong to the schema
+from controller.store import partitions, revisions
 from controller.store.engine import make_engine, shown_address
 from controller.store.holders import held_by
 from controller.store.upkeep import rewriting
@@ -73,29 +67,21 @@ def check_server(connection: Connection) -> None:
 def check_schema(connection: Connection) -> None:
     """Raise SchemaError unless the schema is the one that this release works with."""
     current = revision(connection)
-    scripts = ScriptDirectory.from_config(_config())
-    if current == scripts.get_current_head():
+    if current == revisions.newest():
         return
     if current is None:
         raise SchemaError(
             "the database has no StreamSwarm schema yet", mend="make it: streamswarm db upgrade"
         )
-    if current in {script.revision for script in scripts.walk_revisions()}:
+    if current in revisions.known():
         raise SchemaError(
-            f"the schema of the database is older than this release ({current}, wanted "
-            f"{scripts.get_current_head()})",
+            f"the schema of the database is older than this release ({current}, wanted {revisions.newest()})",
             mend="bring it up to date: streamswarm db upgrade",
         )
     raise SchemaError(
         f"the schema of the database is newer than this release ({current} is not known here)",
         mend="install the release that made it, or a later one",
     )
-
-
-def is_known(wanted: str) -> bool:
-    """Whether a revision of the schema is this release's or one that it can bring up to date."""
-    scripts = ScriptDirectory.from_config(_config())
-    return wanted in {script.revision for script in scripts.walk_revisions()}
 
 
 def upgrade(settings: Settings) -> None:
@@ -132,11 +118,10 @@ def _upgrade_once(engine: Engine) -> None:
         connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_MS}"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         current = revision(connection)
-        scripts = ScriptDirectory.from_config(_config())
-        if current != scripts.get_current_head():
-            if current is not None and current not in {s.revision for s in scripts.walk_revisions()}:
+        if current != revisions.newest():
+            if current is not None and current not in revisions.known():
                 check_schema(connection)
-            command.upgrade(_config(connection), "head")
+            revisions.bring(connection, "head")
         for name in end_misfits(connection):
             _log.info("%s is rewritten anew later: its columns have changed", name)
 
@@ -186,12 +171,3 @@ def revision(connection: Connection) -> str | None:
         return None
     current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
     return None if current is None else str(current)
-
-
-def _config(connection: Connection | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(assets.migrations()).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    attributes: dict[str, Any] = config.attributes
-    attributes["connection"] = connection
-    return config

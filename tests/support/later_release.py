@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from controller import assets
-from controller.store import schema
 
 _MIGRATION = """
 from alembic import op
@@ -32,4 +31,4 @@ def install_later_release(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (folder / "versions" / f"{revision}_later.py").write_text(
         _MIGRATION.format(revision=revision, before=before), encoding="utf-8"
     )
-    monkeypatch.setattr(schema.assets, "migrations", lambda: folder)
+    monkeypatch.setattr(assets, "migrations", lambda: folder)

@@ -9,6 +9,7 @@ and otherwise NULL. `(job_id, bucket)` is the key; tables are partitioned by mon
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -106,12 +107,23 @@ def table_name(source: Source, of: Layer) -> str:
 
 def table(source: Source, of: Layer) -> Table:
     """Return a roll-up table."""
-    return Base.metadata.tables[table_name(source, of)]
+    with _making:
+        made = Base.metadata.tables.get(table_name(source, of))
+        return _make_table(source, of) if made is None else made
+
+
+def all_tables() -> tuple[Table, ...]:
+    """Return all roll-up tables of this release; from then on they are among the entities' metadata.
+
+    They have thousands of columns and describing them takes longer than anything else of a start, so it is left to those who
+    ask for a table.
+    """
+    return tuple(table(source, of) for source, of in _all())
 
 
 def all_table_names() -> tuple[str, ...]:
     """Return the names of all roll-up tables."""
-    return tuple(made.name for made in TABLES)
+    return tuple(table_name(source, of) for source, of in _all())
 
 
 @cache
@@ -152,6 +164,8 @@ def ceil(instant: dt.datetime, width: dt.timedelta) -> dt.datetime:
 #: Buckets begin at whole multiples of their width since then: midnight in UTC, for widths that divide a day.
 EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
+#: Two threads may ask for a table for the first time at once.
+_making = threading.Lock()
 _LONGEST_NAME = 63 - len("_2026_11_pkey")
 _TYPES: dict[str, TypeEngine[Any]] = {
     "bigint": BigInteger(),
@@ -181,12 +195,8 @@ def _make_table(source: Source, of: Layer) -> Table:
     )
 
 
-def _describe_all() -> Iterator[Table]:
+def _all() -> Iterator[tuple[Source, Layer]]:
     for kind in contract.kinds():
         for source in sources(kind):
             for of in LAYERS:
-                yield _make_table(source, of)
-
-
-#: Every roll-up table of this release; making them here joins them to the entities' metadata.
-TABLES: tuple[Table, ...] = tuple(_describe_all())
+                yield source, of

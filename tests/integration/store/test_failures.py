@@ -7,13 +7,12 @@ import json
 from typing import Any
 
 import pytest
-from alembic import command
 from sqlalchemy import Engine, func, insert, select, text, update
 from sqlalchemy.orm import Session
 from support.statements import heard
 
 from controller.settings import Settings
-from controller.store import partitions, results, schema
+from controller.store import partitions, results, revisions, schema
 from controller.store.engine import make_engine
 from controller.store.entities import Job, Test, Worker
 from controller.store.queries import pages
@@ -166,7 +165,7 @@ def test_the_days_that_are_there_get_it_with_the_migration(empty_postgres_url: s
     today = dt.datetime.now(dt.UTC).date()
     days = [today + dt.timedelta(days=offset) for offset in (-1, 0, 1)]
     with engine.begin() as connection:
-        command.upgrade(schema._config(connection), "0007")
+        revisions.bring(connection, "0007")
         for day in days:
             create, *_, attach = partitions.partition_statements("result_ping", day)
             connection.execute(text(create))

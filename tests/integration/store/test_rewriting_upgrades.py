@@ -6,12 +6,11 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from alembic import command
 from sqlalchemy import Engine, text
 from support.rewritten_day import DAY, beside, insert, stored
 
 from controller.settings import Settings
-from controller.store import partitions, schema
+from controller.store import partitions, revisions, schema
 from controller.store.engine import make_engine
 from controller.store.upkeep import rewriting
 from controller.store.upkeep.rewriting import Day, rewrite
@@ -36,7 +35,7 @@ def test_an_upgrade_that_builds_the_keys_anew_makes_kept_copies_of_no_use(
 ) -> None:
     """They have the key as it was, with which they could not take the day's place."""
     with engine.begin() as connection:
-        command.upgrade(schema._config(connection), "0026")
+        revisions.bring(connection, "0026")
         partitions.ensure_partitions(connection, "ping", [DAY.day])
         for number in range(9):
             insert(connection, 9 - number, number)
@@ -59,7 +58,7 @@ def test_an_upgrade_removes_what_keepers_have_left_behind_their_swaps(engine: En
     begun = Day(table="result_dns", day=DAY.day)
     gone = Day(table="result_tcp", day=DAY.day)
     with engine.begin() as connection:
-        command.upgrade(schema._config(connection), "0037")
+        revisions.bring(connection, "0037")
         for kind in ("ping", "dns"):
             partitions.ensure_partitions(connection, kind, [DAY.day])
         for name in (f"old_{DAY.name}", DAY.late, begun.new, begun.late, gone.new, gone.late):
@@ -72,7 +71,7 @@ def test_an_upgrade_removes_what_keepers_have_left_behind_their_swaps(engine: En
         )
         for day in (DAY, begun, gone):
             rewriting.overtake(connection, day)
-        command.upgrade(schema._config(connection), "0038")
+        revisions.bring(connection, "0038")
         numbered = set(connection.execute(text("SELECT name FROM rewritten_partitions")).scalars())
     assert beside(engine) == ["keep_late", begun.late, begun.new]
     assert numbered == {DAY.name, begun.name}
@@ -81,7 +80,7 @@ def test_an_upgrade_removes_what_keepers_have_left_behind_their_swaps(engine: En
 def test_an_upgrade_leaves_what_stands_in_another_schema(engine: Engine) -> None:
     """Another installation in the same database, whose tables are found too: its attempts are its own."""
     with engine.begin() as connection:
-        command.upgrade(schema._config(connection), "0037")
+        revisions.bring(connection, "0037")
         partitions.ensure_partitions(connection, "ping", [DAY.day])
         connection.execute(text("CREATE SCHEMA second"))
         for name in (DAY.name, DAY.late, f"old_{DAY.name}"):
@@ -95,7 +94,7 @@ def test_an_upgrade_leaves_what_stands_in_another_schema(engine: Engine) -> None
         )
         connection.execute(text(f"CREATE TABLE {DAY.new} (job_id bigint)"))
         connection.execute(text("SET LOCAL search_path = public, second"))
-        command.upgrade(schema._config(connection), "0038")
+        revisions.bring(connection, "0038")
     with engine.connect() as connection:
         found = connection.execute(
             text(
@@ -109,12 +108,12 @@ def test_an_upgrade_leaves_what_stands_in_another_schema(engine: Engine) -> None
 def test_an_upgrade_warns_of_what_a_view_holds(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """Somebody reads what a keeper left: it stays, the rest goes, and the warning says what to do."""
     with engine.begin() as connection:
-        command.upgrade(schema._config(connection), "0037")
+        revisions.bring(connection, "0037")
         for name in (f"old_{DAY.name}", DAY.late):
             connection.execute(text(f"CREATE TABLE {name} (job_id bigint)"))
         connection.execute(text(f"CREATE VIEW mine AS SELECT * FROM old_{DAY.name}"))
         with caplog.at_level(logging.INFO, "sqlalchemy.dialects.postgresql"):
-            command.upgrade(schema._config(connection), "0038")
+            revisions.bring(connection, "0038")
     assert beside(engine) == [f"old_{DAY.name}"]
     assert f"WARNING:  table public.old_{DAY.name} is of no use any more and stays" in caplog.text
     assert "view mine depends on" in caplog.text

@@ -13,7 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 from support.at_once import at_once
@@ -22,7 +24,7 @@ from support.later_release import install_later_release
 from controller import assets
 from controller.errors import DatabaseBusyError, DatabaseUnavailableError, SchemaError, UnsafeDatabaseError
 from controller.settings import Settings
-from controller.store import results, rollups, schema
+from controller.store import results, revisions, rollups, schema
 from controller.store.engine import make_engine
 from controller.store.entities import Base
 from streamswarm import contract
@@ -41,6 +43,7 @@ def empty_settings(empty_postgres_url: str) -> Settings:
 
 def differences(engine: Engine) -> list[object]:
     """Compare the database with the models as Alembic does."""
+    assert rollups.all_tables()
     with engine.connect() as connection:
         context = MigrationContext.configure(
             connection,
@@ -248,6 +251,16 @@ def test_a_server_whose_locks_are_used_up_is_told_what_to_set(engine: Engine) ->
     told = schema.unavailable(engine, caught.value)
     assert "out of shared memory" in str(told)
     assert "larger max_locks_per_transaction" in told.mend
+
+
+def test_revisions_are_told_by_the_names_of_their_files() -> None:
+    """As Alembic, which loads them, has them: one line from the first to the newest."""
+    config = Config()
+    config.set_main_option("script_location", str(assets.migrations()))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+    assert revisions.known() == tuple(script.revision for script in scripts.walk_revisions())[::-1]
+    assert scripts.get_heads() == [revisions.newest()]
 
 
 def test_migrations_stand_alone() -> None:

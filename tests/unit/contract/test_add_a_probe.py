@@ -61,7 +61,7 @@ print(json.dumps({
     "refused": runner.refusal(invalid).error,
     "available": {each.kind: each.available for each in runner.availabilities()}["echo"],
     "columns": [column.name for column in results.table("echo").columns],
-    "tables": [table.name for table in tables.TABLES if "_echo_" in table.name],
+    "tables": [table.name for table in tables.all_tables() if "_echo_" in table.name],
     "manual": manual.page(contract.kind("echo")).paragraphs,
     "suites": "echo" in json.dumps(schema.suite_schema()),
 }))

@@ -16,6 +16,7 @@ def test_every_result_and_roll_up_table_keeps_the_job_in_its_key() -> None:
     """A database can be shared out by `job_id` only when it is part of every such table's primary key."""
     names = [*results.all_table_names(), *rollups.all_table_names()]
     assert len(names) == len(set(names)) == 4 * len(results.all_table_names())
+    assert [table.name for table in rollups.all_tables()] == list(rollups.all_table_names())
     for name in names:
         key = [column.name for column in Base.metadata.tables[name].primary_key.columns]
         assert key[0] == "job_id", name
