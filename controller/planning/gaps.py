@@ -56,10 +56,10 @@ def gaps(
     """
     spans = sorted(known, key=lambda span: span.start_us)
     starts = [span.start_us for span in spans]
+    strides = [span.version.schedule.longest_stride_us for span in spans] or [0]
 
     def stride(instant_us: int) -> int:
-        at = max(0, bisect_right(starts, instant_us) - 1)
-        return spans[at].version.schedule.longest_stride_us if spans else 0
+        return strides[max(0, bisect_right(starts, instant_us) - 1)]
 
     marks = [
         _Mark(first_us=first, last_us=end - 1, stride_us=stride_us, missing=False)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import sys
 import time
 from typing import Any
 
@@ -61,8 +62,12 @@ def _served(
     """Return how long pages took, how long the data of charts, and the paths of whole pages."""
     app = create_app(deployment.settings)
     visitor = Visitor(address, cookie)
-    pages = [visitor.visit(path) for path in every_path(app, visitor, places)]
+    paths = every_path(app, visitor, places)
+    _tell(f"{len(paths)} addresses of pages found")
+    pages = [visitor.visit(path) for path in paths]
+    _tell(f"pages asked for; slowest {slowest(pages)}")
     charts = [visitor.visit(path) for path in chart_paths(app, places, time.time())]
+    _tell("data of charts asked for")
     visitor.close()
     whole = dict.fromkeys(path for known in places for path, _ in pages_of(app, known))
     app.extensions["live"].stop()
@@ -84,14 +89,21 @@ def _seen(
 ) -> tuple[dict[str, float], dict[str, tuple[Held, Held, Held]]]:
     with window(address, cookie) as page:
         painted = first_paints(page, whole)
+        _tell("first paints seen")
         held = {path: scroll(page, path, rows // _AT_ONCE, server) for path, rows in _LISTS.items()}
     return painted, held
+
+
+def _tell(what: str) -> None:
+    """Say how far it has come, beside the line of figures."""
+    print(f"{time.strftime('%T')} {what}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def measure() -> dict[str, Any]:
     """Fill, ask for all pages, look at them, scroll."""
     with deployed() as deployment, contextlib.ExitStack() as stack:
         filled = fill(deployment, workers=WORKERS, tests=TESTS, rows=int(MILLIONS * 1_000_000))
+        _tell(f"{filled.rows} results filled in")
         make_users(deployment.settings, ["ada"], "admin")
         places = places_of(deployment, filled)
         ((gib,),) = deployment.sql("SELECT pg_database_size(current_database()) / 2.0 ^ 30")

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Response, jsonify, request, url_for
+import orjson
+from flask import Response, request, url_for
 from werkzeug.datastructures import MultiDict
 
 from controller.checking import MAX_ID
@@ -170,7 +171,8 @@ def test_chart(test_id: int) -> Response:
         drawn = charts.chart_lines(session, plans, metrics, start=start, end=end, bucket=bucket)
         marks = operations.marks_of_test(session, test_id, start=start, end=end)
         found_events = events.find(session, test_id, found.kind, start=start, end=end)
-    response = jsonify(
+    # Tens of thousands of numbers, which the standard library takes a tenth of a second to write on a small machine.
+    body = orjson.dumps(
         {
             "now": milliseconds(dt.datetime.now(dt.UTC)),
             "step": width_ms(bucket),
@@ -180,8 +182,7 @@ def test_chart(test_id: int) -> Response:
             "operations": [_mark(mark) for mark in marks],
         }
     )
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return Response(body, mimetype="application/json", headers={"Cache-Control": "no-store"})
 
 
 def _series(drawn: charts.ChartLine, found: Sequence[events.EventRecord]) -> dict[str, Any]:

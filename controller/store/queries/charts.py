@@ -34,12 +34,12 @@ from streamswarm.v1 import probe_pb2
 
 @dataclass(frozen=True, kw_only=True)
 class ChartLine:
-    """The points of one line; all sequences but `gaps` have the length of `at`."""
+    """The points of one line; sequences but `gaps` have the length of `at`."""
 
     line: Line
     #: When the run was due, or the middle of its bucket.
     at: Sequence[dt.datetime]
-    #: How many runs of each point did not end well, by how.
+    #: How many runs of each point did not end well, by how; empty where none did in any bucket.
     failed: Sequence[int]
     error: Sequence[int]
     missed: Sequence[int]

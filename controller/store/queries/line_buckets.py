@@ -24,7 +24,6 @@ _BAD = tuple(
     rollups.RUNS[status]
     for status in (probe_pb2.STATUS_FAILED, probe_pb2.STATUS_ERROR, probe_pb2.STATUS_MISSED)
 )
-_PARTS = ("n", "sum", "min", "max")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -40,10 +39,10 @@ class Band:
 
 @dataclass(frozen=True, kw_only=True)
 class LineBuckets:
-    """The buckets of one line in which there are runs, in order of time; all sequences have the length of `start`."""
+    """The buckets of one line in which there are runs, in order of time; sequences have the length of `start`."""
 
     start: Sequence[dt.datetime]
-    #: How many runs did not end well, by how.
+    #: How many runs did not end well, by how; empty where none did in any bucket.
     failed: Sequence[int]
     error: Sequence[int]
     missed: Sequence[int]
@@ -78,34 +77,34 @@ def read(
             text(_by_line_sql(figures, list(columns.values()))), values
         ):
             found[number] = _line(columns, gathered)
-    empty = _line(columns, [()] * (1 + len(_BAD) + len(_PARTS) * len(columns)))
+    empty = _line(columns, [()] * (1 + len(_BAD) + 3 * len(columns)))
     return [found.get(number, empty) for number in range(len(lines))]
 
 
 def _by_line_sql(figures: str, columns: Sequence[ResultColumn]) -> str:
     """Return the SQL of a line's number, and of its buckets' beginnings (seconds since 1970), counts and figures as arrays."""
-    # Sums of counts of several places are numeric, which is slow to read.
-    chosen = ["extract(epoch FROM begin)::bigint", *(f"{name}::bigint" for name in _BAD)]
+    chosen = [_array_sql("extract(epoch FROM begin)::bigint")]
+    chosen += [f"CASE WHEN max({name}) > 0 THEN {_array_sql(name)} END" for name in _BAD]
     for column in columns:
-        chosen += [f"{column.name}_n::bigint", *(f"{column.name}_{part}" for part in _PARTS[1:])]
-    arrays = ", ".join(f"array_agg({value} ORDER BY begin)" for value in chosen)
-    return f"SELECT line, {arrays} FROM ({figures}) buckets GROUP BY line"  # noqa: S608  our own SQL
+        mean = f"{column.name}_sum / NULLIF({column.name}_n, 0)"
+        chosen += [_array_sql(value) for value in (mean, f"{column.name}_min", f"{column.name}_max")]
+    return f"SELECT line, {', '.join(chosen)} FROM ({figures}) buckets GROUP BY line"  # noqa: S608  our own SQL
+
+
+def _array_sql(value: str) -> str:
+    return f"array_agg({value} ORDER BY begin)"
 
 
 def _line(columns: Mapping[str, ResultColumn], gathered: Sequence[Sequence[Any]]) -> LineBuckets:
     begins, failed, error, missed, *figures = gathered
     bands = {}
     for number, name in enumerate(columns):
-        counts, sums, lows, highs = figures[number * len(_PARTS) : (number + 1) * len(_PARTS)]
-        bands[name] = Band(
-            mean=[total / count if count else None for total, count in zip(sums, counts, strict=True)],
-            low=lows,
-            high=highs,
-        )
+        mean, low, high = figures[3 * number : 3 * number + 3]
+        bands[name] = Band(mean=mean, low=low, high=high)
     return LineBuckets(
         start=[_EPOCH + dt.timedelta(seconds=begin) for begin in begins],
-        failed=failed,
-        error=error,
-        missed=missed,
+        failed=failed or (),
+        error=error or (),
+        missed=missed or (),
         bands=bands,
     )

@@ -132,7 +132,8 @@ def gaps_of_buckets(
     connection: Connection | Session, plan: Plan, begins: Sequence[dt.datetime], width: dt.timedelta
 ) -> tuple[Gap, ...]:
     """Return where a line with runs in these buckets alone has none."""
-    covered = [(to_microseconds(at), to_microseconds(at + width)) for at in begins]
+    width_us = width // dt.timedelta(microseconds=1)
+    covered = [(start_us, start_us + width_us) for start_us in map(to_microseconds, begins)]
     ahead_us = covered[-1][1] if covered else 0
     return _gaps(connection, plan, covered, _last_runs(connection, plan), ahead_us=ahead_us, buckets=True)
 

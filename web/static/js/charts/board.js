@@ -136,7 +136,10 @@ class Board {
       metrics: metricsOf(this.panels, this.series.length || this.lines),
     });
     if (partial) query.set("step", "0");
-    this.loading = fetch(`${this.url}${this.url.includes("?") ? "&" : "?"}${query}`, { headers: { Accept: "application/json" } });
+    const address = `${this.url}${this.url.includes("?") ? "&" : "?"}${query}`;
+    // First what is known: on a small machine the server's work and the drawing would be in each other's way.
+    const seen = onlyNew || !this.series.length ? Promise.resolve() : painted();
+    this.loading = seen.then(() => fetch(address, { headers: { Accept: "application/json" } }));
     this.last = Date.now();
     try {
       const response = await this.loading;
@@ -210,6 +213,12 @@ class Board {
     const options = { withDate: this.to - this.from > 12 * 3600e3 || Boolean(this.zoomed) };
     this.span.textContent = this.zoomed ? `${clock(this.from / 1000, options)} – ${clock(this.to / 1000, options)}` : "";
   }
+}
+
+// When what was drawn just now is on the screen; pages that nobody sees are not painted.
+function painted() {
+  if (document.hidden) return Promise.resolve();
+  return new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
 }
 
 // Operations known before, as they are now.
