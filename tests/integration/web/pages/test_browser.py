@@ -150,7 +150,7 @@ def test_ranges_zoom_legend_and_table(open_window: Callable[..., Any], world: di
 
 
 def test_a_zoom_shows_at_once_what_is_known(open_window: Callable[..., Any], world: dict[str, Any]) -> None:
-    """While the server still thinks, the chart has the new range."""
+    """While the server still thinks, the chart has the new range, and the next one too."""
     window = open_window()
     page = window.log_in()
     window.open(f"/tests/{world['test']}")
@@ -169,11 +169,40 @@ def test_a_zoom_shows_at_once_what_is_known(open_window: Callable[..., Any], wor
     page.route("**/chart.json*", lambda route: held.append(route))
     page.keyboard.press("+")
     page.wait_for_function(f"before => {picture} !== before", arg=before)
+    once = page.evaluate(picture)
+    page.keyboard.press("+")
+    page.wait_for_function(f"before => {picture} !== before", arg=once)
     assert len(held) == 1
-    held[0].continue_()
-    page.unroute("**/chart.json*")
+    with page.expect_response("**/chart.json*"):
+        held[0].continue_()
+        page.unroute("**/chart.json*")
     page.keyboard.press("Escape")
     wait_for_points(page, 26)
+    assert window.troubles == []
+
+
+def test_who_drags_in_one_of_several_charts_asks_once(
+    open_window: Callable[..., Any], world: dict[str, Any]
+) -> None:
+    """The others follow the pointer, and the range is one for all."""
+    window = open_window()
+    page = window.log_in()
+    window.open(f"/tests/{world['test']}")
+    wait_for_points(page, 26)
+    page.get_by_role("button", name="24 h", exact=True).click()
+    page.wait_for_timeout(1000)
+    assert page.locator(".chart:visible .u-over").count() > 1
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/chart.json" in request.url else None)
+    box = page.locator(".chart-main .u-over").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 3, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, middle, steps=4)
+    with page.expect_response("**/chart.json*"):
+        page.mouse.up()
+    page.wait_for_timeout(1000)
+    assert len(asked) == 1, asked
     assert window.troubles == []
 
 

@@ -24,6 +24,8 @@ class Board {
     this.lastWhole = 0;
     this.loading = null;
     this.again = null;
+    // The chart in which somebody began to drag: the others follow its pointer, and would zoom as well.
+    this.dragged = null;
     this.timer = null;
     this.span = root.querySelector("[data-span]");
     this.back = root.querySelector("[data-follow]");
@@ -118,14 +120,14 @@ class Board {
   }
 
   async load(onlyNew = false) {
+    this.show();
+    // What is known of another range is seen at once, if coarsely; the rest comes with the answer.
+    if (!onlyNew) this.all.forEach((panel) => panel.scale());
     if (this.loading) {
       // One request at a time; what was asked meanwhile is asked once more in full.
       this.again = true;
       return;
     }
-    this.show();
-    // What is known of another range is seen at once, if coarsely; the rest comes with the answer.
-    if (!onlyNew) this.all.forEach((panel) => panel.scale());
     const { from, to } = this;
     const newest = Math.max(0, ...this.series.map((one) => one.t.at(-1) ?? 0));
     const partial = onlyNew && newest > from;

@@ -169,6 +169,9 @@ export class Panel {
       this.data(),
       this.place,
     );
+    this.plot.over.addEventListener("mousedown", () => {
+      this.board.dragged = this;
+    });
     this.plot.over.addEventListener("dblclick", () => this.board.follow());
   }
 
@@ -223,6 +226,7 @@ export class Panel {
     const size = 4.5 * ratio;
     ctx.save();
     for (const mark of MARKS) {
+      if (!this.runs.some((one) => one[mark.field].length)) continue;
       ctx.fillStyle = colour(mark.colour);
       ctx.strokeStyle = faded(mark.colour, 45);
       ctx.lineWidth = ratio;
@@ -292,8 +296,8 @@ export class Panel {
     }
     const half = Math.max(this.step / 2, 0.5);
     for (const words of this.eventWords(at * 1000 - half, at * 1000 + half)) this.readout.append(element("time", words));
-    const width = this.place.clientWidth;
-    const onLeft = left > width / 2;
+    // The plot knows its width; to ask the page for it would lay it out anew with every move of the pointer.
+    const onLeft = left > plot.width / 2;
     this.readout.style.left = onLeft ? "4.6rem" : "auto";
     this.readout.style.right = onLeft ? "auto" : "1rem";
   }
@@ -301,7 +305,7 @@ export class Panel {
   select(plot) {
     const { left, width } = plot.select;
     if (width < 6) return;
-    this.board.zoom(plot.posToVal(left, "x") * 1000, plot.posToVal(left + width, "x") * 1000);
+    if (this.board.dragged === this) this.board.zoom(plot.posToVal(left, "x") * 1000, plot.posToVal(left + width, "x") * 1000);
     plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
   }
 

@@ -19,6 +19,7 @@ export function swatch(index) {
 export const total = (counts) => counts.reduce((sum, count) => sum + (count || 0), 0);
 
 export function countAt(series, field, milliseconds, step) {
+  if (!series[field].length) return 0;
   const index = series.t.findIndex((t) => Math.abs(t - milliseconds) <= step / 2);
   return index < 0 ? 0 : series[field][index] || 0;
 }
