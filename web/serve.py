@@ -22,6 +22,7 @@ from controller.settings import Settings, split_address
 from controller.store import schema
 from controller.store.commands import roots
 from controller.store.engine import make_engine
+from streamswarm import collector
 from web import create_app, logs
 from web.auth import read_key
 from web.presence import Presence
@@ -139,7 +140,7 @@ class _Server(BaseApplication):
             "forwarded_allow_ips": "",
             "access_log_format": logs.ACCESS_FORMAT,
             "logconfig_dict": logs.configuration(self._settings.log_level, self._settings.log_format),
-            "post_worker_init": _start_presence,
+            "post_worker_init": _begin,
             "worker_exit": _stop_presence,
             "proc_name": "streamswarm-web",
             "control_socket_disable": True,
@@ -152,8 +153,10 @@ class _Server(BaseApplication):
         return create_app(self._settings)
 
 
-def _start_presence(worker: Any) -> None:
+def _begin(worker: Any) -> None:
     app: Flask = worker.wsgi
+    # A look at all that was loaded holds every page up for a tenth of a second and more, and finds nothing.
+    collector.set_aside()
     hub = app.extensions["live"]
     presence = Presence(
         app.extensions["streamswarm.engine"],

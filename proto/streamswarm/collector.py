@@ -12,8 +12,16 @@ import gc
 _THRESHOLDS = (5_000, 400, 5)
 
 
-def settle() -> None:
-    """Leave modules and descriptors out of all later looks. Call it when everything has been loaded."""
+def set_aside() -> None:
+    """Leave what has been loaded, modules and descriptors, out of all later looks."""
     gc.collect()
     gc.freeze()
+
+
+def settle() -> None:
+    """Set aside what has been loaded and look seldom. Call it when everything has been loaded.
+
+    It is not for a process whose work leaves rings of values behind, as answers of a web server do: they would gather.
+    """
+    set_aside()
     gc.set_threshold(*_THRESHOLDS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from controller.store.queries.glances import Alike, Glance
-from controller.store.queries.pages import TrendPoint
+from controller.store.queries.pages import Trend
 from web.pages.states import worker_state
 
 _SPARK_WIDTH, _SPARK_HEIGHT = 120, 28
@@ -27,6 +27,9 @@ class Spark:
     lone: tuple[tuple[float, float], ...]
     #: Where runs did not end well.
     fails: tuple[float, ...]
+    #: Jobs that it is of where those are some of many, and how many there are; 0 where it is of all.
+    jobs: int
+    among: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +58,9 @@ class Comb:
     left_out: int
 
 
-def spark(points: Sequence[TrendPoint], slots: int) -> Spark:
-    """Draw a trend; slots without a value are gaps."""
+def spark(trend: Trend | None, slots: int) -> Spark:
+    """Draw a trend, None for one of a test without runs; slots without a value are gaps."""
+    points = trend.points if trend else ()
     measured = {point.slot: point.value for point in points if point.value is not None}
     low, high = min(measured.values(), default=0.0), max(measured.values(), default=0.0)
     room = high - low
@@ -79,7 +83,16 @@ def spark(points: Sequence[TrendPoint], slots: int) -> Spark:
         else:
             path.append(f"{'L' if before else 'M'}{x:g} {y:g}")
     fails = tuple(round((point.slot + 0.5) * _SPARK_WIDTH / slots, 1) for point in points if point.bad)
-    return Spark(width=_SPARK_WIDTH, height=_SPARK_HEIGHT, path="".join(path), lone=tuple(lone), fails=fails)
+    some = trend is not None and trend.jobs < trend.among
+    return Spark(
+        width=_SPARK_WIDTH,
+        height=_SPARK_HEIGHT,
+        path="".join(path),
+        lone=tuple(lone),
+        fails=fails,
+        jobs=trend.jobs if trend and some else 0,
+        among=trend.among if trend and some else 0,
+    )
 
 
 def comb(workers: Sequence[Glance], fleet: Sequence[Alike]) -> Comb:

@@ -55,7 +55,7 @@ def with_trends(session: Session, rows: Sequence[TestRow]) -> list[TestRow]:
     slots = _slots(tests)
     since = dt.datetime.now(dt.UTC) - TREND
     drawn = pages.trends(session, _by_kind(tests), since=since, slot_s=TREND.total_seconds() / slots)
-    return [replace(row, spark=spark(drawn.get(row.test.id, ()), slots)) for row in rows]
+    return [replace(row, spark=spark(drawn.get(row.test.id), slots)) for row in rows]
 
 
 def _by_kind(found: Sequence[TestRecord]) -> dict[str, list[int]]:

@@ -9,22 +9,25 @@ from __future__ import annotations
 import datetime as dt
 import math
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     ColumnElement,
     CompoundSelect,
     DateTime,
     FromClause,
+    Row,
     Select,
     Table,
     Text,
     and_,
     bindparam,
+    column,
     func,
     literal_column,
     or_,
@@ -38,6 +41,7 @@ from controller.store import results
 from controller.store.entities import Destination, Job, Test, Worker
 from controller.store.health import is_clock_off
 from controller.store.queries.figures import as_number
+from controller.store.queries.versions import numbers
 from streamswarm import contract
 from streamswarm.outcomes import failure_source_name, status_name
 from streamswarm.v1 import probe_pb2
@@ -51,6 +55,10 @@ _MOST_BAD = 2000
 _MOST_OF_JOB = 3
 #: So many of a kind are counted while somebody waits.
 _MOST_COUNTED = 100_000
+#: Trends are of the runs of so many jobs, which the tests of a list share evenly: one test may have thousands.
+_MOST_OF_TRENDS = 500
+#: A worker may not know for so long that a job is not its any more.
+_LEARNS_WITHIN = dt.timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +101,21 @@ class TrendPoint:
 
     #: 0 is the oldest.
     slot: int
-    #: Mean of the headline metric over all jobs; None where nothing was measured.
+    #: Mean of the headline metric over the jobs; None where nothing was measured.
     value: float | None
     #: Runs that did not end well.
     bad: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trend:
+    """How the headline metric of a test went."""
+
+    #: Slots in which there were runs, the oldest first.
+    points: tuple[TrendPoint, ...]
+    #: Jobs that it is of, and how many there were.
+    jobs: int
+    among: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,41 +203,87 @@ def _counted() -> CompoundSelect[Any]:
 
 def trends(
     session: Session, test_ids: Mapping[str, Iterable[int]], *, since: dt.datetime, slot_s: float
-) -> dict[int, tuple[TrendPoint, ...]]:
-    """Return the headline metric of each test in slots of `slot_s` seconds from `since` on."""
+) -> dict[int, Trend]:
+    """Return the headline metric of each test that has runs in slots of `slot_s` seconds from `since` on.
+
+    Of a test with very many jobs some are read, spread evenly over all of them and the same each time.
+    """
     asked = {kind: ids for kind, of_kind in test_ids.items() if (ids := list(of_kind))}
     if not asked:
         return {}
+    most = max(1, _MOST_OF_TRENDS // sum(map(len, asked.values())))
+    drawn = _drawn(session, asked, since=since - _LEARNS_WITHIN, most=most)
     span = {**_lately(session, dt.timedelta(0)), "since": since}
     slots = math.ceil((span["until"] - since).total_seconds() / slot_s)
     begins = bindparam("begins", type_=ARRAY(DateTime(timezone=True)))
     span["begins"] = [since + number * dt.timedelta(seconds=slot_s) for number in range(max(1, slots))]
     parts = []
-    for kind in sorted(asked):
+    for kind in sorted(drawn):
         table = results.table(kind)
         # Looked up among the beginnings: to reckon the slot of each of thousands of runs takes as long as to read them.
         slot = (func.width_bucket(table.c.scheduled_at, begins) - 1).label("slot")
+        jobs = numbers([row.id for row in drawn[kind]])
+        of_tests = func.unnest(jobs, numbers([row.test_id for row in drawn[kind]]))
+        job = of_tests.table_valued(
+            column("id", BigInteger), column("test_id", BigInteger), name="job"
+        ).render_derived()
         parts.append(
             select(
-                Job.test_id,
+                job.c.test_id,
                 slot,
                 func.avg(_headline(kind, table)).label("value"),
                 func.count().filter(table.c.status != probe_pb2.STATUS_OK).label("bad"),
             )
-            .select_from(Job)
-            .join(table, table.c.job_id == Job.id)
+            .select_from(job)
+            .join(table, table.c.job_id == job.c.id)
             .where(
-                Job.test_id.in_(asked[kind]),
-                Job.kind == kind,
+                table.c.job_id == func.any(jobs),
                 table.c.scheduled_at >= bindparam("since", type_=DateTime(timezone=True)),
                 table.c.scheduled_at <= bindparam("until"),
             )
-            .group_by(Job.test_id, slot)
+            .group_by(job.c.test_id, slot)
         )
-    found: dict[int, list[TrendPoint]] = {}
+    if not parts:
+        return {}
+    points: dict[int, list[TrendPoint]] = {}
     for test_id, at, value, bad in session.execute(union_all(*parts).order_by("test_id", "slot"), span):
-        found.setdefault(test_id, []).append(TrendPoint(slot=at, value=value, bad=bad))
-    return {test_id: tuple(points) for test_id, points in found.items()}
+        points.setdefault(test_id, []).append(TrendPoint(slot=at, value=value, bad=bad))
+    among = {row.test_id: row.among for rows in drawn.values() for row in rows}
+    return {
+        test_id: Trend(points=tuple(of_test), jobs=min(most, among[test_id]), among=among[test_id])
+        for test_id, of_test in points.items()
+    }
+
+
+def _drawn(
+    session: Session, asked: Mapping[str, Sequence[int]], *, since: dt.datetime, most: int
+) -> dict[str, list[Row[Any]]]:
+    """Return at most so many jobs of each test, spread evenly over all that may have runs since an instant, by kind.
+
+    With each stand its test and how many there are of that.
+    """
+    alike = {"partition_by": Job.test_id}
+    job = (
+        select(
+            Job.id,
+            Job.test_id,
+            Job.kind,
+            func.row_number().over(**alike, order_by=Job.id).label("nth"),
+            func.count().over(**alike).label("among"),
+        )
+        .where(
+            Job.test_id == func.any(numbers([test_id for ids in asked.values() for test_id in ids])),
+            or_(Job.retired_at.is_(None), Job.retired_at > since),
+        )
+        .subquery("job")
+    )
+    # Where there are fewer, each of them is a step.
+    is_step = job.c.nth * most // job.c.among != (job.c.nth - 1) * most // job.c.among
+    found: dict[str, list[Row[Any]]] = {}
+    for row in session.execute(select(job.c.id, job.c.test_id, job.c.kind, job.c.among).where(is_step)):
+        if row.kind in asked:
+            found.setdefault(row.kind, []).append(row)
+    return found
 
 
 def jobs_of_worker(session: Session, worker_id: uuid.UUID) -> tuple[JobOfWorker, ...]:

@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, func, insert, text
+from sqlalchemy import Engine, event, func, insert, text, update
 from sqlalchemy.orm import Session
 
 from controller.store import partitions, results
@@ -142,7 +142,31 @@ def test_a_run_of_tomorrow_is_no_latest_result(engine: Engine, book: Book) -> No
     assert [run.scheduled_at for run in newest] == [ago(10)]
     assert failures == ()
     assert bad.count == 0
-    assert [(point.slot, point.bad) for point in trend[book.test_id]] == [(0, 0)]
+    assert [(point.slot, point.bad) for point in trend[book.test_id].points] == [(0, 0)]
+
+
+def test_a_trend_of_many_jobs_is_of_some_of_them(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spread evenly, the same each time, and told; jobs that were over before do not count."""
+    jobs = [book.job(one_shot=True, retired=True) for _ in range(11)]
+    over, *lately = jobs
+    with engine.begin() as connection:
+        connection.execute(update(Job).where(Job.id == over).values(retired_at=ago(3 * 3600)))
+    for number, job in enumerate(lately):
+        book.result(job, ago(60), rtt_avg_ms=2.0**number, status=FAILED if number == 4 else OK)
+
+    def read(most: int) -> pages.Trend:
+        monkeypatch.setattr(pages, "_MOST_OF_TRENDS", most)
+        with Session(engine) as session:
+            asked = {"ping": [book.test_id]}
+            return pages.trends(session, asked, since=ago(900), slot_s=901.0)[book.test_id]
+
+    whole, some = read(10), read(4)
+    assert (whole.jobs, whole.among, some.jobs, some.among) == (10, 10, 4, 10)
+    assert [(point.value, point.bad) for point in whole.points] == [(1023 / 10, 1)]
+    assert [(point.value, point.bad) for point in some.points] == [((2**2 + 2**4 + 2**7 + 2**9) / 4, 1)]
+    assert read(4) == some
 
 
 def test_the_latest_result_is_found_however_old_it_is(engine: Engine, book: Book) -> None:
@@ -310,7 +334,7 @@ def test_what_is_no_measurement_is_read_as_not_measured(engine: Engine, book: Bo
     assert latest.result.metrics["rtt_avg_ms"] is None
     assert [run.value for run in newest] == [None] * 5 + [3.0]
     assert [run.metrics["rtt_avg_ms"] for run in runs] == [None] * 5 + [3.0]
-    assert [point.value for point in trend[book.test_id]] == [3.0]
+    assert [point.value for point in trend[book.test_id].points] == [3.0]
     assert [point.value for point in raw.points] == [3.0] + [None] * 5
     assert {point.p99 for point in binned.points if point.count} == {3.0}
     assert list(chart.bands["rtt_avg_ms"].mean) == [3.0] + [None] * 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from controller.store.queries.glances import Alike, Glance
-from controller.store.queries.pages import TrendPoint
+from controller.store.queries.pages import Trend, TrendPoint
 from controller.store.queries.workers import WorkerLook, WorkerState
 from web.pages.drawing import comb, spark
 
@@ -13,6 +13,11 @@ from web.pages.drawing import comb, spark
 def point(slot: int, value: float | None, bad: int = 0) -> TrendPoint:
     """Return one slot of a trend."""
     return TrendPoint(slot=slot, value=value, bad=bad)
+
+
+def trend(*points: TrendPoint, jobs: int = 1, among: int = 1) -> Trend:
+    """Return a trend."""
+    return Trend(points=points, jobs=jobs, among=among)
 
 
 def look(state: WorkerState = "connected") -> WorkerLook:
@@ -27,16 +32,18 @@ def worker(number: int, state: WorkerState = "connected") -> Glance:
 
 def test_a_gap_is_never_bridged() -> None:
     """Slots without a value, or without any run, end the stroke; the next value begins another."""
-    drawn = spark([point(0, 1.0), point(1, 2.0), point(2, None, bad=1), point(3, 2.0), point(4, 3.0)], 10)
+    drawn = spark(
+        trend(point(0, 1.0), point(1, 2.0), point(2, None, bad=1), point(3, 2.0), point(4, 3.0)), 10
+    )
     assert drawn.path.count("M") == 2
     assert drawn.path.count("L") == 2
-    missing = spark([point(0, 1.0), point(1, 2.0), point(5, 2.0), point(6, 3.0)], 10)
+    missing = spark(trend(point(0, 1.0), point(1, 2.0), point(5, 2.0), point(6, 3.0)), 10)
     assert missing.path.count("M") == 2
 
 
 def test_a_lone_value_is_a_dot_and_failures_are_marked() -> None:
     """A value without neighbours would be invisible as a line; runs that ended badly have marks of their own."""
-    drawn = spark([point(2, 5.0), point(7, None, bad=3)], 10)
+    drawn = spark(trend(point(2, 5.0), point(7, None, bad=3)), 10)
     assert drawn.path == ""
     assert len(drawn.lone) == 1
     assert drawn.fails == (90.0,)
@@ -44,14 +51,21 @@ def test_a_lone_value_is_a_dot_and_failures_are_marked() -> None:
 
 def test_no_points_draw_nothing() -> None:
     """A test without results has an empty trend."""
-    drawn = spark([], 10)
+    drawn = spark(None, 10)
     assert (drawn.path, drawn.lone, drawn.fails) == ("", (), ())
+
+
+def test_a_trend_of_some_of_the_jobs_says_so() -> None:
+    """How many of how many; nothing where it is of all."""
+    some, every = (spark(trend(point(0, 1.0), jobs=20, among=among), 10) for among in (2352, 20))
+    assert (some.jobs, some.among) == (20, 2352)
+    assert (every.jobs, every.among) == (0, 0)
 
 
 def test_equal_values_stay_inside_the_picture() -> None:
     """A flat line is drawn within the box, at zero and anywhere else."""
     for value in (0.0, 7.0, -3.0):
-        drawn = spark([point(0, value), point(1, value)], 2)
+        drawn = spark(trend(point(0, value), point(1, value)), 2)
         heights = [
             float(part.split()[1])
             for part in drawn.path.replace("L", "|").replace("M", "|").split("|")
