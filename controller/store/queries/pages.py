@@ -257,19 +257,18 @@ def trends(
 
 def _drawn(
     session: Session, asked: Mapping[str, Sequence[int]], *, since: dt.datetime, most: int
-) -> dict[str, list[Row[Any]]]:
+) -> dict[str, list[Row[int, int, str, int]]]:
     """Return at most so many jobs of each test, spread evenly over all that may have runs since an instant, by kind.
 
     With each stand its test and how many there are of that.
     """
-    alike = {"partition_by": Job.test_id}
     job = (
         select(
             Job.id,
             Job.test_id,
             Job.kind,
-            func.row_number().over(**alike, order_by=Job.id).label("nth"),
-            func.count().over(**alike).label("among"),
+            func.row_number().over(partition_by=Job.test_id, order_by=Job.id).label("nth"),
+            func.count().over(partition_by=Job.test_id).label("among"),
         )
         .where(
             Job.test_id == func.any(numbers([test_id for ids in asked.values() for test_id in ids])),
@@ -279,7 +278,7 @@ def _drawn(
     )
     # Where there are fewer, each of them is a step.
     is_step = job.c.nth * most // job.c.among != (job.c.nth - 1) * most // job.c.among
-    found: dict[str, list[Row[Any]]] = {}
+    found: dict[str, list[Row[int, int, str, int]]] = {}
     for row in session.execute(select(job.c.id, job.c.test_id, job.c.kind, job.c.among).where(is_step)):
         if row.kind in asked:
             found.setdefault(row.kind, []).append(row)
