@@ -24,6 +24,8 @@ _BAD = tuple(
     rollups.RUNS[status]
     for status in (probe_pb2.STATUS_FAILED, probe_pb2.STATUS_ERROR, probe_pb2.STATUS_MISSED)
 )
+#: Sums below it may be of values that are no number of normal size any more.
+_LEAST = 1e-290
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -86,9 +88,18 @@ def _by_line_sql(figures: str, columns: Sequence[ResultColumn]) -> str:
     chosen = [_array_sql("extract(epoch FROM begin)::bigint")]
     chosen += [f"CASE WHEN max({name}) > 0 THEN {_array_sql(name)} END" for name in _BAD]
     for column in columns:
-        mean = f"{column.name}_sum / NULLIF({column.name}_n, 0)"
-        chosen += [_array_sql(value) for value in (mean, f"{column.name}_min", f"{column.name}_max")]
+        chosen += [
+            _array_sql(value) for value in (_mean_sql(column), f"{column.name}_min", f"{column.name}_max")
+        ]
     return f"SELECT line, {', '.join(chosen)} FROM ({figures}) buckets GROUP BY line"  # noqa: S608  our own SQL
+
+
+def _mean_sql(column: ResultColumn) -> str:
+    """Return the SQL of a mean; what is too small to be divided is 0, where PostgreSQL would end the statement."""
+    total, count = f"{column.name}_sum", f"{column.name}_n"
+    return (
+        f"CASE WHEN {count} > 0 THEN CASE WHEN abs({total}) < {_LEAST} THEN 0 ELSE {total} / {count} END END"
+    )
 
 
 def _array_sql(value: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -55,7 +56,7 @@ _MOST_BAD = 2000
 _MOST_OF_JOB = 3
 #: So many of a kind are counted while somebody waits.
 _MOST_COUNTED = 100_000
-#: Trends are of the runs of so many jobs, which the tests of a list share evenly: one test may have thousands.
+#: Trends are of the runs of so many jobs, which the tests of a list share: one test may have thousands.
 _MOST_OF_TRENDS = 500
 #: A worker may not know for so long that a job is not its any more.
 _LEARNS_WITHIN = dt.timedelta(minutes=1)
@@ -204,15 +205,14 @@ def _counted() -> CompoundSelect[Any]:
 def trends(
     session: Session, test_ids: Mapping[str, Iterable[int]], *, since: dt.datetime, slot_s: float
 ) -> dict[int, Trend]:
-    """Return the headline metric of each test that has runs in slots of `slot_s` seconds from `since` on.
+    """Return the headline metric of each test that has jobs in slots of `slot_s` seconds from `since` on.
 
-    Of a test with very many jobs some are read, spread evenly over all of them and the same each time.
+    Of a test with very many jobs some are read, whichever workers and destinations they are of, and the same each time.
     """
     asked = {kind: ids for kind, of_kind in test_ids.items() if (ids := list(of_kind))}
     if not asked:
         return {}
-    most = max(1, _MOST_OF_TRENDS // sum(map(len, asked.values())))
-    drawn = _drawn(session, asked, since=since - _LEARNS_WITHIN, most=most)
+    drawn = _drawn(session, asked, since=since - _LEARNS_WITHIN)
     span = {**_lately(session, dt.timedelta(0)), "since": since}
     slots = math.ceil((span["until"] - since).total_seconds() / slot_s)
     begins = bindparam("begins", type_=ARRAY(DateTime(timezone=True)))
@@ -249,37 +249,40 @@ def trends(
     for test_id, at, value, bad in session.execute(union_all(*parts).order_by("test_id", "slot"), span):
         points.setdefault(test_id, []).append(TrendPoint(slot=at, value=value, bad=bad))
     among = {row.test_id: row.among for rows in drawn.values() for row in rows}
+    jobs = Counter(row.test_id for rows in drawn.values() for row in rows)
     return {
-        test_id: Trend(points=tuple(of_test), jobs=min(most, among[test_id]), among=among[test_id])
-        for test_id, of_test in points.items()
+        test_id: Trend(points=tuple(points.get(test_id, ())), jobs=jobs[test_id], among=there_are)
+        for test_id, there_are in among.items()
     }
 
 
 def _drawn(
-    session: Session, asked: Mapping[str, Sequence[int]], *, since: dt.datetime, most: int
+    session: Session, asked: Mapping[str, Sequence[int]], *, since: dt.datetime
 ) -> dict[str, list[Row[int, int, str, int]]]:
-    """Return at most so many jobs of each test, spread evenly over all that may have runs since an instant, by kind.
+    """Return jobs that may have runs since an instant, by kind: those that trends are of, each with how many its test has.
 
-    With each stand its test and how many there are of that.
+    Every test has as many as any other, or all that it has. Which these are is told by the hash of their numbers, which
+    follow the order of workers and destinations.
     """
+    mixed = func.hashint8(Job.id), Job.id
     job = (
         select(
             Job.id,
             Job.test_id,
             Job.kind,
-            func.row_number().over(partition_by=Job.test_id, order_by=Job.id).label("nth"),
+            func.row_number().over(partition_by=Job.test_id, order_by=mixed).label("nth"),
             func.count().over(partition_by=Job.test_id).label("among"),
         )
         .where(
             Job.test_id == func.any(numbers([test_id for ids in asked.values() for test_id in ids])),
+            ~Job.paused,
             or_(Job.retired_at.is_(None), Job.retired_at > since),
         )
         .subquery("job")
     )
-    # Where there are fewer, each of them is a step.
-    is_step = job.c.nth * most // job.c.among != (job.c.nth - 1) * most // job.c.among
+    query = select(job.c.id, job.c.test_id, job.c.kind, job.c.among)
     found: dict[str, list[Row[int, int, str, int]]] = {}
-    for row in session.execute(select(job.c.id, job.c.test_id, job.c.kind, job.c.among).where(is_step)):
+    for row in session.execute(query.order_by(job.c.nth, job.c.test_id).limit(_MOST_OF_TRENDS)):
         if row.kind in asked:
             found.setdefault(row.kind, []).append(row)
     return found

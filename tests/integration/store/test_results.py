@@ -27,12 +27,12 @@ OK, FAILED, ERROR = probe_pb2.STATUS_OK, probe_pb2.STATUS_FAILED, probe_pb2.STAT
 class Book:
     """Writes one test's jobs and their results."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, name: str = "t") -> None:
         self._engine = engine
         with Session(engine) as session, session.begin():
-            self.worker = Worker(name="berlin", host_name="berlin", enrolled_at=func.now())
-            self.destination = Destination(name="target", address="192.0.2.1")
-            self.test = Test(name="t", kind="ping", spec={}, interval_s=10)
+            self.worker = Worker(name=f"berlin {name}", host_name=f"berlin-{name}", enrolled_at=func.now())
+            self.destination = Destination(name=f"target {name}", address="192.0.2.1")
+            self.test = Test(name=name, kind="ping", spec={}, interval_s=10)
             session.add_all([self.worker, self.destination, self.test])
             session.flush()
             self.test_id = self.test.id
@@ -145,28 +145,49 @@ def test_a_run_of_tomorrow_is_no_latest_result(engine: Engine, book: Book) -> No
     assert [(point.slot, point.bad) for point in trend[book.test_id].points] == [(0, 0)]
 
 
-def test_a_trend_of_many_jobs_is_of_some_of_them(
+def test_trends_of_many_jobs_are_of_some_of_them(
     engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Spread evenly, the same each time, and told; jobs that were over before do not count."""
-    jobs = [book.job(one_shot=True, retired=True) for _ in range(11)]
-    over, *lately = jobs
+    """Not of one worker's alone, the same each time, and told; jobs that are over or paused do not count."""
+    workers, places = 8, 5
+    numbers = [book.job(one_shot=True, retired=True) for _ in range(workers * places)]
+    over, paused = book.job(one_shot=True, retired=True), book.job(one_shot=True, retired=True)
     with engine.begin() as connection:
         connection.execute(update(Job).where(Job.id == over).values(retired_at=ago(3 * 3600)))
-    for number, job in enumerate(lately):
-        book.result(job, ago(60), rtt_avg_ms=2.0**number, status=FAILED if number == 4 else OK)
+        connection.execute(update(Job).where(Job.id == paused).values(paused=True))
+    # As planning makes them: for one destination after the other, each time for all workers.
+    for place, number in enumerate(numbers):
+        book.result(number, ago(60), rtt_avg_ms=float(place % workers))
 
     def read(most: int) -> pages.Trend:
         monkeypatch.setattr(pages, "_MOST_OF_TRENDS", most)
         with Session(engine) as session:
-            asked = {"ping": [book.test_id]}
-            return pages.trends(session, asked, since=ago(900), slot_s=901.0)[book.test_id]
+            return pages.trends(session, {"ping": [book.test_id]}, since=ago(900), slot_s=901.0)[book.test_id]
 
-    whole, some = read(10), read(4)
-    assert (whole.jobs, whole.among, some.jobs, some.among) == (10, 10, 4, 10)
-    assert [(point.value, point.bad) for point in whole.points] == [(1023 / 10, 1)]
-    assert [(point.value, point.bad) for point in some.points] == [((2**2 + 2**4 + 2**7 + 2**9) / 4, 1)]
-    assert read(4) == some
+    whole, some, few = read(100), read(10), read(1)
+    assert (whole.jobs, whole.among, some.jobs, some.among) == (40, 40, 10, 40)
+    assert [point.value for point in whole.points] == [pytest.approx((workers - 1) / 2)]
+    values = {point.value for point in some.points}
+    assert values.isdisjoint(map(float, range(workers))), "of several workers"
+    assert read(10) == some
+    assert few.points[0].value in range(workers)
+
+
+def test_small_tests_leave_their_part_of_trends_to_large_ones(
+    engine: Engine, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every test has as many jobs as any other, or all that it has; one without runs says so too."""
+    monkeypatch.setattr(pages, "_MOST_OF_TRENDS", 12)
+    small = Book(engine, name="small")
+    for of in (book, small):
+        for _ in range(30 if of is book else 2):
+            of.job(one_shot=True, retired=True)
+    with Session(engine) as session:
+        asked = {"ping": [book.test_id, small.test_id]}
+        found = pages.trends(session, asked, since=ago(900), slot_s=901.0)
+    assert (found[small.test_id].jobs, found[small.test_id].among) == (2, 2)
+    assert (found[book.test_id].jobs, found[book.test_id].among) == (10, 30)
+    assert found[book.test_id].points == ()
 
 
 def test_the_latest_result_is_found_however_old_it_is(engine: Engine, book: Book) -> None:
@@ -307,6 +328,23 @@ def test_a_long_series_is_binned(engine: Engine, book: Book) -> None:
     assert {point.value for point in whole.points} == {3.0, None}
     steps = {later.at - earlier.at for earlier, later in zip(binned.points, binned.points[1:], strict=False)}
     assert steps == {dt.timedelta(seconds=120)}
+
+
+def test_values_too_small_to_be_divided_are_drawn(engine: Engine, book: Book) -> None:
+    """The least that a double holds, from one worker, takes the chart of no other away."""
+    job = book.job()
+    book.result(job, ago(50), rtt_avg_ms=5e-324, loss_pct=4.0)
+    book.result(job, ago(40), rtt_avg_ms=0.0, loss_pct=1.0)
+    span = {"start": ago(3600), "end": ago(-60)}
+    with Session(engine) as session:
+        [line] = queries.lines(session, test_ids=[book.test_id])
+        plan = queries.read_plans(session, [line], **span)[line]
+        (chart,) = charts.chart_lines(
+            session, {line: plan}, ["rtt_avg_ms", "loss_pct"], **span, bucket=dt.timedelta(days=1)
+        )
+    means = {name: [mean for mean in band.mean if mean is not None] for name, band in chart.bands.items()}
+    assert means["rtt_avg_ms"] in ([0.0], [0.0, 0.0])
+    assert means["loss_pct"] in ([2.5], [4.0, 1.0])
 
 
 def test_what_is_no_measurement_is_read_as_not_measured(engine: Engine, book: Book) -> None:

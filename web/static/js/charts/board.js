@@ -7,6 +7,8 @@ import { Rows } from "./rows.js";
 // Points come late now and then (a worker's spool drains): the last seconds are asked for again.
 const OVERLAP_MS = 15000;
 const WHOLE_EVERY_MS = 60000;
+// A frame that has not come by then does not come.
+const UNSEEN_MS = 200;
 
 class Board {
   constructor(root) {
@@ -128,6 +130,11 @@ class Board {
       this.again = true;
       return;
     }
+    if (!onlyNew && this.series.length) {
+      // First what is known: on a small machine the server's work and the drawing would be in each other's way.
+      this.loading = painted();
+      await this.loading;
+    }
     const { from, to } = this;
     const newest = Math.max(0, ...this.series.map((one) => one.t.at(-1) ?? 0));
     const partial = onlyNew && newest > from;
@@ -138,10 +145,7 @@ class Board {
       metrics: metricsOf(this.panels, this.series.length || this.lines),
     });
     if (partial) query.set("step", "0");
-    const address = `${this.url}${this.url.includes("?") ? "&" : "?"}${query}`;
-    // First what is known: on a small machine the server's work and the drawing would be in each other's way.
-    const seen = onlyNew || !this.series.length ? Promise.resolve() : painted();
-    this.loading = seen.then(() => fetch(address, { headers: { Accept: "application/json" } }));
+    this.loading = fetch(`${this.url}${this.url.includes("?") ? "&" : "?"}${query}`, { headers: { Accept: "application/json" } });
     this.last = Date.now();
     try {
       const response = await this.loading;
@@ -217,10 +221,12 @@ class Board {
   }
 }
 
-// When what was drawn just now is on the screen; pages that nobody sees are not painted.
+// When what was drawn just now is on the screen, or should be: pages that nobody sees are not painted.
 function painted() {
-  if (document.hidden) return Promise.resolve();
-  return new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  return new Promise((done) => {
+    requestAnimationFrame(() => setTimeout(done));
+    setTimeout(done, UNSEEN_MS);
+  });
 }
 
 // Operations known before, as they are now.
