@@ -249,9 +249,9 @@ def trends(
     for test_id, at, value, bad in session.execute(union_all(*parts).order_by("test_id", "slot"), span):
         points.setdefault(test_id, []).append(TrendPoint(slot=at, value=value, bad=bad))
     among = {row.test_id: row.among for rows in drawn.values() for row in rows}
-    jobs = Counter(row.test_id for rows in drawn.values() for row in rows)
+    counts = Counter(row.test_id for rows in drawn.values() for row in rows)
     return {
-        test_id: Trend(points=tuple(points.get(test_id, ())), jobs=jobs[test_id], among=there_are)
+        test_id: Trend(points=tuple(points.get(test_id, ())), jobs=counts[test_id], among=there_are)
         for test_id, there_are in among.items()
     }
 
