@@ -59,7 +59,7 @@ class Comb:
 
 
 def spark(trend: Trend | None, slots: int) -> Spark:
-    """Draw a trend, None for one of a test without runs; slots without a value are gaps."""
+    """Draw a trend, None for one of a test without jobs; slots without a value are gaps."""
     points = trend.points if trend else ()
     measured = {point.slot: point.value for point in points if point.value is not None}
     low, high = min(measured.values(), default=0.0), max(measured.values(), default=0.0)
@@ -83,15 +83,15 @@ def spark(trend: Trend | None, slots: int) -> Spark:
         else:
             path.append(f"{'L' if before else 'M'}{x:g} {y:g}")
     fails = tuple(round((point.slot + 0.5) * _SPARK_WIDTH / slots, 1) for point in points if point.bad)
-    some = trend is not None and trend.jobs < trend.among
+    partly = trend if trend and trend.jobs < trend.among else None
     return Spark(
         width=_SPARK_WIDTH,
         height=_SPARK_HEIGHT,
         path="".join(path),
         lone=tuple(lone),
         fails=fails,
-        jobs=trend.jobs if trend and some else 0,
-        among=trend.among if trend and some else 0,
+        jobs=partly.jobs if partly else 0,
+        among=partly.among if partly else 0,
     )
 
 
